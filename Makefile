@@ -1,0 +1,65 @@
+# Everything works on a fresh clone: the first target that needs the environment makes it in .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: help demo test lint bench clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   run the aspirin example in runs/aspirin (installs what is needed, once)"
+	@echo "make test   lint, check types and layers, run all tests"
+	@echo "make lint   ruff, mypy and import-linter only"
+	@echo "make bench  run every benchmark in tests/benchmarks"
+	@echo "make clean  remove the environment and all caches (runs/ stays)"
+
+demo: $(VENV)/.installed | runs/aspirin
+	$(BIN)/aimspax run runs/aspirin
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.installed-dev
+	@set -e; for bench in tests/benchmarks/bench_*.py; do \
+	    if [ ! -e "$$bench" ]; then echo "no benchmarks in tests/benchmarks"; break; fi; \
+	    echo "== $$bench"; $(BIN)/python "$$bench"; \
+	done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The user's own copy of the example: never overwritten.
+runs/aspirin:
+	mkdir -p runs
+	cp -R examples/aspirin $@
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || \
+	    { echo "aimspax needs Python 3.11 or newer, but '$(PYTHON)' was not found: install it, or name another one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "aimspax needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1): name another one: make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "'$(PYTHON)' cannot make virtual environments: install its venv module (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Torch goes first, so that a build for CPU or another CUDA version that is already there is kept.
+$(VENV)/.torch: constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt torch
+	@touch $@
+
+$(VENV)/.installed: $(INPUTS) $(VENV)/.torch
+	$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(INPUTS) $(VENV)/.torch
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $(VENV)/.installed $@

@@ -1,0 +1,92 @@
+"""What a campaign can ask the shell to run; each becomes one task on a Dask worker."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from aimspax_core.campaign.record import Record
+
+
+class Sample(Record):
+    """Run the sampling MD of one geometry until `points` structures are collected."""
+
+    kind: Literal["sample"] = "sample"
+    geometry: int
+    step: int = Field(description="Sampling step, counted from 1.")
+    points: int
+
+    @property
+    def id(self) -> str:
+        return f"sample:{self.step}:{self.geometry}"
+
+
+class Label(Record):
+    """Label one structure with the reference."""
+
+    kind: Literal["label"] = "label"
+    key: str
+
+    @property
+    def id(self) -> str:
+        return f"label:{self.key}"
+
+
+class Propagate(Record):
+    """Advance a batch of trajectories in lockstep with one version of the ensemble."""
+
+    kind: Literal["propagate"] = "propagate"
+    number: int
+    trajectories: tuple[int, ...]
+
+    @property
+    def id(self) -> str:
+        return f"propagate:{self.number}"
+
+
+class Train(Record):
+    """Train one member for up to `epochs` more epochs of the current round."""
+
+    kind: Literal["train"] = "train"
+    tag: str
+    stage: Literal["initial", "active"]
+    round: int
+    start: str | None = Field(description="Checkpoint to begin from; none: a fresh member.")
+    checkpoint: str = Field(description="Checkpoint to write.")
+    epochs: int
+
+    @property
+    def id(self) -> str:
+        return f"train:{self.tag}:{self.checkpoint}"
+
+
+class Converge(Record):
+    """Train one member towards convergence on the data collected so far."""
+
+    kind: Literal["converge"] = "converge"
+    tag: str
+    stage: Literal["initial", "final"]
+    start: str
+    first: bool = Field(description="Begin a convergence, with new optimizer and scheduler.")
+    checkpoint: str
+
+    @property
+    def id(self) -> str:
+        return f"converge:{self.tag}:{self.checkpoint}"
+
+
+class Publish(Record):
+    """Write models and datasets where the user looks for them."""
+
+    kind: Literal["publish"] = "publish"
+    what: Literal["initial", "final"]
+
+    @property
+    def id(self) -> str:
+        return f"publish:{self.what}"
+
+
+Action = Annotated[
+    Sample | Label | Propagate | Train | Converge | Publish, Field(discriminator="kind")
+]

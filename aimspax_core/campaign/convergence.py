@@ -1,0 +1,60 @@
+"""Rules of the convergence at the end of a phase."""
+
+from __future__ import annotations
+
+from aimspax_core.campaign.actions import Action, Converge
+from aimspax_core.campaign.events import ConvergenceAdvanced
+from aimspax_core.campaign.state import CampaignState, Phase
+
+
+def begin(state: CampaignState, phase: Phase, tags: tuple[str, ...]) -> CampaignState:
+    """Converge the named members; they begin from their last checkpoints of training."""
+    members = {
+        tag: m.model_copy(
+            update={
+                "converging": m.checkpoint if tag in tags else None,
+                "converged": tag not in tags,
+                "converge_epochs": 0,
+                "best": None,
+            }
+        )
+        for tag, m in state.members.items()
+    }
+    return state.but(phase=phase, members=members)
+
+
+def actions(state: CampaignState) -> list[Action]:
+    """Return the next stretch of every member that has not converged."""
+    stage = "initial" if state.phase is Phase.INITIAL_CONVERGE else "final"
+    return [
+        Converge(
+            tag=member.tag,
+            stage=stage,  # type: ignore[arg-type]
+            start=member.converging,
+            first=member.converge_epochs == 0,
+            checkpoint=f"converge-{stage}-{member.epochs}-{member.converge_epochs}",
+        )
+        for member in state.members.values()
+        if not member.converged and member.converging is not None
+    ]
+
+
+def advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
+    """Take note of a stretch; when all members have converged, publish."""
+    member = state.members[event.tag]
+    member = member.model_copy(
+        update={
+            "converging": event.checkpoint,
+            "converged": event.converged,
+            "converge_epochs": member.converge_epochs + event.epochs,
+            "best": event.best,
+        }
+    )
+    initial = state.phase is Phase.INITIAL_CONVERGE
+    if event.converged and initial:
+        # Active learning goes on from the converged weights.
+        member = member.model_copy(update={"checkpoint": event.checkpoint, "errors": event.best})
+    state = state.but(members={**state.members, event.tag: member})
+    if not all(m.converged for m in state.members.values()):
+        return state
+    return state.but(phase=Phase.INITIAL_PUBLISH if initial else Phase.PUBLISH)

@@ -1,0 +1,150 @@
+"""What happens to a campaign; the journal is a list of these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from aimspax_core.campaign.actions import Action
+from aimspax_core.campaign.record import Record
+from aimspax_core.campaign.state import Errors, Rules
+
+
+class Started(Record):
+    """The campaign began."""
+
+    kind: Literal["started"] = "started"
+    rules: Rules
+
+
+class Resumed(Record):
+    """A process took the campaign up again; what was in flight and left no trace is lost."""
+
+    kind: Literal["resumed"] = "resumed"
+    rules: Rules
+    changes: tuple[str, ...] = Field(default=(), description="Settings changed since, in words.")
+
+
+class ExplorationAsked(Record):
+    """Active learning was asked for; it begins once the initial dataset is there."""
+
+    kind: Literal["exploration-asked"] = "exploration-asked"
+
+
+class Launched(Record):
+    """The shell has launched an action."""
+
+    kind: Literal["launched"] = "launched"
+    action: Action
+
+
+class Sampled(Record):
+    """The sampling MD of a geometry has collected its points."""
+
+    kind: Literal["sampled"] = "sampled"
+    action_id: str
+    geometry: int
+    version: int = Field(description="Number of the MD state file that was written.")
+    keys: tuple[str, ...]
+    refused: int = Field(default=0, description="Structures that the gate kept back.")
+
+
+class LabelArrived(Record):
+    """A label is in the store."""
+
+    kind: Literal["label-arrived"] = "label-arrived"
+    key: str
+    wall_s: float = Field(description="Seconds that the reference took.")
+
+
+class LabelFailed(Record):
+    """The reference has no label for this structure, and would have none next time."""
+
+    kind: Literal["label-failed"] = "label-failed"
+    key: str
+    reason: str
+
+
+class TrajectoryResult(Record):
+    """What a segment did to one trajectory."""
+
+    trajectory: int
+    outcome: Literal["running", "crossed", "exploded", "finished"]
+    version: int = Field(description="Number of the MD state file that was written.")
+    step: int
+    since_crossing: int
+    key: str | None = Field(default=None, description="The structure that crossed.")
+    reason: str = ""
+
+
+class SegmentFinished(Record):
+    """A batch of trajectories came back."""
+
+    kind: Literal["segment-finished"] = "segment-finished"
+    action_id: str
+    results: tuple[TrajectoryResult, ...]
+    uncertainties: tuple[float, ...] = Field(description="In (step, trajectory) order; eV/Å.")
+    evaluations: int = 0
+    structures: int = 0
+    seconds: float = 0.0
+
+
+class TrainingFinished(Record):
+    """A member was trained for some epochs."""
+
+    kind: Literal["training-finished"] = "training-finished"
+    action_id: str
+    tag: str
+    checkpoint: str
+    epochs: int
+    errors: tuple[Errors, ...] = Field(description="One for each validation.")
+
+
+class ConvergenceAdvanced(Record):
+    """A member came closer to convergence."""
+
+    kind: Literal["convergence-advanced"] = "convergence-advanced"
+    action_id: str
+    tag: str
+    checkpoint: str
+    epochs: int
+    errors: tuple[Errors, ...]
+    best: Errors | None
+    converged: bool
+
+
+class Published(Record):
+    """Models and datasets are where the user looks for them."""
+
+    kind: Literal["published"] = "published"
+    what: Literal["initial", "final"]
+
+
+class TaskLost(Record):
+    """A task ended without a result: its worker died, or it raised an error."""
+
+    kind: Literal["task-lost"] = "task-lost"
+    action_id: str
+    reason: str
+    counted: bool = Field(default=True, description="False: it was this process that stopped.")
+    final: bool = Field(default=False, description="True: another try would end the same way.")
+
+
+Event = Annotated[
+    Started
+    | Resumed
+    | ExplorationAsked
+    | Launched
+    | Sampled
+    | LabelArrived
+    | LabelFailed
+    | SegmentFinished
+    | TrainingFinished
+    | ConvergenceAdvanced
+    | Published
+    | TaskLost,
+    Field(discriminator="kind"),
+]
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)

@@ -1,0 +1,282 @@
+"""Rules of active learning: trajectories run, cross the threshold, wait for labels and training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from aimspax_core.campaign import convergence, training
+from aimspax_core.campaign.actions import Action, Propagate
+from aimspax_core.campaign.events import SegmentFinished, TrajectoryResult
+from aimspax_core.campaign.state import (
+    CampaignState,
+    Phase,
+    Point,
+    PointStatus,
+    Trajectory,
+    TrajectoryStatus,
+)
+
+MAX_ROLLBACKS = 10
+"""Rollbacks in a row, without a label in between, after which a trajectory is given up."""
+
+SEGMENT_SHARE = 0.01
+SEGMENT_MIN_S, SEGMENT_MAX_S = 2.0, 30.0
+
+
+def begin(state: CampaignState) -> CampaignState:
+    """Start the trajectories, geometries dealt to them in turn."""
+    trajectories = tuple(
+        Trajectory(index=i, geometry=i % state.rules.geometries)
+        for i in range(state.rules.num_trajectories)
+    )
+    return _stop_if_due(
+        state.but(phase=Phase.ACTIVE, stop_reason="", trajectories=trajectories)
+        if not state.trajectories
+        else state.but(phase=Phase.ACTIVE, stop_reason="")
+    )
+
+
+def segments(state: CampaignState) -> list[Action]:
+    """Return batches of the trajectories that can run, spread over the free segment slots."""
+    ready = [t.index for t in state.trajectories if t.status is TrajectoryStatus.RUNNING]
+    busy = sum(isinstance(a, Propagate) for a in state.in_flight.values())
+    slots = min(state.rules.max_segments - busy, len(ready))
+    return [
+        Propagate(number=state.segments + 1 + i, trajectories=tuple(ready[i::slots]))
+        for i in range(slots)
+    ]
+
+
+def segment_budget_s(state: CampaignState) -> float:
+    """Return the time budget of a segment: 1 % of the median label time, 2 s to 30 s."""
+    times = sorted(state.label_seconds)
+    median = times[len(times) // 2] if times else 0.0
+    return min(SEGMENT_MAX_S, max(SEGMENT_MIN_S, SEGMENT_SHARE * median))
+
+
+def enter_segment(state: CampaignState, action: Propagate) -> CampaignState:
+    """Mark the trajectories of a segment that was launched."""
+    state = state.but(segments=max(state.segments, action.number))
+    for index in action.trajectories:
+        state = _change(state, index, status=TrajectoryStatus.IN_SEGMENT)
+    return state
+
+
+def leave_segment(state: CampaignState, action: Propagate) -> CampaignState:
+    """Let the trajectories of a segment that was lost run again from where they were."""
+    for index in action.trajectories:
+        if state.trajectories[index].status is TrajectoryStatus.IN_SEGMENT:
+            state = _change(state, index, status=TrajectoryStatus.RUNNING)
+    return state
+
+
+def segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignState:
+    """Move every trajectory of a segment on, and merge its uncertainties into the window."""
+    state = state.but(window=state.window.extend(event.uncertainties))
+    for result in event.results:
+        state = _moved(state, result)
+    return drained(state) if state.phase is Phase.DRAIN else settle(state)
+
+
+def settle(state: CampaignState) -> CampaignState:
+    """Start a round if points wait for one; stop if it is time."""
+    return _stop_if_due(_train(state))
+
+
+def _moved(state: CampaignState, result: TrajectoryResult) -> CampaignState:
+    index = result.trajectory
+    if result.outcome == "exploded":
+        return _roll_back(state, index)
+    state = _change(
+        state,
+        index,
+        status=TrajectoryStatus.RUNNING,
+        version=result.version,
+        step=result.step,
+        since_crossing=result.since_crossing,
+    )
+    if result.outcome == "finished":
+        return _change(state, index, status=TrajectoryStatus.FINISHED)
+    if result.outcome == "crossed" and result.key is not None and state.phase is Phase.ACTIVE:
+        return _crossed(state, index, result.key)
+    return state
+
+
+def _crossed(state: CampaignState, index: int, key: str) -> CampaignState:
+    """Ask for the label of a structure, unless its fate is known already."""
+    state = _change(state, index, status=TrajectoryStatus.WAITING, waiting_for=key)
+    known = state.points.get(key)
+    if known is None:
+        point = Point(key=key, geometry=state.trajectories[index].geometry, trajectory=index)
+        return state.but(
+            points={**state.points, key: point}, open_points=(*state.open_points, key)
+        )
+    if known.status is PointStatus.LABELLED:
+        return _served(state, index, TrajectoryStatus.RUNNING)
+    if known.status is PointStatus.FAILED:
+        return _roll_back(state, index)
+    return state
+
+
+def labelled(state: CampaignState, key: str) -> CampaignState:
+    """Put a labelled point into a set, and send on the trajectories that waited for it."""
+    points = len(state.training) + len(state.validation)
+    to_validation = len(state.validation) < state.rules.valid_ratio * points
+    if to_validation:
+        state = state.but(validation=(*state.validation, key))
+    else:
+        state = state.but(training=(*state.training, key), pending=(*state.pending, key))
+    status = TrajectoryStatus.RUNNING if to_validation else TrajectoryStatus.TRAINING
+    for trajectory in state.trajectories:
+        if trajectory.waiting_for == key:
+            state = _served(state, trajectory.index, status)
+    if state.phase is Phase.DRAIN:
+        return drained(_freeze(state))
+    return settle(_freeze(state))
+
+
+def forget(state: CampaignState, key: str) -> CampaignState:
+    """Send the trajectories that waited for a point without a label back to their checkpoints."""
+    for trajectory in state.trajectories:
+        if trajectory.waiting_for == key:
+            state = _roll_back(state, trajectory.index)
+    return drained(state) if state.phase is Phase.DRAIN else _stop_if_due(state)
+
+
+def trained(state: CampaignState, points: tuple[str, ...]) -> CampaignState:
+    """After a round: let the trajectories whose points were in it run on."""
+    for trajectory in state.trajectories:
+        if (
+            trajectory.status is TrajectoryStatus.TRAINING
+            and trajectory.waiting_for in points
+        ):  # fmt: skip
+            state = _change(state, trajectory.index, status=TrajectoryStatus.RUNNING, waiting_for=None)  # fmt: skip
+    return drained(state) if state.phase is Phase.DRAIN else _stop_if_due(_train(state), True)
+
+
+def stop_reason(state: CampaignState, judge_accuracy: bool = True) -> str | None:
+    """Say why exploring is over, or None.
+
+    Args:
+        state: The campaign.
+        judge_accuracy: Whether the validation errors belong to the present members.
+    """
+    rules, error = state.rules, state.mean_force_mae
+    if judge_accuracy and error is not None and error < rules.desired_acc and state.training:
+        return f"validation force MAE {error:.4f} eV/Å is below {rules.desired_acc:.4f} eV/Å"
+    if state.training_set_size >= rules.max_train_set_size:
+        return f"max_train_set_size: {state.training_set_size} points"
+    if all(t.over for t in state.trajectories):
+        lost = sum(t.status is TrajectoryStatus.FAILED for t in state.trajectories)
+        more = f" ({lost} given up after {MAX_ROLLBACKS} rollbacks in a row)" if lost else ""
+        return f"all trajectories are finished{more}"
+    return None
+
+
+def drained(state: CampaignState) -> CampaignState:
+    """Once nothing runs any more, converge the members or publish them."""
+    if state.open_points or state.in_flight:
+        return state
+    state = state.but(round=None, pending=())
+    if not state.rules.converge_al:
+        return state.but(phase=Phase.PUBLISH)
+    tags = tuple(state.members)
+    if state.rules.converge_best:
+        tags = (best_member(state),)
+    return convergence.begin(state, Phase.CONVERGE, tags)
+
+
+def best_member(state: CampaignState) -> str:
+    """Return the tag of the member with the lowest validation force MAE."""
+    judged = [m for m in state.members.values() if m.errors is not None]
+    return min(judged, key=lambda m: m.errors.mae_f if m.errors else 0.0).tag
+
+
+def reopen(state: CampaignState) -> CampaignState:
+    """Go on exploring if the stopping rules, as they are today, ask for more."""
+    for trajectory in state.trajectories:
+        finished = trajectory.status is TrajectoryStatus.FINISHED
+        if finished and trajectory.step < state.rules.max_md_steps:
+            state = _change(state, trajectory.index, status=TrajectoryStatus.RUNNING)
+    if stop_reason(state) is not None:
+        return state
+    members = {
+        tag: m.model_copy(
+            update={"converging": None, "converged": False, "converge_epochs": 0, "best": None}
+        )
+        for tag, m in state.members.items()
+    }
+    state = state.but(phase=Phase.ACTIVE, stop_reason="", members=members)
+    for trajectory in state.trajectories:
+        if not trajectory.over:
+            state = _change(state, trajectory.index, status=TrajectoryStatus.RUNNING, waiting_for=None)  # fmt: skip
+    return state
+
+
+def _stop_if_due(state: CampaignState, judge_accuracy: bool = False) -> CampaignState:
+    reason = stop_reason(state, judge_accuracy)
+    if state.phase is not Phase.ACTIVE or reason is None:
+        return state
+    unfinished = state.open_points or state.pending or state.round is not None
+    if reason.startswith("all trajectories") and unfinished:
+        return state  # what the last of them found is still being learnt
+    return drained(state.but(phase=Phase.DRAIN, stop_reason=reason))
+
+
+def _train(state: CampaignState) -> CampaignState:
+    """Start a round if labelled points wait for one and none is under way."""
+    if state.round is not None or not state.pending or state.phase is not Phase.ACTIVE:
+        return state
+    pending = state.pending
+    return training.open_round(
+        state.but(pending=()), "active", state.rules.epochs_per_round, pending
+    )
+
+
+def _freeze(state: CampaignState) -> CampaignState:
+    """Freeze the threshold once the training set is as large as the user wanted for that."""
+    threshold = state.window.threshold(state.rules.c_x)
+    due = state.training_set_size >= state.rules.freeze_threshold_dataset
+    if state.window.frozen is not None or threshold is None or not due:
+        return state
+    return state.but(window=replace(state.window, frozen=threshold))
+
+
+def _served(state: CampaignState, index: int, status: TrajectoryStatus) -> CampaignState:
+    """Make the structure that was labelled its trajectory's checkpoint."""
+    trajectory = state.trajectories[index]
+    return _change(
+        state,
+        index,
+        status=status,
+        waiting_for=trajectory.waiting_for if status is TrajectoryStatus.TRAINING else None,
+        checkpoint=trajectory.version,
+        checkpoint_step=trajectory.step,
+        since_crossing=0,
+        rollbacks_in_a_row=0,
+    )
+
+
+def _roll_back(state: CampaignState, index: int) -> CampaignState:
+    """Send a trajectory back to its checkpoint, with new noise, so that it takes another way."""
+    trajectory = state.trajectories[index]
+    in_a_row = trajectory.rollbacks_in_a_row + 1
+    return _change(
+        state,
+        index,
+        status=TrajectoryStatus.FAILED if in_a_row >= MAX_ROLLBACKS else TrajectoryStatus.RUNNING,
+        waiting_for=None,
+        version=trajectory.checkpoint,
+        step=trajectory.checkpoint_step,
+        since_crossing=0,
+        rollbacks=trajectory.rollbacks + 1,
+        rollbacks_in_a_row=in_a_row,
+    )
+
+
+def _change(state: CampaignState, index: int, **changes: Any) -> CampaignState:
+    """Return a copy with one trajectory changed."""
+    trajectories = list(state.trajectories)
+    trajectories[index] = trajectories[index].model_copy(update=changes)
+    return state.but(trajectories=tuple(trajectories))

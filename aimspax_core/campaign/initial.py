@@ -1,0 +1,168 @@
+"""Rules of the initial dataset generation: sample, label, deal the points out, train, again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from aimspax_core.campaign import convergence, training
+from aimspax_core.campaign.actions import Action, Sample
+from aimspax_core.campaign.events import Sampled
+from aimspax_core.campaign.state import CampaignState, Member, Phase, Point, PointStatus
+
+MAX_BARREN_STEPS = 3
+"""Sampling steps in a row without one usable label before the campaign gives up."""
+
+T = TypeVar("T")
+
+
+def sampling(state: CampaignState) -> list[Action]:
+    """Return the sampling MD of each geometry that has not done this step."""
+    if state.round is not None:
+        return []
+    return [
+        Sample(
+            geometry=sampler.geometry,
+            step=state.sampling_step,
+            points=state.rules.points_per_step * len(state.members),
+        )
+        for sampler in state.samplers
+        if sampler.step < state.sampling_step
+    ]
+
+
+def sampled(state: CampaignState, event: Sampled) -> CampaignState:
+    """Ask for the labels of the points that a sampling MD has found."""
+    new = [key for key in dict.fromkeys(event.keys) if key not in state.points]
+    points = {
+        key: Point(key=key, geometry=event.geometry, sampling_step=state.sampling_step)
+        for key in new
+    }
+    samplers = tuple(
+        s.model_copy(update={"version": event.version, "step": state.sampling_step})
+        if s.geometry == event.geometry
+        else s
+        for s in state.samplers
+    )
+    return label_resolved(
+        state.but(
+            points={**state.points, **points},
+            open_points=(*state.open_points, *new),
+            samplers=samplers,
+        )
+    )
+
+
+def label_resolved(state: CampaignState) -> CampaignState:
+    """Once every point of this step has its label or has failed, deal the points and train."""
+    if state.phase is not Phase.INITIAL or state.open_points:
+        return state
+    if any(s.step < state.sampling_step for s in state.samplers):
+        return state
+    return _deal(state)
+
+
+def _deal(state: CampaignState) -> CampaignState:
+    """Shuffle the step's points, give each member its own share, and start a round."""
+    shares: dict[str, list[str]] = {tag: [] for tag in state.members}
+    for geometry in range(state.rules.geometries):
+        labelled = [
+            p.key
+            for p in state.points.values()
+            if p.sampling_step == state.sampling_step
+            and p.geometry == geometry
+            and p.status is PointStatus.LABELLED
+        ]
+        seed = (state.rules.seed, state.sampling_step, geometry)
+        dealt = _shuffled(labelled, seed)
+        # Who is dealt first changes from step to step, so that odd points spread evenly.
+        for position, key in enumerate(dealt):
+            turn = (position + state.sampling_step - 1 + geometry) % len(shares)
+            shares[state.rules.tags[turn]].append(key)
+    if not any(shares.values()):
+        return _barren(state)
+    members = {
+        tag: _with_share(m, shares[tag], state.rules.initial_valid_ratio)
+        for tag, m in state.members.items()
+    }
+    state = state.but(members=members, barren_steps=0)
+    if not all(m.training and m.validation for m in members.values()):
+        return state.but(sampling_step=state.sampling_step + 1)
+    left = state.rules.max_initial_epochs - min(m.epochs for m in members.values())
+    epochs = max(1, math.ceil(min(state.rules.initial_epochs, left)))
+    points = tuple(key for share in shares.values() for key in share)
+    return training.open_round(state, "initial", epochs, points)
+
+
+def _barren(state: CampaignState) -> CampaignState:
+    """Try another sampling step if none of this one's points has a label, but not for ever."""
+    steps = state.barren_steps + 1
+    if steps >= MAX_BARREN_STEPS:
+        reasons = sorted({p.reason for p in state.points.values() if p.reason})
+        return state.but(
+            phase=Phase.FAILED,
+            failed_in=Phase.INITIAL,
+            sampling_step=state.sampling_step + 1,
+            stop_reason=f"no usable label in {steps} sampling steps: "
+            + ("; ".join(reasons[:3]) or "the sampling MD gave no structure that may be labelled"),
+        )
+    return state.but(barren_steps=steps, sampling_step=state.sampling_step + 1)
+
+
+def split_share(total: int, in_validation: int, valid_ratio: float) -> int:
+    """Return how many of a member's new points go to validation.
+
+    Args:
+        total: All points of the member, the new ones included.
+        in_validation: Those that are in its validation set already.
+        valid_ratio: The share that should be there.
+
+    Returns:
+        What is missing to `valid_ratio`, rounded down; at least one point is kept in validation
+        and at least one in training as soon as there are two.
+    """
+    target = max(1, math.floor(valid_ratio * total + 1e-9))
+    return max(0, min(target, total - 1) - in_validation)
+
+
+def _with_share(member: Member, share: Sequence[str], valid_ratio: float) -> Member:
+    total = len(member.training) + len(member.validation) + len(share)
+    count = min(len(share), split_share(total, len(member.validation), valid_ratio))
+    return member.model_copy(
+        update={
+            "validation": (*member.validation, *share[:count]),
+            "training": (*member.training, *share[count:]),
+        }
+    )
+
+
+def _shuffled(items: Sequence[T], seed: tuple[int, ...]) -> list[T]:
+    return [items[i] for i in np.random.default_rng(seed).permutation(len(items))]
+
+
+def trained(state: CampaignState) -> CampaignState:
+    """After a round: end the phase if one of its limits is reached, else sample again."""
+    reason = stop_reason(state)
+    if reason is None:
+        return state.but(sampling_step=state.sampling_step + 1)
+    state = state.but(stop_reason=reason)
+    if state.rules.converge_initial:
+        return convergence.begin(state, Phase.INITIAL_CONVERGE, tuple(state.members))
+    return state.but(phase=Phase.INITIAL_PUBLISH)
+
+
+def stop_reason(state: CampaignState) -> str | None:
+    """Say why the initial dataset is good enough, or None."""
+    rules, error = state.rules, state.mean_force_mae
+    epochs = min(m.epochs for m in state.members.values())
+    size = sum(len(m.training) + len(m.validation) for m in state.members.values())
+    if error is not None and error <= rules.initial_accuracy:
+        return f"validation force MAE {error:.4f} eV/Å reached {rules.initial_accuracy:.4f} eV/Å"
+    if epochs >= rules.max_initial_epochs:
+        return f"max_initial_epochs: {epochs} epochs"
+    if size >= rules.max_initial_set_size:
+        return f"max_initial_set_size: {size} points"
+    return None

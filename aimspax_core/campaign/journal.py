@@ -1,0 +1,215 @@
+"""The durable record of a campaign: a log of events, a snapshot now and then, and a lock."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from aimspax_core.campaign.events import EVENT, Event
+from aimspax_core.campaign.rules import apply
+from aimspax_core.campaign.state import CampaignState
+from aimspax_core.errors import CampaignError
+from aimspax_core.files import write_text
+from aimspax_core.rundir import RunDir
+
+SNAPSHOT_EVERY = 200
+"""Events from one snapshot to the next."""
+
+log = logging.getLogger(__name__)
+
+
+class Entry(BaseModel):
+    """One line of the journal."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seq: int
+    time: float
+    event: Event
+
+
+class _Snapshot(BaseModel):
+    seq: int
+    state: CampaignState
+
+
+class Journal:
+    """The events of a campaign, on disk before they count.
+
+    Use as a context manager; one process at a time can hold a campaign's journal.
+    """
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._file: IO[bytes] | None = None
+        self._lock: IO[str] | None = None
+        self.seq = 0
+        self._state: CampaignState | None = None
+
+    @property
+    def state(self) -> CampaignState:
+        """The state after all events so far.
+
+        Raises:
+            CampaignError: The campaign has not started.
+        """
+        if self._state is None:
+            raise CampaignError(f"{self._run.output}: no campaign has been started here")
+        return self._state
+
+    @property
+    def begun(self) -> bool:
+        """True if there is at least one event."""
+        return self._state is not None
+
+    def __enter__(self) -> Journal:
+        self._run.state.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self._run)
+        try:
+            self.seq, self._state = load(self._run)
+            _cut_torn_line(self._run.journal)
+            self._file = self._run.journal.open("ab")
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._file is not None and self._lock is not None
+        if self._state is not None:
+            self._snapshot()
+        self._file.close()
+        self._lock.seek(0)
+        self._lock.truncate()
+        self._lock.close()
+
+    def record(self, event: Event) -> CampaignState:
+        """Write an event to disk, then apply it; return the new state."""
+        assert self._file is not None
+        new = apply(self._state, event)
+        entry = Entry(seq=self.seq + 1, time=time.time(), event=event)
+        self._file.write(entry.model_dump_json().encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.seq, self._state = entry.seq, new
+        if self.seq % SNAPSHOT_EVERY == 0:
+            self._snapshot()
+        return new
+
+    def _snapshot(self) -> None:
+        snapshot = _Snapshot(seq=self.seq, state=self.state)
+        write_text(self._run.snapshot, snapshot.model_dump_json())
+
+
+def load(run: RunDir) -> tuple[int, CampaignState | None]:
+    """Return the number of events and the state after them; (0, None) if there are none.
+
+    Raises:
+        CampaignError: A line in the middle of the journal is damaged.
+    """
+    seq, state = 0, None
+    if run.snapshot.exists():
+        snapshot = _Snapshot.model_validate_json(run.snapshot.read_bytes())
+        seq, state = snapshot.seq, snapshot.state
+    for entry in entries(run.journal):
+        if entry.seq <= seq:
+            continue
+        seq, state = entry.seq, apply(state, entry.event)
+    return seq, state
+
+
+def entries(path: Path) -> Iterator[Entry]:
+    """Read the journal's lines in order; a torn last line, a crash's trace, is left out.
+
+    Raises:
+        CampaignError: A line that is not the last is damaged.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                log.warning("%s: the last line is torn and is left out", path)
+                return
+            try:
+                content = json.loads(line)
+                event = EVENT.validate_python(content["event"])
+                yield Entry.model_construct(seq=content["seq"], time=content["time"], event=event)
+            except (ValueError, KeyError) as error:
+                raise CampaignError(f"{path}:{number}: damaged journal line ({error})") from error
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove an incomplete last line, so that the next event begins a line of its own."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        content_end = file.seek(0, os.SEEK_END)
+        position = content_end
+        while position > 0:
+            file.seek(position - 1)
+            if file.read(1) == b"\n":
+                break
+            position -= 1
+        if position < content_end:
+            file.truncate(position)
+
+
+def holder(run: RunDir) -> dict[str, Any] | None:
+    """Return who holds the campaign (`pid`, `host`, `since`), or None if nobody does."""
+    if not run.lock.exists():
+        return None
+    with run.lock.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _who(file.read())
+    return None
+
+
+def _lock(run: RunDir) -> IO[str]:
+    """Take the campaign's lock.
+
+    Raises:
+        CampaignError: Another process holds it; the text says which.
+    """
+    file = run.lock.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        who = _who(file.read())
+        file.close()
+        raise CampaignError(
+            f"{run.output}: this campaign is being run by process {who.get('pid', '?')} on "
+            f"{who.get('host', '?')}, since {who.get('since', '?')}"
+        ) from None
+    file.seek(0)
+    file.truncate()
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
+    file.flush()
+    return file
+
+
+def _who(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,94 @@
+"""The label store: content-addressed and immutable, so that a label is paid for once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from aimspax_core.files import write_text
+from aimspax_core.reference.base import Label
+from aimspax_core.structures import decode, digest, encode
+
+log = logging.getLogger(__name__)
+
+
+def label_key(atoms: Atoms, identity: dict[str, Any]) -> str:
+    """Return the key of a structure's label: a SHA-256 over all that changes the answer.
+
+    Args:
+        atoms: The structure (Å).
+        identity: The reference's `identity()`.
+    """
+    return digest({"structure": encode(atoms), "reference": identity})
+
+
+@dataclass(frozen=True)
+class StoredLabel:
+    """A label with its structure, as it lies in the store."""
+
+    key: str
+    atoms: Atoms
+    label: Label
+
+
+class LabelStore:
+    """A folder of labels, one JSON file each, named by key.
+
+    It may be shared by several campaigns: a file appears whole or not at all, and two processes
+    that compute the same label write the same file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, key: str) -> Path:
+        """Return where the label with this key lies, or would lie."""
+        return self._folder / key[:2] / f"{key}.json"
+
+    def has(self, key: str) -> bool:
+        """Return whether the label is there."""
+        return self.path(key).exists()
+
+    def get(self, key: str) -> StoredLabel | None:
+        """Return the label with this key, or None.
+
+        A file that cannot be read is set aside under another name, and the label counts as absent:
+        it is computed again rather than trusted.
+        """
+        path = self.path(key)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            stress = content["stress"]
+            label = Label(
+                energy=float(content["energy"]),
+                forces=np.asarray(content["forces"], dtype=float).reshape(-1, 3),
+                stress=None if stress is None else np.asarray(stress, dtype=float),
+                provenance=content["provenance"],
+            )
+            return StoredLabel(key, decode(content["structure"]), label)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            damaged = path.with_suffix(".damaged")
+            log.error("%s is damaged (%s); set aside as %s", path, error, damaged.name)
+            path.replace(damaged)
+            return None
+
+    def put(self, key: str, atoms: Atoms, label: Label) -> StoredLabel:
+        """Store a label; when this returns, it is on the disk."""
+        content = {
+            "key": key,
+            "structure": encode(atoms),
+            "energy": label.energy,
+            "forces": np.asarray(label.forces).tolist(),
+            "stress": None if label.stress is None else np.asarray(label.stress).tolist(),
+            "provenance": label.provenance,
+        }
+        write_text(self.path(key), json.dumps(content, allow_nan=False))
+        return StoredLabel(key, atoms, label)

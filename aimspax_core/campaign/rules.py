@@ -1,0 +1,222 @@
+"""The rules of a campaign: `apply` changes its state, `next_actions` says what should run now.
+
+Both are pure: no clock, no files, no chance that is not seeded. Source: the algorithm of aims-PAX
+(arXiv:2508.12888); the rules of the two phases are in `initial` and `exploration`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aimspax_core.campaign import convergence, exploration, initial, training
+from aimspax_core.campaign.actions import Action, Label, Propagate, Publish
+from aimspax_core.campaign.events import (
+    ConvergenceAdvanced,
+    Event,
+    ExplorationAsked,
+    LabelArrived,
+    LabelFailed,
+    Launched,
+    Published,
+    Resumed,
+    Sampled,
+    SegmentFinished,
+    Started,
+    TaskLost,
+    TrainingFinished,
+)
+from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
+
+MAX_LOSSES = 4
+"""How often one task may be lost (worker dead, error raised) before it counts as impossible."""
+
+LABEL_MEMORY = 101
+"""Label times that the segment's time budget looks back on."""
+
+
+def apply(state: CampaignState | None, event: Event) -> CampaignState:
+    """Return the state after an event.
+
+    Args:
+        state: The state before; None before `Started`.
+        event: What happened.
+
+    Raises:
+        ValueError: An event before `Started`, or a second `Started`.
+    """
+    if isinstance(event, Started):
+        if state is not None:
+            raise ValueError("a campaign starts once")
+        return CampaignState.begin(event.rules)
+    if state is None:
+        raise ValueError(f"{event.kind!r} before the campaign started")
+    return _HANDLERS[type(event)](state, event)
+
+
+def next_actions(state: CampaignState) -> list[Action]:
+    """Return what should run now and is not running yet; the same state gives the same list."""
+    wanted: list[Action] = [Label(key=key) for key in state.open_points]
+    match state.phase:
+        case Phase.INITIAL:
+            wanted += initial.sampling(state)
+            wanted += training.actions(state)
+        case Phase.ACTIVE:
+            wanted += training.actions(state)
+            wanted += exploration.segments(state)
+        case Phase.INITIAL_CONVERGE | Phase.CONVERGE:
+            wanted += convergence.actions(state)
+        case Phase.INITIAL_PUBLISH:
+            wanted.append(Publish(what="initial"))
+        case Phase.PUBLISH:
+            wanted.append(Publish(what="final"))
+        case Phase.FAILED | Phase.FINISHED | Phase.READY:
+            return []
+        case Phase.DRAIN:
+            pass
+    return [action for action in wanted if action.id not in state.in_flight]
+
+
+def _launched(state: CampaignState, event: Launched) -> CampaignState:
+    state = state.but(in_flight={**state.in_flight, event.action.id: event.action})
+    if isinstance(event.action, Propagate):
+        state = exploration.enter_segment(state, event.action)
+    return state
+
+
+def _landed(state: CampaignState, action_id: str) -> CampaignState:
+    """Take an action out of flight; that it came back clears its record of losses."""
+    return state.but(
+        in_flight={k: a for k, a in state.in_flight.items() if k != action_id},
+        losses={k: n for k, n in state.losses.items() if k != _account(action_id)},
+    )
+
+
+def _sampled(state: CampaignState, event: Sampled) -> CampaignState:
+    return initial.sampled(_landed(state, event.action_id), event)
+
+
+def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
+    state = _landed(state, f"label:{event.key}")
+    point = state.points[event.key]
+    if point.status is not PointStatus.REQUESTED:
+        return state  # a label that came twice counts once
+    state = state.but(
+        points={**state.points, event.key: point.model_copy(update={"status": PointStatus.LABELLED})},
+        open_points=tuple(k for k in state.open_points if k != event.key),
+        label_seconds=(*state.label_seconds, event.wall_s)[-LABEL_MEMORY:],
+        labels=state.labels + 1,
+    )  # fmt: skip
+    if point.sampling_step is not None:
+        return initial.label_resolved(state)
+    return exploration.labelled(state, event.key)
+
+
+def _label_failed(state: CampaignState, event: LabelFailed) -> CampaignState:
+    state = _landed(state, f"label:{event.key}")
+    point = state.points[event.key]
+    if point.status is not PointStatus.REQUESTED:
+        return state
+    failed = point.model_copy(update={"status": PointStatus.FAILED, "reason": event.reason})
+    state = state.but(
+        points={**state.points, event.key: failed},
+        open_points=tuple(k for k in state.open_points if k != event.key),
+        failed_labels=state.failed_labels + 1,
+    )
+    if point.sampling_step is not None:
+        return initial.label_resolved(state)
+    return exploration.forget(state, event.key)
+
+
+def _segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignState:
+    return exploration.segment_finished(_landed(state, event.action_id), event)
+
+
+def _training_finished(state: CampaignState, event: TrainingFinished) -> CampaignState:
+    state = training.advanced(_landed(state, event.action_id), event)
+    if not training.round_complete(state):
+        return exploration.drained(state) if state.phase is Phase.DRAIN else state
+    stage = state.round.stage if state.round else ""
+    state, points = training.close_round(state)
+    return initial.trained(state) if stage == "initial" else exploration.trained(state, points)
+
+
+def _convergence_advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
+    return convergence.advanced(_landed(state, event.action_id), event)
+
+
+def _published(state: CampaignState, event: Published) -> CampaignState:
+    state = _landed(state, f"publish:{event.what}")
+    if event.what == "final":
+        return state.but(phase=Phase.FINISHED)
+    return state.but(phase=Phase.READY, published_initial=True)
+
+
+def _exploration_asked(state: CampaignState, _: ExplorationAsked) -> CampaignState:
+    return exploration.begin(state) if state.phase is Phase.READY else state
+
+
+def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
+    action = state.in_flight.get(event.action_id)
+    if action is None:
+        return state
+    state = state.but(in_flight={k: a for k, a in state.in_flight.items() if k != event.action_id})
+    if isinstance(action, Propagate):
+        state = exploration.leave_segment(state, action)
+    if state.phase is Phase.DRAIN:
+        state = exploration.drained(state)
+    if event.final:
+        return fail(state, event.reason)
+    if not event.counted:
+        return state
+    account = _account(event.action_id)
+    count = state.losses.get(account, 0) + 1
+    state = state.but(losses={**state.losses, account: count})
+    if count < MAX_LOSSES:
+        return state
+    if isinstance(action, Label):
+        reason = f"lost {count} times; last: {event.reason}"
+        return _label_failed(state, LabelFailed(key=action.key, reason=reason))
+    return fail(state, f"{event.action_id} was lost {count} times; last: {event.reason}")
+
+
+def _account(action_id: str) -> str:
+    """What losses are counted by: each piece of work, but all segments together."""
+    return "propagate" if action_id.startswith("propagate:") else action_id
+
+
+def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
+    """Take up the rules of today; begin again what failed; reopen what is no longer enough."""
+    for action_id in tuple(state.in_flight):
+        state = _task_lost(state, TaskLost(action_id=action_id, reason="restart", counted=False))
+    changed = event.rules != state.rules
+    state = state.but(rules=event.rules, losses={})
+    if state.phase is Phase.FAILED and state.failed_in is not None:
+        state = state.but(phase=state.failed_in, failed_in=None, stop_reason="", barren_steps=0)
+    if changed and state.phase in (Phase.FINISHED, Phase.CONVERGE, Phase.PUBLISH):
+        state = exploration.reopen(state)
+    if state.phase is Phase.INITIAL and state.round is None:
+        return initial.label_resolved(state)
+    return exploration.settle(state) if state.phase is Phase.ACTIVE else state
+
+
+def fail(state: CampaignState, reason: str) -> CampaignState:
+    """Stop a campaign that cannot go on."""
+    if state.phase is Phase.FAILED:
+        return state
+    return state.but(phase=Phase.FAILED, failed_in=state.phase, stop_reason=reason)
+
+
+_HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {
+    Resumed: _resumed,
+    ExplorationAsked: _exploration_asked,
+    Launched: _launched,
+    Sampled: _sampled,
+    LabelArrived: _label_arrived,
+    LabelFailed: _label_failed,
+    SegmentFinished: _segment_finished,
+    TrainingFinished: _training_finished,
+    ConvergenceAdvanced: _convergence_advanced,
+    Published: _published,
+    TaskLost: _task_lost,
+}

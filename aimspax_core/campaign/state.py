@@ -1,0 +1,260 @@
+"""The state of a campaign: everything that the rules need to go on, and nothing else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from aimspax_core.campaign.actions import Action
+from aimspax_core.campaign.record import Record
+from aimspax_core.settings.load import Settings
+from aimspax_core.uncertainty import Window
+
+
+class Phase(StrEnum):
+    """Where a campaign is."""
+
+    INITIAL = "initial"  # initial dataset generation: sample, label, train, again
+    INITIAL_CONVERGE = "initial-converge"
+    INITIAL_PUBLISH = "initial-publish"
+    READY = "ready"  # the initial dataset is done; active learning has not been asked for
+    ACTIVE = "active"
+    DRAIN = "drain"  # a stopping rule holds; labels that were asked for still arrive
+    CONVERGE = "converge"
+    PUBLISH = "publish"
+    FINISHED = "finished"
+    FAILED = "failed"  # cannot go on; starting again tries again
+
+
+class Rules(Record):
+    """The numbers of the settings that the rules use, as they were when the run started.
+
+    They are part of the state, so that a journal gives the same state whenever it is replayed.
+    """
+
+    tags: tuple[str, ...]
+    geometries: int
+    seed: int
+    points_per_step: int
+    initial_epochs: int
+    initial_accuracy: float
+    max_initial_epochs: float
+    max_initial_set_size: float
+    initial_valid_ratio: float
+    converge_initial: bool
+    num_trajectories: int
+    epochs_per_round: int
+    valid_ratio: float
+    desired_acc: float
+    max_train_set_size: float
+    freeze_threshold_dataset: float
+    c_x: float
+    max_md_steps: float
+    converge_al: bool
+    converge_best: bool
+    max_segments: int
+
+    @classmethod
+    def of(cls, settings: Settings, tags: tuple[str, ...], geometries: int) -> Rules:
+        """Take the rules' numbers from the settings."""
+        idg, al = settings.idg, settings.al
+        return cls(
+            tags=tags,
+            geometries=geometries,
+            seed=settings.model.GENERAL.seed,
+            points_per_step=idg.n_points_per_sampling_step_idg,
+            initial_epochs=idg.intermediate_epochs_idg,
+            initial_accuracy=idg.desired_acc * idg.desired_acc_scale_idg,
+            max_initial_epochs=idg.max_initial_epochs,
+            max_initial_set_size=idg.max_initial_set_size,
+            initial_valid_ratio=idg.valid_ratio,
+            converge_initial=idg.converge_initial,
+            num_trajectories=max(al.num_trajectories, geometries),
+            epochs_per_round=al.epochs_per_worker,
+            valid_ratio=al.valid_ratio,
+            desired_acc=al.desired_acc,
+            max_train_set_size=al.max_train_set_size,
+            freeze_threshold_dataset=al.freeze_threshold_dataset,
+            c_x=al.c_x,
+            max_md_steps=al.max_MD_steps,
+            converge_al=al.converge_al,
+            converge_best=al.converge_best,
+            max_segments=settings.ml_workers,
+        )
+
+
+class PointStatus(StrEnum):
+    """What has become of a structure that was sent to the reference."""
+
+    REQUESTED = "requested"
+    LABELLED = "labelled"
+    FAILED = "failed"
+
+
+class Point(Record):
+    """One structure that the campaign wants, or has, a label of."""
+
+    key: str
+    geometry: int
+    sampling_step: int | None = None
+    trajectory: int | None = None
+    status: PointStatus = PointStatus.REQUESTED
+    reason: str = ""
+
+
+class TrajectoryStatus(StrEnum):
+    """What a trajectory is doing."""
+
+    RUNNING = "running"  # may be propagated
+    IN_SEGMENT = "in-segment"
+    WAITING = "waiting"  # for its label
+    TRAINING = "training"  # for the round that its point is in, or will be in
+    FINISHED = "finished"
+    FAILED = "failed"  # rolled back too often without a new label
+
+
+class Trajectory(Record):
+    """One MD run that explores. Its atoms and RNG are in the state file number `version`."""
+
+    index: int
+    geometry: int
+    status: TrajectoryStatus = TrajectoryStatus.RUNNING
+    version: int = 0
+    step: int = 0
+    since_crossing: int = 0
+    checkpoint: int = 0
+    checkpoint_step: int = 0
+    waiting_for: str | None = None
+    rollbacks: int = 0
+    rollbacks_in_a_row: int = 0
+
+    @property
+    def over(self) -> bool:
+        """True if it will never run again."""
+        return self.status in (TrajectoryStatus.FINISHED, TrajectoryStatus.FAILED)
+
+
+class Errors(Record):
+    """Errors of a member on its validation set, as `model.training.Metrics` has them; eV, Å."""
+
+    epoch: int
+    train_loss: float | None
+    valid_loss: float
+    mae_f: float
+    rmse_f: float
+    mae_e: float
+    rmse_e: float
+    mae_e_per_atom: float
+    rmse_e_per_atom: float
+    mae_stress: float | None
+    rmse_stress: float | None
+    lr: float
+    seconds: float
+
+
+class Member(Record):
+    """One model of the ensemble."""
+
+    tag: str
+    checkpoint: str | None = None
+    epochs: int = 0
+    round_epochs: int = 0
+    training: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    errors: Errors | None = None
+    converging: str | None = None
+    converged: bool = False
+    converge_epochs: int = 0
+    best: Errors | None = None
+
+
+class Sampler(Record):
+    """The sampling MD of one geometry; its atoms and RNG are in the state file `version`."""
+
+    geometry: int
+    version: int = 0
+    step: int = 0
+
+
+class Round(Record):
+    """One round of training, on the data as they were when it started."""
+
+    number: int
+    stage: str
+    points: tuple[str, ...]
+    training: int
+    validation: int
+    epochs: int
+
+
+class CampaignState(Record):
+    """A whole campaign. Only `rules.apply` makes a new one."""
+
+    schema_version: int = 1
+    rules: Rules
+    phase: Phase = Phase.INITIAL
+    failed_in: Phase | None = None
+    stop_reason: str = ""
+    members: dict[str, Member]
+    points: dict[str, Point] = {}
+    open_points: tuple[str, ...] = ()
+    sampling_step: int = 1
+    barren_steps: int = 0
+    samplers: tuple[Sampler, ...]
+    trajectories: tuple[Trajectory, ...] = ()
+    window: Window = Window()
+    training: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+    round: Round | None = None
+    rounds: int = 0
+    segments: int = 0
+    in_flight: dict[str, Action] = {}
+    losses: dict[str, int] = {}
+    label_seconds: tuple[float, ...] = ()
+    labels: int = 0
+    failed_labels: int = 0
+    published_initial: bool = False
+
+    @classmethod
+    def begin(cls, rules: Rules) -> CampaignState:
+        """Return the state of a campaign that has not done anything yet."""
+        return cls(
+            rules=rules,
+            members={tag: Member(tag=tag) for tag in rules.tags},
+            samplers=tuple(Sampler(geometry=g) for g in range(rules.geometries)),
+        )
+
+    def but(self, **changes: Any) -> CampaignState:
+        """Return a copy with some fields replaced."""
+        return self.model_copy(update=changes)
+
+    @property
+    def training_set_size(self) -> int:
+        """The largest member's training set, its initial points included."""
+        return max(len(m.training) for m in self.members.values()) + len(self.training)
+
+    @property
+    def mean_force_mae(self) -> float | None:
+        """The ensemble's mean validation force MAE (eV/Å); None before every member has one."""
+        errors = [m.errors for m in self.members.values() if m.errors is not None]
+        if len(errors) < len(self.members):
+            return None
+        return sum(e.mae_f for e in errors) / len(errors)
+
+    @property
+    def finished(self) -> bool:
+        """True once everything that was asked for is done."""
+        return self.phase is Phase.FINISHED
+
+    def dataset(self, tag: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the label keys of a member's training and validation set, as of now.
+
+        During a round these are the sets as they were when the round started.
+        """
+        member = self.members[tag]
+        training, validation = self.training, self.validation
+        if self.round is not None:
+            training = training[: self.round.training]
+            validation = validation[: self.round.validation]
+        return member.training + training, member.validation + validation

@@ -1,0 +1,71 @@
+"""Rounds of training, the same in both phases: every member, on the data as they are at the start."""
+
+from __future__ import annotations
+
+from aimspax_core.campaign.actions import Action, Train
+from aimspax_core.campaign.events import TrainingFinished
+from aimspax_core.campaign.state import CampaignState, Round
+
+
+def open_round(
+    state: CampaignState, stage: str, epochs: int, points: tuple[str, ...]
+) -> CampaignState:
+    """Start a round on all data that there are now."""
+    members = {t: m.model_copy(update={"round_epochs": 0}) for t, m in state.members.items()}
+    return state.but(
+        members=members,
+        round=Round(
+            number=state.rounds + 1,
+            stage=stage,
+            points=points,
+            training=len(state.training),
+            validation=len(state.validation),
+            epochs=epochs,
+        ),
+    )
+
+
+def actions(state: CampaignState) -> list[Action]:
+    """Return a task for every member that has not trained its epochs of this round."""
+    if state.round is None:
+        return []
+    return [
+        Train(
+            tag=member.tag,
+            stage="initial" if state.round.stage == "initial" else "active",
+            round=state.round.number,
+            start=member.checkpoint,
+            checkpoint=f"train-{member.epochs}-{state.round.number}",
+            epochs=state.round.epochs - member.round_epochs,
+        )
+        for member in state.members.values()
+        if member.round_epochs < state.round.epochs
+    ]
+
+
+def advanced(state: CampaignState, event: TrainingFinished) -> CampaignState:
+    """Take note of the epochs that a member has trained."""
+    member = state.members[event.tag]
+    member = member.model_copy(
+        update={
+            "checkpoint": event.checkpoint,
+            "epochs": member.epochs + event.epochs,
+            "round_epochs": member.round_epochs + event.epochs,
+            "errors": event.errors[-1] if event.errors else member.errors,
+        }
+    )
+    return state.but(members={**state.members, event.tag: member})
+
+
+def round_complete(state: CampaignState) -> bool:
+    """True if every member has trained its epochs of this round."""
+    return state.round is not None and all(
+        m.round_epochs >= state.round.epochs for m in state.members.values()
+    )
+
+
+def close_round(state: CampaignState) -> tuple[CampaignState, tuple[str, ...]]:
+    """End the round; return the points that it was held for."""
+    assert state.round is not None
+    points = state.round.points
+    return state.but(round=None, rounds=state.round.number), points

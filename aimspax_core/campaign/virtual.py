@@ -1,0 +1,217 @@
+"""A second shell, with a virtual clock and made-up durations: the same rules, no science.
+
+For planning (what would 500 reference slots and 2,000 trajectories do?) and for tests.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aimspax_core.campaign.actions import (
+    Action,
+    Converge,
+    Label,
+    Propagate,
+    Publish,
+    Sample,
+    Train,
+)
+from aimspax_core.campaign.events import (
+    ConvergenceAdvanced,
+    Event,
+    ExplorationAsked,
+    LabelArrived,
+    LabelFailed,
+    Launched,
+    Published,
+    Sampled,
+    SegmentFinished,
+    Started,
+    TaskLost,
+    TrainingFinished,
+    TrajectoryResult,
+)
+from aimspax_core.campaign.rules import apply, next_actions
+from aimspax_core.campaign.state import CampaignState, Errors, Phase, Rules
+
+
+@dataclass(frozen=True)
+class World:
+    """How long things take in the virtual world, and how often they go wrong.
+
+    Durations are means (s) of exponential distributions; probabilities are per task, or per
+    trajectory and segment.
+    """
+
+    reference_slots: int = 4
+    ml_slots: int = 2
+    label_s: float = 10.0
+    sample_s: float = 5.0
+    segment_s: float = 3.0
+    epoch_s: float = 1.0
+    label_fails: float = 0.0
+    task_lost: float = 0.0
+    explodes: float = 0.0
+    crosses: float = 0.5
+    finishes: float = 0.0
+    error_start: float = 0.5
+    error_decay: float = 0.02
+
+
+@dataclass
+class VirtualShell:
+    """Runs a campaign's actions in a virtual world, one completion after another."""
+
+    rules: Rules
+    world: World
+    rng: np.random.Generator
+    watch: Callable[[CampaignState, Event], None] = lambda state, event: None
+    clock: float = 0.0
+    busy_s: dict[str, float] = field(default_factory=lambda: {"ml": 0.0, "reference": 0.0})
+    launched: list[Action] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._queues: dict[str, deque[Action]] = {"ml": deque(), "reference": deque()}
+        self._free = {"ml": self.world.ml_slots, "reference": self.world.reference_slots}
+        self._running: list[tuple[float, int, Action]] = []
+        self._order = itertools.count()
+        self._structures = itertools.count()
+        self.state = apply(None, Started(rules=self.rules))
+
+    def run(self, max_events: int = 100_000) -> CampaignState:
+        """Play the campaign to its end.
+
+        Raises:
+            RuntimeError: It did not end within `max_events`, or nothing runs though it has not.
+        """
+        for _ in range(max_events):
+            if self.state.phase is Phase.READY:
+                self.tell(ExplorationAsked())
+            for action in next_actions(self.state):
+                self._launch(action)
+            if self.state.phase in (Phase.FINISHED, Phase.FAILED):
+                return self.state
+            self._start()
+            if not self._running:
+                raise RuntimeError(f"nothing runs in phase {self.state.phase}")
+            self.clock, _, action = heapq.heappop(self._running)
+            self._free[_pool(action)] += 1
+            self.tell(self._outcome(action))
+        raise RuntimeError(f"no end after {max_events} events")
+
+    def tell(self, event: Event) -> None:
+        """Apply an event."""
+        self.state = apply(self.state, event)
+        self.watch(self.state, event)
+
+    def _launch(self, action: Action) -> None:
+        self.launched.append(action)
+        self.tell(Launched(action=action))
+        self._queues[_pool(action)].append(action)
+
+    def _start(self) -> None:
+        for pool, queue in self._queues.items():
+            while queue and self._free[pool] > 0:
+                action = queue.popleft()
+                self._free[pool] -= 1
+                seconds = float(self.rng.exponential(self._mean_seconds(action)))
+                self.busy_s[pool] += seconds
+                heapq.heappush(self._running, (self.clock + seconds, next(self._order), action))
+
+    def _mean_seconds(self, action: Action) -> float:
+        world = self.world
+        match action:
+            case Label():
+                return world.label_s
+            case Sample():
+                return world.sample_s
+            case Propagate():
+                return world.segment_s
+            case Train():
+                return world.epoch_s * action.epochs
+        return world.epoch_s
+
+    def _outcome(self, action: Action) -> Event:
+        if not isinstance(action, Publish) and self.rng.random() < self.world.task_lost:
+            return TaskLost(action_id=action.id, reason="virtual worker died")
+        match action:
+            case Label():
+                if self.rng.random() < self.world.label_fails:
+                    return LabelFailed(key=action.key, reason="virtual SCF not converged")
+                return LabelArrived(key=action.key, wall_s=self.world.label_s)
+            case Sample():
+                keys = tuple(self._structure() for _ in range(action.points))
+                return Sampled(
+                    action_id=action.id, geometry=action.geometry, version=action.step, keys=keys
+                )
+            case Propagate():
+                return self._segment(action)
+            case Train():
+                epochs = int(self.rng.integers(1, action.epochs + 1))
+                return TrainingFinished(
+                    action_id=action.id,
+                    tag=action.tag,
+                    checkpoint=action.checkpoint,
+                    epochs=epochs,
+                    errors=(self._errors(),),
+                )
+            case Converge():
+                return ConvergenceAdvanced(
+                    action_id=action.id,
+                    tag=action.tag,
+                    checkpoint=action.checkpoint,
+                    epochs=5,
+                    errors=(self._errors(),),
+                    best=self._errors(),
+                    converged=bool(self.rng.random() < 0.5),
+                )
+            case Publish():
+                return Published(what=action.what)
+
+    def _segment(self, action: Propagate) -> SegmentFinished:
+        results = []
+        for index in action.trajectories:
+            trajectory = self.state.trajectories[index]
+            steps = 25 * int(self.rng.integers(1, 5))
+            draw, key = self.rng.random(), None
+            outcome = "running"
+            if draw < self.world.explodes:
+                outcome = "exploded"
+            elif draw < self.world.explodes + self.world.crosses:
+                outcome, key = "crossed", self._structure()
+            elif draw < self.world.explodes + self.world.crosses + self.world.finishes:
+                outcome = "finished"
+            results.append(
+                TrajectoryResult(
+                    trajectory=index,
+                    outcome=outcome,  # type: ignore[arg-type]
+                    version=action.number,
+                    step=trajectory.step + steps,
+                    since_crossing=0 if key else trajectory.since_crossing + steps,
+                    key=key,
+                )
+            )
+        values = tuple(float(v) for v in self.rng.uniform(0.05, 0.15, size=len(results)))
+        return SegmentFinished(action_id=action.id, results=tuple(results), uncertainties=values)
+
+    def _structure(self) -> str:
+        return f"structure-{next(self._structures)}"
+
+    def _errors(self) -> Errors:
+        """Errors that fall as the data grow, as they do in the real world."""
+        error = self.world.error_start / (1.0 + self.world.error_decay * self.state.labels)
+        return Errors(
+            epoch=0, train_loss=error, valid_loss=error, mae_f=error, rmse_f=error, mae_e=error,
+            rmse_e=error, mae_e_per_atom=error, rmse_e_per_atom=error, mae_stress=None,
+            rmse_stress=None, lr=0.01, seconds=1.0,
+        )  # fmt: skip
+
+
+def _pool(action: Action) -> str:
+    return "reference" if isinstance(action, Label) else "ml"

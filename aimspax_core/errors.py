@@ -1,0 +1,46 @@
+"""The errors that aimspax raises on purpose; each survives pickling, so that it can cross process borders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class AimspaxError(Exception):
+    """Base of all errors that aimspax raises on purpose; its text is one message for the user."""
+
+
+class SettingsError(AimspaxError):
+    """What the user wrote cannot be run; the text lists every mistake of every file."""
+
+
+class StructureError(AimspaxError):
+    """A geometry cannot be read, or must not reach an engine or a dataset."""
+
+
+class CampaignError(AimspaxError):
+    """The run directory cannot be used as asked: held by another process, finished, or changed."""
+
+
+class ModelError(AimspaxError):
+    """A model file cannot be loaded, downloaded or built."""
+
+
+class ExplodedError(AimspaxError):
+    """A trajectory left the physical: non-finite, atoms on top of each other, or absurd forces."""
+
+
+class LabelError(AimspaxError):
+    """The reference gave no usable label.
+
+    Args:
+        message: What went wrong, in one line.
+        transient: True if trying again may help (launcher, node, memory), False if the same
+            structure would fail again (SCF not converged, refused by the gate).
+    """
+
+    def __init__(self, message: str, transient: bool = False) -> None:
+        super().__init__(message)
+        self.transient = transient
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.transient)

@@ -1,0 +1,1 @@
+"""MACE models of the ensemble: built, trained, saved and loaded."""

@@ -1,0 +1,241 @@
+"""A committee of MACE models, each evaluated once on one batched graph of many structures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from mace.data.neighborhood import get_neighborhood
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from aimspax_core.errors import ModelError
+
+Array = NDArray[np.float64]
+
+_FARTHEST = 1e5
+"""No coordinate (Å) beyond this is meant; searches for neighbours overflow or never end there."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a committee of M members says about one structure of N atoms.
+
+    Attributes:
+        energy: Mean energy in eV.
+        forces: Mean forces, shape (N, 3), in eV/Å.
+        member_energies: Shape (M,), in eV.
+        member_forces: Shape (M, N, 3), in eV/Å.
+        stress: Mean stress, shape (3, 3), in eV/Å³, with ASE's sign; None if it was not asked for,
+            or the structure is not periodic in all three directions.
+    """
+
+    energy: float
+    forces: Array
+    member_energies: Array
+    member_forces: Array
+    stress: Array | None = None
+
+
+class Committee:
+    """Models that share elements and cutoff, evaluated side by side.
+
+    A batch may mix sizes, compositions and periodicities. A single model is a committee of one,
+    with no spread.
+
+    Notes:
+        The committee takes the models over: they are moved to the device and number format,
+        set to evaluation, and their parameters no longer ask for gradients. Train copies.
+
+    Args:
+        models: M models with the interface of MACE's `ScaleShiftMACE`.
+        device: Where to evaluate: `cpu`, `cuda`, `cuda:1`…
+        dtype: `float32` or `float64`; None keeps the first model's.
+
+    Raises:
+        ModelError: No model, or models that do not fit together or need inputs beyond a structure.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[torch.nn.Module],
+        device: str | torch.device = "cpu",
+        dtype: str | None = None,
+    ) -> None:
+        if not models:
+            raise ModelError("a committee needs at least one model")
+        self.device = torch.device(device)
+        self.dtype = getattr(torch, dtype) if dtype else next(models[0].parameters()).dtype
+        self.r_max = _shared_cutoff(models)
+        self._element_index = _shared_elements(models)
+        self._head = _head(models[0])
+        self._models: list[Any] = [model.to(self.device, self.dtype).eval() for model in models]
+        for model in self._models:
+            model.requires_grad_(False)
+        self._layout: tuple[tuple[bytes, ...], dict[str, torch.Tensor]] = ((), {})
+
+    def __len__(self) -> int:
+        """Return the number of members M."""
+        return len(self._models)
+
+    def evaluate(self, structures: Sequence[Atoms], stress: bool = False) -> list[Prediction]:
+        """Predict energy, forces and, if asked for, stress of each structure.
+
+        Args:
+            structures: Any number of structures. One whose positions or cell are not finite, or
+                beyond 1e5 Å, is left out of the batch, so that it changes nothing for the others.
+            stress: Whether to predict stress (about half as much work again).
+
+        Returns:
+            One prediction a structure, in order; NaN throughout for a structure left out.
+
+        Raises:
+            ModelError: A structure has an element that the models were not made for.
+        """
+        usable = [_is_usable(atoms) for atoms in structures]
+        batch = list(compress(structures, usable))
+        predictions = iter(self._evaluate(batch, stress) if batch else [])
+        return [
+            next(predictions) if good else self._nothing(len(atoms))
+            for atoms, good in zip(structures, usable, strict=True)
+        ]
+
+    def _evaluate(self, structures: Sequence[Atoms], stress: bool) -> list[Prediction]:
+        """Predict structures that are all usable."""
+        graph = self._graph(structures)
+        # A copy a member: with stress, the model puts strained positions in place of the given.
+        outputs = [model(dict(graph), compute_stress=stress) for model in self._models]
+        energies = _gather(outputs, "energy")
+        forces = _gather(outputs, "forces")
+        stresses = _gather(outputs, "stress").mean(axis=0) if stress else None
+        mean_energies, mean_forces = energies.mean(axis=0), forces.mean(axis=0)
+        ends = np.cumsum([len(atoms) for atoms in structures])
+        predictions = []
+        for i, (atoms, end) in enumerate(zip(structures, ends, strict=True)):
+            own = slice(end - len(atoms), end)
+            predictions.append(
+                Prediction(
+                    energy=float(mean_energies[i]),
+                    forces=mean_forces[own],
+                    member_energies=energies[:, i],
+                    member_forces=forces[:, own],
+                    stress=stresses[i] if stresses is not None and atoms.pbc.all() else None,
+                )
+            )
+        return predictions
+
+    def _graph(self, structures: Sequence[Atoms]) -> dict[str, torch.Tensor]:
+        """Return the batched graph under the names that MACE's `forward` reads."""
+        layout = self._batch_layout(structures)
+        starts = np.cumsum([0] + [len(atoms) for atoms in structures[:-1]])
+        edges, shifts, unit_shifts, cells = zip(
+            *(_neighbours(atoms, self.r_max) for atoms in structures), strict=True
+        )
+        offset_edges = [edge + start for edge, start in zip(edges, starts, strict=True)]
+        edge_index = np.concatenate(offset_edges, axis=1).astype(np.int64)
+        return layout | {
+            "positions": self._float(np.concatenate([atoms.positions for atoms in structures])),
+            "edge_index": torch.from_numpy(edge_index).to(self.device),
+            "shifts": self._float(np.concatenate(shifts)),
+            "unit_shifts": self._float(np.concatenate(unit_shifts)),
+            "cell": self._float(np.concatenate(cells)),
+        }
+
+    def _batch_layout(self, structures: Sequence[Atoms]) -> dict[str, torch.Tensor]:
+        """Return what depends on the atoms' kinds alone; kept, since MD asks for the same again."""
+        key = tuple(atoms.numbers.tobytes() for atoms in structures)
+        if key != self._layout[0]:
+            sizes = np.array([len(atoms) for atoms in structures])
+            index = self._elements(np.concatenate([atoms.numbers for atoms in structures]))
+            one_hot = np.eye(self._element_index.max() + 1)[index]
+            layout = {
+                "node_attrs": self._float(one_hot),
+                "batch": torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
+                "ptr": torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])),
+                "head": torch.full((len(sizes),), self._head),
+            }
+            self._layout = key, {name: value.to(self.device) for name, value in layout.items()}
+        return self._layout[1]
+
+    def _elements(self, numbers: NDArray[np.integer]) -> NDArray[np.intp]:
+        """Return the models' index of each atom's element."""
+        index = self._element_index[numbers]
+        if (index < 0).any():
+            unknown = sorted({int(z) for z in numbers[index < 0]})
+            raise ModelError(f"the models do not know the elements with atomic numbers {unknown}")
+        return index
+
+    def _float(self, values: NDArray[Any]) -> torch.Tensor:
+        return torch.as_tensor(values).to(self.device, self.dtype)
+
+    def _nothing(self, n_atoms: int) -> Prediction:
+        """Return the prediction of a structure that could not be evaluated: NaN throughout."""
+        members = len(self)
+        return Prediction(
+            energy=float("nan"),
+            forces=np.full((n_atoms, 3), np.nan),
+            member_energies=np.full(members, np.nan),
+            member_forces=np.full((members, n_atoms, 3), np.nan),
+        )
+
+
+def _is_usable(atoms: Atoms) -> bool:
+    """Return whether positions and cell are in bounds; NaN is not."""
+    positions, cell = np.abs(atoms.positions), np.abs(atoms.cell.array)
+    return bool((positions < _FARTHEST).all() and (cell < _FARTHEST).all())
+
+
+def _gather(outputs: Sequence[dict[str, torch.Tensor]], name: str) -> Array:
+    """Return one output of all members, shape (M, …), copied from the device in one piece."""
+    return torch.stack([output[name].detach() for output in outputs]).double().cpu().numpy()
+
+
+def _neighbours(
+    atoms: Atoms, r_max: float
+) -> tuple[NDArray[np.integer], NDArray[Any], NDArray[Any], Array]:
+    """Return edges (2, E), shifts (E, 3) in Å, unit shifts (E, 3) and cell (3, 3) of a structure.
+
+    Periodic structures are MACE's own business. For the others MACE makes up a box that grows with
+    the atoms' distance from the origin, and the search through it takes seconds once a fragment
+    is 100 Å away; a tree does not mind. The box matters for nothing but stress, which they lack.
+    """
+    if atoms.pbc.any():
+        return get_neighborhood(
+            atoms.positions, r_max, pbc=tuple(atoms.pbc), cell=atoms.cell.array.copy()
+        )
+    pairs = cKDTree(atoms.positions).query_pairs(r_max, output_type="ndarray").T
+    edges = np.concatenate([pairs, pairs[::-1]], axis=1)
+    none = np.zeros((edges.shape[1], 3))
+    return edges, none, none, np.identity(3)
+
+
+def _shared_cutoff(models: Sequence[Any]) -> float:
+    """Return the cutoff radius (Å) of all the models."""
+    cutoffs = {float(model.r_max) for model in models}
+    if len(cutoffs) > 1:
+        raise ModelError(f"the models of a committee differ in r_max: {sorted(cutoffs)} Å")
+    return cutoffs.pop()
+
+
+def _shared_elements(models: Sequence[Any]) -> NDArray[np.intp]:
+    """Return the table from atomic number to the models' element index; -1 where there is none."""
+    elements = {tuple(int(z) for z in model.atomic_numbers) for model in models}
+    if len(elements) > 1:
+        raise ModelError(f"the models of a committee differ in their elements: {sorted(elements)}")
+    if any(hasattr(model, "joint_embedding") for model in models):
+        raise ModelError("models that are conditioned on charge, spin or the like cannot be used")
+    numbers = np.array(elements.pop())
+    table = np.full(256, -1, dtype=np.intp)
+    table[numbers] = np.arange(len(numbers))
+    return table
+
+
+def _head(model: Any) -> int:
+    """Return the index of the head to use: `Default`, else the last, as MACE's calculator does."""
+    heads = [str(head).lower() for head in getattr(model, "heads", None) or ["default"]]
+    return heads.index("default") if "default" in heads else len(heads) - 1

@@ -1,0 +1,423 @@
+"""One member of the ensemble in training: stages, chunks, patience and checkpoints."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from mace.data import AtomicData
+from mace.tools.torch_geometric.batch import Batch
+from torch_ema import ExponentialMovingAverage
+
+from aimspax_core.errors import ModelError
+from aimspax_core.model.learner import Learner, Metrics
+from aimspax_core.model.mace import Constants, build, constants_of, set_constants, write_atomically
+from aimspax_core.settings.model import ModelSettings
+
+_FORMAT = 1
+_COUNTERS = (
+    "epoch",
+    "total_epochs",
+    "best_valid_loss",
+    "validations_without_improvement",
+    "last_improvement",
+)
+
+
+class Stage(StrEnum):
+    """What a member is being trained for; each has its own optimizer and counters.
+
+    INITIAL has a scheduler, ACTIVE none; CONVERGE starts from the averaged weights with a new
+    EMA, optimizer and scheduler, and keeps the best epoch's weights.
+    """
+
+    INITIAL = "initial"
+    ACTIVE = "active"
+    CONVERGE = "converge"
+
+
+OnEpoch = Callable[[int, Metrics | None], None]
+
+
+class Member:
+    """A MACE model in training; resumable from its checkpoint at every epoch boundary.
+
+    Training n epochs, saving, loading elsewhere and training m more gives the same weights as
+    n + m in one go: the order of batches follows from seed, stage and epoch alone, and only
+    validations at multiples of `valid_skip` steer scheduler and patience.
+    After a `ModelError` from training the weights are spoilt: load the last checkpoint again.
+
+    Attributes:
+        tag: Name of the member.
+        seed: Seed of its first weights and of the order of its batches.
+        elements: Atomic numbers, sorted.
+        settings: The user's model settings.
+        constants: Data-dependent constants of the model.
+        learner: Model, averages, optimizer and scheduler.
+        stage: See `Stage`.
+        epoch: Epochs done in this stage.
+        total_epochs: Epochs done in all stages.
+        best_valid_loss: Lowest validation loss of the stage (CONVERGE: the last that was better
+            by more than the margin).
+        validations_without_improvement: Counted since then, or since the last fresh optimizer.
+        last_improvement: Epoch of `best_valid_loss`.
+        best_metrics: CONVERGE: the validation of the kept best weights.
+    """
+
+    epoch: int
+    best_valid_loss: float
+    validations_without_improvement: int
+    last_improvement: int
+    best_metrics: Metrics | None
+    _best_weights: dict[str, torch.Tensor] | None
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        elements: Sequence[int],
+        tag: str,
+        seed: int,
+        constants: Constants,
+    ) -> None:
+        self.settings, self.tag, self.seed = settings, tag, int(seed)
+        self.elements = sorted(int(z) for z in elements)
+        self.constants = constants
+        model = build(settings, self.elements, constants, self.seed)
+        self.learner = Learner(settings, model, scheduler=True)
+        self.stage = Stage.INITIAL
+        self.total_epochs = 0
+        self._reset_counters()
+
+    @classmethod
+    def create(
+        cls,
+        settings: ModelSettings,
+        elements: Sequence[int],
+        tag: str,
+        seed: int,
+        train: Sequence[AtomicData],
+    ) -> Member:
+        """Return a fresh member in `Stage.INITIAL`, its constants taken from `train`."""
+        return cls(settings, elements, tag, seed, constants_of(train, elements, settings))
+
+    @classmethod
+    def load(cls, path: Path, settings: ModelSettings) -> Member:
+        """Return the member that `save` wrote to `path`.
+
+        Raises:
+            ModelError: There is no checkpoint, or it does not fit `settings`.
+        """
+        state = read_checkpoint(Path(path))
+        dtype = settings.GENERAL.default_dtype
+        if state["dtype"] != dtype:
+            raise ModelError(f"checkpoint {path} is in {state['dtype']}, the settings say {dtype}")
+        constants = Constants(**state["constants"])
+        member = cls(settings, state["elements"], state["tag"], state["seed"], constants)
+        try:
+            member._restore(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ModelError(f"checkpoint {path} does not fit these settings: {error}") from error
+        return member
+
+    def save(self, path: Path) -> None:
+        """Write all that is needed to go on, atomically; plain containers and tensors only.
+
+        Raises:
+            ModelError: The weights are not finite.
+        """
+        state = {
+            "format": _FORMAT,
+            "dtype": self.settings.GENERAL.default_dtype,
+            "tag": self.tag,
+            "seed": self.seed,
+            "elements": self.elements,
+            "constants": asdict(self.constants),
+            "stage": self.stage.value,
+            "counters": {name: getattr(self, name) for name in _COUNTERS},
+            "learner": self.learner.state_dict(),
+            "best_weights": self._best_weights,
+            "best_metrics": None if self.best_metrics is None else asdict(self.best_metrics),
+        }
+        write_atomically(state, path)
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The model with its raw weights."""
+        return self.learner.model
+
+    @property
+    def ema(self) -> ExponentialMovingAverage | None:
+        """The averaged weights, or none."""
+        return self.learner.ema
+
+    def enter(self, stage: Stage) -> None:
+        """Begin a stage: new optimizer, new scheduler where the stage has one, counters at 0.
+
+        From a convergence the member goes on with the weights of its best epoch.
+        """
+        if self._best_weights is not None:
+            self.learner.restart_from(self._best_weights)
+        self.stage = Stage(stage)
+        if self.stage is Stage.CONVERGE:
+            self.learner.take_averages()
+        self.learner.fresh_optimizer(scheduler=self.stage is not Stage.ACTIVE)
+        self._reset_counters()
+
+    def renew_constants(self, train: Sequence[AtomicData]) -> None:
+        """Take the data-dependent constants from a training set that has grown.
+
+        Raises:
+            ModelError: They would change under the best weights that a convergence keeps.
+        """
+        constants = constants_of(train, self.elements, self.settings)
+        if self._best_weights is not None and constants != self.constants:
+            raise ModelError(f"{self.tag}: the training set must not change while converging")
+        self.constants = constants
+        set_constants(self.model, constants, self.elements)
+
+    def train(
+        self,
+        train: Sequence[AtomicData],
+        valid: Sequence[AtomicData],
+        *,
+        epochs: int,
+        valid_skip: int,
+        scheduler: bool,
+        patience: int | None = None,
+        time_budget_s: float = math.inf,
+        step: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+        on_epoch: OnEpoch | None = None,
+    ) -> list[Metrics]:
+        """Train up to `epochs` more epochs (INITIAL or ACTIVE) and return the validations.
+
+        Args:
+            train: Training graphs.
+            valid: Validation graphs.
+            epochs: How many more.
+            valid_skip: Validate at multiples of it, counted over the stage, and after the last
+                epoch asked for; a validation off the multiples is only reported.
+            scheduler: Let the scheduler act; ACTIVE has none anyhow.
+            patience: A fresh optimizer after more than so many validations without a better one.
+            time_budget_s: Stop after the first `step` that ends beyond it.
+            step: Epochs between two looks at the clock; one step is always done.
+            clock: Seconds.
+            on_epoch: Called after each epoch with the stage's epoch and its validation, if any.
+
+        Raises:
+            ModelError: A loss or weight became non-finite, or a set is empty.
+        """
+        if self.stage is Stage.CONVERGE:
+            raise ValueError("a converging member goes on with converge()")
+        last = self.epoch + epochs
+        chunk = _Chunk(last, valid_skip, scheduler, time_budget_s, step, clock, on_epoch)
+
+        def judge(metrics: Metrics) -> None:
+            self._note(metrics, margin=0.0)
+            if patience is not None and self.validations_without_improvement > patience:
+                # A kick out of a local minimum.
+                self.learner.fresh_optimizer(scheduler=self.stage is not Stage.ACTIVE)
+                self.validations_without_improvement = 0
+
+        return self._run(train, valid, chunk, judge, lambda: self.epoch >= last)
+
+    def converge(
+        self,
+        train: Sequence[AtomicData],
+        valid: Sequence[AtomicData],
+        *,
+        max_epochs: int,
+        patience: int,
+        margin: float,
+        valid_skip: int = 1,
+        time_budget_s: float = math.inf,
+        step: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+        on_epoch: OnEpoch | None = None,
+    ) -> tuple[list[Metrics], bool]:
+        """Train a chunk of the convergence; call again until it has finished.
+
+        The weights it begins with are validated as epoch 0 and may be the best; they do not
+        count for patience.
+
+        Args:
+            train: As in `train`, like all that are not explained here.
+            valid: See there.
+            max_epochs: Of the whole convergence; the last one is always validated.
+            patience: Epochs without an improvement of the validation loss by more than `margin`.
+            margin: See there. The kept best weights are of the lowest loss whatever the margin.
+            valid_skip: Validate at multiples of it.
+            time_budget_s: Of this chunk.
+            step: See `train`.
+            clock: See `train`.
+            on_epoch: See `train`.
+
+        Returns:
+            The validations of this chunk, and whether the convergence has finished.
+        """
+        if self.stage is not Stage.CONVERGE:
+            raise ValueError("enter(Stage.CONVERGE) first")
+        chunk = _Chunk(max_epochs, valid_skip, True, time_budget_s, step, clock, on_epoch)
+
+        def finished() -> bool:
+            waited = self.epoch - self.last_improvement
+            validated = self.epoch > 0 and self.epoch % valid_skip == 0
+            return self.epoch >= max_epochs or (validated and waited >= patience)
+
+        first = []
+        if self.best_metrics is None:
+            start, batches = clock(), self.learner.valid_batches(valid)
+            first.append(self._validate(batches, None, self.learner.lr, lambda: clock() - start))
+            self._keep(first[0])
+        more = self._run(train, valid, chunk, lambda found: self._note(found, margin), finished)
+        return first + more, finished()
+
+    def averaged_model(self) -> torch.nn.Module:
+        """Return a copy of the model on the CPU with the averaged weights (raw without EMA)."""
+        return self.learner.model_with(self.learner.averaged_weights())
+
+    def best_model(self) -> torch.nn.Module:
+        """Return a copy of the model on the CPU with the weights of the convergence's best epoch.
+
+        Raises:
+            ModelError: No convergence has begun.
+        """
+        if self._best_weights is None:
+            raise ModelError(f"{self.tag} has no best epoch: it has not begun to converge")
+        return self.learner.model_with(self._best_weights)
+
+    def _run(
+        self,
+        train: Sequence[AtomicData],
+        valid: Sequence[AtomicData],
+        chunk: _Chunk,
+        judge: Callable[[Metrics], None],
+        finished: Callable[[], bool],
+    ) -> list[Metrics]:
+        """Train epoch after epoch until finished or out of time."""
+        started, results = chunk.clock(), []
+        batches = self.learner.valid_batches(valid)
+        while not finished():
+            for _ in range(chunk.step):
+                metrics = self._epoch(train, batches, chunk, judge)
+                if metrics is not None:
+                    results.append(metrics)
+                if chunk.on_epoch is not None:
+                    chunk.on_epoch(self.epoch, metrics)
+                if finished():
+                    break
+            if chunk.clock() - started >= chunk.time_budget_s:
+                break
+        return results
+
+    def _epoch(
+        self,
+        train: Sequence[AtomicData],
+        valid: Sequence[Batch],
+        chunk: _Chunk,
+        judge: Callable[[Metrics], None],
+    ) -> Metrics | None:
+        """Train one epoch and validate if it is due; let the validation steer."""
+        started, lr = chunk.clock(), self.learner.lr
+        with self._named(self.epoch + 1):
+            seed = (self.seed, list(Stage).index(self.stage), self.epoch)
+            train_loss = self.learner.train_epoch(train, seed)
+        self.epoch += 1
+        self.total_epochs += 1
+        if chunk.scheduler:
+            self.learner.step_scheduler(None)
+        due = self.epoch % chunk.valid_skip == 0
+        if not due and self.epoch < chunk.last:
+            return None
+        metrics = self._validate(valid, train_loss, lr, lambda: chunk.clock() - started)
+        # The end of a convergence is part of its settings; the end of a call to train() is not,
+        # and must not steer, or training in parts would differ from training in one go.
+        if due or self.stage is Stage.CONVERGE:
+            if chunk.scheduler:
+                self.learner.step_scheduler(metrics.valid_loss)
+            judge(metrics)
+        return metrics
+
+    def _validate(
+        self,
+        valid: Sequence[Batch],
+        train_loss: float | None,
+        lr: float,
+        seconds: Callable[[], float],
+    ) -> Metrics:
+        with self._named(self.epoch):
+            loss, errors = self.learner.validate(valid)
+        return Metrics(self.epoch, train_loss, loss, lr=lr, seconds=seconds(), **errors)
+
+    def _note(self, metrics: Metrics, margin: float) -> None:
+        """Count a validation; in CONVERGE keep its weights if it is the best so far."""
+        best = self.best_metrics
+        if best is not None and metrics.valid_loss < best.valid_loss:
+            self._keep(metrics)
+        if self.best_valid_loss - metrics.valid_loss > margin:
+            self.best_valid_loss = metrics.valid_loss
+            self.last_improvement = self.epoch
+            self.validations_without_improvement = 0
+        else:
+            self.validations_without_improvement += 1
+
+    def _keep(self, metrics: Metrics) -> None:
+        self.best_metrics, self._best_weights = metrics, self.learner.averaged_weights()
+
+    def _reset_counters(self) -> None:
+        self.epoch = 0
+        self.best_valid_loss = math.inf
+        self.validations_without_improvement = 0
+        self.last_improvement = 0
+        self.best_metrics = None
+        self._best_weights = None
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.enter(Stage(state["stage"]))
+        self.learner.load_state_dict(state["learner"])
+        for name in _COUNTERS:
+            setattr(self, name, state["counters"][name])
+        self._best_weights = state["best_weights"]
+        best = state["best_metrics"]
+        self.best_metrics = None if best is None else Metrics(**best)
+
+    @contextmanager
+    def _named(self, epoch: int) -> Iterator[None]:
+        """Say in an error which member failed, and when."""
+        try:
+            yield
+        except ModelError as error:
+            raise ModelError(f"{self.tag}, epoch {epoch} of stage {self.stage}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """How one call to `train` or `converge` goes about it; fields as their arguments."""
+
+    last: int
+    valid_skip: int
+    scheduler: bool
+    time_budget_s: float
+    step: int
+    clock: Callable[[], float]
+    on_epoch: OnEpoch | None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelError(f"there is no checkpoint {path}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ModelError(f"{path} is not a readable checkpoint: {error}") from error
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise ModelError(f"{path} is not a checkpoint of this version")
+    return state

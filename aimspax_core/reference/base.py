@@ -1,0 +1,48 @@
+"""What a reference engine is, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Label:
+    """What the reference says of a structure.
+
+    Attributes:
+        energy: Total energy (eV).
+        forces: (N, 3), eV/Å.
+        stress: (3, 3), eV/Å³, or None if it was not computed.
+        provenance: How it came about: engine, version, host, seconds.
+    """
+
+    energy: float
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64] | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+class Reference(Protocol):
+    """A method that labels structures."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that changes the answer, as JSON data; part of every label's key."""
+        ...
+
+    def label(self, atoms: Atoms) -> Label:
+        """Return energy and forces of a structure.
+
+        Raises:
+            LabelError: The engine gave no usable answer.
+        """
+        ...
+
+    def calculator(self) -> Calculator:
+        """Return an ASE calculator of the same method, for MD driven by the reference."""
+        ...

@@ -1,0 +1,57 @@
+"""The gate: what may reach an engine, and what may reach a dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
+
+from aimspax_core.errors import LabelError, StructureError
+from aimspax_core.reference.base import Label
+from aimspax_core.settings.project import Gate
+
+
+def check_structure(atoms: Atoms, gate: Gate) -> None:
+    """Let a structure pass if it may be given to an engine.
+
+    Args:
+        atoms: N atoms (Å), periodic or not.
+        gate: `min_distance` as a fraction of the sum of two atoms' covalent radii (ASE's table:
+            Cordero et al., doi:10.1039/b801115j).
+
+    Raises:
+        StructureError: A coordinate is not finite, or two atoms are too close.
+    """
+    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        raise StructureError("a coordinate is not a finite number")
+    radii = gate.min_distance * covalent_radii[atoms.numbers]
+    if gate.min_distance == 0:
+        return
+    i, j, distance = neighbor_list("ijd", atoms, list(radii))
+    if len(i):
+        worst = int(np.argmin(distance / (radii[i] + radii[j])))
+        symbols = atoms.get_chemical_symbols()
+        raise StructureError(
+            f"atoms {i[worst]} ({symbols[i[worst]]}) and {j[worst]} ({symbols[j[worst]]}) are "
+            f"{distance[worst]:.2f} Å apart; {radii[i[worst]] + radii[j[worst]]:.2f} Å is allowed"
+        )
+
+
+def check_label(atoms: Atoms, label: Label, gate: Gate) -> None:
+    """Let a label pass if it may enter a dataset.
+
+    Raises:
+        LabelError: Not transient: a value is not finite, the forces are not (N, 3), or a force is
+            larger than `gate.max_force`.
+    """
+    if label.forces.shape != (len(atoms), 3):
+        raise LabelError(f"forces of shape {label.forces.shape} for {len(atoms)} atoms")
+    values = [np.asarray(label.energy), label.forces]
+    if label.stress is not None:
+        values.append(label.stress)
+    if not all(np.isfinite(v).all() for v in values):
+        raise LabelError("energy, forces or stress are not finite numbers")
+    largest = float(np.linalg.norm(label.forces, axis=1).max())
+    if largest > gate.max_force:
+        raise LabelError(f"a force of {largest:.1f} eV/Å; GATE.max_force is {gate.max_force} eV/Å")

@@ -1,0 +1,19 @@
+"""`losses/`: each member's validations, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+
+from aimspax_core.campaign.events import ConvergenceAdvanced, Event, TrainingFinished
+from aimspax_core.rundir import RunDir
+
+
+def append_losses(run: RunDir, event: Event) -> None:
+    """Append the validations that an event brings to `losses/{tag}.jsonl`; eV, Å."""
+    if not isinstance(event, TrainingFinished | ConvergenceAdvanced):
+        return
+    run.losses.mkdir(parents=True, exist_ok=True)
+    stage = "convergence" if isinstance(event, ConvergenceAdvanced) else "training"
+    with (run.losses / f"{event.tag}.jsonl").open("a", encoding="utf-8") as file:
+        for errors in event.errors:
+            file.write(json.dumps({"stage": stage, **errors.model_dump()}) + "\n")

@@ -1,0 +1,1 @@
+"""Sampling: molecular dynamics that explores, driven by a committee of models."""

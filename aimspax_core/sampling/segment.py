@@ -1,0 +1,274 @@
+"""A segment: the stretch of a batch of trajectories that one task propagates.
+
+All trajectories advance in lockstep on the committee's mean forces, each until it halts: it
+crossed the threshold, exploded, has made all its steps, or the segment's time budget is over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+from ase.md.md import MolecularDynamics
+
+from aimspax_core.errors import ExplodedError, StructureError
+from aimspax_core.sampling.dynamics import MDState, capture, resume
+from aimspax_core.sampling.lockstep import (
+    Evaluate,
+    LockstepCalculator,
+    LockstepStats,
+    run_lockstep,
+)
+from aimspax_core.uncertainty import UncertaintyType, Window, check, measure
+
+if TYPE_CHECKING:
+    from aimspax_core.model.committee import Prediction
+    from aimspax_core.settings.project import MD
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """What decides where trajectories are looked at and where they halt.
+
+    Attributes:
+        skip_step: Steps from one check to the next, counted over a trajectory's life.
+        c_x: Margin of the threshold.
+        uncertainty_type: Measure of the committee's disagreement.
+        max_steps: Steps of a trajectory's life; may be infinite.
+        uncertain_limit: Steps without a crossing after which a structure is taken anyway
+            (`uncert_not_crossed_limit`); may be infinite.
+        max_force: Largest force on an atom that is not an explosion, in eV/Å.
+        time_budget_s: Time after which trajectories halt at their next check.
+    """
+
+    skip_step: int
+    c_x: float
+    uncertainty_type: UncertaintyType
+    max_steps: float
+    uncertain_limit: float
+    max_force: float
+    time_budget_s: float
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a trajectory goes on.
+
+    Attributes:
+        trajectory: Its index.
+        state: Its full MD state.
+        since_crossing: Steps made since its last crossing.
+    """
+
+    trajectory: int
+    state: MDState
+    since_crossing: int = 0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look at a trajectory: its life's step, the uncertainty and the threshold in eV/Å."""
+
+    trajectory: int
+    step: int
+    uncertainty: float
+    threshold: float | None
+
+
+class Outcome(StrEnum):
+    """Why a trajectory halted."""
+
+    RUNNING = "running"
+    CROSSED = "crossed"
+    EXPLODED = "exploded"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a segment made of one trajectory.
+
+    Attributes:
+        trajectory: Its index.
+        outcome: Why it halted; RUNNING if only because the time budget was over.
+        state: Its state where it halted, with the structure to label if it crossed; None if it
+            exploded.
+        steps: Steps made in this segment.
+        checks: Its checks, in order.
+        since_crossing: Steps since its last crossing; 0 if it crossed just now.
+        reason: `uncertainty` or `limit` if it crossed, what happened if it exploded, else empty.
+    """
+
+    trajectory: int
+    outcome: Outcome
+    state: MDState | None
+    steps: int
+    checks: tuple[Check, ...]
+    since_crossing: int
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """Results in the trajectories' order, all checks in the order made, and the cost."""
+
+    results: tuple[Result, ...]
+    checks: tuple[Check, ...]
+    stats: LockstepStats
+
+
+def run_segment(
+    starts: Sequence[Start],
+    md_settings: MD,
+    settings: SegmentSettings,
+    window: Window,
+    evaluate: Evaluate,
+    check_structure: Callable[[Atoms], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> SegmentResult:
+    """Propagate trajectories until each has halted.
+
+    A trajectory is checked wherever its step is a multiple of `skip_step`, except where it starts:
+    there it was checked before. So each makes at least one check, and something always advances.
+    All checks share one window, in the order of lockstep rounds, then trajectories. A structure
+    that is refused does not enter it.
+
+    Args:
+        starts: The trajectories, each at most once.
+        md_settings: The dynamics of all of them.
+        settings: Where to check and halt.
+        window: The moving threshold's memory at the start of the segment.
+        evaluate: The committee's predictions; `Committee.evaluate`.
+        check_structure: Raises StructureError for a structure that no reference should see.
+        clock: Time in seconds; the time budget counts from this call.
+
+    Returns:
+        Positions, momenta and noise are those of an unbroken run, however it is cut.
+
+    Raises:
+        Exception: What the evaluation, the settings or a programming mistake raises. What happens
+            to one trajectory (StructureError, ExplodedError) is its result instead.
+    """
+    segment = _Segment(md_settings, settings, window, evaluate, check_structure, clock, clock())
+    ordered = sorted(starts, key=lambda start: start.trajectory)
+    run = run_lockstep([partial(segment.propagate, start) for start in ordered], segment.predict)
+    results = []
+    for outcome in run.outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+        results.append(outcome)
+    return SegmentResult(tuple(results), tuple(segment.checks), run.stats)
+
+
+@dataclass
+class _Walk:
+    """One trajectory's way through the segment so far."""
+
+    start: Start
+    steps: int = 0
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def step(self) -> int:
+        """Steps made in the trajectory's life."""
+        return self.start.state.step + self.steps
+
+    @property
+    def since_crossing(self) -> int:
+        return self.start.since_crossing + self.steps
+
+    def result(self, outcome: Outcome, state: MDState | None, reason: str = "") -> Result:
+        return Result(
+            trajectory=self.start.trajectory,
+            outcome=outcome,
+            state=state,
+            steps=self.steps,
+            checks=tuple(self.checks),
+            since_crossing=0 if outcome is Outcome.CROSSED else self.since_crossing,
+            reason=reason,
+        )
+
+
+@dataclass
+class _Segment:
+    """What the trajectories of a segment share: settings, the window, the clock."""
+
+    md_settings: MD
+    settings: SegmentSettings
+    window: Window
+    evaluate: Evaluate
+    check_structure: Callable[[Atoms], None]
+    clock: Callable[[], float]
+    began: float
+    over: bool = False
+    checks: list[Check] = field(default_factory=list)
+
+    def predict(self, structures: Sequence[Atoms]) -> Sequence[Prediction]:
+        """Evaluate one round's structures and look at the clock.
+
+        Once a round, so that all checks of a round see the same time: trajectories that are
+        in step stay in step across the cut, and share the window in the order of an unbroken run.
+        """
+        predictions = self.evaluate(structures)
+        self.over = self.clock() - self.began >= self.settings.time_budget_s
+        return predictions
+
+    def propagate(self, start: Start, calculator: LockstepCalculator) -> Result:
+        """Advance one trajectory until it halts."""
+        walk = _Walk(start)
+        if walk.step >= self.settings.max_steps:
+            return walk.result(Outcome.FINISHED, start.state)
+        dynamics, rng = resume(start.state, self.md_settings, calculator)
+        try:
+            while True:
+                self._to_next_check(walk, dynamics, calculator)
+                state = capture(dynamics, rng, walk.step)
+                outcome, reason = self._look(walk, state, calculator.prediction)
+                if outcome is not None:
+                    return walk.result(outcome, state, reason)
+        except (ExplodedError, StructureError) as error:
+            return walk.result(Outcome.EXPLODED, None, str(error))
+
+    def _to_next_check(
+        self, walk: _Walk, dynamics: MolecularDynamics, calculator: LockstepCalculator
+    ) -> None:
+        """Advance to the next multiple of `skip_step`, guarding every step.
+
+        Raises:
+            ExplodedError: Something is not finite (see LockstepCalculator), or a force too large.
+        """
+        for _ in dynamics.irun(self.settings.skip_step - walk.step % self.settings.skip_step):
+            walk.steps = dynamics.nsteps
+            largest = np.linalg.norm(calculator.prediction.forces, axis=1).max()
+            if largest > self.settings.max_force:
+                raise ExplodedError(
+                    f"a force of {largest:.4g} eV/Å at step {walk.step} "
+                    f"(max_force: {self.settings.max_force:g})"
+                )
+
+    def _look(
+        self, walk: _Walk, state: MDState, prediction: Prediction
+    ) -> tuple[Outcome | None, str]:
+        """Check a trajectory; return why it halts, or None, and the reason."""
+        self.check_structure(state.structure)
+        uncertainty = measure(prediction.member_forces, self.settings.uncertainty_type)
+        if not isfinite(uncertainty):
+            raise ExplodedError(f"the uncertainty at step {walk.step} is not a finite number")
+        self.window, threshold, crossed = check(self.window, uncertainty, self.settings.c_x)
+        made = Check(walk.start.trajectory, walk.step, uncertainty, threshold)
+        walk.checks.append(made)
+        self.checks.append(made)
+        if crossed:
+            return Outcome.CROSSED, "uncertainty"
+        if walk.since_crossing >= self.settings.uncertain_limit:
+            return Outcome.CROSSED, "limit"
+        if walk.step >= self.settings.max_steps:
+            return Outcome.FINISHED, ""
+        return (Outcome.RUNNING if self.over else None), ""

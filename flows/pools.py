@@ -1,0 +1,78 @@
+"""From settings to the two pools of Dask workers: `ml` (training, MD) and `reference` (labels)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import dask
+from distributed import LocalCluster
+from prefect_dask import DaskTaskRunner
+
+from aimspax_core.settings.load import Settings
+
+ONE_THREAD = {
+    name: "1"
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+}  # fmt: skip
+"""Workers are processes of one thread: side by side they use a machine better than threads do."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A started task runner, its size, and where it can be watched."""
+
+    name: str
+    runner: DaskTaskRunner
+    workers: int
+
+    @property
+    def dashboard(self) -> str:
+        """Address of the pool's Dask dashboard."""
+        return str(self.runner.client.dashboard_link or "")
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Both pools of a run."""
+
+    ml: Pool
+    reference: Pool
+
+    def __iter__(self) -> Iterator[Pool]:
+        """Iterate over both."""
+        return iter((self.ml, self.reference))
+
+
+@contextlib.contextmanager
+def pools(settings: Settings) -> Iterator[Pools]:
+    """Start both pools; their workers end with the block."""
+    with contextlib.ExitStack() as stack:
+        # A task whose worker dies comes back to the rules at once; they count, and ask again.
+        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+        ml = stack.enter_context(_local("ml", settings.ml_workers))
+        reference = stack.enter_context(_local("reference", settings.cluster.max_workers))
+        yield Pools(ml, reference)
+
+
+@contextlib.contextmanager
+def _local(name: str, workers: int) -> Iterator[Pool]:
+    """Start a pool of single-threaded processes on this machine, reachable from it alone."""
+    runner = DaskTaskRunner(
+        cluster_class=LocalCluster,
+        cluster_kwargs={
+            "n_workers": workers,
+            "threads_per_worker": 1,
+            "processes": True,
+            "host": "127.0.0.1",
+            "dashboard_address": "127.0.0.1:0",
+            "silence_logs": logging.ERROR,
+            "memory_limit": 0,
+            "env": ONE_THREAD,
+        },
+    )
+    with runner:
+        runner.client.wait_for_workers(1, timeout=120)
+        yield Pool(name, runner, workers)

@@ -1,0 +1,194 @@
+"""The imperative shell: launches a campaign's actions as tasks, and turns completions into events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+from dataclasses import dataclass, field
+from typing import Any
+
+from distributed import KilledWorker
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.states import Crashed
+from prefect_dask.task_runners import PrefectDaskFuture
+
+from aimspax_core.campaign.actions import (
+    Action,
+    Converge,
+    Label,
+    Propagate,
+    Publish,
+    Sample,
+    Train,
+)
+from aimspax_core.campaign.events import Event, LabelArrived, LabelFailed, TaskLost
+from aimspax_core.campaign.exploration import segment_budget_s
+from aimspax_core.campaign.labels import LabelStore
+from aimspax_core.campaign.state import CampaignState
+from aimspax_core.errors import AimspaxError, LabelError
+from aimspax_core.files import write_text
+from aimspax_core.report.results import holdings
+from aimspax_core.rundir import RunDir
+from aimspax_core.settings.load import Settings
+from flows.pools import Pool, Pools
+from tasks.label import LabelRecord, LabelRequest, label
+from tasks.propagate import PropagateRequest, propagate
+from tasks.publish import PublishRequest, publish
+from tasks.sample import SampleRequest, sample
+from tasks.train import TrainRequest, converge, train
+
+TRAIN_BUDGET_S = 10.0
+CONVERGE_BUDGET_S = 20.0
+"""Time after which a training task comes back at the next epoch's end, so that a stop waits briefly."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Shell:
+    """Runs actions on the pools.
+
+    Attributes:
+        run: The run directory.
+        settings: The settings in force.
+        pools: Where tasks run.
+        client: The Prefect API.
+        seeds: Each member's own seed, by tag.
+        elements: Atomic numbers of all geometries.
+    """
+
+    run: RunDir
+    settings: Settings
+    pools: Pools
+    client: SyncPrefectClient
+    seeds: dict[str, int]
+    elements: tuple[int, ...]
+    busy_s: dict[str, float] = field(default_factory=lambda: {"ml": 0.0, "reference": 0.0})
+
+    def __post_init__(self) -> None:
+        self._done: queue.Queue[tuple[Action, PrefectDaskFuture[Any]]] = queue.Queue()
+        self._futures: dict[str, PrefectDaskFuture[Any]] = {}
+        self._vanished: set[str] = set()
+
+    def launch(self, action: Action, state: CampaignState) -> None:
+        """Submit an action as a task; `state` is the one that has it in flight."""
+        pool, task, request = self._task(action, state)
+        future = pool.runner.submit(task, parameters={"request": request})
+        self._futures[action.id] = future
+        future.add_done_callback(lambda done: self._done.put((action, done)))
+
+    def next_event(self, timeout_s: float) -> Event | None:
+        """Return the next completion as an event; None if there is none within the time."""
+        try:
+            action, future = self._done.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        self._futures.pop(action.id, None)
+        try:
+            event = self._event(action, future)
+        finally:
+            # Dask computes a finished task again when its worker dies, for as long as it is held.
+            future.wrapped_future.release()
+        return event
+
+    def cancel(self) -> None:
+        """Give up what still runs; its results would have been asked for again anyway."""
+        for future in self._futures.values():
+            future.wrapped_future.cancel()
+            self._mark_crashed(future, "the run was stopped")
+
+    def _event(self, action: Action, future: PrefectDaskFuture[Any]) -> Event:
+        try:
+            result = future.result()
+        except LabelError as error:
+            if error.transient or not isinstance(action, Label):
+                return TaskLost(action_id=action.id, reason=str(error))
+            return LabelFailed(key=action.key, reason=str(error))
+        except KilledWorker as error:
+            self._mark_crashed(future, "its worker died")
+            return TaskLost(action_id=action.id, reason=f"its worker died ({error.last_worker})")
+        except AimspaxError as error:
+            return TaskLost(action_id=action.id, reason=str(error), final=True)
+        # Whatever else a task raises must not end the run: it is counted, and told in full.
+        except Exception as error:
+            log.debug("%s", action.id, exc_info=True)
+            return TaskLost(action_id=action.id, reason=f"{type(error).__name__}: {error}")
+        if isinstance(result, LabelRecord):
+            return self._label(action, result)
+        return result  # type: ignore[no-any-return]
+
+    def _label(self, action: Action, record: LabelRecord) -> Event:
+        """Trust a record only if its label is in the store."""
+        if LabelStore(self.run.labels).has(record.key):
+            return LabelArrived(key=record.key, wall_s=record.wall_s)
+        self._vanished.add(record.key)
+        return TaskLost(action_id=action.id, reason="the label is gone from the store", counted=False)  # fmt: skip
+
+    def _mark_crashed(self, future: PrefectDaskFuture[Any], why: str) -> None:
+        """Show in the UI that a task does not run any more; nobody else would."""
+        self.client.set_task_run_state(future.task_run_id, Crashed(message=why), force=True)
+
+    def _task(self, action: Action, state: CampaignState) -> tuple[Pool, Any, Any]:
+        """Return where an action runs, its task, and the task's request."""
+        run, settings = self.run, self.settings
+        match action:
+            case Label():
+                request = LabelRequest(
+                    key=action.key,
+                    structure=run.structure(action.key),
+                    store=run.labels,
+                    reference=settings.reference,
+                    gate=settings.gate,
+                    directory=settings.directory,
+                )
+                again = action.key in self._vanished
+                return self.pools.reference, label.with_options(refresh_cache=again), request
+            case Sample():
+                version = state.samplers[action.geometry].version
+                pool = self.pools.reference if settings.idg.initial_sampling == "aimd" else self.pools.ml  # fmt: skip
+                return pool, sample, SampleRequest(
+                    action.id, run, settings, action.geometry, version, action.points
+                )  # fmt: skip
+            case Propagate():
+                return self.pools.ml, propagate, self._segment(action, state)
+            case Train():
+                dataset = self._dataset(f"{action.stage}-{action.round}", state)
+                return self.pools.ml, train, TrainRequest(
+                    action, run, settings, self.seeds[action.tag], self.elements, dataset, TRAIN_BUDGET_S
+                )  # fmt: skip
+            case Converge():
+                points = len(state.training) + len(state.validation)
+                name = f"converge-{action.stage}-{state.rounds}-{points}"
+                dataset = self._dataset(name, state)
+                return self.pools.ml, converge, TrainRequest(
+                    action, run, settings, self.seeds[action.tag], self.elements, dataset, CONVERGE_BUDGET_S
+                )  # fmt: skip
+            case Publish():
+                request = PublishRequest(action.what, run, settings, holdings(run, state))
+                return self.pools.ml, publish, request
+        raise TypeError(action)
+
+    def _segment(self, action: Propagate, state: CampaignState) -> PropagateRequest:
+        return PropagateRequest(
+            action_id=action.id,
+            number=action.number,
+            run=self.run,
+            settings=self.settings,
+            trajectories=tuple(state.trajectories[i] for i in action.trajectories),
+            checkpoints=tuple(
+                self.run.checkpoint(m.tag, str(m.checkpoint)) for m in state.members.values()
+            ),
+            window=state.window,
+            time_budget_s=segment_budget_s(state),
+        )
+
+    def _dataset(self, name: str, state: CampaignState) -> Any:
+        """Write which labels are in whose sets, unless an earlier task of the round did."""
+        path = self.run.dataset(name)
+        if not path.exists():
+            sets = {tag: state.dataset(tag) for tag in state.members}
+            content = {tag: {"training": t, "validation": v} for tag, (t, v) in sets.items()}
+            write_text(path, json.dumps(content))
+        return path
+

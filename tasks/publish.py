@@ -1,0 +1,39 @@
+"""Write models and datasets where the user looks for them, in the original's layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prefect import task
+
+from aimspax_core.campaign.events import Published
+from aimspax_core.report.results import Holdings, publish_final, publish_initial
+from aimspax_core.rundir import RunDir
+from aimspax_core.settings.load import Settings
+
+
+@dataclass(frozen=True)
+class PublishRequest:
+    """What to write.
+
+    Attributes:
+        what: `initial` or `final`.
+        run: The run directory.
+        settings: The settings in force.
+        holdings: Each member's checkpoints and sets.
+    """
+
+    what: str
+    run: RunDir
+    settings: Settings
+    holdings: tuple[Holdings, ...]
+
+
+@task(name="publish", task_run_name="publish-{request.what}")
+def publish(request: PublishRequest) -> Published:
+    """Write models and datasets; they are on disk when this returns."""
+    if request.what == "initial":
+        publish_initial(request.run, request.settings, request.holdings)
+        return Published(what="initial")
+    publish_final(request.run, request.settings, request.holdings)
+    return Published(what="final")

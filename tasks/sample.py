@@ -1,0 +1,104 @@
+"""Run the sampling MD of one geometry and collect structures for the initial dataset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+from ase.calculators.calculator import Calculator
+from prefect import task
+
+from aimspax_core.campaign.events import Sampled
+from aimspax_core.reference.engines import build_reference
+from aimspax_core.reference.gate import check_structure
+from aimspax_core.rundir import RunDir
+from aimspax_core.sampling.collect import begin, collect
+from aimspax_core.sampling.dynamics import load_state, save_state
+from aimspax_core.settings.load import Settings
+from aimspax_core.settings.project import FoundationalModel
+from aimspax_core.structures import read_geometries
+from tasks.structures import keep_structure
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """Which sampling trajectory to advance.
+
+    Attributes:
+        action_id: The action that this carries out.
+        run: The run directory.
+        settings: The settings in force.
+        geometry: Index of the geometry.
+        version: Number of the MD state file to go on from; 0: the geometry itself.
+        points: Structures to collect.
+    """
+
+    action_id: str
+    run: RunDir
+    settings: Settings
+    geometry: int
+    version: int
+    points: int
+
+
+@task(name="sample", task_run_name="sample-geometry-{request.geometry}")
+def sample(request: SampleRequest) -> Sampled:
+    """Advance a sampling trajectory; structures and MD state are on disk when this returns."""
+    settings, run = request.settings, request.run
+    atoms = read_geometries(settings.geometry_path)[request.geometry]
+    state = (
+        load_state(run.sampler(request.geometry, request.version))
+        if request.version
+        else begin(atoms, settings.md, request.geometry)
+    )
+    found = collect(
+        request.geometry,
+        atoms,
+        state,
+        settings.md,
+        _calculator(settings),
+        request.points,
+        settings.idg.skip_step_initial,
+        partial(check_structure, gate=settings.gate),
+    )
+    identity = build_reference(settings.reference, settings.directory).identity()
+    keys = tuple(keep_structure(run, atoms, identity) for atoms in found.structures)
+    version = request.version + 1
+    save_state(run.sampler(request.geometry, version), found.state)
+    return Sampled(
+        action_id=request.action_id,
+        geometry=request.geometry,
+        version=version,
+        keys=keys,
+        refused=found.refused,
+    )
+
+
+def _calculator(settings: Settings) -> Calculator:
+    """What drives the sampling MD."""
+    idg = settings.idg
+    if idg.initial_sampling == "aimd":
+        return build_reference(settings.reference, settings.directory).calculator()
+    if idg.initial_sampling == "engine":
+        assert idg.sampling_engine is not None
+        return build_reference(idg.sampling_engine, settings.directory).calculator()
+    general, misc = settings.model.GENERAL, settings.model.MISC
+    return _foundation(idg.foundation, settings.directory, misc.device, general.default_dtype)
+
+
+@cache
+def _foundation(model: FoundationalModel, directory: Path, device: str, dtype: str) -> Calculator:
+    """The foundation model, loaded once in a process; a local file may be relative to the run."""
+    from aimspax_core.model.mace import foundation_calculator
+
+    local = directory / model.mace_model
+    return foundation_calculator(
+        str(local) if local.is_file() else model.mace_model,
+        device,
+        dtype,
+        dispersion=model.dispersion,
+        dispersion_xc=model.dispersion_xc,
+        dispersion_cutoff=model.dispersion_cutoff,
+        damping=model.damping,
+    )

@@ -1,0 +1,161 @@
+"""Train one member: some epochs of a round, or a stretch of its convergence."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mace.data import AtomicData
+from prefect import task
+
+from aimspax_core.campaign.actions import Converge, Train
+from aimspax_core.campaign.events import ConvergenceAdvanced, TrainingFinished
+from aimspax_core.campaign.labels import LabelStore
+from aimspax_core.campaign.state import Errors
+from aimspax_core.dataset import labelled
+from aimspax_core.errors import CampaignError
+from aimspax_core.model.mace import graphs
+from aimspax_core.model.training import Member, Metrics, Stage
+from aimspax_core.rundir import RunDir
+from aimspax_core.settings.load import Settings
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """Which member to train, on what.
+
+    Attributes:
+        action: The action that this carries out.
+        run: The run directory.
+        settings: The settings in force.
+        seed: The member's own seed.
+        elements: Atomic numbers that the models know.
+        dataset: File that says which labels belong to which member's sets.
+        time_budget_s: No further step is begun after this time.
+    """
+
+    action: Train | Converge
+    run: RunDir
+    settings: Settings
+    seed: int
+    elements: tuple[int, ...]
+    dataset: Path
+    time_budget_s: float
+
+
+@task(name="train", task_run_name="train-{request.action.tag}-round-{request.action.round}")
+def train(request: TrainRequest) -> TrainingFinished:
+    """Train a member within its round; its checkpoint is on disk when this returns."""
+    action, settings = request.action, request.settings
+    assert isinstance(action, Train)
+    training, validation = _data(request)
+    if action.start is None:
+        elements, model = request.elements, settings.model
+        member = Member.create(model, elements, action.tag, request.seed, training)
+    else:
+        member = _member(request, action.start)
+        if member.stage.value != action.stage:
+            member.enter(Stage(action.stage))
+        member.renew_constants(training)
+    initial = action.stage == "initial"
+    before = member.epoch
+    found = member.train(
+        training,
+        validation,
+        epochs=action.epochs,
+        valid_skip=settings.idg.valid_skip if initial else settings.al.valid_skip,
+        scheduler=initial and settings.idg.scheduler_initial,
+        patience=None if initial else settings.al.epochs_per_worker,
+        time_budget_s=request.time_budget_s,
+        step=settings.idg.intermediate_epochs_idg if initial else settings.al.intermediate_epochs_al,
+    )  # fmt: skip
+    _save(request, member)
+    return TrainingFinished(
+        action_id=action.id,
+        tag=action.tag,
+        checkpoint=action.checkpoint,
+        epochs=member.epoch - before,
+        errors=tuple(_errors(m) for m in found),
+    )
+
+
+@task(name="converge", task_run_name="converge-{request.action.tag}")
+def converge(request: TrainRequest) -> ConvergenceAdvanced:
+    """Train a member towards convergence; its checkpoint is on disk when this returns."""
+    action, settings = request.action, request.settings
+    assert isinstance(action, Converge)
+    training, validation = _data(request)
+    member = _member(request, action.start)
+    if action.first:
+        member.renew_constants(training)
+        member.enter(Stage.CONVERGE)
+    phase = settings.idg if action.stage == "initial" else settings.al
+    before = member.epoch
+    found, finished = member.converge(
+        training,
+        validation,
+        max_epochs=phase.max_convergence_epochs,
+        patience=phase.convergence_patience,
+        margin=phase.margin,
+        valid_skip=phase.valid_skip,
+        time_budget_s=request.time_budget_s,
+    )
+    _save(request, member)
+    return ConvergenceAdvanced(
+        action_id=action.id,
+        tag=action.tag,
+        checkpoint=action.checkpoint,
+        epochs=member.epoch - before,
+        errors=tuple(_errors(m) for m in found),
+        best=None if member.best_metrics is None else _errors(member.best_metrics),
+        converged=finished,
+    )
+
+
+_members: OrderedDict[Path, Member] = OrderedDict()
+"""The members that this worker trained last, by the checkpoint that holds their present state."""
+
+_KEPT_MEMBERS = 8
+
+_graphs: dict[tuple[str, str], AtomicData] = {}
+"""Graphs of labelled structures, by model settings and key: built once in a worker."""
+
+
+def _member(request: TrainRequest, name: str) -> Member:
+    """The member of a checkpoint: as this worker left it, or from the file."""
+    path = request.run.checkpoint(request.action.tag, name)
+    kept = _members.pop(path, None)
+    return kept or Member.load(path, request.settings.model)
+
+
+def _save(request: TrainRequest, member: Member) -> None:
+    path = request.run.checkpoint(request.action.tag, request.action.checkpoint)
+    member.save(path)
+    _members[path] = member
+    while len(_members) > _KEPT_MEMBERS:
+        _members.popitem(last=False)
+
+
+def _data(request: TrainRequest) -> tuple[list[AtomicData], list[AtomicData]]:
+    """The member's training and validation graphs."""
+    sets = json.loads(request.dataset.read_text(encoding="utf-8"))[request.action.tag]
+    model = f"{request.settings.model.model_dump_json()}{request.elements}"
+    store = LabelStore(request.run.labels)
+    for key in (*sets["training"], *sets["validation"]):
+        if (model, key) not in _graphs:
+            stored = store.get(key)
+            if stored is None:
+                raise CampaignError(f"label {key} is gone from {request.run.labels}")
+            _graphs[model, key] = graphs(
+                [labelled(stored)], request.elements, request.settings.model
+            )[0]
+    return (
+        [_graphs[model, key] for key in sets["training"]],
+        [_graphs[model, key] for key in sets["validation"]],
+    )
+
+
+def _errors(metrics: Metrics) -> Errors:
+    return Errors.model_validate(asdict(metrics))

@@ -1,0 +1,63 @@
+"""What all tests share: how Hypothesis behaves, and one real Prefect server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from flows import server as prefect_servers
+
+# Cores may be shared: a slow example is no failure. On CI the same examples are tried each time.
+settings.register_profile("aimspax", deadline=None, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("aimspax")
+
+
+@pytest.fixture(scope="session")
+def prefect_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[prefect_servers.Server]:
+    """A real server with a database of its own; `PREFECT_API_URL` and `PREFECT_HOME` point to it.
+
+    Flows may be run in the test's own process or in a subprocess.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        forget_prefect_settings(patch)
+        patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-home")))
+        patch.setenv("PREFECT_SERVER_API_PORT", str(free_port()))
+        # `ensure` sets these itself: have them put back at the end.
+        for name in ("PREFECT_API_URL", "AIMSPAX_SERVER_URL", "DO_NOT_TRACK"):
+            patch.setenv(name, "")
+        server = prefect_servers.ensure()
+        try:
+            with prefect_pointed_at(server):
+                yield server
+        finally:
+            prefect_servers.stop()
+
+
+@contextlib.contextmanager
+def prefect_pointed_at(server: prefect_servers.Server) -> Iterator[None]:
+    """Tell Prefect too: a test module may have imported it before the environment was set."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    home = os.environ["PREFECT_HOME"]
+    with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_HOME: home}):
+        yield
+
+
+def forget_prefect_settings(patch: pytest.MonkeyPatch) -> None:
+    """Hide what the developer's own environment says about Prefect."""
+    for name in [*os.environ]:
+        if name.startswith("PREFECT_"):
+            patch.delenv(name)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
