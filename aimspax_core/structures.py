@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,10 @@ def read_geometries(path: Path) -> list[Atoms]:
 def _read(path: Path) -> Atoms:
     """Read one geometry file, keeping only what makes a structure."""
     try:
-        atoms = ase.io.read(path, index=-1)
+        with warnings.catch_warnings():
+            # ASE announces a plugin for FHI-aims geometries; its users cannot act on it.
+            warnings.filterwarnings("ignore", "FHI-aims IO is moving", FutureWarning)
+            atoms = ase.io.read(path, index=-1)
     # ASE's readers raise whatever their parsing trips over; any of it means: not a geometry.
     except Exception as error:
         raise StructureError(

@@ -160,9 +160,7 @@ def _drive(
     stopped: _Stop,
 ) -> None:
     """The loop: launch what the rules want, and tell them what comes back."""
-    results = temporary_settings(
-        {PREFECT_RESULTS_LOCAL_STORAGE_PATH: campaign.run.prefect_results}
-    )
+    results = temporary_settings({PREFECT_RESULTS_LOCAL_STORAGE_PATH: campaign.run.prefect_results})
     with results, pools(campaign.settings) as workers:
         shell = Shell(
             campaign.run, campaign.settings, workers, client, campaign.seeds, campaign.elements
@@ -224,7 +222,9 @@ class _Stop:
         self._client = client
         self._looked = 0.0
         context = FlowRunContext.get()
-        self._flow_run_id: UUID | None = context.flow_run.id if context and context.flow_run else None
+        self._flow_run_id: UUID | None = (
+            context.flow_run.id if context and context.flow_run else None
+        )
 
     def asked(self) -> bool:
         """Look at the flow run's own state now and then; nobody else tells us of a Cancel."""

@@ -20,7 +20,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from aimspax_core import __version__
-from aimspax_core.campaign.journal import holder, load as load_journal
+from aimspax_core.campaign.journal import holder
+from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import AimspaxError, SettingsError, StructureError
 from aimspax_core.report.plan import plan, split_table
@@ -150,7 +151,7 @@ def server_status() -> int:
 
 def main() -> None:
     """Run the command line; mistakes of the user end it with exit code 2 and one message."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     try:
         code = app(result_action="return_value")
     except (SettingsError, StructureError) as error:
@@ -181,7 +182,7 @@ def _flow(module: str, name: str, directory: Path, set_: list[str] | None, fresh
 
     found = server.ensure()
     # Prefect's own console lines would repeat ours; its page has them all.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     console.print(f"dashboard: {found.url}", markup=False)
     import importlib
 

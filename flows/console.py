@@ -60,7 +60,12 @@ class _Lines(logging.Handler):
 def following(console: Console, max_convergence_epochs: int) -> Iterator[None]:
     """Show the campaign's log lines and progress while the block runs."""
     columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn()]
-    columns += [TaskProgressColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+    columns += [
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    ]
     bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
     lines = _Lines(bar, max_convergence_epochs)
     lines.setFormatter(logging.Formatter())

@@ -13,11 +13,13 @@ from prefect_dask import DaskTaskRunner
 
 from aimspax_core.settings.load import Settings
 
-ONE_THREAD = {
-    name: "1"
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-}  # fmt: skip
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")  # fmt: skip
 """Workers are processes of one thread: side by side they use a machine better than threads do."""
+
+QUIET = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+}
+"""What workers would print belongs on Prefect's page of the run, where it is."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def _local(name: str, workers: int) -> Iterator[Pool]:
             "dashboard_address": "127.0.0.1:0",
             "silence_logs": logging.ERROR,
             "memory_limit": 0,
-            "env": ONE_THREAD,
+            "env": {**ONE_THREAD, **QUIET},
         },
     )
     with runner:

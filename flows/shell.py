@@ -131,43 +131,55 @@ class Shell:
 
     def _task(self, action: Action, state: CampaignState) -> tuple[Pool, Any, Any]:
         """Return where an action runs, its task, and the task's request."""
-        run, settings = self.run, self.settings
+        run, settings, pools = self.run, self.settings, self.pools
         match action:
             case Label():
-                request = LabelRequest(
-                    key=action.key,
-                    structure=run.structure(action.key),
-                    store=run.labels,
-                    reference=settings.reference,
-                    gate=settings.gate,
-                    directory=settings.directory,
-                )
                 again = action.key in self._vanished
-                return self.pools.reference, label.with_options(refresh_cache=again), request
+                task = label.with_options(refresh_cache=True) if again else label
+                return pools.reference, task, self._label_request(action)
             case Sample():
+                by_reference = settings.idg.initial_sampling == "aimd"
+                pool = pools.reference if by_reference else pools.ml
                 version = state.samplers[action.geometry].version
-                pool = self.pools.reference if settings.idg.initial_sampling == "aimd" else self.pools.ml  # fmt: skip
-                return pool, sample, SampleRequest(
+                request = SampleRequest(
                     action.id, run, settings, action.geometry, version, action.points
-                )  # fmt: skip
+                )
+                return pool, sample, request
             case Propagate():
-                return self.pools.ml, propagate, self._segment(action, state)
+                return pools.ml, propagate, self._segment(action, state)
             case Train():
-                dataset = self._dataset(f"{action.stage}-{action.round}", state)
-                return self.pools.ml, train, TrainRequest(
-                    action, run, settings, self.seeds[action.tag], self.elements, dataset, TRAIN_BUDGET_S
-                )  # fmt: skip
+                name = f"{action.stage}-{action.round}"
+                return pools.ml, train, self._training(action, state, name, TRAIN_BUDGET_S)
             case Converge():
                 points = len(state.training) + len(state.validation)
                 name = f"converge-{action.stage}-{state.rounds}-{points}"
-                dataset = self._dataset(name, state)
-                return self.pools.ml, converge, TrainRequest(
-                    action, run, settings, self.seeds[action.tag], self.elements, dataset, CONVERGE_BUDGET_S
-                )  # fmt: skip
+                return pools.ml, converge, self._training(action, state, name, CONVERGE_BUDGET_S)
             case Publish():
-                request = PublishRequest(action.what, run, settings, holdings(run, state))
-                return self.pools.ml, publish, request
-        raise TypeError(action)
+                held = holdings(run, state)
+                return pools.ml, publish, PublishRequest(action.what, run, settings, held)
+
+    def _label_request(self, action: Label) -> LabelRequest:
+        return LabelRequest(
+            key=action.key,
+            structure=self.run.structure(action.key),
+            store=self.run.labels,
+            reference=self.settings.reference,
+            gate=self.settings.gate,
+            directory=self.settings.directory,
+        )
+
+    def _training(
+        self, action: Train | Converge, state: CampaignState, dataset: str, budget_s: float
+    ) -> TrainRequest:
+        return TrainRequest(
+            action=action,
+            run=self.run,
+            settings=self.settings,
+            seed=self.seeds[action.tag],
+            elements=self.elements,
+            dataset=self._dataset(dataset, state),
+            time_budget_s=budget_s,
+        )
 
     def _segment(self, action: Propagate, state: CampaignState) -> PropagateRequest:
         return PropagateRequest(
@@ -176,8 +188,10 @@ class Shell:
             run=self.run,
             settings=self.settings,
             trajectories=tuple(state.trajectories[i] for i in action.trajectories),
+            elements=self.elements,
             checkpoints=tuple(
-                self.run.checkpoint(m.tag, str(m.checkpoint)) for m in state.members.values()
+                self.run.checkpoint(tag, name)
+                for tag, name in zip(state.members, action.checkpoints, strict=True)
             ),
             window=state.window,
             time_budget_s=segment_budget_s(state),
@@ -191,4 +205,3 @@ class Shell:
             content = {tag: {"training": t, "validation": v} for tag, (t, v) in sets.items()}
             write_text(path, json.dumps(content))
         return path
-

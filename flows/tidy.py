@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from aimspax_core.campaign.actions import Converge, Propagate, Train
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.rundir import RunDir
 
 
 def tidy(run: RunDir, before: CampaignState, after: CampaignState) -> None:
-    """Remove MD states and checkpoints that an event has made obsolete.
+    """Remove the MD states and checkpoints that an event has made obsolete.
 
     The journal is ahead of this: what is removed belongs to states before the event.
     """
+    flying = [a for a in after.in_flight.values() if isinstance(a, Propagate)]
     for old, new in zip(before.trajectories, after.trajectories, strict=False):
         if old is not new:
-            for version in {old.version, old.checkpoint} - {new.version, new.checkpoint, 0}:
-                run.trajectory(old.index, version).unlink(missing_ok=True)
+            numbers = {a.number for a in flying if new.index in a.trajectories}
+            keep = {str(n) for n in {new.version, new.checkpoint} | numbers}
+            _keep_only(run.trajectory(new.index, 0).parent, keep)
     for earlier, later in zip(before.samplers, after.samplers, strict=True):
-        if earlier.version != later.version and earlier.version:
-            run.sampler(earlier.geometry, earlier.version).unlink(missing_ok=True)
-    for tag, was in before.members.items():
-        now = after.members[tag]
-        for name in {was.checkpoint, was.converging} - {now.checkpoint, now.converging, None}:
-            run.checkpoint(tag, str(name)).unlink(missing_ok=True)
+        if earlier is not later:
+            _keep_only(run.sampler(later.geometry, 0).parent, {str(later.version)})
+    if before.members is not after.members or before.in_flight is not after.in_flight:
+        _tidy_checkpoints(run, after, flying)
+
+
+def _tidy_checkpoints(run: RunDir, after: CampaignState, flying: list[Propagate]) -> None:
+    """Keep what members, the ensemble, and tasks in flight still read or write."""
+    ensembles = [after.ensemble, *(a.checkpoints for a in flying)]
+    for position, (tag, member) in enumerate(after.members.items()):
+        written = {
+            name
+            for action in after.in_flight.values()
+            if isinstance(action, Train | Converge) and action.tag == tag
+            for name in (action.start, action.checkpoint)
+        }
+        keep = {member.checkpoint, member.converging, *written}
+        keep |= {ensemble[position] for ensemble in ensembles if ensemble}
+        _keep_only(run.checkpoint(tag, "any").parent, {str(name) for name in keep})
+
+
+def _keep_only(folder: Path, stems: set[str]) -> None:
+    for path in folder.glob("[!.]*"):
+        if path.stem not in stems:
+            path.unlink(missing_ok=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from prefect import task
 
 from aimspax_core.campaign.events import SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import Trajectory
-from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.reference.gate import check_structure
 from aimspax_core.rundir import RunDir
@@ -30,7 +29,6 @@ from aimspax_core.sampling.segment import (
     run_segment,
 )
 from aimspax_core.settings.load import Settings
-from aimspax_core.settings.model import ModelSettings
 from aimspax_core.structures import read_geometries
 from aimspax_core.uncertainty import Window
 from tasks.structures import keep_structure
@@ -49,6 +47,7 @@ class PropagateRequest:
         run: The run directory.
         settings: The settings in force.
         trajectories: Where the trajectories are.
+        elements: Atomic numbers that the models know.
         checkpoints: The members' checkpoints.
         window: The uncertainties that the threshold follows from.
         time_budget_s: Time after which trajectories halt at their next check.
@@ -59,6 +58,7 @@ class PropagateRequest:
     run: RunDir
     settings: Settings
     trajectories: tuple[Trajectory, ...]
+    elements: tuple[int, ...]
     checkpoints: tuple[Path, ...]
     window: Window
     time_budget_s: float
@@ -67,8 +67,10 @@ class PropagateRequest:
 @task(name="propagate", task_run_name="propagate-{request.number}")
 def propagate(request: PropagateRequest) -> SegmentFinished:
     """Run a segment; structures that crossed and MD states are on disk when this returns."""
+    from aimspax_core.model.kept import kept
+
     settings = request.settings
-    committee = _ensemble(settings.model.model_dump_json()).committee(request.checkpoints)
+    committee = kept(settings.model, request.elements).ensemble.committee(request.checkpoints)
     segment = run_segment(
         [Start(t.index, _state(request, t), t.since_crossing) for t in request.trajectories],
         settings.md,
@@ -87,12 +89,6 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
         structures=segment.stats.structures,
         seconds=segment.stats.seconds,
     )
-
-
-@cache
-def _ensemble(model_settings: str) -> Ensemble:
-    """The networks, kept by this worker from segment to segment."""
-    return Ensemble(ModelSettings.model_validate_json(model_settings))
 
 
 def _state(request: PropagateRequest, trajectory: Trajectory) -> MDState:

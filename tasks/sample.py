@@ -63,14 +63,14 @@ def sample(request: SampleRequest) -> Sampled:
         partial(check_structure, gate=settings.gate),
     )
     identity = build_reference(settings.reference, settings.directory).identity()
-    keys = tuple(keep_structure(run, atoms, identity) for atoms in found.structures)
+    found_keys = tuple(keep_structure(run, atoms, identity) for atoms in found.structures)
     version = request.version + 1
     save_state(run.sampler(request.geometry, version), found.state)
     return Sampled(
         action_id=request.action_id,
         geometry=request.geometry,
         version=version,
-        keys=keys,
+        found=found_keys,
         refused=found.refused,
     )
 

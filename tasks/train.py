@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mace.data import AtomicData
 from prefect import task
 
 from aimspax_core.campaign.actions import Converge, Train
 from aimspax_core.campaign.events import ConvergenceAdvanced, TrainingFinished
 from aimspax_core.campaign.labels import LabelStore
 from aimspax_core.campaign.state import Errors
-from aimspax_core.dataset import labelled
-from aimspax_core.errors import CampaignError
-from aimspax_core.model.mace import graphs
-from aimspax_core.model.training import Member, Metrics, Stage
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
+
+if TYPE_CHECKING:
+    from mace.data import AtomicData
+
+    from aimspax_core.model.kept import Kept
+    from aimspax_core.model.training import Metrics
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,19 @@ class TrainRequest:
 @task(name="train", task_run_name="train-{request.action.tag}-round-{request.action.round}")
 def train(request: TrainRequest) -> TrainingFinished:
     """Train a member within its round; its checkpoint is on disk when this returns."""
+    # MACE takes seconds to import, which the flow's process and the label workers need not spend.
+    from aimspax_core.model.kept import kept
+    from aimspax_core.model.training import Member, Stage
+
     action, settings = request.action, request.settings
     assert isinstance(action, Train)
-    training, validation = _data(request)
+    memory = kept(settings.model, request.elements)
+    training, validation = _data(request, memory)
     if action.start is None:
         elements, model = request.elements, settings.model
         member = Member.create(model, elements, action.tag, request.seed, training)
     else:
-        member = _member(request, action.start)
+        member = memory.take_member(_checkpoint(request, action.start))
         if member.stage.value != action.stage:
             member.enter(Stage(action.stage))
         member.renew_constants(training)
@@ -71,7 +77,7 @@ def train(request: TrainRequest) -> TrainingFinished:
         time_budget_s=request.time_budget_s,
         step=settings.idg.intermediate_epochs_idg if initial else settings.al.intermediate_epochs_al,
     )  # fmt: skip
-    _save(request, member)
+    memory.keep_member(_checkpoint(request, action.checkpoint), member)
     return TrainingFinished(
         action_id=action.id,
         tag=action.tag,
@@ -84,10 +90,14 @@ def train(request: TrainRequest) -> TrainingFinished:
 @task(name="converge", task_run_name="converge-{request.action.tag}")
 def converge(request: TrainRequest) -> ConvergenceAdvanced:
     """Train a member towards convergence; its checkpoint is on disk when this returns."""
+    from aimspax_core.model.kept import kept
+    from aimspax_core.model.training import Stage
+
     action, settings = request.action, request.settings
     assert isinstance(action, Converge)
-    training, validation = _data(request)
-    member = _member(request, action.start)
+    memory = kept(settings.model, request.elements)
+    training, validation = _data(request, memory)
+    member = memory.take_member(_checkpoint(request, action.start))
     if action.first:
         member.renew_constants(training)
         member.enter(Stage.CONVERGE)
@@ -102,7 +112,7 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         valid_skip=phase.valid_skip,
         time_budget_s=request.time_budget_s,
     )
-    _save(request, member)
+    memory.keep_member(_checkpoint(request, action.checkpoint), member)
     return ConvergenceAdvanced(
         action_id=action.id,
         tag=action.tag,
@@ -114,47 +124,15 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
     )
 
 
-_members: OrderedDict[Path, Member] = OrderedDict()
-"""The members that this worker trained last, by the checkpoint that holds their present state."""
-
-_KEPT_MEMBERS = 8
-
-_graphs: dict[tuple[str, str], AtomicData] = {}
-"""Graphs of labelled structures, by model settings and key: built once in a worker."""
-
-
-def _member(request: TrainRequest, name: str) -> Member:
-    """The member of a checkpoint: as this worker left it, or from the file."""
-    path = request.run.checkpoint(request.action.tag, name)
-    kept = _members.pop(path, None)
-    return kept or Member.load(path, request.settings.model)
-
-
-def _save(request: TrainRequest, member: Member) -> None:
-    path = request.run.checkpoint(request.action.tag, request.action.checkpoint)
-    member.save(path)
-    _members[path] = member
-    while len(_members) > _KEPT_MEMBERS:
-        _members.popitem(last=False)
-
-
-def _data(request: TrainRequest) -> tuple[list[AtomicData], list[AtomicData]]:
+def _data(request: TrainRequest, memory: Kept) -> tuple[list[AtomicData], list[AtomicData]]:
     """The member's training and validation graphs."""
     sets = json.loads(request.dataset.read_text(encoding="utf-8"))[request.action.tag]
-    model = f"{request.settings.model.model_dump_json()}{request.elements}"
     store = LabelStore(request.run.labels)
-    for key in (*sets["training"], *sets["validation"]):
-        if (model, key) not in _graphs:
-            stored = store.get(key)
-            if stored is None:
-                raise CampaignError(f"label {key} is gone from {request.run.labels}")
-            _graphs[model, key] = graphs(
-                [labelled(stored)], request.elements, request.settings.model
-            )[0]
-    return (
-        [_graphs[model, key] for key in sets["training"]],
-        [_graphs[model, key] for key in sets["validation"]],
-    )
+    return memory.graphs(store, sets["training"]), memory.graphs(store, sets["validation"])
+
+
+def _checkpoint(request: TrainRequest, name: str) -> Path:
+    return request.run.checkpoint(request.action.tag, name)
 
 
 def _errors(metrics: Metrics) -> Errors:

@@ -39,6 +39,7 @@ class Propagate(Record):
     kind: Literal["propagate"] = "propagate"
     number: int
     trajectories: tuple[int, ...]
+    checkpoints: tuple[str, ...] = Field(description="One a member: a version of the ensemble.")
 
     @property
     def id(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aimspax_core.campaign.actions import Action, Converge
 from aimspax_core.campaign.events import ConvergenceAdvanced
 from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.campaign.training import ensemble_of
 
 
 def begin(state: CampaignState, phase: Phase, tags: tuple[str, ...]) -> CampaignState:
@@ -57,4 +58,6 @@ def advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
     state = state.but(members={**state.members, event.tag: member})
     if not all(m.converged for m in state.members.values()):
         return state
-    return state.but(phase=Phase.INITIAL_PUBLISH if initial else Phase.PUBLISH)
+    if initial:
+        return ensemble_of(state.but(phase=Phase.INITIAL_PUBLISH))
+    return state.but(phase=Phase.PUBLISH)

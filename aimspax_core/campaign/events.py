@@ -46,7 +46,7 @@ class Sampled(Record):
     action_id: str
     geometry: int
     version: int = Field(description="Number of the MD state file that was written.")
-    keys: tuple[str, ...]
+    found: tuple[str, ...] = Field(description="Keys of the structures, in order.")
     refused: int = Field(default=0, description="Structures that the gate kept back.")
 
 

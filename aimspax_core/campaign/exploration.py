@@ -43,7 +43,11 @@ def segments(state: CampaignState) -> list[Action]:
     busy = sum(isinstance(a, Propagate) for a in state.in_flight.values())
     slots = min(state.rules.max_segments - busy, len(ready))
     return [
-        Propagate(number=state.segments + 1 + i, trajectories=tuple(ready[i::slots]))
+        Propagate(
+            number=state.segments + 1 + i,
+            trajectories=tuple(ready[i::slots]),
+            checkpoints=state.ensemble,
+        )
         for i in range(slots)
     ]
 
@@ -109,9 +113,7 @@ def _crossed(state: CampaignState, index: int, key: str) -> CampaignState:
     known = state.points.get(key)
     if known is None:
         point = Point(key=key, geometry=state.trajectories[index].geometry, trajectory=index)
-        return state.but(
-            points={**state.points, key: point}, open_points=(*state.open_points, key)
-        )
+        return state.but(points={**state.points, key: point}, open_points=(*state.open_points, key))
     if known.status is PointStatus.LABELLED:
         return _served(state, index, TrajectoryStatus.RUNNING)
     if known.status is PointStatus.FAILED:

@@ -36,7 +36,7 @@ def sampling(state: CampaignState) -> list[Action]:
 
 def sampled(state: CampaignState, event: Sampled) -> CampaignState:
     """Ask for the labels of the points that a sampling MD has found."""
-    new = [key for key in dict.fromkeys(event.keys) if key not in state.points]
+    new = [key for key in dict.fromkeys(event.found) if key not in state.points]
     points = {
         key: Point(key=key, geometry=event.geometry, sampling_step=state.sampling_step)
         for key in new

@@ -13,9 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from pydantic import BaseModel, ConfigDict
-
 from aimspax_core.campaign.events import EVENT, Event
+from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import CampaignError
@@ -28,17 +27,15 @@ SNAPSHOT_EVERY = 200
 log = logging.getLogger(__name__)
 
 
-class Entry(BaseModel):
+class Entry(Record):
     """One line of the journal."""
-
-    model_config = ConfigDict(frozen=True)
 
     seq: int
     time: float
     event: Event
 
 
-class _Snapshot(BaseModel):
+class _Snapshot(Record):
     seq: int
     state: CampaignState
 

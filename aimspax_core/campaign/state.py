@@ -208,6 +208,7 @@ class CampaignState(Record):
     pending: tuple[str, ...] = ()
     round: Round | None = None
     rounds: int = 0
+    ensemble: tuple[str, ...] = ()
     segments: int = 0
     in_flight: dict[str, Action] = {}
     losses: dict[str, int] = {}

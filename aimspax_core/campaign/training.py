@@ -65,7 +65,12 @@ def round_complete(state: CampaignState) -> bool:
 
 
 def close_round(state: CampaignState) -> tuple[CampaignState, tuple[str, ...]]:
-    """End the round; return the points that it was held for."""
+    """End the round: there is a new ensemble. Return the points that it was held for."""
     assert state.round is not None
     points = state.round.points
-    return state.but(round=None, rounds=state.round.number), points
+    return ensemble_of(state.but(round=None, rounds=state.round.number)), points
+
+
+def ensemble_of(state: CampaignState) -> CampaignState:
+    """Make the members' present checkpoints the ensemble that trajectories are propagated with."""
+    return state.but(ensemble=tuple(str(m.checkpoint) for m in state.members.values()))

@@ -148,7 +148,7 @@ class VirtualShell:
             case Sample():
                 keys = tuple(self._structure() for _ in range(action.points))
                 return Sampled(
-                    action_id=action.id, geometry=action.geometry, version=action.step, keys=keys
+                    action_id=action.id, geometry=action.geometry, version=action.step, found=keys
                 )
             case Propagate():
                 return self._segment(action)

@@ -412,6 +412,11 @@ class _Chunk:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return what `Member.save` wrote, without building the member.
+
+    Raises:
+        ModelError: There is no such file, or it is no checkpoint of this version.
+    """
     if not path.is_file():
         raise ModelError(f"there is no checkpoint {path}")
     try:

@@ -48,7 +48,9 @@ def _told(before: CampaignState | None, event: Event, after: CampaignState) -> s
     match event:
         case Started():
             rules = event.rules
-            return f"{len(rules.tags)} members, {rules.geometries} geometries: {', '.join(rules.tags)}"
+            return (
+                f"{len(rules.tags)} members, {rules.geometries} geometries: {', '.join(rules.tags)}"
+            )
         case Resumed():
             changed = f"; changed: {', '.join(event.changes)}" if event.changes else ""
             return f"taken up again in phase {after.phase}, {after.labels} labels so far{changed}"
@@ -58,7 +60,7 @@ def _told(before: CampaignState | None, event: Event, after: CampaignState) -> s
             kept_back = f", {event.refused} kept back by the gate" if event.refused else ""
             return (
                 f"sampling step {after.sampling_step}: geometry {event.geometry} gave "
-                f"{len(event.keys)} structures{kept_back}"
+                f"{len(event.found)} structures{kept_back}"
             )
         case LabelFailed():
             return f"label {event.key[:8]} failed: {event.reason}"

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +23,7 @@ from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
 
 from aimspax_core.errors import CampaignError
+from aimspax_core.files import write_text
 from aimspax_core.structures import decode, encode
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ def save_state(path: Path, state: MDState) -> None:
         "rng": state.rng,
         "extras": state.extras,
     }
-    _replace_file(path, json.dumps(data, allow_nan=False))
+    write_text(path, json.dumps(data, allow_nan=False))
 
 
 def load_state(path: Path) -> MDState:
@@ -175,17 +174,3 @@ def load_state(path: Path) -> MDState:
 
 def _rng_state(rng: np.random.Generator) -> dict[str, Any]:
     return copy.deepcopy(dict(rng.bit_generator.state))
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Write aside, reach the disk, rename: a crash leaves no half file under the name."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

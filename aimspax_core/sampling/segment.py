@@ -150,7 +150,8 @@ def run_segment(
         clock: Time in seconds; the time budget counts from this call.
 
     Returns:
-        Positions, momenta and noise are those of an unbroken run, however it is cut.
+        Positions, momenta and noise are those of an unbroken run, however it is cut, as exactly
+        as the evaluation repeats itself: to the last bit on a CPU and in the same batches.
 
     Raises:
         Exception: What the evaluation, the settings or a programming mistake raises. What happens

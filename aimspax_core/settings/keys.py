@@ -41,19 +41,14 @@ LATER: dict[tuple[str, str], Any] = {
     (_AL, "foundational_model_settings"): None,
     **{
         ("MD", key): None
-        for key in (
-            "barostat external_stress pfactor pressure_au pressure ttime tdamp pdamp tchain pchain "
-            "tloop ploop compressibility_au taut taup mask"
-        ).split()
+        for key in ["barostat", "external_stress", "pfactor", "pressure_au", "pressure", "ttime", "tdamp", "pdamp", "tchain", "pchain", "tloop", "ploop", "compressibility_au", "taut", "taup", "mask"]
     },
     ("MISC", "energy_key"): "REF_energy",
     ("MISC", "forces_key"): "REF_forces",
     ("MISC", "stress_key"): "REF_stress",
     **{
         ("MISC", f"{name}_key"): None
-        for name in (
-            "virials dipole polarizability hirshfeld_ratios charges head total_charge total_spin"
-        ).split()
+        for name in ["virials", "dipole", "polarizability", "hirshfeld_ratios", "charges", "head", "total_charge", "total_spin"]
     },
     ("CLUSTER", "tasks_per_node"): 1,
     ("CLUSTER", "cores_per_job"): None,
@@ -81,17 +76,11 @@ LATER_VALUES: dict[tuple[str, str], dict[Any, str]] = {
 }
 """Values of keys that we have, which this version does not act on yet."""
 
-_OTHER_MODELS = "aimspax trains MACE models from the start; fine-tuning and other models are not planned yet"
+_OTHER_MODELS = (
+    "aimspax trains MACE models from the start; fine-tuning and other models are not planned yet"
+)
 REFUSED: dict[str, str] = {
-    **{
-        key: _OTHER_MODELS
-        for key in (
-            "perform_finetuning freeze_embedding freeze_interactions freeze_zbl "
-            "freeze_hirshfeld freeze_partial_charges freeze_shifts freeze_scales convert_to_lora "
-            "lora_rank lora_alpha lora_freeze_A convert_to_multihead pretrained_model "
-            "pretrained_weights"
-        ).split()
-    },
+    **dict.fromkeys(["perform_finetuning", "freeze_embedding", "freeze_interactions", "freeze_zbl", "freeze_hirshfeld", "freeze_partial_charges", "freeze_shifts", "freeze_scales", "convert_to_lora", "lora_rank", "lora_alpha", "lora_freeze_A", "convert_to_multihead", "pretrained_model", "pretrained_weights"], _OTHER_MODELS),
     "mol_idxs": "uncertainty between molecules is not available",
     "intermol_crossed_limit": "uncertainty between molecules is not available",
     "intermol_forces_weight": "uncertainty between molecules is not available",

@@ -335,7 +335,7 @@ def _explain(file: _File, schema: type[BaseModel], problem: Any) -> None:
     elif kind == "union_tag_not_found":
         path, text = (*path, "engine"), "missing; allowed: tblite, mace"
     elif kind == "value_error":
-        text = f"{found}; allowed: {str(context.get('error', problem['msg']))}"
+        text = f"{found}; allowed: {context.get('error', problem['msg'])!s}"
         if problem["input"].__class__ is dict:
             text = str(context.get("error", problem["msg"]))
     else:

@@ -15,7 +15,7 @@ from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
 from aimspax_core.structures import digest, encode
 
-PACKAGES = "aimspax ase distributed mace-torch numpy prefect prefect-dask tblite torch".split()
+PACKAGES = ["aimspax", "ase", "distributed", "mace-torch", "numpy", "prefect", "prefect-dask", "tblite", "torch"]
 
 
 def record(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[str, ...]:

@@ -101,7 +101,7 @@ def main() -> None:
 
     print(f"{options.members} members, {options.channels} channels, {len(atoms)} atoms, float32, ")
     print(f"{options.device}, {torch.get_num_threads()} thread(s); ms a trajectory-step")
-    print(f"{'k':>4} {'ASE':>9} {'lockstep':>9} {'ratio':>7} {'outside the models':>19}")
+    print(f"{'k':>4} {'ASE':>9} {'lockstep':>9} {'ratio':>7} {'outside evaluate':>17}")
     for k in (1, 4, 8, 16):
         jobs = [trajectory(atoms, index, options.steps) for index in range(k)]
         ase_s, lockstep_s, outside = [], [], []
@@ -113,7 +113,7 @@ def main() -> None:
         per_step = 1000 / (k * (options.steps + 1))
         slow, fast = (statistics.median(times) * per_step for times in (ase_s, lockstep_s))
         ratio = statistics.median(a / b for a, b in zip(ase_s, lockstep_s, strict=True))
-        print(f"{k:>4} {slow:>9.2f} {fast:>9.2f} {ratio:>7.2f} {statistics.median(outside):>19.1%}")
+        print(f"{k:>4} {slow:>9.2f} {fast:>9.2f} {ratio:>7.2f} {statistics.median(outside):>17.1%}")
 
 
 if __name__ == "__main__":

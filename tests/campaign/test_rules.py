@@ -231,12 +231,12 @@ def segment(state: CampaignState, **changes: object) -> SegmentFinished:
     action = next(a for a in state.in_flight.values() if isinstance(a, Propagate))
     plain = {"outcome": "running", "version": 7, "step": 50, "since_crossing": 50}
     results = tuple(
-        TrajectoryResult.model_validate(
-            {"trajectory": i, **plain, **(changes if i == 0 else {})}
-        )
+        TrajectoryResult.model_validate({"trajectory": i, **plain, **(changes if i == 0 else {})})
         for i in action.trajectories
     )
-    return SegmentFinished(action_id=action.id, results=results, uncertainties=(0.1,) * len(results))
+    return SegmentFinished(
+        action_id=action.id, results=results, uncertainties=(0.1,) * len(results)
+    )
 
 
 def test_a_crossing_trajectory_waits_while_the_others_run() -> None:
@@ -317,9 +317,7 @@ def test_labels_in_flight_at_the_end_enter_the_final_sets() -> None:
     state = apply(
         shell.state,
         Resumed(
-            rules=rules.model_copy(
-                update={"max_train_set_size": shell.state.training_set_size + 1}
-            )
+            rules=rules.model_copy(update={"max_train_set_size": shell.state.training_set_size + 1})
         ),
     )
     state = launch(state)
@@ -390,9 +388,7 @@ def test_a_task_that_is_always_lost_stops_the_campaign_and_a_restart_tries_again
 
 def test_a_label_lost_too_often_counts_as_failed() -> None:
     state = launch(apply(None, Started(rules=make_rules(geometries=1))))
-    state = apply(
-        state, Sampled(action_id="sample:1:0", geometry=0, version=1, keys=("k", "l"))
-    )
+    state = apply(state, Sampled(action_id="sample:1:0", geometry=0, version=1, found=("k", "l")))
     for _ in range(MAX_LOSSES):
         state = apply(launch(state), TaskLost(action_id="label:k", reason="killed"))
     assert state.points["k"].status is PointStatus.FAILED

@@ -151,6 +151,14 @@ def test_one_model_is_a_committee_of_one():
     assert np.array_equal(prediction.member_forces[0], prediction.forces)
 
 
+@pytest.mark.parametrize("max_edges", [1, 40, 100])
+def test_cutting_the_batch_changes_nothing(models, committee, structures, max_edges):
+    cut = Committee(models, max_edges=max_edges).evaluate(structures)
+    for a, b in zip(committee.evaluate(structures), cut, strict=True):
+        np.testing.assert_allclose(a.member_forces, b.member_forces, rtol=0, atol=1e-12)
+        assert a.energy == pytest.approx(b.energy, abs=1e-12)
+
+
 def test_float32_agrees_with_float64_to_its_precision(structures):
     single = Committee([tiny_mace(3)], dtype="float32").evaluate(structures)
     double = Committee([tiny_mace(3)]).evaluate(structures)

@@ -204,6 +204,7 @@ def test_set_without_labels_or_neighbours_is_refused() -> None:
 # ---- build ----------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:The TorchScript type system:UserWarning")
 def test_built_model_is_scale_shift_mace_made_by_hand(
     model: torch.nn.Module, constants: mace.Constants
 ) -> None:
