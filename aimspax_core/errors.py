@@ -1,4 +1,4 @@
-"""The errors that aimspax raises on purpose; each survives pickling, so that it can cross process borders."""
+"""The errors that aimspax raises on purpose; each survives pickling, to cross process borders."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +13,13 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there replaces `path` atomically.
 
-    An exception in the block leaves `path` as it was and removes the temporary file.
+    An exception in the block leaves `path` as it was and removes the temporary file, whose name
+    begins with a dot. Folders that are missing are made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    aside = Path(name)
+    _make_folder(path.parent)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    aside.touch(exist_ok=False)
     try:
-        aside.chmod(0o666 & ~_umask())
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
@@ -36,17 +35,18 @@ def write_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it; after return they are on the disk."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
 def _sync_folder(folder: Path) -> None:
-    """Force the rename itself to disk."""
+    """Force to disk which files a folder holds."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _umask() -> int:
-    """The user's umask, which `mkstemp` ignores; reading it means setting it twice."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

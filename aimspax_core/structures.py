@@ -1,4 +1,4 @@
-"""Structures: geometries read and checked, written as JSON at full precision, and told apart by a digest."""
+"""Structures: geometries read and checked, exact as JSON, and told apart by a digest."""
 
 from __future__ import annotations
 

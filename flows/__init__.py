@@ -1,1 +1,1 @@
-"""Prefect flows: the shell around the campaign's rules, its pools, its server and its command line."""
+"""Prefect flows: the shell around the campaign's rules; its pools, server and command line."""

@@ -16,15 +16,23 @@ from uuid import UUID
 
 from ase import Atoms
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.settings import PREFECT_RESULTS_LOCAL_STORAGE_PATH, temporary_settings
-from prefect.states import Cancelled, Failed, State
+from prefect.states import Cancelled, Completed, Failed
 
-from aimspax_core.campaign.events import Event, ExplorationAsked, Launched, Resumed, Started
+from aimspax_core.campaign.events import (
+    Event,
+    ExplorationAsked,
+    Launched,
+    Published,
+    Resumed,
+    Started,
+)
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, Rules
 from aimspax_core.errors import CampaignError
+from aimspax_core.report.figures import learning_curve
 from aimspax_core.report.losses import append_losses
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import told
@@ -33,6 +41,7 @@ from aimspax_core.settings.load import Settings, load
 from aimspax_core.settings.provenance import record
 from aimspax_core.settings.seeds import member_seeds
 from aimspax_core.structures import read_geometries
+from flows.courtesy import courtesy
 from flows.dashboard import Dashboard
 from flows.logs import campaign_logs
 from flows.pools import pools
@@ -160,8 +169,7 @@ def _drive(
     stopped: _Stop,
 ) -> None:
     """The loop: launch what the rules want, and tell them what comes back."""
-    results = temporary_settings({PREFECT_RESULTS_LOCAL_STORAGE_PATH: campaign.run.prefect_results})
-    with results, pools(campaign.settings) as workers:
+    with pools(campaign.settings) as workers:
         shell = Shell(
             campaign.run, campaign.settings, workers, client, campaign.seeds, campaign.elements
         )
@@ -198,6 +206,8 @@ def _tell(campaign: Campaign, journal: Journal, event: Event | None) -> None:
     after = _record(journal, event)
     append_losses(campaign.run, event)
     tidy(campaign.run, before, after)
+    if isinstance(event, Published) and event.what == "final":
+        learning_curve(campaign.run, campaign.run.report)
 
 
 def _record(journal: Journal, event: Event) -> CampaignState:
@@ -209,8 +219,6 @@ def _record(journal: Journal, event: Event) -> CampaignState:
 
 
 def _completed(state: CampaignState) -> State[Any]:
-    from prefect.states import Completed
-
     return Completed(message=f"{state.phase}: {told(state)}")
 
 
@@ -230,9 +238,10 @@ class _Stop:
         """Look at the flow run's own state now and then; nobody else tells us of a Cancel."""
         if not self.reason and self._flow_run_id and time.monotonic() - self._looked > POLL_S:
             self._looked = time.monotonic()
-            state = self._client.read_flow_run(self._flow_run_id).state
-            if state is not None and (state.is_cancelling() or state.is_cancelled()):
-                self.reason = "cancelled in Prefect"
+            with courtesy("looking for a Cancel"):
+                state = self._client.read_flow_run(self._flow_run_id).state
+                if state is not None and (state.is_cancelling() or state.is_cancelled()):
+                    self.reason = "cancelled in Prefect"
         return bool(self.reason)
 
 

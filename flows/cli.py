@@ -1,4 +1,4 @@
-"""The command line: `aimspax run`, `initial-dataset`, `active-learning`, `check`, `status`, `server`.
+"""The command line: `aimspax run|initial-dataset|active-learning|check|status|server`.
 
 Prefect is imported late: the address of its API must be known first.
 """
@@ -176,7 +176,8 @@ def _flow(module: str, name: str, directory: Path, set_: list[str] | None, fresh
     if fresh:
         _move_aside(run_dir)
     _, state = load_journal(run_dir)
-    if state is not None and state.phase is Phase.FINISHED and not _asks_more(state, settings, geometries):  # fmt: skip
+    finished = state is not None and state.phase is Phase.FINISHED
+    if state is not None and finished and not _asks_more(state, settings, geometries):
         return _show_results(run_dir, state, settings)
     from flows import server
 

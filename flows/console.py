@@ -80,7 +80,8 @@ def following(console: Console, max_convergence_epochs: int) -> Iterator[None]:
 
 def status_tables(state: CampaignState) -> list[Table]:
     """Return tables of the members and of what the trajectories are doing."""
-    members = Table("member", "epochs", "training", "validation", "force MAE", "energy MAE", title="Members")  # fmt: skip
+    headings = ("member", "epochs", "training", "validation", "force MAE", "energy MAE")
+    members = Table(*headings, title="Members")
     for member in state.members.values():
         training, validation = state.dataset(member.tag)
         errors = member.best or member.errors

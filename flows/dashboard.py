@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import time
+from pathlib import Path
 from uuid import UUID
 
 from prefect.artifacts import (
+    create_image_artifact,
     create_link_artifact,
     create_progress_artifact,
     create_table_artifact,
@@ -15,10 +19,21 @@ from prefect.artifacts import (
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.progress import progress
 from aimspax_core.settings.load import Settings
+from flows.courtesy import courtesy
 from flows.pools import Pools
 
 REFRESH_S = 10.0
-"""From one renewal of the artifacts to the next; each is a call to the API."""
+"""From one renewal of the progress to the next; each is a call to the API."""
+
+TABLE_S = 60.0
+"""From one table of errors to the next; Prefect keeps each as a version."""
+
+_COLUMNS = {
+    "force MAE (meV/Å)": "mae_f",
+    "force RMSE (meV/Å)": "rmse_f",
+    "energy MAE (meV/atom)": "mae_e_per_atom",
+    "energy RMSE (meV/atom)": "rmse_e_per_atom",
+}
 
 
 class Dashboard:
@@ -26,34 +41,52 @@ class Dashboard:
 
     def __init__(self, pools: Pools, settings: Settings) -> None:
         self._settings = settings
-        self._shown = 0.0
+        self._name = re.sub(r"[^a-z0-9]+", "-", settings.directory.name.lower()).strip("-")
+        self._shown = self._tabled = 0.0
         self._progress: UUID | None = None
         self._rounds: tuple[int, int] = (-1, -1)
-        for pool in pools:
-            create_link_artifact(
-                link=pool.dashboard,
-                link_text=f"Dask dashboard of the {pool.name} pool ({pool.workers} workers)",
-                key=f"dask-{pool.name}",
-            )
+        with courtesy("linking the Dask dashboards"):
+            for pool in pools:
+                create_link_artifact(
+                    link=pool.dashboard,
+                    link_text=f"Dask dashboard of the {pool.name} pool ({pool.workers} workers)",
+                    key=f"{self._name}-dask-{pool.name}",
+                    description=f"Watch the {pool.workers} workers of the {pool.name} pool at work",
+                )
 
     def show(self, state: CampaignState, force: bool = False) -> None:
         """Renew the artifacts, if it is time."""
         if not force and time.monotonic() - self._shown < REFRESH_S:
             return
         self._shown = time.monotonic()
+        with courtesy("renewing the artifacts"):
+            self._renew(state, force)
+
+    def picture(self, path: Path, description: str) -> None:
+        """Show a PNG on the run's page."""
+        with courtesy("showing a picture"):
+            data = base64.b64encode(path.read_bytes()).decode()
+            create_image_artifact(
+                f"data:image/png;base64,{data}", f"{self._name}-learning-curve", description
+            )
+
+    def _renew(self, state: CampaignState, force: bool) -> None:
         now = progress(state, self._settings.al.max_convergence_epochs)
         percent = 100 * (now.fraction or 0.0)
         description = f"{now.title}: {now.told}"
         if self._progress is None:
-            self._progress = create_progress_artifact(percent, "campaign", description)  # type: ignore[assignment]
+            self._progress = create_progress_artifact(
+                percent, f"{self._name}-progress", description
+            )  # type: ignore[assignment]
         else:
             update_progress_artifact(self._progress, percent, description)
         converged = sum(m.converge_epochs for m in state.members.values())
-        if (state.rounds, converged) != self._rounds:
-            self._rounds = (state.rounds, converged)
+        due = force or time.monotonic() - self._tabled > TABLE_S
+        if due and (state.rounds, converged) != self._rounds:
+            self._tabled, self._rounds = time.monotonic(), (state.rounds, converged)
             create_table_artifact(
                 table=_errors(state),
-                key="validation-errors",
+                key=f"{self._name}-validation-errors",
                 description="Errors of each member on its own validation set",
             )
 
@@ -64,25 +97,13 @@ def _errors(state: CampaignState) -> list[dict[str, str | int]]:
     for member in state.members.values():
         errors = member.best or member.errors
         training, validation = state.dataset(member.tag)
-        numbers = (
-            (errors.mae_f, errors.rmse_f, errors.mae_e_per_atom, errors.rmse_e_per_atom)
-            if errors
-            else ()
-        )
-        texts = [f"{1000 * number:.1f}" for number in numbers] or ["-"] * 4
-        rows.append(
-            {
-                "member": member.tag,
-                "epochs": member.epochs + member.converge_epochs,
-                "training": len(training),
-                "validation": len(validation),
-                **dict(
-                    zip(
-                        ("force MAE (meV/Å)", "force RMSE (meV/Å)", "energy MAE (meV/atom)", "energy RMSE (meV/atom)"),
-                        texts,
-                        strict=True,
-                    )
-                ),
-            }
-        )  # fmt: skip
+        row: dict[str, str | int] = {
+            "member": member.tag,
+            "epochs": member.epochs + member.converge_epochs,
+            "training": len(training),
+            "validation": len(validation),
+        }
+        for heading, name in _COLUMNS.items():
+            row[heading] = f"{1000 * getattr(errors, name):.1f}" if errors else "-"
+        rows.append(row)
     return rows

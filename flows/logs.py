@@ -16,7 +16,7 @@ _INITIAL = (Phase.INITIAL, Phase.INITIAL_CONVERGE, Phase.INITIAL_PUBLISH, Phase.
 
 
 class _ByPhase(logging.Handler):
-    """Writes to `initial_dataset.log` until the initial dataset is done, then to `active_learning.log`."""
+    """Writes `initial_dataset.log` until that is done, then `active_learning.log`."""
 
     def __init__(self, run: RunDir) -> None:
         super().__init__()

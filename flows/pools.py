@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import dask
 from distributed import LocalCluster
-from prefect_dask import DaskTaskRunner
+from prefect_dask.task_runners import DaskTaskRunner
 
 from aimspax_core.settings.load import Settings
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")  # fmt: skip
+_LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
 """Workers are processes of one thread: side by side they use a machine better than threads do."""
 
 QUIET = {
@@ -72,6 +73,7 @@ def _local(name: str, workers: int) -> Iterator[Pool]:
             "dashboard_address": "127.0.0.1:0",
             "silence_logs": logging.ERROR,
             "memory_limit": 0,
+            "preload": ["flows.worker"],
             "env": {**ONE_THREAD, **QUIET},
         },
     )

@@ -1,13 +1,17 @@
-"""The imperative shell: launches a campaign's actions as tasks, and turns completions into events."""
+"""The imperative shell: launches actions as tasks, and turns completions into events."""
 
 from __future__ import annotations
 
 import json
 import logging
 import queue
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
+import httpx
 from distributed import KilledWorker
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Crashed
@@ -31,6 +35,7 @@ from aimspax_core.files import write_text
 from aimspax_core.report.results import holdings
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
+from flows.courtesy import courtesy
 from flows.pools import Pool, Pools
 from tasks.label import LabelRecord, LabelRequest, label
 from tasks.propagate import PropagateRequest, propagate
@@ -40,7 +45,7 @@ from tasks.train import TrainRequest, converge, train
 
 TRAIN_BUDGET_S = 10.0
 CONVERGE_BUDGET_S = 20.0
-"""Time after which a training task comes back at the next epoch's end, so that a stop waits briefly."""
+"""Time after which a task comes back at its next epoch's end, so that a stop waits briefly."""
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +81,7 @@ class Shell:
         pool, task, request = self._task(action, state)
         future = pool.runner.submit(task, parameters={"request": request})
         self._futures[action.id] = future
-        future.add_done_callback(lambda done: self._done.put((action, done)))
+        future.add_done_callback(lambda _: self._done.put((action, future)))
 
     def next_event(self, timeout_s: float) -> Event | None:
         """Return the next completion as an event; None if there is none within the time."""
@@ -96,7 +101,7 @@ class Shell:
         """Give up what still runs; its results would have been asked for again anyway."""
         for future in self._futures.values():
             future.wrapped_future.cancel()
-            self._mark_crashed(future, "the run was stopped")
+        self._mark_crashed(self._futures.values(), "the run was stopped")
 
     def _event(self, action: Action, future: PrefectDaskFuture[Any]) -> Event:
         try:
@@ -106,7 +111,7 @@ class Shell:
                 return TaskLost(action_id=action.id, reason=str(error))
             return LabelFailed(key=action.key, reason=str(error))
         except KilledWorker as error:
-            self._mark_crashed(future, "its worker died")
+            self._mark_crashed([future], "its worker died")
             return TaskLost(action_id=action.id, reason=f"its worker died ({error.last_worker})")
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)
@@ -116,26 +121,50 @@ class Shell:
             return TaskLost(action_id=action.id, reason=f"{type(error).__name__}: {error}")
         if isinstance(result, LabelRecord):
             return self._label(action, result)
-        return result  # type: ignore[no-any-return]
+        return result
 
     def _label(self, action: Action, record: LabelRecord) -> Event:
         """Trust a record only if its label is in the store."""
         if LabelStore(self.run.labels).has(record.key):
             return LabelArrived(key=record.key, wall_s=record.wall_s)
         self._vanished.add(record.key)
-        return TaskLost(action_id=action.id, reason="the label is gone from the store", counted=False)  # fmt: skip
+        gone = "its label is gone from the store"
+        return TaskLost(action_id=action.id, reason=gone, counted=False)
 
-    def _mark_crashed(self, future: PrefectDaskFuture[Any], why: str) -> None:
-        """Show in the UI that a task does not run any more; nobody else would."""
-        self.client.set_task_run_state(future.task_run_id, Crashed(message=why), force=True)
+    def _mark_crashed(self, futures: Iterable[PrefectDaskFuture[Any]], why: str) -> None:
+        """Show in the UI that tasks do not run any more; nobody else would.
+
+        A task that has just started reaches the server's database a moment later; one that never
+        started never does.
+        """
+        left = [future.task_run_id for future in futures]
+        with courtesy("setting the state of tasks"):
+            for _ in range(6):
+                left = [id_ for id_ in left if not self._set_crashed(id_, why)]
+                if not left:
+                    return
+                time.sleep(0.5)
+
+    def _set_crashed(self, task_run_id: UUID, why: str) -> bool:
+        """Set a task run's state; False if the server does not know it, or not yet."""
+        try:
+            self.client.set_task_run_state(task_run_id, Crashed(message=why), force=True)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise
+            return False
+        return True
 
     def _task(self, action: Action, state: CampaignState) -> tuple[Pool, Any, Any]:
         """Return where an action runs, its task, and the task's request."""
         run, settings, pools = self.run, self.settings, self.pools
         match action:
             case Label():
-                again = action.key in self._vanished
-                task = label.with_options(refresh_cache=True) if again else label
+                task = label.with_options(
+                    # Prefect's records stay with the run, so that its next process finds them.
+                    result_storage=run.prefect_results,
+                    refresh_cache=action.key in self._vanished,
+                )
                 return pools.reference, task, self._label_request(action)
             case Sample():
                 by_reference = settings.idg.initial_sampling == "aimd"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mace.data import AtomicData
 
     from aimspax_core.model.kept import Kept
-    from aimspax_core.model.training import Metrics
+    from aimspax_core.model.learner import Metrics
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,18 @@ def train(request: TrainRequest) -> TrainingFinished:
             member.enter(Stage(action.stage))
         member.renew_constants(training)
     initial = action.stage == "initial"
+    idg, al = settings.idg, settings.al
     before = member.epoch
     found = member.train(
         training,
         validation,
         epochs=action.epochs,
-        valid_skip=settings.idg.valid_skip if initial else settings.al.valid_skip,
-        scheduler=initial and settings.idg.scheduler_initial,
-        patience=None if initial else settings.al.epochs_per_worker,
+        valid_skip=idg.valid_skip if initial else al.valid_skip,
+        scheduler=initial and idg.scheduler_initial,
+        patience=None if initial else al.epochs_per_worker,
         time_budget_s=request.time_budget_s,
-        step=settings.idg.intermediate_epochs_idg if initial else settings.al.intermediate_epochs_al,
-    )  # fmt: skip
+        step=idg.intermediate_epochs_idg if initial else al.intermediate_epochs_al,
+    )
     memory.keep_member(_checkpoint(request, action.checkpoint), member)
     return TrainingFinished(
         action_id=action.id,

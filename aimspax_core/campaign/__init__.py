@@ -1,1 +1,1 @@
-"""A campaign as data: `state`, the `events` that change it, the `rules` that decide, the `journal` that lasts."""
+"""A campaign as data: its `state`, the `events` that change it, the `rules` and the `journal`."""

@@ -19,6 +19,7 @@ class Sample(Record):
 
     @property
     def id(self) -> str:
+        """What the action is told apart by."""
         return f"sample:{self.step}:{self.geometry}"
 
 
@@ -30,6 +31,7 @@ class Label(Record):
 
     @property
     def id(self) -> str:
+        """What the action is told apart by."""
         return f"label:{self.key}"
 
 
@@ -43,6 +45,7 @@ class Propagate(Record):
 
     @property
     def id(self) -> str:
+        """What the action is told apart by."""
         return f"propagate:{self.number}"
 
 
@@ -59,6 +62,7 @@ class Train(Record):
 
     @property
     def id(self) -> str:
+        """What the action is told apart by."""
         return f"train:{self.tag}:{self.checkpoint}"
 
 
@@ -74,6 +78,7 @@ class Converge(Record):
 
     @property
     def id(self) -> str:
+        """What the action is told apart by."""
         return f"converge:{self.tag}:{self.checkpoint}"
 
 
@@ -85,6 +90,7 @@ class Publish(Record):
 
     @property
     def id(self) -> str:
+        """What the action is told apart by."""
         return f"publish:{self.what}"
 
 

@@ -24,13 +24,19 @@ def begin(state: CampaignState, phase: Phase, tags: tuple[str, ...]) -> Campaign
     return state.but(phase=phase, members=members)
 
 
+def forgotten(state: CampaignState) -> CampaignState:
+    """Return the state without a trace of a convergence: what follows it is not converged."""
+    none = {"converging": None, "converged": False, "converge_epochs": 0, "best": None}
+    return state.but(members={t: m.model_copy(update=none) for t, m in state.members.items()})
+
+
 def actions(state: CampaignState) -> list[Action]:
     """Return the next stretch of every member that has not converged."""
     stage = "initial" if state.phase is Phase.INITIAL_CONVERGE else "final"
     return [
         Converge(
             tag=member.tag,
-            stage=stage,  # type: ignore[arg-type]
+            stage=stage,
             start=member.converging,
             first=member.converge_epochs == 0,
             checkpoint=f"converge-{stage}-{member.epochs}-{member.converge_epochs}",
@@ -51,7 +57,7 @@ def advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
             "best": event.best,
         }
     )
-    initial = state.phase is Phase.INITIAL_CONVERGE
+    initial = Phase.INITIAL_CONVERGE in (state.phase, state.failed_in)
     if event.converged and initial:
         # Active learning goes on from the converged weights.
         member = member.model_copy(update={"checkpoint": event.checkpoint, "errors": event.best})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -20,21 +21,23 @@ from aimspax_core.campaign.state import (
 MAX_ROLLBACKS = 10
 """Rollbacks in a row, without a label in between, after which a trajectory is given up."""
 
+ALL_OVER = "all trajectories are finished"
+
 SEGMENT_SHARE = 0.01
 SEGMENT_MIN_S, SEGMENT_MAX_S = 2.0, 30.0
 
 
 def begin(state: CampaignState) -> CampaignState:
-    """Start the trajectories, geometries dealt to them in turn."""
-    trajectories = tuple(
-        Trajectory(index=i, geometry=i % state.rules.geometries)
-        for i in range(state.rules.num_trajectories)
-    )
-    return _stop_if_due(
-        state.but(phase=Phase.ACTIVE, stop_reason="", trajectories=trajectories)
-        if not state.trajectories
-        else state.but(phase=Phase.ACTIVE, stop_reason="")
-    )
+    """Start the trajectories."""
+    state = convergence.forgotten(state).but(phase=Phase.ACTIVE, stop_reason="")
+    return _stop_if_due(_all_trajectories(state))
+
+
+def _all_trajectories(state: CampaignState) -> CampaignState:
+    """Add the trajectories that are missing, geometries dealt to them in turn."""
+    missing = range(len(state.trajectories), state.rules.num_trajectories)
+    new = (Trajectory(index=i, geometry=i % state.rules.geometries) for i in missing)
+    return state.but(trajectories=(*state.trajectories, *new))
 
 
 def segments(state: CampaignState) -> list[Action]:
@@ -77,15 +80,17 @@ def leave_segment(state: CampaignState, action: Propagate) -> CampaignState:
 
 def segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignState:
     """Move every trajectory of a segment on, and merge its uncertainties into the window."""
-    state = state.but(window=state.window.extend(event.uncertainties))
+    state = _freeze(state.but(window=state.window.extend(event.uncertainties)))
     for result in event.results:
         state = _moved(state, result)
-    return drained(state) if state.phase is Phase.DRAIN else settle(state)
+    return settle(state)
 
 
-def settle(state: CampaignState) -> CampaignState:
-    """Start a round if points wait for one; stop if it is time."""
-    return _stop_if_due(_train(state))
+def settle(state: CampaignState, judge_accuracy: bool = False) -> CampaignState:
+    """Start a round if points wait for one; stop if it is time, and end what is being stopped."""
+    if state.phase is Phase.DRAIN:
+        return drained(state)
+    return _stop_if_due(_train(state), judge_accuracy)
 
 
 def _moved(state: CampaignState, result: TrajectoryResult) -> CampaignState:
@@ -133,8 +138,6 @@ def labelled(state: CampaignState, key: str) -> CampaignState:
     for trajectory in state.trajectories:
         if trajectory.waiting_for == key:
             state = _served(state, trajectory.index, status)
-    if state.phase is Phase.DRAIN:
-        return drained(_freeze(state))
     return settle(_freeze(state))
 
 
@@ -143,18 +146,16 @@ def forget(state: CampaignState, key: str) -> CampaignState:
     for trajectory in state.trajectories:
         if trajectory.waiting_for == key:
             state = _roll_back(state, trajectory.index)
-    return drained(state) if state.phase is Phase.DRAIN else _stop_if_due(state)
+    return settle(state)
 
 
 def trained(state: CampaignState, points: tuple[str, ...]) -> CampaignState:
     """After a round: let the trajectories whose points were in it run on."""
+    running = {"status": TrajectoryStatus.RUNNING, "waiting_for": None}
     for trajectory in state.trajectories:
-        if (
-            trajectory.status is TrajectoryStatus.TRAINING
-            and trajectory.waiting_for in points
-        ):  # fmt: skip
-            state = _change(state, trajectory.index, status=TrajectoryStatus.RUNNING, waiting_for=None)  # fmt: skip
-    return drained(state) if state.phase is Phase.DRAIN else _stop_if_due(_train(state), True)
+        if trajectory.status is TrajectoryStatus.TRAINING and trajectory.waiting_for in points:
+            state = _change(state, trajectory.index, **running)
+    return settle(state, judge_accuracy=True)
 
 
 def stop_reason(state: CampaignState, judge_accuracy: bool = True) -> str | None:
@@ -172,15 +173,19 @@ def stop_reason(state: CampaignState, judge_accuracy: bool = True) -> str | None
     if all(t.over for t in state.trajectories):
         lost = sum(t.status is TrajectoryStatus.FAILED for t in state.trajectories)
         more = f" ({lost} given up after {MAX_ROLLBACKS} rollbacks in a row)" if lost else ""
-        return f"all trajectories are finished{more}"
+        return ALL_OVER + more
     return None
 
 
 def drained(state: CampaignState) -> CampaignState:
-    """Once nothing runs any more, converge the members or publish them."""
+    """Once nothing runs any more, converge the members or publish them.
+
+    A round that was cut short is not taken up; its points stay pending, should exploring go on.
+    """
     if state.open_points or state.in_flight:
         return state
-    state = state.but(round=None, pending=())
+    if state.round is not None:
+        state = state.but(round=None, pending=(*state.round.points, *state.pending))
     if not state.rules.converge_al:
         return state.but(phase=Phase.PUBLISH)
     tags = tuple(state.members)
@@ -191,29 +196,28 @@ def drained(state: CampaignState) -> CampaignState:
 
 def best_member(state: CampaignState) -> str:
     """Return the tag of the member with the lowest validation force MAE."""
-    judged = [m for m in state.members.values() if m.errors is not None]
-    return min(judged, key=lambda m: m.errors.mae_f if m.errors else 0.0).tag
+    members = state.members.values()
+    return min(members, key=lambda m: m.errors.mae_f if m.errors else math.inf).tag
 
 
-def reopen(state: CampaignState) -> CampaignState:
-    """Go on exploring if the stopping rules, as they are today, ask for more."""
-    for trajectory in state.trajectories:
+def reopened(state: CampaignState) -> CampaignState:
+    """Explore, or go on exploring, by the rules as they are today.
+
+    More and longer trajectories are taken up at any time; what was stopped goes on if no stopping
+    rule holds any more.
+    """
+    if not state.trajectories:
+        return state
+    longer = _all_trajectories(state)
+    for trajectory in longer.trajectories:
         finished = trajectory.status is TrajectoryStatus.FINISHED
         if finished and trajectory.step < state.rules.max_md_steps:
-            state = _change(state, trajectory.index, status=TrajectoryStatus.RUNNING)
-    if stop_reason(state) is not None:
+            longer = _change(longer, trajectory.index, status=TrajectoryStatus.RUNNING)
+    if state.phase is Phase.ACTIVE:
+        return longer
+    if stop_reason(longer) is not None:
         return state
-    members = {
-        tag: m.model_copy(
-            update={"converging": None, "converged": False, "converge_epochs": 0, "best": None}
-        )
-        for tag, m in state.members.items()
-    }
-    state = state.but(phase=Phase.ACTIVE, stop_reason="", members=members)
-    for trajectory in state.trajectories:
-        if not trajectory.over:
-            state = _change(state, trajectory.index, status=TrajectoryStatus.RUNNING, waiting_for=None)  # fmt: skip
-    return state
+    return settle(convergence.forgotten(longer).but(phase=Phase.ACTIVE, stop_reason=""))
 
 
 def _stop_if_due(state: CampaignState, judge_accuracy: bool = False) -> CampaignState:
@@ -221,7 +225,7 @@ def _stop_if_due(state: CampaignState, judge_accuracy: bool = False) -> Campaign
     if state.phase is not Phase.ACTIVE or reason is None:
         return state
     unfinished = state.open_points or state.pending or state.round is not None
-    if reason.startswith("all trajectories") and unfinished:
+    if reason.startswith(ALL_OVER) and unfinished:
         return state  # what the last of them found is still being learnt
     return drained(state.but(phase=Phase.DRAIN, stop_reason=reason))
 

@@ -58,7 +58,7 @@ def sampled(state: CampaignState, event: Sampled) -> CampaignState:
 
 def label_resolved(state: CampaignState) -> CampaignState:
     """Once every point of this step has its label or has failed, deal the points and train."""
-    if state.phase is not Phase.INITIAL or state.open_points:
+    if state.phase is not Phase.INITIAL or state.open_points or state.round is not None:
         return state
     if any(s.step < state.sampling_step for s in state.samplers):
         return state
@@ -152,6 +152,19 @@ def trained(state: CampaignState) -> CampaignState:
     if state.rules.converge_initial:
         return convergence.begin(state, Phase.INITIAL_CONVERGE, tuple(state.members))
     return state.but(phase=Phase.INITIAL_PUBLISH)
+
+
+def reopened(state: CampaignState) -> CampaignState:
+    """Sample again if the limits of the initial dataset, as they are today, ask for more."""
+    ended = (Phase.INITIAL_CONVERGE, Phase.INITIAL_PUBLISH, Phase.READY)
+    if state.phase not in ended or stop_reason(state) is not None:
+        return state
+    return convergence.forgotten(state).but(
+        phase=Phase.INITIAL,
+        stop_reason="",
+        sampling_step=state.sampling_step + 1,
+        published_initial=False,
+    )
 
 
 def stop_reason(state: CampaignState) -> str | None:

@@ -16,13 +16,16 @@ from typing import IO, Any
 from aimspax_core.campaign.events import EVENT, Event
 from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.rules import apply
-from aimspax_core.campaign.state import CampaignState
+from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState
 from aimspax_core.errors import CampaignError
 from aimspax_core.files import write_text
 from aimspax_core.rundir import RunDir
 
 SNAPSHOT_EVERY = 200
 """Events from one snapshot to the next."""
+
+LOCK_TRIES = 3
+"""How often to try for the lock, which `holder` takes for a moment to see whether it is free."""
 
 log = logging.getLogger(__name__)
 
@@ -88,12 +91,13 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         assert self._file is not None and self._lock is not None
-        if self._state is not None:
-            self._snapshot()
-        self._file.close()
-        self._lock.seek(0)
-        self._lock.truncate()
-        self._lock.close()
+        try:
+            if self._state is not None:
+                self._snapshot()
+            self._file.close()
+        finally:
+            self._lock.truncate(0)
+            self._lock.close()
 
     def record(self, event: Event) -> CampaignState:
         """Write an event to disk, then apply it; return the new state."""
@@ -116,17 +120,24 @@ class Journal:
 def load(run: RunDir) -> tuple[int, CampaignState | None]:
     """Return the number of events and the state after them; (0, None) if there are none.
 
+    The snapshot only saves time: one that cannot be used is left out, and all events are replayed.
+    Another process may be writing meanwhile.
+
     Raises:
-        CampaignError: A line in the middle of the journal is damaged.
+        CampaignError: A line of the journal is damaged, or its end is missing.
     """
-    seq, state = 0, None
-    if run.snapshot.exists():
-        snapshot = _Snapshot.model_validate_json(run.snapshot.read_bytes())
-        seq, state = snapshot.seq, snapshot.state
-    for entry in entries(run.journal):
-        if entry.seq <= seq:
-            continue
-        seq, state = entry.seq, apply(state, entry.event)
+    snapshot = _usable_snapshot(run.snapshot)
+    known, state = (0, None) if snapshot is None else (snapshot.seq, snapshot.state)
+    seq = 0
+    for seq, line in _lines(run.journal):
+        if seq > known:
+            state = apply(state, _entry(run.journal, seq, line).event)
+    if seq < known:
+        raise CampaignError(
+            f"{run.journal} ends with event {seq}, but {run.snapshot.name} knows {known} events: "
+            "the journal was cut or replaced. Put it back, or remove the snapshot to go on from "
+            f"event {seq}"
+        )
     return seq, state
 
 
@@ -136,19 +147,45 @@ def entries(path: Path) -> Iterator[Entry]:
     Raises:
         CampaignError: A line that is not the last is damaged.
     """
+    for number, line in _lines(path):
+        yield _entry(path, number, line)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Read the journal's lines and their numbers, which are those of the events."""
     if not path.exists():
         return
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
-                log.warning("%s: the last line is torn and is left out", path)
+                log.info("%s: the last line is torn and is left out", path)
                 return
-            try:
-                content = json.loads(line)
-                event = EVENT.validate_python(content["event"])
-                yield Entry.model_construct(seq=content["seq"], time=content["time"], event=event)
-            except (ValueError, KeyError) as error:
-                raise CampaignError(f"{path}:{number}: damaged journal line ({error})") from error
+            yield number, line
+
+
+def _entry(path: Path, number: int, line: bytes) -> Entry:
+    try:
+        content = json.loads(line)
+        if content["seq"] != number:
+            raise ValueError(f"event {content['seq']} in the place of event {number}")
+        event = EVENT.validate_python(content["event"])
+        return Entry.model_construct(seq=number, time=content["time"], event=event)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CampaignError(f"{path}:{number}: damaged journal line ({error})") from error
+
+
+def _usable_snapshot(path: Path) -> _Snapshot | None:
+    try:
+        snapshot = _Snapshot.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        log.warning("%s is left out, all events are replayed: %s", path, error)
+        return None
+    if snapshot.state.schema_version != SCHEMA_VERSION:
+        log.warning("%s is of another release; all events are replayed", path)
+        return None
+    return snapshot
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -171,7 +208,7 @@ def holder(run: RunDir) -> dict[str, Any] | None:
     """Return who holds the campaign (`pid`, `host`, `since`), or None if nobody does."""
     if not run.lock.exists():
         return None
-    with run.lock.open("r+") as file:
+    with run.lock.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -186,18 +223,21 @@ def _lock(run: RunDir) -> IO[str]:
         CampaignError: Another process holds it; the text says which.
     """
     file = run.lock.open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.1)
+    else:
         file.seek(0)
         who = _who(file.read())
         file.close()
         raise CampaignError(
             f"{run.output}: this campaign is being run by process {who.get('pid', '?')} on "
             f"{who.get('host', '?')}, since {who.get('since', '?')}"
-        ) from None
-    file.seek(0)
-    file.truncate()
+        )
+    file.truncate(0)
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
     file.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from dataclasses import dataclass
@@ -40,8 +41,8 @@ class StoredLabel:
 class LabelStore:
     """A folder of labels, one JSON file each, named by key.
 
-    It may be shared by several campaigns: a file appears whole or not at all, and two processes
-    that compute the same label write the same file.
+    It may be shared by several campaigns: a file appears whole or not at all, and of two processes
+    that compute the same label, either may write it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,28 +65,35 @@ class LabelStore:
         path = self.path(key)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            if content["key"] != key:
+                raise ValueError("it holds the label of another key")
+            atoms = decode(content["structure"])
             stress = content["stress"]
             label = Label(
                 energy=float(content["energy"]),
-                forces=np.asarray(content["forces"], dtype=float).reshape(-1, 3),
+                forces=np.asarray(content["forces"], dtype=float).reshape(len(atoms), 3),
                 stress=None if stress is None else np.asarray(stress, dtype=float),
                 provenance=content["provenance"],
             )
-            return StoredLabel(key, decode(content["structure"]), label)
+            return StoredLabel(key, atoms, label)
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
             damaged = path.with_suffix(".damaged")
             log.error("%s is damaged (%s); set aside as %s", path, error, damaged.name)
-            path.replace(damaged)
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                path.replace(damaged)
             return None
 
     def put(self, key: str, atoms: Atoms, label: Label) -> StoredLabel:
-        """Store a label; when this returns, it is on the disk."""
+        """Store a label unless there is one; return the stored one, which is on the disk."""
+        stored = self.get(key)
+        if stored is not None:
+            return stored
         content = {
             "key": key,
             "structure": encode(atoms),
-            "energy": label.energy,
+            "energy": float(label.energy),
             "forces": np.asarray(label.forces).tolist(),
             "stress": None if label.stress is None else np.asarray(label.stress).tolist(),
             "provenance": label.provenance,

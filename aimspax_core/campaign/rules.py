@@ -101,12 +101,13 @@ def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
     point = state.points[event.key]
     if point.status is not PointStatus.REQUESTED:
         return state  # a label that came twice counts once
+    point = point.model_copy(update={"status": PointStatus.LABELLED})
     state = state.but(
-        points={**state.points, event.key: point.model_copy(update={"status": PointStatus.LABELLED})},
+        points={**state.points, event.key: point},
         open_points=tuple(k for k in state.open_points if k != event.key),
         label_seconds=(*state.label_seconds, event.wall_s)[-LABEL_MEMORY:],
         labels=state.labels + 1,
-    )  # fmt: skip
+    )
     if point.sampling_step is not None:
         return initial.label_resolved(state)
     return exploration.labelled(state, event.key)
@@ -135,7 +136,7 @@ def _segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignS
 def _training_finished(state: CampaignState, event: TrainingFinished) -> CampaignState:
     state = training.advanced(_landed(state, event.action_id), event)
     if not training.round_complete(state):
-        return exploration.drained(state) if state.phase is Phase.DRAIN else state
+        return exploration.settle(state) if state.phase is Phase.DRAIN else state
     stage = state.round.stage if state.round else ""
     state, points = training.close_round(state)
     return initial.trained(state) if stage == "initial" else exploration.trained(state, points)
@@ -163,8 +164,8 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
     state = state.but(in_flight={k: a for k, a in state.in_flight.items() if k != event.action_id})
     if isinstance(action, Propagate):
         state = exploration.leave_segment(state, action)
-    if state.phase is Phase.DRAIN:
-        state = exploration.drained(state)
+    if state.phase is Phase.DRAIN and not isinstance(action, Label):
+        return exploration.settle(state)  # what it was for is over
     if event.final:
         return fail(state, event.reason)
     if not event.counted:
@@ -192,19 +193,33 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
     changed = event.rules != state.rules
     state = state.but(rules=event.rules, losses={})
     if state.phase is Phase.FAILED and state.failed_in is not None:
-        state = state.but(phase=state.failed_in, failed_in=None, stop_reason="", barren_steps=0)
-    if changed and state.phase in (Phase.FINISHED, Phase.CONVERGE, Phase.PUBLISH):
-        state = exploration.reopen(state)
-    if state.phase is Phase.INITIAL and state.round is None:
-        return initial.label_resolved(state)
-    return exploration.settle(state) if state.phase is Phase.ACTIVE else state
+        state = state.but(
+            phase=state.failed_in,
+            failed_in=None,
+            stop_reason=state.stop_reason_before,
+            barren_steps=0,
+        )
+    if changed:
+        state = exploration.reopened(initial.reopened(state))
+    match state.phase:
+        case Phase.INITIAL:
+            return initial.label_resolved(state)
+        case Phase.ACTIVE | Phase.DRAIN:
+            return exploration.settle(state)
+        case _:
+            return state
 
 
 def fail(state: CampaignState, reason: str) -> CampaignState:
     """Stop a campaign that cannot go on."""
     if state.phase is Phase.FAILED:
         return state
-    return state.but(phase=Phase.FAILED, failed_in=state.phase, stop_reason=reason)
+    return state.but(
+        phase=Phase.FAILED,
+        failed_in=state.phase,
+        stop_reason=reason,
+        stop_reason_before=state.stop_reason,
+    )
 
 
 _HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {

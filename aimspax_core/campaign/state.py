@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.record import Record
 from aimspax_core.settings.load import Settings
 from aimspax_core.uncertainty import Window
+
+SCHEMA_VERSION = 2
+"""Goes up when a state of an older release cannot be taken as it is."""
 
 
 class Phase(StrEnum):
@@ -180,7 +185,7 @@ class Round(Record):
     """One round of training, on the data as they were when it started."""
 
     number: int
-    stage: str
+    stage: Literal["initial", "active"]
     points: tuple[str, ...]
     training: int
     validation: int
@@ -190,13 +195,14 @@ class Round(Record):
 class CampaignState(Record):
     """A whole campaign. Only `rules.apply` makes a new one."""
 
-    schema_version: int = 1
+    schema_version: int = SCHEMA_VERSION
     rules: Rules
     phase: Phase = Phase.INITIAL
     failed_in: Phase | None = None
     stop_reason: str = ""
+    stop_reason_before: str = ""  # the failure
     members: dict[str, Member]
-    points: dict[str, Point] = {}
+    points: dict[str, Point] = Field(default_factory=dict)
     open_points: tuple[str, ...] = ()
     sampling_step: int = 1
     barren_steps: int = 0
@@ -208,10 +214,11 @@ class CampaignState(Record):
     pending: tuple[str, ...] = ()
     round: Round | None = None
     rounds: int = 0
+    rounds_begun: int = 0  # those that a stop cut short included
     ensemble: tuple[str, ...] = ()
     segments: int = 0
-    in_flight: dict[str, Action] = {}
-    losses: dict[str, int] = {}
+    in_flight: dict[str, Action] = Field(default_factory=dict)
+    losses: dict[str, int] = Field(default_factory=dict)
     label_seconds: tuple[float, ...] = ()
     labels: int = 0
     failed_labels: int = 0

@@ -1,6 +1,8 @@
-"""Rounds of training, the same in both phases: every member, on the data as they are at the start."""
+"""Rounds of training, the same in both phases: every member, on the data at their start."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from aimspax_core.campaign.actions import Action, Train
 from aimspax_core.campaign.events import TrainingFinished
@@ -8,14 +10,18 @@ from aimspax_core.campaign.state import CampaignState, Round
 
 
 def open_round(
-    state: CampaignState, stage: str, epochs: int, points: tuple[str, ...]
+    state: CampaignState,
+    stage: Literal["initial", "active"],
+    epochs: int,
+    points: tuple[str, ...],
 ) -> CampaignState:
     """Start a round on all data that there are now."""
     members = {t: m.model_copy(update={"round_epochs": 0}) for t, m in state.members.items()}
     return state.but(
         members=members,
+        rounds_begun=state.rounds_begun + 1,
         round=Round(
-            number=state.rounds + 1,
+            number=state.rounds_begun + 1,
             stage=stage,
             points=points,
             training=len(state.training),
@@ -32,7 +38,7 @@ def actions(state: CampaignState) -> list[Action]:
     return [
         Train(
             tag=member.tag,
-            stage="initial" if state.round.stage == "initial" else "active",
+            stage=state.round.stage,
             round=state.round.number,
             start=member.checkpoint,
             checkpoint=f"train-{member.epochs}-{state.round.number}",
@@ -68,7 +74,7 @@ def close_round(state: CampaignState) -> tuple[CampaignState, tuple[str, ...]]:
     """End the round: there is a new ensemble. Return the points that it was held for."""
     assert state.round is not None
     points = state.round.points
-    return ensemble_of(state.but(round=None, rounds=state.round.number)), points
+    return ensemble_of(state.but(round=None, rounds=state.rounds + 1)), points
 
 
 def ensemble_of(state: CampaignState) -> CampaignState:

@@ -30,6 +30,7 @@ from aimspax_core.campaign.events import (
     LabelFailed,
     Launched,
     Published,
+    Resumed,
     Sampled,
     SegmentFinished,
     Started,
@@ -77,9 +78,7 @@ class VirtualShell:
     launched: list[Action] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._queues: dict[str, deque[Action]] = {"ml": deque(), "reference": deque()}
-        self._free = {"ml": self.world.ml_slots, "reference": self.world.reference_slots}
-        self._running: list[tuple[float, int, Action]] = []
+        self._forget_tasks()
         self._order = itertools.count()
         self._structures = itertools.count()
         self.state = apply(None, Started(rules=self.rules))
@@ -93,22 +92,45 @@ class VirtualShell:
         for _ in range(max_events):
             if self.state.phase is Phase.READY:
                 self.tell(ExplorationAsked())
-            for action in next_actions(self.state):
-                self._launch(action)
             if self.state.phase in (Phase.FINISHED, Phase.FAILED):
                 return self.state
-            self._start()
-            if not self._running:
-                raise RuntimeError(f"nothing runs in phase {self.state.phase}")
-            self.clock, _, action = heapq.heappop(self._running)
-            self._free[_pool(action)] += 1
-            self.tell(self._outcome(action))
+            self.advance()
         raise RuntimeError(f"no end after {max_events} events")
 
-    def tell(self, event: Event) -> None:
+    def advance(self) -> CampaignState:
+        """Launch what the rules want, and play the next completion.
+
+        Raises:
+            RuntimeError: Nothing runs, so nothing can complete.
+        """
+        for action in next_actions(self.state):
+            self._launch(action)
+        self._start()
+        if not self._running:
+            raise RuntimeError(f"nothing runs in phase {self.state.phase}")
+        self.clock, _, action = heapq.heappop(self._running)
+        self._free[_pool(action)] += 1
+        return self.tell(self._outcome(action))
+
+    def restart(self, rules: Rules | None = None) -> CampaignState:
+        """Lose all that runs, as a crash does, and take the campaign up again.
+
+        Args:
+            rules: Those of the new process; none: unchanged.
+        """
+        self._forget_tasks()
+        return self.tell(Resumed(rules=rules or self.state.rules))
+
+    def tell(self, event: Event) -> CampaignState:
         """Apply an event."""
         self.state = apply(self.state, event)
         self.watch(self.state, event)
+        return self.state
+
+    def _forget_tasks(self) -> None:
+        self._queues: dict[str, deque[Action]] = {"ml": deque(), "reference": deque()}
+        self._free = {"ml": self.world.ml_slots, "reference": self.world.reference_slots}
+        self._running: list[tuple[float, int, Action]] = []
 
     def _launch(self, action: Action) -> None:
         self.launched.append(action)
@@ -190,7 +212,7 @@ class VirtualShell:
             results.append(
                 TrajectoryResult(
                     trajectory=index,
-                    outcome=outcome,  # type: ignore[arg-type]
+                    outcome=outcome,
                     version=action.number,
                     step=trajectory.step + steps,
                     since_crossing=0 if key else trajectory.since_crossing + steps,

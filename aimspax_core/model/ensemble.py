@@ -38,6 +38,7 @@ class Ensemble:
         """
         wanted = tuple(checkpoints)
         if self._committee is None or wanted != self._loaded:
+            self._loaded = ()  # until all are read, the networks belong to no version
             for index, path in enumerate(wanted):
                 self._load(index, path)
             if self._committee is None or len(self._committee) != len(wanted):

@@ -1,4 +1,4 @@
-"""What a worker keeps from task to task: members in training, graphs of labelled structures, networks."""
+"""What a worker keeps from task to task: members in training, graphs, networks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from aimspax_core.settings.model import ModelSettings
 
 MAX_MEMBERS = 8
 
+_Stamp = tuple[int, int, int] | None
+
 
 class Kept:
     """The memory of one worker for one set of model settings and elements."""
@@ -26,21 +28,25 @@ class Kept:
     def __init__(self, settings: ModelSettings, elements: tuple[int, ...]) -> None:
         self._settings = settings
         self._elements = elements
-        self._members: OrderedDict[Path, Member] = OrderedDict()
+        self._members: OrderedDict[Path, tuple[_Stamp, Member]] = OrderedDict()
         self._graphs: dict[str, AtomicData] = {}
         self.ensemble = Ensemble(settings)
 
     def take_member(self, checkpoint: Path) -> Member:
         """Return the member of a checkpoint: as this worker left it, or from the file.
 
-        It is the caller's until `keep_member`: if its training fails, it is not here any more.
+        The file counts: if another worker has written it since, it is read. The member is the
+        caller's until `keep_member`: if its training fails, it is not here any more.
         """
-        return self._members.pop(checkpoint, None) or Member.load(checkpoint, self._settings)
+        stamp, member = self._members.pop(checkpoint, (None, None))
+        if member is None or stamp != _stamp(checkpoint):
+            return Member.load(checkpoint, self._settings)
+        return member
 
     def keep_member(self, checkpoint: Path, member: Member) -> None:
         """Save a member, and keep it; the members used last are kept."""
         member.save(checkpoint)
-        self._members[checkpoint] = member
+        self._members[checkpoint] = _stamp(checkpoint), member
         while len(self._members) > MAX_MEMBERS:
             self._members.popitem(last=False)
 
@@ -67,3 +73,12 @@ def kept(settings: ModelSettings, elements: tuple[int, ...]) -> Kept:
 @cache
 def _kept(settings: str, elements: tuple[int, ...]) -> Kept:
     return Kept(ModelSettings.model_validate_json(settings), elements)
+
+
+def _stamp(path: Path) -> _Stamp:
+    """What changes whenever a file is replaced; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

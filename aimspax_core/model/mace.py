@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import pickle
 import threading
 import warnings
@@ -41,6 +40,7 @@ from mace.tools.torch_geometric.batch import Batch
 from numpy.typing import ArrayLike
 
 from aimspax_core.errors import ModelError
+from aimspax_core.files import replacing
 from aimspax_core.settings.model import ModelSettings
 
 HEAD = "Default"
@@ -255,18 +255,9 @@ def save_model(model: torch.nn.Module, path: Path) -> None:
 
 
 def write_atomically(payload: Any, path: Path) -> None:
-    """`torch.save` beside `path`, flush to disk, then rename."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """`torch.save` to a file that appears complete or not at all."""
+    with replacing(Path(path)) as aside, aside.open("wb") as file:
+        torch.save(payload, file)
 
 
 def load_model(path: Path, device: str = "cpu", dtype: str | None = None) -> torch.nn.Module:

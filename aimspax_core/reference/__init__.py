@@ -1,1 +1,1 @@
-"""Labels: `base` (what an engine is), one file an engine, `gate` (what may reach an engine or a dataset)."""
+"""Labels: `base` (what an engine is), one file an engine, `gate` (what may pass)."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from aimspax_core.reference.base import Reference
 from aimspax_core.settings.project import EngineSettings, MaceReference, TbliteReference
+
+_building = threading.Lock()
 
 
 def build_reference(settings: EngineSettings, directory: Path) -> Reference:
@@ -17,7 +20,8 @@ def build_reference(settings: EngineSettings, directory: Path) -> Reference:
         settings: A section REFERENCE, or one like it.
         directory: The run directory; relative paths in the settings begin there.
     """
-    return _build(settings, directory.resolve())
+    with _building:
+        return _build(settings, directory.resolve())
 
 
 @cache

@@ -25,9 +25,9 @@ def check_structure(atoms: Atoms, gate: Gate) -> None:
     """
     if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
         raise StructureError("a coordinate is not a finite number")
-    radii = gate.min_distance * covalent_radii[atoms.numbers]
     if gate.min_distance == 0:
         return
+    radii = gate.min_distance * covalent_radii[atoms.numbers]
     i, j, distance = neighbor_list("ijd", atoms, list(radii))
     if len(i):
         worst = int(np.argmin(distance / (radii[i] + radii[j])))

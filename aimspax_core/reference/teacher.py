@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.data import chemical_symbols
 
-from aimspax_core.errors import LabelError
+from aimspax_core.errors import LabelError, ModelError
 from aimspax_core.model.mace import load_model
 from aimspax_core.reference.base import Label
 from aimspax_core.settings.project import MaceReference
@@ -25,7 +27,8 @@ class MaceTeacher:
         self._settings = settings
         self._path = directory / settings.model_path
         self._calculator: Calculator | None = None
-        self._sha256 = hashlib.sha256(self._path.read_bytes()).hexdigest()
+        self._lock = threading.Lock()
+        self._sha256 = _sha256(self._path)
         self._version = importlib.metadata.version("mace-torch")
 
     def identity(self) -> dict[str, Any]:
@@ -39,16 +42,21 @@ class MaceTeacher:
 
     def calculator(self) -> Calculator:
         """See `Reference.calculator`."""
-        if self._calculator is None:
-            from mace.calculators import MACECalculator
+        with self._lock:
+            if self._calculator is None:
+                self._calculator = self._load()
+            return self._calculator
 
-            model = load_model(self._path, self._settings.device, self._settings.default_dtype)
-            self._calculator = MACECalculator(
-                models=[model],
-                device=self._settings.device,
-                default_dtype=self._settings.default_dtype,
-            )
-        return self._calculator
+    def _load(self) -> Calculator:
+        from mace.calculators import MACECalculator
+
+        settings = self._settings
+        model = load_model(self._path, settings.device, settings.default_dtype)
+        if _sha256(self._path) != self._sha256:
+            raise ModelError(f"{self._path} was replaced while the run was using it")
+        return MACECalculator(
+            models=[model], device=settings.device, default_dtype=settings.default_dtype
+        )
 
     def label(self, atoms: Atoms) -> Label:
         """See `Reference.label`."""
@@ -56,11 +64,18 @@ class MaceTeacher:
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         bare.calc = self.calculator()
         known = {int(z) for z in bare.calc.z_table.zs}
-        unknown = sorted(set(bare.get_chemical_symbols())) if set(bare.numbers) - known else []
+        unknown = sorted(chemical_symbols[z] for z in set(bare.numbers.tolist()) - known)
         if unknown:
-            raise LabelError(f"the teacher {self._path.name} does not know all of {unknown}")
+            raise LabelError(f"the teacher {self._path.name} does not know {', '.join(unknown)}")
         energy, forces = float(bare.get_potential_energy()), np.array(bare.get_forces(), float)
         stress = np.array(bare.get_stress(voigt=False), float) if bare.pbc.all() else None
         seconds = time.perf_counter() - began
         provenance = {"engine": "mace", "model": self._path.name, "version": self._version}
         return Label(energy, forces, stress, {**provenance, "wall_s": seconds})
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"the teacher {path} cannot be read: {error}") from error

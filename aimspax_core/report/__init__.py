@@ -1,1 +1,1 @@
-"""What a campaign shows: a line for each event (`narrative`), `progress`, `figures`, and the `results` folder."""
+"""What a campaign shows: `narrative`, `progress`, `figures`, `plan`, and the `results` folder."""

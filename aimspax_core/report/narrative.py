@@ -84,7 +84,8 @@ def _told(before: CampaignState | None, event: Event, after: CampaignState) -> s
 def _label(before: CampaignState | None, event: LabelArrived, after: CampaignState) -> str | None:
     """A line for every label of the exploration; the initial ones are told in steps."""
     point = after.points[event.key]
-    if point.sampling_step is not None:
+    new = before is not None and before.points[event.key] != point
+    if point.sampling_step is not None or not new:
         return None
     kind = "validation" if event.key in after.validation[-1:] else "training"
     return (

@@ -39,7 +39,8 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         f"geometries: {len(geometries)} ({formulas})",
         f"members: {', '.join(tags)} on {settings.model.MISC.device}, "
         f"{settings.model.GENERAL.default_dtype}",
-        f"reference: {_engine(settings.reference)}, {settings.cluster.max_workers} labels at a time",
+        f"reference: {_engine(settings.reference)}, "
+        f"{settings.cluster.max_workers} labels at a time",
         f"dynamics: {md.stat_ensemble.upper()} {md.thermostat}, {md.temperature:g} K, "
         f"{md.timestep:g} fs",
         f"initial dataset: sampled by {_sampler(settings)}, {labels} labels a step, "

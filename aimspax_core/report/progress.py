@@ -95,7 +95,7 @@ def _towards(error: float | None, goal: float) -> float:
     start = 1.0  # eV/Å: about what an untrained ensemble shows
     if error is None or goal <= 0 or error >= start:
         return 0.0
-    return min(1.0, math.log(start / error) / math.log(start / goal)) if goal < start else 1.0
+    return math.log(start / error) / math.log(start / goal) if error > goal else 1.0
 
 
 def _nearest(done: list[float]) -> float | None:

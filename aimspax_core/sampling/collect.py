@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, CalculatorError
 
 from aimspax_core.errors import ExplodedError, StructureError
 from aimspax_core.sampling.dynamics import MDState, capture, random_stream, resume, start
@@ -28,7 +28,7 @@ class Collected:
     """What a sampling trajectory gave.
 
     Attributes:
-        state: Where it goes on.
+        state: Where it goes on; its step counts those of exploded beginnings too.
         structures: The points, in order; no momenta.
         refused: Structures that `check_structure` kept back.
     """
@@ -55,8 +55,8 @@ def collect(
 ) -> Collected:
     """Run MD and take a structure every `skip_step` steps.
 
-    A trajectory that explodes begins again from its geometry with new noise, a few times at most;
-    then what there is has to do.
+    A trajectory that explodes begins again from its geometry with new noise; after a few times
+    what there is has to do.
 
     Args:
         geometry: Index of the geometry; it chooses the random streams of new beginnings.
@@ -73,19 +73,19 @@ def collect(
     dynamics, rng = resume(state, md, calculator)
     step = state.step
     while len(taken) + refused < points:
+        step += skip_step
         try:
-            dynamics.run(skip_step)
-            step += skip_step
-            _finite(dynamics.atoms)
+            for _ in dynamics.irun(skip_step):
+                _finite(dynamics.atoms)
             check_structure(dynamics.atoms)
-        except (ExplodedError, StructureError) as error:
+        except (CalculatorError, ExplodedError, StructureError) as error:
             refused += 1
             log.warning("sampling of geometry %d, step %d: %s", geometry, step, error)
-            if restarts == MAX_FRESH_STARTS:
-                break
-            restarts += 1
-            fresh = begin(atoms, md, geometry, attempt=step + restarts)
+            fresh = begin(atoms, md, geometry, attempt=step)
             dynamics, rng = resume(fresh, md, calculator)
+            restarts += 1
+            if restarts > MAX_FRESH_STARTS:
+                break
             continue
         taken.append(capture(dynamics, rng, step).structure)
     for structure in taken:

@@ -1,1 +1,4 @@
-"""What the user wrote, validated: `project` (aimsPAX.yaml), `model` (mace.yaml), `load` (both, with every mistake)."""
+"""What the user wrote, validated.
+
+`project` is `aimsPAX.yaml`, `model` is `mace.yaml`; `load` reads both and reports every mistake.
+"""

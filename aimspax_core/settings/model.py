@@ -5,22 +5,73 @@ Source: aims-PAX README, section "MACE settings", and the second generation's ke
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from ase.data import atomic_numbers, chemical_symbols
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.values import Count, NonNegative, Positive, Section
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
+from aimspax_core.settings.mistakes import shown
+from aimspax_core.settings.values import (
+    Count,
+    Device,
+    Natural,
+    NonNegative,
+    Number,
+    Place,
+    Positive,
+    Section,
+    lower,
+)
 
 
 def _text(value: Any) -> Any:
     """MACE writes `gate: None` as a name; YAML reads it so too, but `null` as nothing."""
     return "None" if value is None else value
 
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _file_name(value: str) -> str:
+    if not value.strip() or "/" in value or value.startswith("."):
+        raise PydanticCustomError("type", "cannot begin a file name")
+    return value
+
+
+def _irreps(value: str) -> str:
+    if not re.fullmatch(r"\s*(\d+x)?\d+[eo]\s*(\+\s*(\d+x)?\d+[eo]\s*)*", value):
+        raise PydanticCustomError("type", "not irreps")
+    return value
+
+
+def _by_number(value: Any) -> Any:
+    """Read energies by chemical symbol or atomic number as energies by atomic number."""
+    if not isinstance(value, dict):
+        return value
+    energies: dict[int, Any] = {}
+    for key, energy in value.items():
+        number: Any = atomic_numbers.get(str(key), key)
+        if isinstance(number, str) and number.isdigit():
+            number = int(number)
+        if number not in range(1, len(chemical_symbols)):
+            raise PydanticCustomError(
+                "plain", f"found {key}, which is no element; allowed: {_ENERGIES}"
+            )
+        if number in energies:
+            raise PydanticCustomError("plain", f"found {chemical_symbols[number]} twice")
+        if type(energy) not in (int, float) or not math.isfinite(energy):
+            text = f"found {shown(energy)} for {key}; allowed: {_ENERGIES}"
+            raise PydanticCustomError("plain", text)
+        energies[number] = energy
+    return energies
+
+
+_ENERGIES = "an energy (eV) for each element, such as {H: -13.6, C: -1029.5}"
 
 Interaction = Literal[
     "RealAgnosticResidualInteractionBlock",
@@ -35,29 +86,32 @@ Interaction = Literal[
 class General(Section):
     """GENERAL: names, folders, number format."""
 
-    name_exp: str = Field(description="Name of the experiment; begins every member's tag.")
-    checkpoints_dir: Path = Field(Path("./checkpoints"), description="Folder of checkpoints.")
+    name_exp: Annotated[str, AfterValidator(_file_name)] = Field(
+        description="Name of the experiment; begins every member's tag.",
+        json_schema_extra={
+            "allowed": "a text that can begin a file's name, in quotes if it is a number"
+        },
+    )
+    model_choice: Annotated[Literal["mace"], BeforeValidator(lower)] = Field(
+        "mace", description="Kind of model; here or in ARCHITECTURE."
+    )
+    checkpoints_dir: Place = Field(Path("./checkpoints"), description="Folder of checkpoints.")
     compute_stress: bool = Field(False, description="Train on stress and predict it.")
     default_dtype: Literal["float32", "float64"] = Field("float32", description="Number format.")
-    loss_dir: Path = Field(Path("./losses"), description="Folder of the training losses.")
-    model_dir: Path = Field(Path("./model"), description="Folder of the models.")
-    seed: int = Field(42, ge=0, description="Draws the members' own seeds.")
-
-    @field_validator("name_exp")
-    @classmethod
-    def _file_name(cls, value: str) -> str:
-        if not value or "/" in value or value.startswith("."):
-            raise ValueError("a name that can begin a file name")
-        return value
+    loss_dir: Place = Field(Path("./losses"), description="Folder of the training losses.")
+    model_dir: Place = Field(Path("./model"), description="Folder of the models.")
+    seed: Natural = Field(42, description="Draws the members' own seeds.")
 
 
 class Architecture(Section):
     """ARCHITECTURE: the MACE network; MACE's own names and meanings."""
 
-    atomic_energies: dict[int, float] | None = Field(
+    atomic_energies: Annotated[dict[int, float] | None, BeforeValidator(_by_number)] = Field(
         None,
         description="Energy (eV) of each element's isolated atom, by symbol or atomic number; "
-        "none: least squares over the training set, renewed as it grows.",
+        "none: least squares over the training set, renewed as it grows. A bare list, as the "
+        "original's README has it, is refused: it does not say whose energy is whose.",
+        json_schema_extra={"allowed": _ENERGIES},
     )
     compute_avg_num_neighbors: bool = Field(True, description="Neighbours from the training set.")
     correlation: Count = Field(3, description="Correlation order of the product basis.")
@@ -68,11 +122,17 @@ class Architecture(Section):
     interaction_first: Interaction = Field(
         "RealAgnosticResidualInteractionBlock", description="First interaction block."
     )
-    max_ell: int = Field(3, ge=0, description="Highest degree of the spherical harmonics.")
-    max_L: int = Field(1, ge=0, description="Highest degree of the messages.")
-    MLP_irreps: str = Field("16x0e", description="Irreps of the last readout's hidden layer.")
+    max_ell: Natural = Field(3, description="Highest degree of the spherical harmonics.")
+    max_L: Natural = Field(1, description="Highest degree of the messages.")
+    MLP_irreps: Annotated[str, AfterValidator(_irreps)] = Field(
+        "16x0e",
+        description="Irreps of the last readout's hidden layer.",
+        json_schema_extra={"allowed": "irreps as e3nn writes them, such as 16x0e"},
+    )
     model: Literal["ScaleShiftMACE", "MACE"] = Field("ScaleShiftMACE", description="Model class.")
-    model_choice: Literal["mace"] = Field("mace", description="Kind of model.")
+    model_choice: Annotated[Literal["mace"], BeforeValidator(lower)] = Field(
+        "mace", description="Kind of model."
+    )
     num_channels: Count = Field(128, description="Channels (features).")
     num_cutoff_basis: Count = Field(5, description="Order of the cutoff polynomial.")
     num_interactions: Count = Field(2, description="Message-passing layers.")
@@ -86,16 +146,6 @@ class Architecture(Section):
         "rms_forces_scaling", description="How scale and shift follow from the training set."
     )
 
-    @field_validator("atomic_energies", mode="before")
-    @classmethod
-    def _elements(cls, value: Any) -> Any:
-        """Accept chemical symbols beside atomic numbers."""
-        if not isinstance(value, dict):
-            return value
-        from ase.data import atomic_numbers
-
-        return {atomic_numbers.get(str(k), k): v for k, v in value.items()}
-
 
 class Training(Section):
     """TRAINING: loss, optimizer, schedule; MACE's own names and meanings."""
@@ -103,21 +153,21 @@ class Training(Section):
     amsgrad: bool = Field(True, description="AMSGrad variant of Adam.")
     batch_size: Count = Field(5, description="Structures a batch; 1 if the set is smaller.")
     clip_grad: Positive | None = Field(10.0, description="Largest gradient norm; none: no limit.")
-    config_type_weights: dict[str, float] = Field(
+    config_type_weights: dict[str, NonNegative] = Field(
         {"Default": 1.0}, description="Weight by `config_type`."
     )
     ema: bool = Field(True, description="Exponential moving average of the weights.")
-    ema_decay: float = Field(0.99, gt=0, lt=1, description="Decay of that average.")
+    ema_decay: Number = Field(0.99, gt=0, lt=1, description="Decay of that average.")
     energy_weight: NonNegative = Field(1.0, description="Weight of the energy in the loss.")
     forces_weight: NonNegative = Field(1000.0, description="Weight of the forces in the loss.")
     loss: Annotated[
         Literal["weighted", "forces_only", "huber", "universal", "l1l2energyforces"],
-        BeforeValidator(_lower),
+        BeforeValidator(lower),
     ] = Field("weighted", description="Loss function, by MACE's names.")
     lr: Positive = Field(0.01, description="Learning rate at the start.")
-    lr_factor: float = Field(0.8, gt=0, lt=1, description="Factor of ReduceLROnPlateau.")
-    lr_scheduler_gamma: float = Field(0.9993, gt=0, le=1, description="Gamma of ExponentialLR.")
-    optimizer: Annotated[Literal["adam", "adamw"], BeforeValidator(_lower)] = Field(
+    lr_factor: Number = Field(0.8, gt=0, lt=1, description="Factor of ReduceLROnPlateau.")
+    lr_scheduler_gamma: Number = Field(0.9993, gt=0, le=1, description="Gamma of ExponentialLR.")
+    optimizer: Annotated[Literal["adam", "adamw"], BeforeValidator(lower)] = Field(
         "adam", description="Optimizer."
     )
     scheduler: Literal["ReduceLROnPlateau", "ExponentialLR"] = Field(
@@ -133,13 +183,10 @@ class Training(Section):
 class ModelMisc(Section):
     """MISC: where models run and what is logged."""
 
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="`cpu` or `cuda`.")
-    error_table: Literal["PerAtomMAE", "PerAtomRMSE", "TotalMAE", "TotalRMSE"] = Field(
-        "PerAtomMAE", description="Errors shown in logs and tables."
-    )
+    device: Device = Field("cpu", description="`cpu` or `cuda`.")
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v),
+        BeforeValidator(_upper),
     ] = Field("INFO", description="How much is logged.")
 
 

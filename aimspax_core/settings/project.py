@@ -1,4 +1,4 @@
-"""Settings of a campaign: `aimsPAX.yaml`, section by section, with the original's keys and defaults.
+"""Settings of a campaign: `aimsPAX.yaml`, with the original's sections, keys and defaults.
 
 Source: aims-PAX README, section "Settings", and the second generation's keys. `REFERENCE` is ours.
 """
@@ -9,26 +9,57 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.values import (
     Count,
+    Device,
+    ExistingFile,
+    ExistingPlace,
     Fraction,
     Limit,
+    Natural,
     NonNegative,
+    Number,
+    Place,
     Positive,
     Section,
+    Whole,
+    lower,
 )
 
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
+FOUNDATION_MODELS = (
+    *("small", "medium", "large", "small-0b", "medium-0b", "small-0b2", "medium-0b2", "large-0b2"),
+    *("medium-0b3", "medium-mpa-0", "small-omat-0", "medium-omat-0"),
+    *("mace-matpes-pbe-0", "mace-matpes-r2scan-0", "mh-0", "mh-1"),
+)
+"""The foundation models that MACE knows by name (mace.calculators.foundations_models)."""
 
 
 def _same_sampler(value: Any) -> Any:
     """`mace-mp0` is the first generation's name of `foundational`."""
-    value = _lower(value)
+    value = lower(value)
     return "foundational" if value == "mace-mp0" else value
+
+
+def _foundation(value: str, info: ValidationInfo) -> str:
+    known = value in FOUNDATION_MODELS or value.startswith("https:")
+    if known or not info.context or (info.context["directory"] / value).is_file():
+        return value
+    raise PydanticCustomError(
+        "wrong",
+        f"no such file in {info.context['directory']}, nor a name that MACE knows: "
+        f"{', '.join(FOUNDATION_MODELS)}",
+        {"names": FOUNDATION_MODELS},
+    )
+
+
+FoundationName = Annotated[
+    str,
+    AfterValidator(_foundation),
+    Field(json_schema_extra={"allowed": "a size, a name that MACE knows, or a path"}),
+]
 
 
 class TbliteReference(Section):
@@ -36,7 +67,7 @@ class TbliteReference(Section):
 
     engine: Literal["tblite"] = Field(description="The engine.")
     method: Literal["GFN2-xTB", "GFN1-xTB"] = Field("GFN2-xTB", description="Parametrisation.")
-    charge: int = Field(0, description="Total charge (e).")
+    charge: Whole = Field(0, description="Total charge (e).")
     spin: Count = Field(1, description="Spin multiplicity, 2S+1.")
     accuracy: Positive = Field(1.0, description="Convergence; smaller is tighter.")
     max_iterations: Count = Field(250, description="SCF cycles before it counts as failed.")
@@ -47,8 +78,8 @@ class MaceReference(Section):
     """REFERENCE with `engine: mace`: a teacher, a MACE model file that stands in for DFT."""
 
     engine: Literal["mace"] = Field(description="The engine.")
-    model_path: Path = Field(description="The teacher's `.model` file.")
-    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="Where it runs.")
+    model_path: ExistingFile = Field(description="The teacher's `.model` file.")
+    device: Device = Field("cpu", description="Where it runs.")
     default_dtype: Literal["float32", "float64"] = Field("float64", description="Number format.")
 
 
@@ -67,7 +98,9 @@ class Gate(Section):
 class FoundationalModel(Section):
     """`foundational_model_settings`: which MACE-MP model, and its dispersion correction."""
 
-    mace_model: str = Field("small", description="Size, name that MACE knows, or path of a file.")
+    mace_model: FoundationName = Field(
+        "small", description="Size, name that MACE knows, or path of a file."
+    )
     dispersion: bool = Field(False, description="Add D3 dispersion.")
     dispersion_xc: str = Field("pbe", description="Functional of the dispersion correction.")
     dispersion_cutoff: Positive = Field(12.0, description="Cutoff of the dispersion (Å).")
@@ -78,15 +111,14 @@ class Teacher(Section):
     """`teacher_reference_settings`: the second generation's way to name a teacher."""
 
     model_type: Literal["mace"] = Field("mace", description="Kind of teacher.")
-    model_path: Path = Field(description="The teacher's `.model` file.")
+    model_path: ExistingFile = Field(description="The teacher's `.model` file.")
 
 
 class _Phase(Section):
     """What both phases have."""
 
-    species_dir: Path | None = Field(None, description="Species defaults; FHI-aims only.")
     desired_acc: NonNegative = Field(0.0, description="Force MAE to reach in validation (eV/Å).")
-    ensemble_size: int = Field(4, ge=2, description="Members of the ensemble.")
+    ensemble_size: Whole = Field(4, ge=2, description="Members of the ensemble.")
     valid_ratio: Fraction = Field(0.1, description="Share of the points kept for validation.")
     valid_skip: Count = Field(1, description="Epochs from one validation to the next.")
     margin: NonNegative = Field(0.002, description="Fall of validation loss that is progress.")
@@ -109,9 +141,12 @@ class InitialDatasetGeneration(_Phase):
         "foundational",
         description="What drives the sampling MD: a foundation model (`mace-mp0`, "
         "`foundational`), the reference itself (`aimd`), or `sampling_engine` (`engine`).",
+        json_schema_extra={"allowed": "mace-mp0 (or foundational), aimd or engine"},
     )
     foundational_model: Literal["mace-mp"] = Field("mace-mp", description="Foundation model.")
-    initial_foundational_size: str = Field("small", description="Its size (first generation).")
+    initial_foundational_size: FoundationName = Field(
+        "small", description="Its size (first generation)."
+    )
     foundational_model_settings: FoundationalModel | None = Field(
         None, description="Its settings (second generation); these count if given."
     )
@@ -123,16 +158,31 @@ class InitialDatasetGeneration(_Phase):
     max_initial_set_size: Limit = Field(
         math.inf, description="Most labelled points of the phase, all members together."
     )
-    progress_dft_update: Count = Field(10, description="Labels from one log line to the next.")
     scheduler_initial: bool = Field(True, description="Use a learning-rate scheduler.")
     skip_step_initial: Count = Field(25, description="MD steps from one point to the next.")
     converge_initial: bool = Field(False, description="Converge the ensemble at the end.")
 
-    @model_validator(mode="after")
-    def _engine_named(self) -> InitialDatasetGeneration:
-        if self.initial_sampling == "engine" and self.sampling_engine is None:
-            raise ValueError("`initial_sampling: engine` needs `sampling_engine`, the engine")
-        return self
+    @field_validator("sampling_engine")
+    @classmethod
+    def _engine_named(cls, engine: Any, info: ValidationInfo) -> Any:
+        if engine is None and info.data.get("initial_sampling") == "engine":
+            raise PydanticCustomError(
+                "plain", "missing; `initial_sampling: engine` needs it, written like REFERENCE"
+            )
+        return engine
+
+    @field_validator("max_initial_set_size")
+    @classmethod
+    def _ends(cls, size: float, info: ValidationInfo) -> float:
+        """Refuse a phase without an end; with the last limit, so that all others are known."""
+        limits = (size, info.data.get("max_initial_epochs", 1))
+        if info.data.get("desired_acc", 1) == 0 and min(limits) == math.inf:
+            raise PydanticCustomError(
+                "section",
+                "nothing ends this phase; allowed: at least one of desired_acc (above 0), "
+                "max_initial_epochs and max_initial_set_size",
+            )
+        return size
 
     @property
     def foundation(self) -> FoundationalModel:
@@ -146,7 +196,7 @@ class ActiveLearning(_Phase):
     """ACTIVE_LEARNING: exploring with the ensemble, labelling where it is unsure."""
 
     num_trajectories: Count = Field(description="Trajectories that explore.")
-    c_x: float = Field(
+    c_x: Number = Field(
         0.0,
         gt=-1,
         allow_inf_nan=False,
@@ -173,28 +223,29 @@ class ActiveLearning(_Phase):
 class MD(Section):
     """MD: the dynamics of all trajectories, of sampling and exploration alike."""
 
-    stat_ensemble: Annotated[Literal["nvt"], BeforeValidator(_lower)] = Field(
+    stat_ensemble: Annotated[Literal["nvt"], BeforeValidator(lower)] = Field(
         description="Statistical ensemble."
     )
-    thermostat: Annotated[Literal["langevin"], BeforeValidator(_lower)] = Field(
+    thermostat: Annotated[Literal["langevin"], BeforeValidator(lower)] = Field(
         "langevin", description="Thermostat of NVT."
     )
     temperature: Positive = Field(300.0, description="Temperature (K).")
     timestep: Positive = Field(0.5, description="Time step (fs).")
     friction: Positive = Field(0.001, description="Langevin friction (1/fs).")
     fixcm: bool = Field(True, description="Hold the centre of mass.")
-    MD_seed: int = Field(42, ge=0, description="Seeds noise and velocities of every trajectory.")
+    MD_seed: Natural = Field(42, description="Seeds noise and velocities of every trajectory.")
 
 
 class Misc(Section):
     """MISC: folders and files."""
 
     create_restart: bool = Field(True, description="Go on where a run stopped.")
-    dataset_dir: Path = Field(Path("./data"), description="Folder of the datasets.")
-    log_dir: Path = Field(Path("./logs"), description="Folder of the logs.")
-    output_dir: Path = Field(Path(), description="Folder of everything that is written.")
-    path_to_control: Path = Field(Path("./control.in"), description="FHI-aims settings.")
-    path_to_geometry: Path = Field(Path("./geometry.in"), description="Geometry file or folder.")
+    dataset_dir: Place = Field(Path("./data"), description="Folder of the datasets.")
+    log_dir: Place = Field(Path("./logs"), description="Folder of the logs.")
+    output_dir: Place = Field(Path(), description="Folder of everything that is written.")
+    path_to_geometry: ExistingPlace = Field(
+        Path("./geometry.in"), description="Geometry file or folder."
+    )
 
 
 class MlPool(Section):
@@ -206,15 +257,11 @@ class MlPool(Section):
 class Cluster(Section):
     """CLUSTER: where labels are computed, and where training and MD run."""
 
-    type: Annotated[Literal["local"], BeforeValidator(_lower)] = Field(
+    type: Annotated[Literal["local"], BeforeValidator(lower)] = Field(
         description="Kind of cluster."
     )
     max_workers: Count = Field(4, description="Labels computed at the same time.")
     ml: MlPool = Field(MlPool(), description="Workers for training and MD.")
-    launch_str: str | None = Field(None, description="Command that runs FHI-aims.")
-    calc_dir: Path | None = Field(None, description="Folder of calculations.")
-    clean_dirs: bool = Field(True, description="Remove folders of good calculations.")
-    project_name: str | None = Field(None, description="Name of the run.")
 
 
 class ProjectSettings(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import platform
 from typing import Any
 
@@ -13,9 +14,13 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.files import write_text
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
+from aimspax_core.settings.mistakes import shown
 from aimspax_core.structures import digest, encode
 
-PACKAGES = ["aimspax", "ase", "distributed", "mace-torch", "numpy", "prefect", "prefect-dask", "tblite", "torch"]
+PACKAGES = (
+    *("aimspax", "ase", "distributed", "mace-torch", "numpy", "prefect", "prefect-dask"),
+    *("tblite", "torch"),
+)
 
 
 def record(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[str, ...]:
@@ -54,9 +59,15 @@ def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[s
 def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
     project = settings.project.model_dump(mode="json")
     model = settings.model.model_dump(mode="json")
+    reference = project.pop("REFERENCE")
+    if "device" in reference:
+        project["REFERENCE"] = {"device": reference.pop("device")}
     frozen = {
-        "REFERENCE": project.pop("REFERENCE"),
-        "geometries": [digest(encode(atoms)) for atoms in geometries],
+        "REFERENCE": reference,
+        "geometry": {
+            str(index): f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
+            for index, atoms in enumerate(geometries)
+        },
         "INITIAL_DATASET_GENERATION.ensemble_size": project["INITIAL_DATASET_GENERATION"].pop(
             "ensemble_size"
         ),
@@ -69,7 +80,7 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
         "TRAINING.optimizer": model["TRAINING"].pop("optimizer"),
     }
     return {
-        "frozen": _flat(json.loads(json.dumps(frozen))),
+        "frozen": _flat(frozen),
         "free": _flat({"aimsPAX.yaml": project, "mace.yaml": model}),
         "versions": {"python": platform.python_version(), **_versions()},
     }
@@ -80,9 +91,9 @@ def _versions() -> dict[str, str]:
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Turn nested keys into dotted ones."""
+    """Turn nested keys into dotted ones, and infinity, which JSON does not have, into a text."""
     if not isinstance(content, dict) or not content:
-        return {prefix: content}
+        return {prefix: "inf" if content == math.inf else content}
     flat: dict[str, Any] = {}
     for key, value in content.items():
         flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
@@ -91,7 +102,11 @@ def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
-        f"{key}: was {before.get(key, 'not there')!r}, is {now.get(key, 'not there')!r}"
+        f"{key}: was {_told(before, key)}, is {_told(now, key)}"
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
+
+
+def _told(settings: dict[str, Any], key: str) -> str:
+    return shown(settings[key]) if key in settings else "not there"

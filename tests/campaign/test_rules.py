@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 
@@ -23,6 +24,7 @@ from aimspax_core.campaign.events import (
     SegmentFinished,
     Started,
     TaskLost,
+    TrainingFinished,
     TrajectoryResult,
 )
 from aimspax_core.campaign.exploration import MAX_ROLLBACKS, segment_budget_s
@@ -30,6 +32,7 @@ from aimspax_core.campaign.initial import MAX_BARREN_STEPS, split_share
 from aimspax_core.campaign.rules import MAX_LOSSES, apply, next_actions
 from aimspax_core.campaign.state import (
     CampaignState,
+    Errors,
     Phase,
     PointStatus,
     Rules,
@@ -114,7 +117,7 @@ class Watch:
             i for a in state.in_flight.values() if isinstance(a, Propagate) for i in a.trajectories
         ]
         assert len(flying) == len(set(flying)), "a trajectory in two segments"
-        assert EVENT.validate_json(EVENT.dump_json(event)) == event
+        assert EVENT.validate_json(event.model_dump_json()) == event
 
     def _remembered(self, state: CampaignState, index: int) -> None:
         """A trajectory that does not run is waiting for something that is still to come."""
@@ -172,24 +175,26 @@ def test_any_campaign_ends_with_every_label_where_it_belongs(
 def test_a_restart_at_any_event_asks_again_for_what_was_in_flight(
     rules: Rules, world: World, seed: int, stop: int
 ) -> None:
-    shell = VirtualShell(rules, world, np.random.default_rng(seed))
-    with pytest.raises(RuntimeError, match="no end"):
+    shell = VirtualShell(rules, world, np.random.default_rng(seed), Watch())
+    with contextlib.suppress(RuntimeError):  # no end yet
         shell.run(max_events=stop)
-        raise RuntimeError("no end: it ended before the restart")
     flying = set(shell.state.in_flight)
     labels = {k for k, p in shell.state.points.items() if p.status is PointStatus.LABELLED}
-    again = VirtualShell(rules, world, np.random.default_rng(seed + 1), Watch())
-    again.state = apply(
-        CampaignState.model_validate_json(shell.state.model_dump_json()), Resumed(rules=rules)
-    )
-    assert not again.state.in_flight
-    again._structures = shell._structures
-    asked = {a.id for a in next_actions(again.state)}
-    assert {i for i in flying if i.startswith("label:")} <= asked
-    state = again.run()
+    failed, finished = shell.state.phase is Phase.FAILED, shell.state.finished
+    shell.state = CampaignState.model_validate_json(shell.state.model_dump_json())
+    shell.launched.clear()
+    shell.restart()
+    assert not shell.state.in_flight
+    if not failed and not finished:
+        asked = {a.id for a in next_actions(shell.state)}
+        assert {i for i in flying if i.startswith("label:")} <= asked
+    state = shell.run()
     check_sets(state)
-    relabelled = {a.key for a in again.launched if isinstance(a, Label)} & labels
+    assert state.stop_reason
+    relabelled = {a.key for a in shell.launched if isinstance(a, Label)} & labels
     assert not relabelled, "a label was paid for twice"
+    if finished:
+        assert not shell.launched
 
 
 def test_the_same_state_gives_the_same_actions() -> None:
@@ -208,14 +213,7 @@ def test_state_comes_back_equal_from_json() -> None:
 def through_initial(rules: Rules, seed: int = 0) -> VirtualShell:
     shell = VirtualShell(rules, World(crosses=0.0), np.random.default_rng(seed))
     while shell.state.phase is not Phase.READY:
-        for action in next_actions(shell.state):
-            shell._launch(action)
-        shell._start()
-        import heapq
-
-        shell.clock, _, action = heapq.heappop(shell._running)
-        shell._free["reference" if isinstance(action, Label) else "ml"] += 1
-        shell.tell(shell._outcome(action))
+        shell.advance()
     shell.tell(ExplorationAsked())
     return shell
 
@@ -397,8 +395,17 @@ def test_a_label_lost_too_often_counts_as_failed() -> None:
 
 @pytest.mark.parametrize(
     ("total", "in_validation", "ratio", "expected"),
-    [(5, 0, 0.1, 1), (10, 1, 0.1, 0), (20, 1, 0.1, 1), (1, 0, 0.5, 0), (2, 0, 0.0, 1), (10, 0, 0.5, 5)],
-)  # fmt: skip
+    [
+        (5, 0, 0.1, 1),
+        (10, 1, 0.1, 0),
+        (20, 1, 0.1, 1),
+        (1, 0, 0.5, 0),
+        (2, 0, 0.0, 1),
+        (10, 0, 0.5, 5),
+        (10, 0, 0.3, 3),  # not 2.9999…
+        (4, 3, 0.5, 0),
+    ],
+)
 def test_validation_gets_its_share_and_at_least_one(
     total: int, in_validation: int, ratio: float, expected: int
 ) -> None:
@@ -415,3 +422,427 @@ def test_segment_budget_is_a_hundredth_of_a_label_within_bounds() -> None:
 def test_rules_refuse_events_before_the_start() -> None:
     with pytest.raises(ValueError, match="before the campaign started"):
         apply(None, ExplorationAsked())
+
+
+# ---- what a trajectory goes through ---------------------------------------------------------
+
+
+def exploring(**rules: object) -> CampaignState:
+    """The first moment of active learning; all trajectories are in one segment."""
+    return launch(through_initial(make_rules(max_segments=1, valid_ratio=0.0, **rules)).state)
+
+
+def after(state: CampaignState, **changes: object) -> CampaignState:
+    """The segment in flight ends for trajectory 0 as told; the next one is launched."""
+    return launch(apply(state, segment(state, **changes)))
+
+
+def learnt(state: CampaignState, mae_f: float = 1.0) -> CampaignState:
+    """Every training in flight comes back."""
+    for action in tuple(state.in_flight.values()):
+        if isinstance(action, Train):
+            state = apply(state, finished(action, mae_f))
+    return launch(state)
+
+
+def finished(action: Train, *mae_f: float) -> TrainingFinished:
+    errors = tuple(
+        Errors(
+            epoch=1, train_loss=1.0, valid_loss=1.0, mae_f=mae, rmse_f=1.0, mae_e=1.0, rmse_e=1.0,
+            mae_e_per_atom=1.0, rmse_e_per_atom=1.0, mae_stress=None, rmse_stress=None, lr=0.1,
+            seconds=1.0,
+        )
+        for mae in mae_f
+    )  # fmt: skip
+    return TrainingFinished(
+        action_id=action.id,
+        tag=action.tag,
+        checkpoint=action.checkpoint,
+        epochs=action.epochs,
+        errors=errors,
+    )
+
+
+def test_a_labelled_structure_becomes_the_checkpoint_to_go_back_to() -> None:
+    state = after(exploring(), outcome="crossed", key="k", version=3, step=25)
+    state = learnt(launch(apply(state, LabelArrived(key="k", wall_s=1.0))))
+    served = state.trajectories[0]
+    assert (served.checkpoint, served.checkpoint_step) == (3, 25)
+    state = after(after(state), outcome="running", version=4, step=75, since_crossing=50)
+    assert state.trajectories[0].version == 4
+    state = after(state, outcome="exploded", version=4, step=80)
+    back = state.trajectories[0]
+    assert (back.version, back.step, back.since_crossing) == (3, 25, 0)
+    assert (back.rollbacks, back.rollbacks_in_a_row) == (1, 1)
+
+
+def test_a_label_ends_a_row_of_rollbacks() -> None:
+    state = after(exploring(), outcome="exploded")
+    assert state.trajectories[0].rollbacks_in_a_row == 1
+    state = after(state, outcome="crossed", key="k", since_crossing=0)
+    state = apply(state, LabelArrived(key="k", wall_s=1.0))
+    assert (state.trajectories[0].rollbacks, state.trajectories[0].rollbacks_in_a_row) == (1, 0)
+
+
+def test_steps_without_a_crossing_are_counted_anew_after_a_label() -> None:
+    state = after(exploring(), outcome="crossed", key="k", since_crossing=60)
+    assert state.trajectories[0].since_crossing == 60
+    state = apply(state, LabelArrived(key="k", wall_s=1.0))
+    assert state.trajectories[0].since_crossing == 0
+
+
+def test_a_validation_point_lets_its_trajectory_run_on_at_once() -> None:
+    state = exploring().but(training=("p",), rules=make_rules(max_segments=1, valid_ratio=0.5))
+    state = after(state, outcome="crossed", key="k")
+    state = apply(state, LabelArrived(key="k", wall_s=1.0))
+    assert state.validation == ("k",)
+    assert state.round is None
+    trajectory = state.trajectories[0]
+    assert (trajectory.status, trajectory.waiting_for) == (TrajectoryStatus.RUNNING, None)
+
+
+def test_a_structure_with_a_label_is_not_asked_for_again() -> None:
+    state = after(exploring(), outcome="crossed", key="k")
+    state = learnt(launch(apply(state, LabelArrived(key="k", wall_s=1.0))))
+    state = after(after(state), outcome="crossed", key="k", version=9, step=125)
+    assert state.training == ("k",)
+    assert not state.open_points
+    trajectory = state.trajectories[0]
+    assert (trajectory.waiting_for, trajectory.checkpoint) == (None, 9)
+    assert not trajectory.over
+
+
+def test_a_structure_without_a_label_is_not_asked_for_again() -> None:
+    state = after(exploring(), outcome="crossed", key="k")
+    state = launch(apply(state, LabelFailed(key="k", reason="SCF")))
+    state = after(after(state), outcome="crossed", key="k", version=9)
+    assert not state.open_points
+    assert (state.trajectories[0].version, state.trajectories[0].rollbacks) == (0, 2)
+
+
+def test_two_trajectories_may_wait_for_one_label() -> None:
+    state = exploring()
+    action = next(a for a in state.in_flight.values() if isinstance(a, Propagate))
+    results = tuple(
+        TrajectoryResult(
+            trajectory=i, outcome="crossed", version=1, step=25, since_crossing=0, key="k"
+        )
+        for i in action.trajectories[:2]
+    )
+    event = SegmentFinished(action_id=action.id, results=results, uncertainties=())
+    state = launch(apply(state, event))
+    assert state.open_points == ("k",)
+    both = apply(state, LabelArrived(key="k", wall_s=1.0)).trajectories[:2]
+    assert [t.status for t in both] == [TrajectoryStatus.TRAINING] * 2
+    neither = apply(state, LabelFailed(key="k", reason="SCF")).trajectories[:2]
+    assert [t.rollbacks for t in neither] == [1, 1]
+
+
+# ---- when exploring is over -----------------------------------------------------------------
+
+
+def over(state: CampaignState) -> CampaignState:
+    """All trajectories but the first are finished; none is in a segment."""
+    state = apply(state, Resumed(rules=state.rules))
+    done = {"status": TrajectoryStatus.FINISHED}
+    others = tuple(t.model_copy(update=done) for t in state.trajectories[1:])
+    return launch(state.but(trajectories=(state.trajectories[0], *others)))
+
+
+def test_what_the_last_trajectory_found_is_still_learnt() -> None:
+    state = over(after(exploring(), outcome="crossed", key="k"))
+    state = launch(apply(state, LabelArrived(key="k", wall_s=1.0)))
+    done = state.trajectories[0].model_copy(update={"status": TrajectoryStatus.FINISHED})
+    state = state.but(trajectories=(done, *state.trajectories[1:]))
+    state = apply(state, Resumed(rules=state.rules))
+    assert state.phase is Phase.ACTIVE, "a round is under way"
+    state = learnt(launch(state))
+    assert state.phase is Phase.CONVERGE
+    assert state.stop_reason == "all trajectories are finished"
+
+
+def test_given_up_trajectories_are_told_in_the_reason() -> None:
+    state = over(exploring())
+    for _ in range(MAX_ROLLBACKS):
+        assert state.phase is Phase.ACTIVE
+        state = after(state, outcome="exploded")
+    assert "1 given up" in state.stop_reason
+
+
+def test_an_accuracy_without_a_new_point_does_not_end_exploring() -> None:
+    """The initial dataset may be as accurate as that; what it has not seen is not judged."""
+    rules = make_rules(desired_acc=10.0, max_train_set_size=1)
+    state = through_initial(rules).state
+    assert state.phase is Phase.CONVERGE
+    more = rules.model_copy(update={"max_train_set_size": 10_000})
+    state = launch(apply(state, Resumed(rules=more)))
+    assert state.phase is Phase.ACTIVE
+    assert after(state).phase is Phase.ACTIVE
+
+
+def test_accuracy_is_the_mean_of_the_last_validations() -> None:
+    state = after(exploring(desired_acc=0.1), outcome="crossed", key="k")
+    state = launch(apply(state, LabelArrived(key="k", wall_s=1.0)))
+    trainings = [a for a in state.in_flight.values() if isinstance(a, Train)]
+    for action, mae in zip(trainings, (0.05, 0.10, 0.14), strict=True):
+        assert state.phase is Phase.ACTIVE
+        state = apply(state, finished(action, 5.0, mae))
+    assert state.mean_force_mae == pytest.approx(0.29 / 3)
+    assert state.stop_reason == "validation force MAE 0.0967 eV/Å is below 0.1000 eV/Å"
+
+
+def test_a_training_without_a_validation_keeps_the_errors_of_before() -> None:
+    state = after(exploring(), outcome="crossed", key="k")
+    state = launch(apply(state, LabelArrived(key="k", wall_s=1.0)))
+    before = state.mean_force_mae
+    action = next(a for a in state.in_flight.values() if isinstance(a, Train))
+    assert apply(state, finished(action)).mean_force_mae == before
+
+
+def test_a_crossing_after_the_stop_is_not_labelled() -> None:
+    rules = make_rules(max_segments=1, valid_ratio=0.0, max_train_set_size=10_000)
+    state = launch(through_initial(rules).state)
+    state = after(state, outcome="crossed", key="k")
+    small = rules.model_copy(update={"max_train_set_size": state.training_set_size + 1})
+    state = apply(state.but(rules=small), LabelArrived(key="k", wall_s=1.0))
+    assert state.phase is Phase.DRAIN
+    flying = next(a for a in state.in_flight.values() if isinstance(a, Propagate))
+    results = (
+        TrajectoryResult(
+            trajectory=flying.trajectories[0], outcome="crossed", version=2, step=50,
+            since_crossing=0, key="late",
+        ),
+    )  # fmt: skip
+    event = SegmentFinished(action_id=flying.id, results=results, uncertainties=())
+    state = apply(state, event)
+    assert "late" not in state.points
+    assert state.phase is Phase.CONVERGE
+
+
+def test_the_best_member_is_the_one_to_converge() -> None:
+    state = exploring(max_train_set_size=10_000)
+    small = make_rules(max_train_set_size=state.training_set_size + 1)
+    state = after(state, outcome="crossed", key="k")
+    members = {
+        tag: m.model_copy(update={"errors": m.errors and m.errors.model_copy(update={"mae_f": e})})
+        for (tag, m), e in zip(state.members.items(), (0.3, 0.2, 0.4), strict=True)
+    }
+    state = apply(state.but(rules=small, members=members), LabelArrived(key="k", wall_s=1.0))
+    for action in tuple(state.in_flight.values()):
+        state = apply(state, TaskLost(action_id=action.id, reason="gone", counted=False))
+    assert [a.tag for a in next_actions(state) if isinstance(a, Converge)] == ["a-2"]
+
+
+# ---- the threshold --------------------------------------------------------------------------
+
+
+def seen(state: CampaignState, *values: float) -> CampaignState:
+    return apply(state, SegmentFinished(action_id="none", results=(), uncertainties=values))
+
+
+def test_uncertainties_enter_the_window_in_the_order_of_the_segment() -> None:
+    state = seen(exploring(), 0.3, math.nan, 0.1)
+    assert state.window.values == (0.3, 0.1)
+
+
+def test_a_threshold_that_is_due_freezes_as_soon_as_there_is_one() -> None:
+    state = exploring(freeze_threshold_dataset=1, c_x=0.5)
+    assert seen(state, *[0.1] * 10).window.frozen is None
+    frozen = seen(state, *[0.1] * 11)
+    assert frozen.window.frozen == pytest.approx(0.15)
+
+
+def test_a_threshold_freezes_with_the_label_that_makes_it_due_and_for_good() -> None:
+    state = exploring(freeze_threshold_dataset=math.inf)
+    due = state.rules.model_copy(
+        update={"freeze_threshold_dataset": state.training_set_size + 1, "c_x": 0.0}
+    )
+    state = after(state.but(rules=due), outcome="crossed", key="k")
+    state = launch(seen(state, *[0.2] * 11))
+    level = state.window.threshold(0.0)
+    assert state.window.frozen is None
+    state = launch(apply(state, LabelArrived(key="k", wall_s=1.0)))
+    assert state.window.frozen == level
+    assert seen(state, *[9.0] * 50).window.frozen == level
+
+
+# ---- the initial dataset --------------------------------------------------------------------
+
+
+def sampled(state: CampaignState, geometry: int, *keys: str) -> CampaignState:
+    step = state.sampling_step
+    event = Sampled(
+        action_id=f"sample:{step}:{geometry}", geometry=geometry, version=step, found=keys
+    )
+    return launch(apply(launch(state), event))
+
+
+def labelled(state: CampaignState, *keys: str) -> CampaignState:
+    for key in keys:
+        state = apply(state, LabelArrived(key=key, wall_s=1.0))
+    return launch(state)
+
+
+def names(letter: str, count: int = 9) -> tuple[str, ...]:
+    return tuple(f"{letter}{n}" for n in range(count))
+
+
+def test_each_member_gets_its_own_share_of_every_geometry() -> None:
+    state = apply(None, Started(rules=make_rules()))
+    state = sampled(sampled(state, 0, *names("x")), 1, *names("y"))
+    state = labelled(state, *names("x"), *names("y"))
+    for member in state.members.values():
+        share = [*member.training, *member.validation]
+        assert Counter(key[0] for key in share) == {"x": 3, "y": 3}
+        assert len(member.validation) == 1
+    orders = {
+        g: [k[1] for m in state.members.values() for k in (*m.validation, *m.training) if k[0] == g]
+        for g in "xy"
+    }
+    assert orders["x"] != sorted(orders["x"]), "shuffled"
+    assert orders["x"] != orders["y"], "each geometry on its own"
+
+
+def test_odd_points_go_to_another_member_each_step() -> None:
+    state = apply(None, Started(rules=make_rules(geometries=1, initial_accuracy=0.0)))
+    for letter in "xyz":
+        state = sampled(state, 0, *names(letter, 4))
+        state = learnt(labelled(state, *names(letter, 4)))
+    sizes = [len(m.training) + len(m.validation) for m in state.members.values()]
+    assert sizes == [4, 4, 4]
+
+
+def test_points_without_a_label_are_in_no_set() -> None:
+    state = apply(None, Started(rules=make_rules(geometries=1)))
+    state = sampled(state, 0, *names("x"))
+    state = apply(state, LabelFailed(key="x3", reason="SCF"))
+    state = labelled(state, *(k for k in names("x") if k != "x3"))
+    dealt = {k for m in state.members.values() for k in (*m.training, *m.validation)}
+    assert dealt == {*names("x")} - {"x3"}
+    assert state.round is not None
+
+
+def test_a_structure_found_twice_is_one_point() -> None:
+    state = apply(None, Started(rules=make_rules()))
+    state = sampled(state, 0, "x", "x", "y")
+    state = sampled(state, 1, "y", "z")
+    assert state.open_points == ("x", "y", "z")
+    assert {a.key for a in state.in_flight.values() if isinstance(a, Label)} == {"x", "y", "z"}
+
+
+def test_no_sampling_while_the_members_train() -> None:
+    state = apply(None, Started(rules=make_rules(geometries=1)))
+    state = labelled(sampled(state, 0, *names("x")), *names("x"))
+    assert state.round is not None
+    assert not any(isinstance(a, Sample) for a in state.in_flight.values())
+    state = apply(state, Resumed(rules=state.rules))
+    assert {type(a) for a in next_actions(state)} == {Train}
+
+
+def test_a_member_without_a_point_of_both_kinds_waits_for_more() -> None:
+    state = apply(None, Started(rules=make_rules(geometries=1)))
+    state = labelled(sampled(state, 0, *names("x", 5)), *names("x", 5))
+    assert state.round is None
+    assert state.sampling_step == 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [
+        ({"max_initial_epochs": 7}, "max_initial_epochs: 7 epochs"),
+        ({"max_initial_set_size": 18}, "max_initial_set_size: 18 points"),
+        ({"initial_accuracy": 1.0}, "validation force MAE 1.0000 eV/Å reached 1.0000 eV/Å"),
+    ],
+)
+def test_the_initial_dataset_ends_at_its_limits(limit: dict[str, float], reason: str) -> None:
+    state = apply(None, Started(rules=make_rules(geometries=1, initial_accuracy=0.0)))
+    state = state.but(rules=state.rules.model_copy(update=limit))
+    for letter in "xy":
+        if state.phase is Phase.INITIAL:
+            state = sampled(state, 0, *names(letter))
+            state = learnt(labelled(state, *names(letter)))
+    assert state.phase is Phase.INITIAL_PUBLISH
+    assert state.stop_reason == reason
+
+
+def test_barren_steps_are_counted_in_a_row_and_forgotten_at_a_restart() -> None:
+    state = apply(None, Started(rules=make_rules(geometries=1, initial_accuracy=0.0)))
+    for _ in range(MAX_BARREN_STEPS - 1):
+        state = sampled(state, 0)
+    state = learnt(labelled(sampled(state, 0, *names("x")), *names("x")))
+    assert state.barren_steps == 0
+    for _ in range(MAX_BARREN_STEPS):
+        assert state.phase is Phase.INITIAL
+        state = sampled(state, 0)
+    assert state.phase is Phase.FAILED
+    state = apply(state, Resumed(rules=state.rules))
+    assert sampled(state, 0).phase is Phase.INITIAL
+
+
+# ---- losses ---------------------------------------------------------------------------------
+
+
+def test_segments_are_counted_together_and_forgiven_by_one_that_comes_back() -> None:
+    state = exploring()
+    for n in range(2 * MAX_LOSSES - 2):
+        (action,) = (a for a in state.in_flight.values() if isinstance(a, Propagate))
+        state = launch(apply(state, TaskLost(action_id=action.id, reason="killed")))
+        if n == MAX_LOSSES - 2:
+            state = after(state)
+    assert state.phase is Phase.ACTIVE
+    (action,) = (a for a in state.in_flight.values() if isinstance(a, Propagate))
+    state = apply(state, TaskLost(action_id=action.id, reason="killed"))
+    assert (state.phase, state.failed_in) == (Phase.FAILED, Phase.ACTIVE)
+    assert all(t.status is TrajectoryStatus.RUNNING for t in state.trajectories)
+
+
+def test_losses_that_do_not_count_are_not_counted() -> None:
+    state = launch(apply(None, Started(rules=make_rules())))
+    for _ in range(3 * MAX_LOSSES):
+        event = TaskLost(action_id="sample:1:0", reason="stopped", counted=False)
+        state = launch(apply(state, event))
+    assert state.phase is Phase.INITIAL
+
+
+def test_a_restart_forgives_losses() -> None:
+    state = launch(apply(None, Started(rules=make_rules())))
+    for _ in range(MAX_LOSSES - 1):
+        state = launch(apply(state, TaskLost(action_id="sample:1:0", reason="killed")))
+    state = launch(apply(state, Resumed(rules=state.rules)))
+    assert apply(state, TaskLost(action_id="sample:1:0", reason="killed")).phase is Phase.INITIAL
+
+
+def test_a_label_that_was_given_up_and_arrives_stays_given_up() -> None:
+    state = apply(None, Started(rules=make_rules(geometries=1)))
+    state = sampled(state, 0, "k", "l")
+    failed = apply(state, LabelFailed(key="k", reason="lost"))
+    assert apply(failed, LabelArrived(key="k", wall_s=1.0)).points == failed.points
+    twice = apply(failed, LabelFailed(key="k", reason="again"))
+    assert (twice.failed_labels, twice.points["k"].reason) == (1, "lost")
+
+
+def test_the_first_failure_is_the_one_that_is_told() -> None:
+    state = launch(apply(None, Started(rules=make_rules())))
+    state = apply(state, TaskLost(action_id="sample:1:0", reason="first", final=True))
+    state = apply(state, TaskLost(action_id="sample:1:1", reason="second", final=True))
+    assert (state.stop_reason, state.failed_in) == ("first", Phase.INITIAL)
+
+
+def test_segments_use_no_more_slots_than_there_are() -> None:
+    state = exploring()
+    assert not any(isinstance(a, Propagate) for a in next_actions(state))
+    free = state.but(rules=state.rules.model_copy(update={"max_segments": 3}))
+    freed = apply(free, segment(free))
+    batches = [a.trajectories for a in next_actions(freed) if isinstance(a, Propagate)]
+    assert batches == [(0, 3), (1, 4), (2, 5)]
+    one = apply(freed, Launched(action=next_actions(freed)[0]))
+    rest = [a.trajectories for a in next_actions(one) if isinstance(a, Propagate)]
+    assert rest == [(1, 4), (2, 5)]
+
+
+def test_the_memory_of_label_times_has_an_end() -> None:
+    state = apply(None, Started(rules=make_rules(geometries=1)))
+    state = sampled(state, 0, *names("x", 150))
+    for key in names("x", 149):
+        state = apply(state, LabelArrived(key=key, wall_s=7.0))
+    assert state.label_seconds == (7.0,) * 101

@@ -1,0 +1,260 @@
+"""Figures of a campaign, from its journal alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import isfinite, log10
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from aimspax_core.campaign.events import (
+    ConvergenceAdvanced,
+    Event,
+    ExplorationAsked,
+    Resumed,
+    SegmentFinished,
+)
+from aimspax_core.campaign.journal import Entry, entries
+from aimspax_core.campaign.rules import apply
+from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.files import replacing
+from aimspax_core.rundir import RunDir
+
+# Okabe and Ito's palette, which every kind of colour vision can tell apart.
+_BLUE, _SKY, _VERMILION, _GREEN = "#0072B2", "#9CCBE8", "#D55E00", "#00795A"
+_GREY, _PALE = "#666666", "#F3F3F3"
+
+Points = list[tuple[int, float]]
+
+
+@dataclass
+class Curves:
+    """What the figures show.
+
+    Attributes:
+        members: Validation force MAE (meV/Å) of each member after each round, against the number
+            of labels in all members' sets in that round.
+        mean: The same, averaged over the members.
+        converged: Lowest force MAE (meV/Å) of a convergence, by the number of labels it was on.
+        explored_from: Number of labels when active learning began; None if it has not.
+        checks: Finite uncertainties (eV/Å) in the order in which the threshold saw them.
+        thresholds: The threshold (eV/Å) after so many checks; there is none while it warms up.
+        seconds: Wall time, without the pauses between two runs.
+        state: The campaign after the last event; None if nothing has happened.
+    """
+
+    members: dict[str, Points] = field(default_factory=dict)
+    mean: Points = field(default_factory=list)
+    converged: dict[int, float] = field(default_factory=dict)
+    explored_from: int | None = None
+    checks: list[float] = field(default_factory=list)
+    thresholds: Points = field(default_factory=list)
+    seconds: float = 0.0
+    state: CampaignState | None = None
+
+
+def curves(journal: Iterable[Entry]) -> Curves:
+    """Replay a journal, and keep what the figures show."""
+    found, now = Curves(), None
+    for entry in journal:
+        before, found.state = found.state, apply(found.state, entry.event)
+        if now is not None and not isinstance(entry.event, Resumed):
+            found.seconds += max(0.0, entry.time - now)
+        now = entry.time
+        if before is not None:
+            _note(found, before, entry.event, found.state)
+    return found
+
+
+def learning_curve(run: RunDir, path: Path) -> None:
+    """Draw how a campaign learnt, from its journal: force error, and uncertainty with threshold.
+
+    Args:
+        run: A run directory, its campaign finished or not.
+        path: The PNG to write; at every moment it is either the old one or the new one.
+    """
+    found = curves(entries(run.journal))
+    figure = Figure(figsize=(9.0, 4.2), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    errors, checks = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
+    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.125, top=0.79, wspace=0.2)
+    _headings(figure, found)
+    _draw_errors(errors, found)
+    _draw_checks(checks, found)
+    with replacing(path) as aside:
+        figure.savefig(aside, metadata={"Software": None})
+
+
+def _note(found: Curves, before: CampaignState, event: Event, after: CampaignState) -> None:
+    if isinstance(event, ExplorationAsked) and found.explored_from is None:
+        found.explored_from = _labels_used(after)
+    if after.ensemble != before.ensemble and after.mean_force_mae is not None:
+        labels = _labels_used(before)
+        found.mean.append((labels, 1000 * after.mean_force_mae))
+        for tag, member in after.members.items():
+            if member.errors is not None:
+                curve = found.members.setdefault(tag, [])
+                curve.append((labels, 1000 * member.errors.mae_f))
+    if isinstance(event, ConvergenceAdvanced) and event.best is not None:
+        labels, error = _labels_used(before), 1000 * event.best.mae_f
+        found.converged[labels] = min(error, found.converged.get(labels, error))
+    if isinstance(event, SegmentFinished):
+        found.checks.extend(value for value in event.uncertainties if isfinite(value))
+        threshold = after.window.threshold(after.rules.c_x)
+        if threshold is not None:
+            found.thresholds.append((len(found.checks), threshold))
+
+
+def _labels_used(state: CampaignState) -> int:
+    """The number of labels in all sets; during a round, those that the round knows."""
+    return len({key for tag in state.members for keys in state.dataset(tag) for key in keys})
+
+
+def _headings(figure: Figure, found: Curves) -> None:
+    state = found.state
+    if state is None:
+        figure.text(0.075, 0.93, "Nothing has been run yet", size=13, weight="bold")
+        return
+    name = state.rules.tags[0].rpartition("-")[0] or state.rules.tags[0]
+    told = f"{name}: {state.labels} labels, {len(state.members)} models, {_time(found.seconds)}"
+    figure.text(0.075, 0.93, told, size=13, weight="bold")
+    match state.phase:
+        case Phase.FINISHED:
+            below = f"explored until: {state.stop_reason}"
+        case Phase.FAILED:
+            below = f"stopped: {state.stop_reason}"
+        case _:
+            below = f"not finished yet; phase: {state.phase}"
+    figure.text(0.075, 0.88, below, size=9.5, color=_GREY)
+
+
+def _draw_errors(axes: Axes, found: Curves) -> None:
+    _frame(axes, "labels", "validation force MAE (meV/Å)")
+    if not found.mean or found.state is None:
+        _nothing(axes, "no model has been trained yet")
+        return
+    for curve in found.members.values():
+        axes.plot(
+            *zip(*curve, strict=True), color=_SKY, linewidth=1.1, marker=".", markersize=2.5,
+            label="each model",
+        )  # fmt: skip
+    axes.plot(
+        *zip(*found.mean, strict=True), color=_BLUE, linewidth=2.4, marker="o",
+        markersize=2.8, label=f"their mean (last {found.mean[-1][1]:.3g})",
+    )  # fmt: skip
+    if found.converged:
+        axes.plot(
+            *zip(*found.converged.items(), strict=True), linestyle="none", marker="*",
+            markersize=15, color=_VERMILION, markeredgecolor="white", zorder=5,
+            label=f"converged ({list(found.converged.values())[-1]:.3g})",
+        )  # fmt: skip
+    end = max(found.mean[-1][0], *found.converged, found.explored_from or 0, 1)
+    axes.set_xlim(0, 1.03 * end)
+    rules, boundary = found.state.rules, found.explored_from
+    if boundary is None:
+        _goal(axes, rules.initial_accuracy, 0.0, 1.0, "goal of the initial dataset")
+    else:
+        share = boundary / axes.get_xlim()[1]
+        _goal(axes, rules.initial_accuracy, 0.0, share, "goal of the initial dataset")
+        _goal(axes, rules.desired_acc, 0.0, 1.0, "desired_acc")
+        axes.axvspan(boundary, axes.get_xlim()[1], color=_PALE, zorder=-2)
+        axes.axvline(boundary, color=_GREY, linewidth=0.8, zorder=-1)
+        _above(axes, "active learning", "right")
+    _above(axes, "initial dataset")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    _log_scale(axes, [error for curve in found.members.values() for _, error in curve]
+               + list(found.converged.values()))  # fmt: skip
+    share = (boundary or end) / axes.get_xlim()[1]
+    _legend(axes, right=share if share > 0.6 else 1.0)
+
+
+def _draw_checks(axes: Axes, found: Curves) -> None:
+    _frame(axes, "uncertainty checks", "uncertainty of the forces (eV/Å)")
+    shown = [(n, value) for n, value in enumerate(found.checks, start=1) if value > 0]
+    if not shown:
+        begun = found.explored_from is not None
+        _nothing(axes, "no check yet" if begun else "active learning has not begun")
+        return
+    size = min(14.0, max(2.0, 6000 / len(shown)))
+    numbers, values = zip(*shown, strict=True)
+    axes.scatter(numbers, values, s=size, color=_GREEN, alpha=0.55, linewidths=0, label="one check")
+    if found.thresholds:
+        last = f"threshold (last {found.thresholds[-1][1]:.2g})"
+        axes.plot(*zip(*found.thresholds, strict=True), color=_VERMILION, linewidth=2.2, label=last)
+    axes.set_xlim(0, 1.02 * len(found.checks))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    _log_scale(axes, list(values))
+    _above(axes, "above the threshold: halted and labelled")
+    _legend(axes)
+
+
+def _frame(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, size=10.5)
+    axes.set_ylabel(y, size=10.5)
+    axes.tick_params(labelsize=10, color=_GREY)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(_GREY)
+
+
+def _log_scale(axes: Axes, values: list[float]) -> None:
+    """Log axis with plain numbers, and room at the top for the legend."""
+    low, high = axes.get_ylim() if not values else (min(values), max(values))
+    axes.set_yscale("log")
+    decades = log10(high / low) if low > 0 else 1.0
+    subs = (1, 1.5, 2, 3, 4, 5, 7) if decades < 1.0 else (1, 2, 5) if decades < 2.5 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top * (top / bottom) ** 0.12)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _goal(axes: Axes, goal: float, begin: float, end: float, name: str) -> None:
+    """A line where a phase may end, `begin` and `end` in fractions of the axis."""
+    if not 0 < goal < float("inf"):
+        return
+    dashes = (0, (4, 3))
+    axes.axhline(1000 * goal, begin, end, color="black", linewidth=1.0, linestyle=dashes, zorder=1)
+    axes.annotate(
+        f"{name}: {1000 * goal:.3g}", (0, 1000 * goal), (6, 3), textcoords="offset points",
+        xycoords=axes.get_yaxis_transform(), size=9, color="black",
+    )  # fmt: skip
+
+
+def _above(axes: Axes, text: str, side: Literal["left", "right"] = "left") -> None:
+    """A line of text on top of the frame, at its left or right end."""
+    axes.annotate(
+        text, (float(side == "right"), 1.0), (0, 4), xycoords="axes fraction",
+        textcoords="offset points", ha=side, size=9.5,
+    )  # fmt: skip
+
+
+def _legend(axes: Axes, right: float = 1.0) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    once: dict[str, Any] = dict(zip(labels, handles, strict=True))
+    axes.legend(
+        once.values(), once.keys(), loc="upper right", bbox_to_anchor=(right, 1.0),
+        fontsize=9.5, frameon=False, borderaxespad=0.2,
+    )  # fmt: skip
+
+
+def _nothing(axes: Axes, why: str) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", size=11, color=_GREY)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,350 @@
+"""The journal: durable, torn or damaged, with and without its snapshot, and held by one process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aimspax_core.campaign import journal as journals
+from aimspax_core.campaign.events import Event, ExplorationAsked, Resumed, Started
+from aimspax_core.campaign.journal import Journal, entries, holder, load
+from aimspax_core.campaign.rules import apply
+from aimspax_core.campaign.state import CampaignState, Rules
+from aimspax_core.campaign.virtual import VirtualShell, World
+from aimspax_core.errors import CampaignError
+from aimspax_core.rundir import RunDir
+
+RULES = Rules(
+    tags=("a", "b"), geometries=1, seed=1, points_per_step=3, initial_epochs=5,
+    initial_accuracy=0.45, max_initial_epochs=math.inf, max_initial_set_size=math.inf,
+    initial_valid_ratio=0.2, converge_initial=True, num_trajectories=3, epochs_per_round=2,
+    valid_ratio=0.1, desired_acc=0.0, max_train_set_size=20, freeze_threshold_dataset=15,
+    c_x=0.0, max_md_steps=math.inf, converge_al=True, converge_best=True, max_segments=2,
+)  # fmt: skip
+
+
+def run_in(folder: Path) -> RunDir:
+    return RunDir(folder, *(folder / name for name in ("data", "logs", "losses", "model", "chk")))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return run_in(tmp_path)
+
+
+def campaign_events() -> list[Event]:
+    """A whole virtual campaign, with failures, losses and a restart under other rules."""
+    found: list[Event] = [Started(rules=RULES)]
+    world = World(label_fails=0.2, task_lost=0.1, explodes=0.1)
+    shell = VirtualShell(RULES, world, np.random.default_rng(1), lambda _, e: found.append(e))
+    with pytest.raises(RuntimeError, match="no end"):
+        shell.run(max_events=60)
+    shell.restart(RULES.model_copy(update={"max_train_set_size": 30.0}))
+    shell.run()
+    return found
+
+
+EVENTS = campaign_events()
+
+
+def write(run: RunDir, events: list[Event]) -> CampaignState:
+    with Journal(run) as journal:
+        for event in events:
+            journal.record(event)
+        return journal.state
+
+
+# ---- the log --------------------------------------------------------------------------------
+
+
+def test_an_event_is_on_disk_before_it_counts(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(run) as journal:
+        journal.record(Started(rules=RULES))
+        seen = []
+
+        def fsync(handle: int) -> None:
+            seen.append((journal.seq, run.journal.read_bytes().count(b"\n")))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fsync)
+            journal.record(ExplorationAsked())
+        assert seen == [(1, 2)]
+        assert journal.seq == 2
+
+
+def test_an_event_that_the_disk_refuses_does_not_count(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(run) as journal:
+        before = journal.record(Started(rules=RULES))
+
+        def full(handle: int) -> None:
+            raise OSError("no space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(OSError, match="no space"):
+                journal.record(ExplorationAsked())
+        assert (journal.seq, journal.state) == (1, before)
+
+
+def test_an_event_that_the_rules_refuse_is_not_written(run: RunDir) -> None:
+    with Journal(run) as journal:
+        journal.record(Started(rules=RULES))
+        with pytest.raises(ValueError, match="starts once"):
+            journal.record(Started(rules=RULES))
+    assert len(list(entries(run.journal))) == 1
+
+
+def test_events_come_back_as_they_were_with_number_and_time(run: RunDir) -> None:
+    write(run, EVENTS)
+    found = list(entries(run.journal))
+    assert [entry.event for entry in found] == EVENTS
+    assert [entry.seq for entry in found] == list(range(1, len(EVENTS) + 1))
+    assert [entry.time for entry in found] == sorted(entry.time for entry in found)
+
+
+def test_an_empty_folder_holds_no_campaign(run: RunDir) -> None:
+    assert load(run) == (0, None)
+    with Journal(run) as journal:
+        assert not journal.begun
+        with pytest.raises(CampaignError, match="no campaign has been started"):
+            journal.state
+    assert not run.snapshot.exists()
+
+
+@pytest.mark.parametrize("torn", [b'{"seq":11,"ti', b"\0\0\0\0", b'{"seq":11}'])
+def test_a_torn_last_line_is_left_out_and_cut(run: RunDir, torn: bytes) -> None:
+    state = write(run, EVENTS[:10])
+    run.snapshot.unlink()
+    with run.journal.open("ab") as file:
+        file.write(torn)
+    assert load(run) == (10, state)
+    with Journal(run) as journal:
+        assert (journal.seq, journal.state) == (10, state)
+        journal.record(EVENTS[10])
+    assert [entry.event for entry in entries(run.journal)] == EVENTS[:11]
+
+
+def test_a_journal_of_one_torn_line_is_an_empty_one(run: RunDir) -> None:
+    run.state.mkdir(parents=True)
+    run.journal.write_bytes(b'{"seq":1')
+    with Journal(run) as journal:
+        assert not journal.begun
+        journal.record(EVENTS[0])
+    assert [entry.event for entry in entries(run.journal)] == EVENTS[:1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"garbage", b"[1]", b'{"seq":5,"time":0.0}', b'{"seq":5,"time":0,"event":{"kind":"rain"}}'],
+)
+def test_a_damaged_line_is_named(run: RunDir, damage: bytes) -> None:
+    write(run, EVENTS[:10])
+    run.snapshot.unlink()
+    lines = run.journal.read_bytes().splitlines()
+    lines[4] = damage
+    run.journal.write_bytes(b"\n".join(lines) + b"\n")
+    with pytest.raises(CampaignError, match=r"journal\.jsonl:5: damaged"):
+        load(run)
+    with pytest.raises(CampaignError, match=r"journal\.jsonl:5: damaged"), Journal(run):
+        pass
+    assert holder(run) is None
+
+
+def test_a_missing_line_is_named(run: RunDir) -> None:
+    write(run, EVENTS[:10])
+    run.snapshot.unlink()
+    lines = run.journal.read_bytes().splitlines(keepends=True)
+    run.journal.write_bytes(b"".join(lines[:3] + lines[4:]))
+    with pytest.raises(CampaignError, match=r":4: .*event 5 in the place of event 4"):
+        load(run)
+
+
+# ---- the snapshot ---------------------------------------------------------------------------
+
+
+def replayed(events: list[Event]) -> CampaignState:
+    state = None
+    for event in events:
+        state = apply(state, event)
+    assert state is not None
+    return state
+
+
+@pytest.mark.parametrize("every", [1, 7, 10_000])
+def test_snapshot_and_rest_give_what_all_events_give(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    """The rules hold infinities, which JSON does not know."""
+    monkeypatch.setattr(journals, "SNAPSHOT_EVERY", every)
+    with Journal(run) as journal:
+        for number, event in enumerate(EVENTS, start=1):
+            journal.record(event)
+            if number % 40 == 0:
+                assert load(run) == (number, replayed(EVENTS[:number]))
+    state = replayed(EVENTS)
+    assert state.rules.max_md_steps == math.inf
+    assert load(run) == (len(EVENTS), state)
+    run.snapshot.unlink()
+    assert load(run) == (len(EVENTS), state)
+
+
+def test_a_snapshot_spares_the_events_before_it(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = write(run, EVENTS[:50])
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("an event was replayed")
+
+    monkeypatch.setattr(journals, "apply", forbidden)
+    assert load(run) == (50, state)
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"seq": 3, "state": {"old": 1}}'])
+def test_a_damaged_snapshot_is_left_out_with_a_warning(
+    run: RunDir, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    state = write(run, EVENTS[:50])
+    run.snapshot.write_text(content, encoding="utf-8")
+    assert load(run) == (50, state)
+    assert "all events are replayed" in caplog.text
+
+
+def test_a_snapshot_of_an_older_release_is_left_out(
+    run: RunDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = write(run, EVENTS[:50])
+    snapshot = json.loads(run.snapshot.read_text(encoding="utf-8"))
+    snapshot["state"]["schema_version"] -= 1
+    snapshot["state"]["labels"] = 10_000
+    run.snapshot.write_text(json.dumps(snapshot), encoding="utf-8")
+    assert load(run) == (50, state)
+    assert "another release" in caplog.text
+
+
+def test_a_snapshot_that_knows_more_than_the_journal_is_refused(run: RunDir) -> None:
+    write(run, EVENTS[:10])
+    lines = run.journal.read_bytes().splitlines(keepends=True)
+    run.journal.write_bytes(b"".join(lines[:8]))
+    with pytest.raises(CampaignError, match=r"ends with event 8, but snapshot\.json knows 10"):
+        load(run)
+    run.snapshot.unlink()
+    assert load(run) == (8, replayed(EVENTS[:8]))
+
+
+def test_a_snapshot_that_was_being_written_changes_nothing(run: RunDir) -> None:
+    state = write(run, EVENTS[:10])
+    (run.state / ".snapshot.json.0badcafe.json").write_text('{"seq":', encoding="utf-8")
+    assert load(run) == (10, state)
+
+
+def test_a_run_directory_may_be_moved(run: RunDir, tmp_path: Path) -> None:
+    state = write(run, EVENTS)
+    there = run_in(tmp_path / "elsewhere" / "deep")
+    shutil.copytree(run.state, there.state)
+    assert str(tmp_path) not in there.journal.read_text(encoding="utf-8")
+    with Journal(there) as journal:
+        assert journal.state == state
+        journal.record(Resumed(rules=RULES))
+
+
+# ---- one process at a time ------------------------------------------------------------------
+
+HOLD = """
+import sys
+from pathlib import Path
+from aimspax_core.campaign.journal import Journal
+from aimspax_core.rundir import RunDir
+folder = Path(sys.argv[1])
+with Journal(RunDir(*[folder] * 6)):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other(run: RunDir) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the campaign."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run.output)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_refused_and_told_by_whom(
+    run: RunDir, other: subprocess.Popen[str]
+) -> None:
+    who = holder(run)
+    assert who is not None
+    assert (who["pid"], who["host"]) == (other.pid, os.uname().nodename)
+    expected = f"process {other.pid} on {who['host']}, since {who['since']}"
+    with pytest.raises(CampaignError, match=expected), Journal(run):
+        pass
+    other.communicate("")
+    assert holder(run) is None
+    with Journal(run) as journal:
+        journal.record(EVENTS[0])
+
+
+def test_a_killed_process_holds_nothing(run: RunDir, other: subprocess.Popen[str]) -> None:
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    assert str(other.pid) in run.lock.read_text(encoding="utf-8"), "it had no time to say goodbye"
+    assert holder(run) is None
+    with Journal(run) as journal:
+        journal.record(EVENTS[0])
+        assert (holder(run) or {})["pid"] == os.getpid()
+
+
+def test_who_looks_at_a_campaign_does_not_keep_it_from_running(run: RunDir) -> None:
+    """`holder` has the lock for a moment; a start at that moment tries again."""
+    import fcntl
+    import threading
+
+    run.state.mkdir(parents=True)
+    run.lock.touch()
+    with run.lock.open() as look:
+        fcntl.flock(look, fcntl.LOCK_SH)
+        threading.Timer(0.05, fcntl.flock, (look, fcntl.LOCK_UN)).start()
+        with Journal(run) as journal:
+            assert not journal.begun
+
+
+def test_a_run_can_be_read_while_it_writes(run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
+    with Journal(run) as journal:
+        for event in EVENTS[:10]:
+            state = journal.record(event)
+        with run.journal.open("ab") as file, caplog.at_level(logging.WARNING):
+            file.write(b'{"seq":11,')  # what a reader may see of the next event
+            file.flush()
+            assert load(run) == (10, state)
+    assert not caplog.records
+
+
+def test_the_lock_is_free_after_an_error(run: RunDir) -> None:
+    with pytest.raises(KeyError), Journal(run) as journal:
+        journal.record(EVENTS[0])
+        raise KeyError
+    assert holder(run) is None
+    assert load(run)[0] == 1

@@ -1,0 +1,109 @@
+"""What may reach an engine, and what may enter a dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.data import covalent_radii
+
+from aimspax_core.errors import LabelError, StructureError
+from aimspax_core.reference.base import Label
+from aimspax_core.reference.gate import check_label, check_structure
+from aimspax_core.settings.project import Gate
+
+GATE = Gate()
+CH = 0.5 * (covalent_radii[6] + covalent_radii[1])
+
+
+def pair(distance: float, **cell: object) -> Atoms:
+    return Atoms("CH", [[0, 0, 0], [0, 0, distance]], **cell)
+
+
+@pytest.mark.parametrize("atoms", [molecule("C6H6"), molecule("H2"), bulk("Cu"), Atoms("He")])
+def test_what_is_physical_passes(atoms: Atoms) -> None:
+    check_structure(atoms, GATE)
+
+
+def test_the_nearest_distance_is_a_share_of_the_covalent_radii() -> None:
+    check_structure(pair(CH + 1e-6), GATE)
+    with pytest.raises(
+        StructureError, match=r"atoms \d \([CH]\) and \d \([CH]\) are 0\.53 Å apart"
+    ):
+        check_structure(pair(CH - 1e-3), GATE)
+
+
+def test_the_worst_pair_is_named() -> None:
+    atoms = Atoms("HHCC", [[0, 0, 0], [0, 0, 0.29], [9, 0, 0], [9, 0, 0.2]])
+    with pytest.raises(StructureError, match=r"\d \(C\) and \d \(C\) are 0\.20 Å apart; 0\.76 Å"):
+        check_structure(atoms, GATE)
+
+
+def test_images_across_the_boundary_count() -> None:
+    far = pair(9.8)
+    check_structure(far, GATE)
+    far.set_cell([10, 10, 10])
+    check_structure(far, GATE)
+    far.pbc = True
+    with pytest.raises(StructureError, match=r"0\.20 Å apart"):
+        check_structure(far, GATE)
+
+
+def test_an_atom_may_be_too_close_to_its_own_image() -> None:
+    with pytest.raises(StructureError, match=r"atoms 0 \(Cu\) and 0 \(Cu\)"):
+        check_structure(Atoms("Cu", cell=[1, 9, 9], pbc=True), GATE)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_coordinates_must_be_numbers_even_without_a_nearest_distance(value: float) -> None:
+    wrong = pair(1.0, cell=[9, 9, 9], pbc=True)
+    wrong.cell[0, 0] = value
+    for atoms in (pair(value), wrong):
+        with pytest.raises(StructureError, match="not a finite number"):
+            check_structure(atoms, Gate(min_distance=0))
+
+
+def test_zero_switches_the_nearest_distance_off() -> None:
+    check_structure(pair(0.01), Gate(min_distance=0))
+
+
+def label(**changes: object) -> Label:
+    values = {"energy": -1.0, "forces": np.zeros((2, 3)), "stress": np.zeros((3, 3))}
+    return Label(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def spoilt(shape: tuple[int, ...], value: float) -> np.ndarray:
+    made = np.zeros(shape)
+    made[-1, -1] = value
+    return made
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("what", ["energy", "forces", "stress"])
+def test_labels_must_be_numbers(what: str, value: float) -> None:
+    wrong = {
+        "energy": value,
+        "forces": spoilt((2, 3), value),
+        "stress": spoilt((3, 3), value),
+    }[what]
+    with pytest.raises(LabelError, match="not finite") as found:
+        check_label(pair(1.0), label(**{what: wrong}), GATE)
+    assert not found.value.transient
+
+
+def test_there_must_be_a_force_for_every_atom() -> None:
+    with pytest.raises(LabelError, match=r"shape \(3, 3\) for 2 atoms"):
+        check_label(pair(1.0), label(forces=np.zeros((3, 3))), GATE)
+
+
+def test_the_length_of_a_force_has_a_limit() -> None:
+    at_limit = np.zeros((2, 3))
+    at_limit[1] = [30.0, 40.0, 0.0]
+    check_label(pair(1.0), label(forces=at_limit), Gate(max_force=50.0))
+    with pytest.raises(LabelError, match=r"a force of 50\.0 eV/Å; GATE\.max_force is 49\.9"):
+        check_label(pair(1.0), label(forces=at_limit), Gate(max_force=49.9))
+
+
+def test_stress_may_be_missing() -> None:
+    check_label(pair(1.0), label(stress=None), GATE)

@@ -1,0 +1,495 @@
+"""Reading a run directory's settings: every mistake of every file, at once, where it is."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aimspax_core.errors import SettingsError
+from aimspax_core.settings import load as loading
+from aimspax_core.settings.load import load
+
+IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
+
+
+def test_right_files_load_without_a_note(inputs):
+    assert inputs.load().notes == ()
+
+
+def test_values_of_both_files_are_read(inputs):
+    inputs.plant("aimsPAX.yaml", "MD", "temperature", "500")
+    inputs.plant("mace.yaml", "ARCHITECTURE", "r_max", "4.5")
+    settings = inputs.load()
+    assert (settings.md.temperature, settings.model.ARCHITECTURE.r_max) == (500.0, 4.5)
+
+
+def test_settings_do_not_import_torch():
+    code = (
+        "import sys, aimspax_core.settings.load, aimspax_core.settings.provenance; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# All mistakes at once
+
+
+def test_mistakes_of_both_files_come_together_by_file_and_line(inputs):
+    inputs.plant("mace.yaml", "TRAINING", "batchsize", "5")
+    inputs.plant("aimsPAX.yaml", "MD", "timestep", "0")
+    inputs.plant("aimsPAX.yaml", IDG, "valid_ratio", "1.0")
+    inputs.plant("mace.yaml", "GENERAL", "seed", "x")
+    assert inputs.mistakes() == [
+        f"aimsPAX.yaml:6  {IDG}.valid_ratio: found 1.0; "
+        "allowed: a number of at least 0 and below 1",
+        "aimsPAX.yaml:12  MD.timestep: found 0; allowed: a number above 0",
+        "mace.yaml:3  GENERAL.seed: found 'x'; allowed: a whole number of at least 0",
+        "mace.yaml:5  TRAINING.batchsize: unknown key; did you mean batch_size?",
+    ]
+
+
+def test_the_heading_counts(inputs):
+    inputs.plant("aimsPAX.yaml", "MD", "timestep", "0")
+    inputs.plant("aimsPAX.yaml", "MD", "temperature", "0")
+    with pytest.raises(SettingsError, match=r"^2 mistakes in the settings:"):
+        inputs.load()
+
+
+def test_one_mistake_is_not_plural(inputs):
+    inputs.plant("aimsPAX.yaml", "MD", "timestep", "0")
+    with pytest.raises(SettingsError, match=r"^1 mistake in the settings:"):
+        inputs.load()
+
+
+def test_a_syntax_error_does_not_hide_the_other_file(inputs):
+    inputs.plant("mace.yaml", "TRAINING", "lr", "-1")
+    inputs.write()
+    (inputs.directory / "aimsPAX.yaml").write_text("MD:\n  a: [1\nMISC:\n")
+    found = _mistakes(inputs.directory)
+    assert len(found) == 2
+    assert found[0].startswith("aimsPAX.yaml:3  not valid YAML: ")
+    assert found[1] == "mace.yaml:4  TRAINING.lr: found -1; allowed: a number above 0"
+
+
+def test_a_missing_file_does_not_hide_the_mistakes_of_all_sections(inputs):
+    inputs.plant("aimsPAX.yaml", "MD", "friction", "-1")
+    inputs.plant("aimsPAX.yaml", "MISC", "path_to_geometry", "nowhere.in")
+    inputs.write()
+    (inputs.directory / "mace.yaml").unlink()
+    assert [line.partition("  ")[2].partition(":")[0] for line in _mistakes(inputs.directory)] == [
+        "MD.friction",
+        "MISC.path_to_geometry",
+        f"not found in {inputs.directory}",
+    ]
+
+
+def test_keys_of_other_generations_do_not_hide_plain_mistakes(inputs):
+    inputs.plant("aimsPAX.yaml", AL, "use_foundational", "True")
+    inputs.plant("aimsPAX.yaml", AL, "c_x", "-1")
+    assert len(inputs.mistakes()) == 2
+
+
+def test_a_mistake_is_told_once(inputs):
+    inputs.plant("aimsPAX.yaml", "CLUSTER", "type", "slurm")
+    assert inputs.mistakes() == [
+        "aimsPAX.yaml:12  CLUSTER.type: found 'slurm'; this version does not have Slurm yet"
+    ]
+
+
+def test_the_error_survives_pickling(inputs):
+    inputs.plant("aimsPAX.yaml", "MD", "timestep", "0")
+    with pytest.raises(SettingsError) as caught:
+        inputs.load()
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+# Files that are no settings files
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"- MD\n- MISC\n", "aimsPAX.yaml  found ['MD', 'MISC']; allowed: sections with keys"),
+        (b"42\n", "aimsPAX.yaml  found 42; allowed: sections with keys"),
+        (
+            b"MD:\n  stat_ensemble: \xff\n",
+            "aimsPAX.yaml:2  not UTF-8 text; save the file in that encoding",
+        ),
+        (
+            b"MD:\n\ttimestep: 1\n",
+            "aimsPAX.yaml:2  not valid YAML: "
+            "found character '\\t' that cannot start any token",
+        ),
+        (
+            b"MD:\n  a: b: c\n",
+            "aimsPAX.yaml:2  not valid YAML: mapping values are not allowed here",
+        ),
+        (
+            b"MD:\n  a: !!python/object:os.system {}\n",
+            "aimsPAX.yaml:2  not valid YAML: could not determine a constructor for the tag "
+            "'tag:yaml.org,2002:python/object:os.system'",
+        ),
+        (b"MD:\n  a: \x07\n", "aimsPAX.yaml:2  not valid YAML: special characters are not allowed"),
+    ],
+)  # fmt: skip
+def test_what_is_no_settings_file_is_told(inputs, content, told):
+    inputs.write()
+    (inputs.directory / "aimsPAX.yaml").write_bytes(content)
+    assert _mistakes(inputs.directory) == [told]
+
+
+def test_an_empty_file_lacks_its_sections(inputs):
+    inputs.write()
+    (inputs.directory / "mace.yaml").write_text("# nothing\n")
+    assert _mistakes(inputs.directory) == [
+        "mace.yaml  GENERAL: missing; needs name_exp (a text that can begin a file's name, in "
+        "quotes if it is a number: Name of the experiment; begins every member's tag)"
+    ]
+
+
+def test_a_folder_is_no_settings_file(inputs):
+    inputs.write()
+    (inputs.directory / "mace.yaml").unlink()
+    (inputs.directory / "mace.yaml").mkdir()
+    assert _mistakes(inputs.directory) == ["mace.yaml  found a folder; allowed: a file"]
+
+
+def test_a_directory_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(SettingsError, match="nowhere: no such directory"):
+        load(tmp_path / "nowhere")
+
+
+def test_a_byte_order_mark_is_harmless(inputs):
+    inputs.write()
+    text = (inputs.directory / "mace.yaml").read_bytes()
+    (inputs.directory / "mace.yaml").write_bytes(b"\xef\xbb\xbf" + text)
+    assert load(inputs.directory).model.GENERAL.name_exp == "test"
+
+
+def test_every_key_that_is_there_twice_is_told_with_both_lines(inputs):
+    inputs.write()
+    (inputs.directory / "mace.yaml").write_text(
+        "GENERAL:\n  name_exp: a\n  name_exp: b\nMISC:\n  device: cpu\nMISC:\n  device: cpu\n"
+    )
+    assert _mistakes(inputs.directory) == [
+        "mace.yaml:3  GENERAL.name_exp: found twice, first in line 2; allowed: once",
+        "mace.yaml:6  MISC: found twice, first in line 4; allowed: once",
+    ]
+
+
+# Both generations' names of the model file
+
+
+def test_model_yaml_is_the_other_name_of_mace_yaml(inputs):
+    inputs.write()
+    (inputs.directory / "mace.yaml").rename(inputs.directory / "model.yaml")
+    assert load(inputs.directory).model.GENERAL.name_exp == "test"
+
+
+def test_two_model_files_are_a_mistake_among_others(inputs):
+    inputs.plant("aimsPAX.yaml", "MD", "timestep", "0")
+    inputs.write()
+    (inputs.directory / "model.yaml").write_text("GENERAL: {name_exp: other}\n")
+    assert _mistakes(inputs.directory)[1:] == ["model.yaml  found beside mace.yaml; allowed: one"]
+
+
+def test_files_of_other_names_can_be_named(inputs):
+    inputs.write()
+    for name in ("aimsPAX.yaml", "mace.yaml"):
+        (inputs.directory / name).rename(inputs.directory / f"my_{name}")
+    settings = load(
+        inputs.directory,
+        project_file=inputs.directory / "my_aimsPAX.yaml",
+        model_file=inputs.directory / "my_mace.yaml",
+    )
+    assert settings.model.GENERAL.name_exp == "test"
+
+
+# Sections
+
+
+@pytest.mark.parametrize(
+    ("file", "section", "text", "told"),
+    [
+        ("mace.yaml", "TRANING", "{lr: 0.1}", "unknown section; did you mean TRAINING?; allowed: "
+         "ARCHITECTURE, GENERAL, MISC, TRAINING"),
+        ("mace.yaml", "MD", "{}", "found in the wrong file; it belongs in aimsPAX.yaml"),
+        ("aimsPAX.yaml", "TRAINING", "{}", "found in the wrong file; it belongs in mace.yaml"),
+        ("mace.yaml", "training", "{}", "unknown section; did you mean TRAINING?; allowed: "
+         "ARCHITECTURE, GENERAL, MISC, TRAINING"),
+        ("mace.yaml", "1", "{}", "unknown section; allowed: "
+         "ARCHITECTURE, GENERAL, MISC, TRAINING"),
+        ("mace.yaml", "MISC", "[cpu]", "found ['cpu']; allowed: a section with the keys "
+         "device, log_level"),
+        ("mace.yaml", "MISC", "cuda", "found 'cuda'; allowed: a section with the keys "
+         "device, log_level"),
+        ("aimsPAX.yaml", "REFERENCE", "tblite", "found 'tblite'; allowed: a section with engine "
+         "(mace or tblite)"),
+        ("aimsPAX.yaml", "REFERENCE", "", "missing; needs engine (mace or tblite)"),
+        ("aimsPAX.yaml", "MD", "", "missing; needs stat_ensemble (nvt: Statistical ensemble)"),
+        ("aimsPAX.yaml", "MD", "{0: {stat_ensemble: NVT}}",
+         "found one for each geometry; this version does not have that yet"),
+    ],
+)  # fmt: skip
+def test_a_wrong_section_is_told(inputs, file, section, text, told):
+    (inputs.project if file == "aimsPAX.yaml" else inputs.model)[section] = text
+    (mistake,) = inputs.mistakes()
+    assert mistake.partition("  ")[2] == f"{section}: {told}"
+
+
+def test_an_empty_section_has_its_defaults(inputs):
+    inputs.model["TRAINING"] = ""
+    inputs.project["MISC"] = ""
+    inputs.project["CLUSTER"] = ""
+    assert inputs.load().model.TRAINING.lr == 0.01
+
+
+def test_a_key_of_another_section_is_sent_there(inputs):
+    inputs.plant("mace.yaml", "TRAINING", "r_max", "5.")
+    (mistake,) = inputs.mistakes()
+    assert mistake.endswith("TRAINING.r_max: unknown key; it belongs in ARCHITECTURE")
+
+
+def test_a_key_of_nowhere_is_answered_with_all_keys(inputs):
+    inputs.plant("aimsPAX.yaml", "GATE", "zzz", "1")
+    (mistake,) = inputs.mistakes()
+    assert mistake.endswith("GATE.zzz: unknown key; allowed: max_force, min_distance")
+
+
+# Overrides
+
+
+def test_overrides_replace_values_in_either_file(inputs):
+    settings = inputs.load({"MD.temperature": 400, "TRAINING": {"lr": 0.5}})
+    assert (settings.md.temperature, settings.model.TRAINING.lr) == (400.0, 0.5)
+
+
+def test_overrides_leave_the_other_keys_of_a_section(inputs):
+    inputs.plant("aimsPAX.yaml", "MD", "timestep", "2.0")
+    assert inputs.load({"MD": {"temperature": 400}}).md.timestep == 2.0
+
+
+def test_overrides_reach_nested_keys(inputs):
+    inputs.plant("aimsPAX.yaml", "CLUSTER", "type", "local")
+    assert inputs.load({"CLUSTER.ml.max_workers": 3}).ml_workers == 3
+
+
+def test_each_misc_key_goes_to_its_own_file(inputs):
+    settings = inputs.load({"MISC.device": "cuda", "MISC.log_dir": "elsewhere"})
+    assert (settings.model.MISC.device, settings.misc.log_dir) == ("cuda", Path("elsewhere"))
+
+
+def test_an_override_mends_a_mistake(inputs):
+    inputs.plant("aimsPAX.yaml", "MD", "timestep", "0")
+    assert inputs.load({"MD.timestep": 1}).md.timestep == 1.0
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ({"MD.timestep": 0}, "MD.timestep: found 0; allowed: a number above 0"),
+        ({"MD.timstep": 1}, "MD.timstep: unknown key; did you mean timestep?"),
+        ({"MD.seed": -1}, "MD.MD_seed: found -1; allowed: a whole number of at least 0"),
+        ({"MD": 3}, "MD: found 3; allowed: a section with its keys"),
+        ({"MISC.devise": "cpu"}, "MISC.devise: unknown key; allowed: create_restart, "
+         "dataset_dir, log_dir, output_dir, path_to_geometry"),
+    ],
+)  # fmt: skip
+def test_a_wrong_override_is_told_as_such(inputs, override, told):
+    assert inputs.mistakes(override) == [f"override  {told}"]
+
+
+def test_an_override_of_an_unknown_section_names_the_nearest_of_both_files(inputs):
+    (mistake,) = inputs.mistakes({"TRANING.lr": 1})
+    assert mistake.startswith(
+        "override  TRANING.lr: unknown section; did you mean TRAINING?; allowed: ACTIVE_LEARNING, "
+    )
+
+
+# Without CLUSTER
+
+
+def test_without_cluster_labels_are_computed_on_all_cores(inputs, monkeypatch):
+    monkeypatch.setattr(loading, "machine_cores", lambda: 7)
+    assert inputs.load().cluster.max_workers == 7
+
+
+@pytest.mark.parametrize(("cores", "members", "workers"), [(8, 4, 4), (2, 4, 2), (1, 4, 1)])
+def test_training_has_a_process_a_core_and_member_at_most(
+    inputs, monkeypatch, cores, members, workers
+):
+    monkeypatch.setattr(loading, "machine_cores", lambda: cores)
+    inputs.plant("aimsPAX.yaml", IDG, "ensemble_size", str(members))
+    assert inputs.load().ml_workers == workers
+
+
+def test_one_process_has_the_gpu(inputs, monkeypatch):
+    monkeypatch.setattr(loading, "machine_cores", lambda: 8)
+    inputs.plant("mace.yaml", "MISC", "device", "cuda")
+    assert inputs.load().ml_workers == 1
+
+
+# The original's own example
+
+
+EXAMPLE = """\
+INITIAL_DATASET_GENERATION:
+  desired_acc: 0.1
+  desired_acc_scale_idg: 3.
+  valid_ratio: 0.1
+  n_points_per_sampling_step_idg: 10
+  valid_skip: 5
+  intermediate_epochs_idg: 5
+  ensemble_size: 4
+  skip_step_initial: 10
+  initial_sampling: mace-mp0
+  initial_foundational_size: "medium"
+  species_dir: "path/to/FHIaims/species_defaults/defaults_2020/light"
+
+ACTIVE_LEARNING:
+  desired_acc: 0.1
+  valid_ratio: 0.1
+  epochs_per_worker: 2
+  intermediate_epochs_al: 1
+  converge_al: True
+  converge_best: True
+  max_convergence_epochs: 50
+  convergence_patience: 50
+  valid_skip: 5
+  ensemble_size: 4
+  c_x: -0.1
+  skip_step_mlff: 25 
+  num_trajectories: 8
+  species_dir: "path/to/FHIaims/species_defaults/defaults_2020/light"
+
+
+MD:
+  stat_ensemble: NVT
+  thermostat: Langevin
+  temperature: 500
+  timestep: 1.
+  friction: 0.001
+  seed: 42
+
+MISC:
+  create_restart: True
+
+CLUSTER:
+  type: slurm
+  project_name: 'aimsPAX_example'
+  parsl_options:
+    nodes_per_block: 1
+    init_blocks: 1
+    min_blocks: 1
+    max_blocks: 4
+    label: 'aimsPAX_example'
+
+  slurm_str: |
+    #SBATCH --job-name=aimsPAX_example
+    #SBATCH --partition=cpu
+    #SBATCH --nodes=1
+    #SBATCH --ntasks-per-node=128
+    #SBATCH --time=48:00:00
+    #SBATCH --account=XXX
+    #SBATCH --qos=default
+  worker_str: |
+    module load env/release/2023
+    source path/to/your/conda/bin/activate my_env
+    module load intel
+    ulimit -s unlimited
+    export OMP_NUM_THREADS=1
+    export MKL_NUM_THREADS=1
+    export MKL_DYNAMIC='FALSE'
+    export WORK_QUEUE_DISABLE_SHARED_PORT=1
+
+  launch_str: srun path/to/aims.x >> aims.out
+  calc_dir: "path/to/working/dir/calc"
+
+  
+"""  # noqa: W291, W293
+EXAMPLE_MODEL = """\
+GENERAL:
+  name_exp: test
+  checkpoints_dir: ./checkpoints
+  model_dir: ./model
+  default_dtype: float32
+  compute_stress: False
+  seed: 100
+
+ARCHITECTURE:
+  r_max: 5.
+  num_channels: 32
+  max_L: 1
+  radial_MLP: 
+  - 16
+  - 16
+  - 16
+
+TRAINING:
+  batch_size: 5
+  valid_batch_size: 5
+  lr: 0.01
+  amsgrad: True
+  optimizer: adam
+  loss: weighted
+  energy_weight: 1.
+  forces_weight: 1000.
+
+MISC:
+  device: cuda
+"""  # noqa: W291
+
+
+def _example(directory: Path, project: str) -> Path:
+    (directory / "aimsPAX.yaml").write_text(project)
+    (directory / "mace.yaml").write_text(EXAMPLE_MODEL)
+    (directory / "geometry.in").write_text("atom 0 0 0 H\n")
+    return directory
+
+
+def _mended() -> str:
+    return "REFERENCE: {engine: tblite}\n" + EXAMPLE.replace("type: slurm", "type: local")
+
+
+def test_the_originals_example_lacks_a_reference_and_local_workers_only(tmp_path):
+    assert _mistakes(_example(tmp_path, EXAMPLE)) == [
+        "aimsPAX.yaml  REFERENCE: missing; needs engine (mace or tblite)",
+        "aimsPAX.yaml:43  CLUSTER.type: found 'slurm'; this version does not have Slurm yet",
+    ]
+
+
+def test_the_originals_example_loads_once_mended(tmp_path):
+    settings = load(_example(tmp_path, _mended()))
+    assert settings.idg.foundation.mace_model == "medium"
+    assert settings.model.ARCHITECTURE.radial_MLP == [16, 16, 16]
+
+
+def test_the_originals_example_has_its_seed_read_as_md_seed(tmp_path):
+    settings = load(_example(tmp_path, _mended().replace("seed: 42", "seed: 7")))
+    assert settings.md.MD_seed == 7
+    assert "aimsPAX.yaml: MD.seed is read as MD_seed" in settings.notes
+
+
+def test_the_originals_example_has_one_note_for_each_key_without_effect(tmp_path):
+    notes = [note.split()[1] for note in load(_example(tmp_path, _mended())).notes]
+    assert sorted(notes) == [
+        f"{AL}.species_dir",
+        "CLUSTER.calc_dir",
+        "CLUSTER.launch_str",
+        "CLUSTER.parsl_options",
+        "CLUSTER.project_name",
+        "CLUSTER.slurm_str",
+        "CLUSTER.worker_str",
+        f"{IDG}.species_dir",
+        "MD.seed",
+    ]
+
+
+def _mistakes(directory: Path) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load(directory)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]

@@ -1,0 +1,201 @@
+"""`mace.yaml`: the README's defaults, what each key accepts, and what is told if it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+BLOCK = "RealAgnosticResidualInteractionBlock"
+POSITIVE = "a number above 0"
+NOT_NEGATIVE = "a number of at least 0"
+WHOLE = "a whole number of at least 1"
+NAME = "a text that can begin a file's name, in quotes if it is a number"
+IRREPS = "irreps as e3nn writes them, such as 16x0e"
+ENERGIES = "an energy (eV) for each element, such as {H: -13.6, C: -1029.5}"
+
+# From the README's tables.
+DEFAULTS = {
+    "GENERAL": {
+        "checkpoints_dir": Path("checkpoints"),
+        "compute_stress": False,
+        "default_dtype": "float32",
+        "loss_dir": Path("losses"),
+        "model_dir": Path("model"),
+        "seed": 42,
+        "model_choice": "mace",
+    },
+    "ARCHITECTURE": {
+        "atomic_energies": None,
+        "compute_avg_num_neighbors": True,
+        "correlation": 3,
+        "gate": "silu",
+        "interaction": BLOCK,
+        "interaction_first": BLOCK,
+        "max_ell": 3,
+        "max_L": 1,
+        "MLP_irreps": "16x0e",
+        "model": "ScaleShiftMACE",
+        "model_choice": "mace",
+        "num_channels": 128,
+        "num_cutoff_basis": 5,
+        "num_interactions": 2,
+        "num_radial_basis": 8,
+        "r_max": 5.0,
+        "radial_MLP": [64, 64, 64],
+        "radial_type": "bessel",
+        "scaling": "rms_forces_scaling",
+    },
+    "TRAINING": {
+        "amsgrad": True,
+        "batch_size": 5,
+        "clip_grad": 10.0,
+        "config_type_weights": {"Default": 1.0},
+        "ema": True,
+        "ema_decay": 0.99,
+        "energy_weight": 1.0,
+        "forces_weight": 1000.0,
+        "loss": "weighted",
+        "lr": 0.01,
+        "lr_factor": 0.8,
+        "lr_scheduler_gamma": 0.9993,
+        "optimizer": "adam",
+        "scheduler": "ReduceLROnPlateau",
+        "scheduler_patience": 5,
+        "stress_weight": 1.0,
+        "valid_batch_size": 5,
+        "virials_weight": 1.0,
+        "weight_decay": 5e-7,
+    },
+    "MISC": {"device": "cpu", "log_level": "INFO"},
+}
+
+
+def test_the_defaults_are_the_readmes(inputs):
+    model = inputs.load().model.model_dump()
+    del model["GENERAL"]["name_exp"]
+    assert model == DEFAULTS
+
+
+def test_the_experiment_needs_a_name(inputs):
+    inputs.model["GENERAL"] = {"seed": "1"}
+    assert inputs.mistakes() == [
+        f"mace.yaml:1  GENERAL.name_exp: missing; allowed: {NAME} "
+        "(Name of the experiment; begins every member's tag)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "told"),
+    [
+        ("GENERAL", "name_exp", "2024", f"found 2024; allowed: {NAME}"),
+        ("GENERAL", "name_exp", "''", f"found ''; allowed: {NAME}"),
+        ("GENERAL", "name_exp", "a/b", f"found 'a/b'; allowed: {NAME}"),
+        ("GENERAL", "name_exp", ".hidden", f"found '.hidden'; allowed: {NAME}"),
+        ("GENERAL", "default_dtype", "float",
+         "found 'float'; allowed: float32 or float64; did you mean float64?"),
+        ("GENERAL", "seed", "-1", "found -1; allowed: a whole number of at least 0"),
+        ("GENERAL", "compute_stress", "si", "found 'si'; allowed: True or False"),
+        ("GENERAL", "nameexp", "x", "unknown key; did you mean name_exp?"),
+        ("ARCHITECTURE", "r_max", "0", f"found 0; allowed: {POSITIVE}"),
+        ("ARCHITECTURE", "r_max", "inf", f"found 'inf'; allowed: {POSITIVE}"),
+        ("ARCHITECTURE", "r_max", ".inf", f"found inf; allowed: {POSITIVE}"),
+        ("ARCHITECTURE", "num_channels", "True", f"found True; allowed: {WHOLE}"),
+        ("ARCHITECTURE", "max_L", "-1", "found -1; allowed: a whole number of at least 0"),
+        ("ARCHITECTURE", "max_l", "1", "unknown key; did you mean max_L?"),
+        ("ARCHITECTURE", "radial_MLP", "16", f"found 16; allowed: a list, each item {WHOLE}"),
+        ("ARCHITECTURE", "radial_MLP", "[16, x]",
+         f"found 'x' as item 2; allowed: a list, each item {WHOLE}"),
+        ("ARCHITECTURE", "MLP_irreps", "16x0", f"found '16x0'; allowed: {IRREPS}"),
+        ("ARCHITECTURE", "MLP_irreps", "16", f"found 16; allowed: {IRREPS}"),
+        ("ARCHITECTURE", "gate", "relu", "found 'relu'; allowed: silu, tanh, abs or None"),
+        ("ARCHITECTURE", "model", "ScaleShift",
+         "found 'ScaleShift'; allowed: ScaleShiftMACE or MACE; did you mean ScaleShiftMACE?"),
+        ("ARCHITECTURE", "atomic_energies", "[-13.6, -1029.5]",
+         f"found [-13.6, -1029.5]; allowed: {ENERGIES}, or nothing"),
+        ("ARCHITECTURE", "atomic_energies", "{Hh: -13.6}",
+         f"found Hh, which is no element; allowed: {ENERGIES}"),
+        ("ARCHITECTURE", "atomic_energies", "{0: -13.6}",
+         f"found 0, which is no element; allowed: {ENERGIES}"),
+        ("ARCHITECTURE", "atomic_energies", "{119: -13.6}",
+         f"found 119, which is no element; allowed: {ENERGIES}"),
+        ("ARCHITECTURE", "atomic_energies", "{X: -13.6}",
+         f"found X, which is no element; allowed: {ENERGIES}"),
+        ("ARCHITECTURE", "atomic_energies", "{H: -13.6, 1: -13.7}", "found H twice"),
+        ("ARCHITECTURE", "atomic_energies", "{H: low}",
+         f"found 'low' for H; allowed: {ENERGIES}"),
+        ("ARCHITECTURE", "atomic_energies", "{C: .nan}",
+         f"found nan for C; allowed: {ENERGIES}"),
+        ("ARCHITECTURE", "atomic_energies", "{6: True}",
+         f"found True for 6; allowed: {ENERGIES}"),
+        ("TRAINING", "lr", "-.inf", f"found -inf; allowed: {POSITIVE}"),
+        ("TRAINING", "lr", "1.d-2", f"found '1.d-2'; allowed: {POSITIVE}"),
+        ("TRAINING", "ema_decay", "1.0", "found 1.0; allowed: a number above 0 and below 1"),
+        ("TRAINING", "lr_scheduler_gamma", "1.5",
+         "found 1.5; allowed: a number above 0 and of at most 1"),
+        ("TRAINING", "clip_grad", "0", f"found 0; allowed: {POSITIVE}, or nothing"),
+        ("TRAINING", "weight_decay", "True", f"found True; allowed: {NOT_NEGATIVE}"),
+        ("TRAINING", "amsgrad", "2", "found 2; allowed: True or False"),
+        ("TRAINING", "config_type_weights", "{Default: -1}",
+         f"found -1 for Default; allowed: a section, each key with {NOT_NEGATIVE}"),
+        ("TRAINING", "config_type_weights", "1.0",
+         f"found 1.0; allowed: a section, each key with {NOT_NEGATIVE}"),
+        ("TRAINING", "loss", "wighted",
+         "found 'wighted'; allowed: weighted, forces_only, huber, universal or "
+         "l1l2energyforces; did you mean weighted?"),
+        ("TRAINING", "optimizer", "sgd", "found 'sgd'; allowed: adam or adamw"),
+        ("TRAINING", "scheduler", "reduceLRonplateau",
+         "found 'reduceLRonplateau'; allowed: ReduceLROnPlateau or ExponentialLR; "
+         "did you mean ReduceLROnPlateau?"),
+        ("TRAINING", "num_channels", "16", "unknown key; it belongs in ARCHITECTURE"),
+        ("MISC", "device", "gpu", "found 'gpu'; allowed: cpu, cuda or cuda:<number>"),
+        ("MISC", "log_level", "LOUD", "found 'LOUD'; allowed: DEBUG, INFO, WARNING or ERROR"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_told(inputs, section, key, value, told):
+    assert inputs.mistake("mace.yaml", section, key, value) == f"{section}.{key}: {told}"
+
+
+@pytest.mark.parametrize(
+    "text", ["{H: -13.6, O: -2040.0}", "{1: -13.6, 8: -2040.0}", "{'1': -13.6, O: -2040}"]
+)
+def test_atomic_energies_go_by_symbol_or_number(inputs, text):
+    inputs.plant("mace.yaml", "ARCHITECTURE", "atomic_energies", text)
+    assert inputs.load().model.ARCHITECTURE.atomic_energies == {1: -13.6, 8: -2040.0}
+
+
+@pytest.mark.parametrize("symbol", ["N", "Y", "No", "Og"])
+def test_symbols_that_look_like_something_else_are_elements(inputs, symbol):
+    inputs.plant("mace.yaml", "ARCHITECTURE", "atomic_energies", f"{{{symbol}: -1.0}}")
+    assert len(inputs.load().model.ARCHITECTURE.atomic_energies) == 1
+
+
+@pytest.mark.parametrize("text", ["None", "null", "'None'"])
+def test_the_gate_may_be_none(inputs, text):
+    inputs.plant("mace.yaml", "ARCHITECTURE", "gate", text)
+    assert inputs.load().model.ARCHITECTURE.gate == "None"
+
+
+@pytest.mark.parametrize("text", ["16x0e", "0e", "8x0e + 4x1o", "16x0e+16x1o"])
+def test_irreps_are_read_as_e3nn_writes_them(inputs, text):
+    inputs.plant("mace.yaml", "ARCHITECTURE", "MLP_irreps", text)
+    assert inputs.load().model.ARCHITECTURE.MLP_irreps == text
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "text", "value"),
+    [
+        ("TRAINING", "weight_decay", "5.e-07", 5e-7),
+        ("TRAINING", "lr", "1e-3", 1e-3),
+        ("TRAINING", "clip_grad", "null", None),
+        ("TRAINING", "optimizer", "AdamW", "adamw"),
+        ("TRAINING", "loss", "Weighted", "weighted"),
+        ("MISC", "log_level", "debug", "DEBUG"),
+        ("MISC", "device", "cuda:1", "cuda:1"),
+        ("GENERAL", "model_choice", "MACE", "mace"),
+        ("GENERAL", "name_exp", "'2024'", "2024"),
+    ],
+)
+def test_values_are_read_as_users_write_them(inputs, section, key, text, value):
+    inputs.plant("mace.yaml", section, key, text)
+    assert getattr(getattr(inputs.load().model, section), key) == value

@@ -1,0 +1,551 @@
+"""`aimsPAX.yaml`: the README's defaults, what each key accepts, and what is told if it does not."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+
+from aimspax_core.settings.project import FOUNDATION_MODELS, MaceReference, TbliteReference
+
+IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
+WHOLE = "a whole number of at least 1"
+LIMIT = "a whole number of at least 1, or inf"
+SHARE = "a number of at least 0 and below 1"
+
+# From the README's tables; the time step from the page on both generations.
+DEFAULTS = {
+    IDG: {
+        "desired_acc_scale_idg": 10.0,
+        "ensemble_size": 4,
+        "initial_foundational_size": "small",
+        "initial_sampling": "foundational",
+        "foundational_model": "mace-mp",
+        "intermediate_epochs_idg": 5,
+        "max_initial_epochs": math.inf,
+        "max_initial_set_size": math.inf,
+        "scheduler_initial": True,
+        "skip_step_initial": 25,
+        "valid_ratio": 0.1,
+        "valid_skip": 1,
+        "converge_initial": False,
+        "convergence_patience": 50,
+        "margin": 0.002,
+        "max_convergence_epochs": 500,
+        "use_teacher_reference": False,
+    },
+    AL: {
+        "c_x": 0.0,
+        "ensemble_size": 4,
+        "epochs_per_worker": 2,
+        "freeze_threshold_dataset": math.inf,
+        "intermediate_epochs_al": 1,
+        "margin": 0.002,
+        "max_MD_steps": math.inf,
+        "max_train_set_size": math.inf,
+        "skip_step_mlff": 25,
+        "uncertainty_type": "max_atomic_sd",
+        "uncert_not_crossed_limit": 50000,
+        "valid_ratio": 0.1,
+        "valid_skip": 1,
+        "converge_al": True,
+        "converge_best": True,
+        "convergence_patience": 50,
+        "max_convergence_epochs": 500,
+    },
+    "MD": {
+        "thermostat": "langevin",
+        "temperature": 300.0,
+        "timestep": 0.5,
+        "friction": 0.001,
+        "fixcm": True,
+        "MD_seed": 42,
+    },
+    "MISC": {
+        "create_restart": True,
+        "dataset_dir": Path("data"),
+        "log_dir": Path("logs"),
+        "output_dir": Path(),
+        "path_to_geometry": Path("geometry.in"),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [(section, key, value) for section, keys in DEFAULTS.items() for key, value in keys.items()],
+)
+def test_the_default_is_the_readmes(inputs, section, key, value):
+    assert getattr(getattr(inputs.load().project, section), key) == value
+
+
+def test_the_accuracy_to_reach_is_zero_unless_given(inputs):
+    del inputs.project[IDG]["desired_acc"], inputs.project[AL]["desired_acc"]
+    inputs.plant("aimsPAX.yaml", IDG, "max_initial_epochs", "10")
+    assert (inputs.load().idg.desired_acc, inputs.load().al.desired_acc) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "told"),
+    [
+        (IDG, "n_points_per_sampling_step_idg",
+         f"{WHOLE} (Points for each member and geometry in a sampling step)"),
+        (AL, "num_trajectories", f"{WHOLE} (Trajectories that explore)"),
+        ("MD", "stat_ensemble", "nvt (Statistical ensemble)"),
+    ],
+)  # fmt: skip
+def test_a_mandatory_key_is_asked_for_with_its_type_and_meaning(inputs, section, key, told):
+    del inputs.project[section][key]
+    inputs.project[section]["fixcm" if section == "MD" else "valid_skip"] = "1"
+    (mistake,) = inputs.mistakes()
+    assert mistake.endswith(f"{section}.{key}: missing; allowed: {told}")
+
+
+@pytest.mark.parametrize("section", [IDG, AL, "MD"])
+def test_a_mandatory_section_is_asked_for_with_what_it_needs(inputs, section):
+    needed = next(iter(inputs.project.pop(section)))
+    (mistake,) = inputs.mistakes()
+    assert mistake.startswith(f"aimsPAX.yaml  {section}: missing; needs {needed} (")
+
+
+# Wrong values
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "told"),
+    [
+        (IDG, "n_points_per_sampling_step_idg", "0", f"found 0; allowed: {WHOLE}"),
+        (IDG, "n_points_per_sampling_step_idg", "1.5", f"found 1.5; allowed: {WHOLE}"),
+        (IDG, "n_points_per_sampling_step_idg", "five", f"found 'five'; allowed: {WHOLE}"),
+        (IDG, "n_points_per_sampling_step_idg", "", f"found nothing; allowed: {WHOLE}"),
+        (IDG, "ensemble_size", "1", "found 1; allowed: a whole number of at least 2"),
+        (IDG, "ensemble_size", "True", "found True; allowed: a whole number of at least 2"),
+        (IDG, "valid_ratio", "1.0", f"found 1.0; allowed: {SHARE}"),
+        (IDG, "valid_ratio", "-0.1", f"found -0.1; allowed: {SHARE}"),
+        (IDG, "valid_ratio", ".nan", f"found nan; allowed: {SHARE}"),
+        (IDG, "desired_acc", "-0.1", "found -0.1; allowed: a number of at least 0"),
+        (IDG, "desired_acc", "1.d-3", "found '1.d-3'; allowed: a number of at least 0"),
+        (IDG, "desired_acc", "0,1", "found '0,1'; allowed: a number of at least 0"),
+        (IDG, "desired_acc", "inf", "found 'inf'; allowed: a number of at least 0"),
+        (IDG, "desired_acc_scale_idg", "0", "found 0; allowed: a number above 0"),
+        (IDG, "max_initial_epochs", "0", f"found 0; allowed: {LIMIT}"),
+        (IDG, "max_initial_epochs", "2.5", f"found 2.5; allowed: {LIMIT}"),
+        (IDG, "max_initial_set_size", "-inf", f"found '-inf'; allowed: {LIMIT}"),
+        (IDG, "scheduler_initial", "maybe", "found 'maybe'; allowed: True or False"),
+        (IDG, "scheduler_initial", "", "found nothing; allowed: True or False"),
+        (IDG, "initial_sampling", "mace",
+         "found 'mace'; allowed: mace-mp0 (or foundational), aimd or engine"),
+        (IDG, "foundational_model_settings", "small",
+         "found 'small'; allowed: a section with the keys damping, dispersion, "
+         "dispersion_cutoff, dispersion_xc, mace_model, or nothing"),
+        (IDG, "n_points_per_sampling_step", "5",
+         "unknown key; did you mean n_points_per_sampling_step_idg?"),
+        (IDG, "MAX_INITIAL_EPOCHS", "5", "unknown key; did you mean max_initial_epochs?"),
+        (IDG, "distinct_model_set", "True", "unknown key; did you mean distinct_model_sets?"),
+        (IDG, "c_x", "0", f"unknown key; it belongs in {AL}"),
+        (AL, "c_x", "-1", "found -1; allowed: a number above -1"),
+        (AL, "c_x", ".inf", "found inf; allowed: a number above -1"),
+        (AL, "num_trajectories", "[8]", f"found [8]; allowed: {WHOLE}"),
+        (AL, "num_trajectories", "{a: null, b: x}",
+         f"found {{a: nothing, b: 'x'}}; allowed: {WHOLE}"),
+        (AL, "num_trajectories", "2024-01-01", f"found 2024-01-01; allowed: {WHOLE}"),
+        (AL, "num_trajectories", "'" + 70 * "x" + "'", f"found '{58 * 'x'}…; allowed: {WHOLE}"),
+        (AL, "max_MD_steps", "infinite", f"found 'infinite'; allowed: {LIMIT}"),
+        (AL, "max_MD_steps", "True", f"found True; allowed: {LIMIT}"),
+        (AL, "uncert_not_crossed_limit", "0", f"found 0; allowed: {LIMIT}"),
+        (AL, "uncertainty_type", "max_atom_sd",
+         "found 'max_atom_sd'; allowed: max_atomic_sd, mean_atomic_sd or ensemble_sd; "
+         "did you mean max_atomic_sd?"),
+        ("MD", "timestep", "0", "found 0; allowed: a number above 0"),
+        ("MD", "timestep", "-1", "found -1; allowed: a number above 0"),
+        ("MD", "temperature", "warm", "found 'warm'; allowed: a number above 0"),
+        ("MD", "thermostat", "nose", "found 'nose'; allowed: langevin"),
+        ("MD", "MD_seed", "1.5", "found 1.5; allowed: a whole number of at least 0"),
+        ("MD", "temprature", "300", "unknown key; did you mean temperature?"),
+        ("MISC", "log_dir", "3", "found 3; allowed: a path"),
+        ("MISC", "pathtogeometry", "x", "unknown key; did you mean path_to_geometry?"),
+        ("GATE", "min_distance", "1.0", f"found 1.0; allowed: {SHARE}"),
+        ("GATE", "max_force", "0", "found 0; allowed: a number above 0"),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_told(inputs, section, key, value, told):
+    assert inputs.mistake("aimsPAX.yaml", section, key, value) == f"{section}.{key}: {told}"
+
+
+# Spellings
+
+
+@pytest.mark.parametrize("text", ["inf", "np.inf", ".inf", "Inf", "+inf", "numpy.inf", "infinity"])
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        (IDG, "max_initial_epochs"),
+        (IDG, "max_initial_set_size"),
+        (AL, "max_MD_steps"),
+        (AL, "max_train_set_size"),
+        (AL, "freeze_threshold_dataset"),
+        (AL, "uncert_not_crossed_limit"),
+    ],
+)
+def test_infinity_is_read_however_it_is_spelt(inputs, section, key, text):
+    inputs.plant("aimsPAX.yaml", section, key, text)
+    assert getattr(getattr(inputs.load().project, section), key) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 0.001), ("1.e-3", 0.001), (".1", 0.1), ("1E-3", 0.001), ("'0.5'", 0.5), ("1", 1.0)],
+)
+def test_numbers_are_read_however_they_are_spelt(inputs, text, value):
+    inputs.plant("aimsPAX.yaml", IDG, "desired_acc", text)
+    assert inputs.load().idg.desired_acc == value
+
+
+def test_a_limit_may_be_written_with_an_exponent(inputs):
+    inputs.plant("aimsPAX.yaml", AL, "max_MD_steps", "1e6")
+    assert inputs.load().al.max_MD_steps == 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[(text, True) for text in ("True", "true", "TRUE", "yes", "Yes", "on", "1")],
+        *[(text, False) for text in ("False", "false", "no", "No", "off", "0")],
+    ],
+)
+def test_truth_values_are_read_however_they_are_spelt(inputs, text, value):
+    inputs.plant("aimsPAX.yaml", AL, "converge_best", text)
+    assert inputs.load().al.converge_best is value
+
+
+@pytest.mark.parametrize("text", ["NVT", "nvt", "Nvt"])
+def test_the_case_of_an_ensemble_does_not_matter(inputs, text):
+    inputs.plant("aimsPAX.yaml", "MD", "stat_ensemble", text)
+    assert inputs.load().md.stat_ensemble == "nvt"
+
+
+@pytest.mark.parametrize("text", ["mace-mp0", "foundational", "Foundational"])
+def test_both_generations_name_the_foundational_sampler(inputs, text):
+    inputs.plant("aimsPAX.yaml", IDG, "initial_sampling", text)
+    assert inputs.load().idg.initial_sampling == "foundational"
+
+
+# Phases without an end
+
+
+def test_an_initial_phase_without_an_end_is_refused(inputs):
+    del inputs.project[IDG]["desired_acc"]
+    assert inputs.mistakes() == [
+        f"aimsPAX.yaml:3  {IDG}: nothing ends this phase; allowed: at least one of desired_acc "
+        "(above 0), max_initial_epochs and max_initial_set_size"
+    ]
+
+
+@pytest.mark.parametrize("key", ["max_initial_epochs", "max_initial_set_size"])
+def test_a_limit_ends_the_initial_phase(inputs, key):
+    inputs.project[IDG] = {"n_points_per_sampling_step_idg": "5", key: "10"}
+    assert inputs.load().notes == ()
+
+
+def test_a_missing_end_is_told_beside_other_mistakes_of_the_section(inputs):
+    del inputs.project[IDG]["desired_acc"]
+    inputs.plant("aimsPAX.yaml", IDG, "valid_skip", "0")
+    inputs.plant("aimsPAX.yaml", IDG, "converge_al", "True")
+    assert len(inputs.mistakes()) == 3
+
+
+def test_a_wrong_limit_is_not_told_as_a_missing_end(inputs):
+    inputs.project[IDG] = {"n_points_per_sampling_step_idg": "5", "max_initial_epochs": "0"}
+    (mistake,) = inputs.mistakes()
+    assert f"{IDG}.max_initial_epochs: found 0" in mistake
+
+
+def test_active_learning_without_an_end_is_only_noted(inputs):
+    del inputs.project[AL]["desired_acc"]
+    assert inputs.load().notes == (
+        f"aimsPAX.yaml: {AL}: nothing ends this phase; it runs until you stop it "
+        "(desired_acc, max_MD_steps or max_train_set_size would)",
+    )
+
+
+@pytest.mark.parametrize("key", ["max_MD_steps", "max_train_set_size"])
+def test_a_limit_ends_active_learning(inputs, key):
+    inputs.project[AL] = {"num_trajectories": "8", key: "10"}
+    assert inputs.load().notes == ()
+
+
+# Keys that depend on each other
+
+
+def test_another_ensemble_size_for_active_learning_is_noted(inputs):
+    inputs.plant("aimsPAX.yaml", AL, "ensemble_size", "6")
+    assert inputs.load().notes == (
+        f"aimsPAX.yaml: {AL}.ensemble_size is 6; {IDG}'s 4 holds",
+    )  # fmt: skip
+
+
+def test_an_ensemble_size_that_active_learning_does_not_give_is_not_noted(inputs):
+    inputs.plant("aimsPAX.yaml", IDG, "ensemble_size", "6")
+    assert inputs.load().notes == ()
+
+
+def test_sampling_with_an_engine_needs_one(inputs):
+    inputs.plant("aimsPAX.yaml", IDG, "initial_sampling", "engine")
+    (mistake,) = inputs.mistakes()
+    assert mistake.endswith(
+        f"{IDG}.sampling_engine: missing; `initial_sampling: engine` needs it, "
+        "written like REFERENCE"
+    )
+
+
+def test_an_engine_that_does_not_sample_is_noted(inputs):
+    inputs.plant("aimsPAX.yaml", IDG, "sampling_engine", "{engine: tblite}")
+    (note,) = inputs.load().notes
+    assert "sampling_engine has no effect without `initial_sampling: engine`" in note
+
+
+def test_a_size_beside_foundational_model_settings_is_noted(inputs):
+    inputs.plant("aimsPAX.yaml", IDG, "initial_foundational_size", "large")
+    inputs.plant("aimsPAX.yaml", IDG, "foundational_model_settings", "{mace_model: medium}")
+    settings = inputs.load()
+    assert settings.idg.foundation.mace_model == "medium"
+    assert "initial_foundational_size has no effect" in settings.notes[0]
+
+
+# Engines
+
+XTB_KEYS = "accuracy, charge, electronic_temperature, engine, max_iterations, method, spin"
+
+
+def test_tblite_is_an_engine(inputs):
+    inputs.project["REFERENCE"] = {"engine": "tblite", "method": "GFN1-xTB", "charge": "-1"}
+    assert inputs.load().reference == TbliteReference(engine="tblite", method="GFN1-xTB", charge=-1)
+
+
+def test_mace_is_an_engine(inputs):
+    (inputs.directory / "teacher.model").touch()
+    inputs.project["REFERENCE"] = {"engine": "mace", "model_path": "teacher.model"}
+    reference = inputs.load().reference
+    assert reference == MaceReference(engine="mace", model_path=Path("teacher.model"))
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("REFERENCE", ""), (IDG, "sampling_engine")], ids=["reference", "sampler"]
+)
+@pytest.mark.parametrize(
+    ("text", "where", "told"),
+    [
+        ("{engine: tblit}", "engine",
+         "found 'tblit'; allowed: mace or tblite; did you mean tblite?"),
+        ("{}", "engine", "missing; allowed: mace or tblite"),
+        ("{method: GFN2-xTB}", "engine", "missing; allowed: mace or tblite"),
+        ("{engine: [gfn]}", "engine", "found ['gfn']; allowed: mace or tblite"),
+        ("{engine: tblite, mace: 1}", "mace", f"unknown key; allowed: {XTB_KEYS}"),
+        ("{engine: tblite, chrge: 1}", "chrge", "unknown key; did you mean charge?"),
+        ("{engine: tblite, 1: 1}", "1", f"unknown key; allowed: {XTB_KEYS}"),
+        ("{engine: tblite, method: GFN2}", "method",
+         "found 'GFN2'; allowed: GFN2-xTB or GFN1-xTB; did you mean GFN2-xTB?"),
+        ("{engine: tblite, spin: 0}", "spin", "found 0; allowed: a whole number of at least 1"),
+        ("{engine: tblite, charge: 0.5}", "charge", "found 0.5; allowed: a whole number"),
+        ("{engine: mace}", "model_path", "missing; allowed: a path (The teacher's `.model` file)"),
+        ("{engine: mace, model_path: geometry.in, device: gpu}", "device",
+         "found 'gpu'; allowed: cpu, cuda or cuda:<number>"),
+    ],
+)  # fmt: skip
+def test_a_mistake_inside_an_engine_is_told_without_pydantics_tags(
+    inputs, section, key, text, where, told
+):
+    if key:
+        inputs.plant("aimsPAX.yaml", IDG, "initial_sampling", "engine")
+        inputs.plant("aimsPAX.yaml", IDG, key, text)
+    else:
+        inputs.project[section] = text
+    (mistake,) = inputs.mistakes()
+    place = ".".join(part for part in (section, key, where) if part)
+    assert mistake.partition("  ")[2] == f"{place}: {told}"
+
+
+# Files that must be there
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "text", "where", "what"),
+    [
+        ("REFERENCE", "", "{engine: mace, model_path: no.model}", "REFERENCE.model_path", "file"),
+        (IDG, "sampling_engine", "{engine: mace, model_path: no.model}",
+         f"{IDG}.sampling_engine.model_path", "file"),
+        ("MISC", "path_to_geometry", "no.model", "MISC.path_to_geometry", "file or folder"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_there_is_named(inputs, section, key, text, where, what):
+    if key:
+        inputs.plant("aimsPAX.yaml", section, key, text)
+    else:
+        inputs.project[section] = text
+    (mistake,) = inputs.mistakes()
+    told = f"{where}: found 'no.model'; no such {what} in {inputs.directory}"
+    assert mistake.partition("  ")[2] == told
+
+
+def test_the_default_geometry_must_be_there_too(inputs):
+    (inputs.directory / "geometry.in").unlink()
+    assert inputs.mistakes() == [
+        "aimsPAX.yaml  MISC.path_to_geometry: found 'geometry.in'; no such file or folder in "
+        f"{inputs.directory}"
+    ]
+
+
+def test_a_folder_is_no_teacher(inputs):
+    inputs.project["REFERENCE"] = "{engine: mace, model_path: .}"
+    assert "no such file" in inputs.mistakes()[0]
+
+
+def test_a_folder_of_geometries_is_fine(inputs):
+    (inputs.directory / "geometries").mkdir()
+    inputs.plant("aimsPAX.yaml", "MISC", "path_to_geometry", "geometries")
+    assert inputs.load().geometry_path == inputs.directory / "geometries"
+
+
+def test_the_home_folder_may_be_abbreviated(inputs, monkeypatch):
+    monkeypatch.setenv("HOME", str(inputs.directory))
+    (inputs.directory / "teacher.model").touch()
+    inputs.project["REFERENCE"] = "{engine: mace, model_path: ~/teacher.model}"
+    assert inputs.load().reference.model_path == inputs.directory / "teacher.model"
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "where"),
+    [
+        ("initial_foundational_size", "smal", "initial_foundational_size"),
+        ("foundational_model_settings", "{mace_model: smal}",
+         "foundational_model_settings.mace_model"),
+    ],
+)  # fmt: skip
+def test_a_foundation_model_is_a_known_name_or_a_file(inputs, key, text, where):
+    told = inputs.mistake("aimsPAX.yaml", IDG, key, text)
+    assert told.startswith(f"{IDG}.{where}: found 'smal'; no such file in {inputs.directory}, nor ")
+    assert told.endswith("; did you mean small?")
+
+
+@pytest.mark.parametrize("name", ["medium", "medium-mpa-0", "own.model", "https://host/x.model"])
+def test_a_foundation_model_may_be_a_name_a_file_or_an_address(inputs, name):
+    (inputs.directory / "own.model").touch()
+    inputs.plant("aimsPAX.yaml", IDG, "foundational_model_settings", f"{{mace_model: '{name}'}}")
+    assert inputs.load().idg.foundation.mace_model == name
+
+
+def test_the_names_of_foundation_models_are_those_of_the_installed_mace():
+    (folder,) = importlib.util.find_spec("mace").submodule_search_locations
+    tree = ast.parse((Path(folder) / "calculators" / "foundations_models.py").read_text())
+    (urls,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "mace_mp_urls"
+    )
+    assert tuple(ast.literal_eval(urls)) == FOUNDATION_MODELS
+
+
+# A teacher, as the second generation names it
+
+
+TEACHER = "{model_type: mace, model_path: teacher.model}"
+
+
+def _teacher(inputs, *sections: str, settings: str = TEACHER):
+    (inputs.directory / "teacher.model").touch()
+    inputs.project.pop("REFERENCE", None)
+    for section in sections:
+        inputs.plant("aimsPAX.yaml", section, "use_teacher_reference", "True")
+        inputs.plant("aimsPAX.yaml", section, "teacher_reference_settings", settings)
+    return inputs
+
+
+def test_a_teacher_is_the_reference(inputs):
+    settings = _teacher(inputs, IDG, AL).load()
+    assert settings.reference == MaceReference(engine="mace", model_path=Path("teacher.model"))
+    assert settings.notes == ()
+
+
+def test_a_teacher_of_one_phase_labels_the_other_too(inputs):
+    assert _teacher(inputs, IDG).load().notes == (
+        f"aimsPAX.yaml: {AL} is labelled by {IDG}'s teacher too",
+    )
+
+
+def test_a_teacher_that_the_other_phase_denies_is_a_mistake(inputs):
+    told = _teacher(inputs, IDG).mistake("aimsPAX.yaml", AL, "use_teacher_reference", "False")
+    assert told.startswith(f"{AL}.use_teacher_reference: found False, but {IDG} has a teacher")
+
+
+def test_a_teacher_beside_a_reference_is_a_mistake(inputs):
+    _teacher(inputs, IDG, AL)
+    inputs.project["REFERENCE"] = {"engine": "tblite"}
+    (mistake,) = inputs.mistakes()
+    assert mistake.endswith(f"{IDG}.use_teacher_reference: found beside REFERENCE; allowed: one")
+
+
+def test_two_teachers_are_a_mistake(inputs):
+    (inputs.directory / "other.model").touch()
+    told = _teacher(inputs, IDG, AL).mistake(
+        "aimsPAX.yaml", AL, "teacher_reference_settings", "{model_path: other.model}"
+    )
+    assert told == (
+        f"{AL}.teacher_reference_settings: differs from {IDG}'s; allowed: one teacher for both "
+        "phases"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{model_path: no.model}", ".model_path: found 'no.model'; no such file in {}"),
+        ("{model_type: mace}",
+         ".model_path: missing; allowed: a path (The teacher's `.model` file)"),
+        ("null", ": found nothing; allowed: a section with model_path, the teacher's file"),
+        ("x.model", ": found 'x.model'; allowed: a section with model_path, the teacher's file"),
+        ("{model_type: mace-mp, mace_model: small}",
+         ": found 'mace-mp'; this version does not have it yet; give model_type: mace with a "
+         "model_path"),
+    ],
+)  # fmt: skip
+def test_a_wrong_teacher_is_told_once_and_where_it_is_written(inputs, text, told):
+    _teacher(inputs, IDG, settings=text)
+    (mistake,) = inputs.mistakes()
+    expected = f"{IDG}.teacher_reference_settings{told.format(inputs.directory)}"
+    assert mistake.partition("  ")[2] == expected
+
+
+def test_a_teacher_that_is_not_used_labels_nothing(inputs):
+    inputs.plant("aimsPAX.yaml", IDG, "use_teacher_reference", "False")
+    assert isinstance(inputs.load().reference, TbliteReference)
+
+
+# CLUSTER
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"max_workers": "4"}, "CLUSTER.type: missing; allowed: local (Kind of cluster)"),
+        ({"type": "pbs"}, "CLUSTER.type: found 'pbs'; allowed: local"),
+        ({"type": "local", "max_workers": "0"}, f"CLUSTER.max_workers: found 0; allowed: {WHOLE}"),
+        ({"type": "local", "ml": "{max_workers: 0}"},
+         f"CLUSTER.ml.max_workers: found 0; allowed: {WHOLE}, or nothing"),
+        ({"type": "local", "ml": "{workers: 2}"},
+         "CLUSTER.ml.workers: unknown key; did you mean max_workers?"),
+        ({"type": "local", "ml": "2"},
+         "CLUSTER.ml: found 2; allowed: a section with the keys max_workers"),
+    ],
+)  # fmt: skip
+def test_a_wrong_cluster_is_told(inputs, content, told):
+    inputs.project["CLUSTER"] = content
+    (mistake,) = inputs.mistakes()
+    assert mistake.partition("  ")[2] == told
+
+
+def test_a_local_cluster_computes_four_labels_at_a_time(inputs):
+    inputs.plant("aimsPAX.yaml", "CLUSTER", "type", "Local")
+    assert inputs.load().cluster.max_workers == 4
