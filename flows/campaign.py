@@ -24,7 +24,6 @@ from aimspax_core.campaign.events import (
     Event,
     ExplorationAsked,
     Launched,
-    Published,
     Resumed,
     Started,
 )
@@ -188,6 +187,9 @@ def _drive(
             dashboard.show(journal.state)
         _land(campaign, journal, shell)
         dashboard.show(journal.state, force=True)
+        if journal.state.finished:
+            learning_curve(campaign.run, campaign.run.report)
+            dashboard.picture(campaign.run.report, told(journal.state))
 
 
 def _land(campaign: Campaign, journal: Journal, shell: Shell) -> None:
@@ -206,8 +208,6 @@ def _tell(campaign: Campaign, journal: Journal, event: Event | None) -> None:
     after = _record(journal, event)
     append_losses(campaign.run, event)
     tidy(campaign.run, before, after)
-    if isinstance(event, Published) and event.what == "final":
-        learning_curve(campaign.run, campaign.run.report)
 
 
 def _record(journal: Journal, event: Event) -> CampaignState:

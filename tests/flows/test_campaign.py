@@ -50,7 +50,13 @@ CLUSTER: {type: local, max_workers: 1, ml: {max_workers: 1}}
 MODEL = """
 GENERAL: {name_exp: water, seed: 1}
 ARCHITECTURE:
-  {r_max: 3.0, num_channels: 4, max_L: 0, max_ell: 1, correlation: 1, radial_MLP: [8], num_interactions: 1}
+  r_max: 3.0
+  num_channels: 4
+  max_L: 0
+  max_ell: 1
+  correlation: 1
+  num_interactions: 1
+  radial_MLP: [8]
 TRAINING: {batch_size: 2, valid_batch_size: 2}
 """
 AIMSPAX = [sys.executable, "-c", "from flows.cli import main; main()"]
@@ -279,7 +285,7 @@ def test_prefect_shows_the_run_and_nothing_runs_for_ever(
 ) -> None:
     runs = api(prefect_server, "flow_runs/filter", sort="START_TIME_ASC")
     mine = [run for run in runs if run["name"] == "water"]
-    assert [run["state_type"] for run in mine][0] == "CANCELLED"
+    assert mine[0]["state_type"] == "CANCELLED"
     assert mine[-1]["state_type"] == "COMPLETED"
     ids = [run["id"] for run in mine]
     tasks: list[dict[str, Any]] = []
@@ -300,10 +306,11 @@ def test_prefect_shows_the_run_and_nothing_runs_for_ever(
 def test_prefect_shows_progress_errors_and_links(story: Story, prefect_server: Server) -> None:
     found = api(prefect_server, "artifacts/latest/filter")
     by_key = {artifact["key"]: artifact for artifact in found}
-    assert {"campaign", "validation-errors", "dask-ml", "dask-reference"} <= set(by_key)
-    table = json.loads(by_key["validation-errors"]["data"])
+    kinds = ("progress", "validation-errors", "dask-ml", "dask-reference", "learning-curve")
+    assert {f"water-{kind}" for kind in kinds} <= set(by_key)
+    table = json.loads(by_key["water-validation-errors"]["data"])
     assert {row["member"] for row in table} == set(load(story.run)[1].members)  # type: ignore[union-attr]
-    assert by_key["campaign"]["data"] == 100
+    assert by_key["water-progress"]["data"] == 100
 
 
 @pytest.mark.slow

@@ -1,0 +1,211 @@
+"""How a finished campaign spent its time, from its journal.
+
+Run as a script: `python tests/benchmarks/bench_campaign.py [RUN_DIRECTORY]` (default runs/aspirin).
+
+Definitions. Pauses between two runs of the same campaign are left out throughout, and tasks that
+were lost are not counted.
+
+- trajectory steps/s in evaluation: structures evaluated / seconds spent in the committee's batched
+  evaluations; mean batch size: structures / evaluations. Of all segments together.
+- trajectory steps/s of exploring: steps that the trajectories made / wall time of the phase of
+  active learning, in which labels and training share the machine.
+- busy, known work: what tasks themselves report as work, over wall time × workers of the pool: for a
+  label its `wall_s`, for training the seconds of its epochs, for a segment those in evaluation.
+  Sampling and publishing report nothing, nor does what surrounds the work (loading, saving, MD's
+  integrators): a lower bound.
+- busy, with a task: time integral of min(tasks in flight, workers) / workers. A task counts from its
+  launch until the loop records its completion, so transport, Prefect and the loop are in it: an
+  upper bound.
+- loop: what the campaign's own loop spends on an event. After an event the loop launches what
+  follows without waiting for anything, so each gap in the journal that ends in a `launched` is work:
+  writing the journal, telling, the dashboard, and submitting the task before. A gap that ends in a
+  completion may be waiting and is not counted.
+- round trip: (completion recorded - launched - its own seconds) of tasks launched while a worker of
+  their pool was free: transport to the worker and back, Prefect's states, and the loop's turn. For
+  labels and training; the median, since the first task of a worker also imports MACE.
+- orchestration an event: loop time of an event + round trip of a label; the launch is in both, so
+  this is at most too large.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aimspax_core.campaign.actions import Action, Label, Sample
+from aimspax_core.campaign.events import (
+    ConvergenceAdvanced,
+    Event,
+    LabelArrived,
+    LabelFailed,
+    Launched,
+    Published,
+    Resumed,
+    SegmentFinished,
+    Started,
+    TaskLost,
+    TrainingFinished,
+)
+from aimspax_core.campaign.journal import Entry, entries
+from aimspax_core.campaign.rules import apply
+from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.rundir import RunDir
+from aimspax_core.settings.load import Settings, load
+
+DEFAULT = Path(__file__).parents[2] / "runs" / "aspirin"
+EXPLORING = (Phase.ACTIVE, Phase.DRAIN)
+
+
+@dataclass
+class Tally:
+    """What is added up while the journal is read; seconds."""
+
+    workers: dict[str, int]
+    wall: dict[Phase, float] = field(default_factory=lambda: defaultdict(float))
+    with_task: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    known: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    loop: float = 0.0
+    launches: int = 0
+    completions: int = 0
+    round_trips: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    steps: int = 0
+    segments: list[SegmentFinished] = field(default_factory=list)
+
+
+def tally(journal: Iterable[Entry], settings: Settings) -> tuple[Tally, CampaignState]:
+    """Read a journal."""
+    reference, ml = settings.cluster.max_workers, settings.ml_workers
+    found = Tally({"reference": reference, "ml": ml})
+    state: CampaignState | None = None
+    now = 0.0
+    launched: dict[str, tuple[float, bool]] = {}
+    for entry in journal:
+        event, before = entry.event, state
+        if before is not None and not isinstance(event, Resumed):
+            passed = entry.time - now
+            in_flight = [pool_of(action, settings) for action in before.in_flight.values()]
+            found.wall[before.phase] += passed
+            for pool, workers in found.workers.items():
+                found.with_task[pool] += passed * min(in_flight.count(pool), workers)
+            if isinstance(event, Launched):
+                pool = pool_of(event.action, settings)
+                free = in_flight.count(pool) < found.workers[pool]
+                launched[event.action.id] = (entry.time, free)
+                found.loop += passed
+                found.launches += 1
+        now, state = entry.time, apply(state, event)
+        completed(found, event, before, entry.time, launched)
+    assert state is not None
+    return found, state
+
+
+def completed(
+    found: Tally,
+    event: Event,
+    before: CampaignState | None,
+    now: float,
+    launched: dict[str, tuple[float, bool]],
+) -> None:
+    """Count a completion, and what is known of its task."""
+    if isinstance(event, Started | Resumed | Launched | TaskLost):
+        return
+    action_id = id_of(event)
+    if action_id not in launched:
+        return
+    found.completions += 1
+    began, free = launched.pop(action_id)
+    pool = "reference" if isinstance(event, LabelArrived | LabelFailed) else "ml"
+    own = own_seconds(event)
+    if own is None:
+        return
+    found.known[pool] += own
+    if isinstance(event, SegmentFinished):
+        assert before is not None
+        was = {t.index: t.step for t in before.trajectories}
+        found.steps += sum(max(0, r.step - was[r.trajectory]) for r in event.results)
+        found.segments.append(event)
+    elif free:
+        found.round_trips[event.kind].append(now - began - own)
+
+
+def own_seconds(event: Event) -> float | None:
+    """Return the seconds of work that a completion reports; None if it reports none."""
+    match event:
+        case LabelArrived():
+            return event.wall_s
+        case TrainingFinished() | ConvergenceAdvanced():
+            return sum(errors.seconds for errors in event.errors)
+        case SegmentFinished():
+            return event.seconds
+    return None
+
+
+def id_of(event: Event) -> str:
+    """Return the id of the action that an event completes; empty if it completes none."""
+    match event:
+        case LabelArrived() | LabelFailed():
+            return f"label:{event.key}"
+        case Published():
+            return f"publish:{event.what}"
+    return str(getattr(event, "action_id", ""))
+
+
+def pool_of(action: Action, settings: Settings) -> str:
+    """Return the pool that an action runs on."""
+    aimd = isinstance(action, Sample) and settings.idg.initial_sampling == "aimd"
+    return "reference" if isinstance(action, Label) or aimd else "ml"
+
+
+def show(found: Tally, state: CampaignState) -> None:
+    """Print the figures."""
+    wall = sum(found.wall.values())
+    exploring = sum(found.wall[phase] for phase in EXPLORING)
+    print(
+        f"{state.labels} labels, {state.rounds} rounds of training, {len(found.segments)} segments"
+    )
+    print(f"wall time {wall:.0f} s, of it active learning {exploring:.0f} s; phase {state.phase}")
+    evaluations = sum(s.evaluations for s in found.segments)
+    if evaluations:
+        structures = sum(s.structures for s in found.segments)
+        inside = sum(s.seconds for s in found.segments)
+        print(f"\n{'trajectory steps/s in evaluation':<44}{structures / inside:>10.1f}")
+        print(f"{'mean batch size':<44}{structures / evaluations:>10.2f}")
+        print(f"{'trajectory steps/s of exploring':<44}{found.steps / exploring:>10.1f}")
+    print(f"\n{'pool':<12}{'workers':>8}{'busy, known work':>20}{'busy, with a task':>20}")
+    for pool, workers in found.workers.items():
+        shares = (found.known[pool] / wall / workers, found.with_task[pool] / wall / workers)
+        print(f"{pool:<12}{workers:>8}{shares[0]:>20.1%}{shares[1]:>20.1%}")
+    loop = found.loop / max(1, found.completions)
+    print(f"\n{'orchestration':<44}{'ms':>10}{'events':>10}")
+    print(f"{'loop, an event':<44}{1000 * loop:>10.1f}{found.completions:>10}")
+    for kind, trips in found.round_trips.items():
+        name = f"round trip, {kind} (median)"
+        print(f"{name:<44}{1000 * statistics.median(trips):>10.1f}{len(trips):>10}")
+    labels = found.round_trips.get("label-arrived")
+    if labels:
+        total = loop + statistics.median(labels)
+        print(f"{'orchestration an event, at most':<44}{1000 * total:>10.1f}")
+
+
+def main() -> None:
+    """Read the run directory's journal and print what it tells."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("directory", type=Path, nargs="?", default=DEFAULT)
+    directory = parser.parse_args().directory
+    if not (directory / "aimsPAX.yaml").exists():
+        print(f"{directory}: no run here; `make demo` makes one")
+        return
+    settings = load(directory)
+    journal = RunDir.of(settings).journal
+    if not journal.exists():
+        print(f"{journal}: nothing has been run here yet")
+        return
+    show(*tally(entries(journal), settings))
+
+
+if __name__ == "__main__":
+    main()
