@@ -11,7 +11,8 @@ from prefect.client.schemas.objects import State
 from aimspax_core.campaign.journal import load
 from aimspax_core.campaign.state import Phase
 from aimspax_core.errors import CampaignError
-from flows.campaign import Campaign, run_campaign
+from aimspax_core.inputs import Inputs
+from flows.campaign import run_campaign
 from flows.naming import campaign_name
 
 
@@ -26,7 +27,7 @@ def active_learning(directory: Path, overrides: dict[str, Any] | None = None) ->
     Raises:
         CampaignError: There is no initial dataset.
     """
-    campaign = Campaign.load(Path(directory), overrides)
+    campaign = Inputs.read(Path(directory), overrides)
     _, state = load(campaign.run)
     if state is None or not state.published_initial:
         raise CampaignError(

@@ -8,13 +8,11 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 from uuid import UUID
 
-from ase import Atoms
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
@@ -29,17 +27,14 @@ from aimspax_core.campaign.events import (
 )
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.rules import apply, next_actions
-from aimspax_core.campaign.state import CampaignState, Phase, Rules
+from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import CampaignError
+from aimspax_core.inputs import Inputs
 from aimspax_core.report.figures import learning_curve
-from aimspax_core.report.losses import append_losses
+from aimspax_core.report.losses import append_losses, losses_file
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import told
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings, load
 from aimspax_core.settings.provenance import record
-from aimspax_core.settings.seeds import member_seeds
-from aimspax_core.structures import read_geometries
 from flows.courtesy import courtesy
 from flows.dashboard import Dashboard
 from flows.logs import campaign_logs
@@ -54,45 +49,6 @@ POLL_S = 2.0
 """From one look at the flow run's own state to the next."""
 
 log = logging.getLogger("aimspax")
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """A run directory that has been read and found fit to run.
-
-    Attributes:
-        settings: The settings in force.
-        run: Where everything lies.
-        geometries: The start geometries.
-        seeds: Each member's own seed, by tag, in order.
-    """
-
-    settings: Settings
-    run: RunDir
-    geometries: list[Atoms]
-    seeds: dict[str, int]
-
-    @classmethod
-    def load(cls, directory: Path, overrides: dict[str, Any] | None = None) -> Campaign:
-        """Read a run directory.
-
-        Raises:
-            SettingsError: There are mistakes in the settings.
-            StructureError: There are mistakes in the geometries.
-        """
-        settings = load(directory, overrides)
-        geometries = read_geometries(settings.geometry_path)
-        return cls(settings, RunDir.of(settings), geometries, member_seeds(settings))
-
-    @property
-    def rules(self) -> Rules:
-        """The numbers that the rules use."""
-        return Rules.of(self.settings, tuple(self.seeds), len(self.geometries))
-
-    @property
-    def elements(self) -> tuple[int, ...]:
-        """Atomic numbers of all geometries, sorted."""
-        return tuple(sorted({int(z) for atoms in self.geometries for z in atoms.numbers}))
 
 
 def run_campaign(
@@ -114,7 +70,7 @@ def run_campaign(
         SettingsError, StructureError: There are mistakes in the run directory.
         CampaignError: Another process runs this campaign.
     """
-    campaign = Campaign.load(directory, overrides)
+    campaign = Inputs.read(directory, overrides)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
         journal = stack.enter_context(Journal(campaign.run))
@@ -133,12 +89,14 @@ def run_campaign(
     return _completed(state)
 
 
-def _take_up(campaign: Campaign, journal: Journal) -> CampaignState:
+def _take_up(campaign: Inputs, journal: Journal) -> CampaignState:
     """Begin the campaign, or take it up where it was."""
     changes = record(campaign.run, campaign.settings, campaign.geometries)
     for note in campaign.settings.notes:
         log.warning("%s", note)
     if not journal.begun:
+        for tag in campaign.seeds:  # of a campaign that was moved aside
+            losses_file(campaign.run, tag).unlink(missing_ok=True)
         _record(journal, Started(rules=campaign.rules))
         return journal.state
     if not campaign.settings.misc.create_restart:
@@ -160,7 +118,7 @@ def _over(state: CampaignState, until: Phase) -> bool:
 
 
 def _drive(
-    campaign: Campaign,
+    campaign: Inputs,
     journal: Journal,
     client: SyncPrefectClient,
     until: Phase,
@@ -192,7 +150,7 @@ def _drive(
             dashboard.picture(campaign.run.report, told(journal.state))
 
 
-def _land(campaign: Campaign, journal: Journal, shell: Shell) -> None:
+def _land(campaign: Inputs, journal: Journal, shell: Shell) -> None:
     """Give what still runs a little time to come back, then give it up."""
     end = time.monotonic() + GRACE_S
     while journal.state.in_flight and (left := end - time.monotonic()) > 0:
@@ -200,7 +158,7 @@ def _land(campaign: Campaign, journal: Journal, shell: Shell) -> None:
     shell.cancel()
 
 
-def _tell(campaign: Campaign, journal: Journal, event: Event | None) -> None:
+def _tell(campaign: Inputs, journal: Journal, event: Event | None) -> None:
     """Record an event, and do what follows from it outside the campaign's state."""
     if event is None:
         return

@@ -20,15 +20,18 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from aimspax_core import __version__
+from aimspax_core.campaign.events import Resumed
 from aimspax_core.campaign.journal import holder
 from aimspax_core.campaign.journal import load as load_journal
+from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.errors import AimspaxError, SettingsError, StructureError
+from aimspax_core.errors import AimspaxError, SettingsError
+from aimspax_core.inputs import Inputs
 from aimspax_core.report.plan import plan, split_table
 from aimspax_core.report.progress import progress
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings, load
-from aimspax_core.structures import read_geometries
+from aimspax_core.settings.provenance import changed
 
 EXIT_USER, EXIT_FAILED = 2, 1
 
@@ -73,29 +76,25 @@ def active_learning(directory: Directory = Path(), *, set_: Set = None) -> int:
 @app.command
 def check(directory: Directory = Path(), *, set_: Set = None) -> int:
     """Find every mistake before anything is launched, and say what would run."""
-    settings = load(directory, _overrides(set_))
-    geometries = read_geometries(settings.geometry_path)
-    _gate(settings, geometries)
+    inputs = Inputs.read(directory, _overrides(set_))
+    settings = inputs.settings
     for note in settings.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
-    from aimspax_core.settings.provenance import changed
-
-    run_dir = RunDir.of(settings)
-    for change in changed(run_dir, settings, geometries):
+    for change in changed(inputs.run, settings, inputs.geometries):
         console.print(f"changed since the run was started: {change}", markup=False)
-    from aimspax_core.settings.seeds import member_seeds
-
-    for line in plan(settings, geometries, tuple(member_seeds(settings))):
-        console.print(line, markup=False)
+    for line in plan(settings, inputs.geometries, tuple(inputs.seeds)):
+        console.print(line, markup=False, soft_wrap=True)
     table = Table("sampling step", "training", "validation", title="Points of each member")
-    for step, training, validation in split_table(settings, len(geometries)):
+    for step, training, validation in split_table(settings, len(inputs.geometries)):
         table.add_row(str(step), str(training), str(validation))
     console.print(table)
-    _, state = load_journal(run_dir)
+    _, state = load_journal(inputs.run)
     if state is None:
-        console.print("Nothing has been run here yet. All is well: aimspax run would begin.")
+        console.print("No mistakes found; nothing has been run here yet.")
     else:
-        console.print(f"A campaign is here: {_told(state, settings)}", markup=False)
+        console.print(
+            f"No mistakes found. A campaign is here: {_told(state, settings)}", markup=False
+        )
     return 0
 
 
@@ -154,30 +153,24 @@ def main() -> None:
     logging.getLogger("distributed").setLevel(logging.ERROR)
     try:
         code = app(result_action="return_value")
-    except (SettingsError, StructureError) as error:
-        code = _complain(error, EXIT_USER)
     except AimspaxError as error:
-        code = _complain(error, EXIT_USER)
+        Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
+        code = EXIT_USER
     sys.exit(code)
-
-
-def _complain(error: AimspaxError, code: int) -> int:
-    Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
-    return code
 
 
 def _flow(module: str, name: str, directory: Path, set_: list[str] | None, fresh: bool) -> int:
     """Run a flow in this process, once nothing is left that the user would have to mend."""
     overrides = _overrides(set_)
-    settings = load(directory, overrides)
-    geometries = read_geometries(settings.geometry_path)
-    _gate(settings, geometries)
-    run_dir = RunDir.of(settings)
+    inputs = Inputs.read(directory, overrides)
+    settings, run_dir = inputs.settings, inputs.run
     if fresh:
         _move_aside(run_dir)
+    else:
+        changed(run_dir, settings, inputs.geometries)
     _, state = load_journal(run_dir)
     finished = state is not None and state.phase is Phase.FINISHED
-    if state is not None and finished and not _asks_more(state, settings, geometries):
+    if state is not None and finished and not _asks_more(state, inputs):
         return _show_results(run_dir, state, settings)
     from flows import server
 
@@ -228,25 +221,9 @@ def _told(state: CampaignState, settings: Settings) -> str:
     return f"{now.title}: {now.told}"
 
 
-def _asks_more(state: CampaignState, settings: Settings, geometries: list[Any]) -> bool:
+def _asks_more(state: CampaignState, inputs: Inputs) -> bool:
     """True if the stopping rules, as they are today, would let a finished campaign go on."""
-    from aimspax_core.campaign.events import Resumed
-    from aimspax_core.campaign.rules import apply
-    from aimspax_core.campaign.state import Rules
-
-    rules = Rules.of(settings, tuple(state.members), len(geometries))
-    return apply(state, Resumed(rules=rules)).phase is not Phase.FINISHED
-
-
-def _gate(settings: Settings, geometries: list[Any]) -> None:
-    """Refuse start geometries that the gate would not let to the reference."""
-    from aimspax_core.reference.gate import check_structure
-
-    for index, atoms in enumerate(geometries):
-        try:
-            check_structure(atoms, settings.gate)
-        except StructureError as error:
-            raise StructureError(f"{settings.geometry_path}: geometry {index}: {error}") from error
+    return apply(state, Resumed(rules=inputs.rules)).phase is not Phase.FINISHED
 
 
 def _move_aside(run_dir: RunDir) -> None:

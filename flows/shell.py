@@ -110,9 +110,9 @@ class Shell:
             if error.transient or not isinstance(action, Label):
                 return TaskLost(action_id=action.id, reason=str(error))
             return LabelFailed(key=action.key, reason=str(error))
-        except KilledWorker as error:
+        except KilledWorker:
             self._mark_crashed([future], "its worker died")
-            return TaskLost(action_id=action.id, reason=f"its worker died ({error.last_worker})")
+            return TaskLost(action_id=action.id, reason="its worker died")
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)
         # Whatever else a task raises must not end the run: it is counted, and told in full.

@@ -71,7 +71,7 @@ class Document:
             self._flaw(None, f"cannot be read: {error.strerror}")
         else:
             try:
-                return content.decode("utf-8-sig")
+                return content.decode("utf-8")
             except UnicodeDecodeError as error:
                 line = content.count(b"\n", 0, error.start) + 1
                 self._flaw(line, "not UTF-8 text; save the file in that encoding")

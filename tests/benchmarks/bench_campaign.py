@@ -9,21 +9,23 @@ were lost are not counted.
   evaluations; mean batch size: structures / evaluations. Of all segments together.
 - trajectory steps/s of exploring: steps that the trajectories made / wall time of the phase of
   active learning, in which labels and training share the machine.
-- busy, known work: what tasks themselves report as work, over wall time × workers of the pool: for a
-  label its `wall_s`, for training the seconds of its epochs, for a segment those in evaluation.
+- busy, known work: what tasks themselves report as work, over wall time × workers of the pool: for
+  a label its `wall_s`, for training the seconds of its epochs, for a segment those in evaluation.
   Sampling and publishing report nothing, nor does what surrounds the work (loading, saving, MD's
   integrators): a lower bound.
-- busy, with a task: time integral of min(tasks in flight, workers) / workers. A task counts from its
-  launch until the loop records its completion, so transport, Prefect and the loop are in it: an
+- busy, with a task: time integral of min(tasks in flight, workers) / workers. A task counts from
+  its launch until the loop records its completion, so transport, Prefect and the loop are in it: an
   upper bound.
 - loop: what the campaign's own loop spends on an event. After an event the loop launches what
-  follows without waiting for anything, so each gap in the journal that ends in a `launched` is work:
-  writing the journal, telling, the dashboard, and submitting the task before. A gap that ends in a
-  completion may be waiting and is not counted.
+  follows without waiting for anything, so each gap in the journal that ends in a `launched` is
+  work: writing the journal, telling, the dashboard, and submitting the task before. A gap that ends
+  in a completion may be waiting and is not counted. Per completion.
 - round trip: (completion recorded - launched - its own seconds) of tasks launched while a worker of
-  their pool was free: transport to the worker and back, Prefect's states, and the loop's turn. For
-  labels and training; the median, since the first task of a worker also imports MACE.
-- orchestration an event: loop time of an event + round trip of a label; the launch is in both, so
+  their pool was free, and back before anything else was launched (else the loop's work for others
+  would count): submission, transport, Prefect's states, and whatever the task did besides its own
+  seconds: next to nothing for a label, reading and writing a checkpoint for training. The median,
+  since the first task of a worker also imports MACE.
+- orchestration an event: loop time of an event + round trip of a label; submission is in both, so
   this is at most too large.
 """
 
@@ -35,6 +37,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from aimspax_core.campaign.actions import Action, Label, Sample
 from aimspax_core.campaign.events import (
@@ -60,6 +63,14 @@ DEFAULT = Path(__file__).parents[2] / "runs" / "aspirin"
 EXPLORING = (Phase.ACTIVE, Phase.DRAIN)
 
 
+class Launch(NamedTuple):
+    """When a task was launched (s), whether a worker was free, and the how manieth it was."""
+
+    time: float
+    free: bool
+    number: int
+
+
 @dataclass
 class Tally:
     """What is added up while the journal is read; seconds."""
@@ -82,7 +93,7 @@ def tally(journal: Iterable[Entry], settings: Settings) -> tuple[Tally, Campaign
     found = Tally({"reference": reference, "ml": ml})
     state: CampaignState | None = None
     now = 0.0
-    launched: dict[str, tuple[float, bool]] = {}
+    launched: dict[str, Launch] = {}
     for entry in journal:
         event, before = entry.event, state
         if before is not None and not isinstance(event, Resumed):
@@ -94,9 +105,9 @@ def tally(journal: Iterable[Entry], settings: Settings) -> tuple[Tally, Campaign
             if isinstance(event, Launched):
                 pool = pool_of(event.action, settings)
                 free = in_flight.count(pool) < found.workers[pool]
-                launched[event.action.id] = (entry.time, free)
                 found.loop += passed
                 found.launches += 1
+                launched[event.action.id] = Launch(entry.time, free, found.launches)
         now, state = entry.time, apply(state, event)
         completed(found, event, before, entry.time, launched)
     assert state is not None
@@ -108,7 +119,7 @@ def completed(
     event: Event,
     before: CampaignState | None,
     now: float,
-    launched: dict[str, tuple[float, bool]],
+    launched: dict[str, Launch],
 ) -> None:
     """Count a completion, and what is known of its task."""
     if isinstance(event, Started | Resumed | Launched | TaskLost):
@@ -117,7 +128,7 @@ def completed(
     if action_id not in launched:
         return
     found.completions += 1
-    began, free = launched.pop(action_id)
+    launch = launched.pop(action_id)
     pool = "reference" if isinstance(event, LabelArrived | LabelFailed) else "ml"
     own = own_seconds(event)
     if own is None:
@@ -128,8 +139,8 @@ def completed(
         was = {t.index: t.step for t in before.trajectories}
         found.steps += sum(max(0, r.step - was[r.trajectory]) for r in event.results)
         found.segments.append(event)
-    elif free:
-        found.round_trips[event.kind].append(now - began - own)
+    elif launch.free and launch.number == found.launches:
+        found.round_trips[event.kind].append(now - launch.time - own)
 
 
 def own_seconds(event: Event) -> float | None:

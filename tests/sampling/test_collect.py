@@ -1,0 +1,160 @@
+"""Sampling of the initial dataset: goes on where it was, and survives explosions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+
+from aimspax_core.errors import StructureError
+from aimspax_core.reference.tblite import TbliteEngine
+from aimspax_core.sampling.collect import MAX_FRESH_STARTS, Collected, begin, collect
+from aimspax_core.sampling.dynamics import MDState, load_state, save_state
+from aimspax_core.settings.project import MD, TbliteReference
+
+MD_SETTINGS = MD(stat_ensemble="nvt", temperature=500.0, timestep=1.0, friction=0.01)
+WATER = molecule("H2O")
+
+
+class Springs(Calculator):
+    """Holds each atom in its place; `spoil` may change the forces of a call."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's)
+
+    def __init__(self, spoil: Callable[[int, Any], Any] = lambda call, forces: forces) -> None:
+        super().__init__()
+        self.calls, self.spoil = 0, spoil
+
+    def calculate(
+        self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.calls += 1
+        away = atoms.positions - WATER.positions
+        forces = self.spoil(self.calls, -5.0 * away)
+        self.results = {"energy": 2.5 * float((away**2).sum()), "forces": forces}
+
+
+def passes(atoms: Atoms) -> None:
+    """Refuse nothing."""
+
+
+def sampled(
+    points: int = 4,
+    state: MDState | None = None,
+    calculator: Calculator | None = None,
+    check: Callable[[Atoms], None] = passes,
+    geometry: int = 0,
+) -> Collected:
+    state = state or begin(WATER, MD_SETTINGS, geometry)
+    return collect(geometry, WATER, state, MD_SETTINGS, calculator or Springs(), points, 5, check)
+
+
+def same(left: MDState, right: MDState) -> None:
+    np.testing.assert_array_equal(left.structure.positions, right.structure.positions)
+    np.testing.assert_array_equal(left.structure.get_momenta(), right.structure.get_momenta())
+    assert (left.step, left.rng) == (right.step, right.rng)
+
+
+def test_a_point_is_taken_every_so_many_steps() -> None:
+    calculator = Springs()
+    found = sampled(4, calculator=calculator)
+    assert (len(found.structures), found.state.step, found.refused) == (4, 20, 0)
+    assert calculator.calls == 21
+    last = found.structures[-1]
+    np.testing.assert_array_equal(last.positions, found.state.structure.positions)
+    assert "momenta" not in last.arrays
+    assert all(
+        (a.positions != b.positions).all()
+        for a, b in zip(found.structures, found.structures[1:], strict=False)
+    )
+
+
+@pytest.mark.parametrize(
+    "calculator", [Springs, TbliteEngine(TbliteReference(engine="tblite")).calculator]
+)
+def test_going_on_from_a_state_equals_an_unbroken_run(calculator: Any, tmp_path: Any) -> None:
+    whole = sampled(6, calculator=calculator())
+    first = sampled(2, calculator=calculator())
+    save_state(tmp_path / "state.json", first.state)
+    second = sampled(4, load_state(tmp_path / "state.json"), calculator=calculator())
+    cut = [*first.structures, *second.structures]
+    for one, other in zip(whole.structures, cut, strict=True):
+        # tblite's own last digits vary.
+        np.testing.assert_allclose(one.positions, other.positions, rtol=0, atol=1e-10)
+    if calculator is Springs:
+        same(whole.state, second.state)
+
+
+def test_geometries_see_different_noise() -> None:
+    one, other = sampled(1, geometry=0), sampled(1, geometry=1)
+    assert (one.structures[0].positions != other.structures[0].positions).all()
+    same(one.state, sampled(1, geometry=0).state)
+
+
+def test_an_explosion_begins_again_with_new_noise() -> None:
+    """The eighth call of the forces gives NaN: in the second stretch."""
+    broken = Springs(lambda call, forces: forces * (math.nan if call == 8 else 1.0))
+    found, calm = sampled(4, calculator=broken), sampled(4)
+    assert (len(found.structures), found.refused) == (3, 1)
+    np.testing.assert_array_equal(found.structures[0].positions, calm.structures[0].positions)
+    assert (found.structures[1].positions != calm.structures[0].positions).all()
+    assert all(np.isfinite(atoms.positions).all() for atoms in found.structures)
+
+
+def test_nan_is_noticed_at_once_and_never_given_to_the_calculator() -> None:
+    seen = []
+
+    def spoil(call: int, forces: Any) -> Any:
+        seen.append(bool(np.isfinite(forces).all()))
+        return forces * (math.nan if call == 3 else 1.0)
+
+    sampled(3, calculator=Springs(spoil))
+    assert all(seen)
+
+
+def test_a_calculator_that_fails_is_an_explosion() -> None:
+    def fail(call: int, forces: Any) -> Any:
+        if call == 8:
+            raise CalculationFailed("SCF not converged")
+        return forces
+
+    found = sampled(4, calculator=Springs(fail))
+    assert (len(found.structures), found.refused) == (3, 1)
+
+
+def test_what_the_gate_refuses_is_counted_and_not_taken() -> None:
+    checked = []
+
+    def refuse_second(atoms: Atoms) -> None:
+        checked.append(atoms)
+        if len(checked) == 2:
+            raise StructureError("too close")
+
+    found = sampled(4, check=refuse_second)
+    assert (len(found.structures), found.refused) == (3, 1)
+
+
+def test_one_that_always_explodes_gives_what_there_is_and_can_be_tried_again() -> None:
+    hopeless = Springs(lambda call, forces: forces * math.nan)
+    found = sampled(10, calculator=hopeless)
+    assert (found.structures, found.refused) == ((), MAX_FRESH_STARTS + 1)
+    np.testing.assert_array_equal(found.state.structure.positions, WATER.positions)
+    assert np.isfinite(found.state.structure.get_momenta()).all()
+    again = sampled(10, found.state, hopeless)
+    assert again.state.rng != found.state.rng, "the same noise would explode again"
+    assert len(sampled(2, again.state).structures) == 2
+
+
+def test_a_programming_mistake_is_raised() -> None:
+    def wrong(call: int, forces: Any) -> Any:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        sampled(calculator=Springs(wrong))
