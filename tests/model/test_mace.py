@@ -280,7 +280,7 @@ def test_impossible_architecture_is_one_message_and_restores_the_number_format(
 ) -> None:
     before = torch.get_default_dtype()
     with pytest.raises(ModelError, match="ARCHITECTURE"):
-        mace.build(settings({"MLP_irreps": "16x0"}), ELEMENTS, constants, seed=1)
+        mace.build(settings({"MLP_irreps": "16x1o"}), ELEMENTS, constants, seed=1)
     assert torch.get_default_dtype() == before
 
 
