@@ -1,4 +1,4 @@
-"""The science of aimspax: settings, structures, reference, sampling, model, dataset, campaign, report.
+"""The science of aimspax, from settings and structures to campaigns and their reports.
 
 Nothing in here imports Prefect or Dask: everything can be used from a notebook without a server.
 """

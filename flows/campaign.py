@@ -105,8 +105,7 @@ def _take_up(campaign: Inputs, journal: Journal) -> CampaignState:
             "here is not taken up; --fresh begins anew"
         )
     resumed = Resumed(rules=campaign.rules, changes=changes)
-    finished = journal.state.phase in (Phase.FINISHED, Phase.READY)
-    if not finished or apply(journal.state, resumed).phase is not journal.state.phase:
+    if not journal.state.finished or not apply(journal.state, resumed).finished:
         _record(journal, resumed)
     return journal.state
 

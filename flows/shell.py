@@ -7,7 +7,7 @@ import logging
 import queue
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -69,7 +69,6 @@ class Shell:
     client: SyncPrefectClient
     seeds: dict[str, int]
     elements: tuple[int, ...]
-    busy_s: dict[str, float] = field(default_factory=lambda: {"ml": 0.0, "reference": 0.0})
 
     def __post_init__(self) -> None:
         self._done: queue.Queue[tuple[Action, PrefectDaskFuture[Any]]] = queue.Queue()

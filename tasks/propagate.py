@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -67,6 +68,7 @@ class PropagateRequest:
 @task(name="propagate", task_run_name="propagate-{request.number}")
 def propagate(request: PropagateRequest) -> SegmentFinished:
     """Run a segment; structures that crossed and MD states are on disk when this returns."""
+    began = time.perf_counter()
     from aimspax_core.model.kept import kept
 
     settings = request.settings
@@ -88,6 +90,7 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
         evaluations=segment.stats.evaluations,
         structures=segment.stats.structures,
         seconds=segment.stats.seconds,
+        task_seconds=time.perf_counter() - began,
     )
 
 

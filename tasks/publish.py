@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from typing import Literal
 
 from prefect import task
 
@@ -23,7 +25,7 @@ class PublishRequest:
         holdings: Each member's checkpoints and sets.
     """
 
-    what: str
+    what: Literal["initial", "final"]
     run: RunDir
     settings: Settings
     holdings: tuple[Holdings, ...]
@@ -32,8 +34,7 @@ class PublishRequest:
 @task(name="publish", task_run_name="publish-{request.what}")
 def publish(request: PublishRequest) -> Published:
     """Write models and datasets; they are on disk when this returns."""
-    if request.what == "initial":
-        publish_initial(request.run, request.settings, request.holdings)
-        return Published(what="initial")
-    publish_final(request.run, request.settings, request.holdings)
-    return Published(what="final")
+    began = time.perf_counter()
+    write = publish_initial if request.what == "initial" else publish_final
+    write(request.run, request.settings, request.holdings)
+    return Published(what=request.what, task_seconds=time.perf_counter() - began)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -45,6 +46,7 @@ class SampleRequest:
 @task(name="sample", task_run_name="sample-geometry-{request.geometry}")
 def sample(request: SampleRequest) -> Sampled:
     """Advance a sampling trajectory; structures and MD state are on disk when this returns."""
+    began = time.perf_counter()
     settings, run = request.settings, request.run
     atoms = read_geometries(settings.geometry_path)[request.geometry]
     state = (
@@ -72,6 +74,7 @@ def sample(request: SampleRequest) -> Sampled:
         version=version,
         found=found_keys,
         refused=found.refused,
+        task_seconds=time.perf_counter() - began,
     )
 
 

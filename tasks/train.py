@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ class TrainRequest:
 @task(name="train", task_run_name="train-{request.action.tag}-round-{request.action.round}")
 def train(request: TrainRequest) -> TrainingFinished:
     """Train a member within its round; its checkpoint is on disk when this returns."""
+    began = time.perf_counter()
     # MACE takes seconds to import, which the flow's process and the label workers need not spend.
     from aimspax_core.model.kept import kept
     from aimspax_core.model.training import Member, Stage
@@ -85,12 +87,14 @@ def train(request: TrainRequest) -> TrainingFinished:
         checkpoint=action.checkpoint,
         epochs=member.epoch - before,
         errors=tuple(_errors(m) for m in found),
+        task_seconds=time.perf_counter() - began,
     )
 
 
 @task(name="converge", task_run_name="converge-{request.action.tag}")
 def converge(request: TrainRequest) -> ConvergenceAdvanced:
     """Train a member towards convergence; its checkpoint is on disk when this returns."""
+    began = time.perf_counter()
     from aimspax_core.model.kept import kept
     from aimspax_core.model.training import Stage
 
@@ -100,8 +104,8 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
     training, validation = _data(request, memory)
     member = memory.take_member(_checkpoint(request, action.start))
     if action.first:
-        member.renew_constants(training)
         member.enter(Stage.CONVERGE)
+        member.renew_constants(training)
     phase = settings.idg if action.stage == "initial" else settings.al
     before = member.epoch
     found, finished = member.converge(
@@ -120,6 +124,7 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         checkpoint=action.checkpoint,
         epochs=member.epoch - before,
         errors=tuple(_errors(m) for m in found),
+        task_seconds=time.perf_counter() - began,
         best=None if member.best_metrics is None else _errors(member.best_metrics),
         converged=finished,
     )

@@ -12,14 +12,9 @@ def begin(state: CampaignState, phase: Phase, tags: tuple[str, ...]) -> Campaign
     """Converge the named members; they begin from their last checkpoints of training."""
     members = {
         tag: m.model_copy(
-            update={
-                "converging": m.checkpoint if tag in tags else None,
-                "converged": tag not in tags,
-                "converge_epochs": 0,
-                "best": None,
-            }
+            update={"converging": m.checkpoint} if tag in tags else {"converged": True}
         )
-        for tag, m in state.members.items()
+        for tag, m in forgotten(state).members.items()
     }
     return state.but(phase=phase, members=members)
 

@@ -48,6 +48,7 @@ class Sampled(Record):
     version: int = Field(description="Number of the MD state file that was written.")
     found: tuple[str, ...] = Field(description="Keys of the structures, in order.")
     refused: int = Field(default=0, description="Structures that the gate kept back.")
+    task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 
 class LabelArrived(Record):
@@ -85,9 +86,10 @@ class SegmentFinished(Record):
     action_id: str
     results: tuple[TrajectoryResult, ...]
     uncertainties: tuple[float, ...] = Field(description="In (step, trajectory) order; eV/Å.")
-    evaluations: int = 0
-    structures: int = 0
-    seconds: float = 0.0
+    evaluations: int = Field(default=0, description="Batched passes through the committee.")
+    structures: int = Field(default=0, description="Structures in all of them together.")
+    seconds: float = Field(default=0.0, description="Seconds spent in them.")
+    task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 
 class TrainingFinished(Record):
@@ -99,6 +101,7 @@ class TrainingFinished(Record):
     checkpoint: str
     epochs: int
     errors: tuple[Errors, ...] = Field(description="One for each validation.")
+    task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 
 class ConvergenceAdvanced(Record):
@@ -112,6 +115,7 @@ class ConvergenceAdvanced(Record):
     errors: tuple[Errors, ...]
     best: Errors | None
     converged: bool
+    task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 
 class Published(Record):
@@ -119,6 +123,7 @@ class Published(Record):
 
     kind: Literal["published"] = "published"
     what: Literal["initial", "final"]
+    task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 
 class TaskLost(Record):

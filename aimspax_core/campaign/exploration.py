@@ -244,7 +244,7 @@ def _freeze(state: CampaignState) -> CampaignState:
     """Freeze the threshold once the training set is as large as the user wanted for that."""
     threshold = state.window.threshold(state.rules.c_x)
     due = state.training_set_size >= state.rules.freeze_threshold_dataset
-    if state.window.frozen is not None or threshold is None or not due:
+    if threshold is None or not due:
         return state
     return state.but(window=replace(state.window, frozen=threshold))
 

@@ -21,8 +21,6 @@ T = TypeVar("T")
 
 def sampling(state: CampaignState) -> list[Action]:
     """Return the sampling MD of each geometry that has not done this step."""
-    if state.round is not None:
-        return []
     return [
         Sample(
             geometry=sampler.geometry,
@@ -58,7 +56,7 @@ def sampled(state: CampaignState, event: Sampled) -> CampaignState:
 
 def label_resolved(state: CampaignState) -> CampaignState:
     """Once every point of this step has its label or has failed, deal the points and train."""
-    if state.phase is not Phase.INITIAL or state.open_points or state.round is not None:
+    if state.phase is not Phase.INITIAL or state.open_points:
         return state
     if any(s.step < state.sampling_step for s in state.samplers):
         return state

@@ -201,13 +201,7 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
         )
     if changed:
         state = exploration.reopened(initial.reopened(state))
-    match state.phase:
-        case Phase.INITIAL:
-            return initial.label_resolved(state)
-        case Phase.ACTIVE | Phase.DRAIN:
-            return exploration.settle(state)
-        case _:
-            return state
+    return exploration.settle(state) if state.phase in (Phase.ACTIVE, Phase.DRAIN) else state
 
 
 def fail(state: CampaignState, reason: str) -> CampaignState:

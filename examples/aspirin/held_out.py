@@ -18,7 +18,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # more only hinder each other on so small a
 
 import numpy as np
 from ase import Atoms
-from mace.calculators import MACECalculator
 from numpy.typing import NDArray
 
 from aimspax_core import dataset
@@ -56,6 +55,8 @@ def trajectory() -> list[Atoms]:
 
 def predictions(model: Path, frames: list[Atoms]) -> tuple[NDArray[np.float64], ...]:
     """Return a model's energies (frames,) in eV and forces (frames, atoms, 3) in eV/Å."""
+    from mace.calculators import MACECalculator  # late, since it warns about much on its way
+
     calculator = MACECalculator(model_paths=str(model), device="cpu", default_dtype="float32")
     energies, forces = [], []
     for frame in frames:

@@ -97,6 +97,7 @@ def measure(folder: Path, labels: int, repeats: int) -> dict[str, list[dict[str,
     """Run everything inside one flow run, as a campaign does."""
     from prefect import flow
     from prefect.client.orchestration import get_client
+    from prefect.logging.handlers import APILogHandler
 
     from aimspax_core.campaign.state import CampaignState, Rules
     from aimspax_core.rundir import RunDir
@@ -126,6 +127,7 @@ def measure(folder: Path, labels: int, repeats: int) -> dict[str, list[dict[str,
                 found["round trip"].extend(alone)
 
     bench()
+    APILogHandler().flush()  # while there is a server that takes them
     return found
 
 

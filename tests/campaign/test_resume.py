@@ -211,6 +211,16 @@ def converged(action: Converge, done: bool = True) -> ConvergenceAdvanced:
 # ---- active learning ------------------------------------------------------------------------
 
 
+def test_a_member_that_has_not_converged_yet_keeps_its_checkpoint_of_training() -> None:
+    """What is taken up again from here, should the initial dataset be reopened."""
+    state = launch(played(at(Phase.INITIAL_CONVERGE), but(converge_initial=True)).state)
+    action = next(a for a in state.in_flight.values() if isinstance(a, Converge))
+    before = state.members[action.tag]
+    after = apply(state, converged(action, done=False)).members[action.tag]
+    assert (after.checkpoint, after.errors) == (before.checkpoint, before.errors)
+    assert (after.converging, after.converge_epochs) == (action.checkpoint, 5)
+
+
 def test_active_learning_forgets_the_initial_convergence() -> None:
     """Else its results would be taken for those of the final data."""
     shell = played(at(Phase.PUBLISH), but(converge_initial=True, converge_al=False))
@@ -225,6 +235,7 @@ def test_a_round_that_was_cut_goes_on_with_the_epochs_that_are_left() -> None:
     trainings = {a.tag: a for a in state.in_flight.values() if isinstance(a, Train)}
     assert {t: a.epochs for t, a in trainings.items()} == {tag: 1, **dict.fromkeys(others, 2)}
     assert trainings[tag].start == state.members[tag].checkpoint
+    assert trainings[tag].checkpoint != trainings[tag].start, "each is a file of its own"
     assert {a.round for a in trainings.values()} == {state.round.number if state.round else 0}
 
 

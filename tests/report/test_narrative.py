@@ -1,0 +1,219 @@
+"""A campaign told in lines, and how far it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from aimspax_core.campaign.events import (
+    ConvergenceAdvanced,
+    Event,
+    ExplorationAsked,
+    LabelArrived,
+    LabelFailed,
+    Launched,
+    Published,
+    Resumed,
+    Sampled,
+    SegmentFinished,
+    Started,
+    TaskLost,
+    TrainingFinished,
+)
+from aimspax_core.campaign.rules import apply
+from aimspax_core.campaign.state import CampaignState, Member, Phase, Rules
+from aimspax_core.campaign.virtual import VirtualShell, World
+from aimspax_core.report.narrative import lines
+from aimspax_core.report.progress import progress, told
+
+RULES = Rules(
+    tags=("a", "b"), geometries=1, seed=1, points_per_step=3, initial_epochs=5,
+    initial_accuracy=0.45, max_initial_epochs=math.inf, max_initial_set_size=math.inf,
+    initial_valid_ratio=0.2, converge_initial=True, num_trajectories=3, epochs_per_round=2,
+    valid_ratio=0.2, desired_acc=0.0, max_train_set_size=30, freeze_threshold_dataset=math.inf,
+    c_x=0.0, max_md_steps=math.inf, converge_al=True, converge_best=True, max_segments=2,
+)  # fmt: skip
+
+Step = tuple[CampaignState | None, Event, CampaignState]
+
+
+def played(world: World, rules: Rules = RULES) -> Iterator[Step]:
+    """Every event of a campaign, cut and taken up once, with the states around it."""
+    events: list[Event] = [Started(rules=rules)]
+    shell = VirtualShell(rules, world, np.random.default_rng(2), lambda _, e: events.append(e))
+    for _ in range(20):
+        shell.advance()
+    shell.restart()
+    shell.run()
+    state = None
+    for event in events:
+        before, state = state, apply(state, event)
+        yield before, event, state
+
+
+STEPS = list(played(World(label_fails=0.2, task_lost=0.05, explodes=0.1)))
+
+
+def of(kind: type) -> list[tuple[Step, list[str]]]:
+    return [(step, lines(*step)) for step in STEPS if isinstance(step[1], kind)]
+
+
+def test_every_kind_of_event_happens_here() -> None:
+    assert {type(event) for _, event, _ in STEPS} == {
+        Started, Resumed, ExplorationAsked, Launched, Sampled, LabelArrived, LabelFailed,
+        SegmentFinished, TrainingFinished, ConvergenceAdvanced, Published, TaskLost,
+    }  # fmt: skip
+
+
+def test_no_line_is_empty_or_more_than_one() -> None:
+    for step in STEPS:
+        for line in lines(*step):
+            assert line.strip() == line != ""
+            assert "\n" not in line
+            assert "None" not in line
+            assert "nan" not in line
+
+
+def test_what_is_launched_is_no_news() -> None:
+    assert {tuple(found) for _, found in of(Launched)} == {()}
+
+
+def test_a_beginning_names_the_members() -> None:
+    ((_, found),) = of(Started)
+    assert found == ["2 members, 1 geometries: a, b"]
+
+
+def test_a_restart_tells_what_changed() -> None:
+    state = STEPS[-1][2]
+    event = Resumed(rules=RULES, changes=("c_x: was 0, is 1",))
+    (line,) = lines(state, event, state)
+    assert "taken up again in phase finished" in line
+    assert line.endswith("; changed: c_x: was 0, is 1")
+
+
+def test_labels_of_the_initial_dataset_are_told_by_the_step() -> None:
+    for (_, event, after), found in of(LabelArrived):
+        assert isinstance(event, LabelArrived)
+        if after.points[event.key].sampling_step is None:
+            assert f"label {event.key[:8]} of trajectory" in found[0]
+            where = "validation" if event.key in after.validation else "training"
+            assert f"goes to {where}" in found[0]
+        else:
+            assert not any("goes to" in line for line in found)
+
+
+def test_a_label_that_came_twice_is_no_news() -> None:
+    _, event, after = next(
+        step for step, found in of(LabelArrived) if any("goes to" in line for line in found)
+    )
+    assert lines(after, event, apply(after, event)) == []
+
+
+def test_a_failed_label_tells_why() -> None:
+    for _, found in of(LabelFailed):
+        assert "failed: virtual SCF not converged" in found[0]
+
+
+def test_a_segment_counts_its_trajectories() -> None:
+    for (_, event, _), found in of(SegmentFinished):
+        assert isinstance(event, SegmentFinished)
+        for word in ("crossed", "running", "exploded"):
+            number = sum(result.outcome == word for result in event.results)
+            assert (f"{number} {word}" in found[0]) == (number > 0)
+
+
+def test_each_round_is_told_once_with_its_points_and_error() -> None:
+    rounds = [
+        line for _, found in of(TrainingFinished) for line in found if line.startswith("round")
+    ]
+    assert len(rounds) == STEPS[-1][2].rounds
+    assert all("validation force MAE" in line for line in rounds)
+
+
+def test_a_convergence_tells_its_best_error() -> None:
+    for (_, event, _), found in of(ConvergenceAdvanced):
+        assert isinstance(event, ConvergenceAdvanced)
+        assert event.best is not None
+        assert f"{1000 * event.best.mae_f:.1f} meV/Å" in found[0]
+        assert ("converged" in found[0]) == event.converged
+
+
+def test_a_change_of_phase_tells_its_reason_once() -> None:
+    news = [line for step in STEPS for line in lines(*step)]
+    reason = STEPS[-1][2].stop_reason
+    assert reason.startswith("max_train_set_size")
+    assert news.count(reason) == 1
+    assert news.count("active learning begins") == news.count("finished") == 1
+    assert news.index(reason) < news.index("converging on the final dataset")
+
+
+def test_a_loss_that_we_caused_is_no_news() -> None:
+    state = STEPS[-1][2]
+    lost = TaskLost(action_id="label:k", reason="its worker died")
+    assert lines(state, lost, state) == ["label:k was lost: its worker died"]
+    assert lines(state, lost.model_copy(update={"counted": False}), state) == []
+
+
+def test_a_failure_is_told_as_one() -> None:
+    steps = list(played(World(task_lost=0.0, label_fails=1.0)))
+    news = [line for step in steps for line in lines(*step)]
+    assert news[-1].startswith("FAILED: no usable label in 3 sampling steps: virtual SCF")
+
+
+# ---- progress -------------------------------------------------------------------------------
+
+
+def test_progress_can_be_told_at_every_moment() -> None:
+    for _, _, state in STEPS:
+        found = progress(state, 100)
+        assert found.fraction is None or 0 <= found.fraction <= 1
+        assert f"{state.labels} labels" in found.told
+    titles = [progress(state, 100).title_number for _, _, state in STEPS]
+    assert titles == sorted(titles)
+
+
+def test_progress_is_that_of_the_nearest_limit() -> None:
+    state = next(s for _, _, s in STEPS if s.phase is Phase.ACTIVE)
+    share = state.training_set_size / 30
+    assert progress(state, 100).fraction == pytest.approx(share)
+    tight = RULES.model_copy(update={"max_md_steps": 1.0})
+    moved = tuple(t.model_copy(update={"step": 3}) for t in state.trajectories)
+    assert progress(state.but(rules=tight, trajectories=moved), 100).fraction == 1.0
+    endless = RULES.model_copy(update={"max_train_set_size": math.inf})
+    assert progress(state.but(rules=endless), 100).fraction is None
+
+
+@pytest.mark.parametrize("goal", [0.01, 0.5, 2.0])
+def test_an_accuracy_that_is_reached_is_all_of_the_way(goal: float) -> None:
+    state = next(s for _, _, s in STEPS if s.phase is Phase.ACTIVE)
+
+    def at(mae: float) -> float | None:
+        members = {
+            tag: m.model_copy(
+                update={"errors": m.errors and m.errors.model_copy(update={"mae_f": mae})}
+            )
+            for tag, m in state.members.items()
+        }
+        rules = RULES.model_copy(update={"desired_acc": goal, "max_train_set_size": math.inf})
+        return progress(state.but(members=members, rules=rules), 100).fraction
+
+    assert at(min(goal, 0.9)) == at(0.0) == 1.0
+    if goal == 0.01:
+        assert at(0.1) == pytest.approx(0.5)
+
+
+def test_progress_of_a_convergence_is_in_epochs() -> None:
+    state = next(s for _, _, s in STEPS if s.phase is Phase.CONVERGE)
+    tag = next(m.tag for m in state.members.values() if m.converging)
+    half: Member = state.members[tag].model_copy(update={"converge_epochs": 50})
+    assert progress(state.but(members={**state.members, tag: half}), 100).fraction == 0.5
+
+
+def test_a_failed_campaign_is_as_far_as_it_came() -> None:
+    (*_, (_, _, state)) = played(World(label_fails=1.0))
+    found = progress(state, 100)
+    assert (found.title, found.title_number) == ("failed", 0)
+    assert "failed" in told(state)

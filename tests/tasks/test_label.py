@@ -1,0 +1,134 @@
+"""The label task, called as the plain function that it is."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from prefect.states import Completed, exception_to_failed_state
+
+import tasks.label as module
+from aimspax_core.campaign.labels import LabelStore
+from aimspax_core.errors import LabelError, ModelError
+from aimspax_core.reference.base import Label
+from aimspax_core.reference.engines import build_reference
+from aimspax_core.rundir import RunDir
+from aimspax_core.settings.load import Settings
+from aimspax_core.settings.project import Gate
+from tasks.label import LabelRequest, is_transient, label, label_cache_key
+from tasks.structures import keep_structure
+
+
+class Counting:
+    """An engine that counts how often it is asked."""
+
+    def __init__(self, answer: Label | Exception) -> None:
+        self.answer, self.calls = answer, 0
+
+    def label(self, atoms: Atoms) -> Label:
+        self.calls += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def request(settings: Settings, run: RunDir, atoms: Atoms | None = None) -> LabelRequest:
+    identity = build_reference(settings.reference, settings.directory).identity()
+    key = keep_structure(run, atoms or molecule("H2O"), identity)
+    return LabelRequest(
+        key=key,
+        structure=run.structure(key),
+        store=run.labels,
+        reference=settings.reference,
+        gate=settings.gate,
+        directory=settings.directory,
+    )
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> Counting:
+    made = Counting(Label(-1.0, np.ones((3, 3))))
+    monkeypatch.setattr(module, "build_reference", lambda *_: made)
+    return made
+
+
+def test_the_label_is_in_the_store_when_the_task_returns(settings: Settings, run: RunDir) -> None:
+    asked = request(settings, run)
+    record = label.fn(asked)
+    stored = LabelStore(run.labels).get(asked.key)
+    expected = build_reference(settings.reference, settings.directory).label(molecule("H2O"))
+    assert stored is not None
+    assert stored.label.energy == pytest.approx(expected.energy, abs=1e-10)
+    assert stored.atoms == molecule("H2O")
+    assert record.key == asked.key
+    assert record.wall_s == stored.label.provenance["wall_s"] > 0
+    assert record.host == stored.label.provenance["host"]
+
+
+def test_it_looks_before_it_computes(settings: Settings, run: RunDir, engine: Counting) -> None:
+    asked = request(settings, run)
+    first = label.fn(asked)
+    assert label.fn(asked) == first
+    assert engine.calls == 1
+
+
+def test_a_label_of_another_campaign_serves(
+    settings: Settings, run: RunDir, engine: Counting, tmp_path: Path
+) -> None:
+    """The structure's file is not even read."""
+    asked = request(settings, run)
+    LabelStore(run.labels).put(asked.key, molecule("H2O"), engine.answer)  # type: ignore[arg-type]
+    record = label.fn(replace(asked, structure=tmp_path / "gone.json"))
+    assert (record.wall_s, engine.calls) == (0.0, 0)
+
+
+def test_a_structure_that_the_gate_refuses_never_reaches_the_engine(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    asked = request(settings, run, Atoms("H2", [[0, 0, 0], [0, 0, 0.1]]))
+    with pytest.raises(LabelError, match=r"refused: atoms \d \(H\) and \d \(H\)") as found:
+        label.fn(asked)
+    assert not found.value.transient
+    assert engine.calls == 0
+
+
+def test_a_label_that_the_gate_refuses_never_reaches_the_store(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    asked = replace(request(settings, run), gate=Gate(max_force=1.0))
+    with pytest.raises(LabelError, match=r"a force of 1\.7 eV/Å"):
+        label.fn(asked)
+    assert not LabelStore(run.labels).has(asked.key)
+
+
+def test_prefects_key_is_the_labels_own(settings: Settings, run: RunDir) -> None:
+    asked = request(settings, run)
+    elsewhere = replace(asked, store=Path("b"), directory=Path("c"), gate=Gate(max_force=2))
+    keys = {label_cache_key(None, {"request": r}) for r in (asked, elsewhere)}  # type: ignore[arg-type]
+    assert keys == {f"label-{asked.key}"}
+    assert label.cache_key_fn is label_cache_key
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (LabelError("node lost", transient=True), True),
+        (LabelError("SCF"), False),
+        (ModelError("no such file"), False),
+        (OSError("disk full"), True),
+        (None, False),
+    ],
+)
+def test_only_what_another_try_may_mend_is_tried_again(error: Any, again: bool) -> None:
+    async def judged() -> bool:
+        state = Completed(data=1) if error is None else await exception_to_failed_state(error)
+        return await is_transient(label, None, state)  # type: ignore[arg-type]
+
+    assert asyncio.run(judged()) is again
+    assert label.retry_condition_fn is is_transient

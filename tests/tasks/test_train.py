@@ -1,0 +1,160 @@
+"""The training tasks: exact continuation whatever a worker remembers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ase.build import molecule
+
+from aimspax_core.campaign.actions import Converge, Train
+from aimspax_core.campaign.labels import LabelStore, label_key
+from aimspax_core.errors import CampaignError
+from aimspax_core.model import kept
+from aimspax_core.model.training import Member, Stage, read_checkpoint
+from aimspax_core.reference.engines import build_reference
+from aimspax_core.rundir import RunDir
+from aimspax_core.settings.load import Settings
+from tasks.train import TrainRequest, converge, train
+
+TAG = "water-1"
+
+
+@pytest.fixture
+def keys(settings: Settings, run: RunDir) -> list[str]:
+    """Labelled structures in the store."""
+    engine = build_reference(settings.reference, settings.directory)
+    found = []
+    for seed in range(7):
+        atoms = molecule("H2O")
+        atoms.rattle(0.05, seed=seed)
+        found.append(label_key(atoms, engine.identity()))
+        LabelStore(run.labels).put(found[-1], atoms, engine.label(atoms))
+    return found
+
+
+@pytest.fixture(autouse=True)
+def fresh_worker() -> None:
+    forget()
+
+
+def forget() -> None:
+    """What the death of a worker does to its memory."""
+    kept._kept.cache_clear()
+
+
+def request(
+    settings: Settings, run: RunDir, keys: list[str], action: Any, training: int = 4
+) -> TrainRequest:
+    path = run.dataset(f"{training}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sets = {"training": keys[:training], "validation": keys[5:]}
+    path.write_text(json.dumps({TAG: sets}), encoding="utf-8")
+    return TrainRequest(action, run, settings, 11, (1, 8), path, 1e9)
+
+
+def training(start: str | None, checkpoint: str, epochs: int = 2, stage: str = "initial") -> Train:
+    return Train(tag=TAG, stage=stage, round=1, start=start, checkpoint=checkpoint, epochs=epochs)  # type: ignore[arg-type]
+
+
+def converging(start: str, checkpoint: str, first: bool = True, stage: str = "final") -> Converge:
+    return Converge(tag=TAG, stage=stage, start=start, first=first, checkpoint=checkpoint)  # type: ignore[arg-type]
+
+
+def equal(left: Path, right: Path) -> bool:
+    one, other = (read_checkpoint(path)["learner"] for path in (left, right))
+    averages = (one["ema"]["shadow_params"], other["ema"]["shadow_params"])
+    return all(torch.equal(one["model"][k], other["model"][k]) for k in one["model"]) and all(
+        torch.equal(a, b) for a, b in zip(*averages, strict=True)
+    )
+
+
+def test_the_checkpoint_is_on_disk_when_it_returns(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    event = train.fn(request(settings, run, keys, training(None, "c1", 3)))
+    assert (event.tag, event.checkpoint, event.epochs, len(event.errors)) == (TAG, "c1", 3, 3)
+    member = Member.load(run.checkpoint(TAG, "c1"), settings.model)
+    assert (member.epoch, member.seed, member.stage) == (3, 11, Stage.INITIAL)
+
+
+def test_a_member_goes_on_the_same_whatever_the_worker_remembers(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    train.fn(request(settings, run, keys, training(None, "c1")))
+    remembered = train.fn(request(settings, run, keys, training("c1", "a", stage="active"), 5))
+    forget()
+    lost = train.fn(request(settings, run, keys, training("c1", "b", stage="active"), 5))
+    assert equal(run.checkpoint(TAG, "a"), run.checkpoint(TAG, "b"))
+    assert [e.valid_loss for e in remembered.errors] == [e.valid_loss for e in lost.errors]
+
+
+def test_a_task_that_is_run_again_gives_the_same(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    """Its first run left another epoch in this worker's memory."""
+    train.fn(request(settings, run, keys, training(None, "c1")))
+    train.fn(request(settings, run, keys, training("c1", "a")))
+    train.fn(request(settings, run, keys, training("c1", "b")))
+    assert equal(run.checkpoint(TAG, "a"), run.checkpoint(TAG, "b"))
+
+
+def test_an_active_round_after_a_convergence_goes_on_from_the_best_weights(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    train.fn(request(settings, run, keys, training(None, "c1")))
+    event = converge.fn(request(settings, run, keys, converging("c1", "c2", stage="initial")))
+    assert event.best is not None
+    assert event.converged or event.epochs > 0
+    best = read_checkpoint(run.checkpoint(TAG, "c2"))["best_weights"]
+    member = Member.load(run.checkpoint(TAG, "c2"), settings.model)
+    member.enter(Stage.ACTIVE)
+    assert all(torch.equal(w.detach(), best[n]) for n, w in member.model.named_parameters())
+    train.fn(request(settings, run, keys, training("c2", "c3", stage="active"), 5))
+    after = read_checkpoint(run.checkpoint(TAG, "c3"))
+    assert (after["stage"], after["counters"]["epoch"]) == ("active", 2)
+    assert after["best_weights"] is None
+
+
+def test_a_convergence_in_stretches_equals_one(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    train.fn(request(settings, run, keys, training(None, "c1")))
+    long = settings.project.model_copy(
+        update={"ACTIVE_LEARNING": settings.al.model_copy(update={"max_convergence_epochs": 4})}
+    )
+    settings = Settings(settings.directory, long, settings.model)
+    whole = converge.fn(request(settings, run, keys, converging("c1", "whole")))
+    assert whole.converged
+    start, first, epochs = "c1", True, 0
+    for number in range(9):
+        forget()
+        asked = request(settings, run, keys, converging(start, f"part-{number}", first))
+        event = converge.fn(TrainRequest(**{**vars(asked), "time_budget_s": 0.0}))
+        start, first, epochs = event.checkpoint, False, epochs + event.epochs
+        if event.converged:
+            break
+    assert number > 0
+    assert epochs == whole.epochs
+    assert event.best is not None
+    assert whole.best is not None
+    assert event.best.valid_loss == whole.best.valid_loss
+    assert equal(run.checkpoint(TAG, "whole"), run.checkpoint(TAG, start))
+
+
+def test_a_convergence_may_follow_a_convergence_on_more_data(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    """`converge_initial`, and a stop before the first round of active learning."""
+    train.fn(request(settings, run, keys, training(None, "c1")))
+    converge.fn(request(settings, run, keys, converging("c1", "c2", stage="initial")))
+    assert converge.fn(request(settings, run, keys, converging("c2", "c3"), 5)).epochs > 0
+
+
+def test_a_label_that_is_gone_is_named(settings: Settings, run: RunDir, keys: list[str]) -> None:
+    LabelStore(run.labels).path(keys[0]).unlink()
+    with pytest.raises(CampaignError, match=f"{keys[0]}.json is gone"):
+        train.fn(request(settings, run, keys, training(None, "c1")))
