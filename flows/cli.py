@@ -38,7 +38,7 @@ EXIT_USER, EXIT_FAILED = 2, 1
 app = App(name="aimspax", version=__version__, help="Active learning of MACE force fields.")
 server_app = App(name="server", help="The local Prefect server and its dashboard.")
 app.command(server_app)
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 Directory = Annotated[Path, Parameter(help="The run directory.")]
 Set = Annotated[

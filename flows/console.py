@@ -40,7 +40,8 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         style = _STYLES.get(record.levelno, "")
         time = self.formatter.formatTime(record, "%H:%M:%S") if self.formatter else ""
-        self._bar.console.print(f"[dim]{time}[/dim] {escape(record.getMessage())}", style=style)
+        line = f"[dim]{time}[/dim] {escape(record.getMessage())}"
+        self._bar.console.print(line, style=style, soft_wrap=True)
         state = getattr(record, "campaign", None)
         if isinstance(state, CampaignState):
             self._move(state)

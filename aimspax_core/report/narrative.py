@@ -16,7 +16,7 @@ from aimspax_core.campaign.events import (
     TaskLost,
     TrainingFinished,
 )
-from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.campaign.state import CampaignState, Phase, Round
 
 _NEWS = {
     Phase.ACTIVE: "active learning begins",
@@ -48,9 +48,8 @@ def _told(before: CampaignState | None, event: Event, after: CampaignState) -> s
     match event:
         case Started():
             rules = event.rules
-            return (
-                f"{len(rules.tags)} members, {rules.geometries} geometries: {', '.join(rules.tags)}"
-            )
+            geometries = "1 geometry" if rules.geometries == 1 else f"{rules.geometries} geometries"
+            return f"{len(rules.tags)} members, {geometries}: {', '.join(rules.tags)}"
         case Resumed():
             changed = f"; changed: {', '.join(event.changes)}" if event.changes else ""
             return f"taken up again in phase {after.phase}, {after.labels} labels so far{changed}"
@@ -118,6 +117,11 @@ def _training(
     told = f"validation force MAE {1000 * error:.1f} meV/Å" if error is not None else "no error yet"
     epochs = min(m.epochs for m in after.members.values())
     return (
-        f"round {before.round.number} on {len(before.round.points)} new points: {told} "
+        f"round {before.round.number} on {_new_points(before.round)}: {told} "
         f"(training sets of {after.training_set_size}, {epochs} epochs)"
     )
+
+
+def _new_points(found: Round) -> str:
+    count = len(found.points)
+    return "1 new point" if count == 1 else f"{count} new points"

@@ -83,7 +83,7 @@ def test_what_is_launched_is_no_news() -> None:
 
 def test_a_beginning_names_the_members() -> None:
     ((_, found),) = of(Started)
-    assert found == ["2 members, 1 geometries: a, b"]
+    assert found == ["2 members, 1 geometry: a, b"]
 
 
 def test_a_restart_tells_what_changed() -> None:

@@ -1,0 +1,77 @@
+"""A run directory is read and found fit, or refused with what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ase.io
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+from aimspax_core.errors import SettingsError, StructureError
+from aimspax_core.inputs import Inputs
+
+PROJECT = """
+REFERENCE: {engine: tblite, spin: SPIN}
+INITIAL_DATASET_GENERATION:
+  initial_sampling: aimd
+  n_points_per_sampling_step_idg: 3
+  max_initial_epochs: 4
+  ensemble_size: 2
+ACTIVE_LEARNING: {num_trajectories: 3, max_train_set_size: 16, ensemble_size: 2}
+MD: {stat_ensemble: NVT}
+MISC: {path_to_geometry: geometries}
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "aimsPAX.yaml").write_text(PROJECT.replace("SPIN", "1"))
+    (tmp_path / "mace.yaml").write_text("GENERAL: {name_exp: test, seed: 3}")
+    (tmp_path / "geometries").mkdir()
+    ase.io.write(tmp_path / "geometries" / "a.xyz", molecule("H2O"))
+    ase.io.write(tmp_path / "geometries" / "b.xyz", molecule("CH4"))
+    return tmp_path
+
+
+def test_elements_of_all_geometries_count(directory: Path) -> None:
+    inputs = Inputs.read(directory)
+    assert inputs.elements == (1, 6, 8)
+    assert inputs.rules.geometries == 2
+    assert inputs.rules.tags == tuple(inputs.seeds)
+
+
+def test_a_multiplicity_that_does_not_suit_the_electrons_is_refused(directory: Path) -> None:
+    (directory / "aimsPAX.yaml").write_text(PROJECT.replace("SPIN", "2"))
+    with pytest.raises(SettingsError, match=r"REFERENCE.spin: found 2; geometry 0 \(OH2\) has 10"):
+        Inputs.read(directory)
+
+
+def test_a_radical_needs_its_multiplicity(directory: Path) -> None:
+    ase.io.write(directory / "geometries" / "c.xyz", molecule("CH3"))
+    with pytest.raises(SettingsError, match=r"geometry 2 \(CH3\) has 9 electrons; allowed: 2, 4"):
+        Inputs.read(directory)
+
+
+def test_every_geometry_passes_the_gate_first(directory: Path) -> None:
+    ase.io.write(directory / "geometries" / "c.xyz", Atoms("H2", [(0, 0, 0), (0, 0, 0.1)]))
+    with pytest.raises(StructureError, match=r"geometry 2 \(H2\).*0.10 Å apart"):
+        Inputs.read(directory)
+
+
+def test_atomic_energies_cover_every_element(directory: Path) -> None:
+    with pytest.raises(SettingsError, match=r"ARCHITECTURE.atomic_energies: no energy for C, O"):
+        Inputs.read(directory, {"ARCHITECTURE.atomic_energies": {"H": -13.6}})
+
+
+def test_a_gpu_that_is_not_there_is_found_before_anything_starts(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        SettingsError, match=r"MISC.device: found 'cuda'; torch sees no CUDA device"
+    ):
+        Inputs.read(directory, {"MISC.device": "cuda"})
