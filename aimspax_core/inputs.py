@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings, load
 from aimspax_core.settings.project import TbliteReference
 from aimspax_core.settings.seeds import member_seeds
-from aimspax_core.structures import read_geometries
+from aimspax_core.structures import geometry_files, read_geometries
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,12 @@ class Inputs:
         """
         settings = load(directory, overrides)
         geometries = read_geometries(settings.geometry_path)
-        for index, atoms in enumerate(geometries):
-            try:
-                check_structure(atoms, settings.gate)
-            except StructureError as error:
-                place = f"{settings.geometry_path}: geometry {index} ({atoms.symbols})"
-                raise StructureError(f"{place}: {error}") from error
+        _pass_gate(settings, geometries)
         mistakes = [*_elements(settings, geometries), *_spins(settings, geometries)]
         mistakes += _device(settings)
         if mistakes:
             raise SettingsError("\n".join(mistakes))
+        settings = replace(settings, notes=(*settings.notes, *_notes(settings, geometries)))
         return cls(settings, RunDir.of(settings), geometries, member_seeds(settings))
 
     @property
@@ -71,6 +67,28 @@ class Inputs:
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers of all geometries, sorted."""
         return tuple(sorted({int(z) for atoms in self.geometries for z in atoms.numbers}))
+
+
+def _pass_gate(settings: Settings, geometries: list[Atoms]) -> None:
+    """Refuse start geometries that the gate would not let to the reference, all at once."""
+    refused = []
+    for file, atoms in zip(geometry_files(settings.geometry_path), geometries, strict=True):
+        try:
+            check_structure(atoms, settings.gate)
+        except StructureError as error:
+            refused.append(f"{file}: {error}")
+    if refused:
+        raise StructureError("\n".join(refused))
+
+
+def _notes(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """What is done otherwise than the files say."""
+    asked, needed = settings.al.num_trajectories, len(geometries)
+    if asked < needed:
+        yield (
+            f"aimsPAX.yaml: ACTIVE_LEARNING.num_trajectories is {asked}; there are {needed} "
+            f"geometries, so {needed} trajectories are run"
+        )
 
 
 def _elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
@@ -87,13 +105,14 @@ def _spins(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
     reference = settings.reference
     if not isinstance(reference, TbliteReference):
         return
-    for index, atoms in enumerate(geometries):
+    for file, atoms in zip(geometry_files(settings.geometry_path), geometries, strict=True):
         electrons = int(atoms.numbers.sum()) - reference.charge
         if (electrons + reference.spin) % 2 == 0:
             allowed = "2, 4, …" if electrons % 2 else "1, 3, …"
             yield (
-                f"aimsPAX.yaml  REFERENCE.spin: found {reference.spin}; geometry {index} "
-                f"({atoms.symbols}) has {electrons} electrons; allowed: {allowed}"
+                f"REFERENCE.spin: the multiplicity is {reference.spin}, but with charge "
+                f"{reference.charge} {file.name} ({atoms.get_chemical_formula()}) has "
+                f"{electrons} electrons; allowed: {allowed}"
             )
 
 

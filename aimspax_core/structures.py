@@ -71,16 +71,34 @@ def read_geometries(path: Path) -> list[Atoms]:
         path: A geometry file in any format that ASE reads (the last frame counts), or a folder.
 
     Raises:
-        StructureError: Nothing there, not readable, no atoms, or a non-finite coordinate.
+        StructureError: Nothing there, not readable, no atoms, or a non-finite coordinate; the text
+            has a line for every file that is wrong.
+    """
+    found, wrong = [], []
+    for file in geometry_files(path):
+        try:
+            found.append(_read(file))
+        except StructureError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise StructureError("\n".join(wrong))
+    return found
+
+
+def geometry_files(path: Path) -> list[Path]:
+    """Return the files that `read_geometries` reads, in its order.
+
+    Raises:
+        StructureError: Nothing there.
     """
     if not path.exists():
         raise StructureError(f"{path}: no such file or folder")
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-        if not files:
-            raise StructureError(f"{path}: the folder holds no geometry files")
-        return [_read(file) for file in files]
-    return [_read(path)]
+    if not path.is_dir():
+        return [path]
+    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    if not files:
+        raise StructureError(f"{path}: the folder holds no geometry files")
+    return files
 
 
 def _read(path: Path) -> Atoms:

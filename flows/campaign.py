@@ -26,6 +26,7 @@ from aimspax_core.campaign.events import (
     Started,
 )
 from aimspax_core.campaign.journal import Journal
+from aimspax_core.campaign.labels import LabelStore, require_labels
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import CampaignError
@@ -104,6 +105,7 @@ def _take_up(campaign: Inputs, journal: Journal) -> CampaignState:
             f"{campaign.run.output}: MISC.create_restart is False, so the campaign that was begun "
             "here is not taken up; --fresh begins anew"
         )
+    require_labels(LabelStore(campaign.run.labels), journal.state.labelled)
     resumed = Resumed(rules=campaign.rules, changes=changes)
     if not journal.state.finished or not apply(journal.state, resumed).finished:
         _record(journal, resumed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from aimspax_core import __version__
 from aimspax_core.campaign.events import Resumed
 from aimspax_core.campaign.journal import holder
 from aimspax_core.campaign.journal import load as load_journal
+from aimspax_core.campaign.labels import LabelStore, require_labels
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import AimspaxError, SettingsError
@@ -89,6 +91,8 @@ def check(directory: Directory = Path(), *, set_: Set = None) -> int:
         table.add_row(str(step), str(training), str(validation))
     console.print(table)
     _, state = load_journal(inputs.run)
+    if state is not None:
+        require_labels(LabelStore(inputs.run.labels), state.labelled)
     if state is None:
         console.print("No mistakes found; nothing has been run here yet.")
     else:
@@ -165,7 +169,7 @@ def _flow(module: str, name: str, directory: Path, set_: list[str] | None, fresh
     inputs = Inputs.read(directory, overrides)
     settings, run_dir = inputs.settings, inputs.run
     if fresh:
-        _move_aside(run_dir)
+        move_aside(run_dir)
     else:
         changed(run_dir, settings, inputs.geometries)
     _, state = load_journal(run_dir)
@@ -226,15 +230,27 @@ def _asks_more(state: CampaignState, inputs: Inputs) -> bool:
     return apply(state, Resumed(rules=inputs.rules)).phase is not Phase.FINISHED
 
 
-def _move_aside(run_dir: RunDir) -> None:
+def move_aside(run_dir: RunDir) -> None:
     """Make room for a new campaign, without losing the old one."""
     who = holder(run_dir)
     if who is not None:
         raise SettingsError(f"{run_dir.output}: process {who.get('pid')} is running this campaign")
-    if run_dir.state.exists():
-        aside = run_dir.state.with_name(f"aimspax.{time.strftime('%Y%m%d-%H%M%S')}")
-        run_dir.state.rename(aside)
-        console.print(f"the earlier campaign is now in {aside}", markup=False)
+    aside = run_dir.output / f"earlier-{time.strftime('%Y%m%d-%H%M%S')}"
+    folders = (
+        run_dir.state, run_dir.results, run_dir.data, run_dir.models, run_dir.losses, run_dir.logs,
+        run_dir.checkpoints_dir,
+    )  # fmt: skip
+    there = [f for f in folders if f.exists() and f.is_relative_to(run_dir.output)]
+    if not run_dir.state.exists():
+        return
+    aside.mkdir()
+    for folder in there:
+        folder.rename(aside / folder.name)
+    # A label is paid for once: both campaigns have it, as one file.
+    labels = aside / run_dir.state.name / run_dir.labels.name
+    if labels.exists():
+        shutil.copytree(labels, run_dir.labels, copy_function=os.link)
+    console.print(f"the earlier campaign is now in {aside}; its labels are used again")
 
 
 def _overrides(assignments: list[str] | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -103,7 +103,12 @@ def _state(request: PropagateRequest, trajectory: Trajectory) -> MDState:
         return start(geometries[trajectory.geometry], md, rng)
     state = load_state(request.run.trajectory(trajectory.index, trajectory.version))
     rolled_back = trajectory.rollbacks_in_a_row and trajectory.version == trajectory.checkpoint
-    return new_stream(state, rng) if rolled_back else state
+    if not rolled_back:
+        return state
+    if trajectory.rollbacks_in_a_row > 1:
+        # New noise alone led it to the same place again.
+        return replace(start(state.structure, md, rng), step=state.step)
+    return new_stream(state, rng)
 
 
 def _segment_settings(request: PropagateRequest) -> SegmentSettings:

@@ -44,19 +44,19 @@ def test_elements_of_all_geometries_count(directory: Path) -> None:
 
 def test_a_multiplicity_that_does_not_suit_the_electrons_is_refused(directory: Path) -> None:
     (directory / "aimsPAX.yaml").write_text(PROJECT.replace("SPIN", "2"))
-    with pytest.raises(SettingsError, match=r"REFERENCE.spin: found 2; geometry 0 \(OH2\) has 10"):
+    with pytest.raises(SettingsError, match=r"multiplicity is 2, .* a.xyz \(H2O\) has 10"):
         Inputs.read(directory)
 
 
 def test_a_radical_needs_its_multiplicity(directory: Path) -> None:
     ase.io.write(directory / "geometries" / "c.xyz", molecule("CH3"))
-    with pytest.raises(SettingsError, match=r"geometry 2 \(CH3\) has 9 electrons; allowed: 2, 4"):
+    with pytest.raises(SettingsError, match=r"c.xyz \(CH3\) has 9 electrons; allowed: 2, 4"):
         Inputs.read(directory)
 
 
 def test_every_geometry_passes_the_gate_first(directory: Path) -> None:
     ase.io.write(directory / "geometries" / "c.xyz", Atoms("H2", [(0, 0, 0), (0, 0, 0.1)]))
-    with pytest.raises(StructureError, match=r"geometry 2 \(H2\).*0.10 Å apart"):
+    with pytest.raises(StructureError, match=r"c.xyz: .*0.10 Å apart"):
         Inputs.read(directory)
 
 
@@ -75,3 +75,16 @@ def test_a_gpu_that_is_not_there_is_found_before_anything_starts(
         SettingsError, match=r"MISC.device: found 'cuda'; torch sees no CUDA device"
     ):
         Inputs.read(directory, {"MISC.device": "cuda"})
+
+
+def test_fewer_trajectories_than_geometries_is_said(directory: Path) -> None:
+    inputs = Inputs.read(directory, {"ACTIVE_LEARNING.num_trajectories": 1})
+    assert inputs.rules.num_trajectories == 2
+    assert any("so 2 trajectories are run" in note for note in inputs.settings.notes)
+
+
+def test_every_broken_geometry_of_a_folder_is_told(directory: Path) -> None:
+    (directory / "geometries" / "c.xyz").write_text("garbage")
+    (directory / "geometries" / "d.xyz").write_text("")
+    with pytest.raises(StructureError, match=r"c\.xyz: .*\n.*d\.xyz: "):
+        Inputs.read(directory)

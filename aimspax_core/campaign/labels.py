@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,27 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from aimspax_core.errors import CampaignError
 from aimspax_core.files import write_text
 from aimspax_core.reference.base import Label
 from aimspax_core.structures import decode, digest, encode
 
 log = logging.getLogger(__name__)
+
+
+def require_labels(store: LabelStore, keys: Iterable[str]) -> None:
+    """Make sure that labels which a campaign has counted are still there.
+
+    Raises:
+        CampaignError: Some are gone; the text says how many, and where the first one was.
+    """
+    gone = [store.path(key) for key in keys if not store.has(key)]
+    if gone:
+        raise CampaignError(
+            f"{len(gone)} labels that this campaign has are gone from the label store, the first "
+            f"is {gone[0]}; put them back, or begin anew with --fresh (labels that are there are "
+            "not computed again)"
+        )
 
 
 def label_key(atoms: Atoms, identity: dict[str, Any]) -> str:

@@ -251,6 +251,11 @@ class CampaignState(Record):
         return sum(e.mae_f for e in errors) / len(errors)
 
     @property
+    def labelled(self) -> list[str]:
+        """The keys of all points that have their labels."""
+        return [k for k, p in self.points.items() if p.status is PointStatus.LABELLED]
+
+    @property
     def finished(self) -> bool:
         """True once everything that was asked for is done."""
         return self.phase is Phase.FINISHED

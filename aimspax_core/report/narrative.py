@@ -16,7 +16,7 @@ from aimspax_core.campaign.events import (
     TaskLost,
     TrainingFinished,
 )
-from aimspax_core.campaign.state import CampaignState, Phase, Round
+from aimspax_core.campaign.state import CampaignState, Phase, Round, TrajectoryStatus
 
 _NEWS = {
     Phase.ACTIVE: "active learning begins",
@@ -36,6 +36,7 @@ def lines(before: CampaignState | None, event: Event, after: CampaignState) -> l
     """
     told = _told(before, event, after)
     news = [told] if told else []
+    news += _given_up(before, after)
     if before is not None and before.phase is not after.phase:
         if after.stop_reason and after.stop_reason != before.stop_reason:
             news.append(f"{'FAILED: ' if after.phase is Phase.FAILED else ''}{after.stop_reason}")
@@ -76,8 +77,19 @@ def _told(before: CampaignState | None, event: Event, after: CampaignState) -> s
         case Published():
             return f"{event.what} models and datasets written"
         case TaskLost():
-            return f"{event.action_id} was lost: {event.reason}" if event.counted else None
+            told = event.counted and not event.final  # the end of the campaign says the reason
+            return f"{event.action_id} was lost: {event.reason}" if told else None
     return None
+
+
+def _given_up(before: CampaignState | None, after: CampaignState) -> list[str]:
+    """A line for each trajectory that will not run again because it failed too often."""
+    was = before.trajectories if before is not None else ()
+    return [
+        f"trajectory {new.index} is given up after {new.rollbacks_in_a_row} rollbacks in a row"
+        for old, new in zip(was, after.trajectories, strict=False)
+        if new.status is TrajectoryStatus.FAILED and old.status is not TrajectoryStatus.FAILED
+    ]
 
 
 def _label(before: CampaignState | None, event: LabelArrived, after: CampaignState) -> str | None:

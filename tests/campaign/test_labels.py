@@ -12,7 +12,8 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from aimspax_core.campaign.labels import LabelStore, label_key
+from aimspax_core.campaign.labels import LabelStore, label_key, require_labels
+from aimspax_core.errors import CampaignError
 from aimspax_core.reference.base import Label
 from aimspax_core.reference.tblite import TbliteEngine
 from aimspax_core.settings.project import TbliteReference
@@ -234,3 +235,10 @@ def test_key_does_not_change_with_the_limit_of_iterations() -> None:
 
 def test_no_other_setting_is_left_out_of_the_key() -> None:
     assert set(TbliteReference.model_fields) - set(identity()) == {"max_iterations"}
+
+
+def test_labels_that_are_gone_are_told_by_number_and_place(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    with pytest.raises(CampaignError, match=r"2 labels .*first is .*aa/aa11.json"):
+        require_labels(store, ["aa11", "bb22"])
+    require_labels(store, [])

@@ -81,3 +81,23 @@ def test_active_learning_needs_an_initial_dataset(directory: Path) -> None:
     assert done.returncode == 2
     assert "the initial dataset is not done yet" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_fresh_moves_the_earlier_campaign_aside_and_keeps_its_labels(directory: Path) -> None:
+    from aimspax_core.inputs import Inputs
+    from flows.cli import move_aside
+
+    run = Inputs.read(directory).run
+    label = run.labels / "ab" / "ab12.json"
+    for file in (label, run.journal, run.results / "a.model", run.data / "final" / "a.xyz"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(file.name)
+    move_aside(run)
+    (aside,) = directory.glob("earlier-*")
+    assert label.read_text() == "ab12.json"
+    assert (aside / "aimspax" / "labels" / "ab" / "ab12.json").samefile(label)
+    assert (aside / "results" / "a.model").exists()
+    assert (aside / "data" / "final" / "a.xyz").exists()
+    assert not run.journal.exists()
+    assert not run.results.exists()
+    assert (directory / "aimsPAX.yaml").exists()
