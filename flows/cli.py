@@ -235,22 +235,32 @@ def move_aside(run_dir: RunDir) -> None:
     who = holder(run_dir)
     if who is not None:
         raise SettingsError(f"{run_dir.output}: process {who.get('pid')} is running this campaign")
-    aside = run_dir.output / f"earlier-{time.strftime('%Y%m%d-%H%M%S')}"
+    if not run_dir.state.exists():
+        return
+    output = run_dir.output.resolve()
+    aside = output / f"earlier-{time.strftime('%Y%m%d-%H%M%S')}"
     folders = (
         run_dir.state, run_dir.results, run_dir.data, run_dir.models, run_dir.losses, run_dir.logs,
         run_dir.checkpoints_dir,
     )  # fmt: skip
-    there = [f for f in folders if f.exists() and f.is_relative_to(run_dir.output)]
-    if not run_dir.state.exists():
-        return
-    aside.mkdir()
-    for folder in there:
-        folder.rename(aside / folder.name)
-    # A label is paid for once: both campaigns have it, as one file.
+    for folder in (f.resolve() for f in folders):
+        # A setting may name one folder twice, or one that holds the user's own files.
+        if folder.exists() and output in folder.parents:
+            new = aside / folder.relative_to(output)
+            new.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(new)
     labels = aside / run_dir.state.name / run_dir.labels.name
     if labels.exists():
-        shutil.copytree(labels, run_dir.labels, copy_function=os.link)
+        shutil.copytree(labels, run_dir.labels, copy_function=_link)
     console.print(f"the earlier campaign is now in {aside}; its labels are used again")
+
+
+def _link(source: str, target: str) -> None:
+    """Have one file in two places: a label is paid for once, and stored once where that works."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _overrides(assignments: list[str] | None) -> dict[str, Any]:

@@ -127,8 +127,8 @@ class Shell:
         if LabelStore(self.run.labels).has(record.key):
             return LabelArrived(key=record.key, wall_s=record.wall_s)
         self._vanished.add(record.key)
-        gone = "its label is gone from the store"
-        return TaskLost(action_id=action.id, reason=gone, counted=False)
+        # Counted: a store that never shows what workers write must not be paid for without end.
+        return TaskLost(action_id=action.id, reason="its label is gone from the store")
 
     def _mark_crashed(self, futures: Iterable[PrefectDaskFuture[Any]], why: str) -> None:
         """Show in the UI that tasks do not run any more; nobody else would.

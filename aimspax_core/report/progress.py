@@ -7,11 +7,6 @@ from dataclasses import dataclass
 
 from aimspax_core.campaign.state import CampaignState, Phase
 
-_ORDER = [
-    Phase.INITIAL, Phase.INITIAL_CONVERGE, Phase.INITIAL_PUBLISH, Phase.READY, Phase.ACTIVE,
-    Phase.DRAIN, Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED,
-]  # fmt: skip
-
 _TITLES = {
     Phase.INITIAL: "initial dataset",
     Phase.INITIAL_CONVERGE: "initial convergence",
@@ -35,13 +30,11 @@ class Progress:
         fraction: Share of the phase that is done, by whichever of its limits is nearest; None if
             nothing bounds it.
         told: What has been reached, in words.
-        title_number: Position of the phase among all, from 0.
     """
 
     title: str
     fraction: float | None
     told: str
-    title_number: int
 
 
 def progress(state: CampaignState, max_convergence_epochs: int) -> Progress:
@@ -56,7 +49,7 @@ def progress(state: CampaignState, max_convergence_epochs: int) -> Progress:
         members = [m for m in state.members.values() if m.converging is not None]
         done = [1.0 if m.converged else m.converge_epochs / max_convergence_epochs for m in members]
         fraction = sum(done) / len(done) if done else None
-    return Progress(_TITLES[state.phase], fraction, told(state), _ORDER.index(phase))
+    return Progress(_TITLES[state.phase], fraction, told(state))
 
 
 def told(state: CampaignState) -> str:

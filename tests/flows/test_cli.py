@@ -101,3 +101,16 @@ def test_fresh_moves_the_earlier_campaign_aside_and_keeps_its_labels(directory: 
     assert not run.journal.exists()
     assert not run.results.exists()
     assert (directory / "aimsPAX.yaml").exists()
+
+
+def test_fresh_never_moves_the_users_own_files(directory: Path) -> None:
+    from aimspax_core.inputs import Inputs
+    from flows.cli import move_aside
+
+    run = Inputs.read(directory, {"MISC.dataset_dir": ".", "GENERAL.model_dir": "results"}).run
+    run.state.mkdir()
+    run.results.mkdir()
+    move_aside(run)
+    assert (directory / "geometry.in").exists()
+    (aside,) = directory.glob("earlier-*")
+    assert sorted(p.name for p in aside.iterdir()) == ["aimspax", "results"]
