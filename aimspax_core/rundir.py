@@ -78,6 +78,25 @@ class RunDir:
         """The learning curve."""
         return self.output / "results" / "learning_curve.png"
 
+    @property
+    def analysis(self) -> Path:
+        """What `analysis: True` keeps."""
+        return self.output / "analysis"
+
+    @property
+    def trajectories(self) -> Path:
+        """What `save_trajectories: True` keeps."""
+        return self.output / "trajectories"
+
+    @property
+    def frames(self) -> Path:
+        """Frames that a task has written and that are not in `trajectories` yet."""
+        return self.state / "frames"
+
+    def prediction(self, key: str) -> Path:
+        """What the committee said of a structure that is labelled for analysis."""
+        return self.state / "predictions" / key[:2] / f"{key}.npz"
+
     def structure(self, key: str) -> Path:
         """A structure that waits for its label."""
         return self.state / "structures" / key[:2] / f"{key}.json"

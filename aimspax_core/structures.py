@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from aimspax_core.errors import StructureError
 
 _PER_ATOM = ("initial_magmoms", "initial_charges")
 _GLOBAL = ("charge", "spin")
+_NAME = "config_type"
 
 
 def encode(atoms: Atoms) -> dict[str, Any]:
@@ -23,11 +25,12 @@ def encode(atoms: Atoms) -> dict[str, Any]:
 
     Args:
         atoms: N atoms; positions and cell in Å. `info["charge"]` (e) and `info["spin"]`
-            (multiplicity) are carried if present, as are initial magnetic moments and charges.
+            (multiplicity) are carried if present, as are initial magnetic moments and charges,
+            and `info["config_type"]`, by which MACE weighs structures.
 
     Returns:
         Keys `numbers` (N), `positions` (N, 3), `cell` (3, 3), `pbc` (3), and those that are set of
-        `initial_magmoms` (N), `initial_charges` (N), `charge`, `spin`.
+        `initial_magmoms` (N), `initial_charges` (N), `charge`, `spin`, `config_type`.
     """
     data: dict[str, Any] = {
         "numbers": [int(z) for z in atoms.numbers],
@@ -41,7 +44,14 @@ def encode(atoms: Atoms) -> dict[str, Any]:
     for name in _GLOBAL:
         if name in atoms.info:
             data[name] = float(atoms.info[name])
+    if _NAME in atoms.info:
+        data[_NAME] = str(atoms.info[_NAME])
     return data
+
+
+def essence(atoms: Atoms) -> dict[str, Any]:
+    """Return `encode` of what an energy can depend on: without the name of the structure's kind."""
+    return {key: value for key, value in encode(atoms).items() if key != _NAME}
 
 
 def decode(data: dict[str, Any]) -> Atoms:
@@ -52,7 +62,7 @@ def decode(data: dict[str, Any]) -> Atoms:
     for name in _PER_ATOM:
         if name in data:
             atoms.set_array(name, np.asarray(data[name], dtype=float))
-    for name in _GLOBAL:
+    for name in (*_GLOBAL, _NAME):
         if name in data:
             atoms.info[name] = data[name]
     return atoms
@@ -64,18 +74,18 @@ def digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def read_geometries(path: Path) -> list[Atoms]:
-    """Read the start geometries: one file, or every ASE-readable file of a folder, sorted by name.
+def read_geometries(files: Sequence[Path]) -> list[Atoms]:
+    """Read the start geometries.
 
     Args:
-        path: A geometry file in any format that ASE reads (the last frame counts), or a folder.
+        files: Geometry files in any format that ASE reads (the last frame counts).
 
     Raises:
-        StructureError: Nothing there, not readable, no atoms, or a non-finite coordinate; the text
-            has a line for every file that is wrong.
+        StructureError: Not readable, no atoms, or a non-finite coordinate; the text has a line for
+            every file that is wrong.
     """
     found, wrong = [], []
-    for file in geometry_files(path):
+    for file in files:
         try:
             found.append(_read(file))
         except StructureError as error:
@@ -86,7 +96,7 @@ def read_geometries(path: Path) -> list[Atoms]:
 
 
 def geometry_files(path: Path) -> list[Path]:
-    """Return the files that `read_geometries` reads, in its order.
+    """Return the geometry files of a path: the file itself, or those of a folder by name.
 
     Raises:
         StructureError: Nothing there.

@@ -30,11 +30,13 @@ from aimspax_core.campaign.labels import LabelStore, require_labels
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import CampaignError
-from aimspax_core.inputs import Inputs
+from aimspax_core.inputs import Inputs, Part
+from aimspax_core.report.analysis import Analysis
 from aimspax_core.report.figures import learning_curve
 from aimspax_core.report.losses import append_losses, losses_file
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import told
+from aimspax_core.report.trajectories import forget, gather, settle
 from aimspax_core.settings.provenance import record
 from flows.courtesy import courtesy
 from flows.dashboard import Dashboard
@@ -49,19 +51,19 @@ GRACE_S = 15.0
 POLL_S = 2.0
 """From one look at the flow run's own state to the next."""
 
+ANALYSIS_S = 60.0
+"""From one renewal of `analysis/` to the next."""
+
 log = logging.getLogger("aimspax")
 
 
-def run_campaign(
-    directory: Path, overrides: dict[str, Any] | None, until: Phase, explore: bool
-) -> State[Any]:
-    """Run a campaign, from where it is, until a phase is reached.
+def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) -> State[Any]:
+    """Run a campaign, or a part of it, from where it is.
 
     Args:
         directory: The run directory.
         overrides: Values that replace those of the settings files.
-        until: `Phase.READY` ends with the initial dataset, `Phase.FINISHED` with everything.
-        explore: Begin active learning when the initial dataset is there.
+        part: `initial` ends with the initial dataset, `active` begins with it.
 
     Returns:
         The state that the flow run ends in: completed, cancelled (start it again to go on), or
@@ -71,16 +73,18 @@ def run_campaign(
         SettingsError, StructureError: There are mistakes in the run directory.
         CampaignError: Another process runs this campaign.
     """
-    campaign = Inputs.read(directory, overrides)
+    inputs = Inputs.read(directory, overrides, part)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
-        journal = stack.enter_context(Journal(campaign.run))
-        stack.enter_context(campaign_logs(campaign.run, campaign.settings))
-        if _over(_take_up(campaign, journal), until):
+        journal = stack.enter_context(Journal(inputs.run))
+        stack.enter_context(campaign_logs(inputs.run, inputs.settings))
+        campaign = _Campaign(inputs, journal, part)
+        campaign.take_up()
+        if campaign.over:
             log.info("finished already: %s", told(journal.state))
         else:
             stopped = stack.enter_context(_stop_signals(client))
-            _drive(campaign, journal, client, until, explore, stopped)
+            campaign.drive(client, stopped)
             if stopped.reason:
                 log.info("stopped (%s); start again to go on", stopped.reason)
                 return Cancelled(message=f"{stopped.reason}; start again to go on")
@@ -90,91 +94,110 @@ def run_campaign(
     return _completed(state)
 
 
-def _take_up(campaign: Inputs, journal: Journal) -> CampaignState:
-    """Begin the campaign, or take it up where it was."""
-    changes = record(campaign.run, campaign.settings, campaign.geometries)
-    for note in campaign.settings.notes:
-        log.warning("%s", note)
-    if not journal.begun:
-        for tag in campaign.seeds:  # of a campaign that was moved aside
-            losses_file(campaign.run, tag).unlink(missing_ok=True)
-        _record(journal, Started(rules=campaign.rules))
-        return journal.state
-    if not campaign.settings.misc.create_restart:
-        raise CampaignError(
-            f"{campaign.run.output}: MISC.create_restart is False, so the campaign that was begun "
-            "here is not taken up; --fresh begins anew"
-        )
-    require_labels(LabelStore(campaign.run.labels), journal.state.labelled)
-    resumed = Resumed(rules=campaign.rules, changes=changes)
-    if not journal.state.finished or not apply(journal.state, resumed).finished:
-        _record(journal, resumed)
-    return journal.state
+class _Campaign:
+    """A campaign in this process: its journal, and what follows from each event outside of it."""
 
+    def __init__(self, inputs: Inputs, journal: Journal, part: Part) -> None:
+        self.inputs, self.journal, self.part = inputs, journal, part
+        self.run, self.settings = inputs.run, inputs.settings
+        self._analysis: Analysis | None = None
+        self._analysed = time.monotonic()
 
-def _over(state: CampaignState, until: Phase) -> bool:
-    """True if what was asked for has been done."""
-    beyond = until is Phase.READY and state.published_initial
-    return state.phase is until or state.phase is Phase.FINISHED or beyond
+    @property
+    def state(self) -> CampaignState:
+        """Where it is."""
+        return self.journal.state
 
+    @property
+    def over(self) -> bool:
+        """True if what was asked for has been done."""
+        ends = Phase.READY if self.part == "initial" else Phase.FINISHED
+        beyond = self.part == "initial" and self.state.published_initial
+        return self.state.phase is ends or self.state.phase is Phase.FINISHED or beyond
 
-def _drive(
-    campaign: Inputs,
-    journal: Journal,
-    client: SyncPrefectClient,
-    until: Phase,
-    explore: bool,
-    stopped: _Stop,
-) -> None:
-    """The loop: launch what the rules want, and tell them what comes back."""
-    with pools(campaign.settings) as workers:
-        shell = Shell(
-            campaign.run, campaign.settings, workers, client, campaign.seeds, campaign.elements
-        )
-        dashboard = Dashboard(workers, campaign.settings)
-        dashboard.show(journal.state, force=True)
-        while not stopped.asked():
-            state = journal.state
-            if state.phase is Phase.READY and explore:
-                state = _record(journal, ExplorationAsked())
-            if _over(state, until) or state.phase is Phase.FAILED:
-                break
-            for action in next_actions(state):
-                state = _record(journal, Launched(action=action))
-                shell.launch(action, state)
-            _tell(campaign, journal, shell.next_event(POLL_S))
-            dashboard.show(journal.state)
-        _land(campaign, journal, shell)
-        dashboard.show(journal.state, force=True)
-        if journal.state.finished:
-            learning_curve(campaign.run, campaign.run.report)
-            dashboard.picture(campaign.run.report, told(journal.state))
+    def take_up(self) -> None:
+        """Begin the campaign, or take it up where it was."""
+        changes = record(self.run, self.settings, self.inputs.geometries)
+        for note in self.settings.notes:
+            log.warning("%s", note)
+        if self.journal.begun:
+            self._resume(changes)
+        else:
+            forget(self.run)  # what a campaign that was moved aside has left
+            for tag in self.inputs.seeds:
+                losses_file(self.run, tag).unlink(missing_ok=True)
+            adopt = self.inputs.pretrained is not None
+            self.record(Started(rules=self.inputs.rules, adopt=adopt))
+        settle(self.run, self.state)
+        self._analysis = Analysis.of(self.run, self.settings)
 
+    def _resume(self, changes: tuple[str, ...]) -> None:
+        if not self.settings.misc.create_restart:
+            raise CampaignError(
+                f"{self.run.output}: MISC.create_restart is False, so the campaign that was begun "
+                "here is not taken up; --fresh begins anew"
+            )
+        require_labels(LabelStore(self.run.labels), self.state.labelled)
+        resumed = Resumed(rules=self.inputs.rules, changes=changes)
+        if not self.state.finished or not apply(self.state, resumed).finished:
+            self.record(resumed)
 
-def _land(campaign: Inputs, journal: Journal, shell: Shell) -> None:
-    """Give what still runs a little time to come back, then give it up."""
-    end = time.monotonic() + GRACE_S
-    while journal.state.in_flight and (left := end - time.monotonic()) > 0:
-        _tell(campaign, journal, shell.next_event(left))
-    shell.cancel()
+    def drive(self, client: SyncPrefectClient, stopped: _Stop) -> None:
+        """The loop: launch what the rules want, and tell them what comes back."""
+        with pools(self.settings) as workers:
+            shell = Shell(self.inputs, workers, client)
+            dashboard = Dashboard(workers, self.settings)
+            dashboard.show(self.state, force=True)
+            while not stopped.asked():
+                if self.state.phase is Phase.READY and self.part != "initial":
+                    self.record(ExplorationAsked())
+                if self.over or self.state.phase is Phase.FAILED:
+                    break
+                for action in next_actions(self.state):
+                    shell.launch(action, self.record(Launched(action=action)))
+                self.tell(shell.next_event(POLL_S))
+                dashboard.show(self.state)
+            self._land(shell)
+            dashboard.show(self.state, force=True)
+            if self.state.finished:
+                learning_curve(self.run, self.run.report)
+                dashboard.picture(self.run.report, told(self.state))
 
+    def _land(self, shell: Shell) -> None:
+        """Give what still runs a little time to come back, then give it up."""
+        end = time.monotonic() + GRACE_S
+        while self.state.in_flight and (left := end - time.monotonic()) > 0:
+            self.tell(shell.next_event(left))
+        shell.cancel()
+        self._analyse(force=True)
 
-def _tell(campaign: Inputs, journal: Journal, event: Event | None) -> None:
-    """Record an event, and do what follows from it outside the campaign's state."""
-    if event is None:
-        return
-    before = journal.state
-    after = _record(journal, event)
-    append_losses(campaign.run, event)
-    tidy(campaign.run, before, after)
+    def tell(self, event: Event | None) -> None:
+        """Record an event, and do what follows from it outside the campaign's state."""
+        if event is None:
+            return
+        before = self.state
+        after = self.record(event)
+        append_losses(self.run, event)
+        gather(self.run, event)
+        tidy(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
+        self._analyse()
 
+    def record(self, event: Event) -> CampaignState:
+        """Put an event into the journal, and tell it."""
+        before = self.state if self.journal.begun else None
+        after = self.journal.record(event)
+        for line in lines(before, event, after, self.settings.model.MISC.error_table):
+            log.info("%s", line, extra={"campaign": after})
+        if self._analysis is not None:
+            self._analysis.note(event, after)
+        return after
 
-def _record(journal: Journal, event: Event) -> CampaignState:
-    before = journal.state if journal.begun else None
-    after = journal.record(event)
-    for line in lines(before, event, after):
-        log.info("%s", line, extra={"campaign": after})
-    return after
+    def _analyse(self, force: bool = False) -> None:
+        """Renew `analysis/` now and then."""
+        due = force or time.monotonic() - self._analysed > ANALYSIS_S
+        if self._analysis is not None and self._analysis.wanted and due:
+            self._analysis.write()
+            self._analysed = time.monotonic()
 
 
 def _completed(state: CampaignState) -> State[Any]:

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.table import Table
 
 from aimspax_core.campaign.state import CampaignState, TrajectoryStatus
+from aimspax_core.report.errors import DEFAULT_TABLE, columns
 from aimspax_core.report.progress import progress
 
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bold red"}
@@ -79,20 +80,25 @@ def following(console: Console, max_convergence_epochs: int) -> Iterator[None]:
         logger.removeHandler(lines)
 
 
-def status_tables(state: CampaignState) -> list[Table]:
-    """Return tables of the members and of what the trajectories are doing."""
-    headings = ("member", "epochs", "training", "validation", "force MAE", "energy MAE")
+def status_tables(state: CampaignState, error_table: str = DEFAULT_TABLE) -> list[Table]:
+    """Return tables of the members and of what the trajectories are doing.
+
+    Args:
+        state: The campaign.
+        error_table: Which errors to show: `MISC.error_table`.
+    """
+    errors = {tag: member.best or member.errors for tag, member in state.members.items()}
+    shown = columns(error_table, errors.values())
+    headings = ("member", "epochs", "training", "validation", *(c.heading for c in shown))
     members = Table(*headings, title="Members")
     for member in state.members.values():
         training, validation = state.dataset(member.tag)
-        errors = member.best or member.errors
         members.add_row(
             member.tag,
             str(member.epochs + member.converge_epochs),
             str(len(training)),
             str(len(validation)),
-            f"{1000 * errors.mae_f:.1f} meV/Å" if errors else "-",
-            f"{1000 * errors.mae_e_per_atom:.2f} meV/atom" if errors else "-",
+            *(column.text(errors[member.tag]) for column in shown),
         )
     if not state.trajectories:
         return [members]

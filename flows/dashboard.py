@@ -17,6 +17,7 @@ from prefect.artifacts import (
 )
 
 from aimspax_core.campaign.state import CampaignState
+from aimspax_core.report.errors import columns
 from aimspax_core.report.progress import progress
 from aimspax_core.settings.load import Settings
 from flows.courtesy import courtesy
@@ -27,13 +28,6 @@ REFRESH_S = 10.0
 
 TABLE_S = 60.0
 """From one table of errors to the next; Prefect keeps each as a version."""
-
-_COLUMNS = {
-    "force MAE (meV/Å)": "mae_f",
-    "force RMSE (meV/Å)": "rmse_f",
-    "energy MAE (meV/atom)": "mae_e_per_atom",
-    "energy RMSE (meV/atom)": "rmse_e_per_atom",
-}
 
 
 class Dashboard:
@@ -85,17 +79,18 @@ class Dashboard:
         if due and (state.rounds, converged) != self._rounds:
             self._tabled, self._rounds = time.monotonic(), (state.rounds, converged)
             create_table_artifact(
-                table=_errors(state),
+                table=error_rows(state, self._settings.model.MISC.error_table),
                 key=f"{self._name}-validation-errors",
                 description="Errors of each member on its own validation set",
             )
 
 
-def _errors(state: CampaignState) -> list[dict[str, str | int]]:
-    """One row a member: forces in meV/Å, energies in meV/atom."""
+def error_rows(state: CampaignState, error_table: str) -> list[dict[str, str | int]]:
+    """One row a member, with the errors that the user wants to see."""
+    errors = {tag: member.best or member.errors for tag, member in state.members.items()}
+    shown = columns(error_table, errors.values())
     rows: list[dict[str, str | int]] = []
     for member in state.members.values():
-        errors = member.best or member.errors
         training, validation = state.dataset(member.tag)
         row: dict[str, str | int] = {
             "member": member.tag,
@@ -103,7 +98,6 @@ def _errors(state: CampaignState) -> list[dict[str, str | int]]:
             "training": len(training),
             "validation": len(validation),
         }
-        for heading, name in _COLUMNS.items():
-            row[heading] = f"{1000 * getattr(errors, name):.1f}" if errors else "-"
+        row |= {column.heading: column.text(errors[member.tag]) for column in shown}
         rows.append(row)
     return rows

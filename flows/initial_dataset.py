@@ -8,17 +8,20 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from aimspax_core.campaign.state import Phase
 from flows.campaign import run_campaign
-from flows.naming import campaign_name
+from flows.mistakes import told_plainly
+from flows.naming import campaign_name, run_directory
 
 
 @flow(name="initial-dataset", flow_run_name=campaign_name)
+@told_plainly
 def initial_dataset(directory: Path, overrides: dict[str, Any] | None = None) -> State[Any]:
     """Sample, label and train until the initial dataset is good enough.
 
     Args:
         directory: The run directory, with `aimsPAX.yaml`, `mace.yaml` and a geometry.
-        overrides: Values that replace those of the files, such as `{"ACTIVE_LEARNING.c_x": -0.1}`.
+        overrides: Values that replace those of the files, such as
+            `{"INITIAL_DATASET_GENERATION.desired_acc": 0.05}`; `aimsPAX_settings` and
+            `model_settings` name other files than the usual two.
     """
-    return run_campaign(Path(directory), overrides, until=Phase.READY, explore=False)
+    return run_campaign(run_directory(directory), overrides, "initial")

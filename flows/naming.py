@@ -1,12 +1,34 @@
-"""Names that a chemist recognises on the dashboard."""
+"""Run directories as they are given to a flow, and names that a chemist recognises."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
+
+from aimspax_core.errors import SettingsError
 
 
 def campaign_name() -> str:
     """Return the run directory's name, which is what its owner calls the campaign."""
-    return Path(flow_run.parameters["directory"]).resolve().name
+    return _written(flow_run.parameters["directory"]).resolve().name
+
+
+def run_directory(directory: Path) -> Path:
+    """Return the run directory as an absolute path; `~` is the home of whoever runs the flow.
+
+    Raises:
+        SettingsError: A deployment was given a relative path; nobody can know where that begins.
+    """
+    path = _written(directory)
+    if not path.is_absolute() and deployment.id is not None:
+        raise SettingsError(
+            f"directory: found {str(directory)!r}; a deployment runs wherever its worker was "
+            "started; allowed: an absolute path, such as /home/me/runs/aspirin"
+        )
+    return path.resolve()
+
+
+def _written(directory: Path | str) -> Path:
+    """Read what was typed: a form's box for text may hold the end of a line too."""
+    return Path(str(directory).strip()).expanduser()

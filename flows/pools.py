@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import dask
 from distributed import LocalCluster
 from prefect_dask.task_runners import DaskTaskRunner
 
+from aimspax_core.gpus import visible_gpus
 from aimspax_core.settings.load import Settings
+from flows.worker import GPUS
 
 _LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
@@ -55,14 +57,18 @@ def pools(settings: Settings) -> Iterator[Pools]:
     with contextlib.ExitStack() as stack:
         # A task whose worker dies comes back to the rules at once; they count, and ask again.
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
-        ml = stack.enter_context(_local("ml", settings.ml_workers))
+        gpus = visible_gpus() if settings.model.MISC.device == "cuda" else ()
+        ml = stack.enter_context(_local("ml", settings.ml_workers, gpus))
         reference = stack.enter_context(_local("reference", settings.cluster.max_workers))
         yield Pools(ml, reference)
 
 
 @contextlib.contextmanager
-def _local(name: str, workers: int) -> Iterator[Pool]:
-    """Start a pool of single-threaded processes on this machine, reachable from it alone."""
+def _local(name: str, workers: int, gpus: Sequence[str] = ()) -> Iterator[Pool]:
+    """Start a pool of single-threaded processes on this machine, reachable from it alone.
+
+    With GPUs each process sees one of them, dealt in turn.
+    """
     runner = DaskTaskRunner(
         cluster_class=LocalCluster,
         cluster_kwargs={
@@ -74,7 +80,7 @@ def _local(name: str, workers: int) -> Iterator[Pool]:
             "silence_logs": logging.ERROR,
             "memory_limit": 0,
             "preload": ["flows.worker"],
-            "env": {**ONE_THREAD, **QUIET},
+            "env": {**ONE_THREAD, **QUIET, GPUS: ",".join(gpus)},
         },
     )
     with runner:

@@ -49,6 +49,9 @@ _LOOPBACK = "127.0.0.1"
 _AUTH = "PREFECT_API_AUTH_STRING"
 _OURS = "AIMSPAX_SERVER_URL"  # beside an equal PREFECT_API_URL: set by `ensure`, not by the user
 
+CLIENT_VARIABLES = ("PREFECT_API_URL", _OURS, _AUTH)
+"""What `ensure` sets in the environment for whoever talks to the server."""
+
 
 class ServerError(AimspaxError):
     """There is no Prefect server that a run could use."""

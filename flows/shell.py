@@ -8,6 +8,7 @@ import queue
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from prefect_dask.task_runners import PrefectDaskFuture
 
 from aimspax_core.campaign.actions import (
     Action,
+    Adopt,
     Converge,
     Label,
     Propagate,
@@ -30,13 +32,14 @@ from aimspax_core.campaign.events import Event, LabelArrived, LabelFailed, TaskL
 from aimspax_core.campaign.exploration import segment_budget_s
 from aimspax_core.campaign.labels import LabelStore
 from aimspax_core.campaign.state import CampaignState
+from aimspax_core.campaign.training import replayed
 from aimspax_core.errors import AimspaxError, LabelError
 from aimspax_core.files import write_text
+from aimspax_core.inputs import Inputs
 from aimspax_core.report.results import holdings
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings
 from flows.courtesy import courtesy
 from flows.pools import Pool, Pools
+from tasks.adopt import AdoptRequest, adopt
 from tasks.label import LabelRecord, LabelRequest, label
 from tasks.propagate import PropagateRequest, propagate
 from tasks.publish import PublishRequest, publish
@@ -55,22 +58,17 @@ class Shell:
     """Runs actions on the pools.
 
     Attributes:
-        run: The run directory.
-        settings: The settings in force.
+        inputs: What the user has given.
         pools: Where tasks run.
         client: The Prefect API.
-        seeds: Each member's own seed, by tag.
-        elements: Atomic numbers of all geometries.
     """
 
-    run: RunDir
-    settings: Settings
+    inputs: Inputs
     pools: Pools
     client: SyncPrefectClient
-    seeds: dict[str, int]
-    elements: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        self.run, self.settings = self.inputs.run, self.inputs.settings
         self._done: queue.Queue[tuple[Action, PrefectDaskFuture[Any]]] = queue.Queue()
         self._futures: dict[str, PrefectDaskFuture[Any]] = {}
         self._vanished: set[str] = set()
@@ -182,9 +180,16 @@ class Shell:
                 points = len(state.training) + len(state.validation)
                 name = f"converge-{action.stage}-{state.rounds}-{points}"
                 return pools.ml, converge, self._training(action, state, name, CONVERGE_BUDGET_S)
+            case Adopt():
+                assert self.inputs.pretrained is not None
+                found, seeds = self.inputs.pretrained, self.inputs.seeds
+                return pools.ml, adopt, AdoptRequest(action.id, run, settings, found, seeds)
             case Publish():
                 held = holdings(run, state)
-                return pools.ml, publish, PublishRequest(action.what, run, settings, held)
+                adopted = state.adopted
+                return (
+                    pools.ml, publish, PublishRequest(action.what, run, settings, held, adopted)
+                )  # fmt: skip
 
     def _label_request(self, action: Label) -> LabelRequest:
         return LabelRequest(
@@ -194,7 +199,12 @@ class Shell:
             reference=self.settings.reference,
             gate=self.settings.gate,
             directory=self.settings.directory,
+            stress=self.settings.stress,
         )
+
+    def _elements(self, state: CampaignState) -> tuple[int, ...]:
+        """The atomic numbers that the models know."""
+        return state.elements or self.inputs.elements
 
     def _training(
         self, action: Train | Converge, state: CampaignState, dataset: str, budget_s: float
@@ -203,8 +213,8 @@ class Shell:
             action=action,
             run=self.run,
             settings=self.settings,
-            seed=self.seeds[action.tag],
-            elements=self.elements,
+            seed=self.inputs.seeds[action.tag],
+            elements=self._elements(state),
             dataset=self._dataset(dataset, state),
             time_budget_s=budget_s,
         )
@@ -216,20 +226,29 @@ class Shell:
             run=self.run,
             settings=self.settings,
             trajectories=tuple(state.trajectories[i] for i in action.trajectories),
-            elements=self.elements,
+            elements=self._elements(state),
             checkpoints=tuple(
                 self.run.checkpoint(tag, name)
                 for tag, name in zip(state.members, action.checkpoints, strict=True)
             ),
             window=state.window,
             time_budget_s=segment_budget_s(state),
+            tags=tuple(state.members),
         )
 
-    def _dataset(self, name: str, state: CampaignState) -> Any:
+    def _dataset(self, name: str, state: CampaignState) -> Path:
         """Write which labels are in whose sets, unless an earlier task of the round did."""
         path = self.run.dataset(name)
         if not path.exists():
-            sets = {tag: state.dataset(tag) for tag in state.members}
-            content = {tag: {"training": t, "validation": v} for tag, (t, v) in sets.items()}
-            write_text(path, json.dumps(content))
+            write_text(path, json.dumps({tag: _sets(state, tag) for tag in state.members}))
         return path
+
+
+def _sets(state: CampaignState, tag: str) -> dict[str, tuple[str, ...]]:
+    """What a member trains on now; constants follow from its whole set, whatever is replayed."""
+    training, validation = replayed(state, tag)
+    return {
+        "training": training,
+        "validation": validation,
+        "constants": state.dataset(tag)[0],
+    }

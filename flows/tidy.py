@@ -9,10 +9,18 @@ from aimspax_core.campaign.state import CampaignState
 from aimspax_core.rundir import RunDir
 
 
-def tidy(run: RunDir, before: CampaignState, after: CampaignState) -> None:
+def tidy(
+    run: RunDir, before: CampaignState, after: CampaignState, keep_checkpoints: bool = False
+) -> None:
     """Remove the MD states and checkpoints that an event has made obsolete.
 
     The journal is ahead of this: what is removed belongs to states before the event.
+
+    Args:
+        run: The run directory.
+        before: The state before the event.
+        after: The state after it.
+        keep_checkpoints: Let the members' checkpoints be.
     """
     flying = [a for a in after.in_flight.values() if isinstance(a, Propagate)]
     for old, new in zip(before.trajectories, after.trajectories, strict=False):
@@ -23,7 +31,8 @@ def tidy(run: RunDir, before: CampaignState, after: CampaignState) -> None:
     for earlier, later in zip(before.samplers, after.samplers, strict=True):
         if earlier is not later:
             _keep_only(run.sampler(later.geometry, 0).parent, {str(later.version)})
-    if before.members is not after.members or before.in_flight is not after.in_flight:
+    changed = before.members is not after.members or before.in_flight is not after.in_flight
+    if changed and not keep_checkpoints:
         _tidy_checkpoints(run, after, flying)
 
 

@@ -14,10 +14,10 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
-from aimspax_core.campaign.labels import LabelStore
+from aimspax_core.campaign.labels import LabelStore, StoredLabel
 from aimspax_core.errors import AimspaxError, LabelError, StructureError
 from aimspax_core.reference.engines import build_reference
-from aimspax_core.reference.gate import check_label, check_structure
+from aimspax_core.reference.gate import check_label, check_stress, check_structure
 from aimspax_core.settings.project import EngineSettings, Gate
 from aimspax_core.structures import decode
 
@@ -33,6 +33,7 @@ class LabelRequest:
         reference: The engine.
         gate: What may pass.
         directory: The run directory; relative paths in the settings begin there.
+        stress: Whether the models are trained on stress.
     """
 
     key: str
@@ -41,6 +42,7 @@ class LabelRequest:
     reference: EngineSettings
     gate: Gate
     directory: Path
+    stress: bool = False
 
 
 class LabelRecord(BaseModel):
@@ -52,8 +54,9 @@ class LabelRecord(BaseModel):
 
 
 def label_cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
-    """Prefect's cache uses the label store's own key."""
-    return f"label-{parameters['request'].key}"
+    """Prefect's cache uses the label store's own key, and asks anew when stress is needed."""
+    request = parameters["request"]
+    return f"label-{request.key}{'-stress' if request.stress else ''}"
 
 
 async def is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
@@ -85,7 +88,8 @@ def label(request: LabelRequest) -> LabelRecord:
 
     Raises:
         LabelError: The engine answered, but not with a usable label (`transient=False`), or could
-            not be run at all (`transient=True`, retried).
+            not be run at all (`transient=True`, retried). A label in the store without the stress
+            that is needed counts as not usable: what is stored is never replaced.
     """
     store = LabelStore(request.store)
     stored = store.get(request.key)
@@ -97,12 +101,25 @@ def label(request: LabelRequest) -> LabelRecord:
             raise LabelError(f"refused: {error}") from error
         began = time.perf_counter()
         answer = build_reference(request.reference, request.directory).label(atoms)
-        check_label(atoms, answer, request.gate)
+        check_label(atoms, answer, request.gate, request.stress)
         answer.provenance.update(
             host=socket.gethostname(), wall_s=time.perf_counter() - began, finished=time.time()
         )
         stored = store.put(request.key, atoms, answer)
+    if request.stress:
+        _check_stored(stored, store)
     provenance = stored.label.provenance
     return LabelRecord(
         key=request.key, wall_s=provenance.get("wall_s", 0.0), host=provenance.get("host", "")
     )
+
+
+def _check_stored(stored: StoredLabel, store: LabelStore) -> None:
+    """Refuse a label that was stored by a campaign without stress, or by an older engine."""
+    try:
+        check_stress(stored.atoms, stored.label)
+    except LabelError as error:
+        raise LabelError(
+            f"{error}; this label is from the label store, where the same reference wrote it "
+            f"without: remove {store.path(stored.key)} to have it computed again"
+        ) from error

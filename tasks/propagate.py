@@ -4,35 +4,45 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 
-from aimspax_core.campaign.events import SegmentFinished, TrajectoryResult
+from aimspax_core.campaign.events import Checked, Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import Trajectory
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.reference.gate import check_structure
+from aimspax_core.report.trajectories import part
 from aimspax_core.rundir import RunDir
 from aimspax_core.sampling.dynamics import (
     MDState,
     load_state,
+    needs_stress,
     new_stream,
     random_stream,
     save_state,
     start,
 )
+from aimspax_core.sampling.frames import save_prediction, write_frames
+from aimspax_core.sampling.lockstep import Evaluate
 from aimspax_core.sampling.segment import (
     Outcome,
     Result,
+    SegmentResult,
     SegmentSettings,
     Start,
     run_segment,
 )
 from aimspax_core.settings.load import Settings
+from aimspax_core.settings.project import FoundationalModel
 from aimspax_core.structures import read_geometries
 from aimspax_core.uncertainty import Window
 from tasks.structures import keep_structure
+
+if TYPE_CHECKING:
+    from aimspax_core.model.foundation import Driver
 
 EXPLORING_STREAM = 1
 """First number of the random streams of exploring trajectories; sampling ones have 0."""
@@ -52,6 +62,8 @@ class PropagateRequest:
         checkpoints: The members' checkpoints.
         window: The uncertainties that the threshold follows from.
         time_budget_s: Time after which trajectories halt at their next check.
+        tags: The members' tags, in the order of their checkpoints; in saved frames, members
+            without one are numbered.
     """
 
     action_id: str
@@ -63,23 +75,25 @@ class PropagateRequest:
     checkpoints: tuple[Path, ...]
     window: Window
     time_budget_s: float
+    tags: tuple[str, ...] = ()
 
 
 @task(name="propagate", task_run_name="propagate-{request.number}")
 def propagate(request: PropagateRequest) -> SegmentFinished:
-    """Run a segment; structures that crossed and MD states are on disk when this returns."""
+    """Run a segment; all structures, MD states and frames are on disk when this returns."""
     began = time.perf_counter()
-    from aimspax_core.model.kept import kept
-
     settings = request.settings
-    committee = kept(settings.model, request.elements).ensemble.committee(request.checkpoints)
+    evaluate, judge = _models(request)
     segment = run_segment(
-        [Start(t.index, _state(request, t), t.since_crossing) for t in request.trajectories],
-        settings.md,
+        [
+            Start(t.index, _state(request, t), settings.md(t.geometry), t.since_crossing)
+            for t in request.trajectories
+        ],
         _segment_settings(request),
         request.window,
-        committee.evaluate,
+        evaluate,
         partial(check_structure, gate=settings.gate),
+        judge,
     )
     identity = build_reference(settings.reference, settings.directory).identity()
     before = {t.index: t for t in request.trajectories}
@@ -87,6 +101,8 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
         action_id=request.action_id,
         results=tuple(_kept(request, r, before[r.trajectory], identity) for r in segment.results),
         uncertainties=tuple(check.uncertainty for check in segment.checks),
+        looks=tuple(look for r in segment.results for look in _looks(request.run, r, identity)),
+        checks=_checks(segment) if settings.al.analysis else (),
         evaluations=segment.stats.evaluations,
         structures=segment.stats.structures,
         seconds=segment.stats.seconds,
@@ -94,13 +110,48 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
     )
 
 
+def _models(request: PropagateRequest) -> tuple[Evaluate, Evaluate | None]:
+    """Return what drives, and what judges if it is another."""
+    from aimspax_core.model.kept import kept
+
+    settings = request.settings
+    committee = kept(settings.model, request.elements).ensemble.committee(request.checkpoints)
+    stress = any(needs_stress(settings.md(t.geometry)) for t in request.trajectories)
+    if not settings.al.use_foundational:
+        return partial(committee.evaluate, stress=stress), None
+    driver = _driver(
+        settings.al.foundational_model_settings,
+        settings.directory,
+        settings.model.MISC.device,
+        settings.model.GENERAL.default_dtype,
+    )
+    return partial(driver.evaluate, stress=stress), committee.evaluate
+
+
+@cache
+def _driver(model: FoundationalModel, directory: Path, device: str, dtype: str) -> Driver:
+    """The foundation model, loaded once in a process; a local file may be relative to the run."""
+    from aimspax_core.model.foundation import driver
+
+    local = directory / model.mace_model
+    return driver(
+        str(local) if local.is_file() else model.mace_model,
+        device,
+        dtype,
+        dispersion=model.dispersion,
+        dispersion_xc=model.dispersion_xc,
+        dispersion_cutoff=model.dispersion_cutoff,
+        damping=model.damping,
+    )
+
+
 def _state(request: PropagateRequest, trajectory: Trajectory) -> MDState:
-    """Where a trajectory goes on; after a rollback with noise that it has not seen yet."""
-    md = request.settings.md
+    """Where a trajectory goes on; after a rollback with a future that it has not seen yet."""
+    settings = request.settings
+    md = settings.md(trajectory.geometry)
     rng = random_stream(md.MD_seed, EXPLORING_STREAM, trajectory.index, trajectory.rollbacks)
     if trajectory.version == 0:
-        geometries = read_geometries(request.settings.geometry_path)
-        return start(geometries[trajectory.geometry], md, rng)
+        return start(read_geometries(settings.geometry_files)[trajectory.geometry], md, rng)
     state = load_state(request.run.trajectory(trajectory.index, trajectory.version))
     rolled_back = trajectory.rollbacks_in_a_row and trajectory.version == trajectory.checkpoint
     if not rolled_back:
@@ -108,7 +159,7 @@ def _state(request: PropagateRequest, trajectory: Trajectory) -> MDState:
     if trajectory.rollbacks_in_a_row > 1:
         # New noise alone led it to the same place again.
         return replace(start(state.structure, md, rng), step=state.step)
-    return new_stream(state, rng)
+    return new_stream(state, rng, md)
 
 
 def _segment_settings(request: PropagateRequest) -> SegmentSettings:
@@ -121,14 +172,21 @@ def _segment_settings(request: PropagateRequest) -> SegmentSettings:
         uncertain_limit=al.uncert_not_crossed_limit,
         max_force=request.settings.gate.max_force,
         time_budget_s=request.time_budget_s,
+        look_every=al.analysis_skip if al.analysis else None,
+        frame_every=al.save_trajectories_interval if al.save_trajectories else None,
     )
 
 
 def _kept(
     request: PropagateRequest, result: Result, before: Trajectory, identity: dict[str, object]
 ) -> TrajectoryResult:
-    """Write what a trajectory came to, and describe it for the journal."""
+    """Write what a trajectory came to and its frames; describe it for the journal."""
     key = None
+    if request.settings.al.save_trajectories:
+        info = {"trajectory": before.index, "geometry": before.geometry}
+        info |= {"rollbacks": before.rollbacks}
+        frames = part(request.run, "trajectory", before.index, request.number)
+        write_frames(frames, result.frames, info, request.tags)
     if result.state is not None:
         save_state(request.run.trajectory(result.trajectory, request.number), result.state)
         if result.outcome is Outcome.CROSSED:
@@ -141,4 +199,28 @@ def _kept(
         since_crossing=result.since_crossing,
         key=key,
         reason=result.reason,
+    )
+
+
+def _looks(run: RunDir, result: Result, identity: dict[str, object]) -> list[Look]:
+    """Write the structures to analyse and what the committee says of them."""
+    looks = []
+    for look in result.looks:
+        key = keep_structure(run, look.structure, identity)
+        save_prediction(run.prediction(key), look.prediction, look.trajectory, look.step)
+        looks.append(
+            Look(trajectory=look.trajectory, step=look.step, key=key, threshold=look.threshold)
+        )
+    return looks
+
+
+def _checks(segment: SegmentResult) -> tuple[Checked, ...]:
+    return tuple(
+        Checked(
+            trajectory=check.trajectory,
+            step=check.step,
+            uncertainty=check.uncertainty,
+            threshold=check.threshold,
+        )
+        for check in segment.checks
     )

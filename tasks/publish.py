@@ -23,18 +23,23 @@ class PublishRequest:
         run: The run directory.
         settings: The settings in force.
         holdings: Each member's checkpoints and sets.
+        adopted: The campaign began from models in `model/`, which are not to be replaced.
     """
 
     what: Literal["initial", "final"]
     run: RunDir
     settings: Settings
     holdings: tuple[Holdings, ...]
+    adopted: bool = False
 
 
 @task(name="publish", task_run_name="publish-{request.what}")
 def publish(request: PublishRequest) -> Published:
     """Write models and datasets; they are on disk when this returns."""
     began = time.perf_counter()
-    write = publish_initial if request.what == "initial" else publish_final
-    write(request.run, request.settings, request.holdings)
+    run, settings, members = request.run, request.settings, request.holdings
+    if request.what == "initial":
+        publish_initial(run, settings, members)
+    else:
+        publish_final(run, settings, members, request.adopted)
     return Published(what=request.what, task_seconds=time.perf_counter() - began)

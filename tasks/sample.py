@@ -13,9 +13,11 @@ from prefect import task
 from aimspax_core.campaign.events import Sampled
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.reference.gate import check_structure
+from aimspax_core.report.trajectories import part
 from aimspax_core.rundir import RunDir
 from aimspax_core.sampling.collect import begin, collect
 from aimspax_core.sampling.dynamics import load_state, save_state
+from aimspax_core.sampling.frames import write_frames
 from aimspax_core.settings.load import Settings
 from aimspax_core.settings.project import FoundationalModel
 from aimspax_core.structures import read_geometries
@@ -47,26 +49,30 @@ class SampleRequest:
 def sample(request: SampleRequest) -> Sampled:
     """Advance a sampling trajectory; structures and MD state are on disk when this returns."""
     began = time.perf_counter()
-    settings, run = request.settings, request.run
-    atoms = read_geometries(settings.geometry_path)[request.geometry]
+    settings, run, idg = request.settings, request.run, request.settings.idg
+    atoms = read_geometries(settings.geometry_files)[request.geometry]
     state = (
         load_state(run.sampler(request.geometry, request.version))
         if request.version
-        else begin(atoms, settings.md, request.geometry)
+        else begin(atoms, settings.md(request.geometry), request.geometry)
     )
     found = collect(
         request.geometry,
         atoms,
         state,
-        settings.md,
+        settings.md(request.geometry),
         _calculator(settings),
         request.points,
-        settings.idg.skip_step_initial,
+        idg.skip_step_initial,
         partial(check_structure, gate=settings.gate),
+        idg.save_trajectories_interval if idg.save_trajectories else None,
     )
     identity = build_reference(settings.reference, settings.directory).identity()
     found_keys = tuple(keep_structure(run, atoms, identity) for atoms in found.structures)
     version = request.version + 1
+    if idg.save_trajectories:
+        info = {"geometry": request.geometry}
+        write_frames(part(run, "initial", request.geometry, version), found.frames, info)
     save_state(run.sampler(request.geometry, version), found.state)
     return Sampled(
         action_id=request.action_id,

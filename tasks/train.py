@@ -58,21 +58,21 @@ def train(request: TrainRequest) -> TrainingFinished:
     action, settings = request.action, request.settings
     assert isinstance(action, Train)
     memory = kept(settings.model, request.elements)
-    training, validation = _data(request, memory)
+    data = _data(request, memory)
     if action.start is None:
         elements, model = request.elements, settings.model
-        member = Member.create(model, elements, action.tag, request.seed, training)
+        member = Member.create(model, elements, action.tag, request.seed, data.constants)
     else:
         member = memory.take_member(_checkpoint(request, action.start))
         if member.stage.value != action.stage:
             member.enter(Stage(action.stage))
-        member.renew_constants(training)
+        member.renew_constants(data.constants)
     initial = action.stage == "initial"
     idg, al = settings.idg, settings.al
     before = member.epoch
     found = member.train(
-        training,
-        validation,
+        data.training,
+        data.validation,
         epochs=action.epochs,
         valid_skip=idg.valid_skip if initial else al.valid_skip,
         scheduler=initial and idg.scheduler_initial,
@@ -101,16 +101,16 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
     action, settings = request.action, request.settings
     assert isinstance(action, Converge)
     memory = kept(settings.model, request.elements)
-    training, validation = _data(request, memory)
+    data = _data(request, memory)
     member = memory.take_member(_checkpoint(request, action.start))
     if action.first:
         member.enter(Stage.CONVERGE)
-        member.renew_constants(training)
+        member.renew_constants(data.constants)
     phase = settings.idg if action.stage == "initial" else settings.al
     before = member.epoch
     found, finished = member.converge(
-        training,
-        validation,
+        data.training,
+        data.validation,
         max_epochs=phase.max_convergence_epochs,
         patience=phase.convergence_patience,
         margin=phase.margin,
@@ -130,11 +130,19 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
     )
 
 
-def _data(request: TrainRequest, memory: Kept) -> tuple[list[AtomicData], list[AtomicData]]:
-    """The member's training and validation graphs."""
+@dataclass(frozen=True)
+class _Data:
+    """A member's graphs: what it trains on, what it is validated on, its whole training set."""
+
+    training: list[AtomicData]
+    validation: list[AtomicData]
+    constants: list[AtomicData]
+
+
+def _data(request: TrainRequest, memory: Kept) -> _Data:
     sets = json.loads(request.dataset.read_text(encoding="utf-8"))[request.action.tag]
     store = LabelStore(request.run.labels)
-    return memory.graphs(store, sets["training"]), memory.graphs(store, sets["validation"])
+    return _Data(**{name: memory.graphs(store, keys) for name, keys in sets.items()})
 
 
 def _checkpoint(request: TrainRequest, name: str) -> Path:

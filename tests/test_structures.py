@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from aimspax_core.errors import StructureError
-from aimspax_core.structures import decode, digest, encode, read_geometries
+from aimspax_core.structures import decode, digest, encode, geometry_files, read_geometries
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -77,13 +77,24 @@ def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
         ase.io.write(tmp_path / name, molecule(formula))
     (tmp_path / ".hidden.xyz").write_text("not a geometry", encoding="utf-8")
     (tmp_path / "subfolder").mkdir()
-    found = [atoms.get_chemical_formula() for atoms in read_geometries(tmp_path)]
-    assert found == ["H2O", "CO2", "CH4"]
+    assert [path.name for path in geometry_files(tmp_path)] == ["a.xyz", "b.xyz", "c.xyz"]
+
+
+def test_a_file_is_its_own_only_geometry_file(tmp_path: Path) -> None:
+    (tmp_path / "a.xyz").touch()
+    assert geometry_files(tmp_path / "a.xyz") == [tmp_path / "a.xyz"]
+
+
+def test_geometries_come_in_the_order_of_the_files_named(tmp_path: Path) -> None:
+    for name, formula in (("b.xyz", "CO2"), ("a.xyz", "H2O")):
+        ase.io.write(tmp_path / name, molecule(formula))
+    found = read_geometries([tmp_path / "b.xyz", tmp_path / "a.xyz"])
+    assert [atoms.get_chemical_formula() for atoms in found] == ["CO2", "H2O"]
 
 
 def test_the_last_frame_of_a_file_counts(tmp_path: Path) -> None:
     ase.io.write(tmp_path / "all.xyz", [molecule("H2O"), molecule("CO2")])
-    (atoms,) = read_geometries(tmp_path / "all.xyz")
+    (atoms,) = read_geometries([tmp_path / "all.xyz"])
     assert atoms.get_chemical_formula() == "CO2"
 
 
@@ -93,7 +104,7 @@ def test_moments_and_charges_of_an_aims_geometry_stay(tmp_path: Path) -> None:
         "atom 0 0 0 Fe\n  initial_moment 2.5\natom 2 2 2 O\n  initial_charge -1.0\n",
         encoding="utf-8",
     )
-    (atoms,) = read_geometries(tmp_path / "geometry.in")
+    (atoms,) = read_geometries([tmp_path / "geometry.in"])
     assert atoms.pbc.all()
     assert atoms.get_initial_magnetic_moments().tolist() == [2.5, 0.0]
     assert atoms.get_initial_charges().tolist() == [0.0, -1.0]
@@ -105,7 +116,7 @@ def test_labels_in_a_geometry_file_are_left_behind(tmp_path: Path) -> None:
     atoms.info["energy"] = -1.0
     atoms.arrays["forces"] = np.ones((1, 3))
     ase.io.write(tmp_path / "cu.xyz", atoms)
-    (found,) = read_geometries(tmp_path / "cu.xyz")
+    (found,) = read_geometries([tmp_path / "cu.xyz"])
     assert found.calc is None
     assert encode(found) == encode(bulk("Cu"))
 
@@ -113,7 +124,7 @@ def test_labels_in_a_geometry_file_are_left_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [
-        ("missing.xyz", None, "no such file or folder"),
+        ("missing.xyz", None, "cannot read this as a geometry"),
         ("empty.xyz", "", "cannot read this as a geometry"),
         ("text.xyz", "a shopping list", "cannot read this as a geometry"),
         ("geometry.in", "lattice_vector 1 0 0\n", "geometry"),
@@ -128,17 +139,26 @@ def test_what_is_no_geometry_is_named(
     if content is not None:
         (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(StructureError, match=text) as found:
-        read_geometries(tmp_path / name)
+        read_geometries([tmp_path / name])
     assert str(tmp_path / name) in str(found.value)
 
 
 def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(StructureError, match="holds no geometry files"):
-        read_geometries(tmp_path)
+        geometry_files(tmp_path)
 
 
-def test_one_bad_file_of_a_folder_is_named(tmp_path: Path) -> None:
+def test_a_path_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match="no such file or folder"):
+        geometry_files(tmp_path / "missing.xyz")
+
+
+def test_every_bad_file_is_named(tmp_path: Path) -> None:
     ase.io.write(tmp_path / "a.xyz", molecule("H2O"))
     (tmp_path / "b.txt").write_text("notes", encoding="utf-8")
-    with pytest.raises(StructureError, match=r"b\.txt: ASE cannot read"):
-        read_geometries(tmp_path)
+    (tmp_path / "c.xyz").write_text("0\n\n", encoding="utf-8")
+    with pytest.raises(StructureError) as found:
+        read_geometries(geometry_files(tmp_path))
+    first, second = str(found.value).splitlines()
+    assert first.startswith(f"{tmp_path / 'b.txt'}: ASE cannot read")
+    assert second == f"{tmp_path / 'c.xyz'}: the geometry holds no atoms"

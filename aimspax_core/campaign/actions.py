@@ -82,6 +82,17 @@ class Converge(Record):
         return f"converge:{self.tag}:{self.checkpoint}"
 
 
+class Adopt(Record):
+    """Take over members and datasets that were there before."""
+
+    kind: Literal["adopt"] = "adopt"
+
+    @property
+    def id(self) -> str:
+        """What the action is told apart by."""
+        return "adopt"
+
+
 class Publish(Record):
     """Write models and datasets where the user looks for them."""
 
@@ -95,5 +106,5 @@ class Publish(Record):
 
 
 Action = Annotated[
-    Sample | Label | Propagate | Train | Converge | Publish, Field(discriminator="kind")
+    Sample | Label | Propagate | Train | Converge | Adopt | Publish, Field(discriminator="kind")
 ]

@@ -16,6 +16,7 @@ class Started(Record):
 
     kind: Literal["started"] = "started"
     rules: Rules
+    adopt: bool = Field(default=False, description="From members and datasets that are there.")
 
 
 class Resumed(Record):
@@ -79,6 +80,24 @@ class TrajectoryResult(Record):
     reason: str = ""
 
 
+class Checked(Record):
+    """One check of a trajectory: its life's MD step; uncertainty and threshold in eV/Å."""
+
+    trajectory: int
+    step: int
+    uncertainty: float
+    threshold: float | None
+
+
+class Look(Record):
+    """A structure that is labelled for analysis only; what was predicted is in a file."""
+
+    trajectory: int
+    step: int
+    key: str
+    threshold: float | None = Field(description="In force then (eV/Å).")
+
+
 class SegmentFinished(Record):
     """A batch of trajectories came back."""
 
@@ -86,6 +105,8 @@ class SegmentFinished(Record):
     action_id: str
     results: tuple[TrajectoryResult, ...]
     uncertainties: tuple[float, ...] = Field(description="In (step, trajectory) order; eV/Å.")
+    looks: tuple[Look, ...] = Field(default=(), description="With ACTIVE_LEARNING.analysis.")
+    checks: tuple[Checked, ...] = Field(default=(), description="With ACTIVE_LEARNING.analysis.")
     evaluations: int = Field(default=0, description="Batched passes through the committee.")
     structures: int = Field(default=0, description="Structures in all of them together.")
     seconds: float = Field(default=0.0, description="Seconds spent in them.")
@@ -118,6 +139,18 @@ class ConvergenceAdvanced(Record):
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 
+class Adopted(Record):
+    """Members and datasets that were there before have become the campaign's."""
+
+    kind: Literal["adopted"] = "adopted"
+    action_id: str
+    checkpoints: dict[str, str] = Field(description="Each member's checkpoint, by tag.")
+    training: dict[str, tuple[str, ...]] = Field(description="Keys of its training set, by tag.")
+    validation: dict[str, tuple[str, ...]]
+    elements: tuple[int, ...] = Field(description="Atomic numbers that the models know.")
+    task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
+
+
 class Published(Record):
     """Models and datasets are where the user looks for them."""
 
@@ -147,6 +180,7 @@ Event = Annotated[
     | SegmentFinished
     | TrainingFinished
     | ConvergenceAdvanced
+    | Adopted
     | Published
     | TaskLost,
     Field(discriminator="kind"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from aimspax_core.campaign import convergence, training
 from aimspax_core.campaign.actions import Action, Propagate
-from aimspax_core.campaign.events import SegmentFinished, TrajectoryResult
+from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import (
     CampaignState,
     Phase,
@@ -83,7 +83,20 @@ def segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignSt
     state = _freeze(state.but(window=state.window.extend(event.uncertainties)))
     for result in event.results:
         state = _moved(state, result)
+    for look in event.looks:
+        state = _looked_at(state, look)
     return settle(state)
+
+
+def _looked_at(state: CampaignState, look: Look) -> CampaignState:
+    """Ask for a label that is for analysis only, unless the structure has one coming anyway."""
+    if look.key in state.points or state.phase is not Phase.ACTIVE:
+        return state
+    geometry = state.trajectories[look.trajectory].geometry
+    point = Point(key=look.key, geometry=geometry, trajectory=look.trajectory, analysis=True)
+    return state.but(
+        points={**state.points, look.key: point}, open_points=(*state.open_points, look.key)
+    )
 
 
 def settle(state: CampaignState, judge_accuracy: bool = False) -> CampaignState:
@@ -119,6 +132,11 @@ def _crossed(state: CampaignState, index: int, key: str) -> CampaignState:
     if known is None:
         point = Point(key=key, geometry=state.trajectories[index].geometry, trajectory=index)
         return state.but(points={**state.points, key: point}, open_points=(*state.open_points, key))
+    if known.analysis:  # it was only looked at; from now on it counts
+        counted = known.model_copy(update={"analysis": False})
+        state = state.but(points={**state.points, key: counted})
+        if known.status is PointStatus.LABELLED:
+            return labelled(state, key)
     if known.status is PointStatus.LABELLED:
         return _served(state, index, TrajectoryStatus.RUNNING)
     if known.status is PointStatus.FAILED:
@@ -250,15 +268,16 @@ def _freeze(state: CampaignState) -> CampaignState:
 
 
 def _served(state: CampaignState, index: int, status: TrajectoryStatus) -> CampaignState:
-    """Make the structure that was labelled its trajectory's checkpoint."""
+    """Make the structure that was labelled its trajectory's checkpoint, if that is wanted."""
     trajectory = state.trajectories[index]
+    kept = state.rules.update_checkpoints
     return _change(
         state,
         index,
         status=status,
         waiting_for=trajectory.waiting_for if status is TrajectoryStatus.TRAINING else None,
-        checkpoint=trajectory.version,
-        checkpoint_step=trajectory.step,
+        checkpoint=trajectory.version if kept else trajectory.checkpoint,
+        checkpoint_step=trajectory.step if kept else trajectory.checkpoint_step,
         since_crossing=0,
         rollbacks_in_a_row=0,
     )

@@ -21,11 +21,12 @@ T = TypeVar("T")
 
 def sampling(state: CampaignState) -> list[Action]:
     """Return the sampling MD of each geometry that has not done this step."""
+    shares = len(state.members) if state.rules.distinct_sets else 1
     return [
         Sample(
             geometry=sampler.geometry,
             step=state.sampling_step,
-            points=state.rules.points_per_step * len(state.members),
+            points=state.rules.points_per_step * shares,
         )
         for sampler in state.samplers
         if sampler.step < state.sampling_step
@@ -76,6 +77,10 @@ def _deal(state: CampaignState) -> CampaignState:
         ]
         seed = (state.rules.seed, state.sampling_step, geometry)
         dealt = _shuffled(labelled, seed)
+        if not state.rules.distinct_sets:
+            for number, tag in enumerate(shares):  # each splits them in its own way
+                shares[tag] += _shuffled(dealt, (*seed, number))
+            continue
         # Who is dealt first changes from step to step, so that odd points spread evenly.
         for position, key in enumerate(dealt):
             turn = (position + state.sampling_step - 1 + geometry) % len(shares)
@@ -91,7 +96,7 @@ def _deal(state: CampaignState) -> CampaignState:
         return state.but(sampling_step=state.sampling_step + 1)
     left = state.rules.max_initial_epochs - min(m.epochs for m in members.values())
     epochs = max(1, math.ceil(min(state.rules.initial_epochs, left)))
-    points = tuple(key for share in shares.values() for key in share)
+    points = tuple(dict.fromkeys(key for share in shares.values() for key in share))
     return training.open_round(state, "initial", epochs, points)
 
 
@@ -155,7 +160,7 @@ def trained(state: CampaignState) -> CampaignState:
 def reopened(state: CampaignState) -> CampaignState:
     """Sample again if the limits of the initial dataset, as they are today, ask for more."""
     ended = (Phase.INITIAL_CONVERGE, Phase.INITIAL_PUBLISH, Phase.READY)
-    if state.phase not in ended or stop_reason(state) is not None:
+    if state.adopted or state.phase not in ended or stop_reason(state) is not None:
         return state
     return convergence.forgotten(state).but(
         phase=Phase.INITIAL,
@@ -169,7 +174,7 @@ def stop_reason(state: CampaignState) -> str | None:
     """Say why the initial dataset is good enough, or None."""
     rules, error = state.rules, state.mean_force_mae
     epochs = min(m.epochs for m in state.members.values())
-    size = sum(len(m.training) + len(m.validation) for m in state.members.values())
+    size = len({key for m in state.members.values() for key in (*m.training, *m.validation)})
     if error is not None and error <= rules.initial_accuracy:
         return f"validation force MAE {error:.4f} eV/Å reached {rules.initial_accuracy:.4f} eV/Å"
     if epochs >= rules.max_initial_epochs:

@@ -16,7 +16,7 @@ from ase import Atoms
 from aimspax_core.errors import CampaignError
 from aimspax_core.files import write_text
 from aimspax_core.reference.base import Label
-from aimspax_core.structures import decode, digest, encode
+from aimspax_core.structures import decode, digest, encode, essence
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def label_key(atoms: Atoms, identity: dict[str, Any]) -> str:
         atoms: The structure (Å).
         identity: The reference's `identity()`.
     """
-    return digest({"structure": encode(atoms), "reference": identity})
+    return digest({"structure": essence(atoms), "reference": identity})
 
 
 @dataclass(frozen=True)

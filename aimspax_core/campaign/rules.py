@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from aimspax_core.campaign import convergence, exploration, initial, training
-from aimspax_core.campaign.actions import Action, Label, Propagate, Publish
+from aimspax_core.campaign.actions import Action, Adopt, Label, Propagate, Publish
 from aimspax_core.campaign.events import (
+    Adopted,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
@@ -48,7 +49,7 @@ def apply(state: CampaignState | None, event: Event) -> CampaignState:
     if isinstance(event, Started):
         if state is not None:
             raise ValueError("a campaign starts once")
-        return CampaignState.begin(event.rules)
+        return CampaignState.begin(event.rules, event.adopt)
     if state is None:
         raise ValueError(f"{event.kind!r} before the campaign started")
     return _HANDLERS[type(event)](state, event)
@@ -58,6 +59,8 @@ def next_actions(state: CampaignState) -> list[Action]:
     """Return what should run now and is not running yet; the same state gives the same list."""
     wanted: list[Action] = [Label(key=key) for key in state.open_points]
     match state.phase:
+        case Phase.ADOPT:
+            wanted.append(Adopt())
         case Phase.INITIAL:
             wanted += initial.sampling(state)
             wanted += training.actions(state)
@@ -110,6 +113,8 @@ def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
     )
     if point.sampling_step is not None:
         return initial.label_resolved(state)
+    if point.analysis:
+        return exploration.settle(state)
     return exploration.labelled(state, event.key)
 
 
@@ -144,6 +149,24 @@ def _training_finished(state: CampaignState, event: TrainingFinished) -> Campaig
 
 def _convergence_advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
     return convergence.advanced(_landed(state, event.action_id), event)
+
+
+def _adopted(state: CampaignState, event: Adopted) -> CampaignState:
+    state = _landed(state, event.action_id)
+    if state.phase is not Phase.ADOPT:
+        return state
+    members = {
+        tag: m.model_copy(
+            update={
+                "checkpoint": event.checkpoints[tag],
+                "training": event.training[tag],
+                "validation": event.validation[tag],
+            }
+        )
+        for tag, m in state.members.items()
+    }
+    state = state.but(members=members, elements=event.elements, published_initial=True)
+    return training.ensemble_of(state.but(phase=Phase.READY))
 
 
 def _published(state: CampaignState, event: Published) -> CampaignState:
@@ -226,6 +249,7 @@ _HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {
     SegmentFinished: _segment_finished,
     TrainingFinished: _training_finished,
     ConvergenceAdvanced: _convergence_advanced,
+    Adopted: _adopted,
     Published: _published,
     TaskLost: _task_lost,
 }

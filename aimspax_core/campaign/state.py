@@ -19,6 +19,7 @@ SCHEMA_VERSION = 2
 class Phase(StrEnum):
     """Where a campaign is."""
 
+    ADOPT = "adopt"  # take over members and datasets that were there before
     INITIAL = "initial"  # initial dataset generation: sample, label, train, again
     INITIAL_CONVERGE = "initial-converge"
     INITIAL_PUBLISH = "initial-publish"
@@ -58,11 +59,17 @@ class Rules(Record):
     converge_al: bool
     converge_best: bool
     max_segments: int
+    distinct_sets: bool = True
+    progress_every: int = 10
+    train_subset: int | None = None
+    valid_subset: int | None = None
+    update_checkpoints: bool = True
 
     @classmethod
     def of(cls, settings: Settings, tags: tuple[str, ...], geometries: int) -> Rules:
         """Take the rules' numbers from the settings."""
         idg, al = settings.idg, settings.al
+        subsets = al.replay_strategy == "random_subset"
         return cls(
             tags=tags,
             geometries=geometries,
@@ -85,6 +92,11 @@ class Rules(Record):
             converge_al=al.converge_al,
             converge_best=al.converge_best,
             max_segments=settings.ml_workers,
+            distinct_sets=idg.distinct_model_sets,
+            progress_every=idg.progress_dft_update,
+            train_subset=al.train_subset_size if subsets else None,
+            valid_subset=al.valid_subset_size if subsets else None,
+            update_checkpoints=al.update_md_checkpoints,
         )
 
 
@@ -105,6 +117,7 @@ class Point(Record):
     trajectory: int | None = None
     status: PointStatus = PointStatus.REQUESTED
     reason: str = ""
+    analysis: bool = False  # looked at, not trained on
 
 
 class TrajectoryStatus(StrEnum):
@@ -223,12 +236,21 @@ class CampaignState(Record):
     labels: int = 0
     failed_labels: int = 0
     published_initial: bool = False
+    adopted: bool = False
+    elements: tuple[int, ...] = ()  # of adopted members; else those of the geometries count
 
     @classmethod
-    def begin(cls, rules: Rules) -> CampaignState:
-        """Return the state of a campaign that has not done anything yet."""
+    def begin(cls, rules: Rules, adopt: bool = False) -> CampaignState:
+        """Return the state of a campaign that has not done anything yet.
+
+        Args:
+            rules: The rules in force.
+            adopt: Begin from members and datasets that are there.
+        """
         return cls(
             rules=rules,
+            phase=Phase.ADOPT if adopt else Phase.INITIAL,
+            adopted=adopt,
             members={tag: Member(tag=tag) for tag in rules.tags},
             samplers=tuple(Sampler(geometry=g) for g in range(rules.geometries)),
         )
@@ -252,8 +274,10 @@ class CampaignState(Record):
 
     @property
     def labelled(self) -> list[str]:
-        """The keys of all points that have their labels."""
-        return [k for k, p in self.points.items() if p.status is PointStatus.LABELLED]
+        """The keys of all labels that there must be: of points, and of adopted datasets."""
+        found = [k for k, p in self.points.items() if p.status is PointStatus.LABELLED]
+        given = (key for m in self.members.values() for key in (*m.training, *m.validation))
+        return list(dict.fromkeys((*found, *given)))
 
     @property
     def finished(self) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+
 from aimspax_core.campaign.actions import Action, Train
 from aimspax_core.campaign.events import TrainingFinished
 from aimspax_core.campaign.state import CampaignState, Round
@@ -28,6 +30,29 @@ def open_round(
             validation=len(state.validation),
             epochs=epochs,
         ),
+    )
+
+
+def replayed(state: CampaignState, tag: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the label keys that a member trains on and is validated on in this round.
+
+    With `replay_strategy: random_subset` these are subsets of its sets, drawn anew for each round
+    of active learning and each member; the points that the round is held for are always in it.
+    """
+    everything, validation = state.dataset(tag)
+    rules, now = state.rules, state.round
+    if rules.train_subset is None or now is None or now.stage != "active":
+        return everything, validation
+    rng = np.random.default_rng((rules.seed, now.number, rules.tags.index(tag)))
+    new = [key for key in everything if key in set(now.points)]
+    old = [key for key in everything if key not in set(now.points)]
+    count = min(len(old), max(0, rules.train_subset - len(new)))
+    training = {*new, *(old[i] for i in rng.choice(len(old), count, replace=False))}
+    valid = min(len(validation), rules.valid_subset or len(validation))
+    chosen = {validation[i] for i in rng.choice(len(validation), valid, replace=False)}
+    return (
+        tuple(key for key in everything if key in training),
+        tuple(key for key in validation if key in chosen),
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from aimspax_core.campaign.actions import (
     Action,
+    Adopt,
     Converge,
     Label,
     Propagate,
@@ -23,12 +24,14 @@ from aimspax_core.campaign.actions import (
     Train,
 )
 from aimspax_core.campaign.events import (
+    Adopted,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
     LabelArrived,
     LabelFailed,
     Launched,
+    Look,
     Published,
     Resumed,
     Sampled,
@@ -61,6 +64,7 @@ class World:
     explodes: float = 0.0
     crosses: float = 0.5
     finishes: float = 0.0
+    looks: float = 0.0
     error_start: float = 0.5
     error_decay: float = 0.02
 
@@ -73,6 +77,7 @@ class VirtualShell:
     world: World
     rng: np.random.Generator
     watch: Callable[[CampaignState, Event], None] = lambda state, event: None
+    adopt: bool = False
     clock: float = 0.0
     busy_s: dict[str, float] = field(default_factory=lambda: {"ml": 0.0, "reference": 0.0})
     launched: list[Action] = field(default_factory=list)
@@ -81,7 +86,7 @@ class VirtualShell:
         self._forget_tasks()
         self._order = itertools.count()
         self._structures = itertools.count()
-        self.state = apply(None, Started(rules=self.rules))
+        self.state = apply(None, Started(rules=self.rules, adopt=self.adopt))
 
     def run(self, max_events: int = 100_000) -> CampaignState:
         """Play the campaign to its end.
@@ -193,14 +198,21 @@ class VirtualShell:
                     best=self._errors(),
                     converged=bool(self.rng.random() < 0.5),
                 )
+            case Adopt():
+                return self._adopted(action)
             case Publish():
                 return Published(what=action.what)
 
     def _segment(self, action: Propagate) -> SegmentFinished:
-        results = []
+        results, looks = [], []
         for index in action.trajectories:
             trajectory = self.state.trajectories[index]
             steps = 25 * int(self.rng.integers(1, 5))
+            if self.rng.random() < self.world.looks:
+                step = trajectory.step + steps // 2
+                looks.append(
+                    Look(trajectory=index, step=step, key=self._structure(), threshold=None)
+                )
             draw, key = self.rng.random(), None
             outcome = "running"
             if draw < self.world.explodes:
@@ -220,7 +232,22 @@ class VirtualShell:
                 )
             )
         values = tuple(float(v) for v in self.rng.uniform(0.05, 0.15, size=len(results)))
-        return SegmentFinished(action_id=action.id, results=tuple(results), uncertainties=values)
+        return SegmentFinished(
+            action_id=action.id,
+            results=tuple(results),
+            uncertainties=values,
+            looks=tuple(looks),
+        )
+
+    def _adopted(self, action: Adopt) -> Adopted:
+        tags = self.rules.tags
+        return Adopted(
+            action_id=action.id,
+            checkpoints=dict.fromkeys(tags, "adopted"),
+            training={tag: (self._structure(), self._structure()) for tag in tags},
+            validation={tag: (self._structure(),) for tag in tags},
+            elements=(1, 8),
+        )
 
     def _structure(self) -> str:
         return f"structure-{next(self._structures)}"

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 
 from aimspax_core.errors import ModelError
+from aimspax_core.model.checkpoint import read_checkpoint
 from aimspax_core.model.committee import Committee
+from aimspax_core.model.cueq import require_kernels, to_cueq
 from aimspax_core.model.mace import Constants, build, set_constants
-from aimspax_core.model.training import read_checkpoint
 from aimspax_core.settings.model import ModelSettings
 
 
@@ -53,10 +54,12 @@ class Ensemble:
         constants = Constants(**state["constants"])
         if index == len(self._models):
             seed = state["seed"]
-            self._models.append(build(self._settings, state["elements"], constants, seed))
+            built = build(self._settings, state["elements"], constants, seed)
+            self._models.append(to_cueq(built, self._settings))
         model = self._models[index]
         averages, best = state["learner"]["ema"], state["best_weights"]
         try:
+            require_kernels(state["learner"], self._settings)
             model.load_state_dict(state["learner"]["model"])
             if best is not None:
                 averages = {"shadow_params": [best[n] for n, _ in model.named_parameters()]}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,17 +16,19 @@ from typing import Any
 import numpy as np
 import torch
 from mace.data import AtomicData
-from mace.tools.scripts_utils import LRScheduler, get_loss_fn, get_optimizer, get_params_options
+from mace.tools.scripts_utils import LRScheduler, get_optimizer, get_params_options
 from mace.tools.torch_geometric.batch import Batch
 from mace.tools.torch_geometric.dataloader import DataLoader
 from mace.tools.train import evaluate, train_one_epoch
+from torch.optim.swa_utils import SWALR
 from torch_ema import ExponentialMovingAverage
 
 from aimspax_core.errors import ModelError
+from aimspax_core.model.cueq import kernels, require_kernels, to_cueq, to_e3nn
+from aimspax_core.model.losses import LabelledOnly, first_loss, stage_two
 from aimspax_core.model.mace import arguments, batches, copy_model, number_format
 from aimspax_core.settings.model import ModelSettings
 
-_STRESS_LOSSES = ("stress", "huber", "universal")
 _ERRORS = ("mae_f", "rmse_f", "mae_e", "rmse_e", "mae_e_per_atom", "rmse_e_per_atom")
 
 
@@ -71,17 +74,19 @@ class Learner:
 
     optimizer: torch.optim.Optimizer
     scheduler: LRScheduler | None
+    _loss: LabelledOnly
+    _stage_two: SWALR | None
 
     def __init__(self, settings: ModelSettings, model: torch.nn.Module, scheduler: bool) -> None:
         self.settings = settings
         self.device = torch.device(settings.MISC.device)
-        self.model = model.to(self.device)
+        self.model = to_cueq(model, settings).to(self.device)
         self._arguments: argparse.Namespace = arguments(settings)
-        stress = settings.GENERAL.compute_stress or self._arguments.loss in _STRESS_LOSSES
-        self._outputs = {"forces": True, "virials": False, "stress": stress}
-        with self._number_format():
-            loss = get_loss_fn(self._arguments, dipole_only=False, compute_dipole=False)
-        self._loss = loss.to(self.device)
+        # The first for training: what is only measured costs no time there.
+        virials = self._arguments.loss == "virials"
+        trained = self._arguments.loss in ("stress", "huber", "universal")
+        self._outputs = {"forces": True, "virials": virials, "stress": trained}
+        self._measured = self._outputs | {"stress": settings.stress}
         self.ema = self._new_ema()
         self.fresh_optimizer(scheduler)
 
@@ -91,15 +96,33 @@ class Learner:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def fresh_optimizer(self, scheduler: bool) -> None:
-        """Forget the optimizer's moments and the learning rate; with or without a scheduler."""
+        """Forget the optimizer's moments, the learning rate and stage two.
+
+        Args:
+            scheduler: With or without a scheduler.
+        """
         options = get_params_options(self._arguments, self.model)
         self.optimizer = get_optimizer(self._arguments, options)
         self.scheduler = LRScheduler(self.optimizer, self._arguments) if scheduler else None
+        self._stage_two = None
+        with self._number_format():
+            self._loss = first_loss(self._arguments).to(self.device)
 
-    def take_averages(self) -> None:
-        """Go on from the averaged weights, with a new average."""
+    def begin_stage_two(self) -> None:
+        """Take the loss and the learning rate of MACE's stage two (SWA); moments stay.
+
+        Raises:
+            ModelError: There is no stage two for this loss.
+        """
+        with self._number_format():
+            loss, self._stage_two = stage_two(self._arguments, self.model, self.optimizer)
+        self._loss = loss.to(self.device)
+
+    def take_averages(self, raw: bool = False) -> None:
+        """Go on from the averaged weights, or from the raw ones, with a new average."""
         if self.ema is not None:
-            self.ema.copy_to(self.model.parameters())
+            if not raw:
+                self.ema.copy_to(self.model.parameters())
             self.ema = self._new_ema()
 
     def restart_from(self, weights: dict[str, torch.Tensor]) -> None:
@@ -138,10 +161,20 @@ class Learner:
             raise ModelError("diverged, the weights are not finite")
         return losses.mean()
 
+    def begin_epoch(self) -> None:
+        """Step stage two's scheduler, before every epoch; there is none before."""
+        if self._stage_two is not None:
+            with warnings.catch_warnings():
+                # After loading, torch cannot know that the optimizer has been stepped before.
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler", UserWarning)
+                self._stage_two.step()
+
     def step_scheduler(self, valid_loss: float | None) -> None:
         """Step ExponentialLR after an epoch (no loss), ReduceLROnPlateau after a validation."""
         by_epoch = self.settings.TRAINING.scheduler == "ExponentialLR"
-        if self.scheduler is not None and by_epoch == (valid_loss is None):
+        if self.scheduler is None or self._stage_two is not None:
+            return
+        if by_epoch == (valid_loss is None):
             self.scheduler.step(metrics=valid_loss)
 
     def valid_batches(self, valid: Sequence[AtomicData]) -> list[Batch]:
@@ -165,7 +198,7 @@ class Learner:
         """
         averaged = nullcontext() if self.ema is None else self.ema.average_parameters()
         with self._number_format(), averaged:
-            loss, found = evaluate(self.model, self._loss, valid, self._outputs, self.device)
+            loss, found = evaluate(self.model, self._loss, valid, self._measured, self.device)
         if not math.isfinite(loss):
             raise ModelError(f"diverged, the validation loss is {loss}")
         missing = [name for name in _ERRORS if name not in found]
@@ -182,12 +215,12 @@ class Learner:
         return {n: w.detach().to("cpu", copy=True) for n, w in zip(names, weights, strict=True)}
 
     def model_with(self, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-        """Return a copy of the model on the CPU with other weights."""
+        """Return a copy of the model on the CPU with other weights, as e3nn has them."""
         model = copy_model(self.model)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(weights[name])
-        return model
+        return to_e3nn(model, self.settings)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is needed to go on, in plain containers and tensors.
@@ -200,10 +233,12 @@ class Learner:
         # Without the copy of the raw weights that the last validation left behind.
         ema = None if self.ema is None else self.ema.state_dict() | {"collected_params": None}
         return {
+            "kernels": kernels(self.settings),
             "model": self.model.state_dict(),
             "ema": ema,
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
+            "stage_two": None if self._stage_two is None else _plain(self._stage_two.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -214,7 +249,12 @@ class Learner:
         """
         if (self.ema is None) != (state["ema"] is None):
             raise ValueError("TRAINING.ema was switched")
+        require_kernels(state, self.settings)
         self.model.load_state_dict(state["model"])
+        if state.get("stage_two") is not None:
+            self.begin_stage_two()  # marks the optimizer's groups, so before these are loaded
+            assert self._stage_two is not None
+            self._stage_two.load_state_dict(state["stage_two"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
@@ -232,6 +272,11 @@ class Learner:
 
     def _finite(self) -> bool:
         return all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters())
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what torch keeps in a scheduler's state that is no data."""
+    return {k: v for k, v in state.items() if isinstance(v, (bool, int, float, str, list))}
 
 
 class _Losses:

@@ -33,7 +33,7 @@ from mace.calculators.foundations_models import (
     mace_mp_names,
     mace_mp_urls,
 )
-from mace.data import AtomicData, KeySpecification, config_from_atoms
+from mace.data import AtomicData, Configuration, KeySpecification, config_from_atoms
 from mace.tools import AtomicNumberTable, build_default_arg_parser, check_args
 from mace.tools.model_script_utils import configure_model
 from mace.tools.torch_geometric.batch import Batch
@@ -119,7 +119,10 @@ def graphs(
 
     Args:
         structures: Labels in `info["REF_energy"]` (eV), `arrays["REF_forces"]` (n_atoms × 3,
-            eV/Å) and `info["REF_stress"]` (eV/Å³, Voigt or 3 × 3); a missing one has weight 0.
+            eV/Å), `info["REF_stress"]` (eV/Å³, Voigt or 3 × 3, ASE's sign) and
+            `info["REF_virials"]` (eV; from the stress if not given); a missing one has weight 0.
+            Only a structure that is periodic in all directions can have either.
+            `info["config_type"]` weighs the structure.
         elements: Atomic numbers that the models know.
         settings: For `r_max`, `config_type_weights` and `default_dtype`.
 
@@ -138,6 +141,7 @@ def graphs(
                     f"but the models know only {_symbols(table.zs)}"
                 )
             config = config_from_atoms(atoms, KEYS, weights, HEAD)
+            _settle_stress(config)
             r_max = settings.ARCHITECTURE.r_max
             made.append(AtomicData.from_config(config, table, r_max, heads=[HEAD]))
     return made
@@ -173,11 +177,20 @@ def fit_atomic_energies(
 
 
 def constants_of(
-    data: Sequence[AtomicData], elements: Sequence[int], settings: ModelSettings
+    data: Sequence[AtomicData],
+    elements: Sequence[int],
+    settings: ModelSettings,
+    atomic_energies: dict[int, float] | None = None,
 ) -> Constants:
     """Return the constants that follow from a training set, as MACE's `run_train` computes them.
 
     `MACE` as model has no shift. Structures without energy or forces are left out.
+
+    Args:
+        data: Graphs of the training set.
+        elements: Atomic numbers that the models know.
+        settings: Which constants follow from the set, and how.
+        atomic_energies: Energies (eV) to take as they are, if the settings give none.
 
     Raises:
         ModelError: No structure is labelled, a label is not finite, no two atoms are neighbours,
@@ -188,7 +201,7 @@ def constants_of(
     _refuse_unusable(labelled)
     with number_format(settings.GENERAL.default_dtype):
         collated = batches(labelled, _STATISTICS_BATCH)
-        energies = _atomic_energies(labelled, elements, settings)
+        energies = _atomic_energies(labelled, elements, settings, atomic_energies)
         shift, scale = _shift_and_scale(collated, energies, elements, settings)
         return Constants(energies, _neighbours(collated, settings), scale, shift)
 
@@ -349,18 +362,35 @@ def _foundation_file(model: str) -> Path:
         ) from error
 
 
+def _settle_stress(config: Configuration) -> None:
+    """Derive virials from stress; drop both where there is no volume, but MACE makes one up."""
+    properties, weights = config.properties, config.property_weights
+    if not (config.pbc is not None and all(config.pbc)):
+        for name in ("stress", "virials"):
+            properties[name], weights[name] = None, 0.0
+    elif properties["virials"] is None and properties["stress"] is not None:
+        # MACE's sign: stress is dE/dε / V, virials are -dE/dε (modules.utils).
+        volume = abs(np.linalg.det(np.asarray(config.cell, dtype=float)))
+        properties["virials"] = -volume * np.asarray(properties["stress"], dtype=float)
+        weights["virials"] = weights["stress"]
+
+
 def _refuse_unusable(labelled: Sequence[AtomicData]) -> None:
     if not labelled:
         raise ModelError("no training structure is labelled with energy and forces")
     for index, graph in enumerate(labelled):
-        if not (torch.isfinite(graph.energy) and torch.isfinite(graph.forces).all()):
+        label = (graph.energy, graph.forces, graph.stress, graph.virials)
+        if not all(torch.isfinite(part).all() for part in label):
             raise ModelError(f"the label of training structure {index} is not finite")
 
 
 def _atomic_energies(
-    data: Sequence[AtomicData], elements: Sequence[int], settings: ModelSettings
+    data: Sequence[AtomicData],
+    elements: Sequence[int],
+    settings: ModelSettings,
+    known: dict[int, float] | None,
 ) -> dict[int, float]:
-    given = settings.ARCHITECTURE.atomic_energies
+    given = settings.ARCHITECTURE.atomic_energies or known
     if given is None:
         counts = [graph.node_attrs.sum(dim=0).tolist() for graph in data]
         return fit_atomic_energies(counts, [graph.energy.item() for graph in data], elements)
@@ -393,6 +423,24 @@ def _neighbours(collated: Any, settings: ModelSettings) -> float:
         r_max = settings.ARCHITECTURE.r_max
         raise ModelError(f"no two atoms of the training set are closer than r_max ({r_max} Å)")
     return float(modules.compute_avg_num_neighbors(collated))
+
+
+def why_no_cueq(settings: ModelSettings) -> str | None:
+    """Return, in a sentence, why cuEquivariance cannot be used; none if it can or is not asked for.
+
+    Nothing is imported: this may run where there is no GPU.
+    """
+    if not settings.MISC.enable_cueq:
+        return None
+    if not settings.MISC.device.startswith("cuda"):
+        return f"cuEquivariance runs on NVIDIA GPUs only, but MISC.device is {settings.MISC.device}"
+    for package in ("cuequivariance_torch", "cuequivariance_ops_torch"):
+        if importlib.util.find_spec(package) is None:
+            return (
+                f"cuEquivariance needs the package {package}, which is not installed "
+                "(pip install cuequivariance-torch cuequivariance-ops-torch-cu12)"
+            )
+    return None
 
 
 def _symbols(numbers: Sequence[int] | set[int]) -> str:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import pickle
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from mace.data import AtomicData
@@ -18,33 +16,24 @@ from mace.tools.torch_geometric.batch import Batch
 from torch_ema import ExponentialMovingAverage
 
 from aimspax_core.errors import ModelError
+from aimspax_core.model.checkpoint import read_checkpoint, restore, state_of
 from aimspax_core.model.learner import Learner, Metrics
 from aimspax_core.model.mace import Constants, build, constants_of, set_constants, write_atomically
+from aimspax_core.model.pace import Chunk, Convergence, OnEpoch
 from aimspax_core.settings.model import ModelSettings
-
-_FORMAT = 1
-_COUNTERS = (
-    "epoch",
-    "total_epochs",
-    "best_valid_loss",
-    "validations_without_improvement",
-    "last_improvement",
-)
 
 
 class Stage(StrEnum):
     """What a member is being trained for; each has its own optimizer and counters.
 
     INITIAL has a scheduler, ACTIVE none; CONVERGE starts from the averaged weights with a new
-    EMA, optimizer and scheduler, and keeps the best epoch's weights.
+    EMA, optimizer and scheduler, and keeps the best epoch's weights. With `TRAINING.swa` it has
+    MACE's stage two at its end: another loss, another learning rate, and a best epoch of its own.
     """
 
     INITIAL = "initial"
     ACTIVE = "active"
     CONVERGE = "converge"
-
-
-OnEpoch = Callable[[int, Metrics | None], None]
 
 
 class Member:
@@ -57,7 +46,8 @@ class Member:
 
     Attributes:
         tag: Name of the member.
-        seed: Seed of its first weights and of the order of its batches.
+        seed: Seed of its first weights, and of the order of its batches unless `TRAINING.seed`
+            is given.
         elements: Atomic numbers, sorted.
         settings: The user's model settings.
         constants: Data-dependent constants of the model.
@@ -69,7 +59,11 @@ class Member:
             by more than the margin).
         validations_without_improvement: Counted since then, or since the last fresh optimizer.
         last_improvement: Epoch of `best_valid_loss`.
-        best_metrics: CONVERGE: the validation of the kept best weights.
+        best_weights: CONVERGE: weights of the best epoch, by name, or none.
+        best_metrics: CONVERGE: their validation; of stage two, whose loss is
+            another function, as soon as it has been validated.
+        stage_two_from: CONVERGE: epoch at which MACE's stage two (SWA) began, or none.
+        keeps_energies: Atomic energies are no fit to the training set, but a given model's.
     """
 
     epoch: int
@@ -77,7 +71,9 @@ class Member:
     validations_without_improvement: int
     last_improvement: int
     best_metrics: Metrics | None
-    _best_weights: dict[str, torch.Tensor] | None
+    stage_two_from: int | None
+    keeps_energies: bool = False
+    best_weights: dict[str, torch.Tensor] | None
 
     def __init__(
         self,
@@ -122,7 +118,8 @@ class Member:
         constants = Constants(**state["constants"])
         member = cls(settings, state["elements"], state["tag"], state["seed"], constants)
         try:
-            member._restore(state)
+            member.enter(Stage(state["stage"]))
+            restore(member, state)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ModelError(f"checkpoint {path} does not fit these settings: {error}") from error
         return member
@@ -133,20 +130,7 @@ class Member:
         Raises:
             ModelError: The weights are not finite.
         """
-        state = {
-            "format": _FORMAT,
-            "dtype": self.settings.GENERAL.default_dtype,
-            "tag": self.tag,
-            "seed": self.seed,
-            "elements": self.elements,
-            "constants": asdict(self.constants),
-            "stage": self.stage.value,
-            "counters": {name: getattr(self, name) for name in _COUNTERS},
-            "learner": self.learner.state_dict(),
-            "best_weights": self._best_weights,
-            "best_metrics": None if self.best_metrics is None else asdict(self.best_metrics),
-        }
-        write_atomically(state, path)
+        write_atomically(state_of(self), path)
 
     @property
     def model(self) -> torch.nn.Module:
@@ -163,11 +147,11 @@ class Member:
 
         From a convergence the member goes on with the weights of its best epoch.
         """
-        if self._best_weights is not None:
-            self.learner.restart_from(self._best_weights)
+        if self.best_weights is not None:
+            self.learner.restart_from(self.best_weights)
         self.stage = Stage(stage)
         if self.stage is Stage.CONVERGE:
-            self.learner.take_averages()
+            self.learner.take_averages(raw=self.settings.MISC.restart_latest)
         self.learner.fresh_optimizer(scheduler=self.stage is not Stage.ACTIVE)
         self._reset_counters()
 
@@ -177,8 +161,9 @@ class Member:
         Raises:
             ModelError: They would change under the best weights that a convergence keeps.
         """
-        constants = constants_of(train, self.elements, self.settings)
-        if self._best_weights is not None and constants != self.constants:
+        known = self.constants.atomic_energies if self.keeps_energies else None
+        constants = constants_of(train, self.elements, self.settings, known)
+        if self.best_weights is not None and constants != self.constants:
             raise ModelError(f"{self.tag}: the training set must not change while converging")
         self.constants = constants
         set_constants(self.model, constants, self.elements)
@@ -218,7 +203,6 @@ class Member:
         if self.stage is Stage.CONVERGE:
             raise ValueError("a converging member goes on with converge()")
         last = self.epoch + epochs
-        chunk = _Chunk(last, valid_skip, scheduler, time_budget_s, step, clock, on_epoch)
 
         def judge(metrics: Metrics) -> None:
             self._note(metrics, margin=0.0)
@@ -227,7 +211,8 @@ class Member:
                 self.learner.fresh_optimizer(scheduler=self.stage is not Stage.ACTIVE)
                 self.validations_without_improvement = 0
 
-        return self._run(train, valid, chunk, judge, lambda: self.epoch >= last)
+        how = (valid_skip, scheduler, time_budget_s, step, clock, on_epoch)
+        return self._run(train, valid, Chunk(lambda: self.epoch >= last, lambda: None, judge, *how))
 
     def converge(
         self,
@@ -252,7 +237,8 @@ class Member:
             train: As in `train`, like all that are not explained here.
             valid: See there.
             max_epochs: Of the whole convergence; the last one is always validated.
-            patience: Epochs without an improvement of the validation loss by more than `margin`.
+            patience: Epochs without an improvement of the validation loss by more than `margin`;
+                then it ends, or MACE's stage two begins if it is still to come (see `Convergence`).
             margin: See there. The kept best weights are of the lowest loss whatever the margin.
             valid_skip: Validate at multiples of it.
             time_budget_s: Of this chunk.
@@ -265,19 +251,23 @@ class Member:
         """
         if self.stage is not Stage.CONVERGE:
             raise ValueError("enter(Stage.CONVERGE) first")
-        chunk = _Chunk(max_epochs, valid_skip, True, time_budget_s, step, clock, on_epoch)
+        rules = Convergence.of(self.settings, max_epochs, patience, valid_skip)
 
         def finished() -> bool:
-            waited = self.epoch - self.last_improvement
-            validated = self.epoch > 0 and self.epoch % valid_skip == 0
-            return self.epoch >= max_epochs or (validated and waited >= patience)
+            return rules.ended(self.epoch, self.last_improvement, self.stage_two_from)
+
+        def prepare() -> None:
+            if rules.stage_two_due(self.epoch, self.last_improvement, self.stage_two_from):
+                self._begin_stage_two()
 
         first = []
         if self.best_metrics is None:
             start, batches = clock(), self.learner.valid_batches(valid)
             first.append(self._validate(batches, None, self.learner.lr, lambda: clock() - start))
             self._keep(first[0])
-        more = self._run(train, valid, chunk, lambda found: self._note(found, margin), finished)
+        how = (valid_skip, True, time_budget_s, step, clock, on_epoch)
+        judge = partial(self._note, margin=margin)
+        more = self._run(train, valid, Chunk(finished, prepare, judge, *how))
         return first + more, finished()
 
     def averaged_model(self) -> torch.nn.Module:
@@ -290,29 +280,27 @@ class Member:
         Raises:
             ModelError: No convergence has begun.
         """
-        if self._best_weights is None:
+        if self.best_weights is None:
             raise ModelError(f"{self.tag} has no best epoch: it has not begun to converge")
-        return self.learner.model_with(self._best_weights)
+        return self.learner.model_with(self.best_weights)
 
     def _run(
         self,
         train: Sequence[AtomicData],
         valid: Sequence[AtomicData],
-        chunk: _Chunk,
-        judge: Callable[[Metrics], None],
-        finished: Callable[[], bool],
+        chunk: Chunk,
     ) -> list[Metrics]:
         """Train epoch after epoch until finished or out of time."""
         started, results = chunk.clock(), []
         batches = self.learner.valid_batches(valid)
-        while not finished():
+        while not chunk.finished():
             for _ in range(chunk.step):
-                metrics = self._epoch(train, batches, chunk, judge)
+                metrics = self._epoch(train, batches, chunk)
                 if metrics is not None:
                     results.append(metrics)
                 if chunk.on_epoch is not None:
                     chunk.on_epoch(self.epoch, metrics)
-                if finished():
+                if chunk.finished():
                     break
             if chunk.clock() - started >= chunk.time_budget_s:
                 break
@@ -322,20 +310,21 @@ class Member:
         self,
         train: Sequence[AtomicData],
         valid: Sequence[Batch],
-        chunk: _Chunk,
-        judge: Callable[[Metrics], None],
+        chunk: Chunk,
     ) -> Metrics | None:
         """Train one epoch and validate if it is due; let the validation steer."""
-        started, lr = chunk.clock(), self.learner.lr
+        started = chunk.clock()
         with self._named(self.epoch + 1):
-            seed = (self.seed, list(Stage).index(self.stage), self.epoch)
-            train_loss = self.learner.train_epoch(train, seed)
+            chunk.prepare()
+            self.learner.begin_epoch()
+            lr = self.learner.lr
+            train_loss = self.learner.train_epoch(train, self._order())
         self.epoch += 1
         self.total_epochs += 1
         if chunk.scheduler:
             self.learner.step_scheduler(None)
         due = self.epoch % chunk.valid_skip == 0
-        if not due and self.epoch < chunk.last:
+        if not due and not chunk.finished():
             return None
         metrics = self._validate(valid, train_loss, lr, lambda: chunk.clock() - started)
         # The end of a convergence is part of its settings; the end of a call to train() is not,
@@ -343,8 +332,14 @@ class Member:
         if due or self.stage is Stage.CONVERGE:
             if chunk.scheduler:
                 self.learner.step_scheduler(metrics.valid_loss)
-            judge(metrics)
+            chunk.judge(metrics)
         return metrics
+
+    def _order(self) -> tuple[int, int, int]:
+        """What the order of the next epoch's batches follows from."""
+        shared = self.settings.TRAINING.seed
+        own = self.seed if shared is None else shared
+        return own, list(Stage).index(self.stage), self.epoch
 
     def _validate(
         self,
@@ -360,8 +355,10 @@ class Member:
     def _note(self, metrics: Metrics, margin: float) -> None:
         """Count a validation; in CONVERGE keep its weights if it is the best so far."""
         best = self.best_metrics
-        if best is not None and metrics.valid_loss < best.valid_loss:
-            self._keep(metrics)
+        if best is not None:
+            other_loss = self.stage_two_from is not None and best.epoch <= self.stage_two_from
+            if other_loss or metrics.valid_loss < best.valid_loss:
+                self._keep(metrics)
         if self.best_valid_loss - metrics.valid_loss > margin:
             self.best_valid_loss = metrics.valid_loss
             self.last_improvement = self.epoch
@@ -370,7 +367,14 @@ class Member:
             self.validations_without_improvement += 1
 
     def _keep(self, metrics: Metrics) -> None:
-        self.best_metrics, self._best_weights = metrics, self.learner.averaged_weights()
+        self.best_metrics, self.best_weights = metrics, self.learner.averaged_weights()
+
+    def _begin_stage_two(self) -> None:
+        """Go on with MACE's stage two; its losses are compared among themselves only."""
+        self.learner.begin_stage_two()
+        self.stage_two_from = self.last_improvement = self.epoch
+        self.best_valid_loss = math.inf
+        self.validations_without_improvement = 0
 
     def _reset_counters(self) -> None:
         self.epoch = 0
@@ -378,16 +382,8 @@ class Member:
         self.validations_without_improvement = 0
         self.last_improvement = 0
         self.best_metrics = None
-        self._best_weights = None
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        self.enter(Stage(state["stage"]))
-        self.learner.load_state_dict(state["learner"])
-        for name in _COUNTERS:
-            setattr(self, name, state["counters"][name])
-        self._best_weights = state["best_weights"]
-        best = state["best_metrics"]
-        self.best_metrics = None if best is None else Metrics(**best)
+        self.best_weights = None
+        self.stage_two_from = None
 
     @contextmanager
     def _named(self, epoch: int) -> Iterator[None]:
@@ -396,33 +392,3 @@ class Member:
             yield
         except ModelError as error:
             raise ModelError(f"{self.tag}, epoch {epoch} of stage {self.stage}: {error}") from error
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """How one call to `train` or `converge` goes about it; fields as their arguments."""
-
-    last: int
-    valid_skip: int
-    scheduler: bool
-    time_budget_s: float
-    step: int
-    clock: Callable[[], float]
-    on_epoch: OnEpoch | None
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return what `Member.save` wrote, without building the member.
-
-    Raises:
-        ModelError: There is no such file, or it is no checkpoint of this version.
-    """
-    if not path.is_file():
-        raise ModelError(f"there is no checkpoint {path}")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ModelError(f"{path} is not a readable checkpoint: {error}") from error
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
-        raise ModelError(f"{path} is not a checkpoint of this version")
-    return state

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 from aimspax_core.reference.base import Reference
-from aimspax_core.settings.project import EngineSettings, MaceReference, TbliteReference
+from aimspax_core.settings.project import (
+    AseReference,
+    EngineSettings,
+    MaceMpReference,
+    MaceReference,
+    TbliteReference,
+)
 
 _building = threading.Lock()
+_built: dict[tuple[str, Path], Reference] = {}
 
 
 def build_reference(settings: EngineSettings, directory: Path) -> Reference:
@@ -19,18 +25,23 @@ def build_reference(settings: EngineSettings, directory: Path) -> Reference:
     Args:
         settings: A section REFERENCE, or one like it.
         directory: The run directory; relative paths in the settings begin there.
+
+    Raises:
+        ModelError: A teacher's file cannot be read.
+        SettingsError: A user's calculator cannot be imported, or its files cannot be read.
     """
-    with _building:
-        return _build(settings, directory.resolve())
-
-
-@cache
-def _build(settings: EngineSettings, directory: Path) -> Reference:
     makers: dict[type, Callable[..., Reference]] = {
         TbliteReference: _tblite,
         MaceReference: _mace,
+        MaceMpReference: _mace_mp,
+        AseReference: _ase,
     }
-    return makers[type(settings)](settings, directory)
+    # Their text, because arguments for a calculator have no hash, and 1 must not pass for True.
+    key = (repr(settings), directory.resolve())
+    with _building:
+        if key not in _built:
+            _built[key] = makers[type(settings)](settings, key[1])
+        return _built[key]
 
 
 def _tblite(settings: TbliteReference, _: Path) -> Reference:
@@ -43,3 +54,15 @@ def _mace(settings: MaceReference, directory: Path) -> Reference:
     from aimspax_core.reference.teacher import MaceTeacher
 
     return MaceTeacher(settings, directory)
+
+
+def _mace_mp(settings: MaceMpReference, directory: Path) -> Reference:
+    from aimspax_core.reference.teacher import FoundationTeacher
+
+    return FoundationTeacher(settings, directory)
+
+
+def _ase(settings: AseReference, directory: Path) -> Reference:
+    from aimspax_core.reference.ase_engine import AseEngine
+
+    return AseEngine(settings, directory)

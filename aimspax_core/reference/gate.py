@@ -11,6 +11,9 @@ from aimspax_core.errors import LabelError, StructureError
 from aimspax_core.reference.base import Label
 from aimspax_core.settings.project import Gate
 
+_SKEW = 1e-6
+"""What rounding may leave between a stress and its transpose (eV/Å³; 0.2 MPa)."""
+
 
 def check_structure(atoms: Atoms, gate: Gate) -> None:
     """Let a structure pass if it may be given to an engine.
@@ -38,12 +41,18 @@ def check_structure(atoms: Atoms, gate: Gate) -> None:
         )
 
 
-def check_label(atoms: Atoms, label: Label, gate: Gate) -> None:
+def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) -> None:
     """Let a label pass if it may enter a dataset.
 
+    Args:
+        atoms: The N atoms that were labelled.
+        label: What the engine said of them.
+        gate: `max_force` in eV/Å.
+        stress: Whether the models are trained on stress.
+
     Raises:
-        LabelError: Not transient: a value is not finite, the forces are not (N, 3), or a force is
-            larger than `gate.max_force`.
+        LabelError: Not transient: a value is not finite, the forces are not (N, 3), a force is
+            larger than `gate.max_force`, or the stress is not what `check_stress` asks for.
     """
     if label.forces.shape != (len(atoms), 3):
         raise LabelError(f"forces of shape {label.forces.shape} for {len(atoms)} atoms")
@@ -52,6 +61,30 @@ def check_label(atoms: Atoms, label: Label, gate: Gate) -> None:
         values.append(label.stress)
     if not all(np.isfinite(v).all() for v in values):
         raise LabelError("energy, forces or stress are not finite numbers")
+    if stress:
+        check_stress(atoms, label)
     largest = float(np.linalg.norm(label.forces, axis=1).max())
     if largest > gate.max_force:
         raise LabelError(f"a force of {largest:.1f} eV/Å; GATE.max_force is {gate.max_force} eV/Å")
+
+
+def check_stress(atoms: Atoms, label: Label) -> None:
+    """Let a label pass if it has the stress that training on stress needs.
+
+    A structure that is not periodic in all three directions has none, and needs none.
+
+    Raises:
+        LabelError: Not transient: the stress of a periodic structure is missing, not finite, or
+            not a symmetric (3, 3).
+    """
+    if not atoms.pbc.all():
+        return
+    if label.stress is None:
+        raise LabelError("no stress of a periodic structure, but the models train on stress")
+    if label.stress.shape != (3, 3):
+        raise LabelError(f"a stress of shape {label.stress.shape}; it should be (3, 3)")
+    if not np.isfinite(label.stress).all():
+        raise LabelError("the stress is not a finite number")
+    skew = float(np.abs(label.stress - label.stress.T).max())
+    if skew > _SKEW:
+        raise LabelError(f"the stress is not symmetric: by {skew:.1e} eV/Å³")

@@ -161,12 +161,13 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
         _goal(axes, rules.initial_accuracy, 0.0, 1.0, "goal of the initial dataset")
     else:
         share = boundary / axes.get_xlim()[1]
-        _goal(axes, rules.initial_accuracy, 0.0, share, "goal of the initial dataset")
+        if not found.state.adopted:
+            _goal(axes, rules.initial_accuracy, 0.0, share, "goal of the initial dataset")
         _goal(axes, rules.desired_acc, 0.0, 1.0, "desired_acc")
         axes.axvspan(boundary, axes.get_xlim()[1], color=_PALE, zorder=-2)
         axes.axvline(boundary, color=_GREY, linewidth=0.8, zorder=-1)
         _above(axes, "active learning", "right")
-    _above(axes, "initial dataset")
+    _above(axes, "taken over" if found.state.adopted else "initial dataset")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     _log_scale(axes, [error for curve in found.members.values() for _, error in curve]
                + list(found.converged.values()))  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aimspax_core.campaign.events import (
+    Adopted,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
@@ -16,7 +17,15 @@ from aimspax_core.campaign.events import (
     TaskLost,
     TrainingFinished,
 )
-from aimspax_core.campaign.state import CampaignState, Phase, Round, TrajectoryStatus
+from aimspax_core.campaign.state import (
+    CampaignState,
+    Phase,
+    Point,
+    PointStatus,
+    Round,
+    TrajectoryStatus,
+)
+from aimspax_core.report.errors import DEFAULT_TABLE, told
 
 _NEWS = {
     Phase.ACTIVE: "active learning begins",
@@ -26,18 +35,29 @@ _NEWS = {
 }
 
 
-def lines(before: CampaignState | None, event: Event, after: CampaignState) -> list[str]:
+def lines(
+    before: CampaignState | None,
+    event: Event,
+    after: CampaignState,
+    table: str = DEFAULT_TABLE,
+) -> list[str]:
     """Describe an event, and the change of phase that it brought; an empty list is no news.
 
     Args:
         before: The state before the event; None before the first.
         event: The event.
         after: The state after it.
+        table: Which errors to tell: `MISC.error_table`.
     """
-    told = _told(before, event, after)
-    news = [told] if told else []
+    said = _said(before, event, after, table)
+    news = [said] if said else []
+    if before is None:
+        return news
+    if isinstance(event, SegmentFinished):
+        news += _looks(before, event, after)
+    news += _frozen(before, after)
     news += _given_up(before, after)
-    if before is not None and before.phase is not after.phase:
+    if before.phase is not after.phase:
         if after.stop_reason and after.stop_reason != before.stop_reason:
             news.append(f"{'FAILED: ' if after.phase is Phase.FAILED else ''}{after.stop_reason}")
         if after.phase in _NEWS:
@@ -45,15 +65,19 @@ def lines(before: CampaignState | None, event: Event, after: CampaignState) -> l
     return news
 
 
-def _told(before: CampaignState | None, event: Event, after: CampaignState) -> str | None:
+def _said(
+    before: CampaignState | None, event: Event, after: CampaignState, table: str
+) -> str | None:
     match event:
         case Started():
             rules = event.rules
-            geometries = "1 geometry" if rules.geometries == 1 else f"{rules.geometries} geometries"
+            geometries = _number(rules.geometries, "geometry", "geometries")
             return f"{len(rules.tags)} members, {geometries}: {', '.join(rules.tags)}"
         case Resumed():
             changed = f"; changed: {', '.join(event.changes)}" if event.changes else ""
             return f"taken up again in phase {after.phase}, {after.labels} labels so far{changed}"
+        case Adopted():
+            return _adopted(event)
         case ExplorationAsked():
             return f"{len(after.trajectories)} trajectories"
         case Sampled():
@@ -63,46 +87,91 @@ def _told(before: CampaignState | None, event: Event, after: CampaignState) -> s
                 f"{len(event.found)} structures{kept_back}"
             )
         case LabelFailed():
-            return f"label {event.key[:8]} failed: {event.reason}"
+            return _failed(before, event, after)
         case LabelArrived():
             return _label(before, event, after)
         case SegmentFinished():
             return _segment(event, after)
         case TrainingFinished():
-            return _training(before, event, after)
+            return _training(before, event, after, table)
         case ConvergenceAdvanced():
-            best = f"best force MAE {1000 * event.best.mae_f:.1f} meV/Å" if event.best else ""
+            best = f", best {told(table, [event.best])}" if event.best else ""
             done = "converged" if event.converged else "converging"
-            return f"{event.tag} {done}: {after.members[event.tag].converge_epochs} epochs, {best}"
+            return f"{event.tag} {done}: {after.members[event.tag].converge_epochs} epochs{best}"
         case Published():
             return f"{event.what} models and datasets written"
         case TaskLost():
-            told = event.counted and not event.final  # the end of the campaign says the reason
-            return f"{event.action_id} was lost: {event.reason}" if told else None
+            told_here = event.counted and not event.final  # the campaign's end says the reason
+            return f"{event.action_id} was lost: {event.reason}" if told_here else None
     return None
 
 
-def _given_up(before: CampaignState | None, after: CampaignState) -> list[str]:
+def _adopted(event: Adopted) -> str:
+    training, validation = (
+        len({key for keys in sets.values() for key in keys})
+        for sets in (event.training, event.validation)
+    )
+    members = _number(len(event.checkpoints), "member")
+    return f"{members} and their datasets taken over: {training} + {validation} points"
+
+
+def _looks(before: CampaignState, event: SegmentFinished, after: CampaignState) -> list[str]:
+    new = {look.key for look in event.looks if look.key in after.points} - before.points.keys()
+    count = sum(after.points[key].analysis for key in new)
+    return [f"{_number(count, 'structure')} to label for analysis"] if count else []
+
+
+def _frozen(before: CampaignState, after: CampaignState) -> list[str]:
+    """A line when the threshold stops moving."""
+    level = after.window.frozen
+    if level is None or before.window.frozen is not None:
+        return []
+    return [f"threshold frozen at {level:.4f} eV/Å, training sets of {after.training_set_size}"]
+
+
+def _given_up(before: CampaignState, after: CampaignState) -> list[str]:
     """A line for each trajectory that will not run again because it failed too often."""
-    was = before.trajectories if before is not None else ()
     return [
         f"trajectory {new.index} is given up after {new.rollbacks_in_a_row} rollbacks in a row"
-        for old, new in zip(was, after.trajectories, strict=False)
+        for old, new in zip(before.trajectories, after.trajectories, strict=False)
         if new.status is TrajectoryStatus.FAILED and old.status is not TrajectoryStatus.FAILED
     ]
+
+
+def _failed(before: CampaignState | None, event: LabelFailed, after: CampaignState) -> str:
+    if after.points[event.key].analysis:
+        return f"label {event.key[:8]} for analysis failed: {event.reason}"
+    was = before.trajectories if before is not None else ()
+    back = [
+        str(new.index)
+        for old, new in zip(was, after.trajectories, strict=False)
+        if new.rollbacks > old.rollbacks and not new.over
+    ]
+    which = "trajectory" if len(back) == 1 else "trajectories"
+    then = f"; {which} {', '.join(back)} set back to the last label" if back else ""
+    return f"label {event.key[:8]} failed: {event.reason}{then}"
 
 
 def _label(before: CampaignState | None, event: LabelArrived, after: CampaignState) -> str | None:
     """A line for every label of the exploration; the initial ones are told in steps."""
     point = after.points[event.key]
-    new = before is not None and before.points[event.key] != point
-    if point.sampling_step is not None or not new:
+    if before is None or before.points[event.key] == point:
         return None
+    if point.sampling_step is not None:
+        return _initial_labels(point, after)
+    whose = f"label {event.key[:8]} of trajectory {point.trajectory} ({event.wall_s:.2f} s)"
+    if point.analysis:
+        return f"{whose} is for analysis"
     kind = "validation" if event.key in after.validation[-1:] else "training"
-    return (
-        f"label {event.key[:8]} of trajectory {point.trajectory} ({event.wall_s:.2f} s) goes to "
-        f"{kind}; {len(after.training)} + {len(after.validation)} points found"
-    )
+    found = f"{len(after.training)} + {len(after.validation)} points found"
+    return f"{whose} goes to {kind}; {found}"
+
+
+def _initial_labels(point: Point, after: CampaignState) -> str | None:
+    """How far the labels of a sampling step are, every `progress_dft_update` of them."""
+    step = [p for p in after.points.values() if p.sampling_step == point.sampling_step]
+    done = sum(p.status is PointStatus.LABELLED for p in step)
+    return f"labels: {done} of {len(step)}" if done % after.rules.progress_every == 0 else None
 
 
 def _segment(event: SegmentFinished, after: CampaignState) -> str:
@@ -120,20 +189,24 @@ def _segment(event: SegmentFinished, after: CampaignState) -> str:
 
 
 def _training(
-    before: CampaignState | None, event: TrainingFinished, after: CampaignState
+    before: CampaignState | None, event: TrainingFinished, after: CampaignState, table: str
 ) -> str | None:
     """A line for each round, when its last member has trained."""
     if before is None or before.round is None or after.rounds == before.rounds:
         return None
-    error = after.mean_force_mae
-    told = f"validation force MAE {1000 * error:.1f} meV/Å" if error is not None else "no error yet"
+    found = [m.errors for m in after.members.values() if m.errors is not None]
+    complete = len(found) == len(after.members)
+    errors = f"validation {told(table, found)}" if complete else "no error yet"
     epochs = min(m.epochs for m in after.members.values())
     return (
-        f"round {before.round.number} on {_new_points(before.round)}: {told} "
+        f"round {before.round.number} on {_new_points(before.round)}: {errors} "
         f"(training sets of {after.training_set_size}, {epochs} epochs)"
     )
 
 
 def _new_points(found: Round) -> str:
-    count = len(found.points)
-    return "1 new point" if count == 1 else f"{count} new points"
+    return _number(len(found.points), "new point")
+
+
+def _number(count: int, one: str, more: str = "") -> str:
+    return f"{count} {one}" if count == 1 else f"{count} {more or one + 's'}"

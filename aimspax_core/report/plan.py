@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
-from ase import Atoms
+from ase import Atoms, units
 
 from aimspax_core.campaign.initial import split_share
+from aimspax_core.sampling.dynamics import target_pressure
 from aimspax_core.settings.load import Settings
+from aimspax_core.settings.project import MD, FoundationalModel
 
 _SHOWN_STEPS = 5
 
@@ -32,28 +35,108 @@ def split_table(settings: Settings, geometries: int) -> list[tuple[int, int, int
 
 def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> list[str]:
     """Say in sentences what would run."""
-    idg, al, md = settings.idg, settings.al, settings.md
+    al = settings.al
     formulas = ", ".join(atoms.get_chemical_formula() for atoms in geometries)
-    labels = idg.n_points_per_sampling_step_idg * len(tags) * len(geometries)
     return [
         f"geometries: {len(geometries)} ({formulas})",
         f"members: {', '.join(tags)} on {settings.model.MISC.device}, "
         f"{settings.model.GENERAL.default_dtype}",
         f"reference: {_engine(settings.reference)}, "
         f"{settings.cluster.max_workers} labels at a time",
-        f"dynamics: {md.stat_ensemble.upper()} {md.thermostat}, {md.temperature:g} K, "
-        f"{md.timestep:g} fs",
-        f"initial dataset: sampled by {_sampler(settings)}, {labels} labels a step, "
-        f"{idg.intermediate_epochs_idg} epochs after each, until {_initial_end(settings)}",
-        f"active learning: {max(al.num_trajectories, len(geometries))} trajectories, a check every "
+        *_dynamics(settings, geometries),
+        f"initial dataset: {_initial(settings, len(tags), len(geometries))}",
+        *_given_data(settings),
+        f"active learning: {max(al.num_trajectories, len(geometries))} trajectories"
+        f"{_driver(settings)}, a check every "
         f"{al.skip_step_mlff} steps, until {_active_end(settings)}",
+        *_replay(settings),
+        *_analysis(settings),
         f"convergence: {_convergence(settings)}",
     ]
 
 
+def _initial(settings: Settings, members: int, geometries: int) -> str:
+    idg = settings.idg
+    if not settings.has_initial:
+        return "none; the models and datasets that are there are adopted"
+    labels = idg.n_points_per_sampling_step_idg * geometries
+    shared = "" if idg.distinct_model_sets else ", the same for all members"
+    return (
+        f"sampled by {_sampler(settings)}, {labels if shared else labels * members} labels a "
+        f"step{shared}, {idg.intermediate_epochs_idg} epochs after each, "
+        f"until {_initial_end(settings)}"
+    )
+
+
+def _given_data(settings: Settings) -> Iterator[str]:
+    """Yield a line on each set that active learning begins from, if it is not its own."""
+    al = settings.al
+    named = {"training": al.initial_train_dataset, "validation": al.initial_valid_dataset}
+    for name, given in named.items():
+        if isinstance(given, dict):
+            yield f"{name} set given: " + ", ".join(
+                f"{path} ({tag})" for tag, path in given.items()
+            )
+        elif given is not None:
+            yield f"{name} set given: {given}"
+    if al.extend_existing_final_ds:
+        yield f"datasets extended: those in {settings.misc.dataset_dir / 'final'}"
+
+
+def _driver(settings: Settings) -> str:
+    al = settings.al
+    if not al.use_foundational:
+        return ""
+    return f" driven by {_foundation_model(al.foundational_model_settings)}"
+
+
+def _replay(settings: Settings) -> Iterator[str]:
+    al = settings.al
+    if al.replay_strategy == "random_subset":
+        validation = "all" if al.valid_subset_size is None else f"at most {al.valid_subset_size}"
+        yield (
+            f"training rounds: at most {al.train_subset_size} random training points of each "
+            f"member, {validation} of its validation points"
+        )
+
+
+def _analysis(settings: Settings) -> Iterator[str]:
+    """Yield a line on analysis, which costs labels in active learning only."""
+    idg, al = settings.idg, settings.al
+    kept = ["metrics of the initial dataset"] if idg.analysis else []
+    if al.analysis:
+        kept.append(
+            f"in active learning a label every {al.analysis_skip} steps of a trajectory, "
+            "not trained on"
+        )
+    if kept:
+        yield f"analysis: {'; '.join(kept)}"
+
+
+def _dynamics(settings: Settings, geometries: list[Atoms]) -> list[str]:
+    """One line, or one for each geometry if they have their own settings."""
+    if not isinstance(settings.project.MD, dict):
+        return [f"dynamics: {_ensemble(settings.project.MD)}"]
+    return [
+        f"dynamics of geometry {index} ({atoms.get_chemical_formula()}): "
+        f"{_ensemble(settings.md(index))}"
+        for index, atoms in enumerate(geometries)
+    ]
+
+
+def _ensemble(md: MD) -> str:
+    kind, end = md.stat_ensemble.upper(), f"{md.temperature:g} K, {md.timestep:g} fs"
+    if md.stat_ensemble == "nve":
+        return f"{kind}, begun at {end}"
+    if md.stat_ensemble == "nvt":
+        return f"{kind} {md.thermostat}, {end}"
+    return f"{kind} {md.barostat}, {target_pressure(md) / units.bar:.4g} bar, {end}"
+
+
 def _engine(engine: object) -> str:
     name = getattr(engine, "engine", "")
-    return f"{name} {getattr(engine, 'method', '') or getattr(engine, 'model_path', '')}".strip()
+    ways = ("method", "model_path", "mace_model", "calculator")
+    return f"{name} {next((v for w in ways if (v := getattr(engine, w, ''))), '')}".strip()
 
 
 def _sampler(settings: Settings) -> str:
@@ -62,7 +145,12 @@ def _sampler(settings: Settings) -> str:
         return "the reference itself"
     if idg.initial_sampling == "engine":
         return _engine(idg.sampling_engine)
-    return f"the MACE-MP foundation model {idg.foundation.mace_model!r}"
+    return _foundation_model(idg.foundation)
+
+
+def _foundation_model(model: FoundationalModel) -> str:
+    dispersion = " with D3 dispersion" if model.dispersion else ""
+    return f"the MACE-MP foundation model {model.mace_model!r}{dispersion}"
 
 
 def _initial_end(settings: Settings) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aimspax_core.campaign.state import CampaignState, Phase
 
 _TITLES = {
+    Phase.ADOPT: "taking over members and datasets",
     Phase.INITIAL: "initial dataset",
     Phase.INITIAL_CONVERGE: "initial convergence",
     Phase.INITIAL_PUBLISH: "writing initial results",
@@ -41,7 +42,9 @@ def progress(state: CampaignState, max_convergence_epochs: int) -> Progress:
     """Return how far a campaign is in its present phase."""
     phase = state.failed_in or state.phase
     fraction: float | None = 1.0
-    if phase is Phase.INITIAL:
+    if phase is Phase.ADOPT:
+        fraction = None
+    elif phase is Phase.INITIAL:
         fraction = _initial(state)
     elif phase is Phase.ACTIVE:
         fraction = _active(state)

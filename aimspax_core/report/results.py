@@ -8,15 +8,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
 from aimspax_core.campaign.labels import LabelStore
 from aimspax_core.campaign.state import CampaignState, Errors
-from aimspax_core.dataset import labelled, write
+from aimspax_core.dataset import DataKeys, labelled, write
 from aimspax_core.errors import CampaignError
-from aimspax_core.files import write_text
+from aimspax_core.files import replacing, write_text
+from aimspax_core.report.errors import columns, told
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
+from aimspax_core.settings.seeds import member_seeds
 
 
 @dataclass(frozen=True)
@@ -68,48 +71,62 @@ def holdings(run: RunDir, state: CampaignState) -> tuple[Holdings, ...]:
 
 
 def publish_initial(run: RunDir, settings: Settings, members: Sequence[Holdings]) -> None:
-    """Write `data/initial/` and `model/` at the end of the initial dataset generation."""
-    store = LabelStore(run.labels)
+    """Write `data/initial/`, the members' seeds and `model/` after the initial dataset."""
+    store, names = LabelStore(run.labels), DataKeys.of(settings.misc)
     folder = run.data / "initial"
     for kind, name in (("training", "train"), ("validation", "valid")):
         together: list[Atoms] = []
         for member in members:
             keys = member.initial_training if kind == "training" else member.initial_validation
-            structures = _structures(store, keys)
+            structures = _structures(store, keys, names)
             together += structures
             write(folder / kind / f"initial_{name}_set_{member.tag}.xyz", structures)
         write(folder / kind / f"combined_initial_{name}_set.xyz", together)
+    _seeds(run.data / "seeds_tags_dict.npz", settings, members)
     _models(settings, members, [run.models])
 
 
-def publish_final(run: RunDir, settings: Settings, members: Sequence[Holdings]) -> None:
+def publish_final(
+    run: RunDir, settings: Settings, members: Sequence[Holdings], adopted: bool = False
+) -> None:
     """Write `data/final/`, `model/` and `results/` at the end of a campaign.
 
     A converged member is published as it was in the best epoch of its convergence, the others as
-    they ended active learning; `results/README.txt` says which is which.
+    they ended active learning; `results/README.txt` says which is which. Models that the campaign
+    began from stay as they are in `model/`.
     """
-    store = LabelStore(run.labels)
+    store, names = LabelStore(run.labels), DataKeys.of(settings.misc)
+    stress = False
     for member in members:
         for kind, name in (("training", "train"), ("validation", "valid")):
-            structures = _structures(
-                store, member.training if kind == "training" else member.validation
-            )
+            keys = member.training if kind == "training" else member.validation
+            structures = _structures(store, keys, names)
+            stress = stress or any(names.stress in atoms.info for atoms in structures)
             file = f"{name}_set_{member.tag}.xyz"
             write(run.data / "final" / kind / file, structures)
             write(run.results / file, structures)
-    _models(settings, members, [run.models, run.results])
-    write_text(run.results / "errors.csv", _table(members))
-    write_text(run.results / "README.txt", _readme(members))
+    _models(settings, members, [run.results] if adopted else [run.models, run.results])
+    table = settings.model.MISC.error_table
+    write_text(run.results / "errors.csv", _table(members, table))
+    write_text(run.results / "README.txt", _readme(settings, members, stress))
 
 
-def _structures(store: LabelStore, keys: Iterable[str]) -> list[Atoms]:
+def _structures(store: LabelStore, keys: Iterable[str], names: DataKeys) -> list[Atoms]:
     found = []
     for key in keys:
         stored = store.get(key)
         if stored is None:
             raise CampaignError(f"label {key} is gone from {store.path(key).parent.parent}")
-        found.append(labelled(stored))
+        found.append(labelled(stored, names))
     return found
+
+
+def _seeds(path: Path, settings: Settings, members: Sequence[Holdings]) -> None:
+    """Write each member's seed under its tag, as the original does."""
+    seeds = member_seeds(settings)
+    arrays = {member.tag: np.array(seeds[member.tag]) for member in members}
+    with replacing(path) as aside, aside.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _models(settings: Settings, members: Sequence[Holdings], folders: Sequence[Path]) -> None:
@@ -123,24 +140,17 @@ def _models(settings: Settings, members: Sequence[Holdings], folders: Sequence[P
             save_model(model, folder / f"{member.tag}.model")
 
 
-def _table(members: Sequence[Holdings]) -> str:
-    """Validation errors as CSV: energies in meV/atom, forces in meV/Å."""
+def _table(members: Sequence[Holdings], table: str) -> str:
+    """Validation errors as CSV, in the units that the headings name."""
+    shown = columns(table, [member.errors for member in members])
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(
-        ["member", "state", "training", "validation", "mae_f_meV_per_A", "rmse_f_meV_per_A",
-         "mae_e_meV_per_atom", "rmse_e_meV_per_atom"]
-    )  # fmt: skip
+    rows.writerow(["member", "state", "training", "validation", *(c.key for c in shown)])
     for member in members:
-        errors = member.errors
-        values = (
-            (errors.mae_f, errors.rmse_f, errors.mae_e_per_atom, errors.rmse_e_per_atom)
-            if errors
-            else ()
-        )
+        values = [column.value(member.errors) for column in shown]
         rows.writerow(
             [member.tag, _condition(member), len(member.training), len(member.validation)]
-            + [f"{1000 * value:.3f}" for value in values]
+            + ["" if value is None else f"{value:.3f}" for value in values]
         )
     return text.getvalue()
 
@@ -149,23 +159,31 @@ def _condition(member: Holdings) -> str:
     return "converged" if member.converged else "as active learning ended"
 
 
-def _readme(members: Sequence[Holdings]) -> str:
+def _readme(settings: Settings, members: Sequence[Holdings], stress: bool) -> str:
+    names = DataKeys.of(settings.misc)
+    quantities = [f"{names.energy} in eV", f"{names.forces} in eV/Å"]
+    quantities += [f"{names.stress} in eV/Å^3"] if stress else []
     lines = [
         "Models and data of a finished campaign.",
         "",
         "NAME.model               loads in mace.calculators.MACECalculator",
-        "train_set_NAME.xyz       its training set   (extended XYZ: REF_energy in eV,",
-        "valid_set_NAME.xyz       its validation set  REF_forces in eV/Å, REF_stress in eV/Å^3)",
+        "train_set_NAME.xyz       its training set (extended XYZ with",
+        f"                         {', '.join(quantities)})",
+        "valid_set_NAME.xyz       its validation set",
         "errors.csv               errors on each member's own validation set",
         "learning_curve.png       force error against labels and epochs",
-        "",
     ]
+    if settings.idg.analysis or settings.al.analysis:
+        lines.append("../analysis/             errors against uncertainties, and losses, as arrays")
+    if settings.idg.save_trajectories or settings.al.save_trajectories:
+        lines.append("../trajectories/         the MD, frame by frame")
+    lines.append("")
     for member in members:
         what = (
             "converged on the final data; the weights of its best epoch"
             if member.converged
             else "as active learning ended (averaged weights); not converged"
         )
-        error = f", force MAE {1000 * member.errors.mae_f:.1f} meV/Å" if member.errors else ""
-        lines.append(f"{member.tag}.model: {what}{error}")
+        errors = told(settings.model.MISC.error_table, [member.errors] if member.errors else [])
+        lines.append(f"{member.tag}.model: {what}{', ' if errors else ''}{errors}")
     return "\n".join(lines) + "\n"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
+from ase.md.md import MolecularDynamics
 
 from aimspax_core.errors import ExplodedError, StructureError
 from aimspax_core.sampling.dynamics import MDState, capture, random_stream, resume, start
+from aimspax_core.sampling.frames import Frame
+from aimspax_core.sampling.lockstep import volume_guard
 from aimspax_core.settings.project import MD
+from aimspax_core.structures import decode, encode
 
 MAX_FRESH_STARTS = 3
 """How often a sampling trajectory may explode and begin again within one call."""
@@ -30,12 +34,14 @@ class Collected:
     Attributes:
         state: Where it goes on; its step counts those of exploded beginnings too.
         structures: The points, in order; no momenta.
-        refused: Structures that `check_structure` kept back.
+        refused: Stretches without a point: exploded, or kept back by `check_structure`.
+        frames: Frames of the way, in order; also of stretches that ended in an explosion.
     """
 
     state: MDState
     structures: tuple[Atoms, ...]
     refused: int
+    frames: tuple[Frame, ...] = ()
 
 
 def begin(atoms: Atoms, md: MD, geometry: int, attempt: int = 0) -> MDState:
@@ -52,6 +58,7 @@ def collect(
     points: int,
     skip_step: int,
     check_structure: Callable[[Atoms], None],
+    frame_every: int | None = None,
 ) -> Collected:
     """Run MD and take a structure every `skip_step` steps.
 
@@ -62,23 +69,28 @@ def collect(
         geometry: Index of the geometry; it chooses the random streams of new beginnings.
         atoms: The start geometry.
         state: Where the trajectory is.
-        md: MD settings.
-        calculator: Drives the MD.
+        md: The geometry's MD settings.
+        calculator: Drives the MD; it gives stress if the dynamics needs it.
         points: How many structures to take.
         skip_step: MD steps from one to the next.
         check_structure: Raises `StructureError` for a structure that no engine may see.
+        frame_every: MD steps of the trajectory's life from one frame to the next; None: no frames.
     """
     taken: list[Atoms] = []
+    frames: list[Frame] = []
     refused = restarts = 0
     dynamics, rng = resume(state, md, calculator)
+    guards = (_finite, volume_guard(atoms))
     step = state.step
     while len(taken) + refused < points:
-        step += skip_step
+        began, step = step, step + skip_step
         try:
-            for _ in dynamics.irun(skip_step):
-                _finite(dynamics.atoms)
+            for at in _advance(dynamics, guards, range(began, step)):
+                frames += _frames(dynamics.atoms, at, frame_every)
             check_structure(dynamics.atoms)
-        except (CalculatorError, ExplodedError, StructureError) as error:
+            taken.append(capture(dynamics, rng, step).structure)
+        # An integrator whose barostat is no longer finite fails in the algebra of its cell.
+        except (CalculatorError, ExplodedError, StructureError, np.linalg.LinAlgError) as error:
             refused += 1
             log.warning("sampling of geometry %d, step %d: %s", geometry, step, error)
             fresh = begin(atoms, md, geometry, attempt=step)
@@ -86,13 +98,38 @@ def collect(
             restarts += 1
             if restarts > MAX_FRESH_STARTS:
                 break
-            continue
-        taken.append(capture(dynamics, rng, step).structure)
     for structure in taken:
         del structure.arrays["momenta"]
-    return Collected(capture(dynamics, rng, step), tuple(taken), refused)
+    return Collected(capture(dynamics, rng, step), tuple(taken), refused, tuple(frames))
+
+
+def _advance(
+    dynamics: MolecularDynamics, guards: Sequence[Callable[[Atoms], None]], steps: range
+) -> Iterator[int]:
+    """Run MD over some steps of the trajectory's life; yield how many it has made after each.
+
+    Raises:
+        ExplodedError: A guard said so.
+    """
+    before = dynamics.nsteps
+    for _ in dynamics.irun(len(steps)):
+        for guard in guards:
+            guard(dynamics.atoms)
+        if dynamics.nsteps > before:  # ASE yields once before the first step
+            yield steps.start + dynamics.nsteps - before
+
+
+def _frames(atoms: Atoms, step: int, every: int | None) -> list[Frame]:
+    """Return a frame if it is time for one; energy and forces are at hand."""
+    if every is None or step % every:
+        return []
+    moving = decode(encode(atoms))
+    moving.set_momenta(atoms.get_momenta())
+    energy = float(atoms.get_potential_energy())
+    return [Frame(moving, step, energy, np.array(atoms.get_forces(apply_constraint=False)))]
 
 
 def _finite(atoms: Atoms) -> None:
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.get_momenta()).all():
-        raise ExplodedError("a position or momentum is not a finite number")
+    values = (atoms.positions, atoms.get_momenta(), atoms.cell.array)
+    if not all(np.isfinite(value).all() for value in values):
+        raise ExplodedError("a position, momentum or cell vector is not a finite number")

@@ -3,6 +3,9 @@
 Each job runs in its own greenlet. Where its integrator asks for forces, the calculator hands the
 structure to a hub and sleeps; once every live job waits, the hub evaluates all structures at once
 and wakes the jobs in order with their answers. No integrator needs to know.
+
+Where one model drives and a committee judges, a job may also ask for a judgement of its structure;
+the judgements asked for in a round are evaluated at once, too.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from aimspax_core.errors import ExplodedError
 
 if TYPE_CHECKING:
     from aimspax_core.model.committee import Prediction
+
+MAX_VOLUME_FACTOR = 8.0
+"""How far a cell may swell or shrink before it counts as exploded."""
 
 T = TypeVar("T")
 Evaluate = Callable[[Sequence[Atoms]], Sequence["Prediction"]]
@@ -57,18 +63,58 @@ class LockstepRun(Generic[T]):
     stats: LockstepStats
 
 
+def volume_guard(atoms: Atoms) -> Callable[[Atoms], None]:
+    """Return a function that raises ExplodedError once a cell has exploded or collapsed.
+
+    Args:
+        atoms: N atoms in the cell (Å) that others are compared with. Where it is not periodic in
+            all three directions there is nothing to guard.
+    """
+    first = atoms.cell.volume
+    if not atoms.pbc.all():
+        return lambda _: None
+
+    def check(later: Atoms) -> None:
+        volume = later.cell.volume
+        # Written so that NaN fails it.
+        if not first / MAX_VOLUME_FACTOR <= volume <= first * MAX_VOLUME_FACTOR:
+            raise ExplodedError(
+                f"the cell has {volume / len(later):.4g} Å³ an atom, and had "
+                f"{first / len(later):.4g} Å³: it has exploded or collapsed"
+            )
+
+    return check
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What a sleeping job waits for: a structure's forces, or the judgement of it."""
+
+    atoms: Atoms
+    judge: bool = False
+
+
 class LockstepCalculator(Calculator):
     """The ASE calculator of one job; an unchanged structure is not asked for again.
 
-    `results["prediction"]` holds the committee's whole prediction of the last structure, so that
-    its spread costs no further evaluation.
+    `results["prediction"]` holds the whole prediction of the last structure, so that a driving
+    committee's spread costs no further evaluation.
+
+    Attributes:
+        guard: Called with every structure before it is evaluated; what it raises ends the job.
+
+    Args:
+        hub: Answers requests.
+        apart: Whether another than the driver judges.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's)
 
-    def __init__(self, hub: greenlet) -> None:
+    def __init__(self, hub: greenlet, apart: bool = False) -> None:
         super().__init__()
         self._hub = hub
+        self._apart = apart
+        self.guard: Callable[[Atoms], None] | None = None
 
     def calculate(
         self,
@@ -79,26 +125,42 @@ class LockstepCalculator(Calculator):
         """Sleep until the hub has evaluated the structure.
 
         Raises:
-            ExplodedError: A position, cell vector or predicted force is not finite.
+            ExplodedError: A position, cell vector, predicted force or stress is not finite.
         """
         assert atoms is not None
         # Asking with NaN would cost the others nothing, but a force must never follow from one.
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-            raise ExplodedError("a position is not a finite number")
+            raise ExplodedError("a position or cell vector is not a finite number")
+        if self.guard is not None:
+            self.guard(atoms)
         self.atoms = atoms.copy()  # what ASE compares the next structure with
-        prediction = self._hub.switch(atoms)
+        prediction = self._hub.switch(_Request(atoms))
         if not np.isfinite(prediction.forces).all():
             raise ExplodedError("a predicted force is not a finite number")
+        if prediction.stress is not None and not np.isfinite(prediction.stress).all():
+            raise ExplodedError("a predicted stress is not a finite number")
         self.results = _as_results(prediction)
 
     @property
     def prediction(self) -> Prediction:
-        """The committee's prediction of the structure last asked for."""
+        """The driver's prediction of the structure last asked for."""
         return self.results["prediction"]
+
+    def judgement(self, atoms: Atoms) -> Prediction:
+        """Return the committee's prediction of the structure that `atoms` are in now.
+
+        It is at hand where the committee drives; else the job sleeps until the hub has it.
+        """
+        if self._apart:
+            return self._hub.switch(_Request(atoms, judge=True))
+        self.get_property("forces", atoms)
+        return self.prediction
 
 
 def run_lockstep(
-    jobs: Sequence[Callable[[LockstepCalculator], T]], evaluate: Evaluate
+    jobs: Sequence[Callable[[LockstepCalculator], T]],
+    evaluate: Evaluate,
+    judge: Evaluate | None = None,
 ) -> LockstepRun[T]:
     """Run jobs side by side until each has returned or raised.
 
@@ -106,15 +168,16 @@ def run_lockstep(
         jobs: Functions that use the calculator they are given, each of its own. Between two
             evaluations they run one after another, in order: they may share state without locks.
         evaluate: Predicts the structures of all waiting jobs, in the jobs' order.
+        judge: Predicts those that a judgement was asked of; None: `evaluate` has done it.
 
     Returns:
         Each job's return value, or the exception that ended it and it alone; and the cost.
 
     Raises:
-        Exception: Whatever `evaluate` raises; the jobs are then given up.
+        Exception: Whatever `evaluate` or `judge` raises; the jobs are then given up.
     """
     hub = getcurrent()
-    workers = [greenlet(_catching(job, hub), parent=hub) for job in jobs]
+    workers = [greenlet(_catching(job, hub, judge is not None), parent=hub) for job in jobs]
     for worker in workers:
         # A job that logs or caches through context variables finds those of its caller.
         worker.gr_context = contextvars.copy_context()
@@ -123,12 +186,17 @@ def run_lockstep(
     answers: dict[int, Prediction | None] = dict.fromkeys(range(len(workers)))
     try:
         while answers:
-            requests: dict[int, Atoms] = {}
+            requests: dict[int, Any] = {}
             for i, answer in answers.items():
                 reply = workers[i].switch(answer)
                 (outcomes if workers[i].dead else requests)[i] = reply
-            predictions, stats = _timed(evaluate, list(requests.values()), stats)
-            answers = dict(zip(requests, predictions, strict=True))
+            answers = dict.fromkeys(requests)  # in the jobs' order, whatever each waits for
+            for ask, judging in ((evaluate, False), (judge, True)):
+                asked = {i: r.atoms for i, r in requests.items() if r.judge == judging}
+                if asked:
+                    assert ask is not None
+                    predictions, stats = _timed(ask, list(asked.values()), stats)
+                    answers.update(zip(asked, predictions, strict=True))
     finally:
         for worker in workers:
             if not worker.dead:
@@ -137,13 +205,13 @@ def run_lockstep(
 
 
 def _catching(
-    job: Callable[[LockstepCalculator], T], hub: greenlet
+    job: Callable[[LockstepCalculator], T], hub: greenlet, apart: bool
 ) -> Callable[[Any], T | Exception]:
     """Return the job as a greenlet's function, which returns what the job raises."""
 
     def run(_: Any) -> T | Exception:
         try:
-            return job(LockstepCalculator(hub))
+            return job(LockstepCalculator(hub, apart))
         # Whatever ends one trajectory is that trajectory's result; the others go on.
         except Exception as error:
             return error
@@ -154,9 +222,7 @@ def _catching(
 def _timed(
     evaluate: Evaluate, structures: list[Atoms], stats: LockstepStats
 ) -> tuple[Sequence[Prediction], LockstepStats]:
-    """Evaluate structures, if any, and add the cost to the account."""
-    if not structures:
-        return (), stats
+    """Evaluate structures and add the cost to the account."""
     begin = time.perf_counter()
     predictions = evaluate(structures)
     return predictions, LockstepStats(

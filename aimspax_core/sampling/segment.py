@@ -1,13 +1,15 @@
 """A segment: the stretch of a batch of trajectories that one task propagates.
 
-All trajectories advance in lockstep on the committee's mean forces, each until it halts: it
-crossed the threshold, exploded, has made all its steps, or the segment's time budget is over.
+All trajectories advance in lockstep on the committee's mean forces, or on those of another driver,
+each until it halts: it crossed the threshold, exploded, has made all its steps, or the segment's
+time budget is over.
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -20,12 +22,15 @@ from ase.md.md import MolecularDynamics
 
 from aimspax_core.errors import ExplodedError, StructureError
 from aimspax_core.sampling.dynamics import MDState, capture, resume
+from aimspax_core.sampling.frames import Frame
 from aimspax_core.sampling.lockstep import (
     Evaluate,
     LockstepCalculator,
     LockstepStats,
     run_lockstep,
+    volume_guard,
 )
+from aimspax_core.structures import decode, encode
 from aimspax_core.uncertainty import UncertaintyType, Window, check, measure
 
 if TYPE_CHECKING:
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SegmentSettings:
-    """What decides where trajectories are looked at and where they halt.
+    """What decides where trajectories are checked and where they halt.
 
     Attributes:
         skip_step: Steps from one check to the next, counted over a trajectory's life.
@@ -46,6 +51,8 @@ class SegmentSettings:
             (`uncert_not_crossed_limit`); may be infinite.
         max_force: Largest force on an atom that is not an explosion, in eV/Å.
         time_budget_s: Time after which trajectories halt at their next check.
+        look_every: Steps of a trajectory's life from one look to the next; None: no looks.
+        frame_every: Likewise for frames.
     """
 
     skip_step: int
@@ -55,6 +62,8 @@ class SegmentSettings:
     uncertain_limit: float
     max_force: float
     time_budget_s: float
+    look_every: int | None = None
+    frame_every: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,21 +73,42 @@ class Start:
     Attributes:
         trajectory: Its index.
         state: Its full MD state.
+        md: Its dynamics.
         since_crossing: Steps made since its last crossing.
     """
 
     trajectory: int
     state: MDState
+    md: MD
     since_crossing: int = 0
 
 
 @dataclass(frozen=True)
 class Check:
-    """One look at a trajectory: its life's step, the uncertainty and the threshold in eV/Å."""
+    """One check of a trajectory: its life's step, the uncertainty and the threshold in eV/Å."""
 
     trajectory: int
     step: int
     uncertainty: float
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """A structure that is kept for analysis.
+
+    Attributes:
+        trajectory: Whose it is.
+        step: MD steps made in its life.
+        structure: The structure, which no reference needs to refuse.
+        prediction: What the committee says of it.
+        threshold: In force then, in eV/Å; None during warm-up.
+    """
+
+    trajectory: int
+    step: int
+    structure: Atoms
+    prediction: Prediction
     threshold: float | None
 
 
@@ -103,6 +133,8 @@ class Result:
         steps: Steps made in this segment.
         checks: Its checks, in order.
         since_crossing: Steps since its last crossing; 0 if it crossed just now.
+        looks: What was kept for analysis, in order.
+        frames: Its frames, in order; also of a way that ended in an explosion.
         reason: `uncertainty` or `limit` if it crossed, what happened if it exploded, else empty.
     """
 
@@ -112,6 +144,8 @@ class Result:
     steps: int
     checks: tuple[Check, ...]
     since_crossing: int
+    looks: tuple[Look, ...] = ()
+    frames: tuple[Frame, ...] = ()
     reason: str = ""
 
 
@@ -126,11 +160,11 @@ class SegmentResult:
 
 def run_segment(
     starts: Sequence[Start],
-    md_settings: MD,
     settings: SegmentSettings,
     window: Window,
     evaluate: Evaluate,
     check_structure: Callable[[Atoms], None],
+    judge: Evaluate | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> SegmentResult:
     """Propagate trajectories until each has halted.
@@ -138,15 +172,18 @@ def run_segment(
     A trajectory is checked wherever its step is a multiple of `skip_step`, except where it starts:
     there it was checked before. So each makes at least one check, and something always advances.
     All checks share one window, in the order of lockstep rounds, then trajectories. A structure
-    that is refused does not enter it.
+    that is refused does not enter it. Looks and frames change nothing for the trajectories, and
+    looks do not enter the window.
 
     Args:
-        starts: The trajectories, each at most once.
-        md_settings: The dynamics of all of them.
-        settings: Where to check and halt.
+        starts: The trajectories, each at most once, each with its own dynamics.
+        settings: Where to check and halt, and what to keep.
         window: The moving threshold's memory at the start of the segment.
-        evaluate: The committee's predictions; `Committee.evaluate`.
+        evaluate: The driver's predictions, with stress if one of the dynamics needs it; such as
+            `Committee.evaluate`.
         check_structure: Raises StructureError for a structure that no reference should see.
+        judge: The committee's predictions where another drives: asked for checks, looks and frames
+            only. None: the driver is the committee.
         clock: Time in seconds; the time budget counts from this call.
 
     Returns:
@@ -157,9 +194,10 @@ def run_segment(
         Exception: What the evaluation, the settings or a programming mistake raises. What happens
             to one trajectory (StructureError, ExplodedError) is its result instead.
     """
-    segment = _Segment(md_settings, settings, window, evaluate, check_structure, clock, clock())
+    segment = _Segment(settings, window, evaluate, check_structure, clock, clock())
     ordered = sorted(starts, key=lambda start: start.trajectory)
-    run = run_lockstep([partial(segment.propagate, start) for start in ordered], segment.predict)
+    jobs = [partial(segment.propagate, start) for start in ordered]
+    run = run_lockstep(jobs, segment.predict, judge)
     results = []
     for outcome in run.outcomes:
         if isinstance(outcome, Exception):
@@ -175,6 +213,8 @@ class _Walk:
     start: Start
     steps: int = 0
     checks: list[Check] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
+    frames: list[Frame] = field(default_factory=list)
 
     @property
     def step(self) -> int:
@@ -185,6 +225,10 @@ class _Walk:
     def since_crossing(self) -> int:
         return self.start.since_crossing + self.steps
 
+    def due(self, every: int | None) -> bool:
+        """Return whether something that is done every so many steps is done now."""
+        return every is not None and self.step % every == 0
+
     def result(self, outcome: Outcome, state: MDState | None, reason: str = "") -> Result:
         return Result(
             trajectory=self.start.trajectory,
@@ -193,15 +237,19 @@ class _Walk:
             steps=self.steps,
             checks=tuple(self.checks),
             since_crossing=0 if outcome is Outcome.CROSSED else self.since_crossing,
+            looks=tuple(self.looks),
+            frames=tuple(self.frames),
             reason=reason,
         )
+
+
+_GOES_ON: tuple[None, str] = None, ""
 
 
 @dataclass
 class _Segment:
     """What the trajectories of a segment share: settings, the window, the clock."""
 
-    md_settings: MD
     settings: SegmentSettings
     window: Window
     evaluate: Evaluate
@@ -226,26 +274,28 @@ class _Segment:
         walk = _Walk(start)
         if walk.step >= self.settings.max_steps:
             return walk.result(Outcome.FINISHED, start.state)
-        dynamics, rng = resume(start.state, self.md_settings, calculator)
+        calculator.guard = volume_guard(start.state.structure)
         try:
-            while True:
-                self._to_next_check(walk, dynamics, calculator)
-                state = capture(dynamics, rng, walk.step)
-                outcome, reason = self._look(walk, state, calculator.prediction)
+            dynamics, rng = resume(start.state, start.md, calculator)
+            for _ in self._steps(walk, dynamics, calculator):
+                outcome, reason = self._stop(walk, dynamics.atoms, calculator)
                 if outcome is not None:
-                    return walk.result(outcome, state, reason)
-        except (ExplodedError, StructureError) as error:
+                    return walk.result(outcome, capture(dynamics, rng, walk.step), reason)
+        # An integrator whose barostat is no longer finite fails in the algebra of its cell.
+        except (ExplodedError, StructureError, np.linalg.LinAlgError) as error:
             return walk.result(Outcome.EXPLODED, None, str(error))
+        raise AssertionError("a trajectory ran out of steps")
 
-    def _to_next_check(
+    def _steps(
         self, walk: _Walk, dynamics: MolecularDynamics, calculator: LockstepCalculator
-    ) -> None:
-        """Advance to the next multiple of `skip_step`, guarding every step.
+    ) -> Iterator[None]:
+        """Advance step by step without end, guarding every step.
 
         Raises:
             ExplodedError: Something is not finite (see LockstepCalculator), or a force too large.
         """
-        for _ in dynamics.irun(self.settings.skip_step - walk.step % self.settings.skip_step):
+        for _ in dynamics.irun(sys.maxsize):
+            made = dynamics.nsteps > walk.steps  # ASE yields once before the first step
             walk.steps = dynamics.nsteps
             largest = np.linalg.norm(calculator.prediction.forces, axis=1).max()
             if largest > self.settings.max_force:
@@ -253,15 +303,48 @@ class _Segment:
                     f"a force of {largest:.4g} eV/Å at step {walk.step} "
                     f"(max_force: {self.settings.max_force:g})"
                 )
+            if made:
+                yield
 
-    def _look(
-        self, walk: _Walk, state: MDState, prediction: Prediction
+    def _stop(
+        self, walk: _Walk, atoms: Atoms, calculator: LockstepCalculator
     ) -> tuple[Outcome | None, str]:
-        """Check a trajectory; return why it halts, or None, and the reason."""
-        self.check_structure(state.structure)
+        """Do what is due at a step; return why the trajectory halts, or None, and the reason."""
+        check_due = walk.due(self.settings.skip_step)
+        look_due = walk.due(self.settings.look_every)
+        frame_due = walk.due(self.settings.frame_every)
+        if not (check_due or look_due or frame_due):
+            return _GOES_ON
+        structure = decode(encode(atoms))
+        if check_due:
+            self.check_structure(structure)
+        prediction = calculator.judgement(atoms)
         uncertainty = measure(prediction.member_forces, self.settings.uncertainty_type)
         if not isfinite(uncertainty):
             raise ExplodedError(f"the uncertainty at step {walk.step} is not a finite number")
+        verdict = self._check(walk, uncertainty) if check_due else _GOES_ON
+        if look_due and (check_due or self._passes(structure)):
+            threshold = self.window.threshold(self.settings.c_x)
+            walk.looks.append(
+                Look(walk.start.trajectory, walk.step, structure, prediction, threshold)
+            )
+        if frame_due:
+            moving = structure.copy()
+            moving.set_momenta(atoms.get_momenta())
+            walk.frames.append(
+                Frame(
+                    moving,
+                    walk.step,
+                    prediction.energy,
+                    prediction.forces,
+                    prediction.member_forces,
+                    uncertainty if check_due else None,
+                )
+            )
+        return verdict
+
+    def _check(self, walk: _Walk, uncertainty: float) -> tuple[Outcome | None, str]:
+        """Hold an uncertainty against the threshold."""
         self.window, threshold, crossed = check(self.window, uncertainty, self.settings.c_x)
         made = Check(walk.start.trajectory, walk.step, uncertainty, threshold)
         walk.checks.append(made)
@@ -273,3 +356,10 @@ class _Segment:
         if walk.step >= self.settings.max_steps:
             return Outcome.FINISHED, ""
         return (Outcome.RUNNING if self.over else None), ""
+
+    def _passes(self, structure: Atoms) -> bool:
+        try:
+            self.check_structure(structure)
+        except StructureError:
+            return False
+        return True

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from aimspax_core.settings.mistakes import OVERRIDE, Mistake, shown
+from aimspax_core.settings.mistakes import Mistake, shown
 
 
 class Document:
@@ -29,7 +29,7 @@ class Document:
         self.mistakes: list[Mistake] = []
         self.readable = False
         self._lines: dict[tuple[str, ...], int] = {}
-        self._overridden: set[tuple[str, ...]] = set()
+        self._overridden: dict[tuple[str, ...], str] = {}
         text = self._text(path)
         if text is not None:
             self._parse(text)
@@ -37,28 +37,36 @@ class Document:
     def mistake(self, path: tuple[str, ...], text: str) -> None:
         """Note a mistake at a key, or at the nearest of the sections around it that has a line."""
         around = [path[:length] for length in range(len(path), 0, -1)]
-        if any(place in self._overridden for place in around):
-            self.mistakes.append(Mistake(OVERRIDE, None, ".".join(path), text))
+        origin = next((self._overridden[p] for p in around if p in self._overridden), None)
+        if origin is not None:
+            self.mistakes.append(Mistake(origin, None, ".".join(path), text))
             return
         line = next((self._lines[place] for place in around if place in self._lines), None)
         self.mistakes.append(Mistake(self.name, line, ".".join(path), text))
 
-    def override(self, path: tuple[str, ...], value: Any) -> None:
-        """Put a value in the place of what the file says at a key."""
-        inner = self.data
-        for part in path[:-1]:
+    def override(self, path: tuple[str, ...], value: Any, origin: str) -> None:
+        """Put a value in the place of what the file says at a key.
+
+        Args:
+            path: Section and key, perhaps further keys; a number stands for an index.
+            value: What holds instead.
+            origin: Who says so, for mistakes.
+        """
+        inner: dict[Any, Any] = self.data
+        *outer, last = (int(part) if part.isdigit() else part for part in path)
+        for part in outer:
             if not isinstance(inner.get(part), dict):
                 inner[part] = {}
             inner = inner[part]
-        inner[path[-1]] = value
-        self._overridden.add(path)
+        inner[last] = value
+        self._overridden[path] = origin
 
     def alias(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Let mistakes at one key be found where another one is written."""
         if old in self._lines:
             self._lines[new] = self._lines[old]
         if old in self._overridden:
-            self._overridden.add(new)
+            self._overridden[new] = self._overridden[old]
 
     def _text(self, path: Path) -> str | None:
         try:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from aimspax_core.settings.document import Document
 from aimspax_core.settings.keys import PARSL_OPTIONS, OtherKeys
 from aimspax_core.settings.mistakes import nearest, shown
+from aimspax_core.settings.values import by_index, is_index
 
 _PHASES = ("INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING")
 _NOT_YET = "this version does not have"
@@ -21,24 +24,72 @@ def own_keys(file: Document, others: OtherKeys, notes: list[str]) -> dict[str, A
         notes: Gets a line for every key that was read in another way.
     """
     read: dict[str, Any] = {}
-    for name, content in file.data.items():
+    for name, written in file.data.items():
+        if name in others.refused_sections:
+            file.mistake((name,), f"refused: {others.refused_sections[name]}")
+            continue
+        content = _one_or_many(file, written) if name == "MD" else written
         if not isinstance(content, dict):
             if content is not None:
                 read[name] = content
-        elif name == "MD" and _by_geometry(content):
-            file.mistake((name,), f"found one for each geometry; {_NOT_YET} that yet")
+        elif name == "MD" and by_index(content):
+            read[name] = {
+                int(index): _kept(file, name, inner, others, notes, (name, str(index)))
+                for index, inner in content.items()
+            }
         else:
-            keys = _Section(file, name, others, notes)
-            keys.read(content)
-            read[name] = keys.kept
+            read[name] = _kept(file, name, content, others, notes, (name,))
     return read
+
+
+def _one_or_many(file: Document, content: Any) -> Any:
+    """Return the section MD with keys for all geometries, or sections by index, but not both."""
+    if not isinstance(content, dict):
+        return content
+    indices = {key: inner for key, inner in content.items() if is_index(key)}
+    common = {key: value for key, value in content.items() if not is_index(key)}
+    if not indices or not common:
+        return content
+    if len(common) < len(indices):
+        for key in common:
+            told = ", ".join(f"MD.{index}.{key}" for index in indices)
+            file.mistake(("MD", str(key)), f"found beside sections by geometry; allowed: {told}")
+        return indices
+    for index in indices:
+        told = "either sections by geometry only, or none"
+        file.mistake(("MD", str(index)), f"found beside keys for all geometries; allowed: {told}")
+    return common
+
+
+def _kept(
+    file: Document,
+    name: str,
+    content: Any,
+    others: OtherKeys,
+    notes: list[str],
+    place: tuple[str, ...],
+) -> Any:
+    """Return a section, or one of the sections in it, with our keys only."""
+    if not isinstance(content, dict):
+        return content
+    keys = _Section(file, name, others, notes, place)
+    keys.read(content)
+    return keys.kept
 
 
 class _Section:
     """One section on its way to our keys."""
 
-    def __init__(self, file: Document, name: str, others: OtherKeys, notes: list[str]) -> None:
+    def __init__(
+        self,
+        file: Document,
+        name: str,
+        others: OtherKeys,
+        notes: list[str],
+        where: tuple[str, ...],
+    ) -> None:
         self.file, self.name, self.others, self.notes = file, name, others, notes
+        self.where = where
         self.kept: dict[str, Any] = {}
 
     def read(self, content: dict[Any, Any]) -> None:
@@ -50,9 +101,6 @@ class _Section:
                 self._note(place, f"has no effect: {others.ignored[place]}")
                 if place == ("CLUSTER", "parsl_options") and isinstance(value, dict):
                     self._parsl_options(place, value)
-            elif place in others.later:
-                if value != others.later[place]:
-                    self.file.mistake(place, f"found {shown(value)}; {_NOT_YET} it yet")
             else:
                 self._known(place, value)
 
@@ -60,9 +108,9 @@ class _Section:
         why = self.others.why_refused(place[1])
         if why is not None:
             if value is None or value is False:
-                self._note(place, f"has no effect: {why}")
+                self._note((*self.where, place[1]), f"has no effect: {why}")
             else:
-                self.file.mistake(place, f"refused: {why}")
+                self.file.mistake((*self.where, place[1]), f"refused: {why}")
             return
         folded = value.lower() if isinstance(value, str) else value
         if isinstance(folded, str | bool):
@@ -72,17 +120,16 @@ class _Section:
                 self.file.mistake(place, f"found {shown(value)}; {_NOT_YET} {later[folded]} yet")
             elif folded in refused:
                 self.file.mistake(place, f"found {shown(value)}; refused: {refused[folded]}")
-        elif place == ("MISC", "path_to_geometry") and _by_geometry(value):
-            self.file.mistake(place, f"found one for each geometry; {_NOT_YET} that yet")
         self.kept[place[1]] = value
 
     def _rename(self, place: tuple[str, str], value: Any, content: dict[Any, Any]) -> None:
         new = self.others.renamed[place]
+        written = (*self.where, place[1])
         if new in content:
-            self.file.mistake(place, f"found beside {new}, which it is another name of")
+            self.file.mistake(written, f"found beside {new}, which it is another name of")
         else:
-            self._note(place, f"is read as {new}")
-            self.file.alias(place, (place[0], new))
+            self._note(written, f"is read as {new}")
+            self.file.alias(written, (*self.where, new))
             self.kept[new] = value
 
     def _parsl_options(self, place: tuple[str, str], options: dict[Any, Any]) -> None:
@@ -90,13 +137,16 @@ class _Section:
             if name not in PARSL_OPTIONS:
                 self.file.mistake((*place, str(name)), f"unknown key{nearest(name, PARSL_OPTIONS)}")
 
-    def _note(self, place: tuple[str, str], text: str) -> None:
+    def _note(self, place: tuple[str, ...], text: str) -> None:
         self.notes.append(f"{self.file.name}: {'.'.join(place)} {text}")
 
 
-def _by_geometry(value: Any) -> bool:
-    """Tell whether something is a dictionary by geometry index, which the second generation has."""
-    return isinstance(value, dict) and bool(value) and all(isinstance(key, int) for key in value)
+def _true(value: Any) -> bool:
+    """Tell whether a value will be read as True; what is neither True nor False is told later."""
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return False
 
 
 def teacher_as_reference(file: Document, data: dict[str, Any], notes: list[str]) -> bool:
@@ -111,7 +161,7 @@ def teacher_as_reference(file: Document, data: dict[str, Any], notes: list[str])
         Whether there is a teacher.
     """
     phases = {name: data[name] for name in _PHASES if isinstance(data.get(name), dict)}
-    asked = [name for name in phases if phases[name].get("use_teacher_reference") is True]
+    asked = [name for name in phases if _true(phases[name].get("use_teacher_reference"))]
     if not asked:
         return False
     first, last = asked[0], asked[-1]
@@ -132,8 +182,8 @@ def teacher_as_reference(file: Document, data: dict[str, Any], notes: list[str])
         text = f"found {shown(teacher)}; allowed: a section with model_path, the teacher's file"
         file.mistake((first, "teacher_reference_settings"), text)
     elif str(teacher.get("model_type", "mace")).lower() == "mace-mp":
-        text = f"found 'mace-mp'; {_NOT_YET} it yet; give model_type: mace with a model_path"
-        file.mistake((first, "teacher_reference_settings"), text)
+        named = {k: v for k, v in teacher.items() if k == "mace_model"}
+        data["REFERENCE"] = {"engine": "mace-mp", **named}
     else:
         data["REFERENCE"] = {"engine": "mace", "model_path": teacher.get("model_path")}
     return True

@@ -16,14 +16,16 @@ class OtherKeys:
     """Second names; the first generation's name is ours."""
     ignored: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Keys that have no effect here, and why."""
-    later: Mapping[tuple[str, str], Any] = field(default_factory=dict)
-    """Keys that this version does not act on, with the one value that asks for what it does."""
     later_values: Mapping[tuple[str, str], Mapping[Any, str]] = field(default_factory=dict)
     """Values of keys that we have, which this version does not act on, and what they ask for."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Patterns of keys that are refused in any section, and why."""
     refused_values: Mapping[tuple[str, str], Mapping[Any, str]] = field(default_factory=dict)
     """Values of keys that we have, which are refused, and why."""
+    refused_sections: Mapping[str, str] = field(default_factory=dict)
+    """Sections that are refused, and why."""
+    earlier: Mapping[str, str] = field(default_factory=dict)
+    """Names that keys had before both generations, or in example files only: hints at ours."""
 
     def why_refused(self, key: str) -> str | None:
         """Return why a key is refused; None if it is not."""
@@ -31,7 +33,7 @@ class OtherKeys:
 
     def names(self, section: str) -> list[str]:
         """Return the keys of a section that are known here."""
-        tables: list[Mapping[tuple[str, str], Any]] = [self.renamed, self.ignored, self.later]
+        tables: list[Mapping[tuple[str, str], Any]] = [self.renamed, self.ignored]
         return [key for table in tables for place, key in table if place == section]
 
 
@@ -42,15 +44,28 @@ def _all(section: str, keys: str, value: Any) -> dict[tuple[str, str], Any]:
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 _NO_PARSL = "it configured PARSL, which aimspax does not use"
 _NOT_AIMS = "only FHI-aims needs it, and it is not the reference here"
-_NOT_NPT = "only NPT has a barostat"
+_NO_SLURM = "`type: local` starts no Slurm job"
 _NO_MOLECULES = "uncertainty between molecules is not available"
 _MACE_ONLY = "aimspax trains MACE models; other kinds are not planned yet"
 _FROM_THE_START = "aimspax trains models from the start; fine-tuning is not planned yet"
 _NO_DIPOLES = "dipoles are not trained on"
+_NO_HIRSHFELD = "Hirshfeld ratios are not trained on"
+_OTHER_MODELS = ("so3krates", "so3lr", "maceles")
+_NO_SO3 = "it belongs to so3krates and so3lr models; aimspax trains MACE models"
+_NO_LES = "it belongs to models with latent Ewald summation, which are not available"
+_SO3_ARCHITECTURE = (
+    "num_features num_radial_basis_fn degrees num_heads num_layers final_mlp_layers "
+    "energy_regression_dim message_normalization initialize_ev_to_zeros radial_basis_fn "
+    "trainable_rbf energy_learn_atomic_type_shifts energy_learn_atomic_type_scales "
+    "layer_normalization_? residual_mlp_? use_charge_embed use_spin_embed interaction_bias "
+    "qk_non_linearity cutoff_fn cutoff_p activation_fn energy_activation_fn "
+    "layers_behave_like_identity_fn_at_init output_is_zero_at_init input_convention "
+    "zbl_repulsion_bool electrostatic_energy_* dispersion_energy_* r_max_lr neighborlist_format_lr"
+)
 
 PARSL_OPTIONS = (
     *("nodes_per_block", "init_blocks", "min_blocks", "max_blocks", "label"),
-    *("run_dir", "function_dir", "parsl_info_dir", "port"),
+    *("run_dir", "function_dir", "parsl_info_dir", "port", "clean_parsl_dirs", "clean_task_dirs"),
 )
 """The keys under `CLUSTER.parsl_options`."""
 
@@ -63,43 +78,13 @@ PROJECT = OtherKeys(
         **_all("CLUSTER", "launch_str calc_dir clean_dirs", _NOT_AIMS),
         **_all("CLUSTER", "parsl_options parsl_info_dir port executor", _NO_PARSL),
         ("CLUSTER", "project_name"): "runs are named by GENERAL.name_exp",
-        ("CLUSTER", "slurm_str"): "`type: local` starts no Slurm job",
+        ("CLUSTER", "slurm_str"): _NO_SLURM,
         ("CLUSTER", "worker_str"): "`type: local` starts its workers in this environment",
         ("MISC", "all_teacher"): "REFERENCE alone says what labels",
-        (_IDG, "progress_dft_update"): "each label is reported as it arrives",
         (_AL, "parallel"): "trajectories always run side by side",
-        **_all("MD", "barostat external_stress pfactor pressure_au pressure ttime", _NOT_NPT),
-        **_all("MD", "tdamp pdamp tchain pchain tloop ploop", _NOT_NPT),
-        **_all("MD", "compressibility_au taut taup mask", _NOT_NPT),
-    },
-    later={
-        (_IDG, "analysis"): False,
-        (_IDG, "distinct_model_sets"): True,
-        (_IDG, "save_trajectories"): False,
-        (_IDG, "save_trajectories_interval"): 5,
-        (_AL, "analysis"): False,
-        (_AL, "analysis_skip"): 50,
-        (_AL, "seeds_tags_dict"): None,
-        (_AL, "replay_strategy"): "full_dataset",
-        **_all(_AL, "train_subset_size valid_subset_size", None),
-        (_AL, "update_md_checkpoints"): True,
-        (_AL, "extend_existing_final_ds"): False,
-        (_AL, "save_trajectories"): False,
-        (_AL, "save_trajectories_interval"): 5,
-        **_all(_AL, "initial_train_dataset initial_valid_dataset", None),
-        (_AL, "use_foundational"): False,
-        **_all(_AL, "foundational_model foundational_model_settings", None),
-        ("MISC", "energy_key"): "REF_energy",
-        ("MISC", "forces_key"): "REF_forces",
-        ("MISC", "stress_key"): "REF_stress",
-        **_all("MISC", "virials_key dipole_key polarizability_key", None),
-        **_all("MISC", "hirshfeld_ratios_key charges_key head_key", None),
-        **_all("MISC", "total_charge_key total_spin_key", None),
-        ("CLUSTER", "tasks_per_node"): 1,
-        **_all("CLUSTER", "cores_per_job memory_per_job disk_per_job", None),
+        **_all("CLUSTER", "tasks_per_node cores_per_job memory_per_job disk_per_job", _NO_SLURM),
     },
     later_values={
-        ("MD", "stat_ensemble"): {"npt": "NPT"},
         ("CLUSTER", "type"): {"slurm": "Slurm"},
         ("REFERENCE", "engine"): {"aims": "FHI-aims", "fhi-aims": "FHI-aims", "pyscf": "PySCF"},
     },
@@ -107,32 +92,34 @@ PROJECT = OtherKeys(
         "mol_idxs": _NO_MOLECULES,
         "intermol_*": _NO_MOLECULES,
         "aims_lib_path": "FHI-aims as a library is not available",
+        "MODIFY": "settings that change on the way are not available",
     },
     refused_values={
-        (_IDG, "foundational_model"): {"so3lr": "the foundation model is a MACE-MP model"},
+        (phase, "foundational_model"): {"so3lr": "the foundation model is a MACE-MP model"}
+        for phase in (_IDG, _AL)
+    },
+    refused_sections={"DATA_FILTERING": "filtering a large dataset is not available"},
+    earlier={
+        "model_size": "mace_model",
+        "max_epochs_worker": "epochs_per_worker",
+        "max_final_epochs": "max_convergence_epochs",
+        "max_set_size": "max_train_set_size",
+        "patience": "convergence_patience",
+        "sanity_skip": "analysis_skip",
     },
 )
 """Of `aimsPAX.yaml`."""
 
 MODEL = OtherKeys(
-    later={
-        ("TRAINING", "swa"): False,
-        ("TRAINING", "start_swa"): None,
-        ("TRAINING", "seed"): None,
-        ("MISC", "error_table"): "PerAtomMAE",
-        ("MISC", "keep_checkpoints"): False,
-        ("MISC", "restart_latest"): False,
-        ("MISC", "enable_cueq"): False,
-    },
-    later_values={
-        ("GENERAL", "compute_stress"): {True: "stress"},
-        ("TRAINING", "loss"): {
-            "stress": "training on stress",
-            "weighted_stress": "training on stress",
-            "virials": "training on virials",
-        },
+    ignored={
+        ("TRAINING", "update_avg_num_neighbors"): "the average is renewed with the training set, "
+        "unless compute_avg_num_neighbors is False",
+        ("MISC", "enable_cueq_train"): "enable_cueq is for training too",
+        ("MISC", "compute_stress"): "GENERAL.compute_stress says it",
     },
     refused={
+        **dict.fromkeys(_SO3_ARCHITECTURE.split(), _NO_SO3),
+        **dict.fromkeys(["les_arguments", "atomic_inter_*"], _NO_LES),
         "perform_finetuning": _FROM_THE_START,
         "finetuning_choice": _FROM_THE_START,
         "pretrained_*": _FROM_THE_START,
@@ -142,13 +129,18 @@ MODEL = OtherKeys(
         "*multihead*": "models with several heads are not available",
         "compute_dipole": _NO_DIPOLES,
         "dipole_weight": _NO_DIPOLES,
-        "hirshfeld_weight": "Hirshfeld ratios are not trained on",
+        "hirshfeld_weight": _NO_HIRSHFELD,
     },
     refused_values={
-        ("GENERAL", "model_choice"): dict.fromkeys(["so3krates", "so3lr"], _MACE_ONLY),
-        ("ARCHITECTURE", "model_choice"): dict.fromkeys(["so3krates", "so3lr"], _MACE_ONLY),
-        ("ARCHITECTURE", "model"): dict.fromkeys(["so3krates", "so3lr"], _MACE_ONLY),
-        ("TRAINING", "loss"): dict.fromkeys(["dipole", "energy_forces_dipole"], _NO_DIPOLES),
+        ("GENERAL", "model_choice"): dict.fromkeys(_OTHER_MODELS, _MACE_ONLY),
+        ("ARCHITECTURE", "model_choice"): dict.fromkeys(_OTHER_MODELS, _MACE_ONLY),
+        ("ARCHITECTURE", "model"): dict.fromkeys(_OTHER_MODELS, _MACE_ONLY),
+        ("TRAINING", "loss"): {
+            **dict.fromkeys(["dipole", "dipole_polar", "energy_forces_dipole"], _NO_DIPOLES),
+            "weighted_energy_forces_dipole": _NO_DIPOLES,
+            "weighted_energy_forces_hirshfeld": _NO_HIRSHFELD,
+            "weighted_energy_forces_dipole_hirshfeld": _NO_DIPOLES,
+        },
     },
 )
 """Of `mace.yaml`."""

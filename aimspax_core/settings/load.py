@@ -12,37 +12,59 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from aimspax_core.errors import SettingsError
+from aimspax_core.errors import SettingsError, StructureError
+from aimspax_core.gpus import visible_gpus
 from aimspax_core.settings import keys
 from aimspax_core.settings.document import Document
+from aimspax_core.settings.environment import from_environment
 from aimspax_core.settings.generations import own_keys, teacher_as_reference
-from aimspax_core.settings.mistakes import OVERRIDE, Explainer, Mistake, message, nearest, shown
-from aimspax_core.settings.model import ModelSettings
+from aimspax_core.settings.mistakes import (
+    ENVIRONMENT,
+    OVERRIDE,
+    Explainer,
+    Mistake,
+    message,
+    nearest,
+    shown,
+)
+from aimspax_core.settings.model import ModelMisc, ModelSettings
 from aimspax_core.settings.project import (
     MD,
     ActiveLearning,
     Cluster,
+    EngineSettings,
     Gate,
     InitialDatasetGeneration,
-    MaceReference,
     Misc,
     ProjectSettings,
-    TbliteReference,
 )
 from aimspax_core.settings.values import Section
+from aimspax_core.settings.words import fields_of
+from aimspax_core.structures import geometry_files
 
 PROJECT_FILE = "aimsPAX.yaml"
 MODEL_FILES = ("mace.yaml", "model.yaml")
 
+_IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run was asked to do: both files, validated, and where they were found."""
+    """What a run was asked to do: both files, validated, and where they were found.
+
+    Attributes:
+        directory: The run directory.
+        project: Of `aimsPAX.yaml`.
+        model: Of `mace.yaml`.
+        notes: What was read in another way than written, or may not be meant.
+        absent: Phases that the file has no section for; they are not run.
+    """
 
     directory: Path
     project: ProjectSettings
     model: ModelSettings
     notes: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     @property
     def idg(self) -> InitialDatasetGeneration:
@@ -54,10 +76,10 @@ class Settings:
         """The section ACTIVE_LEARNING."""
         return self.project.ACTIVE_LEARNING
 
-    @property
-    def md(self) -> MD:
-        """The section MD."""
-        return self.project.MD
+    def md(self, geometry: int) -> MD:
+        """The section MD that holds for a geometry."""
+        md = self.project.MD
+        return md[geometry] if isinstance(md, dict) else md
 
     @property
     def misc(self) -> Misc:
@@ -70,7 +92,7 @@ class Settings:
         return self.project.GATE
 
     @property
-    def reference(self) -> TbliteReference | MaceReference:
+    def reference(self) -> EngineSettings:
         """The section REFERENCE."""
         return self.project.REFERENCE
 
@@ -81,18 +103,54 @@ class Settings:
 
     @cached_property
     def ml_workers(self) -> int:
-        """Processes that train and run MD: one a member at most, one a core on a CPU."""
+        """Processes that train and run MD: one a GPU, or one a core; one a member at most."""
         asked = self.cluster.ml.max_workers
         if asked is not None:
             return asked
-        if self.model.MISC.device != "cpu":
-            return 1
-        return max(1, min(machine_cores(), self.idg.ensemble_size))
+        device = self.model.MISC.device
+        places = {"cpu": machine_cores, "cuda": lambda: len(visible_gpus())}.get(device, lambda: 1)
+        return max(1, min(places(), self.idg.ensemble_size))
 
     @property
-    def geometry_path(self) -> Path:
-        """Where the start geometries are."""
-        return self.directory / self.misc.path_to_geometry
+    def has_initial(self) -> bool:
+        """Whether there is a section INITIAL_DATASET_GENERATION."""
+        return _IDG not in self.absent
+
+    def require(self, part: str) -> None:
+        """Refuse to run what there is no section for.
+
+        Args:
+            part: `initial`, `active` or `all`; the last can do without an initial dataset.
+
+        Raises:
+            SettingsError: The section is missing.
+        """
+        needed = _IDG if part == "initial" else _AL
+        if needed in self.absent:
+            told = Explainer(ProjectSettings.model_json_schema(), {}, {}, {})
+            _, text = told({"type": "missing", "loc": (needed,), "input": None})
+            raise SettingsError(message([Mistake(PROJECT_FILE, None, needed, text)]))
+
+    @property
+    def stress(self) -> bool:
+        """Whether labels of periodic structures need stress."""
+        return self.model.stress
+
+    @property
+    def geometry_files(self) -> list[Path]:
+        """The files of the start geometries, in their order.
+
+        Raises:
+            StructureError: There is none.
+        """
+        return _geometry_files(self.directory, self.misc)
+
+
+def _geometry_files(directory: Path, misc: Misc) -> list[Path]:
+    named = misc.path_to_geometry
+    if isinstance(named, dict):
+        return [directory / named[index] for index in sorted(named)]
+    return geometry_files(directory / named)
 
 
 def machine_cores() -> int:
@@ -120,6 +178,9 @@ def load(
     Raises:
         SettingsError: Its text lists every mistake of both files: file, line, key, what was found,
             what is allowed, and the nearest valid name.
+
+    Notes:
+        Environment variables (`AIMSPAX_SECTION__KEY`) hold before the files, overrides before both.
     """
     directory = Path(directory).resolve()
     if not directory.is_dir():
@@ -128,16 +189,23 @@ def load(
     mistakes: list[Mistake] = []
     project_text = Document(project_file or directory / PROJECT_FILE)
     model_text = Document(model_file or _model_file(directory, mistakes))
-    mistakes += _override(overrides or {}, project_text, model_text)
+    named = from_environment(_keys())
+    mistakes += _override(named, ENVIRONMENT, project_text, model_text)
+    mistakes += _override(overrides or {}, OVERRIDE, project_text, model_text)
     project = _validated(project_text, directory, ProjectSettings, keys.PROJECT, notes)
     model = _validated(model_text, directory, ModelSettings, keys.MODEL, notes)
+    if isinstance(project, ProjectSettings):
+        _cover_geometries(project_text, directory, project, notes)
+        _cover_members(project_text, project)
     mistakes += project_text.mistakes + model_text.mistakes
     if mistakes:
         raise SettingsError(message(mistakes))
     assert isinstance(project, ProjectSettings)
     assert isinstance(model, ModelSettings)
     notes += [f"{project_text.name}: {note}" for note in _doubts(project)]
-    return Settings(directory, project, model, tuple(notes))
+    notes += [f"{model_text.name}: {note}" for note in _late_stage(project, model)]
+    absent = tuple(phase for phase in (_IDG, _AL) if project_text.data.get(phase) is None)
+    return Settings(directory, project, model, tuple(notes), absent)
 
 
 def _model_file(directory: Path, mistakes: list[Mistake]) -> Path:
@@ -148,28 +216,47 @@ def _model_file(directory: Path, mistakes: list[Mistake]) -> Path:
     return directory / (found or MODEL_FILES)[0]
 
 
-def _override(overrides: Mapping[str, Any], project: Document, model: Document) -> list[Mistake]:
+def _keys() -> dict[str, list[str]]:
+    """The keys of each section of both files."""
+    found: dict[str, list[str]] = {}
+    for schema, others in ((ProjectSettings, keys.PROJECT), (ModelSettings, keys.MODEL)):
+        content = schema.model_json_schema()
+        for section in schema.model_fields:
+            found.setdefault(section, []).extend(
+                [*fields_of(content, section), *others.names(section)]
+            )
+    return found
+
+
+def _override(
+    overrides: Mapping[str, Any], origin: str, project: Document, model: Document
+) -> list[Mistake]:
     """Give each override to the file that its section belongs to; both have a section MISC."""
     known = {*ProjectSettings.model_fields, *ModelSettings.model_fields}
-    model_misc = {*type(ModelSettings.model_fields["MISC"].default).model_fields}
-    model_misc.update(keys.MODEL.names("MISC"))
     mistakes = []
     for name, value in overrides.items():
         section, *inner = name.split(".")
         if section not in known:
             text = f"unknown section{nearest(section, known)}; allowed: {', '.join(sorted(known))}"
-            mistakes.append(Mistake(OVERRIDE, None, name, text))
+            mistakes.append(Mistake(origin, None, name, text))
         elif not inner and not isinstance(value, Mapping):
             text = f"found {shown(value)}; allowed: a section with its keys"
-            mistakes.append(Mistake(OVERRIDE, None, name, text))
+            mistakes.append(Mistake(origin, None, name, text))
         else:
             pairs = [(tuple(inner), value)] if inner else [((k,), v) for k, v in value.items()]
             for path, content in pairs:
                 ours = section in ModelSettings.model_fields
                 if section == "MISC":
-                    ours = path[0] in model_misc
-                (model if ours else project).override((section, *path), content)
+                    ours = _models_misc(path[0])
+                (model if ours else project).override((section, *path), content, origin)
     return mistakes
+
+
+def _models_misc(key: str) -> bool:
+    """Tell whether a key of a section MISC is meant for the model's, which is in `mace.yaml`."""
+    model = [*ModelMisc.model_fields, *keys.MODEL.names("MISC")]
+    project = [*Misc.model_fields, *keys.PROJECT.names("MISC")]
+    return key in model or (key not in project and not nearest(key, project))
 
 
 def _validated(
@@ -190,6 +277,8 @@ def _validated(
     for name, field in schema.model_fields.items():
         if isinstance(field.default, Section):
             data.setdefault(name, {})
+    if schema is ProjectSettings:
+        _fill_phase(data)
     try:
         return schema.model_validate(data, context={"directory": directory})
     except ValidationError as error:
@@ -197,12 +286,23 @@ def _validated(
             schema.model_json_schema(),
             {name: others.names(name) for name in schema.model_fields},
             _elsewhere(schema),
+            others.earlier,
         )
         for problem in error.errors(include_url=False):
             path, text = explain(problem)
             if not any(path[: len(place)] == place for place in told):
                 file.mistake(path, text)
     return None
+
+
+def _fill_phase(data: dict[str, Any]) -> None:
+    """Of the two phases one may be missing: it is not run, but has members as the other has."""
+    if _IDG in data and _AL not in data:
+        data[_AL] = {"num_trajectories": 1, "max_MD_steps": 1}
+    elif _AL in data and _IDG not in data:
+        data[_IDG] = {"n_points_per_sampling_step_idg": 1, "max_initial_epochs": 1}
+        if isinstance(data[_AL], dict) and "ensemble_size" in data[_AL]:
+            data[_IDG]["ensemble_size"] = data[_AL]["ensemble_size"]
 
 
 def _elsewhere(schema: type[BaseModel]) -> dict[str, str]:
@@ -215,9 +315,58 @@ def _elsewhere(schema: type[BaseModel]) -> dict[str, str]:
     return {section: name for section in other.model_fields if section not in schema.model_fields}
 
 
+def _cover_geometries(
+    file: Document, directory: Path, project: ProjectSettings, notes: list[str]
+) -> None:
+    """With MD by index, every geometry needs its section; one that no geometry has is noted."""
+    if not isinstance(project.MD, dict):
+        return
+    try:
+        files = _geometry_files(directory, project.MISC)
+    except StructureError:
+        return  # told by whoever reads them
+    for index, geometry in enumerate(files):
+        if index not in project.MD:
+            allowed = f"a section for each index from 0 to {len(files) - 1}"
+            file.mistake(
+                ("MD", str(index)), f"missing, for {geometry.name}; allowed: {allowed}, or one MD"
+            )
+    notes += [
+        f"{file.name}: MD.{index} has no effect: there is no geometry {index}"
+        for index in project.MD
+        if index >= len(files)
+    ]
+
+
+def _cover_members(file: Document, project: ProjectSettings) -> None:
+    """Seeds by tag are those of all members; if there are models already, they say how many."""
+    seeds, size = project.ACTIVE_LEARNING.seeds_tags_dict, project.INITIAL_DATASET_GENERATION
+    if seeds is None or file.data.get(_IDG) is None or len(seeds) == size.ensemble_size:
+        return
+    told = f"found {len(seeds)} members; allowed: as many as {_IDG}.ensemble_size"
+    file.mistake((_AL, "seeds_tags_dict"), f"{told}, {size.ensemble_size}")
+
+
+def _late_stage(project: ProjectSettings, model: ModelSettings) -> Iterator[str]:
+    """Yield if the second stage of a convergence would begin when that is over."""
+    begin, epochs = model.TRAINING.start_swa, project.ACTIVE_LEARNING.max_convergence_epochs
+    if model.TRAINING.swa and begin is not None and begin >= epochs:
+        yield (
+            f"TRAINING.swa never begins: start_swa is {begin}, and "
+            f"ACTIVE_LEARNING.max_convergence_epochs {epochs}"
+        )
+
+
 def _doubts(project: ProjectSettings) -> Iterator[str]:
     """Yield what may not be meant, but can be run."""
     idg, al = project.INITIAL_DATASET_GENERATION, project.ACTIVE_LEARNING
+    by_index = project.MD if isinstance(project.MD, dict) else {None: project.MD}
+    for index, md in by_index.items():
+        if md.idle:
+            kind = md.barostat if md.stat_ensemble == "npt" else md.stat_ensemble.upper()
+            place = "MD" if index is None else f"MD.{index}"
+            verb = "means" if len(md.idle) == 1 else "mean"
+            yield f"{place}: {', '.join(md.idle)} {verb} nothing to {kind}"
     if al.desired_acc == 0 and min(al.max_MD_steps, al.max_train_set_size) == math.inf:
         yield (
             "ACTIVE_LEARNING: nothing ends this phase; it runs until you stop it "

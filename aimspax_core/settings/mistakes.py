@@ -7,8 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aimspax_core.settings.words import either, resolved, tag, tags, words
+
 OVERRIDE = "override"
 """Stands for the file of a value that was given on the command line or by a deployment."""
+
+ENVIRONMENT = "environment"
+"""Stands for the file of a value that an environment variable gives."""
 
 _LONGEST = 60
 
@@ -63,6 +68,7 @@ class Explainer:
         schema: The JSON schema of the file's model: what is allowed is told from it.
         other_names: By section, keys that are known without being in the schema.
         elsewhere: Sections of other files, with the file that they belong in.
+        earlier: Names that keys once had, with today's.
     """
 
     def __init__(
@@ -70,10 +76,12 @@ class Explainer:
         schema: dict[str, Any],
         other_names: Mapping[str, list[str]],
         elsewhere: Mapping[str, str],
+        earlier: Mapping[str, str],
     ) -> None:
         self._schema = schema
         self._other_names = other_names
         self._elsewhere = elsewhere
+        self._earlier = earlier
 
     def __call__(self, problem: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
         """Explain one of the problems of a `ValidationError`."""
@@ -86,11 +94,11 @@ class Explainer:
             case "extra_forbidden" | "invalid_key":
                 return (*path, str(rest[0])), self._unknown(path, node, str(rest[0]))
             case "union_tag_not_found":
-                return (*path, _tag(node)), f"missing; allowed: {_either(_tags(node))}"
+                return (*path, tag(node)), f"missing; allowed: {either(tags(node))}"
             case "union_tag_invalid":
-                named, tags = problem["input"][_tag(node)], _tags(node)
-                hint = nearest(named, tags)
-                return (*path, _tag(node)), f"found {shown(named)}; allowed: {_either(tags)}{hint}"
+                named, names = problem["input"][tag(node)], tags(node)
+                hint = nearest(named, names)
+                return (*path, tag(node)), f"found {shown(named)}; allowed: {either(names)}{hint}"
             case "plain":
                 return path, problem["msg"]
             case "section":
@@ -98,12 +106,12 @@ class Explainer:
             case "wrong":
                 hint = nearest(problem["input"], context.get("names", ()))
                 return path, f"found {found}; {problem['msg']}{hint}"
-        inner = _resolved(node, self._schema)
+        inner = resolved(node, self._schema)
         if rest:
             in_list = inner.get("type") == "array"
             found += f" as item {int(rest[0]) + 1}" if in_list else f" for {rest[0]}"
         hint = nearest(problem["input"], inner.get("enum", ()))
-        return path, f"found {found}; allowed: {self._words(node)}{hint}"
+        return path, f"found {found}; allowed: {words(node, self._schema)}{hint}"
 
     def _walk(
         self, loc: Sequence[str | int]
@@ -112,11 +120,13 @@ class Explainer:
         path: list[str] = []
         node = self._schema
         for index, part in enumerate(loc):
-            outer = _resolved(node, self._schema)
+            outer = resolved(node, self._schema)
             if "oneOf" in outer:
-                node = {"$ref": outer["discriminator"]["mapping"][part]}
+                node = _branch(outer, str(part))
                 continue
             inner = outer.get("properties", {}).get(part)
+            if inner is None and "$ref" in (outer.get("additionalProperties") or {}):
+                inner = outer["additionalProperties"]  # sections by index
             if inner is None:
                 return tuple(path), node, loc[index:]
             path.append(str(part))
@@ -124,101 +134,51 @@ class Explainer:
         return tuple(path), node, ()
 
     def _missing(self, node: dict[str, Any]) -> str:
-        inner = _resolved(node, self._schema)
+        inner = self._section(node)
         if "oneOf" in inner:
-            return f"missing; needs {_tag(inner)} ({_either(_tags(inner))})"
+            return f"missing; needs {tag(inner)} ({either(tags(inner))})"
         if "properties" in inner:
             needed = [self._need(inner, key) for key in inner.get("required", ())]
             return f"missing; needs {', '.join(needed)}"
-        return f"missing; allowed: {self._words(node)} ({_about(node)})"
+        return f"missing; allowed: {words(node, self._schema)} ({_about(node)})"
+
+    def _section(self, node: dict[str, Any]) -> dict[str, Any]:
+        """Return the schema of a section; of one that may be there by index, that of each."""
+        inner = resolved(node, self._schema)
+        if "oneOf" in inner and "discriminator" not in inner:
+            return resolved(inner["oneOf"][0], self._schema)
+        return inner
 
     def _need(self, section: dict[str, Any], key: str) -> str:
         node = section["properties"][key]
-        return f"{key} ({self._words(node)}: {_about(node)})"
+        return f"{key} ({words(node, self._schema)}: {_about(node)})"
 
     def _unknown(self, path: tuple[str, ...], node: dict[str, Any], name: str) -> str:
-        known = sorted(_resolved(node, self._schema).get("properties", {}))
+        known = sorted(resolved(node, self._schema).get("properties", {}))
         allowed = f"; allowed: {', '.join(known)}"
         if not path:
             if name in self._elsewhere:
                 return f"found in the wrong file; it belongs in {self._elsewhere[name]}"
             return f"unknown section{nearest(name, [*known, *self._elsewhere])}{allowed}"
+        if self._earlier.get(name) in known:
+            return f"unknown key; did you mean {self._earlier[name]}?"
         others = [
             section
             for section, inner in self._schema["properties"].items()
-            if name in _resolved(inner, self._schema).get("properties", {})
+            if name in self._section(inner).get("properties", {})
         ]
         if others:
             return f"unknown key; it belongs in {' or '.join(others)}"
         others = self._other_names.get(path[0], []) if len(path) == 1 else []
         return f"unknown key{nearest(name, [*known, *others]) or allowed}"
 
-    def _words(self, node: dict[str, Any]) -> str:
-        """Return in words what is allowed."""
-        inner = _resolved(node, self._schema)
-        bounds = {
-            "minimum": "of at least",
-            "exclusiveMinimum": "above",
-            "maximum": "of at most",
-            "exclusiveMaximum": "below",
-        }
-        limits = [f"{text} {inner[name]:g}" for name, text in bounds.items() if name in inner]
-        tail = f" {' and '.join(limits)}" if limits and "allowed" not in inner else ""
-        if any(part.get("type") == "null" for part in node.get("anyOf", ())):
-            tail += ", or nothing"
-        return self._kind(inner) + tail
 
-    def _kind(self, node: dict[str, Any]) -> str:
-        if "allowed" in node:
-            return str(node["allowed"])
-        if "enum" in node or "const" in node:
-            return _either(node.get("enum") or [node["const"]])
-        if "oneOf" in node:
-            return f"a section with {_tag(node)} ({_either(_tags(node))})"
-        if "properties" in node:
-            return f"a section with the keys {', '.join(sorted(node['properties']))}"
-        match node.get("type"):
-            case "object":
-                return f"a section, each key with {self._words(node['additionalProperties'])}"
-            case "array":
-                return f"a list, each item {self._words(node['items'])}"
-            case "boolean":
-                return "True or False"
-            case "integer":
-                return "a whole number"
-            case "number":
-                return "a number"
-        return "a path" if node.get("format") == "path" else "a text, in quotes if it is a number"
-
-
-def _resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """Look through references, and through `or nothing`."""
-    if "$ref" in node:
-        return _resolved(root["$defs"][node["$ref"].rpartition("/")[2]], root)
-    for part in node.get("anyOf", ()):
-        if part.get("type") != "null":
-            extra = {"allowed": node["allowed"]} if "allowed" in node else {}
-            return {**_resolved(part, root), **extra}
-    return node
-
-
-def _tag(node: dict[str, Any]) -> str:
-    return str(_discriminator(node)["propertyName"])
-
-
-def _tags(node: dict[str, Any]) -> list[str]:
-    return sorted(_discriminator(node)["mapping"])
-
-
-def _discriminator(node: dict[str, Any]) -> dict[str, Any]:
-    inner = next((part for part in node.get("anyOf", ()) if "oneOf" in part), node)
-    found: dict[str, Any] = inner["discriminator"]
-    return found
-
-
-def _either(names: Iterable[Any]) -> str:
-    *first, last = [str(name) for name in names]
-    return f"{', '.join(first)} or {last}" if first else last
+def _branch(node: dict[str, Any], tag: str) -> dict[str, Any]:
+    """Return that part of a union that a tag names: by its key, or by the name of its model."""
+    if "discriminator" in node:
+        return {"$ref": node["discriminator"]["mapping"][tag]}
+    named = (p for p in node["oneOf"] if p.get("$ref", "").endswith(f"/{tag}"))
+    return next(named, next(p for p in node["oneOf"] if "$ref" not in p))
 
 
 def _about(node: dict[str, Any]) -> str:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ase.data import atomic_numbers, chemical_symbols
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.mistakes import shown
 from aimspax_core.settings.values import (
+    AnyCase,
     Count,
     Device,
     Natural,
@@ -30,11 +31,20 @@ from aimspax_core.settings.values import (
 
 def _text(value: Any) -> Any:
     """MACE writes `gate: None` as a name; YAML reads it so too, but `null` as nothing."""
-    return "None" if value is None else value
+    name = "none" if value is None else lower(value)
+    return "None" if name == "none" else name
 
 
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
+
+
+def _model_class(value: Any) -> Any:
+    """Read `mace` as the second generation does: a kind of model, of the usual class."""
+    if not isinstance(value, str) or value == "MACE":
+        return value
+    usual = value.lower() in ("mace", "scaleshiftmace")
+    return "ScaleShiftMACE" if usual else value
 
 
 def _file_name(value: str) -> str:
@@ -83,6 +93,10 @@ Interaction = Literal[
 ]
 
 
+STRESS_LOSSES = ("stress", "weighted_stress", "virials", "huber", "universal")
+"""The loss functions that have a term for stress or virials."""
+
+
 class General(Section):
     """GENERAL: names, folders, number format."""
 
@@ -92,15 +106,18 @@ class General(Section):
             "allowed": "a text that can begin a file's name, in quotes if it is a number"
         },
     )
-    model_choice: Annotated[Literal["mace"], BeforeValidator(lower)] = Field(
+    model_choice: Annotated[Literal["mace"], AnyCase()] = Field(
         "mace", description="Kind of model; here or in ARCHITECTURE."
     )
     checkpoints_dir: Place = Field(Path("./checkpoints"), description="Folder of checkpoints.")
-    compute_stress: bool = Field(False, description="Train on stress and predict it.")
+    compute_stress: bool = Field(
+        False,
+        description="Train on stress and predict it; periodic structures need labels with stress.",
+    )
     default_dtype: Literal["float32", "float64"] = Field("float32", description="Number format.")
     loss_dir: Place = Field(Path("./losses"), description="Folder of the training losses.")
     model_dir: Place = Field(Path("./model"), description="Folder of the models.")
-    seed: Natural = Field(42, description="Draws the members' own seeds.")
+    seed: Natural = Field(42, description="The members' own seeds are drawn from it.")
 
 
 class Architecture(Section):
@@ -113,12 +130,16 @@ class Architecture(Section):
         "original's README has it, is refused: it does not say whose energy is whose.",
         json_schema_extra={"allowed": _ENERGIES},
     )
-    compute_avg_num_neighbors: bool = Field(True, description="Neighbours from the training set.")
+    compute_avg_num_neighbors: bool = Field(
+        True, description="Take the average number of neighbours from the training set; else 1."
+    )
     correlation: Count = Field(3, description="Correlation order of the product basis.")
-    gate: Annotated[Literal["silu", "tanh", "abs", "None"], BeforeValidator(_text)] = Field(
+    gate: Annotated[Literal["silu", "tanh", "abs", "None"], AnyCase(_text, (None,))] = Field(
         "silu", description="Activation of the last readout."
     )
-    interaction: Interaction = Field("RealAgnosticResidualInteractionBlock", description="Block.")
+    interaction: Interaction = Field(
+        "RealAgnosticResidualInteractionBlock", description="Interaction block."
+    )
     interaction_first: Interaction = Field(
         "RealAgnosticResidualInteractionBlock", description="First interaction block."
     )
@@ -129,9 +150,13 @@ class Architecture(Section):
         description="Irreps of the last readout's hidden layer.",
         json_schema_extra={"allowed": "irreps as e3nn writes them, such as 16x0e"},
     )
-    model: Literal["ScaleShiftMACE", "MACE"] = Field("ScaleShiftMACE", description="Model class.")
-    model_choice: Annotated[Literal["mace"], BeforeValidator(lower)] = Field(
-        "mace", description="Kind of model."
+    model: Annotated[Literal["ScaleShiftMACE", "MACE"], AnyCase(_model_class)] = Field(
+        "ScaleShiftMACE",
+        description="Model class: with scale and shift of the energies, or without. The second "
+        "generation's `mace`, in small letters, is a kind of model and means `ScaleShiftMACE`.",
+    )
+    model_choice: Annotated[Literal["mace"], AnyCase()] = Field(
+        "mace", description="Kind of model; here or in GENERAL."
     )
     num_channels: Count = Field(128, description="Channels (features).")
     num_cutoff_basis: Count = Field(5, description="Order of the cutoff polynomial.")
@@ -154,39 +179,94 @@ class Training(Section):
     batch_size: Count = Field(5, description="Structures a batch; 1 if the set is smaller.")
     clip_grad: Positive | None = Field(10.0, description="Largest gradient norm; none: no limit.")
     config_type_weights: dict[str, NonNegative] = Field(
-        {"Default": 1.0}, description="Weight by `config_type`."
+        {"Default": 1.0}, description="Weight of structures in the loss, by their `config_type`."
     )
     ema: bool = Field(True, description="Exponential moving average of the weights.")
     ema_decay: Number = Field(0.99, gt=0, lt=1, description="Decay of that average.")
     energy_weight: NonNegative = Field(1.0, description="Weight of the energy in the loss.")
     forces_weight: NonNegative = Field(1000.0, description="Weight of the forces in the loss.")
     loss: Annotated[
-        Literal["weighted", "forces_only", "huber", "universal", "l1l2energyforces"],
-        BeforeValidator(lower),
-    ] = Field("weighted", description="Loss function, by MACE's names.")
+        Literal[
+            "weighted",
+            "ef",
+            "forces_only",
+            "stress",
+            "weighted_stress",
+            "virials",
+            "huber",
+            "universal",
+            "l1l2energyforces",
+        ],
+        AnyCase(),
+    ] = Field(
+        "weighted",
+        description="Loss function, by MACE's names; `weighted_stress` is another name of "
+        "`stress`. `stress`, `virials`, `huber` and `universal` train on stress, and so need "
+        "labels with stress for periodic structures.",
+    )
     lr: Positive = Field(0.01, description="Learning rate at the start.")
     lr_factor: Number = Field(0.8, gt=0, lt=1, description="Factor of ReduceLROnPlateau.")
     lr_scheduler_gamma: Number = Field(0.9993, gt=0, le=1, description="Gamma of ExponentialLR.")
-    optimizer: Annotated[Literal["adam", "adamw"], BeforeValidator(lower)] = Field(
+    optimizer: Annotated[Literal["adam", "adamw"], AnyCase()] = Field(
         "adam", description="Optimizer."
     )
     scheduler: Literal["ReduceLROnPlateau", "ExponentialLR"] = Field(
         "ReduceLROnPlateau", description="Learning-rate scheduler."
     )
     scheduler_patience: int = Field(5, ge=0, description="Patience of ReduceLROnPlateau.")
-    stress_weight: NonNegative = Field(1.0, description="Weight of the stress in the loss.")
+    seed: Natural | None = Field(
+        None, description="Orders the batches of all members; none: each member's own seed."
+    )
+    start_swa: Count | None = Field(
+        None, description="Epoch of a convergence at which `swa` begins; none: after three fourths."
+    )
+    stress_weight: NonNegative = Field(
+        1.0, description="Weight of the stress in the losses `stress`, `huber`, `universal`."
+    )
+    swa: bool = Field(
+        False,
+        description="MACE's second stage at the end of a convergence: a learning rate of 0.001, "
+        "and a loss that weighs energies more (1000 to 100 for forces).",
+    )
+
+    @field_validator("swa")
+    @classmethod
+    def _has_second_stage(cls, swa: bool, info: ValidationInfo) -> bool:
+        if swa and info.data.get("loss") == "forces_only":
+            raise PydanticCustomError(
+                "plain", "found True; MACE has no second stage of the loss `forces_only`"
+            )
+        return swa
+
     valid_batch_size: Count = Field(5, description="Structures a batch in validation.")
-    virials_weight: NonNegative = Field(1.0, description="Weight of the virials in the loss.")
+    virials_weight: NonNegative = Field(
+        1.0, description="Weight of the virials in the loss `virials`."
+    )
     weight_decay: NonNegative = Field(5e-7, description="L2 decay of products and linears.")
 
 
 class ModelMisc(Section):
     """MISC: where models run and what is logged."""
 
-    device: Device = Field("cpu", description="`cpu` or `cuda`.")
+    device: Device = Field("cpu", description="Where models train and run MD.")
+    enable_cueq: bool = Field(
+        False, description="NVIDIA's cuEquivariance kernels (device `cuda` only)."
+    )
+    error_table: Literal[
+        "PerAtomMAE",
+        "PerAtomRMSE",
+        "TotalMAE",
+        "TotalRMSE",
+        "PerAtomMAEstressvirials",
+        "PerAtomRMSEstressvirials",
+    ] = Field("PerAtomMAE", description="Which errors logs and tables show, by MACE's names.")
+    keep_checkpoints: bool = Field(False, description="Keep the checkpoints of every round.")
+    restart_latest: bool = Field(
+        False, description="Converge from the latest raw weights, not from their average."
+    )
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
-        BeforeValidator(_upper),
+        AnyCase(_upper),
     ] = Field("INFO", description="How much is logged.")
 
 
@@ -197,3 +277,8 @@ class ModelSettings(Section):
     ARCHITECTURE: Architecture = Architecture()
     TRAINING: Training = Training()
     MISC: ModelMisc = ModelMisc()
+
+    @property
+    def stress(self) -> bool:
+        """Whether labels need stress, for periodic structures: it is trained on or measured."""
+        return self.GENERAL.compute_stress or self.TRAINING.loss in STRESS_LOSSES

@@ -9,14 +9,28 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from aimspax_core.settings.engines import (
+    FOUNDATION_MODELS,
+    AseReference,
+    EngineSettings,
+    FoundationalModel,
+    FoundationName,
+    Gate,
+    MaceMpReference,
+    MaceReference,
+    TbliteReference,
+    Teacher,
+)
+from aimspax_core.settings.md import MD, MDs
 from aimspax_core.settings.values import (
+    AnyCase,
     Count,
-    Device,
-    ExistingFile,
-    ExistingPlace,
+    DataKey,
+    ExistingPlaces,
+    ExistingSets,
     Fraction,
     Limit,
     Natural,
@@ -29,12 +43,24 @@ from aimspax_core.settings.values import (
     lower,
 )
 
-FOUNDATION_MODELS = (
-    *("small", "medium", "large", "small-0b", "medium-0b", "small-0b2", "medium-0b2", "large-0b2"),
-    *("medium-0b3", "medium-mpa-0", "small-omat-0", "medium-omat-0"),
-    *("mace-matpes-pbe-0", "mace-matpes-r2scan-0", "mh-0", "mh-1"),
-)
-"""The foundation models that MACE knows by name (mace.calculators.foundations_models)."""
+__all__ = [
+    "FOUNDATION_MODELS",
+    "MD",
+    "ActiveLearning",
+    "AseReference",
+    "Cluster",
+    "EngineSettings",
+    "FoundationalModel",
+    "Gate",
+    "InitialDatasetGeneration",
+    "MaceMpReference",
+    "MaceReference",
+    "Misc",
+    "MlPool",
+    "ProjectSettings",
+    "TbliteReference",
+    "Teacher",
+]
 
 
 def _same_sampler(value: Any) -> Any:
@@ -43,89 +69,31 @@ def _same_sampler(value: Any) -> Any:
     return "foundational" if value == "mace-mp0" else value
 
 
-def _foundation(value: str, info: ValidationInfo) -> str:
-    known = value in FOUNDATION_MODELS or value.startswith("https:")
-    if known or not info.context or (info.context["directory"] / value).is_file():
-        return value
-    raise PydanticCustomError(
-        "wrong",
-        f"no such file in {info.context['directory']}, nor a name that MACE knows: "
-        f"{', '.join(FOUNDATION_MODELS)}",
-        {"names": FOUNDATION_MODELS},
-    )
-
-
-FoundationName = Annotated[
-    str,
-    AfterValidator(_foundation),
-    Field(json_schema_extra={"allowed": "a size, a name that MACE knows, or a path"}),
-]
-
-
-class TbliteReference(Section):
-    """REFERENCE with `engine: tblite`: extended tight binding (GFN1-xTB, GFN2-xTB)."""
-
-    engine: Literal["tblite"] = Field(description="The engine.")
-    method: Literal["GFN2-xTB", "GFN1-xTB"] = Field("GFN2-xTB", description="Parametrisation.")
-    charge: Whole = Field(0, description="Total charge (e).")
-    spin: Count = Field(1, description="Spin multiplicity, 2S+1.")
-    accuracy: Positive = Field(1.0, description="Convergence; smaller is tighter.")
-    max_iterations: Count = Field(250, description="SCF cycles before it counts as failed.")
-    electronic_temperature: NonNegative = Field(300.0, description="Electronic temperature (K).")
-
-
-class MaceReference(Section):
-    """REFERENCE with `engine: mace`: a teacher, a MACE model file that stands in for DFT."""
-
-    engine: Literal["mace"] = Field(description="The engine.")
-    model_path: ExistingFile = Field(description="The teacher's `.model` file.")
-    device: Device = Field("cpu", description="Where it runs.")
-    default_dtype: Literal["float32", "float64"] = Field("float64", description="Number format.")
-
-
-EngineSettings = Annotated[TbliteReference | MaceReference, Field(discriminator="engine")]
-
-
-class Gate(Section):
-    """GATE: what may reach an engine or a dataset."""
-
-    min_distance: Fraction = Field(
-        0.5, description="Nearest distance allowed, as a fraction of the covalent radii's sum."
-    )
-    max_force: Positive = Field(50.0, description="Largest force on an atom allowed (eV/Å).")
-
-
-class FoundationalModel(Section):
-    """`foundational_model_settings`: which MACE-MP model, and its dispersion correction."""
-
-    mace_model: FoundationName = Field(
-        "small", description="Size, name that MACE knows, or path of a file."
-    )
-    dispersion: bool = Field(False, description="Add D3 dispersion.")
-    dispersion_xc: str = Field("pbe", description="Functional of the dispersion correction.")
-    dispersion_cutoff: Positive = Field(12.0, description="Cutoff of the dispersion (Å).")
-    damping: Literal["bj", "zero", "bjm", "zerom"] = Field("bj", description="D3 damping.")
-
-
-class Teacher(Section):
-    """`teacher_reference_settings`: the second generation's way to name a teacher."""
-
-    model_type: Literal["mace"] = Field("mace", description="Kind of teacher.")
-    model_path: ExistingFile = Field(description="The teacher's `.model` file.")
-
-
 class _Phase(Section):
     """What both phases have."""
 
-    desired_acc: NonNegative = Field(0.0, description="Force MAE to reach in validation (eV/Å).")
-    ensemble_size: Whole = Field(4, ge=2, description="Members of the ensemble.")
+    desired_acc: NonNegative = Field(
+        0.0, description="Force MAE (eV/Å) in validation that ends the phase; 0: none does."
+    )
+    ensemble_size: Whole = Field(
+        4,
+        ge=2,
+        description="Members of the ensemble; INITIAL_DATASET_GENERATION's holds for both phases.",
+    )
     valid_ratio: Fraction = Field(0.1, description="Share of the points kept for validation.")
     valid_skip: Count = Field(1, description="Epochs from one validation to the next.")
-    margin: NonNegative = Field(0.002, description="Fall of validation loss that is progress.")
-    convergence_patience: Count = Field(50, description="Epochs without progress to the end.")
-    max_convergence_epochs: Count = Field(500, description="Most epochs of the convergence.")
-    use_teacher_reference: bool = Field(False, description="Label with a teacher model.")
-    teacher_reference_settings: Teacher | None = Field(None, description="That teacher.")
+    margin: NonNegative = Field(0.002, description="A validation loss lower by this is progress.")
+    convergence_patience: Count = Field(
+        50, description="Epochs without progress that end a convergence."
+    )
+    max_convergence_epochs: Count = Field(500, description="Most epochs of a convergence.")
+    use_teacher_reference: bool = Field(
+        False, description="Label with a teacher, a model that stands in for DFT."
+    )
+    teacher_reference_settings: Teacher | None = Field(None, description="Which teacher.")
+    save_trajectories_interval: Count = Field(
+        5, description="MD steps from one frame of a saved trajectory to the next."
+    )
 
 
 class InitialDatasetGeneration(_Phase):
@@ -134,30 +102,44 @@ class InitialDatasetGeneration(_Phase):
     n_points_per_sampling_step_idg: Count = Field(
         description="Points for each member and geometry in a sampling step."
     )
-    desired_acc_scale_idg: Positive = Field(10.0, description="Times `desired_acc` ends the phase.")
+    desired_acc_scale_idg: Positive = Field(
+        10.0, description="The phase ends at this times `desired_acc`."
+    )
     initial_sampling: Annotated[
-        Literal["foundational", "aimd", "engine"], BeforeValidator(_same_sampler)
+        Literal["foundational", "aimd", "engine"], AnyCase(_same_sampler, ("mace-mp0",))
     ] = Field(
         "foundational",
         description="What drives the sampling MD: a foundation model (`mace-mp0`, "
         "`foundational`), the reference itself (`aimd`), or `sampling_engine` (`engine`).",
         json_schema_extra={"allowed": "mace-mp0 (or foundational), aimd or engine"},
     )
-    foundational_model: Literal["mace-mp"] = Field("mace-mp", description="Foundation model.")
+    foundational_model: Literal["mace-mp"] = Field(
+        "mace-mp", description="Kind of foundation model."
+    )
     initial_foundational_size: FoundationName = Field(
-        "small", description="Its size (first generation)."
+        "small", description="The first generation's key for `mace_model`."
     )
     foundational_model_settings: FoundationalModel | None = Field(
-        None, description="Its settings (second generation); these count if given."
+        None, description="Settings of the foundation model; if given, these count."
     )
     sampling_engine: EngineSettings | None = Field(
         None, description="Engine of the sampling MD, written like REFERENCE."
     )
-    intermediate_epochs_idg: Count = Field(5, description="Epochs after each sampling step.")
+    intermediate_epochs_idg: Count = Field(
+        5, description="Epochs of training after each sampling step."
+    )
     max_initial_epochs: Limit = Field(math.inf, description="Most epochs of the phase.")
     max_initial_set_size: Limit = Field(
         math.inf, description="Most labelled points of the phase, all members together."
     )
+    analysis: bool = Field(False, description="Keep metrics of the phase in `analysis/`.")
+    distinct_model_sets: bool = Field(
+        True, description="Give each member its own points; else all have the same."
+    )
+    progress_dft_update: Count = Field(
+        10, description="Labels from one line on their progress to the next."
+    )
+    save_trajectories: bool = Field(False, description="Keep the sampling MD in `trajectories/`.")
     scheduler_initial: bool = Field(True, description="Use a learning-rate scheduler.")
     skip_step_initial: Count = Field(25, description="MD steps from one point to the next.")
     converge_initial: bool = Field(False, description="Converge the ensemble at the end.")
@@ -205,61 +187,136 @@ class ActiveLearning(_Phase):
     epochs_per_worker: Count = Field(2, description="Epochs of a training round.")
     intermediate_epochs_al: Count = Field(1, description="Epochs of a step within a round.")
     freeze_threshold_dataset: Limit = Field(
-        math.inf, description="Training set size at which the threshold freezes."
+        math.inf, description="Size of a member's training set at which the threshold freezes."
     )
-    max_MD_steps: Limit = Field(math.inf, description="MD steps of a trajectory.")
-    max_train_set_size: Limit = Field(math.inf, description="Training set size that ends it.")
-    skip_step_mlff: Count = Field(25, description="MD steps from one check to the next.")
+    max_MD_steps: Limit = Field(math.inf, description="MD steps after which a trajectory ends.")
+    max_train_set_size: Limit = Field(
+        math.inf, description="Size of a member's training set that ends the phase."
+    )
+    skip_step_mlff: Count = Field(
+        25, description="MD steps from one check of the uncertainty to the next."
+    )
     uncertainty_type: Literal["max_atomic_sd", "mean_atomic_sd", "ensemble_sd"] = Field(
-        "max_atomic_sd", description="Measure of the ensemble's disagreement."
+        "max_atomic_sd",
+        description="Measure of the ensemble's disagreement on forces: largest or mean standard "
+        "deviation of an atom, or that of the whole structure.",
     )
     uncert_not_crossed_limit: Limit = Field(
         50000, description="MD steps without a crossing after which a point is taken anyway."
     )
     converge_al: bool = Field(True, description="Converge on the final data at the end.")
     converge_best: bool = Field(True, description="Converge the best member only.")
-
-
-class MD(Section):
-    """MD: the dynamics of all trajectories, of sampling and exploration alike."""
-
-    stat_ensemble: Annotated[Literal["nvt"], BeforeValidator(lower)] = Field(
-        description="Statistical ensemble."
+    analysis: bool = Field(
+        False,
+        description="Label structures at fixed intervals too; keep predictions, errors and "
+        "uncertainties in `analysis/`; these labels do not enter training.",
     )
-    thermostat: Annotated[Literal["langevin"], BeforeValidator(lower)] = Field(
-        "langevin", description="Thermostat of NVT."
+    analysis_skip: Count = Field(50, description="MD steps from one such structure to the next.")
+    seeds_tags_dict: dict[str, Natural] | None = Field(
+        None,
+        description="Seed of each member by its tag, in place of those drawn from GENERAL.seed.",
+        json_schema_extra={"allowed": "a section with the seed of each member's tag"},
     )
-    temperature: Positive = Field(300.0, description="Temperature (K).")
-    timestep: Positive = Field(0.5, description="Time step (fs).")
-    friction: Positive = Field(0.001, description="Langevin friction (1/fs).")
-    fixcm: bool = Field(True, description="Hold the centre of mass.")
-    MD_seed: Natural = Field(42, description="Seeds noise and velocities of every trajectory.")
+    replay_strategy: Annotated[Literal["full_dataset", "random_subset"], AnyCase()] = Field(
+        "full_dataset", description="A training round sees all points, or a random subset of them."
+    )
+    train_subset_size: Count | None = Field(
+        None, description="Training points of a round; `random_subset` needs it."
+    )
+    valid_subset_size: Count | None = Field(
+        None, description="Validation points of a round with `random_subset`; not given: all."
+    )
+    update_md_checkpoints: bool = Field(
+        True, description="A labelled structure becomes what its trajectory is rolled back to."
+    )
+    extend_existing_final_ds: bool = Field(
+        False, description="Begin from the datasets in `data/final` of an earlier run."
+    )
+    save_trajectories: bool = Field(True, description="Keep the exploring MD in `trajectories/`.")
+    initial_train_dataset: ExistingSets | None = Field(
+        None,
+        description="Training set to begin from (extended XYZ).",
+        json_schema_extra={"allowed": "a path, or one for each member's tag"},
+    )
+    initial_valid_dataset: ExistingSets | None = Field(
+        None,
+        description="Validation set to begin from (extended XYZ).",
+        json_schema_extra={"allowed": "a path, or one for each member's tag"},
+    )
+    use_foundational: bool = Field(
+        False, description="A foundation model drives the MD; the ensemble judges."
+    )
+    foundational_model: Literal["mace-mp"] = Field(
+        "mace-mp", description="Kind of foundation model."
+    )
+    foundational_model_settings: FoundationalModel = Field(
+        FoundationalModel(), description="Settings of the foundation model."
+    )
+
+    @field_validator("valid_subset_size")
+    @classmethod
+    def _subset_sized(cls, size: int | None, info: ValidationInfo) -> int | None:
+        """Refuse `random_subset` without a size; with the last of its keys."""
+        if (
+            info.data.get("replay_strategy") == "random_subset"
+            and info.data.get("train_subset_size", 1) is None
+        ):
+            raise PydanticCustomError(
+                "section", "`replay_strategy: random_subset` needs train_subset_size"
+            )
+        return size
 
 
 class Misc(Section):
     """MISC: folders and files."""
 
-    create_restart: bool = Field(True, description="Go on where a run stopped.")
+    create_restart: bool = Field(
+        True,
+        description="Go on where a run stopped; else a second start is refused without --fresh.",
+    )
     dataset_dir: Place = Field(Path("./data"), description="Folder of the datasets.")
     log_dir: Place = Field(Path("./logs"), description="Folder of the logs.")
-    output_dir: Place = Field(Path(), description="Folder of everything that is written.")
-    path_to_geometry: ExistingPlace = Field(
-        Path("./geometry.in"), description="Geometry file or folder."
+    output_dir: Place = Field(
+        Path(), description="Folder of all that is written, the folders above included."
     )
+    path_to_geometry: ExistingPlaces = Field(
+        Path("./geometry.in"),
+        description="Start geometries, in any format that ASE reads: a file (its last frame), a "
+        "folder of files (in the order of their names), or files by index.",
+        json_schema_extra={"allowed": "a path, or files by index: {0: a.xyz, 1: b.xyz}"},
+    )
+    energy_key: DataKey = Field("REF_energy", description="Name of the energy (eV) in datasets.")
+    forces_key: DataKey = Field("REF_forces", description="Name of the forces (eV/Å).")
+    stress_key: DataKey = Field("REF_stress", description="Name of the stress (eV/Å³).")
+    virials_key: DataKey = Field("REF_virials", description="Name of the virials (eV).")
+    dipole_key: DataKey = Field("REF_dipole", description="Name of the dipole; carried along.")
+    polarizability_key: DataKey = Field(
+        "REF_polarizability", description="Name of the polarizability; carried along."
+    )
+    hirshfeld_ratios_key: DataKey = Field(
+        "REF_hirshfeld_ratios", description="Name of the Hirshfeld ratios; carried along."
+    )
+    charges_key: DataKey = Field(
+        "REF_charges", description="Name of atomic charges; carried along."
+    )
+    head_key: DataKey = Field("head", description="Name of the head; carried along.")
+    total_charge_key: DataKey = Field("total_charge", description="Name of the total charge (e).")
+    total_spin_key: DataKey = Field("total_spin", description="Name of the multiplicity (2S+1).")
 
 
 class MlPool(Section):
     """`CLUSTER.ml`: the workers that train and run MD."""
 
-    max_workers: Count | None = Field(None, description="Processes; none: from the machine.")
+    max_workers: Count | None = Field(
+        None,
+        description="Processes; not given: one a core, at most one a member; on a GPU one.",
+    )
 
 
 class Cluster(Section):
     """CLUSTER: where labels are computed, and where training and MD run."""
 
-    type: Annotated[Literal["local"], BeforeValidator(lower)] = Field(
-        description="Kind of cluster."
-    )
+    type: Annotated[Literal["local"], AnyCase()] = Field(description="Kind of cluster.")
     max_workers: Count = Field(4, description="Labels computed at the same time.")
     ml: MlPool = Field(MlPool(), description="Workers for training and MD.")
 
@@ -269,7 +326,7 @@ class ProjectSettings(Section):
 
     INITIAL_DATASET_GENERATION: InitialDatasetGeneration
     ACTIVE_LEARNING: ActiveLearning
-    MD: MD
+    MD: MDs
     REFERENCE: EngineSettings
     GATE: Gate = Gate()
     MISC: Misc = Misc()

@@ -6,7 +6,11 @@ import importlib.metadata
 import json
 import math
 import platform
-from typing import Any
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from ase import Atoms
 
@@ -21,6 +25,45 @@ PACKAGES = (
     *("aimspax", "ase", "distributed", "mace-torch", "numpy", "prefect", "prefect-dask"),
     *("tblite", "torch"),
 )
+
+
+class Frozen(NamedTuple):
+    """Keys that may not change on the way."""
+
+    file: str
+    pattern: str
+    why: str
+
+
+_LABELS = "labels of two methods do not go together"
+_IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
+
+FROZEN = (
+    Frozen("aimsPAX.yaml", "REFERENCE*", _LABELS),
+    Frozen("aimsPAX.yaml", f"{_IDG}.ensemble_size", "the members are there"),
+    Frozen("aimsPAX.yaml", f"{_IDG}.distinct_model_sets", "the members have their own points"),
+    Frozen("aimsPAX.yaml", f"{_AL}.seeds_tags_dict*", "it names the members"),
+    Frozen("aimsPAX.yaml", f"{_AL}.initial_train_dataset*", "the members are trained on it"),
+    Frozen("aimsPAX.yaml", f"{_AL}.initial_valid_dataset*", "the members are judged by it"),
+    Frozen("aimsPAX.yaml", f"{_AL}.uncertainty_type", "the threshold follows from earlier ones"),
+    Frozen("aimsPAX.yaml", "MD*.MD_seed", "the trajectories are drawn from it"),
+    Frozen("mace.yaml", "ARCHITECTURE*", "weights of another network do not fit"),
+    Frozen("mace.yaml", "GENERAL.name_exp", "it names the members"),
+    Frozen("mace.yaml", "GENERAL.seed", "the members are drawn from it"),
+    Frozen("mace.yaml", "GENERAL.model_choice", "weights of another network do not fit"),
+    Frozen("mace.yaml", "GENERAL.default_dtype", "weights of another kind do not fit"),
+    Frozen("mace.yaml", "GENERAL.compute_stress", "labels so far have stress, or have none"),
+    Frozen("mace.yaml", "TRAINING.seed", "the order of the batches follows from it"),
+    Frozen("mace.yaml", "TRAINING.ema", "the averages are kept, or are not"),
+    Frozen("mace.yaml", "TRAINING.optimizer", "its moments are kept"),
+    Frozen("mace.yaml", "TRAINING.amsgrad", "the optimizer's moments are kept"),
+    Frozen("mace.yaml", "TRAINING.scheduler", "its state is kept"),
+    Frozen("mace.yaml", "MISC.enable_cueq", "the kernels' weights and moments are kept"),
+)
+"""What may not change, beside the geometries and the content of the files that these keys name."""
+
+FREE_WITHIN = ("REFERENCE.device",)
+"""What may change although a pattern of `FROZEN` has it."""
 
 
 def record(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[str, ...]:
@@ -59,31 +102,52 @@ def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[s
 def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
     project = settings.project.model_dump(mode="json")
     model = settings.model.model_dump(mode="json")
-    reference = project.pop("REFERENCE")
-    if "device" in reference:
-        project["REFERENCE"] = {"device": reference.pop("device")}
-    frozen = {
-        "REFERENCE": reference,
-        "geometry": {
-            str(index): f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
-            for index, atoms in enumerate(geometries)
-        },
-        "INITIAL_DATASET_GENERATION.ensemble_size": project["INITIAL_DATASET_GENERATION"].pop(
-            "ensemble_size"
-        ),
-        "MD.MD_seed": project["MD"].pop("MD_seed"),
-        "ARCHITECTURE": model.pop("ARCHITECTURE"),
-        "GENERAL.name_exp": model["GENERAL"].pop("name_exp"),
-        "GENERAL.seed": model["GENERAL"].pop("seed"),
-        "GENERAL.default_dtype": model["GENERAL"].pop("default_dtype"),
-        "TRAINING.ema": model["TRAINING"].pop("ema"),
-        "TRAINING.optimizer": model["TRAINING"].pop("optimizer"),
+    seeds = _trajectory_seeds(settings, project["MD"])
+    frozen, free = {}, {}
+    for file, content in (("aimsPAX.yaml", project), ("mace.yaml", model)):
+        for key, value in _flat(content).items():
+            if _is_frozen(file, key):
+                frozen[key] = value
+            else:
+                free[f"{file}.{key}"] = value
+    frozen |= seeds | dict(_contents(settings))
+    for index, atoms in enumerate(geometries):
+        name = f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
+        frozen[f"geometry.{index}"] = name
+    versions = {"python": platform.python_version(), **_versions()}
+    return {"frozen": frozen, "free": free, "versions": versions}
+
+
+def _is_frozen(file: str, key: str) -> bool:
+    return key not in FREE_WITHIN and any(
+        file == name and fnmatchcase(key, pattern) for name, pattern, _ in FROZEN
+    )
+
+
+def _trajectory_seeds(settings: Settings, md: dict[str, Any]) -> dict[str, int]:
+    """Take the seeds out of the section MD; one line if all geometries have the same."""
+    if not isinstance(settings.project.MD, dict):
+        return {"MD.MD_seed": md.pop("MD_seed")}
+    seeds = {f"MD.{index}.MD_seed": one.pop("MD_seed") for index, one in md.items()}
+    if len(set(seeds.values())) == 1:
+        return {"MD.MD_seed": next(iter(seeds.values()))}
+    return seeds
+
+
+def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield what is in the files that decide labels and models: another file may have the name."""
+    named = {
+        "REFERENCE": settings.reference.model_dump(mode="json"),
+        f"{_AL}.initial_train_dataset": settings.al.initial_train_dataset,
+        f"{_AL}.initial_valid_dataset": settings.al.initial_valid_dataset,
     }
-    return {
-        "frozen": _flat(frozen),
-        "free": _flat({"aimsPAX.yaml": project, "mace.yaml": model}),
-        "versions": {"python": platform.python_version(), **_versions()},
-    }
+    for key, value in _flat(named).items():
+        if not isinstance(value, str | Path) or not str(value):
+            continue
+        path = settings.directory / value
+        if path.is_file():
+            with path.open("rb") as file:
+                yield f"{key} (content)", file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _versions() -> dict[str, str]:

@@ -8,7 +8,13 @@ from aimspax_core.settings.load import Settings
 
 
 def member_seeds(settings: Settings) -> dict[str, int]:
-    """Draw the members' own seeds from `GENERAL.seed`; return them by tag, `{name_exp}-{seed}`."""
+    """Return the members' own seeds by tag.
+
+    They are those of `seeds_tags_dict`; without it they are drawn from `GENERAL.seed`, and the
+    tags are `{name_exp}-{seed}`.
+    """
+    if settings.al.seeds_tags_dict is not None:
+        return dict(settings.al.seeds_tags_dict)
     general = settings.model.GENERAL
     rng = np.random.default_rng(general.seed)
     drawn = rng.choice(1000, size=settings.idg.ensemble_size, replace=False)

@@ -9,6 +9,8 @@ said in the schema's extra key `allowed`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,11 +20,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
     ValidationInfo,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
-_INFINITIES = {"inf", "np.inf", ".inf", "numpy.inf", "math.inf", "infinity"}
+INFINITIES = {"inf", "np.inf", ".inf", "numpy.inf", "math.inf", "infinity"}
 
 
 class Section(BaseModel):
@@ -43,9 +48,38 @@ def lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
 
 
+@dataclass(frozen=True)
+class AnyCase:
+    """Marks a choice of texts whose case does not matter; `schema` tells editors so.
+
+    Attributes:
+        fold: Brings what was found into our spelling.
+        also: What it reads besides the choices themselves.
+    """
+
+    fold: Callable[[Any], Any] = lower
+    also: tuple[str | None, ...] = ()
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self._read, handler(source))
+
+    def _read(self, value: Any, choose: core_schema.ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return choose(self.fold(value))
+        except ValidationError:
+            return choose(value)  # what is wrong is told as it was written
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "any_case": list(self.also)}
+
+
 def _infinity(value: Any) -> Any:
     """Read the spellings of infinity that the original's files use."""
-    if isinstance(value, str) and value.strip().lower().removeprefix("+") in _INFINITIES:
+    if isinstance(value, str) and value.strip().lower().removeprefix("+") in INFINITIES:
         return math.inf
     return value
 
@@ -72,8 +106,81 @@ def _file_there(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def is_index(key: Any) -> bool:
+    """Tell whether a key is the index of a geometry, as a number or in quotes."""
+    return type(key) is int or (isinstance(key, str) and key.isdecimal())
+
+
+def _each_there(paths: dict[Any, Path], info: ValidationInfo) -> dict[Any, Path]:
+    found = {key: _expanded(path) for key, path in paths.items()}
+    for key, path in found.items():
+        if info.context and not (info.context["directory"] / path).is_file():
+            told = f"found '{path}' for {key}; no such file in {info.context['directory']}"
+            raise PydanticCustomError("plain", "{told}", {"told": told})
+    return found
+
+
+def by_index(value: Any) -> bool:
+    """Tell whether something is a dictionary by geometry index, which the second generation has."""
+    return isinstance(value, dict) and bool(value) and all(is_index(key) for key in value)
+
+
+def _places(value: Any) -> Any:
+    """Read one path, or files by index."""
+    if isinstance(value, str | Path):
+        return value
+    if by_index(value) and all(isinstance(place, str | Path) for place in value.values()):
+        if sorted(int(key) for key in value) == list(range(len(value))):
+            return {int(key): place for key, place in value.items()}
+        raise PydanticCustomError(
+            "wrong", f"allowed: every index from 0 to {len(value) - 1}, each once"
+        )
+    raise PydanticCustomError("wrong", "allowed: a path, or files by index: {0: a.xyz, 1: b.xyz}")
+
+
+def _all_there(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, dict):
+        return _there(_expanded(value), info)
+    return _each_there(value, info)
+
+
+def _sets(value: Any) -> Any:
+    """Read one path, or a path by tag."""
+    named = isinstance(value, dict) and value
+    if isinstance(value, str | Path) or (
+        named and all(isinstance(path, str | Path) for path in value.values())
+    ):
+        return value if not named else {str(tag): path for tag, path in value.items()}
+    raise PydanticCustomError("wrong", "allowed: a path, or one for each member's tag")
+
+
+def _sets_there(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, dict):
+        return _file_there(_expanded(value), info)
+    return _each_there(value, info)
+
+
+def _mask(value: Any) -> Any:
+    """Three numbers 0 or 1, or a symmetric 3 x 3 of them."""
+    rows = list(value) if isinstance(value, list | tuple) else []
+
+    def bits(row: Any) -> bool:
+        return isinstance(row, list | tuple) and len(row) == 3 and all(b in (0, 1) for b in row)
+
+    if bits(rows):
+        return tuple(int(bit) for bit in rows)
+    if len(rows) == 3 and all(bits(row) for row in rows):
+        square = tuple(tuple(int(bit) for bit in row) for row in rows)
+        if square == tuple(zip(*square, strict=True)):
+            return square
+    raise PydanticCustomError(
+        "wrong", "allowed: three numbers 0 or 1, or a symmetric 3 x 3 of them"
+    )
+
+
 _NUMBER = BeforeValidator(_no_truth_value)
 Number = Annotated[float, _NUMBER]
+Finite = Annotated[float, Field(allow_inf_nan=False), _NUMBER]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _NUMBER]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), _NUMBER]
 Fraction = Annotated[float, Field(ge=0, lt=1), _NUMBER]
@@ -99,7 +206,22 @@ Device = Annotated[
 
 Place = Annotated[Path, AfterValidator(_expanded)]
 """A file or folder; relative to the run directory."""
-ExistingPlace = Annotated[Place, AfterValidator(_there)]
-"""A file or folder that must be there when settings are loaded."""
+ExistingPlaces = Annotated[
+    Path | dict[int, Path], BeforeValidator(_places), AfterValidator(_all_there)
+]
+"""A file or folder, or files by index, that must be there when settings are loaded."""
+ExistingSets = Annotated[
+    Path | dict[str, Path], BeforeValidator(_sets), AfterValidator(_sets_there)
+]
+"""A file, or files by a member's tag, that must be there when settings are loaded."""
 ExistingFile = Annotated[Place, AfterValidator(_file_there)]
 """A file that must be there when settings are loaded."""
+
+Mask = Annotated[
+    tuple[int, int, int] | tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]],
+    BeforeValidator(_mask),
+]
+"""Which directions of a cell may change."""
+
+DataKey = Annotated[str, Field(min_length=1, pattern=r"^[^\s=\"]+$")]
+"""A name in an extended-XYZ file."""

@@ -40,7 +40,7 @@ EQUILIBRATION, SPACING, FRAMES = 2000, 25, 100
 def trajectory() -> list[Atoms]:
     """Run the reference's own dynamics, and label its frames."""
     engine = build_reference(REFERENCE, HERE)
-    (geometry,) = read_geometries(HERE / "geometry.in")
+    (geometry,) = read_geometries([HERE / "geometry.in"])
     beginning = start(geometry, DYNAMICS, random_stream(SEED))
     dynamics, _ = resume(beginning, DYNAMICS, engine.calculator())
     dynamics.run(EQUILIBRATION)

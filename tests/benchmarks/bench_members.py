@@ -1,13 +1,14 @@
 """Four members trained side by side in two processes, against one after another in one process.
 
-Run as a script: `python tests/benchmarks/bench_members.py [--epochs 2] [--repeats 3]`.
+Run as a script: `python tests/benchmarks/bench_members.py [--example silicon] [--epochs 2]`.
 
 - side by side: two spawned processes of one thread, as in the `ml` pool, with two members each
 - one after another: one process trains all four, with 1 thread and with 2; the better one counts
 
-Same members, frames (aspirin at 500 K, labelled with GFN2-xTB) and settings (those of the example)
-everywhere. Only training is timed: all processes have imported MACE, built their members and
-trained one epoch before. The three take turns, so that what else the machine does hits all of them.
+Same members, frames (aspirin at 500 K, or 64 atoms of silicon with stress, labelled with the
+example's reference) and settings (those of the example) everywhere. Only training is timed: all
+processes have imported MACE, built their members and trained one epoch before. The three take
+turns, so that what else the machine does hits all of them.
 Two threads spin only briefly when they wait for each other (`GOMP_SPINCOUNT`, libgomp): on a shared
 machine they would otherwise take each other's core. `CPU` is the processor time of the process that
 used most: where it is far below the seconds, others used the cores. Nothing is asserted.
@@ -28,7 +29,8 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import NamedTuple
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "aspirin"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SUPERCELL = {"aspirin": (1, 1, 1), "silicon": (2, 2, 1)}
 MEMBERS, VALIDATION = 4, 4
 
 
@@ -39,20 +41,22 @@ class Trainer(NamedTuple):
     process: SpawnProcess
 
 
-def make_frames(path: Path, count: int) -> None:
-    """Write labelled frames of a GFN2-xTB trajectory."""
+def make_frames(path: Path, example: str, count: int) -> None:
+    """Write labelled frames of a trajectory on the example's reference."""
     from aimspax_core import dataset
     from aimspax_core.campaign.labels import StoredLabel
     from aimspax_core.reference.engines import build_reference
     from aimspax_core.sampling.dynamics import random_stream, resume, start
-    from aimspax_core.settings.project import MD, TbliteReference
+    from aimspax_core.settings.load import load
+    from aimspax_core.settings.project import MD
     from aimspax_core.structures import read_geometries
 
-    settings = MD(stat_ensemble="nvt", temperature=500, timestep=1.0, friction=0.01)
-    engine = build_reference(TbliteReference(engine="tblite"), EXAMPLE)
-    (geometry,) = read_geometries(EXAMPLE / "geometry.in")
-    state = start(geometry, settings, random_stream(0))
-    dynamics, _ = resume(state, settings, engine.calculator())
+    md = MD(stat_ensemble="nvt", temperature=500, timestep=1.0, friction=0.01)
+    settings = load(EXAMPLES / example)
+    engine = build_reference(settings.reference, settings.directory)
+    (geometry,) = read_geometries(settings.geometry_files)
+    state = start(geometry * SUPERCELL[example], md, random_stream(0))
+    dynamics, _ = resume(state, md, engine.calculator())
     frames = []
     for _ in range(count):
         dynamics.run(10)
@@ -63,7 +67,7 @@ def make_frames(path: Path, count: int) -> None:
 
 
 def train_when_told(
-    pipe: Connection, threads: int, seeds: list[int], frames: Path, epochs: int
+    pipe: Connection, threads: int, seeds: list[int], frames: Path, example: str, epochs: int
 ) -> None:
     """Be a process that trains its members whenever it is told to, and says when it is done."""
     warnings.filterwarnings("ignore")
@@ -75,7 +79,7 @@ def train_when_told(
     from aimspax_core.model.training import Member
     from aimspax_core.settings.load import load
 
-    settings = load(EXAMPLE).model
+    settings = load(EXAMPLES / example).model
     structures = dataset.read(frames)
     elements = sorted(set(structures[0].numbers.tolist()))
     data = graphs(structures, elements, settings)
@@ -92,11 +96,13 @@ def train_when_told(
         pipe.send(time.process_time() - began)
 
 
-def start_trainer(threads: int, seeds: list[int], frames: Path, epochs: int) -> Trainer:
+def start_trainer(
+    threads: int, seeds: list[int], frames: Path, options: argparse.Namespace
+) -> Trainer:
     """Start a process that trains."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    arguments = (theirs, threads, seeds, frames, epochs)
+    arguments = (theirs, threads, seeds, frames, options.example, options.epochs)
     process = context.Process(target=train_when_told, args=arguments, daemon=True)
     process.start()
     return Trainer(ours, process)
@@ -114,6 +120,7 @@ def seconds(trainers: list[Trainer]) -> tuple[float, float]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--example", choices=sorted(SUPERCELL), default="aspirin")
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
@@ -124,14 +131,14 @@ def main() -> None:
     seeds = list(range(MEMBERS))
     with tempfile.TemporaryDirectory() as folder:
         frames = Path(folder) / "frames.xyz"
-        make_frames(frames, options.frames)
+        make_frames(frames, options.example, options.frames)
         ways = {
             "side by side, 2 processes of 1 thread": [
-                start_trainer(1, seeds[:2], frames, options.epochs),
-                start_trainer(1, seeds[2:], frames, options.epochs),
+                start_trainer(1, seeds[:2], frames, options),
+                start_trainer(1, seeds[2:], frames, options),
             ],
-            "one after another, 1 thread": [start_trainer(1, seeds, frames, options.epochs)],
-            "one after another, 2 threads": [start_trainer(2, seeds, frames, options.epochs)],
+            "one after another, 1 thread": [start_trainer(1, seeds, frames, options)],
+            "one after another, 2 threads": [start_trainer(2, seeds, frames, options)],
         }
         trainers = [trainer for way in ways.values() for trainer in way]
         for trainer in trainers:
@@ -146,7 +153,8 @@ def main() -> None:
 
     training = options.frames - VALIDATION
     cores = len(os.sched_getaffinity(0))
-    print(f"{MEMBERS} members, {training} + {VALIDATION} frames, {options.epochs} epochs each, ")
+    print(f"{options.example}: {MEMBERS} members, {training} + {VALIDATION} frames,")
+    print(f"{options.epochs} epochs each,")
     print(f"{options.repeats} repeats in turns, {cores} cores, load {os.getloadavg()[0]:.1f}")
     print(f"{'':<40}{'seconds':>9}{'ratio':>8}{'CPU':>8}")
     walls = {way: [wall for wall, _ in times] for way, times in measured.items()}

@@ -80,6 +80,7 @@ worlds = st.builds(
     explodes=st.sampled_from([0.0, 0.1, 0.5]),
     crosses=st.sampled_from([0.1, 0.5]),
     finishes=st.sampled_from([0.0, 0.05, 0.4]),
+    looks=st.sampled_from([0.0, 0.5]),
 )
 rule_sets = st.builds(
     make_rules,
@@ -95,6 +96,9 @@ rule_sets = st.builds(
     freeze_threshold_dataset=st.sampled_from([math.inf, 20.0]),
     max_segments=st.integers(1, 4),
     desired_acc=st.sampled_from([0.0, 0.1, 0.3]),
+    distinct_sets=st.booleans(),
+    train_subset=st.sampled_from([None, 4]),
+    update_checkpoints=st.booleans(),
 )
 
 
@@ -138,8 +142,14 @@ class Watch:
 
 def check_sets(state: CampaignState) -> None:
     """Every label is in the sets where it belongs, once, and nothing else is in any set."""
-    labelled = {k for k, p in state.points.items() if p.status is PointStatus.LABELLED}
+    labelled = {
+        k for k, p in state.points.items() if p.status is PointStatus.LABELLED and not p.analysis
+    }
     initial = [k for m in state.members.values() for k in (*m.training, *m.validation)]
+    if not state.rules.distinct_sets:
+        each = [(*m.training, *m.validation) for m in state.members.values()]
+        assert all(sorted(keys) == sorted(each[0]) for keys in each)
+        initial = list(each[0])
     active = [*state.training, *state.validation]
     assert max(Counter(initial + active).values(), default=1) == 1
     assert set(active) == {k for k in labelled if state.points[k].sampling_step is None}

@@ -273,7 +273,7 @@ def test_the_original_layout_is_there(story: Story) -> None:
             f"data/initial/validation/initial_valid_set_{tag}.xyz",
             f"data/final/training/train_set_{tag}.xyz",
             f"data/final/validation/valid_set_{tag}.xyz",
-            f"losses/{tag}.jsonl",
+            f"losses/{tag}_train.txt",
         ]
     missing = [name for name in wanted if not (story.directory / name).is_file()]
     assert not missing

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from aimspax_core.errors import SettingsError
+from aimspax_core.settings.files import settings_files
+from aimspax_core.settings.load import load
+from flows.cli import app
+from flows.server import Server
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "aspirin"
 
 
 def aimspax(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return command("from flows.cli import main; main()", *arguments)
+
+
+def command(
+    python: str, *arguments: str | Path, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from flows.cli import main; main()", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+        [sys.executable, "-c", python, *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, check=False, cwd=cwd,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -69,23 +82,110 @@ def test_set_replaces_a_value_of_the_files(directory: Path) -> None:
     assert "3 trajectories" in done.stdout
 
 
+def overrides(*arguments: str | Path) -> dict[str, Any]:
+    """What the command line makes of arguments, as a flow gets it."""
+    _, bound, _ = app.parse_args([*map(str, arguments)])
+    return dict(bound.kwargs["options"].overrides)
+
+
+@pytest.mark.parametrize("project", ["--aimsPAX-settings", "--aimsPAX_settings"])
+@pytest.mark.parametrize(
+    "model", ["--model-settings", "--model_settings", "--mace-settings", "--mace_settings"]
+)
+@pytest.mark.parametrize("what", ["run", "initial-dataset", "active-learning", "check", "status"])
+def test_every_spelling_of_the_originals_flags_names_a_file_of_the_working_directory(
+    what: str, project: str, model: str
+) -> None:
+    asked = overrides(what, "somewhere", project, "mine.yaml", model, "net.yaml")
+    here = Path.cwd()
+    assert asked == {
+        "aimsPAX_settings": str(here / "mine.yaml"),
+        "model_settings": str(here / "net.yaml"),
+    }
+
+
+def test_a_file_named_in_overrides_is_one_of_the_run_directory(directory: Path) -> None:
+    (directory / "aimsPAX.yaml").rename(directory / "mine.yaml")
+    (directory / "mace.yaml").rename(directory / "net.yaml")
+    asked = {
+        "aimsPAX_settings": "mine.yaml",
+        "model_settings": "net.yaml",
+        "ACTIVE_LEARNING.c_x": -0.5,
+    }
+    settings = load(directory, *settings_files(directory, asked))
+    assert settings.model.GENERAL.name_exp == "aspirin"
+    assert settings.al.c_x == -0.5
+    with pytest.raises(SettingsError, match="model_settings: found 3; allowed: the name of a file"):
+        settings_files(directory, {"model_settings": 3})
+
+
+def test_only_a_deployment_refuses_a_relative_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.naming import run_directory
+
+    monkeypatch.chdir(tmp_path)
+    assert run_directory(Path("runs/water")) == tmp_path / "runs" / "water"
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "0123")  # as in a deployed run
+    assert run_directory(Path(f"{tmp_path}\n")) == tmp_path
+    assert run_directory(Path("~/runs")) == Path.home() / "runs"
+    with pytest.raises(SettingsError, match=r"found 'runs/water'; .* allowed: an absolute path"):
+        run_directory(Path("runs/water"))
+
+
+@pytest.mark.parametrize("name", ["aims-PAX", "aims-PAX-initial-ds", "aims-PAX-al"])
+def test_the_originals_commands_read_the_working_directory(directory: Path, name: str) -> None:
+    (directory / "aimsPAX.yaml").rename(directory / "mine.yaml")
+    (directory / "mine.yaml").write_text("REFERENCE: {engine: abacus}")
+    entry = {script.name: script.value for script in entry_points(group="console_scripts")}[name]
+    module, function = entry.split(":")
+    python = f"from {module} import {function}; {function}()"
+    done = command(python, "--aimsPAX-settings", "mine.yaml", cwd=directory)
+    assert done.returncode == 2
+    assert "mine.yaml:1  REFERENCE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("which", "section"), [("aimsPAX", "ACTIVE_LEARNING"), ("mace", "TRAINING")]
+)
+def test_schema_describes_a_settings_file(which: str, section: str) -> None:
+    done = aimspax("schema", which)
+    assert section in json.loads(done.stdout)["properties"]
+
+
+def test_server_env_points_a_shell_at_the_server(prefect_server: Server) -> None:
+    done = aimspax("server", "env")
+    assert f"export PREFECT_API_URL={prefect_server.api_url}" in done.stdout.splitlines()
+    assert all(line.startswith("export ") for line in done.stdout.splitlines())
+
+
+def test_server_env_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("PREFECT_", "AIMSPAX_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    done = aimspax("server", "env")
+    assert done.returncode == 2
+    assert "no server is running" in done.stderr
+    assert done.stdout == ""
+
+
 def test_status_of_a_directory_where_nothing_ran(directory: Path) -> None:
     done = aimspax("status", directory)
     assert done.returncode == 0
     assert "no campaign has been started here" in done.stdout
 
 
-@pytest.mark.usefixtures("prefect_server")
-def test_active_learning_needs_an_initial_dataset(directory: Path) -> None:
+def test_active_learning_needs_something_to_begin_from(directory: Path) -> None:
     done = aimspax("active-learning", directory)
     assert done.returncode == 2
-    assert "the initial dataset is not done yet" in done.stderr
+    assert "active learning needs an ensemble" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_fresh_moves_the_earlier_campaign_aside_and_keeps_its_labels(directory: Path) -> None:
     from aimspax_core.inputs import Inputs
-    from flows.cli import move_aside
+    from flows.aside import move_aside
 
     run = Inputs.read(directory).run
     label = run.labels / "ab" / "ab12.json"
@@ -105,7 +205,7 @@ def test_fresh_moves_the_earlier_campaign_aside_and_keeps_its_labels(directory: 
 
 def test_fresh_never_moves_the_users_own_files(directory: Path) -> None:
     from aimspax_core.inputs import Inputs
-    from flows.cli import move_aside
+    from flows.aside import move_aside
 
     run = Inputs.read(directory, {"MISC.dataset_dir": ".", "GENERAL.model_dir": "results"}).run
     run.state.mkdir()

@@ -10,7 +10,7 @@ from ase.data import covalent_radii
 
 from aimspax_core.errors import LabelError, StructureError
 from aimspax_core.reference.base import Label
-from aimspax_core.reference.gate import check_label, check_structure
+from aimspax_core.reference.gate import check_label, check_stress, check_structure
 from aimspax_core.settings.project import Gate
 
 GATE = Gate()
@@ -105,5 +105,40 @@ def test_the_length_of_a_force_has_a_limit() -> None:
         check_label(pair(1.0), label(forces=at_limit), Gate(max_force=49.9))
 
 
-def test_stress_may_be_missing() -> None:
-    check_label(pair(1.0), label(stress=None), GATE)
+CELL = {"cell": [9, 9, 9], "pbc": True}
+
+
+def test_stress_may_be_missing_unless_the_models_train_on_it() -> None:
+    check_label(pair(1.0, **CELL), label(stress=None), GATE)
+    with pytest.raises(LabelError, match="no stress of a periodic structure") as found:
+        check_label(pair(1.0, **CELL), label(stress=None), GATE, stress=True)
+    assert not found.value.transient
+
+
+@pytest.mark.parametrize("pbc", [False, (True, True, False)])
+def test_what_is_not_periodic_in_three_directions_needs_no_stress(pbc: object) -> None:
+    check_label(pair(1.0, cell=[9, 9, 9], pbc=pbc), label(stress=None), GATE, stress=True)
+
+
+@pytest.mark.parametrize(
+    ("stress", "text"),
+    [
+        (np.zeros(6), r"shape \(6,\); it should be \(3, 3\)"),
+        (np.diag([1.0, np.nan, 1.0]), "not finite"),
+        (np.eye(3, k=1), r"not symmetric: by 1\.0e\+00 eV/Å³"),
+    ],
+)
+def test_stress_must_be_a_finite_symmetric_matrix(stress: np.ndarray, text: str) -> None:
+    with pytest.raises(LabelError, match=text) as found:
+        check_label(pair(1.0, **CELL), label(stress=stress), GATE, stress=True)
+    assert not found.value.transient
+
+
+def test_rounding_in_the_stress_is_let_pass() -> None:
+    check_label(pair(1.0, **CELL), label(stress=np.eye(3, k=1) * 1e-8), GATE, stress=True)
+
+
+def test_a_stored_stress_may_be_judged_alone() -> None:
+    check_stress(pair(1.0, **CELL), label(forces=np.full((2, 3), 1e9)))
+    with pytest.raises(LabelError, match="not a finite number"):
+        check_stress(pair(1.0, **CELL), label(stress=np.full((3, 3), np.inf)))

@@ -75,6 +75,50 @@ def test_a_crystal_has_a_stress_too() -> None:
     np.testing.assert_allclose(found.stress, expected["virial"] / atoms.get_volume(), atol=1e-9)
 
 
+SOLIDS = {"Si": bulk("Si", cubic=True), "diamond": bulk("C"), "NaCl": bulk("NaCl", "rocksalt", 5.6)}
+
+
+@pytest.mark.parametrize("method", ["GFN2-xTB", "GFN1-xTB"])
+def test_stress_is_the_slope_of_the_energy_in_strain(method: str) -> None:
+    """ASE's sign and units (eV/Å³), along the diagonal and off it.
+
+    Two atoms at Γ alone answer to strain in such a curved way that the step has to be small.
+    """
+    atoms, tight, step = SOLIDS["diamond"].copy(), engine(method=method, accuracy=0.01), 1e-4
+    atoms.rattle(0.05, seed=1)
+    atoms.set_cell(atoms.cell.array @ np.diag([1.01, 0.99, 1.03]), scale_atoms=True)
+    stress = tight.label(atoms).stress
+    assert stress is not None
+    for i, j in ((2, 2), (0, 1)):
+        energies = []
+        for sign in (1, -1):
+            strain = np.eye(3)
+            strain[i, j] += sign * step / 2
+            strain[j, i] += sign * step / 2
+            moved = atoms.copy()
+            moved.set_cell(atoms.cell.array @ strain, scale_atoms=True)
+            energies.append(tight.label(moved).energy)
+        slope = (energies[0] - energies[1]) / (2 * step) / atoms.get_volume()
+        assert slope == pytest.approx(stress[i, j], abs=2e-4)
+
+
+@pytest.mark.parametrize("method", ["GFN2-xTB", "GFN1-xTB"])
+@pytest.mark.parametrize("name", ["Si", "NaCl"])
+def test_perfect_crystals_have_no_forces_but_a_stress(method: str, name: str) -> None:
+    found = engine(method=method).label(SOLIDS[name])
+    np.testing.assert_allclose(found.forces, 0, atol=1e-3)
+    assert found.stress is not None
+    np.testing.assert_allclose(found.stress, np.eye(3) * found.stress[0, 0], atol=1e-4)
+    assert abs(found.stress[0, 0]) > 1e-4
+
+
+def test_its_calculator_has_the_labels_stress() -> None:
+    atoms, used = SOLIDS["diamond"].copy(), engine(method="GFN1-xTB")
+    expected = used.label(atoms).stress
+    atoms.calc = used.calculator()
+    np.testing.assert_allclose(atoms.get_stress(voigt=False), expected, atol=1e-10)
+
+
 @pytest.mark.parametrize(("charge", "spin"), [(1, 2), (-1, 2), (0, 3)])
 def test_charge_and_multiplicity_reach_the_engine(charge: int, spin: int) -> None:
     atoms = bent("O2" if spin == 3 else "H2O")

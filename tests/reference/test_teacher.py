@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.lj import LennardJones
+from ase.calculators.mixing import SumCalculator
 
 from aimspax_core.errors import LabelError, ModelError
 from aimspax_core.model.mace import Constants, build, save_model
 from aimspax_core.reference import teacher as teachers
 from aimspax_core.reference.engines import build_reference
-from aimspax_core.reference.teacher import MaceTeacher
+from aimspax_core.reference.teacher import FoundationTeacher, MaceTeacher
 from aimspax_core.settings.model import ModelSettings
-from aimspax_core.settings.project import MaceReference, TbliteReference
+from aimspax_core.settings.project import MaceMpReference, MaceReference, TbliteReference
 
 SETTINGS = ModelSettings.model_validate(
     {
@@ -133,3 +135,93 @@ def test_an_engine_is_made_once_in_a_process(file: Path, tmp_path: Path) -> None
     assert build_reference(settings, tmp_path) is not one
     xtb = build_reference(TbliteReference(engine="tblite"), tmp_path)
     assert xtb.label(bulk("C")).provenance["engine"] == "tblite"
+
+
+# One of MACE's foundation models: no name can be downloaded here, so a file stands for them.
+
+
+def foundation(model: str | Path, directory: Path, **changes: Any) -> FoundationTeacher:
+    settings = MaceMpReference(engine="mace-mp", mace_model=str(model), **changes)
+    return FoundationTeacher(settings, directory)
+
+
+@pytest.mark.parametrize("atoms", [bent(molecule("H2O")), CRYSTAL], ids=["molecule", "crystal"])
+def test_a_foundation_model_from_a_file_labels_as_the_file_does(file: Path, atoms: Atoms) -> None:
+    """A relative path begins in the run directory."""
+    found, expected = foundation(file.name, file.parent).label(atoms), teacher(file).label(atoms)
+    assert found.energy == expected.energy
+    np.testing.assert_array_equal(found.forces, expected.forces)
+    assert (found.stress is None) == (expected.stress is None)
+    if found.stress is not None:
+        np.testing.assert_array_equal(found.stress, expected.stress)
+    assert (found.provenance["engine"], found.provenance["model"]) == ("mace-mp", file.name)
+
+
+def test_a_foundation_model_is_known_by_its_content_if_it_is_a_file(
+    file: Path, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copy(file, tmp_path / "renamed.model"))
+    one = foundation(file, file.parent).identity()
+    assert one == foundation(file.name, file.parent).identity()
+    assert one == foundation("renamed.model", tmp_path).identity()
+    assert one == foundation(copied, tmp_path, device="cuda").identity()
+    saved(copied, seed=1)
+    assert one != foundation(copied, tmp_path).identity()
+
+
+def test_a_foundation_model_is_known_by_its_name_without_being_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teachers, "foundation_calculator", None)
+    small, medium = (foundation(size, tmp_path).identity() for size in ("small", "medium"))
+    assert small != medium
+    assert small["model"] == "small"
+    assert small["version"]
+
+
+def test_dispersion_counts_only_if_it_is_on(tmp_path: Path) -> None:
+    plain = foundation("small", tmp_path).identity()
+    assert foundation("small", tmp_path, dispersion_xc="b3-lyp").identity() == plain
+    corrected = foundation("small", tmp_path, dispersion=True).identity()
+    assert corrected != plain
+    for change in ({"dispersion_xc": "b3-lyp"}, {"dispersion_cutoff": 9.0}, {"damping": "zero"}):
+        other = foundation("small", tmp_path, dispersion=True, **change).identity()
+        assert other not in (plain, corrected)
+
+
+def test_with_dispersion_the_model_still_says_what_it_knows(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its calculator is then a sum; Lennard-Jones stands for D3, which is not installed."""
+    original = teachers.foundation_calculator
+
+    def summed(*args: Any, dispersion: bool, **others: Any) -> SumCalculator:
+        assert dispersion
+        return SumCalculator([original(*args, dispersion=False, **others), LennardJones()])
+
+    monkeypatch.setattr(teachers, "foundation_calculator", summed)
+    corrected = foundation(file, file.parent, dispersion=True)
+    energy = corrected.label(molecule("H2O")).energy
+    assert energy != teacher(file).label(molecule("H2O")).energy
+    with pytest.raises(LabelError, match=r"does not know C$"):
+        corrected.label(molecule("CO"))
+
+
+def test_a_foundation_file_that_was_replaced_is_told(tmp_path: Path) -> None:
+    path = saved(tmp_path / "foundation.model")
+    begun = foundation(path, tmp_path)
+    saved(path, seed=1)
+    with pytest.raises(ModelError, match="was replaced"):
+        begun.label(molecule("H2O"))
+
+
+def test_a_name_that_mace_does_not_know_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="did you mean 'medium'"):
+        foundation("mediun", tmp_path).label(molecule("H2O"))
+
+
+def test_the_engine_of_a_foundation_model_is_made_once(file: Path) -> None:
+    settings = MaceMpReference(engine="mace-mp", mace_model=file.name)
+    one = build_reference(settings, file.parent)
+    assert isinstance(one, FoundationTeacher)
+    assert build_reference(settings.model_copy(), file.parent) is one

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aimspax_core.campaign.events import (
+    Adopted,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
@@ -40,11 +41,13 @@ RULES = Rules(
 Step = tuple[CampaignState | None, Event, CampaignState]
 
 
-def played(world: World, rules: Rules = RULES) -> Iterator[Step]:
+def played(world: World, rules: Rules = RULES, adopt: bool = False) -> Iterator[Step]:
     """Every event of a campaign, cut and taken up once, with the states around it."""
-    events: list[Event] = [Started(rules=rules)]
-    shell = VirtualShell(rules, world, np.random.default_rng(2), lambda _, e: events.append(e))
-    for _ in range(20):
+    events: list[Event] = [Started(rules=rules, adopt=adopt)]
+    shell = VirtualShell(
+        rules, world, np.random.default_rng(2), lambda _, e: events.append(e), adopt
+    )
+    while len(events) < 40 and shell.state.phase is not Phase.READY:
         shell.advance()
     shell.restart()
     shell.run()
@@ -54,7 +57,7 @@ def played(world: World, rules: Rules = RULES) -> Iterator[Step]:
         yield before, event, state
 
 
-STEPS = list(played(World(label_fails=0.2, task_lost=0.05, explodes=0.1)))
+STEPS = list(played(World(label_fails=0.2, task_lost=0.05, explodes=0.1, looks=0.3)))
 
 
 def of(kind: type) -> list[tuple[Step, list[str]]]:
@@ -94,15 +97,68 @@ def test_a_restart_tells_what_changed() -> None:
     assert line.endswith("; changed: c_x: was 0, is 1")
 
 
-def test_labels_of_the_initial_dataset_are_told_by_the_step() -> None:
+def test_labels_of_the_exploration_tell_where_they_go() -> None:
+    kinds = set()
     for (_, event, after), found in of(LabelArrived):
         assert isinstance(event, LabelArrived)
-        if after.points[event.key].sampling_step is None:
+        point = after.points[event.key]
+        if point.sampling_step is None and not point.analysis:
             assert f"label {event.key[:8]} of trajectory" in found[0]
             where = "validation" if event.key in after.validation else "training"
             assert f"goes to {where}" in found[0]
+            kinds.add(where)
         else:
             assert not any("goes to" in line for line in found)
+    assert kinds == {"training", "validation"}
+
+
+def test_labels_of_the_initial_dataset_are_told_every_so_many() -> None:
+    rules = RULES.model_copy(update={"progress_every": 2})
+    told_of = []
+    for before, event, after in played(World(), rules):
+        if isinstance(event, LabelArrived) and after.points[event.key].sampling_step == 1:
+            told_of.append(lines(before, event, after))
+    assert told_of[:6] == [
+        [], ["labels: 2 of 6"], [], ["labels: 4 of 6"], [], ["labels: 6 of 6"],
+    ]  # fmt: skip
+
+
+def test_structures_for_analysis_are_counted_once_a_segment() -> None:
+    asked = 0
+    for (before, event, after), found in of(SegmentFinished):
+        assert isinstance(event, SegmentFinished)
+        assert before is not None
+        new = sum(p.analysis for k, p in after.points.items() if k not in before.points)
+        plural = "structure" if new == 1 else "structures"
+        assert (f"{new} {plural} to label for analysis" in found) == (new > 0)
+        asked += new
+    assert asked > 3
+
+
+def test_labels_for_analysis_are_told_as_such() -> None:
+    for kind, words in ((LabelArrived, "is for analysis"), (LabelFailed, "for analysis failed: ")):
+        told_of = []
+        for (_, event, after), found in of(kind):
+            assert isinstance(event, LabelArrived | LabelFailed)
+            if after.points[event.key].analysis:
+                told_of.append(words in found[0])
+        assert told_of and all(told_of)
+
+
+def test_what_is_taken_over_is_counted() -> None:
+    steps = list(played(World(), adopt=True))
+    (found,) = [lines(*step) for step in steps if isinstance(step[1], Adopted)]
+    assert found == ["2 members and their datasets taken over: 4 + 2 points"]
+    assert all(progress(state, 100).title for _, _, state in steps)
+
+
+def test_a_threshold_that_freezes_is_told_once() -> None:
+    rules = RULES.model_copy(update={"freeze_threshold_dataset": 15.0})
+    steps = list(played(World(), rules))
+    news = [line for step in steps for line in lines(*step) if "frozen" in line]
+    level = steps[-1][2].window.frozen
+    (line,) = news
+    assert line.startswith(f"threshold frozen at {level:.4f} eV/Å, training sets of ")
 
 
 def test_a_label_that_came_twice_is_no_news() -> None:
@@ -115,6 +171,17 @@ def test_a_label_that_came_twice_is_no_news() -> None:
 def test_a_failed_label_tells_why() -> None:
     for _, found in of(LabelFailed):
         assert "failed: virtual SCF not converged" in found[0]
+
+
+def test_a_failed_label_tells_who_goes_back() -> None:
+    for (before, event, after), found in of(LabelFailed):
+        assert isinstance(event, LabelFailed)
+        assert before is not None
+        waited = [str(t.index) for t in before.trajectories if t.waiting_for == event.key]
+        back = [i for i in waited if not after.trajectories[int(i)].over]
+        assert found[0].endswith(f"; trajectory {', '.join(back)} set back to the last label") == (
+            len(back) == 1
+        )
 
 
 def test_a_segment_counts_its_trajectories() -> None:
@@ -130,7 +197,15 @@ def test_each_round_is_told_once_with_its_points_and_error() -> None:
         line for _, found in of(TrainingFinished) for line in found if line.startswith("round")
     ]
     assert len(rounds) == STEPS[-1][2].rounds
-    assert all("validation force MAE" in line for line in rounds)
+    assert all("validation force MAE" in line and "energy MAE" in line for line in rounds)
+
+
+def test_errors_are_those_of_the_error_table() -> None:
+    news = [line for step in STEPS for line in lines(*step, table="TotalRMSE")]
+    told_of = [line for line in news if line.startswith("round") or "converged:" in line]
+    assert told_of
+    assert all("force RMSE" in line and "energy RMSE" in line for line in told_of)
+    assert not any(" MAE " in line for line in told_of)
 
 
 def test_a_convergence_tells_its_best_error() -> None:

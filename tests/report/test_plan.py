@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from aimspax_core.settings.project import ProjectSettings
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 GFN1 = {"engine": "tblite", "method": "GFN1-xTB"}
+MACE_MP = {"engine": "mace-mp", "mace_model": "medium"}
 TAGS = ("test-1", "test-2")
 WATER = Atoms("OH2", [[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]])
 
@@ -29,7 +31,8 @@ def _settings(**sections: dict[str, Any]) -> Settings:
         "CLUSTER": {"type": "local", "max_workers": 3},
     }
     for name, content in sections.items():
-        project[name] = {**project.get(name, {}), **content}
+        replaced = 0 in content or "engine" in content  # another engine, or sections by index
+        project[name] = content if replaced else {**project.get(name, {}), **content}
     model = ModelSettings.model_validate({"GENERAL": {"name_exp": "test"}})
     return Settings(Path(), ProjectSettings.model_validate(project), model)
 
@@ -61,6 +64,42 @@ def test_the_dynamics_are_told_with_units():
     assert _line("dynamics") == "NVT langevin, 500 K, 1 fs"
 
 
+def test_a_foundation_model_as_reference_is_named_with_its_size():
+    assert _line("reference", REFERENCE=MACE_MP) == "mace-mp medium, 3 labels at a time"
+
+
+def test_an_ase_calculator_is_named_with_its_path():
+    emt = {"engine": "ase", "calculator": "ase.calculators.emt.EMT"}
+    told = _line("reference", REFERENCE=emt)
+    assert told == "ase ase.calculators.emt.EMT, 3 labels at a time"
+
+
+@pytest.mark.parametrize(
+    ("md", "told"),
+    [
+        ({"stat_ensemble": "NVE"}, "NVE, begun at 500 K, 1 fs"),
+        ({"stat_ensemble": "NPT"}, "NPT berendsen, 0.5447 bar, 500 K, 1 fs"),
+        ({"stat_ensemble": "NPT", "barostat": "npt"}, "NPT npt, 0.9998 bar, 500 K, 1 fs"),
+        ({"stat_ensemble": "NPT", "barostat": "MTK"}, "NPT mtk, 1.013 bar, 500 K, 1 fs"),
+        (
+            {"stat_ensemble": "NPT", "barostat": "isomtk", "pressure": 1e8},
+            "NPT isomtk, 1000 bar, 500 K, 1 fs",
+        ),
+    ],
+)
+def test_other_ensembles_are_told_with_their_pressure(md, told):
+    assert _line("dynamics", MD=md) == told
+
+
+def test_the_dynamics_of_each_geometry_are_told_if_they_differ():
+    md = {0: {"stat_ensemble": "nvt"}, 1: {"stat_ensemble": "nve", "temperature": 400}}
+    lines = plan(_settings(MD=md), [WATER, WATER], TAGS)
+    assert [line for line in lines if line.startswith("dynamics")] == [
+        "dynamics of geometry 0 (H2O): NVT langevin, 300 K, 0.5 fs",
+        "dynamics of geometry 1 (H2O): NVE, begun at 400 K, 0.5 fs",
+    ]
+
+
 @pytest.mark.parametrize(
     ("idg", "sampler"),
     [
@@ -68,6 +107,10 @@ def test_the_dynamics_are_told_with_units():
         ({"initial_foundational_size": "medium"}, "the MACE-MP foundation model 'medium'"),
         ({"initial_sampling": "aimd"}, "the reference itself"),
         ({"initial_sampling": "engine", "sampling_engine": GFN1}, "tblite GFN1-xTB"),
+        (
+            {"foundational_model_settings": {"mace_model": "large", "dispersion": True}},
+            "the MACE-MP foundation model 'large' with D3 dispersion",
+        ),
     ],
 )
 def test_the_sampler_is_named(idg, sampler):
@@ -128,6 +171,87 @@ def test_every_geometry_has_a_trajectory(geometries, trajectories):
 )
 def test_the_convergence_is_told(al, told):
     assert _line("convergence", **{AL: al}) == told
+
+
+# What is told only if it is asked for
+
+
+def test_nothing_is_said_of_what_is_not_asked_for():
+    begins = [line.partition(":")[0] for line in plan(_settings(), [WATER], TAGS)]
+    assert begins == [
+        "geometries",
+        "members",
+        "reference",
+        "dynamics",
+        "initial dataset",
+        "active learning",
+        "convergence",
+    ]
+
+
+def test_a_step_of_shared_points_is_told():
+    line = _line("initial dataset", **{IDG: {"distinct_model_sets": False}})
+    assert ", 5 labels a step, the same for all members, " in line
+
+
+def test_a_campaign_without_an_initial_dataset_adopts_what_is_there():
+    lines = plan(replace(_settings(), absent=(IDG,)), [WATER], TAGS)
+    assert "initial dataset: none; the models and datasets that are there are adopted" in lines
+
+
+def test_a_foundation_model_that_drives_is_named():
+    driven = {"use_foundational": True, "foundational_model_settings": {"mace_model": "medium"}}
+    told = _line("active learning", **{AL: driven})
+    assert told.startswith("8 trajectories driven by the MACE-MP foundation model 'medium', ")
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("train.xyz", "train.xyz"),
+        ({"test-1": "a.xyz", "test-2": "b.xyz"}, "a.xyz (test-1), b.xyz (test-2)"),
+    ],
+)
+def test_given_datasets_are_named(given, told):
+    al = {"initial_train_dataset": given, "initial_valid_dataset": given}
+    assert _line("training set given", **{AL: al}) == told
+    assert _line("validation set given", **{AL: al}) == told
+
+
+def test_extended_datasets_are_named():
+    told = _line("datasets extended", **{AL: {"extend_existing_final_ds": True}})
+    assert told == "those in data/final"
+
+
+@pytest.mark.parametrize(
+    ("valid", "told"),
+    [
+        (None, "at most 20 random training points of each member, all of its validation points"),
+        (5, "at most 20 random training points of each member, at most 5 of its validation points"),
+    ],
+)
+def test_a_random_subset_is_told_with_its_sizes(valid, told):
+    al = {"replay_strategy": "random_subset", "train_subset_size": 20, "valid_subset_size": valid}
+    assert _line("training rounds", **{AL: al}) == told
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({IDG: {"analysis": True}}, "metrics of the initial dataset"),
+        (
+            {AL: {"analysis": True, "analysis_skip": 100}},
+            "in active learning a label every 100 steps of a trajectory, not trained on",
+        ),
+        (
+            {IDG: {"analysis": True}, AL: {"analysis": True}},
+            "metrics of the initial dataset; "
+            "in active learning a label every 50 steps of a trajectory, not trained on",
+        ),
+    ],
+)
+def test_analysis_is_told_with_what_it_costs(sections, told):
+    assert _line("analysis", **sections) == told
 
 
 # Points of each member

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,12 +18,14 @@ from aimspax_core.campaign.state import CampaignState, Errors, Rules
 from aimspax_core.dataset import labelled, read
 from aimspax_core.errors import CampaignError
 from aimspax_core.model import mace
-from aimspax_core.model.training import Member, Metrics, Stage
+from aimspax_core.model.learner import Metrics
+from aimspax_core.model.training import Member, Stage
 from aimspax_core.reference.tblite import TbliteEngine
 from aimspax_core.report.results import Holdings, holdings, publish_final, publish_initial
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings, load
 from aimspax_core.settings.project import TbliteReference
+from aimspax_core.settings.seeds import member_seeds
 
 PROJECT = """
 REFERENCE: {engine: tblite}
@@ -63,13 +66,17 @@ def structures(store: LabelStore, keys: tuple[str, ...]) -> list[Atoms]:
     return [labelled(one) for one in stored if isinstance(one, StoredLabel)]
 
 
+def settings_of(folder: Path, project: str, model: str) -> Settings:
+    folder.mkdir(exist_ok=True)
+    (folder / "aimsPAX.yaml").write_text(project, encoding="utf-8")
+    (folder / "mace.yaml").write_text(model, encoding="utf-8")
+    (folder / "geometry.in").write_text("atom 0 0 0 O\natom 0 0 1 H\n", encoding="utf-8")
+    return load(folder)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
-    folder = tmp_path_factory.mktemp("run")
-    (folder / "aimsPAX.yaml").write_text(PROJECT, encoding="utf-8")
-    (folder / "mace.yaml").write_text(MODEL, encoding="utf-8")
-    (folder / "geometry.in").write_text("atom 0 0 0 O\natom 0 0 1 H\n", encoding="utf-8")
-    settings = load(folder)
+    settings = settings_of(tmp_path_factory.mktemp("run"), PROJECT, MODEL)
     run, engine = RunDir.of(settings), TbliteEngine(TbliteReference(engine="tblite"))
     store = LabelStore(run.labels)
     for seed, key in enumerate(KEYS):
@@ -80,8 +87,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         mace.graphs(structures(store, keys), (1, 8), settings.model) for keys in (TRAIN, VALID)
     )
     members = []
-    for seed in (1, 2):
-        member = Member.create(settings.model, (1, 8), f"water-{seed}", seed, train)
+    for tag, seed in member_seeds(settings).items():
+        member = Member.create(settings.model, (1, 8), tag, seed, train)
         found = member.train(train, valid, epochs=3, valid_skip=1, scheduler=False)
         member.save(run.checkpoint(member.tag, "train-3"))
         members.append((member, found[-1]))
@@ -136,17 +143,17 @@ def test_files_lie_where_the_original_puts_them(finished: Finished) -> None:
         f"{stage}/{kind}/{name}_set_{tag}.xyz".replace("//", "/")
         for stage, prefix in (("initial", "initial_"), ("final", ""))
         for kind, short in (("training", "train"), ("validation", "valid"))
-        for tag in ("water-1", "water-2")
+        for tag in ("water-89", "water-773")
         for name in (f"{prefix}{short}",)
     } | {
         "initial/training/combined_initial_train_set.xyz",
         "initial/validation/combined_initial_valid_set.xyz",
     }
     assert {str(p.relative_to(run.data)) for p in run.data.rglob("*.xyz")} == data
-    assert {p.name for p in run.models.iterdir()} == {"water-1.model", "water-2.model"}
+    assert {p.name for p in run.models.iterdir()} == {"water-89.model", "water-773.model"}
     assert {p.name for p in run.results.iterdir()} == {
-        "water-1.model", "water-2.model", "train_set_water-1.xyz", "train_set_water-2.xyz",
-        "valid_set_water-1.xyz", "valid_set_water-2.xyz", "errors.csv", "README.txt",
+        "water-89.model", "water-773.model", "train_set_water-89.xyz", "train_set_water-773.xyz",
+        "valid_set_water-89.xyz", "valid_set_water-773.xyz", "errors.csv", "README.txt",
     }  # fmt: skip
 
 
@@ -154,17 +161,17 @@ def test_a_converged_model_is_that_of_its_best_epoch(finished: Finished) -> None
     """The original publishes another one; see fault 13 of the algorithm."""
     run, best = finished.run, finished.best
     assert best.best_metrics is not None
-    found = force_mae(run.results / "water-1.model", run.results / "valid_set_water-1.xyz")
+    found = force_mae(run.results / "water-89.model", run.results / "valid_set_water-89.xyz")
     assert found == pytest.approx(best.best_metrics.mae_f, rel=1e-5)
     mace.save_model(best.averaged_model(), run.output / "last.model")
-    last = force_mae(run.output / "last.model", run.results / "valid_set_water-1.xyz")
+    last = force_mae(run.output / "last.model", run.results / "valid_set_water-89.xyz")
     assert last > 1.5 * found
-    assert (run.models / "water-1.model").stat().st_size > 0
-    assert force_mae(run.models / "water-1.model", run.results / "valid_set_water-1.xyz") == found
+    assert (run.models / "water-89.model").stat().st_size > 0
+    assert force_mae(run.models / "water-89.model", run.results / "valid_set_water-89.xyz") == found
 
 
 def test_another_model_has_its_averaged_weights(finished: Finished) -> None:
-    published = mace.load_model(finished.run.results / "water-2.model")
+    published = mace.load_model(finished.run.results / "water-773.model")
     averaged = finished.other.averaged_model()
     raw = finished.other.model
     pairs = zip(published.parameters(), averaged.parameters(), raw.parameters(), strict=True)
@@ -176,10 +183,10 @@ def test_another_model_has_its_averaged_weights(finished: Finished) -> None:
 def test_datasets_hold_the_keys_labels_in_order(finished: Finished) -> None:
     run, store = finished.run, LabelStore(finished.run.labels)
     for path, keys in (
-        (run.results / "train_set_water-1.xyz", TRAIN),
-        (run.results / "valid_set_water-2.xyz", VALID),
-        (run.data / "final" / "training" / "train_set_water-2.xyz", TRAIN),
-        (run.data / "initial" / "training" / "initial_train_set_water-2.xyz", (KEYS[0], KEYS[2])),
+        (run.results / "train_set_water-89.xyz", TRAIN),
+        (run.results / "valid_set_water-773.xyz", VALID),
+        (run.data / "final" / "training" / "train_set_water-773.xyz", TRAIN),
+        (run.data / "initial" / "training" / "initial_train_set_water-773.xyz", (KEYS[0], KEYS[2])),
         (
             run.data / "initial" / "training" / "combined_initial_train_set.xyz",
             (KEYS[0], KEYS[1], KEYS[0], KEYS[2]),
@@ -196,17 +203,75 @@ def test_datasets_hold_the_keys_labels_in_order(finished: Finished) -> None:
 def test_readme_and_table_say_which_is_which(finished: Finished) -> None:
     text = (finished.run.results / "README.txt").read_text(encoding="utf-8")
     first, second = text.splitlines()[-2:]
-    assert first.startswith("water-1.model: converged on the final data; the weights of its best")
+    assert first.startswith("water-89.model: converged on the final data; the weights of its best")
     assert "not converged" in second
     assert finished.best.best_metrics is not None
     best = 1000 * finished.best.best_metrics.mae_f
-    assert first.endswith(f"force MAE {best:.1f} meV/Å")
+    assert f"best epoch, force MAE {best:.1f} meV/Å, energy MAE " in first
+    assert "REF_energy in eV, REF_forces in eV/Å)" in text
     with (finished.run.results / "errors.csv").open(encoding="utf-8") as file:
         rows = {row["member"]: row for row in csv.DictReader(file)}
-    assert rows["water-1"]["state"] == "converged"
-    assert rows["water-2"]["state"] == "as active learning ended"
-    assert float(rows["water-1"]["mae_f_meV_per_A"]) == pytest.approx(best, abs=1e-3)
-    assert (rows["water-2"]["training"], rows["water-2"]["validation"]) == ("5", "3")
+    assert rows["water-89"]["state"] == "converged"
+    assert rows["water-773"]["state"] == "as active learning ended"
+    assert float(rows["water-89"]["mae_f_meV_per_A"]) == pytest.approx(best, abs=1e-3)
+    assert (rows["water-773"]["training"], rows["water-773"]["validation"]) == ("5", "3")
+    assert list(rows["water-89"]) == [
+        "member", "state", "training", "validation", "mae_f_meV_per_A", "mae_e_meV_per_atom",
+    ]  # fmt: skip
+
+
+def test_seeds_are_kept_by_tag_as_the_original_does(finished: Finished) -> None:
+    seeds = {"water-89": 89, "water-773": 773}
+    with np.load(finished.run.data / "seeds_tags_dict.npz", allow_pickle=False) as found:
+        assert {tag: int(found[tag]) for tag in found} == seeds
+
+
+def republished(finished: Finished, folder: Path, project: str, model: str = MODEL) -> RunDir:
+    """The same campaign published elsewhere, with other settings."""
+    settings = settings_of(folder, project, model)
+    run = replace(finished.run, output=folder, data=folder / "data", models=folder / "model")
+    shutil.copytree(finished.run.labels, run.labels)
+    publish_final(run, settings, finished.members)
+    return run
+
+
+def test_datasets_and_readme_have_the_users_own_keys(finished: Finished, tmp_path: Path) -> None:
+    misc = "MISC: {energy_key: dft_energy, forces_key: dft_forces}\n"
+    run = republished(finished, tmp_path / "keys", PROJECT + misc)
+    store = LabelStore(run.labels)
+    (first, *_) = read(run.results / "train_set_water-89.xyz")
+    stored = store.get(TRAIN[0])
+    assert stored is not None
+    assert first.info["dft_energy"] == stored.label.energy
+    assert np.allclose(first.arrays["dft_forces"], stored.label.forces)
+    assert not {"REF_energy", "REF_forces"} & {*first.info, *first.arrays}
+    text = (run.results / "README.txt").read_text(encoding="utf-8")
+    assert "dft_energy in eV, dft_forces in eV/Å)" in text
+
+
+def test_error_table_decides_the_columns(finished: Finished, tmp_path: Path) -> None:
+    run = republished(
+        finished, tmp_path / "rmse", PROJECT, MODEL + "MISC: {error_table: TotalRMSE}\n"
+    )
+    with (run.results / "errors.csv").open(encoding="utf-8") as file:
+        (first, _) = csv.DictReader(file)
+    assert finished.best.best_metrics is not None
+    assert {"rmse_f_meV_per_A", "rmse_e_meV"} <= set(first)
+    assert "mae_f_meV_per_A" not in first
+    best = 1000 * finished.best.best_metrics.rmse_e
+    assert float(first["rmse_e_meV"]) == pytest.approx(best, abs=1e-3)
+
+
+def test_readme_names_the_folders_that_are_there(finished: Finished, tmp_path: Path) -> None:
+    always = (finished.run.results / "README.txt").read_text(encoding="utf-8")
+    assert "../trajectories/" in always  # on by default
+    assert "../analysis/" not in always
+    first = "{num_trajectories: 3"
+    other = PROJECT.replace(first, f"{first}, analysis: True, save_trajectories: False")
+    run = republished(finished, tmp_path / "other", other)
+    text = (run.results / "README.txt").read_text(encoding="utf-8")
+    assert "../analysis/" in text
+    assert "../trajectories/" not in text
 
 
 def test_a_label_that_is_gone_is_told_before_anything_is_written(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from aimspax_core.errors import StructureError
+from aimspax_core.reference.engines import build_reference
 from aimspax_core.reference.tblite import TbliteEngine
 from aimspax_core.sampling.collect import MAX_FRESH_STARTS, Collected, begin, collect
 from aimspax_core.sampling.dynamics import MDState, load_state, save_state
-from aimspax_core.settings.project import MD, TbliteReference
+from aimspax_core.settings.project import MD, AseReference, TbliteReference
 
 MD_SETTINGS = MD(stat_ensemble="nvt", temperature=500.0, timestep=1.0, friction=0.01)
 WATER = molecule("H2O")
@@ -51,15 +53,20 @@ def sampled(
     calculator: Calculator | None = None,
     check: Callable[[Atoms], None] = passes,
     geometry: int = 0,
+    frame_every: int | None = None,
 ) -> Collected:
     state = state or begin(WATER, MD_SETTINGS, geometry)
-    return collect(geometry, WATER, state, MD_SETTINGS, calculator or Springs(), points, 5, check)
+    calculator = calculator or Springs()
+    return collect(
+        geometry, WATER, state, MD_SETTINGS, calculator, points, 5, check, frame_every
+    )  # fmt: skip
 
 
 def same(left: MDState, right: MDState) -> None:
     np.testing.assert_array_equal(left.structure.positions, right.structure.positions)
+    np.testing.assert_array_equal(left.structure.cell, right.structure.cell)
     np.testing.assert_array_equal(left.structure.get_momenta(), right.structure.get_momenta())
-    assert (left.step, left.rng) == (right.step, right.rng)
+    assert (left.step, left.rng, left.extras) == (right.step, right.rng, right.extras)
 
 
 def test_a_point_is_taken_every_so_many_steps() -> None:
@@ -158,3 +165,84 @@ def test_a_programming_mistake_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         sampled(calculator=Springs(wrong))
+
+
+def test_frames_fall_on_steps_of_the_trajectorys_life_over_any_cut() -> None:
+    calculator = Springs()
+    whole = sampled(6, calculator=calculator, frame_every=4)
+    assert calculator.calls == 31, "a frame costs nothing"
+    assert [frame.step for frame in whole.frames] == [4, 8, 12, 16, 20, 24, 28]
+    first = sampled(1, frame_every=4)
+    second = sampled(5, first.state, frame_every=4)
+    for one, other in zip(whole.frames, (*first.frames, *second.frames), strict=True):
+        assert one.step == other.step
+        np.testing.assert_array_equal(one.atoms.positions, other.atoms.positions)
+        np.testing.assert_array_equal(one.atoms.get_momenta(), other.atoms.get_momenta())
+
+
+def test_a_frame_has_energy_and_forces_of_its_structure() -> None:
+    frame = sampled(1, frame_every=5).frames[-1]
+    away = frame.atoms.positions - WATER.positions
+    np.testing.assert_array_equal(frame.forces, -5.0 * away)
+    assert frame.energy == 2.5 * (away**2).sum()
+    assert len(frame.member_forces) == 0
+    assert not frame.atoms.constraints
+
+
+def test_frames_change_nothing_and_are_kept_up_to_an_explosion() -> None:
+    def broken() -> Springs:
+        return Springs(lambda call, forces: forces * (math.nan if call == 8 else 1.0))
+
+    plain, framed = sampled(4, calculator=broken()), sampled(4, calculator=broken(), frame_every=2)
+    same(plain.state, framed.state)
+    assert (plain.frames, framed.refused) == ((), 1)
+    # It explodes at step 7; the next beginning counts from 10.
+    assert [frame.step for frame in framed.frames] == [2, 4, 6, 12, 14, 16, 18, 20]
+
+
+EMT = build_reference(
+    AseReference(engine="ase", calculator="ase.calculators.emt.EMT"), directory=Path()
+)
+
+
+def crystal() -> Atoms:
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+@pytest.mark.parametrize("barostat", ["berendsen", "npt", "mtk", "isomtk"])
+def test_any_engine_with_stress_drives_npt_over_any_cut(barostat: Any, tmp_path: Path) -> None:
+    md = MD(stat_ensemble="npt", barostat=barostat, temperature=300.0, timestep=2.0)
+    start = begin(crystal(), md, 0)
+
+    def run(state: MDState, points: int) -> Collected:
+        return collect(0, crystal(), state, md, EMT.calculator(), points, 3, passes)
+
+    whole, first = run(start, 4), run(start, 1)
+    save_state(tmp_path / "state.json", first.state)
+    second = run(load_state(tmp_path / "state.json"), 3)
+    same(whole.state, second.state)
+    assert not np.allclose(whole.structures[-1].cell, crystal().cell, atol=1e-6)
+
+
+@pytest.mark.parametrize("pressure", [-3.0, 3.0])
+def test_a_cell_that_explodes_or_collapses_begins_again(pressure: float) -> None:
+    """Little by little, from one point to the next: it is compared with the geometry."""
+
+    class Pushed(Calculator):
+        implemented_properties = ["energy", "forces", "stress"]  # noqa: RUF012 (ASE's)
+
+        def calculate(self, atoms: Any = None, *args: Any) -> None:
+            super().calculate(atoms, *args)
+            self.results = {
+                "energy": 0.0,
+                "forces": np.zeros((len(atoms), 3)),
+                "stress": pressure * np.array([1.0, 1, 1, 0, 0, 0]),
+            }
+
+    md = MD(stat_ensemble="npt", temperature=300.0, timestep=2.0, taup=50.0, compressibility_au=5.0)
+    found = collect(0, crystal(), begin(crystal(), md, 0), md, Pushed(), 10, 1, passes)
+    assert (len(found.structures), found.refused) == (8, 2)
+    factors = [atoms.cell.volume / crystal().cell.volume for atoms in found.structures]
+    assert 1 / 8 < min(factors) < max(factors) < 8

@@ -1,6 +1,7 @@
 """Lockstep: the same trajectories as ASE makes one by one, from batched evaluations."""
 
 import contextvars
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from mace.calculators import MACECalculator
 
 from aimspax_core.errors import ExplodedError
 from aimspax_core.model.committee import Committee, Prediction
-from aimspax_core.sampling.lockstep import LockstepStats, run_lockstep
+from aimspax_core.sampling.lockstep import LockstepStats, run_lockstep, volume_guard
 
 Irreps = modules.models.o3.Irreps  # e3nn itself can be imported only after MACE
 
@@ -200,6 +201,115 @@ def test_jobs_see_the_context_of_their_caller():
     variable = contextvars.ContextVar("variable")
     variable.set("outer")
     assert run_lockstep([lambda calculator: variable.get()], springs).outcomes == ("outer",)
+
+
+def test_a_driving_committees_judgement_is_at_hand():
+    def job(calculator):
+        atoms = molecule("H2O")
+        atoms.calc = calculator
+        atoms.get_forces()
+        same = calculator.judgement(atoms) is calculator.prediction
+        atoms.positions += 0.1
+        return same, calculator.judgement(atoms)
+
+    run = run_lockstep([job], springs)
+    ((same, moved),) = run.outcomes
+    assert same
+    np.testing.assert_allclose(moved.forces, -1.0 * (molecule("H2O").positions + 0.1))
+    assert run.stats.structures == 2
+
+
+def test_judgements_of_a_round_are_evaluated_at_once_beside_the_driving():
+    """Two jobs judge their structure, a third goes on meanwhile; none waits for another kind."""
+    rounds = []
+
+    def counting(kind):
+        def evaluate(structures):
+            rounds.append((kind, len(structures)))
+            return springs(structures)
+
+        return evaluate
+
+    def job(judged):
+        def run(calculator):
+            atoms = molecule("H2O")
+            atoms.calc = calculator
+            atoms.get_forces()
+            if judged:
+                return calculator.judgement(atoms).member_forces
+            atoms.positions += 0.1
+            return atoms.get_forces()
+
+        return run
+
+    jobs = [job(True), job(False), job(True)]
+    run = run_lockstep(jobs, counting("drive"), counting("judge"))
+    assert rounds == [("drive", 3), ("drive", 1), ("judge", 2)]
+    np.testing.assert_array_equal(run.outcomes[2][1], -1.1 * molecule("H2O").positions)
+    np.testing.assert_allclose(run.outcomes[1], -1.0 * (molecule("H2O").positions + 0.1))
+
+
+def test_jobs_are_woken_in_order_whatever_they_waited_for():
+    woken = []
+
+    def job(name, first):
+        def run(calculator):
+            atoms = molecule("H2O")
+            atoms.calc = calculator
+            for judged in (first, not first):
+                if judged:
+                    calculator.judgement(atoms)
+                else:
+                    atoms.positions += 0.1
+                    atoms.get_forces()
+                woken.append(name)
+
+        return run
+
+    run_lockstep([job("a", True), job("b", False), job("c", True)], springs, springs)
+    assert woken == ["a", "b", "c"] * 2
+
+
+def test_a_guard_ends_a_job_before_its_structure_is_evaluated():
+    seen = []
+
+    def evaluate(structures):
+        seen.extend(atoms.cell.volume for atoms in structures)
+        return springs(structures)
+
+    def job(calculator):
+        atoms = bulk("Cu")
+        calculator.guard = volume_guard(atoms)
+        atoms.calc = calculator
+        for _ in range(10):
+            atoms.get_forces()
+            atoms.set_cell(1.5 * atoms.cell, scale_atoms=True)
+
+    (outcome,) = run_lockstep([job], evaluate).outcomes
+    assert isinstance(outcome, ExplodedError)
+    assert len(seen) == 2  # 1.5 cubed is 3.4, its square 11
+
+
+@pytest.mark.parametrize("scale", [2.01, 0.49, np.nan, 1e200])
+def test_cells_eight_times_as_large_or_small_are_refused(scale):
+    atoms = bulk("Cu")
+    guard = volume_guard(atoms)
+    for allowed in (1.99, 0.51):
+        guard(Atoms("Cu", cell=allowed * atoms.cell, pbc=True))
+    with np.errstate(all="ignore"), pytest.raises(ExplodedError, match="had 11"):
+        guard(Atoms("Cu", cell=scale * atoms.cell.array, pbc=True))
+
+
+def test_molecules_have_no_volume_to_guard():
+    volume_guard(molecule("H2O"))(molecule("H2O"))
+
+
+def test_a_stress_that_is_not_finite_is_an_explosion():
+    def lying(structures):
+        return [replace(p, stress=np.full((3, 3), np.inf)) for p in springs(structures)]
+
+    (outcome,) = run_lockstep([langevin_job(molecule("H2O"), 0, 3)], lying).outcomes
+    assert isinstance(outcome, ExplodedError)
 
 
 def test_no_jobs():

@@ -2,10 +2,13 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
 
 from aimspax_core.errors import StructureError
 from aimspax_core.model.committee import Prediction
@@ -46,20 +49,25 @@ def settings(**changes):
 
 def starts(n, seed=0):
     return [
-        Start(t, start(molecule("H2O"), MD_SETTINGS, random_stream(seed, t)), 0) for t in range(n)
+        Start(t, start(molecule("H2O"), MD_SETTINGS, random_stream(seed, t)), MD_SETTINGS)
+        for t in range(n)
     ]
 
 
-def run(begin, window=None, evaluate=springs, check_structure=any_structure, clock=None, **changes):
+def run(begin, window=None, evaluate=springs, check_structure=any_structure, judge=None, **changes):
     return run_segment(
-        begin, MD_SETTINGS, settings(**changes), window or Window(), evaluate, check_structure,
-        clock or itertools.count().__next__,
+        begin, settings(**changes), window or Window(), evaluate, check_structure, judge,
+        itertools.count().__next__,
     )  # fmt: skip
 
 
-def go_on(results):
+def go_on(results, mds=None):
     """Start again where each trajectory halted, whatever the reason."""
-    return [Start(r.trajectory, r.state, r.since_crossing) for r in results]
+    mds = mds or {}
+    return [
+        Start(r.trajectory, r.state, mds.get(r.trajectory, MD_SETTINGS), r.since_crossing)
+        for r in results
+    ]
 
 
 def assert_same_state(a, b):
@@ -252,3 +260,284 @@ def test_trajectories_out_of_step_each_check_at_their_own_multiples():
     result = run([ahead, behind], max_steps=10, time_budget_s=math.inf)
     assert [(c.trajectory, c.step) for c in result.checks] == [(0, 5), (1, 5), (0, 10), (1, 10)]
     assert [r.steps for r in result.results] == [7, 10]
+
+
+# --- each trajectory with its own dynamics
+
+
+def crystal(seed):
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=seed)
+    return atoms
+
+
+MIXED = {
+    0: (MD_SETTINGS, molecule("H2O")),
+    1: (MD(stat_ensemble="npt", temperature=300.0, timestep=2.0, taup=100.0), crystal(1)),
+    2: (MD(stat_ensemble="npt", barostat="npt", temperature=300.0, timestep=2.0), crystal(2)),
+    3: (MD(stat_ensemble="npt", barostat="mtk", temperature=300.0, timestep=2.0), crystal(3)),
+    4: (MD(stat_ensemble="npt", barostat="isomtk", temperature=300.0, timestep=2.0), crystal(4)),
+    5: (MD(stat_ensemble="nve", temperature=300.0, timestep=1.0), molecule("H2O")),
+}
+MIXED_MD = {index: md for index, (md, _) in MIXED.items()}
+
+
+def effective_medium(structures):
+    """Evaluate each structure with EMT, a member a factor; stress where there is a volume."""
+    predictions = []
+    for given in structures:
+        atoms = Atoms(given.numbers, given.positions, cell=given.cell, pbc=given.pbc)
+        atoms.calc = EMT()
+        factors = np.array([0.95, 1.0, 1.05])
+        energies = factors * atoms.get_potential_energy()
+        forces = factors[:, None, None] * atoms.get_forces()
+        stress = atoms.get_stress(voigt=False) if atoms.pbc.all() else None
+        predictions.append(
+            Prediction(float(energies.mean()), forces.mean(axis=0), energies, forces, stress)
+        )
+    return predictions
+
+
+def mixed_starts():
+    return [
+        Start(index, start(atoms, md, random_stream(md.MD_seed, index)), md)
+        for index, (md, atoms) in MIXED.items()
+    ]
+
+
+@pytest.mark.parametrize("skips", [(1, 7, 3, 12), (4, 4, 5), (11, 1, 1, 6)])
+def test_a_batch_of_all_ensembles_cut_at_odd_places_equals_an_unbroken_run(skips):
+    begin = mixed_starts()
+    for skip in skips:
+        begin = go_on(run(begin, evaluate=effective_medium, skip_step=skip).results, MIXED_MD)
+    steps = begin[0].state.step
+    unbroken = run(mixed_starts(), evaluate=effective_medium, skip_step=steps).results
+    for cut, whole in zip(begin, unbroken, strict=True):
+        assert_same_state(cut.state, whole.state)
+    for index in (1, 2, 3, 4):
+        assert not np.allclose(begin[index].state.structure.cell, MIXED[index][1].cell, atol=1e-6)
+
+
+def test_every_trajectory_makes_its_own_dynamics():
+    """Alone, each does what it does in the batch."""
+    batch = run(mixed_starts(), evaluate=effective_medium, skip_step=9).results
+    for begin, together in zip(mixed_starts(), batch, strict=True):
+        (alone,) = run([begin], evaluate=effective_medium, skip_step=9).results
+        assert_same_state(alone.state, together.state)
+
+
+def test_the_prediction_is_that_of_the_structure_in_every_ensemble():
+    results = run(mixed_starts(), evaluate=effective_medium, skip_step=6, look_every=2).results
+    for result in results:
+        assert [look.step for look in result.looks] == [2, 4, 6]
+        for look in result.looks:
+            (again,) = effective_medium([look.structure])
+            np.testing.assert_array_equal(look.prediction.forces, again.forces)
+
+
+@pytest.mark.parametrize("pressure", [-3.0, 3.0])
+def test_a_cell_that_explodes_or_collapses_ends_its_trajectory_unseen(pressure):
+    """Under a stress that nothing can hold against; no evaluation sees the monstrous cell."""
+    volumes = []
+
+    def driven(structures):
+        volumes.extend(atoms.cell.volume for atoms in structures if atoms.pbc.all())
+        return [
+            replace(p, stress=None if p.stress is None else pressure * np.eye(3))
+            for p in nothing(structures)
+        ]
+
+    md = MD(stat_ensemble="npt", temperature=300.0, timestep=2.0, taup=20.0)
+    md = md.model_copy(update={"compressibility_au": 5.0})
+    atoms = crystal(1)
+    begin = [Start(0, start(atoms, md, random_stream(1)), md), mixed_starts()[5]]
+    bad, good = run(begin, evaluate=driven, max_steps=400, time_budget_s=math.inf).results
+    assert (bad.outcome, bad.state, good.outcome) == (Outcome.EXPLODED, None, Outcome.FINISHED)
+    assert "exploded or collapsed" in bad.reason
+    assert atoms.cell.volume / 8 <= min(volumes) <= max(volumes) <= atoms.cell.volume * 8
+
+
+def nothing(structures):
+    """Forces of zero for anything."""
+    return [
+        Prediction(0.0, np.zeros((n, 3)), np.zeros(2), np.zeros((2, n, 3)), np.zeros((3, 3)))
+        if atoms.pbc.all()
+        else Prediction(0.0, np.zeros((n, 3)), np.zeros(2), np.zeros((2, n, 3)))
+        for atoms in structures
+        for n in [len(atoms)]
+    ]
+
+
+# --- looks and frames
+
+
+def test_looks_and_frames_fall_on_exact_steps_of_a_trajectorys_life():
+    (ahead,) = go_on(run(starts(1), skip_step=3).results)
+    (result,) = run([ahead], max_steps=20, time_budget_s=math.inf, look_every=4,
+                    frame_every=7).results  # fmt: skip
+    assert [look.step for look in result.looks] == [4, 8, 12, 16, 20]
+    assert [frame.step for frame in result.frames] == [7, 14]
+
+
+def test_looks_and_frames_change_nothing_for_trajectories_checks_and_window():
+    plain = run(starts(3), max_steps=40, c_x=0.3, time_budget_s=math.inf)
+    looked = run(
+        starts(3), max_steps=40, c_x=0.3, time_budget_s=math.inf, look_every=3, frame_every=2
+    )
+    assert looked.checks == plain.checks
+    assert looked.stats.evaluations == plain.stats.evaluations
+    for a, b in zip(plain.results, looked.results, strict=True):
+        assert (a.outcome, a.reason) == (b.outcome, b.reason)
+        assert_same_state(a.state, b.state)
+
+
+def test_a_look_has_the_structure_its_prediction_and_the_threshold_in_force():
+    window = Window().extend([0.5] * 20)
+    (result,) = run(starts(1), window=window, look_every=2).results
+    for look in result.looks:
+        (expected,) = springs([look.structure])
+        np.testing.assert_array_equal(look.prediction.member_forces, expected.member_forces)
+        assert look.threshold == window.threshold(NEVER)
+        assert not look.structure.has("momenta")
+    (early,) = run(starts(1), look_every=5).results
+    assert early.looks[0].threshold is None
+
+
+def test_where_check_and_look_fall_together_the_threshold_is_decided_first():
+    window = Window().extend([1e-6] * 20)
+    (result,) = run(starts(1), window=window, c_x=0.0, look_every=5).results
+    assert result.outcome is Outcome.CROSSED
+    (look,) = result.looks
+    assert look.threshold == result.checks[-1].threshold
+    np.testing.assert_array_equal(look.structure.positions, result.state.structure.positions)
+
+
+def test_what_the_gate_refuses_between_checks_is_not_looked_at_and_goes_on():
+    seen = []
+
+    def refuse_every_third(atoms):
+        seen.append(atoms)
+        if len(seen) % 3 == 1:
+            raise StructureError("too close")
+
+    (result,) = run(starts(1), check_structure=refuse_every_third, look_every=2).results
+    assert (result.outcome, result.steps) == (Outcome.RUNNING, 5)
+    assert [look.step for look in result.looks] == [4]
+
+
+def test_frames_have_velocities_forces_and_the_uncertainty_of_a_check():
+    (result,) = run(starts(1), max_steps=10, time_budget_s=math.inf, frame_every=1).results
+    assert [f.uncertainty for f in result.frames if f.uncertainty is not None] == [
+        check.uncertainty for check in result.checks
+    ]
+    last = result.frames[-1]
+    assert last.uncertainty is not None
+    np.testing.assert_array_equal(last.atoms.get_momenta(), result.state.structure.get_momenta())
+    (expected,) = springs([last.atoms])
+    np.testing.assert_array_equal(last.forces, expected.forces)
+    np.testing.assert_array_equal(last.member_forces, expected.member_forces)
+    assert last.energy == expected.energy
+
+
+def test_frames_of_a_way_that_exploded_are_kept():
+    (result,) = run(starts(1), max_force=1e-9, frame_every=1).results
+    assert (result.outcome, result.frames) == (Outcome.EXPLODED, ())
+    calls = itertools.count()
+
+    def breaking(structures):
+        predictions = springs(structures)
+        if next(calls) == 4:
+            predictions[0].forces[0, 0] = 1e4
+        return predictions
+
+    (result,) = run(starts(1), evaluate=breaking, frame_every=1).results
+    assert (result.outcome, [f.step for f in result.frames]) == (Outcome.EXPLODED, [1, 2, 3])
+
+
+@pytest.mark.parametrize("budget", [1.0, 7.0, 23.0])
+def test_segments_make_the_looks_and_frames_of_an_unbroken_run(budget):
+    every = {"max_steps": 60, "look_every": 7, "frame_every": 3}
+    unbroken = run(starts(2), time_budget_s=math.inf, **every).results
+    begin, looks, frames = starts(2), {0: [], 1: []}, {0: [], 1: []}
+    while begin:
+        results = run(begin, time_budget_s=budget, **every).results
+        for r in results:
+            looks[r.trajectory] += r.looks
+            frames[r.trajectory] += r.frames
+        begin = go_on(r for r in results if r.outcome is Outcome.RUNNING)
+    for whole in unbroken:
+        for cut, expected in (
+            (looks[whole.trajectory], whole.looks), (frames[whole.trajectory], whole.frames)
+        ):  # fmt: skip
+            assert [x.step for x in cut] == [x.step for x in expected]
+        for cut, expected in zip(frames[whole.trajectory], whole.frames, strict=True):
+            np.testing.assert_array_equal(cut.atoms.positions, expected.atoms.positions)
+
+
+# --- a foundation model drives, the committee judges
+
+
+def soft(structures):
+    """A driver of one member, softer than the committee."""
+    return [
+        Prediction(0.0, -3.0 * (a.positions - REFERENCE), np.zeros(1), np.zeros((1, len(a), 3)))
+        for a in structures
+    ]
+
+
+def test_the_driver_drives_and_the_committee_judges():
+    (driven,) = run(starts(1), evaluate=soft, judge=springs, frame_every=5).results
+    (alone,) = run(starts(1), evaluate=soft).results
+    assert_same_state(driven.state, alone.state)
+    (expected,) = springs([driven.state.structure])
+    assert driven.checks[-1].uncertainty == measure(expected.member_forces, "max_atomic_sd")
+    np.testing.assert_array_equal(driven.frames[-1].forces, expected.forces)
+
+
+def test_the_committee_is_asked_only_where_it_is_needed_and_for_all_at_once():
+    asked = []
+
+    def judge(structures):
+        asked.append(len(structures))
+        return springs(structures)
+
+    end = {"max_steps": 20, "time_budget_s": math.inf, "look_every": 10, "frame_every": 7}
+    result = run(starts(3), evaluate=soft, judge=judge, **end)
+    assert asked == [3] * 6  # steps 5, 7, 10, 14, 15, 20
+    assert (result.stats.evaluations, result.stats.structures) == (27, 81)
+
+
+@pytest.mark.parametrize("budget", [1.0, 7.0, 23.0])
+def test_segments_under_a_driver_equal_an_unbroken_run(budget):
+    end = {"max_steps": 60, "c_x": 0.3, "evaluate": soft, "judge": springs}
+    unbroken = run(starts(3), time_budget_s=math.inf, **end)
+    begin, window, checks, halted = starts(3), Window(), [], {}
+    while begin:
+        result = run(begin, window=window, time_budget_s=budget, **end)
+        window = window.extend(c.uncertainty for c in result.checks)
+        checks += result.checks
+        halted |= {r.trajectory: r for r in result.results if r.outcome is not Outcome.RUNNING}
+        begin = go_on(r for r in result.results if r.outcome is Outcome.RUNNING)
+    assert tuple(checks) == unbroken.checks
+    for expected in unbroken.results:
+        assert_same_state(halted[expected.trajectory].state, expected.state)
+
+
+@pytest.mark.parametrize("stress", [1e3, 1e100, -1e300, 1e308])
+@pytest.mark.parametrize("index", [1, 2, 3, 4])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_barostat_that_overflows_is_an_explosion_of_its_trajectory_alone(index, stress):
+    def absurd(structures):
+        predictions = effective_medium(structures)
+        return [p if p.stress is None else replace(p, stress=stress * SKEW) for p in predictions]
+
+    begin = mixed_starts()
+    bad, good = run(
+        [begin[index], begin[5]], evaluate=absurd, max_steps=20, time_budget_s=math.inf,
+        max_force=1e9,
+    ).results  # fmt: skip
+    assert (bad.outcome, good.outcome) == (Outcome.EXPLODED, Outcome.FINISHED)
+    assert bad.reason
+
+
+SKEW = np.array([[1.0, 0.2, 0.1], [0.2, 1.1, 0.3], [0.1, 0.3, 0.9]])

@@ -24,7 +24,7 @@ def test_values_of_both_files_are_read(inputs):
     inputs.plant("aimsPAX.yaml", "MD", "temperature", "500")
     inputs.plant("mace.yaml", "ARCHITECTURE", "r_max", "4.5")
     settings = inputs.load()
-    assert (settings.md.temperature, settings.model.ARCHITECTURE.r_max) == (500.0, 4.5)
+    assert (settings.md(0).temperature, settings.model.ARCHITECTURE.r_max) == (500.0, 4.5)
 
 
 def test_settings_do_not_import_torch():
@@ -87,8 +87,8 @@ def test_a_missing_file_does_not_hide_the_mistakes_of_all_sections(inputs):
     ]
 
 
-def test_keys_of_other_generations_do_not_hide_plain_mistakes(inputs):
-    inputs.plant("aimsPAX.yaml", AL, "use_foundational", "True")
+def test_refused_keys_do_not_hide_plain_mistakes(inputs):
+    inputs.plant("aimsPAX.yaml", AL, "intermol_forces_weight", "100")
     inputs.plant("aimsPAX.yaml", AL, "c_x", "-1")
     assert len(inputs.mistakes()) == 2
 
@@ -224,15 +224,18 @@ def test_files_of_other_names_can_be_named(inputs):
         ("mace.yaml", "1", "{}", "unknown section; allowed: "
          "ARCHITECTURE, GENERAL, MISC, TRAINING"),
         ("mace.yaml", "MISC", "[cpu]", "found ['cpu']; allowed: a section with the keys "
-         "device, log_level"),
+         "device, enable_cueq, error_table, keep_checkpoints, log_level, restart_latest"),
         ("mace.yaml", "MISC", "cuda", "found 'cuda'; allowed: a section with the keys "
-         "device, log_level"),
+         "device, enable_cueq, error_table, keep_checkpoints, log_level, restart_latest"),
         ("aimsPAX.yaml", "REFERENCE", "tblite", "found 'tblite'; allowed: a section with engine "
-         "(mace or tblite)"),
-        ("aimsPAX.yaml", "REFERENCE", "", "missing; needs engine (mace or tblite)"),
-        ("aimsPAX.yaml", "MD", "", "missing; needs stat_ensemble (nvt: Statistical ensemble)"),
-        ("aimsPAX.yaml", "MD", "{0: {stat_ensemble: NVT}}",
-         "found one for each geometry; this version does not have that yet"),
+         "(ase, mace, mace-mp or tblite)"),
+        ("aimsPAX.yaml", "REFERENCE", "", "missing; needs engine (ase, mace, mace-mp or tblite)"),
+        ("aimsPAX.yaml", "MD", "",
+         "missing; needs stat_ensemble (nvt, npt or nve: Statistical ensemble)"),
+        ("aimsPAX.yaml", "MD", "5", "found 5; allowed: a section with the keys MD_seed, barostat, "
+         "compressibility_au, external_stress, fixcm, friction, mask, pchain, pdamp, pfactor, "
+         "ploop, pressure, pressure_au, stat_ensemble, taup, taut, tchain, tdamp, temperature, "
+         "thermostat, timestep, tloop, ttime"),
     ],
 )  # fmt: skip
 def test_a_wrong_section_is_told(inputs, file, section, text, told):
@@ -265,12 +268,12 @@ def test_a_key_of_nowhere_is_answered_with_all_keys(inputs):
 
 def test_overrides_replace_values_in_either_file(inputs):
     settings = inputs.load({"MD.temperature": 400, "TRAINING": {"lr": 0.5}})
-    assert (settings.md.temperature, settings.model.TRAINING.lr) == (400.0, 0.5)
+    assert (settings.md(0).temperature, settings.model.TRAINING.lr) == (400.0, 0.5)
 
 
 def test_overrides_leave_the_other_keys_of_a_section(inputs):
     inputs.plant("aimsPAX.yaml", "MD", "timestep", "2.0")
-    assert inputs.load({"MD": {"temperature": 400}}).md.timestep == 2.0
+    assert inputs.load({"MD": {"temperature": 400}}).md(0).timestep == 2.0
 
 
 def test_overrides_reach_nested_keys(inputs):
@@ -285,7 +288,7 @@ def test_each_misc_key_goes_to_its_own_file(inputs):
 
 def test_an_override_mends_a_mistake(inputs):
     inputs.plant("aimsPAX.yaml", "MD", "timestep", "0")
-    assert inputs.load({"MD.timestep": 1}).md.timestep == 1.0
+    assert inputs.load({"MD.timestep": 1}).md(0).timestep == 1.0
 
 
 @pytest.mark.parametrize(
@@ -295,8 +298,8 @@ def test_an_override_mends_a_mistake(inputs):
         ({"MD.timstep": 1}, "MD.timstep: unknown key; did you mean timestep?"),
         ({"MD.seed": -1}, "MD.MD_seed: found -1; allowed: a whole number of at least 0"),
         ({"MD": 3}, "MD: found 3; allowed: a section with its keys"),
-        ({"MISC.devise": "cpu"}, "MISC.devise: unknown key; allowed: create_restart, "
-         "dataset_dir, log_dir, output_dir, path_to_geometry"),
+        ({"MISC.devise": "cpu"}, "MISC.devise: unknown key; did you mean device?"),
+        ({"MISC.logdir": "x"}, "MISC.logdir: unknown key; did you mean log_dir?"),
     ],
 )  # fmt: skip
 def test_a_wrong_override_is_told_as_such(inputs, override, told):
@@ -457,7 +460,7 @@ def _mended() -> str:
 
 def test_the_originals_example_lacks_a_reference_and_local_workers_only(tmp_path):
     assert _mistakes(_example(tmp_path, EXAMPLE)) == [
-        "aimsPAX.yaml  REFERENCE: missing; needs engine (mace or tblite)",
+        "aimsPAX.yaml  REFERENCE: missing; needs engine (ase, mace, mace-mp or tblite)",
         "aimsPAX.yaml:43  CLUSTER.type: found 'slurm'; this version does not have Slurm yet",
     ]
 
@@ -470,7 +473,7 @@ def test_the_originals_example_loads_once_mended(tmp_path):
 
 def test_the_originals_example_has_its_seed_read_as_md_seed(tmp_path):
     settings = load(_example(tmp_path, _mended().replace("seed: 42", "seed: 7")))
-    assert settings.md.MD_seed == 7
+    assert settings.md(0).MD_seed == 7
     assert "aimsPAX.yaml: MD.seed is read as MD_seed" in settings.notes
 
 

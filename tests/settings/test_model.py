@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from mace.tools.arg_parser import build_default_arg_parser
+
+from aimspax_core.settings.keys import MODEL
+from aimspax_core.settings.model import Training
 
 BLOCK = "RealAgnosticResidualInteractionBlock"
 POSITIVE = "a number above 0"
@@ -62,12 +67,22 @@ DEFAULTS = {
         "optimizer": "adam",
         "scheduler": "ReduceLROnPlateau",
         "scheduler_patience": 5,
+        "seed": None,
+        "start_swa": None,
         "stress_weight": 1.0,
+        "swa": False,
         "valid_batch_size": 5,
         "virials_weight": 1.0,
         "weight_decay": 5e-7,
     },
-    "MISC": {"device": "cpu", "log_level": "INFO"},
+    "MISC": {
+        "device": "cpu",
+        "enable_cueq": False,
+        "error_table": "PerAtomMAE",
+        "keep_checkpoints": False,
+        "log_level": "INFO",
+        "restart_latest": False,
+    },
 }
 
 
@@ -141,8 +156,8 @@ def test_the_experiment_needs_a_name(inputs):
         ("TRAINING", "config_type_weights", "1.0",
          f"found 1.0; allowed: a section, each key with {NOT_NEGATIVE}"),
         ("TRAINING", "loss", "wighted",
-         "found 'wighted'; allowed: weighted, forces_only, huber, universal or "
-         "l1l2energyforces; did you mean weighted?"),
+         "found 'wighted'; allowed: weighted, ef, forces_only, stress, weighted_stress, "
+         "virials, huber, universal or l1l2energyforces; did you mean weighted?"),
         ("TRAINING", "optimizer", "sgd", "found 'sgd'; allowed: adam or adamw"),
         ("TRAINING", "scheduler", "reduceLRonplateau",
          "found 'reduceLRonplateau'; allowed: ReduceLROnPlateau or ExponentialLR; "
@@ -170,7 +185,38 @@ def test_symbols_that_look_like_something_else_are_elements(inputs, symbol):
     assert len(inputs.load().model.ARCHITECTURE.atomic_energies) == 1
 
 
-@pytest.mark.parametrize("text", ["None", "null", "'None'"])
+def test_the_losses_are_those_of_the_installed_mace_that_need_no_dipole():
+    (known,) = (
+        set(action.choices)
+        for action in build_default_arg_parser()._actions
+        if action.dest == "loss"
+    )
+    ours = set(get_args(Training.model_fields["loss"].annotation))
+    assert ours - {"weighted_stress"} == {name for name in known if "dipole" not in name}
+    assert {name for name in known if "dipole" in name} <= set(
+        MODEL.refused_values["TRAINING", "loss"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("general", "loss", "stress"),
+    [
+        ("False", "weighted", False),
+        ("True", "weighted", True),
+        ("False", "stress", True),
+        ("False", "virials", True),
+        ("False", "huber", True),
+        ("False", "universal", True),
+        ("False", "l1l2energyforces", False),
+    ],
+)
+def test_labels_need_stress_if_it_is_trained_on_or_measured(inputs, general, loss, stress):
+    inputs.plant("mace.yaml", "GENERAL", "compute_stress", general)
+    inputs.plant("mace.yaml", "TRAINING", "loss", loss)
+    assert inputs.load().stress is stress
+
+
+@pytest.mark.parametrize("text", ["None", "null", "'None'", "none"])
 def test_the_gate_may_be_none(inputs, text):
     inputs.plant("mace.yaml", "ARCHITECTURE", "gate", text)
     assert inputs.load().model.ARCHITECTURE.gate == "None"
@@ -190,6 +236,15 @@ def test_irreps_are_read_as_e3nn_writes_them(inputs, text):
         ("TRAINING", "clip_grad", "null", None),
         ("TRAINING", "optimizer", "AdamW", "adamw"),
         ("TRAINING", "loss", "Weighted", "weighted"),
+        ("TRAINING", "loss", "WEIGHTED_STRESS", "weighted_stress"),
+        ("TRAINING", "loss", "Huber", "huber"),
+        ("ARCHITECTURE", "gate", "SiLU", "silu"),
+        ("ARCHITECTURE", "model", "MACE", "MACE"),
+        ("ARCHITECTURE", "model", "mace", "ScaleShiftMACE"),
+        ("ARCHITECTURE", "model", "scaleshiftmace", "ScaleShiftMACE"),
+        ("ARCHITECTURE", "model_choice", "Mace", "mace"),
+        ("TRAINING", "seed", "7", 7),
+        ("TRAINING", "start_swa", "100", 100),
         ("MISC", "log_level", "debug", "DEBUG"),
         ("MISC", "device", "cuda:1", "cuda:1"),
         ("GENERAL", "model_choice", "MACE", "mace"),
@@ -199,3 +254,16 @@ def test_irreps_are_read_as_e3nn_writes_them(inputs, text):
 def test_values_are_read_as_users_write_them(inputs, section, key, text, value):
     inputs.plant("mace.yaml", section, key, text)
     assert getattr(getattr(inputs.load().model, section), key) == value
+
+
+def test_swa_needs_a_loss_with_energies(inputs):
+    inputs.plant("mace.yaml", "TRAINING", "loss", "forces_only")
+    told = inputs.mistake("mace.yaml", "TRAINING", "swa", "True")
+    assert told == "TRAINING.swa: found True; MACE has no second stage of the loss `forces_only`"
+
+
+def test_a_second_stage_that_would_never_begin_is_told(inputs):
+    inputs.plant("mace.yaml", "TRAINING", "swa", "True")
+    inputs.plant("mace.yaml", "TRAINING", "start_swa", "500")
+    (note,) = inputs.load().notes
+    assert "TRAINING.swa never begins: start_swa is 500" in note

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from aimspax_core.settings.project import FOUNDATION_MODELS, MaceReference, TbliteReference
+from aimspax_core.errors import SettingsError
+from aimspax_core.settings.project import (
+    FOUNDATION_MODELS,
+    MaceMpReference,
+    MaceReference,
+    TbliteReference,
+)
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 WHOLE = "a whole number of at least 1"
@@ -94,7 +100,7 @@ def test_the_accuracy_to_reach_is_zero_unless_given(inputs):
         (IDG, "n_points_per_sampling_step_idg",
          f"{WHOLE} (Points for each member and geometry in a sampling step)"),
         (AL, "num_trajectories", f"{WHOLE} (Trajectories that explore)"),
-        ("MD", "stat_ensemble", "nvt (Statistical ensemble)"),
+        ("MD", "stat_ensemble", "nvt, npt or nve (Statistical ensemble)"),
     ],
 )  # fmt: skip
 def test_a_mandatory_key_is_asked_for_with_its_type_and_meaning(inputs, section, key, told):
@@ -104,11 +110,47 @@ def test_a_mandatory_key_is_asked_for_with_its_type_and_meaning(inputs, section,
     assert mistake.endswith(f"{section}.{key}: missing; allowed: {told}")
 
 
-@pytest.mark.parametrize("section", [IDG, AL, "MD"])
-def test_a_mandatory_section_is_asked_for_with_what_it_needs(inputs, section):
-    needed = next(iter(inputs.project.pop(section)))
+def test_a_mandatory_section_is_asked_for_with_what_it_needs(inputs):
+    del inputs.project["MD"]
     (mistake,) = inputs.mistakes()
-    assert mistake.startswith(f"aimsPAX.yaml  {section}: missing; needs {needed} (")
+    assert mistake.startswith("aimsPAX.yaml  MD: missing; needs stat_ensemble (")
+
+
+def test_without_any_phase_both_are_asked_for(inputs):
+    del inputs.project[IDG], inputs.project[AL]
+    first, second = inputs.mistakes()
+    assert first.startswith(f"aimsPAX.yaml  {IDG}: missing; needs n_points_per_sampling_step_idg (")
+    assert second.startswith(f"aimsPAX.yaml  {AL}: missing; needs num_trajectories (")
+
+
+def test_a_phase_without_a_section_is_absent_but_has_the_others_members(inputs):
+    del inputs.project[IDG]
+    inputs.plant("aimsPAX.yaml", AL, "ensemble_size", "6")
+    settings = inputs.load()
+    assert (settings.absent, settings.notes) == ((IDG,), ())
+    assert not settings.has_initial
+    assert settings.idg.ensemble_size == 6
+
+
+@pytest.mark.parametrize(
+    ("section", "refused", "fine"),
+    [(IDG, ["initial"], ["active", "all"]), (AL, ["active", "all"], ["initial"])],
+)
+def test_what_has_no_section_cannot_be_run(inputs, section, refused, fine):
+    del inputs.project[section]
+    settings = inputs.load()
+    for part in fine:
+        settings.require(part)
+    for part in refused:
+        with pytest.raises(SettingsError, match=f"aimsPAX.yaml  {section}: missing; needs "):
+            settings.require(part)
+
+
+def test_with_both_phases_everything_can_be_run(inputs):
+    settings = inputs.load()
+    assert settings.has_initial
+    for part in ("initial", "active", "all"):
+        settings.require(part)
 
 
 # Wrong values
@@ -224,7 +266,7 @@ def test_truth_values_are_read_however_they_are_spelt(inputs, text, value):
 @pytest.mark.parametrize("text", ["NVT", "nvt", "Nvt"])
 def test_the_case_of_an_ensemble_does_not_matter(inputs, text):
     inputs.plant("aimsPAX.yaml", "MD", "stat_ensemble", text)
-    assert inputs.load().md.stat_ensemble == "nvt"
+    assert inputs.load().md(0).stat_ensemble == "nvt"
 
 
 @pytest.mark.parametrize("text", ["mace-mp0", "foundational", "Foundational"])
@@ -339,10 +381,10 @@ def test_mace_is_an_engine(inputs):
     ("text", "where", "told"),
     [
         ("{engine: tblit}", "engine",
-         "found 'tblit'; allowed: mace or tblite; did you mean tblite?"),
-        ("{}", "engine", "missing; allowed: mace or tblite"),
-        ("{method: GFN2-xTB}", "engine", "missing; allowed: mace or tblite"),
-        ("{engine: [gfn]}", "engine", "found ['gfn']; allowed: mace or tblite"),
+         "found 'tblit'; allowed: ase, mace, mace-mp or tblite; did you mean tblite?"),
+        ("{}", "engine", "missing; allowed: ase, mace, mace-mp or tblite"),
+        ("{method: GFN2-xTB}", "engine", "missing; allowed: ase, mace, mace-mp or tblite"),
+        ("{engine: [gfn]}", "engine", "found ['gfn']; allowed: ase, mace, mace-mp or tblite"),
         ("{engine: tblite, mace: 1}", "mace", f"unknown key; allowed: {XTB_KEYS}"),
         ("{engine: tblite, chrge: 1}", "chrge", "unknown key; did you mean charge?"),
         ("{engine: tblite, 1: 1}", "1", f"unknown key; allowed: {XTB_KEYS}"),
@@ -366,6 +408,43 @@ def test_a_mistake_inside_an_engine_is_told_without_pydantics_tags(
     (mistake,) = inputs.mistakes()
     place = ".".join(part for part in (section, key, where) if part)
     assert mistake.partition("  ")[2] == f"{place}: {told}"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("{engine: mace-mp}", "mace_model", "small"),
+        ("{engine: mace-mp, mace_model: medium-mpa-0, device: 'cuda:1'}", "device", "cuda:1"),
+        ("{engine: mace-mp, dispersion: True}", "dispersion_cutoff", 12.0),
+        ("{engine: ase, calculator: ase.calculators.emt.EMT}", "arguments", {}),
+        ("{engine: ase, calculator: my.module.make, arguments: {xc: PBE, kpts: [2, 2, 2]}}",
+         "arguments", {"xc": "PBE", "kpts": [2, 2, 2]}),
+        ("{engine: ase, calculator: my.make, version: '2'}", "version", "2"),
+    ],
+)  # fmt: skip
+def test_foundation_models_and_ase_calculators_are_engines(inputs, text, key, value):
+    inputs.project["REFERENCE"] = text
+    assert getattr(inputs.load().reference, key) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{engine: mace-mp, mace_model: smal}", "mace_model: found 'smal'; no such file in "),
+        ("{engine: mace-mp, model_path: x}", "model_path: unknown key; allowed: damping, "),
+        ("{engine: ase}", "calculator: missing; allowed: an import path, such as "
+         "ase.calculators.emt.EMT (Import path of the calculator's class, or of a function"),
+        ("{engine: ase, calculator: EMT}", "calculator: found 'EMT'; allowed: an import path"),
+        ("{engine: ase, calculator: a.b, arguments: [1]}",
+         "arguments: found [1]; allowed: a section with the calculator's keyword arguments"),
+        ("{engine: ase, calculator: a.b, version: 2}",
+         "version: found 2; allowed: a text, in quotes if it is a number"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_such_an_engine_is_told(inputs, text, told):
+    inputs.project["REFERENCE"] = text
+    (mistake,) = inputs.mistakes()
+    assert mistake.partition("  ")[2].startswith(f"REFERENCE.{told}")
 
 
 # Files that must be there
@@ -403,10 +482,47 @@ def test_a_folder_is_no_teacher(inputs):
     assert "no such file" in inputs.mistakes()[0]
 
 
-def test_a_folder_of_geometries_is_fine(inputs):
-    (inputs.directory / "geometries").mkdir()
+def test_a_folder_of_geometries_has_them_by_name(inputs):
+    folder = inputs.directory / "geometries"
+    folder.mkdir()
+    for name in ("b.xyz", "a.xyz"):
+        (folder / name).touch()
     inputs.plant("aimsPAX.yaml", "MISC", "path_to_geometry", "geometries")
-    assert inputs.load().geometry_path == inputs.directory / "geometries"
+    assert inputs.load().geometry_files == [folder / "a.xyz", folder / "b.xyz"]
+
+
+def test_geometries_by_index_come_in_the_order_of_the_indices(inputs):
+    for name in ("a.xyz", "b.xyz", "c.xyz"):
+        (inputs.directory / name).touch()
+    inputs.plant("aimsPAX.yaml", "MISC", "path_to_geometry", "{2: a.xyz, 0: c.xyz, 1: b.xyz}")
+    assert [path.name for path in inputs.load().geometry_files] == ["c.xyz", "b.xyz", "a.xyz"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{0: geometry.in, 2: geometry.in}",
+         "found {0: 'geometry.in', 2: 'geometry.in'}; allowed: every index from 0 to 1, each once"),
+        ("{1: geometry.in}",
+         "found {1: 'geometry.in'}; allowed: every index from 0 to 0, each once"),
+        ("{0: geometry.in, a: geometry.in}",
+         "found {0: 'geometry.in', a: 'geometry.in'}; allowed: a path, or files by index: "
+         "{0: a.xyz, 1: b.xyz}"),
+        ("{0: [geometry.in]}",
+         "found {0: ['geometry.in']}; allowed: a path, or files by index: {0: a.xyz, 1: b.xyz}"),
+        ("3", "found 3; allowed: a path, or files by index: {0: a.xyz, 1: b.xyz}"),
+    ],
+)  # fmt: skip
+def test_wrong_geometries_by_index_are_told(inputs, text, told):
+    mistake = inputs.mistake("aimsPAX.yaml", "MISC", "path_to_geometry", text)
+    assert mistake == f"MISC.path_to_geometry: {told}"
+
+
+def test_a_geometry_by_index_that_is_not_there_is_named(inputs):
+    told = inputs.mistake("aimsPAX.yaml", "MISC", "path_to_geometry", "{0: geometry.in, 1: no.xyz}")
+    assert (
+        told == f"MISC.path_to_geometry: found 'no.xyz' for 1; no such file in {inputs.directory}"
+    )
 
 
 def test_the_home_folder_may_be_abbreviated(inputs, monkeypatch):
@@ -503,12 +619,16 @@ def test_two_teachers_are_a_mistake(inputs):
     [
         ("{model_path: no.model}", ".model_path: found 'no.model'; no such file in {}"),
         ("{model_type: mace}",
-         ".model_path: missing; allowed: a path (The teacher's `.model` file)"),
+         ".model_path: missing; `model_type: mace` needs it, the teacher's `.model` file"),
         ("null", ": found nothing; allowed: a section with model_path, the teacher's file"),
         ("x.model", ": found 'x.model'; allowed: a section with model_path, the teacher's file"),
-        ("{model_type: mace-mp, mace_model: small}",
-         ": found 'mace-mp'; this version does not have it yet; give model_type: mace with a "
-         "model_path"),
+        ("{model_type: mace-mp, mace_model: smal}",
+         ".mace_model: found 'smal'; no such file in {}, nor a name that MACE knows: "
+         f"{', '.join(FOUNDATION_MODELS)}; did you mean small?"),
+        ("{model_type: nequip, model_path: teacher.model}",
+         ".model_type: found 'nequip'; allowed: mace or mace-mp"),
+        ("{model_type: mace-mp, model_size: small}",
+         ".model_size: unknown key; did you mean mace_model?"),
     ],
 )  # fmt: skip
 def test_a_wrong_teacher_is_told_once_and_where_it_is_written(inputs, text, told):
@@ -518,9 +638,95 @@ def test_a_wrong_teacher_is_told_once_and_where_it_is_written(inputs, text, told
     assert mistake.partition("  ")[2] == expected
 
 
+def test_a_teacher_may_be_a_foundation_model(inputs):
+    settings = _teacher(
+        inputs, IDG, AL, settings="{model_type: MACE-MP, mace_model: medium}"
+    ).load()
+    assert settings.reference == MaceMpReference(engine="mace-mp", mace_model="medium")
+
+
+@pytest.mark.parametrize("text", ["True", "true", "yes", "on", "1"])
+def test_a_teacher_is_used_however_that_is_spelt(inputs, text):
+    _teacher(inputs, IDG, AL)
+    inputs.plant("aimsPAX.yaml", IDG, "use_teacher_reference", text)
+    assert inputs.load().notes == ()
+
+
 def test_a_teacher_that_is_not_used_labels_nothing(inputs):
     inputs.plant("aimsPAX.yaml", IDG, "use_teacher_reference", "False")
     assert isinstance(inputs.load().reference, TbliteReference)
+
+
+# What active learning trains on
+
+
+@pytest.mark.parametrize("key", ["initial_train_dataset", "initial_valid_dataset"])
+def test_datasets_to_begin_from_may_be_one_or_one_for_each_tag(inputs, key):
+    (inputs.directory / "a.xyz").touch()
+    inputs.plant("aimsPAX.yaml", AL, key, "a.xyz")
+    assert getattr(inputs.load().al, key) == Path("a.xyz")
+    inputs.plant("aimsPAX.yaml", AL, key, "{run-42: a.xyz, 99: a.xyz}")
+    assert getattr(inputs.load().al, key) == {"run-42": Path("a.xyz"), "99": Path("a.xyz")}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("no.xyz", "found 'no.xyz'; no such file in {}"),
+        (".", "found '.'; no such file in {}"),
+        ("{run-42: no.xyz}", "found 'no.xyz' for run-42; no such file in {}"),
+        ("[a.xyz]", "found ['a.xyz']; allowed: a path, or one for each member's tag"),
+        ("{run-42: 5}", "found {{run-42: 5}}; allowed: a path, or one for each member's tag"),
+    ],
+)
+def test_a_wrong_dataset_to_begin_from_is_told(inputs, text, told):
+    mistake = inputs.mistake("aimsPAX.yaml", AL, "initial_train_dataset", text)
+    assert mistake == f"{AL}.initial_train_dataset: {told.format(inputs.directory)}"
+
+
+def test_a_random_subset_needs_its_size(inputs):
+    inputs.plant("aimsPAX.yaml", AL, "replay_strategy", "random_subset")
+    (mistake,) = inputs.mistakes()
+    assert mistake.endswith(f"{AL}: `replay_strategy: random_subset` needs train_subset_size")
+
+
+def test_a_random_subset_with_its_size_is_fine(inputs):
+    inputs.plant("aimsPAX.yaml", AL, "replay_strategy", "Random_Subset")
+    inputs.plant("aimsPAX.yaml", AL, "train_subset_size", "20")
+    al = inputs.load().al
+    assert (al.replay_strategy, al.train_subset_size, al.valid_subset_size) == (
+        "random_subset",
+        20,
+        None,
+    )
+
+
+def test_seeds_go_by_tag(inputs):
+    inputs.plant("aimsPAX.yaml", IDG, "ensemble_size", "2")
+    inputs.plant("aimsPAX.yaml", AL, "seeds_tags_dict", "{test-1: 1, test-2: 2}")
+    assert inputs.load().al.seeds_tags_dict == {"test-1": 1, "test-2": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[1, 2]", "found [1, 2]; allowed: a section with the seed of each member's tag, or "
+         "nothing"),
+        ("{test-1: x}", "found 'x' for test-1; allowed: a section with the seed of each member's "
+         "tag, or nothing"),
+    ],
+)  # fmt: skip
+def test_wrong_seeds_are_told(inputs, text, told):
+    mistake = inputs.mistake("aimsPAX.yaml", AL, "seeds_tags_dict", text)
+    assert mistake == f"{AL}.seeds_tags_dict: {told}"
+
+
+@pytest.mark.parametrize("key", ["energy_key", "forces_key", "head_key", "total_spin_key"])
+def test_a_data_key_is_a_name_that_a_dataset_can_have(inputs, key):
+    inputs.plant("aimsPAX.yaml", "MISC", key, "my_name")
+    assert getattr(inputs.load().misc, key) == "my_name"
+    told = inputs.mistake("aimsPAX.yaml", "MISC", key, "'my name'")
+    assert told.startswith(f"MISC.{key}: found 'my name'; allowed: ")
 
 
 # CLUSTER

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatchcase
 
 import pytest
 from ase import Atoms
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.rundir import RunDir
-from aimspax_core.settings.provenance import PACKAGES, changed, record
+from aimspax_core.settings.model import ModelSettings
+from aimspax_core.settings.project import ProjectSettings
+from aimspax_core.settings.provenance import FROZEN, PACKAGES, changed, record
+from aimspax_core.settings.words import fields_of
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 GEOMETRIES = [Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])]
@@ -159,3 +163,130 @@ def test_a_refused_change_leaves_the_record_alone(inputs):
     with pytest.raises(SettingsError):
         record(run, inputs.load(), GEOMETRIES)
     assert run.settings.read_text() == before
+
+
+# What else is frozen, and what is not
+
+
+@pytest.mark.parametrize(
+    ("file", "section", "key", "text"),
+    [
+        ("aimsPAX.yaml", IDG, "distinct_model_sets", "False"),
+        ("aimsPAX.yaml", AL, "seeds_tags_dict", "{a: 1, b: 2, c: 3, d: 4}"),
+        ("aimsPAX.yaml", AL, "initial_train_dataset", "geometry.in"),
+        ("aimsPAX.yaml", AL, "initial_valid_dataset", "{test-1: geometry.in}"),
+        ("aimsPAX.yaml", AL, "uncertainty_type", "ensemble_sd"),
+        ("mace.yaml", "GENERAL", "compute_stress", "True"),
+        ("mace.yaml", "TRAINING", "seed", "1"),
+        ("mace.yaml", "TRAINING", "ema", "False"),
+        ("mace.yaml", "TRAINING", "optimizer", "adamw"),
+        ("mace.yaml", "TRAINING", "amsgrad", "False"),
+        ("mace.yaml", "TRAINING", "scheduler", "ExponentialLR"),
+        ("mace.yaml", "MISC", "enable_cueq", "True"),
+    ],
+)
+def test_what_would_make_labels_or_models_inconsistent_is_frozen(inputs, file, section, key, text):
+    run = _started(inputs)
+    inputs.plant(file, section, key, text)
+    with pytest.raises(SettingsError, match=rf"\n  {section}\.{key}"):
+        _changes(inputs, run)
+
+
+@pytest.mark.parametrize(
+    ("file", "section", "key", "text"),
+    [
+        ("mace.yaml", "TRAINING", "loss", "huber"),
+        ("mace.yaml", "TRAINING", "forces_weight", "10"),
+        ("mace.yaml", "TRAINING", "config_type_weights", "{Default: 2}"),
+        ("aimsPAX.yaml", "MD", "timestep", "1.0"),
+        ("aimsPAX.yaml", AL, "replay_strategy", "full_dataset"),
+        ("aimsPAX.yaml", AL, "analysis", "True"),
+        ("aimsPAX.yaml", AL, "extend_existing_final_ds", "True"),
+        ("aimsPAX.yaml", "GATE", "max_force", "60"),
+        ("mace.yaml", "TRAINING", "ema_decay", "0.9"),
+        ("mace.yaml", "TRAINING", "batch_size", "2"),
+        ("mace.yaml", "MISC", "keep_checkpoints", "True"),
+    ],
+)
+def test_what_only_steers_the_rest_of_the_run_is_free(inputs, file, section, key, text):
+    run = _started(inputs)
+    inputs.plant(file, section, key, text)
+    _changes(inputs, run)
+
+
+def _by_geometry(inputs, *seeds: int, temperature: int = 300) -> None:
+    for index in range(2):
+        (inputs.directory / f"{index}.xyz").touch()
+    inputs.plant("aimsPAX.yaml", "MISC", "path_to_geometry", "{0: 0.xyz, 1: 1.xyz}")
+    sections = (
+        f"{index}: {{stat_ensemble: NVT, MD_seed: {seed}, temperature: {temperature}}}"
+        for index, seed in enumerate(seeds)
+    )
+    inputs.project["MD"] = f"{{{', '.join(sections)}}}"
+
+
+def test_the_seed_of_every_geometry_is_frozen(inputs):
+    _by_geometry(inputs, 1, 2)
+    run = _started(inputs)
+    _by_geometry(inputs, 1, 3)
+    with pytest.raises(SettingsError, match=r"\n  MD\.1\.MD_seed: was 2, is 3\n"):
+        _changes(inputs, run)
+
+
+def test_the_temperature_of_every_geometry_is_free(inputs):
+    _by_geometry(inputs, 1, 2)
+    run = _started(inputs)
+    _by_geometry(inputs, 1, 2, temperature=400)
+    assert len(_changes(inputs, run)) == 2
+
+
+def test_the_same_seed_may_be_written_once_or_by_geometry(inputs):
+    _by_geometry(inputs, 7, 7)
+    run = _started(inputs)
+    inputs.project["MD"] = {"stat_ensemble": "NVT", "MD_seed": "7"}
+    _changes(inputs, run)
+
+
+def test_another_file_under_the_teachers_name_is_refused(inputs):
+    teacher = inputs.directory / "teacher.model"
+    teacher.write_text("one")
+    inputs.project["REFERENCE"] = {"engine": "mace", "model_path": "teacher.model"}
+    run = _started(inputs)
+    teacher.write_text("another")
+    with pytest.raises(SettingsError, match=r"REFERENCE\.model_path \(content\): was "):
+        _changes(inputs, run)
+
+
+def test_other_content_of_a_given_dataset_is_refused(inputs):
+    given = inputs.directory / "train.xyz"
+    given.write_text("one")
+    inputs.plant("aimsPAX.yaml", AL, "initial_train_dataset", "{test-1: train.xyz}")
+    run = _started(inputs)
+    given.write_text("another")
+    with pytest.raises(SettingsError, match=r"initial_train_dataset\.test-1 \(content\): was "):
+        _changes(inputs, run)
+
+
+def test_files_that_an_ase_calculator_is_given_are_frozen(inputs):
+    parameters = inputs.directory / "parameters.txt"
+    parameters.write_text("one")
+    inputs.project["REFERENCE"] = (
+        "{engine: ase, calculator: my.module.make, arguments: {file: parameters.txt}}"
+    )
+    run = _started(inputs)
+    parameters.write_text("another")
+    with pytest.raises(SettingsError, match=r"REFERENCE\.arguments\.file \(content\): was "):
+        _changes(inputs, run)
+
+
+def test_every_row_of_the_table_names_a_key_that_there_is():
+    models = {"aimsPAX.yaml": ProjectSettings, "mace.yaml": ModelSettings}
+    for file, pattern, _ in FROZEN:
+        model = models[file]
+        schema = model.model_json_schema()
+        known = [
+            f"{section}.{key}"
+            for section in model.model_fields
+            for key in fields_of(schema, section)
+        ]
+        assert any(fnmatchcase(key, pattern) for key in known), pattern

@@ -7,7 +7,7 @@ import pytest
 
 from aimspax_core.settings.seeds import member_seeds
 
-IDG = "INITIAL_DATASET_GENERATION"
+IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
 
 def _seeds(inputs, seed: int, members: int = 4) -> dict[str, int]:
@@ -38,6 +38,25 @@ def test_every_member_has_a_seed_of_its_own(inputs, members):
 def test_tags_are_the_experiments_name_and_the_seed(inputs):
     seeds = _seeds(inputs, 100)
     assert list(seeds) == [f"test-{seed}" for seed in seeds.values()]
+
+
+def test_seeds_that_are_given_by_tag_hold(inputs):
+    inputs.plant("aimsPAX.yaml", IDG, "ensemble_size", "2")
+    inputs.plant("aimsPAX.yaml", AL, "seeds_tags_dict", "{run-7: 7, other: 1}")
+    assert member_seeds(inputs.load()) == {"run-7": 7, "other": 1}
+
+
+def test_seeds_that_are_given_must_be_those_of_all_members(inputs):
+    told = inputs.mistake("aimsPAX.yaml", AL, "seeds_tags_dict", "{run-7: 7}")
+    assert told == (
+        f"{AL}.seeds_tags_dict: found 1 members; allowed: as many as {IDG}.ensemble_size, 4"
+    )
+
+
+def test_without_an_initial_dataset_the_models_say_how_many_members_there_are(inputs):
+    del inputs.project[IDG]
+    inputs.plant("aimsPAX.yaml", AL, "seeds_tags_dict", "{run-7: 7}")
+    assert member_seeds(inputs.load()) == {"run-7": 7}
 
 
 def test_seeds_are_plain_integers(inputs):

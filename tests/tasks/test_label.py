@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from prefect.states import Completed, exception_to_failed_state
 
 import tasks.label as module
@@ -20,7 +21,7 @@ from aimspax_core.reference.base import Label
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
-from aimspax_core.settings.project import Gate
+from aimspax_core.settings.project import AseReference, Gate
 from tasks.label import LabelRequest, is_transient, label, label_cache_key
 from tasks.structures import keep_structure
 
@@ -105,6 +106,53 @@ def test_a_label_that_the_gate_refuses_never_reaches_the_store(
     with pytest.raises(LabelError, match=r"a force of 1\.7 eV/Å"):
         label.fn(asked)
     assert not LabelStore(run.labels).has(asked.key)
+
+
+def test_stress_is_asked_of_a_crystal_if_the_models_train_on_it(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    engine.answer = Label(-1.0, np.zeros((1, 3)))
+    asked = replace(request(settings, run, bulk("Cu")), stress=True)
+    with pytest.raises(LabelError, match="no stress of a periodic structure") as found:
+        label.fn(asked)
+    assert not found.value.transient
+    assert not LabelStore(run.labels).has(asked.key)
+    engine.answer = Label(-1.0, np.zeros((1, 3)), np.eye(3))
+    assert label.fn(asked).key == asked.key
+
+
+def test_a_stored_label_without_the_stress_that_is_needed_is_refused(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    """It is not computed again either: what is stored is never replaced, and others use it."""
+    engine.answer = Label(-1.0, np.zeros((1, 3)))
+    asked = request(settings, run, bulk("Cu"))
+    label.fn(asked)
+    path = LabelStore(run.labels).path(asked.key)
+    before = path.read_bytes()
+    with pytest.raises(LabelError, match=rf"no stress .* store, .* remove {path} to") as found:
+        label.fn(replace(asked, stress=True))
+    assert not found.value.transient
+    assert (engine.calls, path.read_bytes()) == (1, before)
+
+
+def test_prefects_cache_does_not_answer_for_a_stress_that_was_not_asked_for(
+    settings: Settings, run: RunDir
+) -> None:
+    asked = request(settings, run)
+    keys = {
+        label_cache_key(None, {"request": r})  # type: ignore[arg-type]
+        for r in (asked, replace(asked, stress=True))
+    }
+    assert len(keys) == 2
+
+
+def test_a_request_survives_the_way_to_a_worker(settings: Settings, run: RunDir) -> None:
+    lj = AseReference(
+        engine="ase", calculator="ase.calculators.lj.LennardJones", arguments={"sigma": [1, {}]}
+    )
+    asked = replace(request(settings, run), reference=lj, stress=True)
+    assert pickle.loads(pickle.dumps(asked)) == asked
 
 
 def test_prefects_key_is_the_labels_own(settings: Settings, run: RunDir) -> None:

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator
 
 import tasks.propagate as module
 from aimspax_core.campaign.labels import label_key
 from aimspax_core.campaign.state import Trajectory
-from aimspax_core.model.mace import Constants
+from aimspax_core.model.committee import Committee
+from aimspax_core.model.foundation import driver
+from aimspax_core.model.kept import kept
+from aimspax_core.model.mace import Constants, build, save_model
 from aimspax_core.model.training import Member
 from aimspax_core.reference.engines import build_reference
+from aimspax_core.report.trajectories import gather, part
 from aimspax_core.rundir import RunDir
-from aimspax_core.sampling.dynamics import MDState, load_state, random_stream, save_state, start
+from aimspax_core.sampling.dynamics import (
+    MDState,
+    load_state,
+    random_stream,
+    resume,
+    save_state,
+    start,
+)
 from aimspax_core.sampling.segment import Start
-from aimspax_core.settings.load import Settings
-from aimspax_core.structures import decode
-from aimspax_core.uncertainty import Window
+from aimspax_core.settings.load import Settings, load
+from aimspax_core.structures import decode, read_geometries
+from aimspax_core.uncertainty import Window, measure
 from tasks.propagate import PropagateRequest, propagate
 
 
@@ -100,7 +114,7 @@ def test_version_0_is_the_geometry_with_velocities_of_its_own(
 def test_after_a_rollback_the_checkpoint_goes_on_with_new_noise(
     settings: Settings, run: RunDir, checkpoints: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = start(molecule("H2O"), settings.md, random_stream(5))
+    saved = start(molecule("H2O"), settings.md(0), random_stream(5))
     for version in (3, 4):
         save_state(run.trajectory(0, version), saved)
 
@@ -164,7 +178,7 @@ def test_segments_on_two_workers_equal_one_run(
 def test_an_explosion_leaves_no_state_and_says_why(
     settings: Settings, run: RunDir, checkpoints: tuple[Path, ...]
 ) -> None:
-    spoilt = start(molecule("H2O"), settings.md, random_stream(5))
+    spoilt = start(molecule("H2O"), settings.md(0), random_stream(5))
     spoilt.structure.positions[1] = spoilt.structure.positions[0] + 0.01
     save_state(run.trajectory(0, 3), spoilt)
     trajectory = Trajectory(index=0, geometry=0, version=3, step=11, checkpoint=3)
@@ -173,3 +187,227 @@ def test_an_explosion_leaves_no_state_and_says_why(
     assert (result.outcome, result.version, result.step, result.key) == ("exploded", 3, 11, None)
     assert result.reason
     assert not run.trajectory(0, 7).exists()
+
+
+def with_al(settings: Settings, **changes: Any) -> Settings:
+    al = settings.al.model_copy(update=changes)
+    project = settings.project.model_copy(update={"ACTIVE_LEARNING": al})
+    return Settings(settings.directory, project, settings.model)
+
+
+def test_looks_are_on_disk_with_what_the_committee_said(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...]
+) -> None:
+    analysed = with_al(settings, analysis=True, analysis_skip=3, skip_step_mlff=7)
+    trajectories = [Trajectory(index=i, geometry=0) for i in range(2)]
+    window = Window().extend([1.0] * 400)
+    event = propagate.fn(
+        request(analysed, run, *trajectories, checkpoints=checkpoints, window=window)
+    )
+    assert [(look.trajectory, look.step) for look in event.looks] == [
+        (0, 3),
+        (0, 6),
+        (1, 3),
+        (1, 6),
+    ]
+    assert [(c.trajectory, c.step) for c in event.checks] == [(0, 7), (1, 7)]
+    assert tuple(c.uncertainty for c in event.checks) == event.uncertainties
+    identity = build_reference(settings.reference, settings.directory).identity()
+    for look in event.looks:
+        assert look.threshold == 1.0
+        atoms = decode(json.loads(run.structure(look.key).read_text(encoding="utf-8")))
+        assert look.key == label_key(atoms, identity)
+        with np.load(run.prediction(look.key), allow_pickle=False) as said:
+            assert said["member_forces"].shape == (2, 3, 3)
+            np.testing.assert_allclose(said["forces"], said["member_forces"].mean(axis=0))
+            assert said["member_energies"].shape == (2,)
+            assert (int(said["trajectory"]), int(said["step"])) == (look.trajectory, look.step)
+
+
+def test_without_analysis_there_are_neither_looks_nor_checks(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...]
+) -> None:
+    trajectory = Trajectory(index=0, geometry=0)
+    event = propagate.fn(request(settings, run, trajectory, checkpoints=checkpoints))
+    assert (event.looks, event.checks, len(event.uncertainties)) == ((), (), 1)
+    assert not run.prediction("ab").parent.parent.exists()
+
+
+def test_frames_of_segments_are_those_of_one_trajectory(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...]
+) -> None:
+    """Segments of 4 steps, frames of 3, the second segment lost once."""
+    saving = with_al(settings, save_trajectories_interval=3)
+    trajectory = Trajectory(index=0, geometry=0, rollbacks=2)
+    for number in (1, 2, 3, 4):
+        asked = request(saving, run, trajectory, checkpoints=checkpoints, number=number)
+        event = propagate.fn(replace(asked, tags=("water-1", "water-2")))
+        if number == 2:
+            continue
+        gather(run, event)
+        trajectory = trajectory.model_copy(
+            update={"version": number, "step": event.results[0].step}
+        )
+    frames = ase.io.read(run.trajectories / "trajectory_0.extxyz", ":")
+    assert [frame.info["step"] for frame in frames] == [3, 6, 9, 12]
+    assert ["uncertainty" in frame.info for frame in frames] == [False, False, False, True]
+    last = frames[-1]
+    members = [last.arrays[f"forces_water-{i}"] for i in (1, 2)]
+    np.testing.assert_allclose(last.get_forces(), np.mean(members, axis=0), atol=1e-7)
+    state = load_state(run.trajectory(0, 4)).structure
+    np.testing.assert_allclose(last.positions, state.positions, atol=1e-7)
+    np.testing.assert_allclose(last.arrays["velocities"], state.get_velocities(), atol=1e-7)
+    assert {k: last.info[k] for k in ("trajectory", "geometry", "rollbacks")} == {
+        "trajectory": 0, "geometry": 0, "rollbacks": 2,
+    }  # fmt: skip
+    assert not [*run.frames.iterdir()]
+
+
+def test_unless_asked_no_frames_are_kept(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...]
+) -> None:
+    plain = with_al(settings, save_trajectories=False, save_trajectories_interval=1)
+    propagate.fn(request(plain, run, Trajectory(index=0, geometry=0), checkpoints=checkpoints))
+    assert not run.frames.exists()
+
+
+MIXED = """
+REFERENCE: {engine: ase, calculator: ase.calculators.emt.EMT}
+INITIAL_DATASET_GENERATION:
+  {n_points_per_sampling_step_idg: 3, max_initial_epochs: 4, ensemble_size: 2}
+ACTIVE_LEARNING: {num_trajectories: 2, skip_step_mlff: 3, max_train_set_size: 16}
+MISC: {path_to_geometry: {0: water.xyz, 1: copper.xyz}}
+MD:
+  0: {stat_ensemble: nvt}
+  1: {stat_ensemble: npt, barostat: mtk, timestep: 2.0, MD_seed: 7}
+"""
+
+
+@pytest.fixture
+def mixed(settings: Settings) -> Settings:
+    """A molecule in NVT and a crystal in NPT."""
+    folder = settings.directory
+    (folder / "aimsPAX.yaml").write_text(MIXED, encoding="utf-8")
+    ase.io.write(folder / "water.xyz", molecule("H2O"))
+    ase.io.write(folder / "copper.xyz", bulk("Cu", cubic=True), format="extxyz")
+    return load(folder)
+
+
+def members(settings: Settings, run: RunDir) -> tuple[Path, ...]:
+    """Two untrained members that know copper, too."""
+    made = []
+    for seed in (1, 2):
+        energies = {1: 0.0, 8: 0.0, 29: 0.0}
+        constants = Constants(energies, 9, 0.1, 0)
+        member = Member(settings.model, (1, 8, 29), f"m-{seed}", seed, constants)
+        made.append(run.checkpoint(member.tag, "c"))
+        member.save(made[-1])
+    return tuple(made)
+
+
+def mixed_request(settings: Settings, run: RunDir, number: int, *given: Trajectory) -> Any:
+    asked = request(settings, run, *given, checkpoints=members(settings, run), number=number)
+    return replace(asked, elements=(1, 8, 29))
+
+
+def test_each_trajectory_has_the_md_of_its_geometry(mixed: Settings, run: RunDir) -> None:
+    trajectories = [Trajectory(index=i, geometry=i) for i in range(2)]
+    event = propagate.fn(mixed_request(mixed, run, 1, *trajectories))
+    assert [r.outcome for r in event.results] == ["running", "running"]
+    water, copper = (load_state(run.trajectory(i, 1)) for i in range(2))
+    assert not water.extras
+    assert copper.extras, "a barostat"
+    assert np.abs(copper.structure.cell.array - bulk("Cu", cubic=True).cell.array).max() > 1e-7
+    np.testing.assert_array_equal(water.structure.cell.array, 0)
+
+
+def test_stress_is_evaluated_only_if_a_trajectory_needs_it(
+    mixed: Settings, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    evaluate = Committee.evaluate
+
+    def seen(self: Committee, structures: Any, stress: bool = False) -> Any:
+        asked.append(stress)
+        return evaluate(self, structures, stress)
+
+    monkeypatch.setattr(Committee, "evaluate", seen)
+    propagate.fn(mixed_request(mixed, run, 1, Trajectory(index=0, geometry=0)))
+    assert {*asked} == {False}
+    asked.clear()
+    propagate.fn(mixed_request(mixed, run, 2, *(Trajectory(index=i, geometry=i) for i in (0, 1))))
+    assert {*asked} == {True}
+
+
+def test_after_a_rollback_a_deterministic_integrator_has_fresh_velocities(
+    mixed: Settings, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atoms = bulk("Cu", cubic=True)
+    saved = start(atoms, mixed.md(1), random_stream(5))
+    save_state(run.trajectory(1, 3), saved)
+    trajectory = Trajectory(
+        index=1, geometry=1, version=3, checkpoint=3, rollbacks=1, rollbacks_in_a_row=1
+    )
+    state = begun(monkeypatch, mixed_request(mixed, run, 5, trajectory))
+    np.testing.assert_array_equal(state.structure.positions, saved.structure.positions)
+    moved = state.structure.get_momenta() != saved.structure.get_momenta()
+    assert moved.all()
+    assert (state.step, state.extras) == (saved.step, {})
+
+
+@pytest.fixture
+def driven(settings: Settings) -> Settings:
+    """A foundation model, small and untrained, drives."""
+    constants = Constants({1: 0.0, 8: 0.0}, 2, 3.0, 0)
+    save_model(build(settings.model, (1, 8), constants, seed=9), settings.directory / "f.model")
+    model = settings.al.foundational_model_settings.model_copy(update={"mace_model": "f.model"})
+    return with_al(
+        settings, use_foundational=True, foundational_model_settings=model,
+        save_trajectories_interval=4,
+    )  # fmt: skip
+
+
+def test_a_foundation_model_drives(
+    driven: Settings, run: RunDir, checkpoints: tuple[Path, ...]
+) -> None:
+    asked = request(driven, run, Trajectory(index=0, geometry=0), checkpoints=checkpoints)
+    propagate.fn(asked)
+    moved = load_state(run.trajectory(0, 7)).structure.positions
+    md = driven.md(0)
+    begin = start(read_geometries(driven.geometry_files)[0], md, random_stream(42, 1, 0, 0))
+    alone = Alone(driver(driven.directory / "f.model", dtype="float64"))
+    dynamics, _ = resume(begin, md, alone)
+    dynamics.run(4)
+    np.testing.assert_allclose(moved, dynamics.atoms.positions, rtol=0, atol=1e-12)
+    propagate.fn(replace(asked, settings=with_al(driven, use_foundational=False), number=8))
+    by_committee = load_state(run.trajectory(0, 8)).structure.positions
+    assert not np.allclose(moved, by_committee, rtol=0, atol=1e-6)
+
+
+def test_under_a_foundation_model_the_committee_judges(
+    driven: Settings, run: RunDir, checkpoints: tuple[Path, ...]
+) -> None:
+    trajectory = Trajectory(index=0, geometry=0)
+    event = propagate.fn(request(driven, run, trajectory, checkpoints=checkpoints))
+    assert (event.evaluations, event.structures) == (6, 6), "five of the driver, one judgement"
+    committee = kept(driven.model, (1, 8)).ensemble.committee(checkpoints)
+    (judged,) = committee.evaluate([load_state(run.trajectory(0, 7)).structure])
+    uncertainty = measure(judged.member_forces, "max_atomic_sd")
+    assert event.uncertainties == (pytest.approx(uncertainty, rel=1e-9),)
+    frame = ase.io.read(part(run, "trajectory", 0, 7))
+    np.testing.assert_allclose(frame.get_forces(), judged.forces, atol=1e-7)
+
+
+class Alone(Calculator):
+    """The driver as an ordinary calculator."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's)
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def calculate(self, atoms: Any = None, *args: Any) -> None:
+        super().calculate(atoms, *args)
+        (said,) = self.model.evaluate([atoms])
+        self.results = {"energy": said.energy, "forces": said.forces}

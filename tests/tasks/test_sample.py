@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ase.io
 import numpy as np
-from ase.build import molecule
+import pytest
+from ase.build import bulk, molecule
 
 from aimspax_core.campaign.labels import label_key
 from aimspax_core.reference.engines import build_reference
+from aimspax_core.report.trajectories import gather, part
 from aimspax_core.rundir import RunDir
 from aimspax_core.sampling.dynamics import load_state
-from aimspax_core.settings.load import Settings
+from aimspax_core.settings.load import Settings, load
 from aimspax_core.structures import decode
 from tasks.sample import SampleRequest, sample
 
@@ -53,3 +56,48 @@ def test_it_begins_with_the_geometry(settings: Settings, run: RunDir) -> None:
     event = sample.fn(request(settings, run, 0, 1))
     moved = np.abs(positions(run, event.found[0]) - molecule("H2O").positions).max()
     assert 0 < moved < 0.3
+
+
+PROJECT = """
+REFERENCE: {engine: ase, calculator: ase.calculators.emt.EMT}
+INITIAL_DATASET_GENERATION:
+  {initial_sampling: aimd, n_points_per_sampling_step_idg: 3, skip_step_initial: 5,
+   max_initial_epochs: 4, save_trajectories: true, save_trajectories_interval: 3}
+ACTIVE_LEARNING: {num_trajectories: 2, max_train_set_size: 16}
+MISC: {path_to_geometry: {0: water.xyz, 1: copper.xyz}}
+MD:
+  0: {stat_ensemble: nvt}
+  1: {stat_ensemble: npt, barostat: mtk, timestep: 2.0}
+"""
+
+
+@pytest.fixture
+def mixed(settings: Settings) -> Settings:
+    """A molecule in NVT and a crystal in NPT, with EMT; the sampling MD is saved."""
+    folder = settings.directory
+    (folder / "aimsPAX.yaml").write_text(PROJECT, encoding="utf-8")
+    ase.io.write(folder / "water.xyz", molecule("H2O"))
+    ase.io.write(folder / "copper.xyz", bulk("Cu", cubic=True), format="extxyz")
+    return load(folder)
+
+
+def test_each_geometry_has_its_own_md_and_frames(mixed: Settings, run: RunDir) -> None:
+    for geometry, atoms in enumerate((molecule("H2O"), bulk("Cu", cubic=True))):
+        event = sample.fn(SampleRequest(f"sample:1:{geometry}", run, mixed, geometry, 0, 2))
+        state = load_state(run.sampler(geometry, 1))
+        assert bool(state.extras) == (geometry == 1)
+        assert np.array_equal(state.structure.cell, atoms.cell) == (geometry == 0)
+        assert part(run, "initial", geometry, 1).exists()
+        gather(run, event)
+    for geometry in (0, 1):
+        frames = ase.io.read(run.trajectories / f"initial_{geometry}.extxyz", ":")
+        assert [(f.info["step"], f.info["geometry"]) for f in frames] == [
+            (step, geometry) for step in (3, 6, 9)
+        ]
+        assert frames[0].arrays["velocities"].any()
+        assert frames[0].get_forces().any()
+
+
+def test_unless_asked_no_frames_are_kept(settings: Settings, run: RunDir) -> None:
+    sample.fn(request(settings, run, 0, 2))
+    assert not run.frames.exists()

@@ -1,0 +1,98 @@
+"""Which errors logs and tables show, and how: the one place that reads `MISC.error_table`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from aimspax_core.campaign.state import Errors
+
+DEFAULT_TABLE = "PerAtomMAE"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One kind of error.
+
+    Attributes:
+        name: Its field in `Errors`, in eV and Å.
+        title: What it is called, such as `force MAE`.
+        unit: The unit it is shown in, as MACE's tables have it: a thousandth of that of `Errors`.
+        digits: Decimals shown.
+        key: Its name where only plain letters will do.
+    """
+
+    name: str
+    title: str
+    unit: str
+    digits: int
+    key: str
+
+    @property
+    def heading(self) -> str:
+        """The head of a table's column."""
+        return f"{self.title} ({self.unit})"
+
+    def value(self, errors: Errors | None) -> float | None:
+        """Return the error in `unit`; None if it was not measured."""
+        found = None if errors is None else getattr(errors, self.name)
+        return None if found is None else 1000 * float(found)
+
+    def text(self, errors: Errors | None) -> str:
+        """Return what a table shows; a dash if there is nothing."""
+        value = self.value(errors)
+        return "-" if value is None else f"{value:.{self.digits}f}"
+
+
+def _force(kind: str) -> Column:
+    return Column(f"{kind.lower()}_f", f"force {kind}", "meV/Å", 1, f"{kind.lower()}_f_meV_per_A")
+
+
+def _energy(kind: str) -> Column:
+    name = f"{kind.lower()}_e"
+    return Column(f"{name}_per_atom", f"energy {kind}", "meV/atom", 2, f"{name}_meV_per_atom")
+
+
+def _total_energy(kind: str) -> Column:
+    return Column(f"{kind.lower()}_e", f"energy {kind}", "meV", 1, f"{kind.lower()}_e_meV")
+
+
+def _stress(kind: str) -> Column:
+    name = f"{kind.lower()}_stress"
+    return Column(name, f"stress {kind}", "meV/Å³", 3, f"{name}_meV_per_A3")
+
+
+_TABLES = {
+    **{f"PerAtom{kind}": (_force(kind), _energy(kind)) for kind in ("MAE", "RMSE")},
+    **{f"Total{kind}": (_force(kind), _total_energy(kind)) for kind in ("MAE", "RMSE")},
+    **{
+        f"PerAtom{kind}stressvirials": (_force(kind), _energy(kind), _stress(kind))
+        for kind in ("MAE", "RMSE")
+    },
+}
+
+
+def columns(table: str, found: Iterable[Errors | None] = ()) -> tuple[Column, ...]:
+    """Return the columns of a table of errors, forces first.
+
+    Args:
+        table: `MISC.error_table`. The two tables of `stressvirials` always have a column for the
+            stress, the others if it was measured: MACE's name, but nothing that was trained on is
+            hidden. MACE's relative force errors are not measured and have no column.
+        found: What the table will show.
+    """
+    chosen = _TABLES[table]
+    kind = "RMSE" if "RMSE" in table else "MAE"
+    measured = any(_stress(kind).value(errors) is not None for errors in found)
+    return (*chosen, _stress(kind)) if measured and _stress(kind) not in chosen else chosen
+
+
+def told(table: str, found: Sequence[Errors]) -> str:
+    """Return errors in words, each averaged over the members: `force MAE 12.3 meV/Å, ...`."""
+    parts = []
+    for column in columns(table, found):
+        values = [value for errors in found if (value := column.value(errors)) is not None]
+        if values:
+            mean = sum(values) / len(values)
+            parts.append(f"{column.title} {mean:.{column.digits}f} {column.unit}")
+    return ", ".join(parts)

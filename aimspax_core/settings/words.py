@@ -1,0 +1,100 @@
+"""What settings allow, in a chemist's words: told from the JSON schema of their models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+
+def words(node: dict[str, Any], root: dict[str, Any]) -> str:
+    """Return in words what is allowed.
+
+    Args:
+        node: The part of a JSON schema that is about one key.
+        root: The whole schema.
+    """
+    inner = resolved(node, root)
+    bounds = {
+        "minimum": "of at least",
+        "exclusiveMinimum": "above",
+        "maximum": "of at most",
+        "exclusiveMaximum": "below",
+    }
+    limits = [f"{text} {inner[name]:g}" for name, text in bounds.items() if name in inner]
+    tail = f" {' and '.join(limits)}" if limits and "allowed" not in inner else ""
+    if any(part.get("type") == "null" for part in node.get("anyOf", ())):
+        tail += ", or nothing"
+    return _kind(inner, root) + tail
+
+
+def _kind(node: dict[str, Any], root: dict[str, Any]) -> str:
+    if "allowed" in node:
+        return str(node["allowed"])
+    if "enum" in node or "const" in node:
+        return either(node.get("enum") or [node["const"]])
+    if "oneOf" in node:
+        return f"a section with {tag(node)} ({either(tags(node))})"
+    if "properties" in node:
+        return f"a section with the keys {', '.join(sorted(node['properties']))}"
+    match node.get("type"):
+        case "object":
+            return f"a section, each key with {words(node['additionalProperties'], root)}"
+        case "array":
+            return f"a list, each item {words(node['items'], root)}"
+        case "boolean":
+            return "True or False"
+        case "integer":
+            return "a whole number"
+        case "number":
+            return "a number"
+    return "a path" if node.get("format") == "path" else "a text, in quotes if it is a number"
+
+
+def resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """Look through references in a JSON schema, and through `or nothing`."""
+    if "$ref" in node:
+        return resolved(root["$defs"][node["$ref"].rpartition("/")[2]], root)
+    for part in node.get("anyOf", ()):
+        if part.get("type") != "null":
+            extra = {"allowed": node["allowed"]} if "allowed" in node else {}
+            return {**resolved(part, root), **extra}
+    return node
+
+
+def fields_of(schema: dict[str, Any], section: str) -> list[str]:
+    """Return the keys that a section may have, whichever of several models it follows.
+
+    Args:
+        schema: The JSON schema of a settings file.
+        section: Name of the section.
+    """
+    nodes, found = [schema["properties"][section]], []
+    while nodes:
+        node = nodes.pop()
+        nodes += [*node.get("anyOf", ()), *node.get("oneOf", ())]
+        if "$ref" in node:
+            nodes.append(resolved(node, schema))
+        found += node.get("properties", {})
+    return found
+
+
+def tag(node: dict[str, Any]) -> str:
+    """Return the key that says which model of a union is meant."""
+    return str(_discriminator(node)["propertyName"])
+
+
+def tags(node: dict[str, Any]) -> list[str]:
+    """Return the values that this key may have."""
+    return sorted(_discriminator(node)["mapping"])
+
+
+def _discriminator(node: dict[str, Any]) -> dict[str, Any]:
+    inner = next((part for part in node.get("anyOf", ()) if "oneOf" in part), node)
+    found: dict[str, Any] = inner["discriminator"]
+    return found
+
+
+def either(names: Iterable[Any]) -> str:
+    """Return names as `a, b or c`."""
+    *first, last = [str(name) for name in names]
+    return f"{', '.join(first)} or {last}" if first else last

@@ -1,0 +1,52 @@
+"""The original's commands, in the working directory: `aims-PAX[-initial-ds|-al]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cyclopts import App
+
+from aimspax_core import __version__
+from flows.cli import CODES, finish
+from flows.commands import run_flow
+from flows.options import NONE, Fresh, Options
+
+
+def aims_pax() -> None:
+    """Run the command line `aims-PAX`."""
+    app = _app("aims-PAX")
+
+    @app.default
+    def command(*, options: Options = NONE, fresh: Fresh = False) -> int:
+        """Run the campaign of this directory; the same as `aimspax run`."""
+        return run_flow("all", Path(), options.overrides, fresh)
+
+    finish(app)
+
+
+def initial_ds() -> None:
+    """Run the command line `aims-PAX-initial-ds`."""
+    app = _app("aims-PAX-initial-ds")
+
+    @app.default
+    def command(*, options: Options = NONE, fresh: Fresh = False) -> int:
+        """Make the initial dataset in this directory; the same as `aimspax initial-dataset`."""
+        return run_flow("initial", Path(), options.overrides, fresh)
+
+    finish(app)
+
+
+def al() -> None:
+    """Run the command line `aims-PAX-al`."""
+    app = _app("aims-PAX-al")
+
+    @app.default
+    def command(*, options: Options = NONE) -> int:
+        """Run active learning in this directory; the same as `aimspax active-learning`."""
+        return run_flow("active", Path(), options.overrides)
+
+    finish(app)
+
+
+def _app(name: str) -> App:
+    return App(name=name, version=__version__, help_epilogue=CODES)
