@@ -7,13 +7,15 @@ import shutil
 import time
 from pathlib import Path
 
-from aimspax_core.campaign.journal import holder
-from aimspax_core.errors import SettingsError
+from aimspax_core.campaign.journal import holder, load
+from aimspax_core.errors import CampaignError, SettingsError
 from aimspax_core.rundir import RunDir
 
 
 def move_aside(run_dir: RunDir) -> Path | None:
     """Move a campaign to `earlier-…`; its labels are in both places then.
+
+    Members and datasets that it began from stay where they are.
 
     Returns:
         Where it is now; None if there was none.
@@ -28,10 +30,12 @@ def move_aside(run_dir: RunDir) -> Path | None:
         return None
     output = run_dir.output.resolve()
     aside = output / f"earlier-{time.strftime('%Y%m%d-%H%M%S')}"
-    folders = (
-        run_dir.state, run_dir.results, run_dir.data, run_dir.models, run_dir.losses, run_dir.logs,
-        run_dir.checkpoints_dir,
-    )  # fmt: skip
+    folders = [
+        run_dir.state, run_dir.results, run_dir.losses, run_dir.logs, run_dir.checkpoints_dir,
+        run_dir.analysis, run_dir.trajectories,
+    ]  # fmt: skip
+    if not _adopted(run_dir):  # else the new campaign begins from these too
+        folders += [run_dir.data, run_dir.models]
     for folder in (f.resolve() for f in folders):
         # A setting may name one folder twice, or one that holds the user's own files.
         if folder.exists() and output in folder.parents:
@@ -42,6 +46,15 @@ def move_aside(run_dir: RunDir) -> Path | None:
     if labels.exists():
         shutil.copytree(labels, run_dir.labels, copy_function=_link)
     return aside
+
+
+def _adopted(run_dir: RunDir) -> bool:
+    """Whether a campaign began from members that were there; one that is broken may not tell."""
+    try:
+        _, state = load(run_dir)
+    except CampaignError:
+        return False
+    return state is not None and state.adopted
 
 
 def _link(source: str, target: str) -> None:

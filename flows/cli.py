@@ -49,9 +49,11 @@ def initial_dataset(
 
 
 @app.command(name="active-learning")
-def active_learning(directory: Directory = Path(), *, options: Options = NONE) -> int:
-    """Run active learning from an initial dataset that is there."""
-    return run_flow("active", directory, options.overrides)
+def active_learning(
+    directory: Directory = Path(), *, options: Options = NONE, fresh: Fresh = False
+) -> int:
+    """Run active learning from an initial dataset, or from models and datasets, that are there."""
+    return run_flow("active", directory, options.overrides, fresh)
 
 
 @app.command

@@ -21,7 +21,7 @@ from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.labels import LabelStore, require_labels
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.errors import AimspaxError
+from aimspax_core.errors import AimspaxError, SettingsError
 from aimspax_core.inputs import Inputs, Part
 from aimspax_core.report.plan import plan, split_table
 from aimspax_core.report.progress import progress
@@ -48,6 +48,12 @@ def run_flow(part: Part, directory: Path, overrides: dict[str, Any], fresh: bool
     """Run a flow in this process, once nothing is left that the user would have to mend."""
     inputs = Inputs.read(directory, overrides, part)
     settings, run_dir = inputs.settings, inputs.run
+    _, state = load_journal(run_dir)
+    if fresh and part == "active" and state is not None and not state.adopted:
+        raise SettingsError(
+            f"{run_dir.output}: the initial dataset of this campaign is its own, and would be "
+            "moved aside with it; `aimspax run --fresh` makes it anew"
+        )
     if not fresh:
         changed(run_dir, settings, inputs.geometries)
     elif aside := move_aside(run_dir):
@@ -112,7 +118,7 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
         console.print(f"reason: {state.stop_reason}", markup=False)
     from flows.console import status_tables
 
-    for table in status_tables(state):
+    for table in status_tables(state, settings.model.MISC.error_table):
         console.print(table)
     return DONE
 

@@ -41,9 +41,9 @@ def al() -> None:
     app = _app("aims-PAX-al")
 
     @app.default
-    def command(*, options: Options = NONE) -> int:
+    def command(*, options: Options = NONE, fresh: Fresh = False) -> int:
         """Run active learning in this directory; the same as `aimspax active-learning`."""
-        return run_flow("active", Path(), options.overrides)
+        return run_flow("active", Path(), options.overrides, fresh)
 
     finish(app)
 
