@@ -4,22 +4,26 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 INPUTS := pyproject.toml constraints.txt
+EXAMPLE ?= aspirin
 
 .PHONY: help demo test lint bench clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   run the aspirin example in runs/aspirin (installs what is needed, once)"
+	@echo "            EXAMPLE=silicon runs that one"
 	@echo "make test   lint, check types and layers, run all tests"
 	@echo "make lint   ruff, mypy and import-linter only"
 	@echo "make bench  run every benchmark in tests/benchmarks"
 	@echo "make clean  remove the environment and all caches (runs/ stays)"
 
-demo: $(VENV)/.installed | runs/aspirin
-	$(BIN)/aimspax run runs/aspirin
+demo: $(VENV)/.installed | runs/$(EXAMPLE)
+	$(BIN)/aimspax run runs/$(EXAMPLE)
 
+# Whole campaigns use all cores by themselves; the other tests run side by side, one thread each.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --ignore tests/flows
+	$(BIN)/python -m pytest tests/flows
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -38,9 +42,9 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The user's own copy of the example: never overwritten.
-runs/aspirin:
+runs/$(EXAMPLE):
 	mkdir -p runs
-	cp -R examples/aspirin $@
+	cp -R examples/$(EXAMPLE) $@
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || \

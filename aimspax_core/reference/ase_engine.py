@@ -193,6 +193,7 @@ class AseEngine:
     @contextlib.contextmanager
     def _lent(self) -> Iterator[Any]:
         """Lend a calculator that knows nothing of earlier structures."""
+        self._require_files()
         if self._kept is None:
             began = time.perf_counter()
             made = self._made()
@@ -211,10 +212,12 @@ class AseEngine:
                 self._kept = None  # its process may be dead
                 raise
 
-    def _made(self) -> Any:
+    def _require_files(self) -> None:
         for path, digest in self._files.items():
             if _signature(path) != self._seen[path] and sha256(Path(path)) != digest:
                 raise SettingsError(f"{path} was replaced while the run was using it")
+
+    def _made(self) -> Any:
         return self._maker(**copy.deepcopy(self._arguments))
 
     @functools.cached_property

@@ -190,15 +190,13 @@ def test_provenance_says_what_it_was() -> None:
 # Independence
 
 REMEMBERING = """
-import time
 from ase.calculators.lj import LennardJones
 made = []
 class Remembering(LennardJones):
     before = 0
-    def __init__(self, seconds):
+    def __init__(self):
         super().__init__()
         made.append(self)
-        time.sleep(seconds)
     def reset(self):
         super().reset()
         self.before = 0
@@ -209,21 +207,25 @@ class Remembering(LennardJones):
 """
 
 
-@pytest.mark.parametrize(("seconds", "made"), [(0.0, 3), (2 * ase_engine._SLOW_S, 1)])
+@pytest.mark.parametrize(("slow_s", "made"), [(60.0, 3), (0.0, 1)])
 def test_a_calculator_is_fresh_or_reset_for_every_label(
-    module: Callable[[str], str], seconds: float, made: int
+    module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, slow_s: float, made: int
 ) -> None:
     """What is slow to make is made once."""
+    monkeypatch.setattr(ase_engine, "_SLOW_S", slow_s)
     name = module(REMEMBERING)
-    used = engine(f"{name}.Remembering", seconds=seconds)
+    used = engine(f"{name}.Remembering")
     energies = {used.label(strained()).energy for _ in range(3)}
     assert len(energies) == 1
     assert len(sys.modules[name].made) == made
 
 
-def test_what_has_failed_is_not_used_again(module: Callable[[str], str]) -> None:
+def test_what_has_failed_is_not_used_again(
+    module: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ase_engine, "_SLOW_S", 0.0)
     name = module(REMEMBERING)
-    used = engine(f"{name}.Remembering", seconds=2 * ase_engine._SLOW_S)
+    used = engine(f"{name}.Remembering")
     used.label(strained())
     sys.modules[name].made[0].calculate = None
     with pytest.raises(LabelError):
