@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from aimspax_core.campaign.journal import load as load_journal
-from aimspax_core.campaign.state import CampaignState, Rules
+from aimspax_core.campaign.state import Rules
 from aimspax_core.errors import CampaignError, SettingsError, StructureError
 from aimspax_core.pretrained import Pretrained, find_pretrained, seeds_of
 from aimspax_core.reference.ase_engine import usable
@@ -83,18 +83,10 @@ class Inputs:
         ]
         if mistakes:
             raise SettingsError("\n".join(mistakes))
-        settings = replace(settings, notes=(*settings.notes, *_notes(settings, geometries)))
-        _, state = load_journal(run)
-        if not _adopts(settings, run, state, part):
-            return cls(settings, run, geometries, member_seeds(settings))
-        if state is not None:  # what was adopted is the campaign's by now, wherever it came from
-            seeds = seeds_of(state.rules.tags, settings, run)
-            done = state.published_initial
-            return cls(
-                settings, run, geometries, seeds, None if done else find_pretrained(settings, run)
-            )
-        found = find_pretrained(settings, run)
-        return cls(settings, run, geometries, seeds_of(found.models, settings, run), found)
+        seeds, found = _members(settings, run, part)
+        notes = _notes(settings, geometries, tuple(seeds), adopts=found is not None)
+        settings = replace(settings, notes=(*settings.notes, *notes))
+        return cls(settings, run, geometries, seeds, found)
 
     @property
     def rules(self) -> Rules:
@@ -107,20 +99,30 @@ class Inputs:
         return tuple(sorted({int(z) for atoms in self.geometries for z in atoms.numbers}))
 
 
-def _adopts(settings: Settings, run: RunDir, state: CampaignState | None, part: Part) -> bool:
-    """Whether the campaign begins, or began, from members and datasets that were there.
+def _members(
+    settings: Settings, run: RunDir, part: Part
+) -> tuple[dict[str, int], Pretrained | None]:
+    """Return the members' seeds by tag, and the files that they begin from if they do.
 
     Raises:
-        CampaignError: It does not, and has no initial dataset to explore from.
+        CampaignError: There is no initial dataset to explore from.
+        SettingsError: There is nothing to begin from.
     """
+    _, state = load_journal(run)
     if state is None:
-        return part == "active" or not settings.has_initial
-    if part == "active" and not (state.published_initial or state.adopted):
+        if part != "active" and settings.has_initial:
+            return member_seeds(settings), None
+        found = find_pretrained(settings, run)
+        return seeds_of(found.models, settings, run), found
+    if state.adopted:  # what was adopted is the campaign's by now, wherever it came from
+        left = None if state.published_initial else find_pretrained(settings, run)
+        return seeds_of(state.rules.tags, settings, run), left
+    if part == "active" and not state.published_initial:
         raise CampaignError(
             f"{run.output}: the initial dataset is not done yet; "
             "`aimspax initial-dataset` makes it, `aimspax run` does both"
         )
-    return state.adopted
+    return member_seeds(settings), None
 
 
 def _dynamics(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
@@ -158,14 +160,43 @@ def _pass_gate(settings: Settings, geometries: list[Atoms]) -> None:
         raise StructureError("\n".join(refused))
 
 
-def _notes(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+def _notes(
+    settings: Settings, geometries: list[Atoms], tags: tuple[str, ...], adopts: bool
+) -> Iterator[str]:
     """What is done otherwise than the files say."""
-    asked, needed = settings.al.num_trajectories, len(geometries)
-    if asked < needed:
+    al, needed = settings.al, len(geometries)
+    if al.num_trajectories < needed:
         yield (
-            f"aimsPAX.yaml: ACTIVE_LEARNING.num_trajectories is {asked}; there are {needed} "
-            f"geometries, so {needed} trajectories are run"
+            f"aimsPAX.yaml: ACTIVE_LEARNING.num_trajectories is {al.num_trajectories}; there are "
+            f"{needed} geometries, so {needed} trajectories are run"
         )
+    if adopts and "ensemble_size" in al.model_fields_set and al.ensemble_size != len(tags):
+        yield (
+            f"aimsPAX.yaml: ACTIVE_LEARNING.ensemble_size is {al.ensemble_size}; there are "
+            f"{len(tags)} models, which hold"
+        )
+    given = {"initial_train_dataset", "initial_valid_dataset", "extend_existing_final_ds"}
+    for key in sorted(given & al.model_fields_set):
+        if settings.has_initial and not adopts and getattr(al, key):
+            yield (
+                f"aimsPAX.yaml: ACTIVE_LEARNING.{key} has no effect: the members begin from "
+                "INITIAL_DATASET_GENERATION (`aimspax active-learning` begins from what is given)"
+            )
+    yield from _charges(settings, geometries)
+
+
+def _charges(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Initial charges of atoms say nothing to tblite, which takes the total charge."""
+    reference = settings.reference
+    if not isinstance(reference, TbliteReference):
+        return
+    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
+        total = float(atoms.info.get("charge", reference.charge))
+        if atoms.has("initial_charges") and abs(atoms.get_initial_charges().sum() - total) > 0.5:
+            yield (
+                f"{file.name}: the initial charges add up to {atoms.get_initial_charges().sum():g};"
+                f" the reference is given the charge {total:g} (REFERENCE.charge)"
+            )
 
 
 def _elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:

@@ -117,6 +117,11 @@ class _Campaign:
 
     def take_up(self) -> None:
         """Begin the campaign, or take it up where it was."""
+        if self.journal.begun and not self.settings.misc.create_restart and not self.over:
+            raise CampaignError(
+                f"{self.run.output}: MISC.create_restart is False, so the campaign that was begun "
+                "here is not taken up; --fresh begins anew"
+            )
         changes = record(self.run, self.settings, self.inputs.geometries)
         for note in self.settings.notes:
             log.warning("%s", note)
@@ -132,11 +137,6 @@ class _Campaign:
         self._analysis = Analysis.of(self.run, self.settings)
 
     def _resume(self, changes: tuple[str, ...]) -> None:
-        if not self.settings.misc.create_restart:
-            raise CampaignError(
-                f"{self.run.output}: MISC.create_restart is False, so the campaign that was begun "
-                "here is not taken up; --fresh begins anew"
-            )
         require_labels(LabelStore(self.run.labels), self.state.labelled)
         resumed = Resumed(rules=self.inputs.rules, changes=changes)
         if not self.state.finished or not apply(self.state, resumed).finished:

@@ -213,9 +213,9 @@ def drained(state: CampaignState) -> CampaignState:
 
 
 def best_member(state: CampaignState) -> str:
-    """Return the tag of the member with the lowest validation force MAE."""
+    """Return the tag of the member with the lowest validation loss."""
     members = state.members.values()
-    return min(members, key=lambda m: m.errors.mae_f if m.errors else math.inf).tag
+    return min(members, key=lambda m: m.errors.valid_loss if m.errors else math.inf).tag
 
 
 def reopened(state: CampaignState) -> CampaignState:
@@ -256,6 +256,11 @@ def _train(state: CampaignState) -> CampaignState:
     return training.open_round(
         state.but(pending=()), "active", state.rules.epochs_per_round, pending
     )
+
+
+def thawed(state: CampaignState) -> CampaignState:
+    """Let the threshold follow from the rules as they are today; it may freeze again at once."""
+    return _freeze(state.but(window=replace(state.window, frozen=None)))
 
 
 def _freeze(state: CampaignState) -> CampaignState:

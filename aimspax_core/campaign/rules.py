@@ -213,8 +213,14 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
     """Take up the rules of today; begin again what failed; reopen what is no longer enough."""
     for action_id in tuple(state.in_flight):
         state = _task_lost(state, TaskLost(action_id=action_id, reason="restart", counted=False))
-    changed = event.rules != state.rules
+    before = state.rules
+    changed = event.rules != before
     state = state.but(rules=event.rules, losses={})
+    if (before.c_x, before.freeze_threshold_dataset) != (
+        event.rules.c_x,
+        event.rules.freeze_threshold_dataset,
+    ):
+        state = exploration.thawed(state)
     if state.phase is Phase.FAILED and state.failed_in is not None:
         state = state.but(
             phase=state.failed_in,

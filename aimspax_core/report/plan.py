@@ -71,6 +71,8 @@ def _initial(settings: Settings, members: int, geometries: int) -> str:
 def _given_data(settings: Settings) -> Iterator[str]:
     """Yield a line on each set that active learning begins from, if it is not its own."""
     al = settings.al
+    if settings.has_initial:
+        return
     named = {"training": al.initial_train_dataset, "validation": al.initial_valid_dataset}
     for name, given in named.items():
         if isinstance(given, dict):

@@ -313,8 +313,9 @@ class _Segment:
         check_due = walk.due(self.settings.skip_step)
         look_due = walk.due(self.settings.look_every)
         frame_due = walk.due(self.settings.frame_every)
+        over = (Outcome.FINISHED, "") if walk.step >= self.settings.max_steps else _GOES_ON
         if not (check_due or look_due or frame_due):
-            return _GOES_ON
+            return over
         structure = decode(encode(atoms))
         if check_due:
             self.check_structure(structure)
@@ -322,7 +323,7 @@ class _Segment:
         uncertainty = measure(prediction.member_forces, self.settings.uncertainty_type)
         if not isfinite(uncertainty):
             raise ExplodedError(f"the uncertainty at step {walk.step} is not a finite number")
-        verdict = self._check(walk, uncertainty) if check_due else _GOES_ON
+        verdict = self._check(walk, uncertainty) if check_due else over
         if look_due and (check_due or self._passes(structure)):
             threshold = self.window.threshold(self.settings.c_x)
             walk.looks.append(

@@ -29,6 +29,8 @@ def own_keys(file: Document, others: OtherKeys, notes: list[str]) -> dict[str, A
             file.mistake((name,), f"refused: {others.refused_sections[name]}")
             continue
         content = _one_or_many(file, written) if name == "MD" else written
+        if name == "CLUSTER" and isinstance(written, dict):
+            content = _with_type(written)
         if not isinstance(content, dict):
             if content is not None:
                 read[name] = content
@@ -40,6 +42,12 @@ def own_keys(file: Document, others: OtherKeys, notes: list[str]) -> dict[str, A
         else:
             read[name] = _kept(file, name, content, others, notes, (name,))
     return read
+
+
+def _with_type(cluster: dict[Any, Any]) -> dict[Any, Any]:
+    """Return the section CLUSTER with its type, which is `slurm` in the first generation."""
+    first = {"slurm_str", "parsl_options", "worker_str"} & cluster.keys()
+    return {"type": "slurm", **cluster} if first else cluster
 
 
 def _one_or_many(file: Document, content: Any) -> Any:

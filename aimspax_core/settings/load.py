@@ -349,12 +349,16 @@ def _cover_members(file: Document, project: ProjectSettings) -> None:
 
 def _late_stage(project: ProjectSettings, model: ModelSettings) -> Iterator[str]:
     """Yield if the second stage of a convergence would begin when that is over."""
-    begin, epochs = model.TRAINING.start_swa, project.ACTIVE_LEARNING.max_convergence_epochs
-    if model.TRAINING.swa and begin is not None and begin >= epochs:
-        yield (
-            f"TRAINING.swa never begins: start_swa is {begin}, and "
-            f"ACTIVE_LEARNING.max_convergence_epochs {epochs}"
-        )
+    idg, al = project.INITIAL_DATASET_GENERATION, project.ACTIVE_LEARNING
+    begin = model.TRAINING.start_swa
+    converging = {_IDG: idg.converge_initial, _AL: al.converge_al}
+    for name, phase in ((_IDG, idg), (_AL, al)):
+        epochs = phase.max_convergence_epochs
+        if model.TRAINING.swa and converging[name] and begin is not None and begin >= epochs:
+            yield (
+                f"TRAINING.swa never begins: start_swa is {begin}, and "
+                f"{name}.max_convergence_epochs {epochs}"
+            )
 
 
 def _doubts(project: ProjectSettings) -> Iterator[str]:
@@ -377,13 +381,27 @@ def _doubts(project: ProjectSettings) -> Iterator[str]:
             f"ACTIVE_LEARNING.ensemble_size is {al.ensemble_size}; "
             f"INITIAL_DATASET_GENERATION's {idg.ensemble_size} holds"
         )
-    if idg.sampling_engine is not None and idg.initial_sampling != "engine":
-        yield (
-            "INITIAL_DATASET_GENERATION.sampling_engine has no effect without "
-            "`initial_sampling: engine`"
-        )
     if {"foundational_model_settings", "initial_foundational_size"} <= idg.model_fields_set:
-        yield (
-            "INITIAL_DATASET_GENERATION.initial_foundational_size has no effect beside "
-            "foundational_model_settings"
-        )
+        yield f"{_IDG}.initial_foundational_size has no effect beside foundational_model_settings"
+    for name, phase, keys_, needs, meant in _conditions(idg, al):
+        for key in sorted(set(keys_) & phase.model_fields_set):
+            if not meant and getattr(phase, key) is not None:
+                yield f"{name}.{key} has no effect without `{needs}`"
+
+
+def _conditions(
+    idg: InitialDatasetGeneration, al: ActiveLearning
+) -> Iterator[tuple[str, Section, tuple[str, ...], str, bool]]:
+    """Yield section, keys, what they need, and whether that is so."""
+    subset = al.replay_strategy == "random_subset"
+    sizes = ("train_subset_size", "valid_subset_size")
+    yield _AL, al, sizes, "replay_strategy: random_subset", subset
+    driver = ("foundational_model", "foundational_model_settings")
+    yield _AL, al, driver, "use_foundational: True", al.use_foundational
+    sampler = (*driver, "initial_foundational_size")
+    walks = idg.initial_sampling
+    yield _IDG, idg, sampler, "initial_sampling: foundational", walks == "foundational"
+    yield _IDG, idg, ("sampling_engine",), "initial_sampling: engine", walks == "engine"
+    for name, phase in ((_IDG, idg), (_AL, al)):
+        teacher = ("teacher_reference_settings",)
+        yield name, phase, teacher, "use_teacher_reference: True", phase.use_teacher_reference

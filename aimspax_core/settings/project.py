@@ -316,7 +316,7 @@ class MlPool(Section):
 class Cluster(Section):
     """CLUSTER: where labels are computed, and where training and MD run."""
 
-    type: Annotated[Literal["local"], AnyCase()] = Field(description="Kind of cluster.")
+    type: Annotated[Literal["local"], AnyCase()] = Field("local", description="Kind of cluster.")
     max_workers: Count = Field(4, description="Labels computed at the same time.")
     ml: MlPool = Field(MlPool(), description="Workers for training and MD.")
 

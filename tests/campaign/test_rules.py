@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -644,8 +645,10 @@ def test_the_best_member_is_the_one_to_converge() -> None:
     small = make_rules(max_train_set_size=state.training_set_size + 1)
     state = after(state, outcome="crossed", key="k")
     members = {
-        tag: m.model_copy(update={"errors": m.errors and m.errors.model_copy(update={"mae_f": e})})
-        for (tag, m), e in zip(state.members.items(), (0.3, 0.2, 0.4), strict=True)
+        tag: m.model_copy(
+            update={"errors": m.errors and m.errors.model_copy(update={"valid_loss": loss})}
+        )
+        for (tag, m), loss in zip(state.members.items(), (0.3, 0.2, 0.4), strict=True)
     }
     state = apply(state.but(rules=small, members=members), LabelArrived(key="k", wall_s=1.0))
     for action in tuple(state.in_flight.values()):
@@ -654,6 +657,27 @@ def test_the_best_member_is_the_one_to_converge() -> None:
 
 
 # ---- the threshold --------------------------------------------------------------------------
+
+
+def test_a_frozen_threshold_follows_a_changed_c_x_after_a_restart() -> None:
+    rules = make_rules(freeze_threshold_dataset=1)
+    state = seen(exploring(freeze_threshold_dataset=1), *[1.0] * 12)
+    assert state.window.frozen == 1.0
+    changed = rules.model_copy(update={"c_x": 0.5})
+    assert apply(state, Resumed(rules=changed)).window.frozen == 1.5
+
+
+def test_a_frozen_threshold_moves_again_if_it_should_freeze_later() -> None:
+    state = seen(exploring(freeze_threshold_dataset=1), *[1.0] * 12)
+    state = apply(state, Resumed(rules=make_rules(freeze_threshold_dataset=10_000)))
+    assert state.window.frozen is None
+
+
+def test_a_frozen_threshold_stays_if_nothing_about_it_has_changed() -> None:
+    state = seen(exploring(freeze_threshold_dataset=1), *[1.0] * 12)
+    state = state.but(window=replace(state.window, frozen=0.7))
+    again = make_rules(freeze_threshold_dataset=1, num_trajectories=9)
+    assert apply(state, Resumed(rules=again)).window.frozen == 0.7
 
 
 def seen(state: CampaignState, *values: float) -> CampaignState:

@@ -213,14 +213,23 @@ def test_a_foundation_model_that_drives_is_named():
     ],
 )
 def test_given_datasets_are_named(given, told):
-    al = {"initial_train_dataset": given, "initial_valid_dataset": given}
-    assert _line("training set given", **{AL: al}) == told
-    assert _line("validation set given", **{AL: al}) == told
+    lines = _adopting({"initial_train_dataset": given, "initial_valid_dataset": given})
+    assert f"training set given: {told}" in lines
+    assert f"validation set given: {told}" in lines
 
 
 def test_extended_datasets_are_named():
-    told = _line("datasets extended", **{AL: {"extend_existing_final_ds": True}})
-    assert told == "those in data/final"
+    assert "datasets extended: those in data/final" in _adopting({"extend_existing_final_ds": True})
+
+
+def test_given_datasets_are_not_named_where_they_have_no_effect():
+    lines = plan(_settings(**{AL: {"extend_existing_final_ds": True}}), [WATER], TAGS)
+    assert not any(line.startswith("datasets extended") for line in lines)
+
+
+def _adopting(al: dict[str, Any]) -> list[str]:
+    """The plan of a campaign without an initial dataset of its own."""
+    return plan(replace(_settings(**{AL: al}), absent=(IDG,)), [WATER], TAGS)
 
 
 @pytest.mark.parametrize(

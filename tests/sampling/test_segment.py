@@ -76,10 +76,10 @@ def assert_same_state(a, b):
     assert (a.step, a.rng, a.extras) == (b.step, b.rng, b.extras)
 
 
-def test_checks_fall_on_multiples_of_skip_step():
+def test_checks_fall_on_multiples_of_skip_step_and_the_end_on_max_steps():
     (result,) = run(starts(1), max_steps=23, time_budget_s=math.inf).results
-    assert [c.step for c in result.checks] == [5, 10, 15, 20, 25]
-    assert (result.outcome, result.steps, result.state.step) == (Outcome.FINISHED, 25, 25)
+    assert [c.step for c in result.checks] == [5, 10, 15, 20]
+    assert (result.outcome, result.steps, result.state.step) == (Outcome.FINISHED, 23, 23)
 
 
 def test_uncertainty_is_that_of_the_state_checked():

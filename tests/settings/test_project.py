@@ -735,7 +735,6 @@ def test_a_data_key_is_a_name_that_a_dataset_can_have(inputs, key):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"max_workers": "4"}, "CLUSTER.type: missing; allowed: local (Kind of cluster)"),
         ({"type": "pbs"}, "CLUSTER.type: found 'pbs'; allowed: local"),
         ({"type": "local", "max_workers": "0"}, f"CLUSTER.max_workers: found 0; allowed: {WHOLE}"),
         ({"type": "local", "ml": "{max_workers: 0}"},
@@ -750,6 +749,14 @@ def test_a_wrong_cluster_is_told(inputs, content, told):
     inputs.project["CLUSTER"] = content
     (mistake,) = inputs.mistakes()
     assert mistake.partition("  ")[2] == told
+
+
+def test_a_cluster_is_local_unless_it_has_what_slurm_needs(inputs):
+    inputs.project["CLUSTER"] = {"max_workers": "3"}
+    assert inputs.load().cluster.max_workers == 3
+    inputs.project["CLUSTER"] = {"slurm_str": "'#SBATCH --nodes=1'"}
+    (told,) = inputs.mistakes()
+    assert "CLUSTER.type: found 'slurm'; this version does not have Slurm yet" in told
 
 
 def test_a_local_cluster_computes_four_labels_at_a_time(inputs):
