@@ -41,11 +41,12 @@ class Dashboard:
         self._rounds: tuple[int, int] = (-1, -1)
         with courtesy("linking the Dask dashboards"):
             for pool in pools:
+                count = "1 worker" if pool.workers == 1 else f"{pool.workers} workers"
                 create_link_artifact(
                     link=pool.dashboard,
-                    link_text=f"Dask dashboard of the {pool.name} pool ({pool.workers} workers)",
+                    link_text=f"Dask dashboard of the {pool.name} pool ({count})",
                     key=f"{self._name}-dask-{pool.name}",
-                    description=f"Watch the {pool.workers} workers of the {pool.name} pool at work",
+                    description=f"Watch the {count} of the {pool.name} pool at work",
                 )
 
     def show(self, state: CampaignState, force: bool = False) -> None:
