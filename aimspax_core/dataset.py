@@ -127,7 +127,8 @@ def read(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[Atoms]:
         names, except for charge and multiplicity, which are in `info["charge"]`, `info["spin"]`.
 
     Raises:
-        CampaignError: There is no such file, or it is not extended XYZ.
+        CampaignError: There is no such file, it is not extended XYZ, or a charge or multiplicity
+            is no number.
     """
     if not path.is_file():
         raise CampaignError(f"there is no dataset {path}")
@@ -140,7 +141,7 @@ def read(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[Atoms]:
         raise CampaignError(
             f"{path}: ASE cannot read this as extended XYZ ({type(error).__name__}: {error})"
         ) from error
-    return [_plain(atoms, keys) for atoms in found]
+    return [_plain(atoms, keys, _where(path, n, atoms)) for n, atoms in enumerate(found)]
 
 
 def read_labels(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[tuple[Atoms, Label]]:
@@ -161,7 +162,7 @@ def read_labels(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[tuple[Atoms, 
     """
     found = []
     for frame, atoms in enumerate(read(path, keys)):
-        where = f"{path}, frame {frame} ({atoms.get_chemical_formula()})"
+        where = _where(path, frame, atoms)
         energy = _taken(atoms.info, keys.energy, (), "energy", where)
         forces = _taken(atoms.arrays, keys.forces, (len(atoms), 3), "forces", where)
         stress = _stress(atoms, keys, where)
@@ -169,7 +170,11 @@ def read_labels(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[tuple[Atoms, 
     return found
 
 
-def _plain(atoms: Atoms, keys: DataKeys) -> Atoms:
+def _where(path: Path, frame: int, atoms: Atoms) -> str:
+    return f"{path}, frame {frame} ({atoms.get_chemical_formula()})"
+
+
+def _plain(atoms: Atoms, keys: DataKeys, where: str) -> Atoms:
     """Undo what ASE's reader does with the names that it knows: it makes a calculator of them."""
     if atoms.calc is not None:
         for name, value in atoms.calc.results.items():
@@ -177,7 +182,7 @@ def _plain(atoms: Atoms, keys: DataKeys) -> Atoms:
         atoms.calc = None
     for name, key in (("charge", keys.total_charge), ("spin", keys.total_spin)):
         if key in atoms.info:
-            atoms.info[name] = float(atoms.info.pop(key))
+            atoms.info[name] = float(_taken(atoms.info, key, (), f"total_{name}", where))
     return atoms
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
+
+PATIENCE_S = 30
+"""How long the driver has to answer."""
+
+log = logging.getLogger(__name__)
 
 
 def visible_gpus() -> tuple[str, ...]:
     """Return their names as CUDA_VISIBLE_DEVICES has them: numbers or identifiers.
 
     Without that variable they are what `nvidia-smi` lists; torch, which would know too, takes
-    seconds to import.
+    seconds to import. A driver that does not answer has none.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
@@ -19,8 +25,12 @@ def visible_gpus() -> tuple[str, ...]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
-    listed = subprocess.run(
-        [program, "-L"], capture_output=True, text=True, timeout=30, check=False
-    )
+    try:
+        listed = subprocess.run(
+            [program, "-L"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning("%s does not answer, so no GPU is counted: %s", program, error)
+        return ()
     count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
     return tuple(str(number) for number in range(count))

@@ -17,7 +17,7 @@ from aimspax_core.pretrained import Pretrained, find_pretrained, seeds_of
 from aimspax_core.reference.ase_engine import usable
 from aimspax_core.reference.gate import check_structure
 from aimspax_core.rundir import RunDir
-from aimspax_core.sampling.dynamics import why_not
+from aimspax_core.sampling.dynamics import needs_stress, why_not
 from aimspax_core.settings.files import settings_files
 from aimspax_core.settings.load import Settings, load
 from aimspax_core.settings.project import (
@@ -29,8 +29,9 @@ from aimspax_core.settings.project import (
 from aimspax_core.settings.seeds import member_seeds
 from aimspax_core.structures import read_geometries
 
-Part = Literal["all", "initial", "active"]
-"""What is asked for: a whole campaign, its initial dataset, or active learning from there."""
+Part = Literal["all", "initial", "active", "any"]
+"""What is asked for: a whole campaign, its initial dataset, active learning from there, or
+whatever the files have."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Inputs:
             CampaignError: `active` was asked for, and the initial dataset is not done yet.
         """
         settings = load(directory, *settings_files(Path(directory), overrides))
-        settings.require(part)
+        if part != "any":
+            settings.require(part)
         run = RunDir.of(settings)
         geometries = read_geometries(settings.geometry_files)
         _pass_gate(settings, geometries)
@@ -78,13 +80,13 @@ class Inputs:
             *_elements(settings, geometries),
             *_spins(settings, geometries),
             *_dynamics(settings, geometries),
-            *_engines(settings),
+            *_engines(settings, geometries),
             *_device(settings),
         ]
         if mistakes:
             raise SettingsError("\n".join(mistakes))
-        seeds, found = _members(settings, run, part)
-        notes = _notes(settings, geometries, tuple(seeds), adopts=found is not None)
+        seeds, found, adopts = _members(settings, run, part)
+        notes = _notes(settings, geometries, tuple(seeds), adopts)
         settings = replace(settings, notes=(*settings.notes, *notes))
         return cls(settings, run, geometries, seeds, found)
 
@@ -101,8 +103,8 @@ class Inputs:
 
 def _members(
     settings: Settings, run: RunDir, part: Part
-) -> tuple[dict[str, int], Pretrained | None]:
-    """Return the members' seeds by tag, and the files that they begin from if they do.
+) -> tuple[dict[str, int], Pretrained | None, bool]:
+    """Return the members' seeds by tag, the files to adopt, and whether they are adopted ones.
 
     Raises:
         CampaignError: There is no initial dataset to explore from.
@@ -111,18 +113,26 @@ def _members(
     _, state = load_journal(run)
     if state is None:
         if part != "active" and settings.has_initial:
-            return member_seeds(settings), None
+            return member_seeds(settings), None, False
         found = find_pretrained(settings, run)
-        return seeds_of(found.models, settings, run), found
-    if state.adopted:  # what was adopted is the campaign's by now, wherever it came from
-        left = None if state.published_initial else find_pretrained(settings, run)
-        return seeds_of(state.rules.tags, settings, run), left
+        return seeds_of(found.models, settings, run), found, True
+    if state.adopted:
+        seeds = seeds_of(state.rules.tags, settings, run)
+        if state.published_initial:  # it is the campaign's by now, wherever it came from
+            return seeds, None, True
+        found = find_pretrained(settings, run)
+        if tuple(found.models) != state.rules.tags:
+            raise SettingsError(
+                f"{run.models} holds {', '.join(found.models)}; the campaign was begun with "
+                f"{', '.join(state.rules.tags)}. Restore them, or begin anew with --fresh."
+            )
+        return seeds, found, True
     if part == "active" and not state.published_initial:
         raise CampaignError(
             f"{run.output}: the initial dataset is not done yet; "
             "`aimspax initial-dataset` makes it, `aimspax run` does both"
         )
-    return member_seeds(settings), None
+    return member_seeds(settings), None, False
 
 
 def _dynamics(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
@@ -136,14 +146,19 @@ def _dynamics(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
             yield f"aimsPAX.yaml  {place}: {file.name}: {why}{hint}"
 
 
-def _engines(settings: Settings) -> Iterator[str]:
-    """ASE calculators must be there, and cuEquivariance if it is asked for."""
-    engines = {"REFERENCE": settings.reference}
-    if settings.idg.initial_sampling == "engine" and settings.idg.sampling_engine is not None:
-        engines["INITIAL_DATASET_GENERATION.sampling_engine"] = settings.idg.sampling_engine
-    for place, engine in engines.items():
+def _engines(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """ASE calculators must be there, and give the stress that somebody will ask for."""
+    idg = settings.idg
+    periodic = any(atoms.pbc.all() for atoms in geometries)
+    npt = any(needs_stress(settings.md(index)) for index in range(len(geometries)))
+    driving = idg.initial_sampling == "aimd" and npt
+    engines = {"REFERENCE": (settings.reference, driving or (settings.stress and periodic))}
+    if idg.initial_sampling == "engine" and idg.sampling_engine is not None:
+        place = "INITIAL_DATASET_GENERATION.sampling_engine"
+        engines[place] = (idg.sampling_engine, npt)
+    for place, (engine, stress) in engines.items():
         if isinstance(engine, AseReference):
-            why = usable(engine, settings.directory)
+            why = usable(engine, settings.directory, stress)
             if why is not None:
                 yield f"aimsPAX.yaml  {place}.{why}"
 

@@ -15,9 +15,10 @@ from ase import Atoms
 
 from aimspax_core.errors import StructureError
 
-_PER_ATOM = ("initial_magmoms", "initial_charges")
+_PER_ATOM = ("initial_magmoms", "initial_charges", "masses")
 _GLOBAL = ("charge", "spin")
 _NAME = "config_type"
+_BESIDE = ("masses", _NAME)
 
 
 def encode(atoms: Atoms) -> dict[str, Any]:
@@ -26,11 +27,13 @@ def encode(atoms: Atoms) -> dict[str, Any]:
     Args:
         atoms: N atoms; positions and cell in Å. `info["charge"]` (e) and `info["spin"]`
             (multiplicity) are carried if present, as are initial magnetic moments and charges,
-            and `info["config_type"]`, by which MACE weighs structures.
+            masses that are not those of the elements (u), and `info["config_type"]`, by which
+            MACE weighs structures.
 
     Returns:
         Keys `numbers` (N), `positions` (N, 3), `cell` (3, 3), `pbc` (3), and those that are set of
-        `initial_magmoms` (N), `initial_charges` (N), `charge`, `spin`, `config_type`.
+        `initial_magmoms` (N), `initial_charges` (N), `masses` (N), `charge`, `spin`,
+        `config_type`.
     """
     data: dict[str, Any] = {
         "numbers": [int(z) for z in atoms.numbers],
@@ -50,8 +53,8 @@ def encode(atoms: Atoms) -> dict[str, Any]:
 
 
 def essence(atoms: Atoms) -> dict[str, Any]:
-    """Return `encode` of what an energy can depend on: without the name of the structure's kind."""
-    return {key: value for key, value in encode(atoms).items() if key != _NAME}
+    """Return `encode` of what an energy can depend on: not masses, nor a name of the structure."""
+    return {key: value for key, value in encode(atoms).items() if key not in _BESIDE}
 
 
 def decode(data: dict[str, Any]) -> Atoms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -10,12 +11,16 @@ from pathlib import Path
 from aimspax_core.campaign.journal import holder, load
 from aimspax_core.errors import CampaignError, SettingsError
 from aimspax_core.rundir import RunDir
+from aimspax_core.settings.provenance import adopted
+
+log = logging.getLogger("aimspax")
 
 
 def move_aside(run_dir: RunDir) -> Path | None:
     """Move a campaign to `earlier-…`; its labels are in both places then.
 
-    Members and datasets that it began from stay where they are.
+    Members and datasets that it began from stay where they are, and so do those of a campaign that
+    is too broken to tell whether it began from them.
 
     Returns:
         Where it is now; None if there was none.
@@ -34,8 +39,15 @@ def move_aside(run_dir: RunDir) -> Path | None:
         run_dir.state, run_dir.results, run_dir.losses, run_dir.logs, run_dir.checkpoints_dir,
         run_dir.analysis, run_dir.trajectories,
     ]  # fmt: skip
-    if not _adopted(run_dir):  # else the new campaign begins from these too
-        folders += [run_dir.data, run_dir.models]
+    began_from = [run_dir.data, run_dir.models]
+    known = _adopted(run_dir)
+    if known is False:  # else the new campaign begins from these too
+        folders += began_from
+    elif known is None and (there := [str(f) for f in began_from if f.exists()]):
+        log.warning(
+            "whether the earlier campaign began from models of yours cannot be told: %s not moved",
+            f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'}",
+        )
     for folder in (f.resolve() for f in folders):
         # A setting may name one folder twice, or one that holds the user's own files.
         if folder.exists() and output in folder.parents:
@@ -48,13 +60,16 @@ def move_aside(run_dir: RunDir) -> Path | None:
     return aside
 
 
-def _adopted(run_dir: RunDir) -> bool:
-    """Whether a campaign began from members that were there; one that is broken may not tell."""
+def _adopted(run_dir: RunDir) -> bool | None:
+    """Whether a campaign began from members that were there; None if nothing tells."""
+    known = adopted(run_dir)
+    if known is not None:
+        return known
     try:
         _, state = load(run_dir)
     except CampaignError:
-        return False
-    return state is not None and state.adopted
+        return None
+    return None if state is None else state.adopted
 
 
 def _link(source: str, target: str) -> None:

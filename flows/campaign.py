@@ -38,7 +38,7 @@ from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import told
 from aimspax_core.report.trajectories import forget, gather, settle
 from aimspax_core.settings.provenance import record
-from flows.courtesy import courtesy
+from flows.courtesy import by_product, courtesy
 from flows.dashboard import Dashboard
 from flows.logs import campaign_logs
 from flows.pools import pools
@@ -122,6 +122,8 @@ class _Campaign:
                 f"{self.run.output}: MISC.create_restart is False, so the campaign that was begun "
                 "here is not taken up; --fresh begins anew"
             )
+        if self.journal.begun and self.state.adopting:
+            self.run.settings.unlink(missing_ok=True)  # a mistake in them may be mended
         changes = record(self.run, self.settings, self.inputs.geometries)
         for note in self.settings.notes:
             log.warning("%s", note)
@@ -133,7 +135,8 @@ class _Campaign:
                 losses_file(self.run, tag).unlink(missing_ok=True)
             adopt = self.inputs.pretrained is not None
             self.record(Started(rules=self.inputs.rules, adopt=adopt))
-        settle(self.run, self.state)
+        with by_product("trajectories"):
+            settle(self.run, self.state)
         self._analysis = Analysis.of(self.run, self.settings)
 
     def _resume(self, changes: tuple[str, ...]) -> None:
@@ -160,8 +163,9 @@ class _Campaign:
             self._land(shell)
             dashboard.show(self.state, force=True)
             if self.state.finished:
-                learning_curve(self.run, self.run.report)
-                dashboard.picture(self.run.report, told(self.state))
+                with by_product("learning curve"):
+                    learning_curve(self.run, self.run.report)
+                    dashboard.picture(self.run.report, told(self.state))
 
     def _land(self, shell: Shell) -> None:
         """Give what still runs a little time to come back, then give it up."""
@@ -177,9 +181,12 @@ class _Campaign:
             return
         before = self.state
         after = self.record(event)
-        append_losses(self.run, event)
-        gather(self.run, event)
-        tidy(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
+        with by_product("losses"):
+            append_losses(self.run, event)
+        with by_product("trajectories"):
+            gather(self.run, event)
+        with by_product("removing what is obsolete"):
+            tidy(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
         self._analyse()
 
     def record(self, event: Event) -> CampaignState:
@@ -196,7 +203,8 @@ class _Campaign:
         """Renew `analysis/` now and then."""
         due = force or time.monotonic() - self._analysed > ANALYSIS_S
         if self._analysis is not None and self._analysis.wanted and due:
-            self._analysis.write()
+            with by_product("analysis"):
+                self._analysis.write()
             self._analysed = time.monotonic()
 
 

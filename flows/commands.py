@@ -54,9 +54,9 @@ def run_flow(part: Part, directory: Path, overrides: dict[str, Any], fresh: bool
             f"{run_dir.output}: the initial dataset of this campaign is its own, and would be "
             "moved aside with it; `aimspax run --fresh` makes it anew"
         )
-    if not fresh:
+    if not fresh and not (state is not None and state.adopting):
         changed(run_dir, settings, inputs.geometries)
-    elif aside := move_aside(run_dir):
+    if fresh and (aside := move_aside(run_dir)):
         console.print(
             f"the earlier campaign is now in {aside}; its labels are used again", markup=False
         )
@@ -82,7 +82,7 @@ def run_flow(part: Part, directory: Path, overrides: dict[str, Any], fresh: bool
 
 def check(directory: Path, overrides: Mapping[str, Any]) -> int:
     """Print what would run, once no mistakes are found."""
-    inputs = Inputs.read(directory, overrides)
+    inputs = Inputs.read(directory, overrides, "any")
     settings = inputs.settings
     for note in settings.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
@@ -90,10 +90,11 @@ def check(directory: Path, overrides: Mapping[str, Any]) -> int:
         console.print(f"changed since the run was started: {change}", markup=False)
     for line in plan(settings, inputs.geometries, tuple(inputs.seeds)):
         console.print(line, markup=False, soft_wrap=True)
-    table = Table("sampling step", "training", "validation", title="Points of each member")
-    for step, training, validation in split_table(settings, len(inputs.geometries)):
-        table.add_row(str(step), str(training), str(validation))
-    console.print(table)
+    if settings.has_initial:
+        table = Table("sampling step", "training", "validation", title="Points of each member")
+        for step, training, validation in split_table(settings, len(inputs.geometries)):
+            table.add_row(str(step), str(training), str(validation))
+        console.print(table)
     _, state = load_journal(inputs.run)
     if state is None:
         console.print("No mistakes found; nothing has been run here yet.")

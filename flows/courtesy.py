@@ -1,4 +1,4 @@
-"""Calls to the Prefect API that a campaign can do without: what it shows, not what it is."""
+"""What a campaign can do without: calls to the Prefect API, and files that only show it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,23 @@ def courtesy(what: str) -> Iterator[None]:
     except httpx.HTTPError as error:
         if what not in _told:
             log.warning("the Prefect API does not answer (%s): %s; going on", what, error)
+            _told.add(what)
+    else:
+        _told.discard(what)
+
+
+@contextlib.contextmanager
+def by_product(what: str) -> Iterator[None]:
+    """Go on if a file that the campaign does not need cannot be written; say so once.
+
+    Args:
+        what: Which, for the warning.
+    """
+    try:
+        yield
+    except OSError as error:
+        if what not in _told:
+            log.warning("%s: %s; going on without", what, error)
             _told.add(what)
     else:
         _told.discard(what)

@@ -247,8 +247,6 @@ class Shell:
 def _sets(state: CampaignState, tag: str) -> dict[str, tuple[str, ...]]:
     """What a member trains on now; constants follow from its whole set, whatever is replayed."""
     training, validation = replayed(state, tag)
-    return {
-        "training": training,
-        "validation": validation,
-        "constants": state.dataset(tag)[0],
-    }
+    everything = state.dataset(tag)[0]
+    sets = {"training": training, "validation": validation}
+    return sets if training == everything else {**sets, "constants": everything}

@@ -14,8 +14,8 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
-from aimspax_core.campaign.labels import LabelStore, StoredLabel
-from aimspax_core.errors import AimspaxError, LabelError, StructureError
+from aimspax_core.campaign.labels import LabelStore, StoredLabel, label_key
+from aimspax_core.errors import AimspaxError, CampaignError, LabelError, StructureError
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.reference.gate import check_label, check_stress, check_structure
 from aimspax_core.settings.project import EngineSettings, Gate
@@ -100,7 +100,13 @@ def label(request: LabelRequest) -> LabelRecord:
         except StructureError as error:
             raise LabelError(f"refused: {error}") from error
         began = time.perf_counter()
-        answer = build_reference(request.reference, request.directory).label(atoms)
+        reference = build_reference(request.reference, request.directory)
+        if label_key(atoms, reference.identity()) != request.key:
+            raise CampaignError(
+                f"the reference on {socket.gethostname()} is not the one that was asked for: its "
+                "version, or a file that it reads, is another one"
+            )
+        answer = reference.label(atoms)
         check_label(atoms, answer, request.gate, request.stress)
         answer.provenance.update(
             host=socket.gethostname(), wall_s=time.perf_counter() - began, finished=time.time()

@@ -8,6 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ase import Atoms
 from prefect import task
 
 from aimspax_core.campaign.events import Checked, Look, SegmentFinished, TrajectoryResult
@@ -85,10 +86,7 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
     settings = request.settings
     evaluate, judge = _models(request)
     segment = run_segment(
-        [
-            Start(t.index, _state(request, t), settings.md(t.geometry), t.since_crossing)
-            for t in request.trajectories
-        ],
+        _starts(request),
         _segment_settings(request),
         request.window,
         evaluate,
@@ -145,13 +143,39 @@ def _driver(model: FoundationalModel, directory: Path, device: str, dtype: str) 
     )
 
 
-def _state(request: PropagateRequest, trajectory: Trajectory) -> MDState:
-    """Where a trajectory goes on; after a rollback with a future that it has not seen yet."""
+def _starts(request: PropagateRequest) -> list[Start]:
+    """Return where the trajectories go on; where the cell moves, with the geometry's volume."""
+    geometries = _geometries(request)
+    starts = []
+    for t in request.trajectories:
+        md = request.settings.md(t.geometry)
+        volume = geometries[t.geometry].cell.volume if needs_stress(md) else None
+        starts.append(Start(t.index, _state(request, t, geometries), md, t.since_crossing, volume))
+    return starts
+
+
+def _geometries(request: PropagateRequest) -> dict[int, Atoms]:
+    """Read the geometries that are needed: of lives that begin, and of cells that move."""
     settings = request.settings
-    md = settings.md(trajectory.geometry)
+    needed = sorted(
+        {
+            t.geometry
+            for t in request.trajectories
+            if t.version == 0 or needs_stress(settings.md(t.geometry))
+        }
+    )
+    files = settings.geometry_files
+    return dict(zip(needed, read_geometries([files[i] for i in needed]), strict=True))
+
+
+def _state(
+    request: PropagateRequest, trajectory: Trajectory, geometries: dict[int, Atoms]
+) -> MDState:
+    """Where a trajectory goes on; after a rollback with a future that it has not seen yet."""
+    md = request.settings.md(trajectory.geometry)
     rng = random_stream(md.MD_seed, EXPLORING_STREAM, trajectory.index, trajectory.rollbacks)
     if trajectory.version == 0:
-        return start(read_geometries(settings.geometry_files)[trajectory.geometry], md, rng)
+        return start(geometries[trajectory.geometry], md, rng)
     state = load_state(request.run.trajectory(trajectory.index, trajectory.version))
     rolled_back = trajectory.rollbacks_in_a_row and trajectory.version == trajectory.checkpoint
     if not rolled_back:

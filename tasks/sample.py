@@ -65,6 +65,7 @@ def sample(request: SampleRequest) -> Sampled:
         request.points,
         idg.skip_step_initial,
         partial(check_structure, gate=settings.gate),
+        settings.gate.max_force,
         idg.save_trajectories_interval if idg.save_trajectories else None,
     )
     identity = build_reference(settings.reference, settings.directory).identity()

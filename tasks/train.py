@@ -142,6 +142,7 @@ class _Data:
 def _data(request: TrainRequest, memory: Kept) -> _Data:
     sets = json.loads(request.dataset.read_text(encoding="utf-8"))[request.action.tag]
     store = LabelStore(request.run.labels)
+    sets.setdefault("constants", sets["training"])
     return _Data(**{name: memory.graphs(store, keys) for name, keys in sets.items()})
 
 

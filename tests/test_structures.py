@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from aimspax_core.campaign.labels import label_key
 from aimspax_core.errors import StructureError
 from aimspax_core.structures import decode, digest, encode, geometry_files, read_geometries
 
@@ -162,3 +163,20 @@ def test_every_bad_file_is_named(tmp_path: Path) -> None:
     first, second = str(found.value).splitlines()
     assert first.startswith(f"{tmp_path / 'b.txt'}: ASE cannot read")
     assert second == f"{tmp_path / 'c.xyz'}: the geometry holds no atoms"
+
+
+def test_masses_and_the_kind_of_a_structure_are_carried(tmp_path):
+    atoms = Atoms("H2O", [(0, 0, 0), (0, 0, 1), (0, 1, 0)], masses=[2.014, 2.014, 15.999])
+    atoms.info["config_type"] = "heavy"
+    ase.io.write(tmp_path / "d2o.xyz", atoms)
+    (found,) = read_geometries([tmp_path / "d2o.xyz"])
+    assert found.get_masses().tolist() == [2.014, 2.014, 15.999]
+    assert decode(encode(found)).info["config_type"] == "heavy"
+
+
+def test_neither_masses_nor_the_kind_of_a_structure_change_its_label():
+    plain = Atoms("H2", [(0, 0, 0), (0, 0, 0.74)])
+    heavy = plain.copy()
+    heavy.set_masses([2.014, 2.014])
+    heavy.info["config_type"] = "heavy"
+    assert label_key(plain, {}) == label_key(heavy, {})

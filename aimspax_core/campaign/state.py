@@ -280,6 +280,11 @@ class CampaignState(Record):
         return list(dict.fromkeys((*found, *given)))
 
     @property
+    def adopting(self) -> bool:
+        """True while nothing has come of the campaign but the wish to adopt members."""
+        return Phase.ADOPT in (self.phase, self.failed_in)
+
+    @property
     def finished(self) -> bool:
         """True once everything that was asked for is done."""
         return self.phase is Phase.FINISHED

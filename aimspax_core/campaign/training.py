@@ -44,8 +44,9 @@ def replayed(state: CampaignState, tag: str) -> tuple[tuple[str, ...], tuple[str
     if rules.train_subset is None or now is None or now.stage != "active":
         return everything, validation
     rng = np.random.default_rng((rules.seed, now.number, rules.tags.index(tag)))
-    new = [key for key in everything if key in set(now.points)]
-    old = [key for key in everything if key not in set(now.points)]
+    points = set(now.points)
+    new = [key for key in everything if key in points]
+    old = [key for key in everything if key not in points]
     count = min(len(old), max(0, rules.train_subset - len(new)))
     training = {*new, *(old[i] for i in rng.choice(len(old), count, replace=False))}
     valid = min(len(validation), rules.valid_subset or len(validation))

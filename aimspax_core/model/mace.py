@@ -23,7 +23,6 @@ from typing import Any
 import ase
 import numpy as np
 import torch
-from ase import units
 from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 from mace import modules
@@ -315,7 +314,7 @@ def foundation_calculator(
         dtype: "float32" or "float64".
         dispersion: Add Grimme's D3 (package `torch-dftd`).
         dispersion_xc: Functional of the D3 parameters.
-        dispersion_cutoff: Cutoff of D3 in Å (MACE itself takes Bohr).
+        dispersion_cutoff: Cutoff of D3 in Å.
         damping: Damping function of D3.
 
     Raises:
@@ -337,7 +336,7 @@ def foundation_calculator(
             dispersion=dispersion,
             damping=damping,
             dispersion_xc=dispersion_xc,
-            dispersion_cutoff=dispersion_cutoff / units.Bohr,
+            dispersion_cutoff=dispersion_cutoff,
         )
 
 
@@ -357,8 +356,8 @@ def _foundation_file(model: str) -> Path:
     except (OSError, RuntimeError) as error:
         raise ModelError(
             f"cannot download foundation model {model!r} from {mace_mp_urls.get(model, model)}: "
-            f"this machine has no access to it ({error}). Give a local .model file under "
-            "INITIAL_DATASET_GENERATION.foundational_model_settings.mace_model"
+            f"this machine has no access to it ({error}). Give a local .model file as "
+            "mace_model"
         ) from error
 
 

@@ -42,16 +42,17 @@ _SLOW_S = 0.1
 """A calculator that takes longer to make is kept, and reset from one structure to the next."""
 
 
-def usable(settings: AseReference, directory: Path) -> str | None:
+def usable(settings: AseReference, directory: Path, stress: bool = False) -> str | None:
     """Make the calculator once, to find a user's mistake before anything is launched.
 
     Args:
         settings: Which calculator, and its arguments.
         directory: The run directory; the names of files begin there.
+        stress: Whether stress is needed too.
 
     Returns:
         One sentence on what is wrong, beginning with the key (`calculator` or `arguments`), or
-        None if the calculator gives energy and forces.
+        None if the calculator gives energy, forces and what else is needed.
     """
     try:
         maker = named(settings.calculator)
@@ -68,7 +69,8 @@ def usable(settings: AseReference, directory: Path) -> str | None:
     known = getattr(made, "implemented_properties", None)
     if known is None or not callable(getattr(made, "calculate", None)):
         return f"calculator: {settings.calculator} is no ASE calculator but {type(made).__name__}"
-    missing = [name for name in ("energy", "forces") if name not in known]
+    needed = ("energy", "forces", "stress") if stress else ("energy", "forces")
+    missing = [name for name in needed if name not in known]
     if missing:
         return f"calculator: {settings.calculator} does not compute {' and '.join(missing)}"
     misspelt = _misspelt(made, settings)
@@ -164,9 +166,11 @@ class AseEngine:
                 return [name for name in ("energy", "forces", "stress") if name in known]
         except AimspaxError:
             raise
-        # A calculator may raise anything, even what does not survive the way to another process.
+        # A calculator may raise anything, even what does not survive the way to another process:
+        # so it must not go along as the cause or the context of ours.
         except Exception as error:
-            raise self._told("to be made", error) from error
+            failure = self._told("to be made", error)
+        raise failure
 
     def results(self, atoms: Atoms, stress: bool) -> dict[str, Any]:
         """Compute energy (eV), forces (N × 3, eV/Å) and perhaps stress, all in one calculation.
@@ -188,7 +192,8 @@ class AseEngine:
         except AimspaxError:
             raise
         except Exception as error:  # see `properties`
-            raise self._told(f"on {bare.get_chemical_formula()}", error) from error
+            failure = self._told(f"on {bare.get_chemical_formula()}", error)
+        raise failure
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[Any]:

@@ -6,6 +6,7 @@ The files are described in docs/analysis.md; their names are the original's.
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,7 +191,7 @@ def _compared(path: Path, stored: StoredLabel, seen: _Seen) -> _Compared | None:
         with np.load(path, allow_pickle=False) as found:
             members, mean = found["member_forces"], found["forces"]
             energies = found["member_energies"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         log.warning("%s is left out of the analysis: %s", path, error)
         return None
     return _Compared(

@@ -20,6 +20,7 @@ from aimspax_core.rundir import RunDir
 Kind = Literal["trajectory", "initial"]
 
 _PART = re.compile(r"(trajectory|initial)-(\d+)-(\d+)\.extxyz(?:\.at-(\d+))?")
+_OURS = re.compile(r"(trajectory|initial)_\d+\.extxyz")
 _ROLLBACKS = re.compile(rb"\brollbacks=(\d+)")
 _COMMENT = 100_000
 """The comment of a first frame ends long before so many bytes."""
@@ -80,8 +81,8 @@ def settle(run: RunDir, state: CampaignState) -> None:
 
 def forget(run: RunDir) -> None:
     """Remove the files of an earlier campaign; call it when one begins anew."""
-    for kind in ("trajectory", "initial"):
-        for path in run.trajectories.glob(f"{kind}_*.extxyz"):
+    for path in run.trajectories.glob("*.extxyz"):
+        if _OURS.fullmatch(path.name):  # a user may keep files of his own there
             path.unlink()
 
 

@@ -21,6 +21,15 @@ from aimspax_core.structures import decode, encode
 MAX_FRESH_STARTS = 3
 """How often a sampling trajectory may explode and begin again within one call."""
 
+MAX_SHIFT = 100.0
+"""How far (Å) an atom of a molecule may go from where it was in the geometry.
+
+Searches for neighbours that grow with the distance take seconds there, and do not end far beyond.
+"""
+
+MAX_PERIODIC_SHIFT = 1e4
+"""The same (Å) where there is periodicity: atoms that diffuse are not put back into the cell."""
+
 SAMPLING_STREAM = 0
 """First number of the random streams of sampling trajectories; exploring ones have 1."""
 
@@ -58,6 +67,7 @@ def collect(
     points: int,
     skip_step: int,
     check_structure: Callable[[Atoms], None],
+    max_force: float,
     frame_every: int | None = None,
 ) -> Collected:
     """Run MD and take a structure every `skip_step` steps.
@@ -74,13 +84,14 @@ def collect(
         points: How many structures to take.
         skip_step: MD steps from one to the next.
         check_structure: Raises `StructureError` for a structure that no engine may see.
+        max_force: Largest force on an atom that is not an explosion, in eV/Å.
         frame_every: MD steps of the trajectory's life from one frame to the next; None: no frames.
     """
     taken: list[Atoms] = []
     frames: list[Frame] = []
     refused = restarts = 0
     dynamics, rng = resume(state, md, calculator)
-    guards = (_finite, volume_guard(atoms))
+    guards = (_finite, _force_guard(max_force), volume_guard(atoms), _shift_guard(atoms))
     step = state.step
     while len(taken) + refused < points:
         began, step = step, step + skip_step
@@ -133,3 +144,33 @@ def _finite(atoms: Atoms) -> None:
     values = (atoms.positions, atoms.get_momenta(), atoms.cell.array)
     if not all(np.isfinite(value).all() for value in values):
         raise ExplodedError("a position, momentum or cell vector is not a finite number")
+
+
+def _force_guard(max_force: float) -> Callable[[Atoms], None]:
+    """Return a function that raises ExplodedError if a force (eV/Å) is too large or not finite.
+
+    The forces of a step are at hand after it, so that this costs no evaluation.
+    """
+
+    def check(atoms: Atoms) -> None:
+        largest = np.linalg.norm(atoms.get_forces(apply_constraint=False), axis=1).max()
+        # Written so that NaN fails it.
+        if not largest <= max_force:
+            raise ExplodedError(f"a force of {largest:.4g} eV/Å (max_force: {max_force:g})")
+
+    return check
+
+
+def _shift_guard(geometry: Atoms) -> Callable[[Atoms], None]:
+    """Return a function that raises ExplodedError once an atom is too far from its beginning."""
+    limit = MAX_PERIODIC_SHIFT if geometry.pbc.any() else MAX_SHIFT
+    first = geometry.positions.copy()
+
+    def check(atoms: Atoms) -> None:
+        farthest = np.linalg.norm(atoms.positions - first, axis=1).max()
+        if farthest > limit:
+            raise ExplodedError(
+                f"an atom is {farthest:.4g} Å from where it began; {limit:g} Å is allowed"
+            )
+
+    return check

@@ -63,23 +63,24 @@ class LockstepRun(Generic[T]):
     stats: LockstepStats
 
 
-def volume_guard(atoms: Atoms) -> Callable[[Atoms], None]:
+def volume_guard(atoms: Atoms, volume: float | None = None) -> Callable[[Atoms], None]:
     """Return a function that raises ExplodedError once a cell has exploded or collapsed.
 
     Args:
-        atoms: N atoms in the cell (Å) that others are compared with. Where it is not periodic in
-            all three directions there is nothing to guard.
+        atoms: N atoms in a cell (Å). Where it is not periodic in all three directions there is
+            nothing to guard.
+        volume: What later cells are compared with, in Å³; None: the volume of this one.
     """
-    first = atoms.cell.volume
+    first = atoms.cell.volume if volume is None else volume
     if not atoms.pbc.all():
         return lambda _: None
 
     def check(later: Atoms) -> None:
-        volume = later.cell.volume
+        now = later.cell.volume
         # Written so that NaN fails it.
-        if not first / MAX_VOLUME_FACTOR <= volume <= first * MAX_VOLUME_FACTOR:
+        if not first / MAX_VOLUME_FACTOR <= now <= first * MAX_VOLUME_FACTOR:
             raise ExplodedError(
-                f"the cell has {volume / len(later):.4g} Å³ an atom, and had "
+                f"the cell has {now / len(later):.4g} Å³ an atom, and had "
                 f"{first / len(later):.4g} Å³: it has exploded or collapsed"
             )
 

@@ -75,12 +75,15 @@ class Start:
         state: Its full MD state.
         md: Its dynamics.
         since_crossing: Steps made since its last crossing.
+        volume: Of the cell in which its life began, in Å³: the later ones are guarded against it,
+            wherever the life is cut. None: that of the state.
     """
 
     trajectory: int
     state: MDState
     md: MD
     since_crossing: int = 0
+    volume: float | None = None
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def run_segment(
     there it was checked before. So each makes at least one check, and something always advances.
     All checks share one window, in the order of lockstep rounds, then trajectories. A structure
     that is refused does not enter it. Looks and frames change nothing for the trajectories, and
-    looks do not enter the window.
+    looks do not enter the window; where the judgement is not finite there are none.
 
     Args:
         starts: The trajectories, each at most once, each with its own dynamics.
@@ -274,7 +277,7 @@ class _Segment:
         walk = _Walk(start)
         if walk.step >= self.settings.max_steps:
             return walk.result(Outcome.FINISHED, start.state)
-        calculator.guard = volume_guard(start.state.structure)
+        calculator.guard = volume_guard(start.state.structure, start.volume)
         try:
             dynamics, rng = resume(start.state, start.md, calculator)
             for _ in self._steps(walk, dynamics, calculator):
@@ -322,6 +325,8 @@ class _Segment:
         prediction = calculator.judgement(atoms)
         uncertainty = measure(prediction.member_forces, self.settings.uncertainty_type)
         if not isfinite(uncertainty):
+            if not check_due:
+                return over
             raise ExplodedError(f"the uncertainty at step {walk.step} is not a finite number")
         verdict = self._check(walk, uncertainty) if check_due else over
         if look_due and (check_due or self._passes(structure)):

@@ -12,6 +12,8 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from aimspax_core.settings.mistakes import Mistake, shown
 
+_MERGE = "tag:yaml.org,2002:merge"
+
 
 class Document:
     """A settings file as the user wrote it.
@@ -48,17 +50,20 @@ class Document:
         """Put a value in the place of what the file says at a key.
 
         Args:
-            path: Section and key, perhaps further keys; a number stands for an index.
+            path: Section and key, perhaps further keys; a number is the index or name that it is
+                in the file, and a name that is not there yet is a text.
             value: What holds instead.
             origin: Who says so, for mistakes.
         """
         inner: dict[Any, Any] = self.data
-        *outer, last = (int(part) if part.isdigit() else part for part in path)
+        *outer, last = path
         for part in outer:
-            if not isinstance(inner.get(part), dict):
-                inner[part] = {}
-            inner = inner[part]
-        inner[last] = value
+            key = _key(inner, part)
+            held = inner.get(key)
+            # A copy: in YAML an alias is the same section in two places.
+            inner[key] = dict(held) if isinstance(held, dict) else {}
+            inner = inner[key]
+        inner[_key(inner, last)] = value
         self._overridden[path] = origin
 
     def alias(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
@@ -90,6 +95,8 @@ class Document:
             reader = YAML(typ="safe", pure=True)
             reader.constructor.allow_duplicate_keys = True  # found by us, all of them
             root = reader.compose(text)
+            if isinstance(root, MappingNode):
+                self._note_lines(root, (), set())  # while merge keys are what was written
             content = None if root is None else reader.constructor.construct_document(root)
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -105,14 +112,16 @@ class Document:
                 return
             self.readable = True
             if content is not None:
-                self._note_lines(root, (), set())
                 self.data = {str(name): section for name, section in content.items()}
 
     def _flaw(self, line: int | None, text: str) -> None:
         self.mistakes.append(Mistake(self.name, line, "", text))
 
     def _note_lines(self, node: Node, path: tuple[str, ...], seen: set[int]) -> None:
-        """Note the line of every key, and keys that are there twice."""
+        """Note the line of every key, and keys that are there twice.
+
+        What a merge key (`<<`) brings in is not there twice: the section's own keys go before it.
+        """
         if not isinstance(node, MappingNode | SequenceNode) or id(node) in seen:
             return
         seen.add(id(node))
@@ -121,13 +130,26 @@ class Document:
                 self._note_lines(item, path, seen)
             return
         here: dict[str, int] = {}
+        merged: list[Node] = []
         for key, value in node.value:
+            if key.tag == _MERGE:
+                merged.append(value)
+                continue
             name, line = str(key.value), key.start_mark.line + 1
             where = (*path, name)
-            if name in here and name != "<<":
+            if name in here:
                 text = f"found twice, first in line {here[name]}; allowed: once"
                 self.mistakes.append(Mistake(self.name, line, ".".join(where), text))
             else:
                 here[name] = line
                 self._lines.setdefault(where, line)
             self._note_lines(value, where, seen)
+        for value in merged:
+            self._note_lines(value, path, seen)
+
+
+def _key(section: dict[Any, Any], part: str) -> Any:
+    """Return the key that a part of a path means: a number may be there as a number or a text."""
+    if part not in section and part.isascii() and part.isdecimal() and int(part) in section:
+        return int(part)
+    return part

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from aimspax_core.errors import SettingsError, StructureError
+from aimspax_core.errors import SettingsError
 from aimspax_core.gpus import visible_gpus
 from aimspax_core.settings import keys
 from aimspax_core.settings.document import Document
+from aimspax_core.settings.doubts import cover_geometries, cover_members, doubts, late_stage
 from aimspax_core.settings.environment import from_environment
 from aimspax_core.settings.generations import own_keys, teacher_as_reference
 from aimspax_core.settings.mistakes import (
@@ -40,7 +40,6 @@ from aimspax_core.settings.project import (
 )
 from aimspax_core.settings.values import Section
 from aimspax_core.settings.words import fields_of
-from aimspax_core.structures import geometry_files
 
 PROJECT_FILE = "aimsPAX.yaml"
 MODEL_FILES = ("mace.yaml", "model.yaml")
@@ -143,14 +142,7 @@ class Settings:
         Raises:
             StructureError: There is none.
         """
-        return _geometry_files(self.directory, self.misc)
-
-
-def _geometry_files(directory: Path, misc: Misc) -> list[Path]:
-    named = misc.path_to_geometry
-    if isinstance(named, dict):
-        return [directory / named[index] for index in sorted(named)]
-    return geometry_files(directory / named)
+        return self.misc.geometry_files(self.directory)
 
 
 def machine_cores() -> int:
@@ -195,15 +187,15 @@ def load(
     project = _validated(project_text, directory, ProjectSettings, keys.PROJECT, notes)
     model = _validated(model_text, directory, ModelSettings, keys.MODEL, notes)
     if isinstance(project, ProjectSettings):
-        _cover_geometries(project_text, directory, project, notes)
-        _cover_members(project_text, project)
+        cover_geometries(project_text, directory, project, notes)
+        cover_members(project_text, project)
     mistakes += project_text.mistakes + model_text.mistakes
     if mistakes:
         raise SettingsError(message(mistakes))
     assert isinstance(project, ProjectSettings)
     assert isinstance(model, ModelSettings)
-    notes += [f"{project_text.name}: {note}" for note in _doubts(project)]
-    notes += [f"{model_text.name}: {note}" for note in _late_stage(project, model)]
+    notes += [f"{project_text.name}: {note}" for note in doubts(project)]
+    notes += [f"{model_text.name}: {note}" for note in late_stage(project, model)]
     absent = tuple(phase for phase in (_IDG, _AL) if project_text.data.get(phase) is None)
     return Settings(directory, project, model, tuple(notes), absent)
 
@@ -243,7 +235,7 @@ def _override(
             text = f"found {shown(value)}; allowed: a section with its keys"
             mistakes.append(Mistake(origin, None, name, text))
         else:
-            pairs = [(tuple(inner), value)] if inner else [((k,), v) for k, v in value.items()]
+            pairs = [(tuple(inner), value)] if inner else [((str(k),), v) for k, v in value.items()]
             for path, content in pairs:
                 ours = section in ModelSettings.model_fields
                 if section == "MISC":
@@ -313,95 +305,3 @@ def _elsewhere(schema: type[BaseModel]) -> dict[str, str]:
         else (ProjectSettings, PROJECT_FILE)
     )
     return {section: name for section in other.model_fields if section not in schema.model_fields}
-
-
-def _cover_geometries(
-    file: Document, directory: Path, project: ProjectSettings, notes: list[str]
-) -> None:
-    """With MD by index, every geometry needs its section; one that no geometry has is noted."""
-    if not isinstance(project.MD, dict):
-        return
-    try:
-        files = _geometry_files(directory, project.MISC)
-    except StructureError:
-        return  # told by whoever reads them
-    for index, geometry in enumerate(files):
-        if index not in project.MD:
-            allowed = f"a section for each index from 0 to {len(files) - 1}"
-            file.mistake(
-                ("MD", str(index)), f"missing, for {geometry.name}; allowed: {allowed}, or one MD"
-            )
-    notes += [
-        f"{file.name}: MD.{index} has no effect: there is no geometry {index}"
-        for index in project.MD
-        if index >= len(files)
-    ]
-
-
-def _cover_members(file: Document, project: ProjectSettings) -> None:
-    """Seeds by tag are those of all members; if there are models already, they say how many."""
-    seeds, size = project.ACTIVE_LEARNING.seeds_tags_dict, project.INITIAL_DATASET_GENERATION
-    if seeds is None or file.data.get(_IDG) is None or len(seeds) == size.ensemble_size:
-        return
-    told = f"found {len(seeds)} members; allowed: as many as {_IDG}.ensemble_size"
-    file.mistake((_AL, "seeds_tags_dict"), f"{told}, {size.ensemble_size}")
-
-
-def _late_stage(project: ProjectSettings, model: ModelSettings) -> Iterator[str]:
-    """Yield if the second stage of a convergence would begin when that is over."""
-    idg, al = project.INITIAL_DATASET_GENERATION, project.ACTIVE_LEARNING
-    begin = model.TRAINING.start_swa
-    converging = {_IDG: idg.converge_initial, _AL: al.converge_al}
-    for name, phase in ((_IDG, idg), (_AL, al)):
-        epochs = phase.max_convergence_epochs
-        if model.TRAINING.swa and converging[name] and begin is not None and begin >= epochs:
-            yield (
-                f"TRAINING.swa never begins: start_swa is {begin}, and "
-                f"{name}.max_convergence_epochs {epochs}"
-            )
-
-
-def _doubts(project: ProjectSettings) -> Iterator[str]:
-    """Yield what may not be meant, but can be run."""
-    idg, al = project.INITIAL_DATASET_GENERATION, project.ACTIVE_LEARNING
-    by_index = project.MD if isinstance(project.MD, dict) else {None: project.MD}
-    for index, md in by_index.items():
-        if md.idle:
-            kind = md.barostat if md.stat_ensemble == "npt" else md.stat_ensemble.upper()
-            place = "MD" if index is None else f"MD.{index}"
-            verb = "means" if len(md.idle) == 1 else "mean"
-            yield f"{place}: {', '.join(md.idle)} {verb} nothing to {kind}"
-    if al.desired_acc == 0 and min(al.max_MD_steps, al.max_train_set_size) == math.inf:
-        yield (
-            "ACTIVE_LEARNING: nothing ends this phase; it runs until you stop it "
-            "(desired_acc, max_MD_steps or max_train_set_size would)"
-        )
-    if "ensemble_size" in al.model_fields_set and al.ensemble_size != idg.ensemble_size:
-        yield (
-            f"ACTIVE_LEARNING.ensemble_size is {al.ensemble_size}; "
-            f"INITIAL_DATASET_GENERATION's {idg.ensemble_size} holds"
-        )
-    if {"foundational_model_settings", "initial_foundational_size"} <= idg.model_fields_set:
-        yield f"{_IDG}.initial_foundational_size has no effect beside foundational_model_settings"
-    for name, phase, keys_, needs, meant in _conditions(idg, al):
-        for key in sorted(set(keys_) & phase.model_fields_set):
-            if not meant and getattr(phase, key) is not None:
-                yield f"{name}.{key} has no effect without `{needs}`"
-
-
-def _conditions(
-    idg: InitialDatasetGeneration, al: ActiveLearning
-) -> Iterator[tuple[str, Section, tuple[str, ...], str, bool]]:
-    """Yield section, keys, what they need, and whether that is so."""
-    subset = al.replay_strategy == "random_subset"
-    sizes = ("train_subset_size", "valid_subset_size")
-    yield _AL, al, sizes, "replay_strategy: random_subset", subset
-    driver = ("foundational_model", "foundational_model_settings")
-    yield _AL, al, driver, "use_foundational: True", al.use_foundational
-    sampler = (*driver, "initial_foundational_size")
-    walks = idg.initial_sampling
-    yield _IDG, idg, sampler, "initial_sampling: foundational", walks == "foundational"
-    yield _IDG, idg, ("sampling_engine",), "initial_sampling: engine", walks == "engine"
-    for name, phase in ((_IDG, idg), (_AL, al)):
-        teacher = ("teacher_reference_settings",)
-        yield name, phase, teacher, "use_teacher_reference: True", phase.use_teacher_reference

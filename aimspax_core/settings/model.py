@@ -25,6 +25,7 @@ from aimspax_core.settings.values import (
     Place,
     Positive,
     Section,
+    begins_file_name,
     lower,
 )
 
@@ -48,7 +49,7 @@ def _model_class(value: Any) -> Any:
 
 
 def _file_name(value: str) -> str:
-    if not value.strip() or "/" in value or value.startswith("."):
+    if not begins_file_name(value):
         raise PydanticCustomError("type", "cannot begin a file name")
     return value
 
@@ -66,7 +67,7 @@ def _by_number(value: Any) -> Any:
     energies: dict[int, Any] = {}
     for key, energy in value.items():
         number: Any = atomic_numbers.get(str(key), key)
-        if isinstance(number, str) and number.isdigit():
+        if isinstance(number, str) and number.isascii() and number.isdecimal():
             number = int(number)
         if number not in range(1, len(chemical_symbols)):
             raise PydanticCustomError(

@@ -27,6 +27,7 @@ from aimspax_core.settings.engines import (
 from aimspax_core.settings.md import MD, MDs
 from aimspax_core.settings.values import (
     AnyCase,
+    ByTag,
     Count,
     DataKey,
     ExistingPlaces,
@@ -42,6 +43,7 @@ from aimspax_core.settings.values import (
     Whole,
     lower,
 )
+from aimspax_core.structures import geometry_files
 
 __all__ = [
     "FOUNDATION_MODELS",
@@ -212,7 +214,7 @@ class ActiveLearning(_Phase):
         "uncertainties in `analysis/`; these labels do not enter training.",
     )
     analysis_skip: Count = Field(50, description="MD steps from one such structure to the next.")
-    seeds_tags_dict: dict[str, Natural] | None = Field(
+    seeds_tags_dict: Annotated[dict[str, Natural], ByTag] | None = Field(
         None,
         description="Seed of each member by its tag, in place of those drawn from GENERAL.seed.",
         json_schema_extra={"allowed": "a section with the seed of each member's tag"},
@@ -302,6 +304,20 @@ class Misc(Section):
     head_key: DataKey = Field("head", description="Name of the head; carried along.")
     total_charge_key: DataKey = Field("total_charge", description="Name of the total charge (e).")
     total_spin_key: DataKey = Field("total_spin", description="Name of the multiplicity (2S+1).")
+
+    def geometry_files(self, directory: Path) -> list[Path]:
+        """Return the files of the start geometries, in their order.
+
+        Args:
+            directory: The run directory.
+
+        Raises:
+            StructureError: There is none.
+        """
+        named = self.path_to_geometry
+        if isinstance(named, dict):
+            return [directory / named[index] for index in sorted(named)]
+        return geometry_files(directory / named)
 
 
 class MlPool(Section):

@@ -16,9 +16,11 @@ from ase import Atoms
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.files import write_text
+from aimspax_core.reference.engines import build_reference
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
 from aimspax_core.settings.mistakes import shown
+from aimspax_core.settings.project import MaceMpReference, MaceReference
 from aimspax_core.structures import digest, encode
 
 PACKAGES = (
@@ -66,20 +68,31 @@ FREE_WITHIN = ("REFERENCE.device",)
 """What may change although a pattern of `FROZEN` has it."""
 
 
-def record(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[str, ...]:
+def record(
+    run: RunDir, settings: Settings, geometries: list[Atoms], adopted: bool = False
+) -> tuple[str, ...]:
     """Write `aimspax/settings.json`; return what has changed since the run was started, in words.
+
+    Args:
+        run: Where everything lies.
+        settings: The settings in force.
+        geometries: The start geometries.
+        adopted: Whether the campaign begins from models that are there; once it does, it does.
 
     Raises:
         SettingsError: Something has changed that decides what the labels or the models are.
     """
     changes = changed(run, settings, geometries)
     now = _described(settings, geometries)
+    now["adopted"] = adopted or began_from_models(run) is True
     write_text(run.settings, json.dumps(now, indent=1, sort_keys=True) + "\n")
     return changes
 
 
 def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[str, ...]:
     """Return what has changed since the run was started, in words; nothing if it was not started.
+
+    What an earlier version did not record yet has not changed.
 
     Raises:
         SettingsError: Something has changed that decides what the labels or the models are.
@@ -88,7 +101,7 @@ def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[s
         return ()
     before = json.loads(run.settings.read_text(encoding="utf-8"))
     now = _described(settings, geometries)
-    refused = _differences(before["frozen"], now["frozen"])
+    refused = _refused(before, now)
     if refused:
         raise SettingsError(
             f"{run.output}: the campaign was started with other settings, which cannot change on "
@@ -97,6 +110,22 @@ def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[s
             + "\nRestore them, or begin anew with --fresh."
         )
     return tuple(_differences(before["free"], now["free"]))
+
+
+def adopted(run: RunDir) -> bool | None:
+    """Return whether the campaign began from models that were there; None if it was not recorded.
+
+    A record that cannot be read tells nothing either.
+    """
+    try:
+        content = json.loads(run.settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    known = content.get("adopted") if isinstance(content, dict) else None
+    return known if isinstance(known, bool) else None
+
+
+began_from_models = adopted  # where an argument has that name
 
 
 def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
@@ -110,7 +139,7 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
                 frozen[key] = value
             else:
                 free[f"{file}.{key}"] = value
-    frozen |= seeds | dict(_contents(settings))
+    frozen |= seeds | dict(_contents(settings)) | _flat(_identity(settings), "REFERENCE identity")
     for index, atoms in enumerate(geometries):
         name = f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
         frozen[f"geometry.{index}"] = name
@@ -150,6 +179,18 @@ def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
                 yield f"{key} (content)", file_digest(file, "sha256").hexdigest()[:16]
 
 
+def _identity(settings: Settings) -> dict[str, Any]:
+    """Return what tells the method from others; its keys in the settings do not tell versions.
+
+    Of a teacher, keys and content of the file tell all else; to make it would import torch, which
+    takes seconds.
+    """
+    reference = settings.reference
+    if isinstance(reference, MaceReference | MaceMpReference):
+        return {"version": importlib.metadata.version("mace-torch")}
+    return build_reference(reference, settings.directory).identity()
+
+
 def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
@@ -162,6 +203,30 @@ def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in content.items():
         flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def _refused(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return how what is frozen today differs from what a record says, which may be an older one.
+
+    It may have keys on the other side, which is no change; of a subject that it does not have,
+    such as a key that a later version has brought, it says nothing.
+    """
+    was = _by_key(before["free"]) | before["frozen"]
+    known = {_subject(key) for key in was}
+    today = {key: value for key, value in now["frozen"].items() if _subject(key) in known}
+    gone = before["frozen"].keys() - _by_key(now["free"]).keys()
+    return _differences({key: was[key] for key in was if key in today or key in gone}, today)
+
+
+def _by_key(free: dict[str, Any]) -> dict[str, Any]:
+    """Take the file's name off the keys, as frozen ones are written."""
+    return {name.partition(".yaml.")[2]: value for name, value in free.items()}
+
+
+def _subject(key: str) -> str:
+    """Return what a record has at least one line on, if its version knew of it."""
+    section, _, rest = key.partition(".")
+    return section if section in ("geometry", "MD") else f"{section}.{rest.partition('.')[0]}"
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

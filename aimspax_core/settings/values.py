@@ -106,6 +106,23 @@ def _file_there(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def begins_file_name(text: str) -> bool:
+    """Tell whether a text can begin a file's name: not empty, no folder, nothing hidden."""
+    return bool(text.strip()) and "/" not in text and not text.startswith(".")
+
+
+def _tags(value: dict[str, Any]) -> dict[str, Any]:
+    """Refuse members' tags that would lead out of the folders that are named after them."""
+    for tag in value:
+        if not begins_file_name(tag):
+            told = f"found '{tag}' for a member's tag; allowed: {TAG}"
+            raise PydanticCustomError("plain", "{told}", {"told": told})
+    return value
+
+
+TAG = "a text that can begin a file's name, without `/` and not with a dot"
+
+
 def is_index(key: Any) -> bool:
     """Tell whether a key is the index of a geometry, as a number or in quotes."""
     return type(key) is int or (isinstance(key, str) and key.isdecimal())
@@ -150,7 +167,7 @@ def _sets(value: Any) -> Any:
     if isinstance(value, str | Path) or (
         named and all(isinstance(path, str | Path) for path in value.values())
     ):
-        return value if not named else {str(tag): path for tag, path in value.items()}
+        return value if not named else _tags({str(tag): path for tag, path in value.items()})
     raise PydanticCustomError("wrong", "allowed: a path, or one for each member's tag")
 
 
@@ -216,6 +233,9 @@ ExistingSets = Annotated[
 """A file, or files by a member's tag, that must be there when settings are loaded."""
 ExistingFile = Annotated[Place, AfterValidator(_file_there)]
 """A file that must be there when settings are loaded."""
+
+ByTag = AfterValidator(_tags)
+"""Marks a dictionary by members' tags, which become names of files and folders."""
 
 Mask = Annotated[
     tuple[int, int, int] | tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]],

@@ -183,3 +183,19 @@ def test_fresh_begins_again_from_the_same_models(story: Story) -> None:
     (aside,) = story.directory.glob("earlier-*")
     assert (aside / "aimspax" / "journal.jsonl").exists() and (aside / "results").exists()
     assert "taken over" in story.outputs[2]
+
+
+def test_a_wrong_architecture_is_told_and_can_be_mended(
+    tmp_path: Path, prefect_server: Server
+) -> None:
+    told = Story(tmp_path)
+    (tmp_path / "my_aimspax.yaml").write_text(SETTINGS)
+    (tmp_path / "my_mace.yaml").write_text(NETWORK.replace("num_channels: 4", "num_channels: 8"))
+    ase.io.write(tmp_path / "geometry.xyz", molecule("H2O"))
+    make_files(tmp_path)
+    told.al("--set", "ACTIVE_LEARNING.max_MD_steps=4")
+    assert told.codes == [1]
+    assert "ARCHITECTURE.num_channels is 4 in the file, 8 in the settings" in told.outputs[0]
+    (tmp_path / "my_mace.yaml").write_text(NETWORK)
+    told.al("--set", "ACTIVE_LEARNING.max_MD_steps=4")
+    assert told.codes == [1, 0], told.outputs[1]

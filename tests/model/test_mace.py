@@ -10,7 +10,6 @@ import ase
 import numpy as np
 import pytest
 import torch
-from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from mace import modules
@@ -393,7 +392,7 @@ def test_dispersion_without_its_package_names_it(monkeypatch: pytest.MonkeyPatch
         mace.foundation_calculator("small", "cpu", "float32", dispersion=True)
 
 
-def test_dispersion_cutoff_reaches_mace_in_bohr(
+def test_dispersion_cutoff_reaches_mace_in_angstrom(
     model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # torch-dftd is optional and not installed here; what MACE is asked for is the claim.
@@ -404,5 +403,5 @@ def test_dispersion_cutoff_reaches_mace_in_bohr(
     mace.foundation_calculator(
         str(tmp_path / "local.model"), "cpu", "float32", dispersion=True, dispersion_cutoff=12.0
     )
-    assert asked["dispersion_cutoff"] == pytest.approx(12.0 / units.Bohr)
+    assert asked["dispersion_cutoff"] == pytest.approx(12.0)
     assert (asked["dispersion_xc"], asked["damping"]) == ("pbe", "bj")

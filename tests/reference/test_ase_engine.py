@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tblib.pickling_support
 from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed
@@ -388,6 +389,7 @@ def test_only_what_the_world_did_is_transient(
     with pytest.raises(LabelError, match=text) as found:
         engine(f"{module(FAILING)}.Failing", error=error).label(strained())
     assert found.value.transient is transient
+    tblib.pickling_support.install()  # as Dask's workers may have it: causes are pickled too
     back = pickle.loads(pickle.dumps(found.value))
     assert (str(back), back.transient) == (str(found.value), transient)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
@@ -17,7 +17,7 @@ from aimspax_core.errors import StructureError
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.reference.tblite import TbliteEngine
 from aimspax_core.sampling.collect import MAX_FRESH_STARTS, Collected, begin, collect
-from aimspax_core.sampling.dynamics import MDState, load_state, save_state
+from aimspax_core.sampling.dynamics import MDState, load_state, resume, save_state
 from aimspax_core.settings.project import MD, AseReference, TbliteReference
 
 MD_SETTINGS = MD(stat_ensemble="nvt", temperature=500.0, timestep=1.0, friction=0.01)
@@ -54,11 +54,12 @@ def sampled(
     check: Callable[[Atoms], None] = passes,
     geometry: int = 0,
     frame_every: int | None = None,
+    max_force: float = 50.0,
 ) -> Collected:
     state = state or begin(WATER, MD_SETTINGS, geometry)
     calculator = calculator or Springs()
     return collect(
-        geometry, WATER, state, MD_SETTINGS, calculator, points, 5, check, frame_every
+        geometry, WATER, state, MD_SETTINGS, calculator, points, 5, check, max_force, frame_every
     )  # fmt: skip
 
 
@@ -124,6 +125,51 @@ def test_nan_is_noticed_at_once_and_never_given_to_the_calculator() -> None:
 
     sampled(3, calculator=Springs(spoil))
     assert all(seen)
+
+
+def test_a_force_too_large_is_an_explosion_before_an_atom_follows_it() -> None:
+    seen = []
+
+    class Watched(Springs):
+        def calculate(self, atoms: Any = None, *args: Any) -> None:
+            seen.append(np.abs(atoms.positions - WATER.positions).max())
+            super().calculate(atoms, *args)
+
+    found = sampled(4, calculator=Watched(lambda call, f: f + (1e4 if call == 8 else 0.0)))
+    assert (len(found.structures), found.refused) == (3, 1)
+    assert max(seen) < 0.5
+
+
+def test_the_largest_force_is_a_norm_and_the_limit_is_given() -> None:
+    def push(call: int, forces: Any) -> Any:
+        return forces + (np.array([3.0, 4.0, 0.0]) if call == 8 else 0.0)
+
+    assert sampled(4, calculator=Springs(push), max_force=10.0).refused == 0
+    assert sampled(4, calculator=Springs(push), max_force=3.5).refused == 1
+
+
+@pytest.mark.parametrize(("pbc", "allowed"), [(False, 100), (True, 10000)])
+def test_a_fragment_that_leaves_is_an_explosion(pbc: bool, allowed: float) -> None:
+    """Under forces that nobody would notice; it is compared with the geometry, not the origin."""
+    farthest = []
+
+    class Free(Springs):
+        def calculate(self, atoms: Any = None, *args: Any) -> None:
+            super().calculate(atoms, *args)
+            farthest.append(np.linalg.norm(atoms.positions - away.positions, axis=1).max())
+            self.results["forces"] = np.zeros((len(atoms), 3))
+
+    away = WATER.copy()
+    away.positions += 2e4
+    away.pbc, away.cell = pbc, 10 * np.eye(3)
+    md = MD(stat_ensemble="nve", temperature=300.0, timestep=1.0)
+    state = begin(away, md, 0)
+    velocities = np.zeros((3, 3))
+    velocities[1, 0] = allowed / 7.5 / units.fs
+    state.structure.set_velocities(velocities)
+    found = collect(0, away, state, md, Free(), 3, 5, passes, 50.0)
+    assert (len(found.structures), found.refused) == (2, 1)
+    assert allowed < max(farthest) < 1.1 * allowed
 
 
 def test_a_calculator_that_fails_is_an_explosion() -> None:
@@ -217,13 +263,45 @@ def test_any_engine_with_stress_drives_npt_over_any_cut(barostat: Any, tmp_path:
     start = begin(crystal(), md, 0)
 
     def run(state: MDState, points: int) -> Collected:
-        return collect(0, crystal(), state, md, EMT.calculator(), points, 3, passes)
+        return collect(0, crystal(), state, md, EMT.calculator(), points, 3, passes, 50.0)
 
     whole, first = run(start, 4), run(start, 1)
     save_state(tmp_path / "state.json", first.state)
     second = run(load_state(tmp_path / "state.json"), 3)
     same(whole.state, second.state)
     assert not np.allclose(whole.structures[-1].cell, crystal().cell, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "md",
+    [
+        MD(stat_ensemble="nve", temperature=300.0, timestep=2.0),
+        MD(stat_ensemble="nvt", temperature=300.0, timestep=2.0, friction=0.01),
+        *(
+            MD(stat_ensemble="npt", barostat=barostat, temperature=300.0, timestep=2.0)
+            for barostat in ("berendsen", "npt", "mtk", "isomtk")
+        ),
+    ],
+    ids=lambda md: f"{md.stat_ensemble}-{md.barostat}",
+)
+def test_guarding_the_forces_costs_no_evaluation(md: MD) -> None:
+    def counting() -> tuple[Calculator, list[Any]]:
+        calculator = EMT.calculator()
+        calls, calculate = [], calculator.calculate
+
+        def counted(*args: Any, **named: Any) -> None:
+            calls.append(args)
+            calculate(*args, **named)
+
+        calculator.calculate = counted
+        return calculator, calls
+
+    state = begin(crystal(), md, 0)
+    alone, expected = counting()
+    resume(state, md, alone)[0].run(12)
+    guarded, calls = counting()
+    collect(0, crystal(), state, md, guarded, 4, 3, passes, 50.0)
+    assert len(calls) == len(expected) >= 13
 
 
 @pytest.mark.parametrize("pressure", [-3.0, 3.0])
@@ -242,7 +320,7 @@ def test_a_cell_that_explodes_or_collapses_begins_again(pressure: float) -> None
             }
 
     md = MD(stat_ensemble="npt", temperature=300.0, timestep=2.0, taup=50.0, compressibility_au=5.0)
-    found = collect(0, crystal(), begin(crystal(), md, 0), md, Pushed(), 10, 1, passes)
+    found = collect(0, crystal(), begin(crystal(), md, 0), md, Pushed(), 10, 1, passes, 50.0)
     assert (len(found.structures), found.refused) == (8, 2)
     factors = [atoms.cell.volume / crystal().cell.volume for atoms in found.structures]
     assert 1 / 8 < min(factors) < max(factors) < 8

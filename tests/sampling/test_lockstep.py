@@ -302,6 +302,15 @@ def test_cells_eight_times_as_large_or_small_are_refused(scale):
 
 def test_molecules_have_no_volume_to_guard():
     volume_guard(molecule("H2O"))(molecule("H2O"))
+    volume_guard(molecule("H2O"), 1.0)(molecule("H2O"))
+
+
+def test_cells_may_be_compared_with_a_volume_that_was():
+    atoms = bulk("Cu")
+    volume_guard(atoms, atoms.cell.volume / 7.9)(atoms)
+    for was in (8.1, 1 / 8.1):
+        with pytest.raises(ExplodedError, match="Å³ an atom"):
+            volume_guard(atoms, was * atoms.cell.volume)(atoms)
 
 
 def test_a_stress_that_is_not_finite_is_an_explosion():

@@ -357,6 +357,29 @@ def test_a_cell_that_explodes_or_collapses_ends_its_trajectory_unseen(pressure):
     assert atoms.cell.volume / 8 <= min(volumes) <= max(volumes) <= atoms.cell.volume * 8
 
 
+@pytest.mark.parametrize("budget", [1.0, 12.0])
+@pytest.mark.parametrize("pressure", [-0.1, 0.1])
+@pytest.mark.parametrize("barostat", ["berendsen", "mtk"])
+def test_a_cell_explodes_at_the_same_step_wherever_its_life_is_cut(barostat, pressure, budget):
+    def driven(structures):
+        return [replace(p, stress=pressure * np.eye(3)) for p in nothing(structures)]
+
+    md = MD(stat_ensemble="npt", barostat=barostat, temperature=300.0, timestep=2.0, taup=50.0)
+    md = md.model_copy(update={"compressibility_au": 2.0})
+    atoms = crystal(1)
+    begin = Start(0, start(atoms, md, random_stream(1)), md, volume=atoms.cell.volume)
+    (whole,) = run([begin], evaluate=driven, max_steps=500, time_budget_s=math.inf).results
+    assert (whole.outcome, whole.steps > 20) == (Outcome.EXPLODED, True)
+    steps = 0
+    while True:
+        cut = run([begin], evaluate=driven, max_steps=500, time_budget_s=budget).results[0]
+        steps += cut.steps
+        if cut.outcome is not Outcome.RUNNING:
+            break
+        begin = replace(begin, state=cut.state)
+    assert (cut.outcome, steps, cut.reason) == (whole.outcome, whole.steps, whole.reason)
+
+
 def nothing(structures):
     """Forces of zero for anything."""
     return [
@@ -505,6 +528,43 @@ def test_the_committee_is_asked_only_where_it_is_needed_and_for_all_at_once():
     result = run(starts(3), evaluate=soft, judge=judge, **end)
     assert asked == [3] * 6  # steps 5, 7, 10, 14, 15, 20
     assert (result.stats.evaluations, result.stats.structures) == (27, 81)
+
+
+def unsure_at(*rounds):
+    """Judge like `springs`, but in some rounds with a member force that is not finite."""
+    calls = itertools.count(1)
+
+    def judge(structures):
+        predictions = springs(structures)
+        if next(calls) in rounds:
+            predictions[0].member_forces[0, 0, 0] = np.nan
+        return predictions
+
+    return judge
+
+
+def test_a_judgement_that_is_not_finite_drops_looks_and_frames_but_not_the_trajectory():
+    every = {"max_steps": 10, "time_budget_s": math.inf, "look_every": 2, "frame_every": 3}
+    (plain,) = run(starts(1), evaluate=soft, judge=springs, **every).results
+    judge = unsure_at(1, 2)  # steps 2, 3, 4, 5, 6, 8, 9, 10
+    (result,) = run(starts(1), evaluate=soft, judge=judge, **every).results
+    assert (result.outcome, result.checks) == (Outcome.FINISHED, plain.checks)
+    assert_same_state(result.state, plain.state)
+    assert [look.step for look in result.looks] == [4, 6, 8, 10]
+    assert [frame.step for frame in result.frames] == [6, 9]
+
+
+def test_a_look_at_the_end_that_is_not_finite_ends_a_trajectory_as_any_other_does():
+    every = {"max_steps": 8, "time_budget_s": math.inf, "look_every": 4}
+    (result,) = run(starts(1), evaluate=soft, judge=unsure_at(3), **every).results
+    assert (result.outcome, result.steps) == (Outcome.FINISHED, 8)
+    assert [look.step for look in result.looks] == [4]
+
+
+def test_a_judgement_that_is_not_finite_is_an_explosion_at_a_check():
+    every = {"max_steps": 10, "time_budget_s": math.inf, "look_every": 5}
+    (result,) = run(starts(1), evaluate=soft, judge=unsure_at(1), **every).results
+    assert (result.outcome, result.steps, result.looks) == (Outcome.EXPLODED, 5, ())
 
 
 @pytest.mark.parametrize("budget", [1.0, 7.0, 23.0])

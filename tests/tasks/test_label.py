@@ -16,7 +16,7 @@ from prefect.states import Completed, exception_to_failed_state
 
 import tasks.label as module
 from aimspax_core.campaign.labels import LabelStore
-from aimspax_core.errors import LabelError, ModelError
+from aimspax_core.errors import CampaignError, LabelError, ModelError
 from aimspax_core.reference.base import Label
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.rundir import RunDir
@@ -29,8 +29,11 @@ from tasks.structures import keep_structure
 class Counting:
     """An engine that counts how often it is asked."""
 
-    def __init__(self, answer: Label | Exception) -> None:
-        self.answer, self.calls = answer, 0
+    def __init__(self, answer: Label | Exception, identity: dict[str, Any]) -> None:
+        self.answer, self.calls, self._identity = answer, 0, identity
+
+    def identity(self) -> dict[str, Any]:
+        return self._identity
 
     def label(self, atoms: Atoms) -> Label:
         self.calls += 1
@@ -53,8 +56,9 @@ def request(settings: Settings, run: RunDir, atoms: Atoms | None = None) -> Labe
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> Counting:
-    made = Counting(Label(-1.0, np.ones((3, 3))))
+def engine(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Counting:
+    identity = build_reference(settings.reference, settings.directory).identity()
+    made = Counting(Label(-1.0, np.ones((3, 3))), identity)
     monkeypatch.setattr(module, "build_reference", lambda *_: made)
     return made
 
@@ -180,3 +184,13 @@ def test_only_what_another_try_may_mend_is_tried_again(error: Any, again: bool) 
 
     assert asyncio.run(judged()) is again
     assert label.retry_condition_fn is is_transient
+
+
+def test_a_worker_with_another_reference_does_not_label_under_the_key_of_the_first(
+    settings: Settings, run: RunDir
+) -> None:
+    asked = request(settings, run)
+    other = replace(asked, reference=settings.reference.model_copy(update={"accuracy": 0.1}))
+    with pytest.raises(CampaignError, match="is not the one that was asked for"):
+        label.fn(other)
+    assert not LabelStore(run.labels).has(asked.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ def request(
 
 def begun(monkeypatch: pytest.MonkeyPatch, asked: PropagateRequest) -> MDState:
     """Where the only trajectory of a request would begin."""
+    (only,) = all_begun(monkeypatch, asked)
+    return only.state
+
+
+def all_begun(monkeypatch: pytest.MonkeyPatch, asked: PropagateRequest) -> list[Start]:
+    """What a request would make of its trajectories."""
     starts: list[Start] = []
 
     class Seen(Exception):
@@ -82,8 +89,7 @@ def begun(monkeypatch: pytest.MonkeyPatch, asked: PropagateRequest) -> MDState:
         patch.setattr(module, "run_segment", look)
         with pytest.raises(Seen):
             propagate.fn(asked)
-    (only,) = starts
-    return only.state
+    return starts
 
 
 def same(left: MDState, right: MDState) -> bool:
@@ -319,6 +325,47 @@ def test_each_trajectory_has_the_md_of_its_geometry(mixed: Settings, run: RunDir
     assert copper.extras, "a barostat"
     assert np.abs(copper.structure.cell.array - bulk("Cu", cubic=True).cell.array).max() > 1e-7
     np.testing.assert_array_equal(water.structure.cell.array, 0)
+
+
+def test_a_cell_that_moves_is_guarded_against_the_geometrys(
+    mixed: Settings, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swollen = bulk("Cu", cubic=True)
+    swollen.set_cell(1.9 * swollen.cell, scale_atoms=True)
+    save_state(run.trajectory(2, 3), start(swollen, mixed.md(1), random_stream(5)))
+    given = [Trajectory(index=i, geometry=i) for i in range(2)]
+    given.append(Trajectory(index=2, geometry=1, version=3))
+    starts = all_begun(monkeypatch, mixed_request(mixed, run, 5, *given))
+    volume = bulk("Cu", cubic=True).cell.volume
+    assert [s.volume for s in starts] == [None, pytest.approx(volume), pytest.approx(volume)]
+    assert starts[2].state.structure.cell.volume > 6 * volume
+
+
+def test_geometries_are_read_once_and_only_if_they_are_needed(
+    mixed: Settings, run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    def seen(files: Sequence[Path]) -> Any:
+        asked.append([file.name for file in files])
+        return read_geometries(files)
+
+    monkeypatch.setattr(module, "read_geometries", seen)
+    for index, geometry in ((5, 0), (6, 1)):
+        atoms = read_geometries(mixed.geometry_files)[geometry]
+        save_state(run.trajectory(index, 3), start(atoms, mixed.md(geometry), random_stream(5)))
+
+    def read(*given: Trajectory) -> list[str]:
+        asked.clear()
+        all_begun(monkeypatch, mixed_request(mixed, run, 5, *given))
+        (once,) = asked
+        return once
+
+    later = [Trajectory(index=i, geometry=g, version=3) for i, g in ((5, 0), (6, 1))]
+    assert read(*(Trajectory(index=i, geometry=0) for i in range(3))) == ["water.xyz"]
+    assert read(Trajectory(index=0, geometry=0), later[1]) == ["water.xyz", "copper.xyz"]
+    assert read(later[1]) == ["copper.xyz"]
+    assert read(later[0]) == []
 
 
 def test_stress_is_evaluated_only_if_a_trajectory_needs_it(

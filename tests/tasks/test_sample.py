@@ -11,6 +11,7 @@ from aimspax_core.campaign.labels import label_key
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.report.trajectories import gather, part
 from aimspax_core.rundir import RunDir
+from aimspax_core.sampling.collect import MAX_FRESH_STARTS
 from aimspax_core.sampling.dynamics import load_state
 from aimspax_core.settings.load import Settings, load
 from aimspax_core.structures import decode
@@ -101,3 +102,13 @@ def test_each_geometry_has_its_own_md_and_frames(mixed: Settings, run: RunDir) -
 def test_unless_asked_no_frames_are_kept(settings: Settings, run: RunDir) -> None:
     sample.fn(request(settings, run, 0, 2))
     assert not run.frames.exists()
+
+
+def test_an_explosion_is_what_the_gate_says(settings: Settings, run: RunDir) -> None:
+    """Under a limit that no moving molecule keeps, every beginning explodes."""
+    gate = settings.gate.model_copy(update={"max_force": 1e-6})
+    strict = Settings(
+        settings.directory, settings.project.model_copy(update={"GATE": gate}), settings.model
+    )
+    event = sample.fn(request(strict, run, 0, 9))
+    assert (event.found, event.refused) == ((), MAX_FRESH_STARTS + 1)

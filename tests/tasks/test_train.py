@@ -51,8 +51,7 @@ def request(
 ) -> TrainRequest:
     path = run.dataset(f"{training}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    train = keys[:training]
-    sets = {"training": train, "validation": keys[5:], "constants": train}
+    sets = {"training": keys[:training], "validation": keys[5:]}
     path.write_text(json.dumps({TAG: sets}), encoding="utf-8")
     return TrainRequest(action, run, settings, 11, (1, 8), path, 1e9)
 

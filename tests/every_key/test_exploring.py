@@ -1,0 +1,117 @@
+"""Keys and what changes with them: the exploring MD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+import tasks.propagate
+import tasks.sample
+from aimspax_core.campaign.events import (
+    SegmentFinished,
+)
+from aimspax_core.campaign.state import Trajectory
+from aimspax_core.model.committee import Prediction
+from aimspax_core.report.trajectories import part
+from aimspax_core.rundir import RunDir
+from aimspax_core.uncertainty import Window
+from tasks.propagate import PropagateRequest, propagate
+from tests.every_key.base import AL, with_values
+
+
+def springs(structures: Sequence[Atoms], stress: bool = False) -> list[Prediction]:
+    """Two members that pull on each atom with other strengths; the oxygen is the surest."""
+    strengths = np.array([4.0, 6.0])[:, None, None] * np.array([[1.0], [2.0], [3.0]])
+    found = []
+    for atoms in structures:
+        away = atoms.positions - molecule("H2O").positions
+        forces, energies = -strengths * away, (strengths * away**2).sum(axis=(1, 2)) / 2
+        found.append(Prediction(energies.mean(), forces.mean(axis=0), energies, forces))
+    return found
+
+
+def explored(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], values: Any = ()
+) -> tuple[RunDir, SegmentFinished]:
+    """A segment of one trajectory under cheap members; no time, so up to the first check."""
+    settings = with_values(folder, {AL: changes})
+    run = RunDir.of(settings)
+    monkeypatch.setattr(tasks.propagate, "_models", lambda request: (springs, None))
+    request = PropagateRequest(
+        "propagate:1", 1, run, settings, (Trajectory(index=0, geometry=0),), (1, 8), (),
+        Window().extend(values), 0.0, ("a", "b"),
+    )  # fmt: skip
+    return run, propagate.fn(request)
+
+
+HIGH = [1e9] * 400  # nothing crosses
+
+# Changes, uncertainties seen before, and the outcome of the first check: what, and at which step.
+SEGMENTS: list[tuple[str, dict[str, Any], list[float], tuple[str, int]]] = [
+    ("skip_step_mlff", {}, HIGH, ("running", 25)),
+    ("skip_step_mlff", {"skip_step_mlff": 4}, HIGH, ("running", 4)),
+    ("max_MD_steps", {"max_MD_steps": 25}, HIGH, ("finished", 25)),
+    ("max_MD_steps", {"max_MD_steps": 26}, HIGH, ("running", 25)),
+    ("uncert_not_crossed_limit", {"uncert_not_crossed_limit": 25}, HIGH, ("crossed", 25)),
+    ("uncert_not_crossed_limit", {"uncert_not_crossed_limit": 26}, HIGH, ("running", 25)),
+    ("c_x", {"c_x": -0.99}, [1.0] * 400, ("crossed", 25)),
+    ("c_x", {"c_x": 1e9}, [1.0] * 400, ("running", 25)),
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "values", "expected"),
+    [pytest.param(*row, id=f"{row[0]}-{row[1].get(row[0], 'default')}") for row in SEGMENTS],
+)
+def test_a_trajectory_halts_where_the_key_says(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, key: str, changes: dict[str, Any],
+    values: list[float], expected: tuple[str, int],
+) -> None:  # fmt: skip
+    _, event = explored(folder, monkeypatch, changes, values)
+    (result,) = event.results
+    assert (result.outcome, result.step) == expected
+
+
+def test_every_measure_of_the_uncertainty_is_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = ("mean_atomic_sd", "ensemble_sd", "max_atomic_sd")
+    found = [
+        explored(folder, monkeypatch, {"uncertainty_type": kind})[1].uncertainties[0]
+        for kind in kinds
+    ]
+    assert found == sorted(found)
+    assert len({*found}) == 3
+
+
+@pytest.mark.parametrize(("changes", "steps"), [
+    ({}, []),
+    ({"analysis": True}, [50]),
+    ({"analysis": True, "analysis_skip": 20}, [20, 40]),
+])  # fmt: skip
+def test_structures_are_looked_at_as_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], steps: list[int]
+) -> None:
+    _, event = explored(folder, monkeypatch, {"skip_step_mlff": 50} | changes)
+    assert [look.step for look in event.looks] == steps
+
+
+@pytest.mark.parametrize(("changes", "steps"), [
+    ({}, [5, 10]),
+    ({"save_trajectories": False}, []),
+    ({"save_trajectories_interval": 4}, [4, 8, 12]),
+])  # fmt: skip
+def test_the_exploring_md_is_kept_as_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], steps: list[int]
+) -> None:
+    run, _ = explored(folder, monkeypatch, {"skip_step_mlff": 12} | changes)
+    file = part(run, "trajectory", 0, 1)
+    frames = ase.io.read(file, ":") if file.exists() else []
+    assert [frame.info["step"] for frame in frames] == steps

@@ -1,0 +1,53 @@
+"""Keys and what changes with them: mace.yaml: names, logs, checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from aimspax_core.rundir import RunDir
+from aimspax_core.settings.seeds import member_seeds
+from flows.logs import campaign_logs
+from flows.tidy import tidy
+from tests.every_key.base import with_values
+from tests.every_key.test_rules import SHORT, Story
+
+
+def test_the_experiments_name_and_seed_make_the_members(folder: Path) -> None:
+    plain, named, seeded = (
+        list(member_seeds(with_values(folder, {"GENERAL": given})))
+        for given in ({}, {"name_exp": "ice"}, {"seed": 7})
+    )
+    assert [tag.replace("ice-", "water-") for tag in named] == plain != named
+    assert not {*plain} & {*seeded}
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "WARNING"])
+def test_the_log_has_what_its_level_lets_pass(
+    folder: Path, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.logs.APILogHandler", logging.NullHandler)
+    settings = with_values(folder, {"MISC": {"log_level": level}})
+    run = RunDir.of(settings)
+    with campaign_logs(run, settings):
+        logging.getLogger("aimspax").info("an ordinary line")
+        logging.getLogger("aimspax").warning("a warning")
+    text = (run.logs / "initial_dataset.log").read_text(encoding="utf-8")
+    assert ("an ordinary line" in text) == (level == "DEBUG")
+    assert "a warning" in text
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_checkpoints_of_earlier_rounds_are_kept_if_asked(folder: Path, keep: bool) -> None:
+    settings = with_values(folder, SHORT, {"MISC": {"keep_checkpoints": keep}})
+    story, run = Story(settings), RunDir.of(settings)
+    before, after = story.exploring(), story.crossed("a").but(in_flight={})
+    for state in (before, after):
+        for tag, member in state.members.items():
+            path = run.checkpoint(tag, str(member.checkpoint))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    tidy(run, before, after, settings.model.MISC.keep_checkpoints)
+    assert len([*run.checkpoints_dir.rglob("*.pt")]) == (4 if keep else 2)

@@ -1,0 +1,112 @@
+"""Keys and what changes with them: the sampling MD."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import pytest
+from ase.build import molecule
+
+import tasks.propagate
+import tasks.sample
+from aimspax_core.reference.engines import build_reference
+from aimspax_core.report.trajectories import part
+from aimspax_core.rundir import RunDir
+from aimspax_core.sampling.dynamics import (
+    load_state,
+)
+from aimspax_core.settings import engines
+from aimspax_core.settings.load import Settings
+from tasks.sample import SampleRequest, sample
+from tests.every_key.base import AL, IDG, Asked, with_values
+
+
+def sampled(settings: Settings, points: int = 2) -> tuple[RunDir, Any]:
+    run = RunDir.of(settings)
+    return run, sample.fn(SampleRequest("sample:1:0", run, settings, 0, 0, points))
+
+
+@pytest.mark.parametrize("steps", [3, 7])
+def test_skip_step_initial_is_the_steps_between_points(folder: Path, steps: int) -> None:
+    run, _ = sampled(with_values(folder, {IDG: {"skip_step_initial": steps}}))
+    assert load_state(run.sampler(0, 1)).step == 2 * steps
+
+
+@pytest.mark.parametrize(("changes", "steps"), [
+    ({}, []),
+    ({"save_trajectories": True}, [5, 10]),
+    ({"save_trajectories": True, "save_trajectories_interval": 4}, [4, 8, 12]),
+])  # fmt: skip
+def test_the_sampling_md_is_kept_as_asked(
+    folder: Path, changes: dict[str, Any], steps: list[int]
+) -> None:
+    run, _ = sampled(with_values(folder, {IDG: {"skip_step_initial": 6} | changes}))
+    file = part(run, "initial", 0, 1)
+    frames = ase.io.read(file, ":") if file.exists() else []
+    assert [frame.info["step"] for frame in frames] == steps
+
+
+FOUNDATION: list[tuple[str, Any, str, Any]] = [
+    ("mace_model", "medium", "model", "medium"),
+    ("dispersion", True, "dispersion", True),
+    ("dispersion_xc", "b3lyp", "dispersion_xc", "b3lyp"),
+    ("dispersion_cutoff", 10.0, "dispersion_cutoff", 10.0),
+    ("damping", "zero", "damping", "zero"),
+]
+with_foundation = pytest.mark.parametrize(
+    ("key", "value", "name", "expected"), [pytest.param(*row, id=row[0]) for row in FOUNDATION]
+)
+
+
+@with_foundation
+def test_the_sampler_is_the_foundation_model_asked_for(
+    folder: Path, asked: list[Any], key: str, value: Any, name: str, expected: Any
+) -> None:
+    for given in ({}, {key: value}):
+        settings = {"initial_sampling": "mace-mp0", "foundational_model_settings": given}
+        with pytest.raises(Asked):
+            sampled(with_values(folder, {IDG: settings}))
+    without, with_it = (one[name] for one in asked)
+    assert with_it == expected
+    assert without != with_it
+
+
+@with_foundation
+def test_the_driver_is_the_foundation_model_asked_for(
+    folder: Path, asked: list[Any], key: str, value: Any, name: str, expected: Any
+) -> None:
+    for given in ({}, {key: value}):
+        settings = with_values(folder, {AL: {"foundational_model_settings": given}})
+        with pytest.raises(Asked):
+            tasks.propagate._driver(
+                settings.al.foundational_model_settings, settings.directory, "cpu", "float32"
+            )
+    without, with_it = (one[name] for one in asked)
+    assert with_it == expected
+    assert without != with_it
+
+
+def test_the_first_generations_size_names_the_sampler(folder: Path, asked: list[Any]) -> None:
+    for size in ("medium", "large"):
+        given = {"initial_sampling": "mace-mp0", "initial_foundational_size": size}
+        with pytest.raises(Asked):
+            sampled(with_values(folder, {IDG: given}))
+    assert [one["model"] for one in asked] == ["medium", "large"]
+
+
+@pytest.mark.parametrize(("sampling", "calculator"), [
+    ("aimd", "ase.calculators.emt.EMT"),
+    ("engine", "ase.calculators.morse.MorsePotential"),
+])  # fmt: skip
+def test_the_sampling_md_has_the_engine_asked_for(
+    folder: Path, sampling: str, calculator: str
+) -> None:
+    other = {"engine": "ase", "calculator": "ase.calculators.morse.MorsePotential"}
+    given = {"initial_sampling": sampling, "sampling_engine": other}
+    atoms = molecule("H2O")
+    atoms.calc = tasks.sample._calculator(with_values(folder, {IDG: given}))
+    plain = engines.AseReference(engine="ase", calculator=calculator)
+    expected = build_reference(plain, folder).label(molecule("H2O")).energy
+    assert atoms.get_potential_energy() == pytest.approx(expected)
