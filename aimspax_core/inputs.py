@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 
 from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.state import Rules
+from aimspax_core.dataset import DataKeys, read_labels
 from aimspax_core.errors import CampaignError, SettingsError, StructureError
 from aimspax_core.pretrained import Pretrained, find_pretrained, seeds_of
 from aimspax_core.reference.ase_engine import usable
@@ -86,6 +87,8 @@ class Inputs:
         if mistakes:
             raise SettingsError("\n".join(mistakes))
         seeds, found, adopts = _members(settings, run, part)
+        if found is not None:
+            _read_sets(settings, found)
         notes = _notes(settings, geometries, tuple(seeds), adopts)
         settings = replace(settings, notes=(*settings.notes, *notes))
         return cls(settings, run, geometries, seeds, found)
@@ -133,6 +136,23 @@ def _members(
             "`aimspax initial-dataset` makes it, `aimspax run` does both"
         )
     return member_seeds(settings), None, False
+
+
+def _read_sets(settings: Settings, found: Pretrained) -> None:
+    """Read the datasets that members begin from, to find what is wrong with them at once.
+
+    Raises:
+        SettingsError: A file cannot be read, holds nothing, or has no energies or forces.
+    """
+    names, mistakes = DataKeys.of(settings.misc), []
+    for file in sorted({*found.training.values(), *found.validation.values()}):
+        try:
+            if not read_labels(file, names):
+                mistakes.append(f"{file}: holds no structures")
+        except CampaignError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
 
 
 def _dynamics(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def find_pretrained(settings: Settings, run: RunDir) -> Pretrained:
             "`aimspax initial-dataset` makes one, `aimspax run` does all; or put trained models "
             "there, with their datasets (ACTIVE_LEARNING.initial_train_dataset)"
         )
-    mistakes: list[str] = []
+    mistakes = _twins(models)
     training = _datasets(settings, run, tuple(models), "train", mistakes)
     validation = _datasets(settings, run, tuple(models), "valid", mistakes)
     given = settings.al.seeds_tags_dict
@@ -61,6 +62,18 @@ def find_pretrained(settings: Settings, run: RunDir) -> Pretrained:
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return Pretrained(models, training, validation)
+
+
+def _twins(models: dict[str, Path]) -> list[str]:
+    """Tell which files hold the same model: it would always agree with itself."""
+    first: dict[str, str] = {}
+    told = []
+    for path in models.values():
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        if content in first:
+            told.append(f"{path} is the same model as {first[content]}; their spread says nothing")
+        first.setdefault(content, path.name)
+    return told
 
 
 def seeds_of(tags: Iterable[str], settings: Settings, run: RunDir) -> dict[str, int]:

@@ -124,7 +124,9 @@ class _Campaign:
             )
         if self.journal.begun and self.state.adopting:
             self.run.settings.unlink(missing_ok=True)  # a mistake in them may be mended
-        changes = record(self.run, self.settings, self.inputs.geometries)
+        begun, adopts = self.journal.begun, self.inputs.pretrained is not None
+        adopted = self.state.adopted if begun else adopts
+        changes = record(self.run, self.settings, self.inputs.geometries, adopted)
         for note in self.settings.notes:
             log.warning("%s", note)
         if self.journal.begun:
@@ -133,8 +135,7 @@ class _Campaign:
             forget(self.run)  # what a campaign that was moved aside has left
             for tag in self.inputs.seeds:
                 losses_file(self.run, tag).unlink(missing_ok=True)
-            adopt = self.inputs.pretrained is not None
-            self.record(Started(rules=self.inputs.rules, adopt=adopt))
+            self.record(Started(rules=self.inputs.rules, adopt=adopts))
         with by_product("trajectories"):
             settle(self.run, self.state)
         self._analysis = Analysis.of(self.run, self.settings)

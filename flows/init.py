@@ -51,6 +51,10 @@ _CELL_ONLY = (
 """Keys that mean something to a cell alone: not written for molecules."""
 
 
+Place = str | dict[int, str]
+"""A value of `MISC.path_to_geometry`: a file, a folder, or files by index."""
+
+
 @dataclass(frozen=True)
 class _System:
     """What the geometries ask of the settings.
@@ -59,7 +63,7 @@ class _System:
         name: Name of the experiment.
         place: The value of `MISC.path_to_geometry`.
         formulas: Of all geometries.
-        periodic: True if every geometry has a cell that is periodic in three directions.
+        periodic: True if a geometry has a cell that is periodic in three directions.
         charge: Of all geometries (e).
         spin: Multiplicity of all geometries.
         light: True if there is hydrogen, whose vibrations ask for a short time step.
@@ -67,7 +71,7 @@ class _System:
     """
 
     name: str
-    place: str
+    place: Place
     formulas: str
     periodic: bool
     charge: int
@@ -94,10 +98,14 @@ def write_inputs(
         SettingsError: Something of that is there already, or the geometries do not go together.
         StructureError: A geometry cannot be read.
     """
+    if directory.exists() and not directory.is_dir():
+        raise SettingsError(
+            f"{directory}: found a file; allowed: a folder, which is made if need be"
+        )
     sources = [file for path in geometry for file in geometry_files(path)]
     geometries = read_geometries(sources)
     copies, place = _copies(directory, sources)
-    name = (name or directory.resolve().name).replace("/", "-").lstrip(".") or "aimspax"
+    name = (name or directory.resolve().name).replace("/", "-").lstrip(".-") or "aimspax"
     system = _system(name, place, sources, geometries, engine)
     project, model = directory / PROJECT_FILE, directory / MODEL_FILES[0]
     wanted = {project, *(directory / file for file in MODEL_FILES), *copies}
@@ -113,7 +121,7 @@ def write_inputs(
     return [project, model, *copies]
 
 
-def _copies(directory: Path, sources: list[Path]) -> tuple[dict[Path, Path], str]:
+def _copies(directory: Path, sources: list[Path]) -> tuple[dict[Path, Path], Place]:
     """Return which files to copy from where, and how `path_to_geometry` names them."""
     if len(sources) == 1:
         (source,) = sources
@@ -125,9 +133,12 @@ def _copies(directory: Path, sources: list[Path]) -> tuple[dict[Path, Path], str
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise SettingsError(f"several geometries are called {', '.join(twice)}; rename them")
     folder = directory / "geometries"
+    place: Place = folder.name
+    if names != sorted(names):  # a folder's files are read by name, which is not the order given
+        place = {index: f"{folder.name}/{name}" for index, name in enumerate(names)}
     if all(source.resolve().parent == folder.resolve() for source in sources):
-        return {}, folder.name
-    return {folder / source.name: source for source in sources}, folder.name
+        return {}, place
+    return {folder / source.name: source for source in sources}, place
 
 
 def _name(source: Path) -> str:
@@ -142,14 +153,10 @@ def _name(source: Path) -> str:
 
 
 def _system(
-    name: str, place: str, sources: list[Path], geometries: list[Atoms], engine: Engine
+    name: str, place: Place, sources: list[Path], geometries: list[Atoms], engine: Engine
 ) -> _System:
-    charges = {round(atoms.info.get("charge", 0)) for atoms in geometries}
-    spins = {
-        round(atoms.info.get("spin", 1 + (int(atoms.numbers.sum()) - charge) % 2))
-        for atoms in geometries
-        for charge in [round(atoms.info.get("charge", 0))]
-    }
+    charges = {_charge(atoms) for atoms in geometries}
+    spins = {_multiplicity(atoms) for atoms in geometries}
     if engine == "tblite" and max(len(charges), len(spins)) > 1:
         parities = ", ".join(
             f"{file.name} ({atoms.get_chemical_formula()}) has {int(atoms.numbers.sum())}"
@@ -164,12 +171,27 @@ def _system(
         name=name,
         place=place,
         formulas=", ".join(formulas[:5]) + (", …" if len(formulas) > 5 else ""),
-        periodic=all(atoms.pbc.all() for atoms in geometries),
+        periodic=any(atoms.pbc.all() for atoms in geometries),
         charge=min(charges),
         spin=min(spins),
         light=any(1 in atoms.numbers for atoms in geometries),
         count=len(geometries),
     )
+
+
+def _charge(atoms: Atoms) -> int:
+    """The total charge (e) that a geometry file tells, or 0."""
+    if "charge" in atoms.info:
+        return round(atoms.info["charge"])
+    return round(float(atoms.get_initial_charges().sum()))
+
+
+def _multiplicity(atoms: Atoms) -> int:
+    """The multiplicity that a geometry file tells, or the lowest one that there can be."""
+    if "spin" in atoms.info:
+        return round(atoms.info["spin"])
+    unpaired = round(abs(float(atoms.get_initial_magnetic_moments().sum())))
+    return 1 + max(unpaired, (int(atoms.numbers.sum()) - _charge(atoms)) % 2)
 
 
 def _project_text(system: _System, engine: Engine) -> str:

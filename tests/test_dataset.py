@@ -219,3 +219,14 @@ def test_what_is_no_dataset_is_named(tmp_path: Path) -> None:
     (tmp_path / "text.xyz").write_text("not a dataset")
     with pytest.raises(CampaignError, match=r"text\.xyz: ASE cannot read this"):
         read_labels(tmp_path / "text.xyz")
+
+
+@pytest.mark.parametrize("text", ["none", "nan", '"1 2"'])
+@pytest.mark.parametrize("key", ["total_charge", "total_spin"])
+def test_a_charge_that_is_no_number_is_told_with_file_and_frame(
+    tmp_path: Path, key: str, text: str
+) -> None:
+    frame = "1\nProperties=species:S:1:pos:R:3{}\nH 0 0 0\n"
+    (tmp_path / "a.xyz").write_text(frame.format("") + frame.format(f" {key}={text}"))
+    with pytest.raises(CampaignError, match=rf"a\.xyz, frame 1 \(H\): {key} under '{key}' "):
+        read(tmp_path / "a.xyz")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import ase.io
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs import Inputs
@@ -88,3 +89,50 @@ def test_every_broken_geometry_of_a_folder_is_told(directory: Path) -> None:
     (directory / "geometries" / "d.xyz").write_text("")
     with pytest.raises(StructureError, match=r"c\.xyz: .*\n.*d\.xyz: "):
         Inputs.read(directory)
+
+
+def test_stress_is_asked_of_a_calculator_before_anything_starts(directory: Path) -> None:
+    (directory / "own.py").write_text(
+        "from ase.calculators.emt import EMT\n"
+        "class NoStress(EMT):\n    implemented_properties = ['energy', 'forces']\n"
+    )
+    own = PROJECT.replace("engine: tblite, spin: SPIN", "engine: ase, calculator: own.NoStress")
+    (directory / "aimsPAX.yaml").write_text(own)
+    crystal = bulk("Cu", cubic=True)
+    ase.io.write(directory / "geometries" / "c.extxyz", crystal)
+    sys.path.insert(0, str(directory))
+    try:
+        with pytest.raises(SettingsError, match=r"own.NoStress does not compute stress"):
+            Inputs.read(directory, {"GENERAL.compute_stress": True})
+    finally:
+        sys.path.remove(str(directory))
+
+
+def test_a_molecule_cannot_be_run_at_constant_pressure(directory: Path) -> None:
+    with pytest.raises(SettingsError, match=r"MD: a.xyz: an NPT run needs a cell .* by index"):
+        Inputs.read(directory, {"MD.stat_ensemble": "NPT"})
+
+
+def test_initial_charges_that_the_reference_does_not_see_are_told(directory: Path) -> None:
+    ion = molecule("H2O")
+    ion.set_initial_charges([1, 0, 0])
+    ase.io.write(directory / "geometries" / "a.extxyz", ion)
+    notes = Inputs.read(directory).settings.notes
+    assert any("the initial charges add up to 1" in note for note in notes)
+
+
+def test_datasets_that_have_no_effect_are_told(directory: Path) -> None:
+    notes = Inputs.read(
+        directory, {"ACTIVE_LEARNING.extend_existing_final_ds": True}
+    ).settings.notes
+    assert any("extend_existing_final_ds has no effect" in note for note in notes)
+
+
+def test_a_dataset_to_begin_from_is_read_before_anything_starts(directory: Path) -> None:
+    (directory / "model").mkdir()
+    for tag in ("a-1", "a-2"):
+        (directory / "model" / f"{tag}.model").write_text(tag)
+    ase.io.write(directory / "mine.xyz", molecule("H2O"))
+    given = {f"ACTIVE_LEARNING.initial_{kind}_dataset": "mine.xyz" for kind in ("train", "valid")}
+    with pytest.raises(SettingsError, match=r"mine.xyz, frame 0 \(H2O\).*REF_energy"):
+        Inputs.read(directory, given, "active")

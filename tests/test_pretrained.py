@@ -32,7 +32,7 @@ def directory(tmp_path: Path) -> Path:
     ase.io.write(tmp_path / "geometry.in", molecule("H2O"))
     (tmp_path / "model").mkdir()
     for tag in TAGS:
-        (tmp_path / "model" / f"{tag}.model").touch()
+        (tmp_path / "model" / f"{tag}.model").write_text(tag)
         for phase, prefix in (("initial", "initial_"), ("final", "")):
             for kind, name in (("training", "train"), ("validation", "valid")):
                 folder = tmp_path / "data" / phase / kind
@@ -115,3 +115,10 @@ def test_seeds_of_the_settings_count_first(directory: Path) -> None:
 def test_seeds_of_other_members_are_refused(directory: Path) -> None:
     with pytest.raises(SettingsError, match="seeds_tags_dict: found water-1, water-2; the models"):
         find_pretrained(*read(directory, seeds_tags_dict={"water-1": 1, "water-2": 2}))
+
+
+def test_one_model_twice_is_no_ensemble(directory: Path) -> None:
+    for tag in TAGS:
+        (directory / "model" / f"{tag}.model").write_text("the same")
+    with pytest.raises(SettingsError, match=r"water-42.model is the same model as water-4.model"):
+        find_pretrained(*read(directory))

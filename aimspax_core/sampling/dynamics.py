@@ -148,9 +148,17 @@ def why_not(atoms: Atoms, settings: MD) -> str | None:
             return "an NPT run needs a cell with a volume; the cell's vectors lie in one plane"
     if kind == "mtk" and settings.mask is not None and not any(settings.mask):
         return "`mtk` needs a direction that may change, and `mask` forbids all three"
+    if kind in ("berendsen", "mtk") and settings.mask is not None and not _is_aligned(atoms):
+        return f"`mask` of `{kind}` means x, y and z, so the cell's vectors must lie along them"
     if len(atoms) == 1 and _holds_centre(settings):
         return "a single atom has nothing to move where the centre of mass is held"
     return None
+
+
+def _is_aligned(atoms: Atoms) -> bool:
+    """Whether the cell's vectors lie along x, y and z, in that order."""
+    cell = atoms.cell.array
+    return bool(np.allclose(cell, np.diag(np.diag(cell)), atol=1e-6))
 
 
 def integrator(atoms: Atoms, settings: MD, rng: np.random.Generator) -> MolecularDynamics:

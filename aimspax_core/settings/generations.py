@@ -13,6 +13,7 @@ from aimspax_core.settings.values import by_index, is_index
 
 _PHASES = ("INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING")
 _NOT_YET = "this version does not have"
+_UNTIL = {("CLUSTER", "type"): "local", ("REFERENCE", "engine"): "ase, mace, mace-mp or tblite"}
 
 
 def own_keys(file: Document, others: OtherKeys, notes: list[str]) -> dict[str, Any]:
@@ -125,10 +126,21 @@ class _Section:
             later = self.others.later_values.get(place, {})
             refused = self.others.refused_values.get(place, {})
             if folded in later:
-                self.file.mistake(place, f"found {shown(value)}; {_NOT_YET} {later[folded]} yet")
+                text = f"found {shown(value)}; {_NOT_YET} {later[folded]} yet"
+                self.file.mistake(place, f"{text}; allowed: {_UNTIL[place]}")
             elif folded in refused:
                 self.file.mistake(place, f"found {shown(value)}; refused: {refused[folded]}")
-        self.kept[place[1]] = value
+        self.kept[place[1]] = self._model_named(place, value)
+
+    def _model_named(self, place: tuple[str, str], value: Any) -> Any:
+        """Read the first name that the second generation had for a foundation model's size."""
+        if place[1] != "foundational_model_settings" or not isinstance(value, dict):
+            return value
+        if "model_size" not in value or "mace_model" in value:
+            return value
+        self._note((*place, "model_size"), "is read as mace_model")
+        self.file.alias((*place, "model_size"), (*place, "mace_model"))
+        return {("mace_model" if key == "model_size" else key): v for key, v in value.items()}
 
     def _rename(self, place: tuple[str, str], value: Any, content: dict[Any, Any]) -> None:
         new = self.others.renamed[place]
@@ -155,6 +167,26 @@ def _true(value: Any) -> bool:
         return TypeAdapter(bool).validate_python(value)
     except ValidationError:
         return False
+
+
+def reference_of_fhi_aims(file: Document, data: dict[str, Any]) -> bool:
+    """Tell the user of a file that was written for FHI-aims what to write until that is there.
+
+    Returns:
+        Whether it is such a file.
+    """
+    phases = [data[name] for name in _PHASES if isinstance(data.get(name), dict)]
+    written = [file.data.get(name) for name in _PHASES]
+    aims = any(isinstance(phase, dict) and "species_dir" in phase for phase in written)
+    teacher = any(phase.get("use_teacher_reference") for phase in phases)
+    if not aims or teacher or "REFERENCE" in data:
+        return False
+    text = (
+        "missing; this file is for FHI-aims, which this version does not have yet; "
+        "allowed until then: REFERENCE: {engine: tblite}, or engine ase, mace or mace-mp"
+    )
+    file.mistake(("REFERENCE",), text)
+    return True
 
 
 def teacher_as_reference(file: Document, data: dict[str, Any], notes: list[str]) -> bool:

@@ -17,7 +17,7 @@ from aimspax_core.settings import keys
 from aimspax_core.settings.document import Document
 from aimspax_core.settings.doubts import cover_geometries, cover_members, doubts, late_stage
 from aimspax_core.settings.environment import from_environment
-from aimspax_core.settings.generations import own_keys, teacher_as_reference
+from aimspax_core.settings.generations import own_keys, reference_of_fhi_aims, teacher_as_reference
 from aimspax_core.settings.mistakes import (
     ENVIRONMENT,
     OVERRIDE,
@@ -263,6 +263,8 @@ def _validated(
         return None
     data = own_keys(file, others, notes)
     teacher = schema is ProjectSettings and teacher_as_reference(file, data, notes)
+    if schema is ProjectSettings and not teacher:
+        reference_of_fhi_aims(file, data)
     told = {tuple(mistake.key.split(".")) for mistake in file.mistakes if mistake.key}
     if teacher:
         told.add(("REFERENCE",))  # its mistakes are those of the teacher's own section

@@ -72,8 +72,9 @@ class MD(Section):
     ploop: Count = Field(1, description="Sub-steps of the barostat of `mtk`, `isomtk`.")
     mask: Mask | None = Field(
         None,
-        description="Which of the cell's three directions may change (0 or 1 each); "
-        "for `npt` also 3 x 3.",
+        description="Along which of x, y and z the cell may change (0 or 1 each). `berendsen` and "
+        "`mtk` need a cell along the axes; `npt` turns it so that c is along z, and also takes "
+        "3 x 3.",
         json_schema_extra={"allowed": "three numbers 0 or 1, or a symmetric 3 x 3 of them"},
     )
     MD_seed: Natural = Field(42, description="Seeds noise and velocities of every trajectory.")

@@ -115,7 +115,7 @@ class InitialDatasetGeneration(_Phase):
         "`foundational`), the reference itself (`aimd`), or `sampling_engine` (`engine`).",
         json_schema_extra={"allowed": "mace-mp0 (or foundational), aimd or engine"},
     )
-    foundational_model: Literal["mace-mp"] = Field(
+    foundational_model: Annotated[Literal["mace-mp"], AnyCase()] = Field(
         "mace-mp", description="Kind of foundation model."
     )
     initial_foundational_size: FoundationName = Field(
@@ -248,7 +248,7 @@ class ActiveLearning(_Phase):
     use_foundational: bool = Field(
         False, description="A foundation model drives the MD; the ensemble judges."
     )
-    foundational_model: Literal["mace-mp"] = Field(
+    foundational_model: Annotated[Literal["mace-mp"], AnyCase()] = Field(
         "mace-mp", description="Kind of foundation model."
     )
     foundational_model_settings: FoundationalModel = Field(

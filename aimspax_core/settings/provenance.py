@@ -38,6 +38,9 @@ class Frozen(NamedTuple):
 
 
 _LABELS = "labels of two methods do not go together"
+_METHOD = "REFERENCE identity"
+"""Begins the names of what the engine says of itself: versions, sources, files in lists."""
+
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
 FROZEN = (
@@ -51,6 +54,7 @@ FROZEN = (
     Frozen("aimsPAX.yaml", "MD*.MD_seed", "the trajectories are drawn from it"),
     Frozen("mace.yaml", "ARCHITECTURE*", "weights of another network do not fit"),
     Frozen("mace.yaml", "GENERAL.name_exp", "it names the members"),
+    Frozen("mace.yaml", "GENERAL.checkpoints_dir", "the members' checkpoints are there"),
     Frozen("mace.yaml", "GENERAL.seed", "the members are drawn from it"),
     Frozen("mace.yaml", "GENERAL.model_choice", "weights of another network do not fit"),
     Frozen("mace.yaml", "GENERAL.default_dtype", "weights of another kind do not fit"),
@@ -84,7 +88,7 @@ def record(
     """
     changes = changed(run, settings, geometries)
     now = _described(settings, geometries)
-    now["adopted"] = adopted or began_from_models(run) is True
+    now["adopted"] = adopted or _recorded(run).get("adopted") is True
     write_text(run.settings, json.dumps(now, indent=1, sort_keys=True) + "\n")
     return changes
 
@@ -117,15 +121,17 @@ def adopted(run: RunDir) -> bool | None:
 
     A record that cannot be read tells nothing either.
     """
-    try:
-        content = json.loads(run.settings.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    known = content.get("adopted") if isinstance(content, dict) else None
+    known = _recorded(run).get("adopted")
     return known if isinstance(known, bool) else None
 
 
-began_from_models = adopted  # where an argument has that name
+def _recorded(run: RunDir) -> dict[str, Any]:
+    """Return what was written when the run was started; nothing if that cannot be read."""
+    try:
+        content = json.loads(run.settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
@@ -139,7 +145,7 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
                 frozen[key] = value
             else:
                 free[f"{file}.{key}"] = value
-    frozen |= seeds | dict(_contents(settings)) | _flat(_identity(settings), "REFERENCE identity")
+    frozen |= seeds | dict(_contents(settings)) | _flat(_identity(settings), _METHOD)
     for index, atoms in enumerate(geometries):
         name = f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
         frozen[f"geometry.{index}"] = name
@@ -187,8 +193,18 @@ def _identity(settings: Settings) -> dict[str, Any]:
     """
     reference = settings.reference
     if isinstance(reference, MaceReference | MaceMpReference):
-        return {"version": importlib.metadata.version("mace-torch")}
+        packages = {"version": "mace-torch"}
+        if isinstance(reference, MaceMpReference) and reference.dispersion:
+            packages["dispersion_version"] = "torch-dftd"
+        return {key: _version(name) for key, name in packages.items()}
     return build_reference(reference, settings.directory).identity()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _versions() -> dict[str, str]:
@@ -215,7 +231,9 @@ def _refused(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     known = {_subject(key) for key in was}
     today = {key: value for key, value in now["frozen"].items() if _subject(key) in known}
     gone = before["frozen"].keys() - _by_key(now["free"]).keys()
-    return _differences({key: was[key] for key in was if key in today or key in gone}, today)
+    told = _differences({key: was[key] for key in was if key in today or key in gone}, today)
+    same = {line: line.replace(_METHOD, "REFERENCE", 1) for line in told}
+    return [line for line in told if same[line] == line or same[line] not in told]
 
 
 def _by_key(free: dict[str, Any]) -> dict[str, Any]:

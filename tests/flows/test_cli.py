@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from aimspax_core.errors import SettingsError
+from aimspax_core.rundir import RunDir
 from aimspax_core.settings.files import settings_files
 from aimspax_core.settings.load import load
 from flows.cli import app
@@ -183,11 +184,64 @@ def test_active_learning_needs_something_to_begin_from(directory: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_fresh_moves_the_earlier_campaign_aside_and_keeps_its_labels(directory: Path) -> None:
+def _recorded(directory: Path, adopted: bool) -> RunDir:
+    """A campaign that was started, and whose journal is damaged."""
     from aimspax_core.inputs import Inputs
+    from aimspax_core.settings.provenance import record
+
+    inputs = Inputs.read(directory)
+    inputs.run.state.mkdir()
+    record(inputs.run, inputs.settings, inputs.geometries, adopted)
+    inputs.run.journal.write_text("damaged\n")
+    return inputs.run
+
+
+def _members(run: RunDir) -> list[Path]:
+    """Give a campaign a model and a dataset."""
+    files = [run.models / "a.model", run.data / "final" / "a.xyz"]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    return files
+
+
+def test_fresh_leaves_members_that_a_damaged_campaign_began_from(directory: Path) -> None:
     from flows.aside import move_aside
 
-    run = Inputs.read(directory).run
+    run = _recorded(directory, adopted=True)
+    files = _members(run)
+    assert move_aside(run) is not None
+    assert all(file.exists() for file in files)
+
+
+def test_fresh_moves_members_that_a_damaged_campaign_made(directory: Path) -> None:
+    from flows.aside import move_aside
+
+    run = _recorded(directory, adopted=False)
+    files = _members(run)
+    move_aside(run)
+    assert not any(file.exists() for file in files)
+
+
+@pytest.mark.parametrize("journal", ["damaged\n", None])
+def test_fresh_leaves_members_of_a_campaign_that_tells_nothing_and_says_so(
+    directory: Path, journal: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flows.aside import move_aside
+
+    run = _recorded(directory, adopted=False)
+    run.settings.unlink()
+    run.journal.unlink() if journal is None else run.journal.write_text(journal)
+    files = _members(run)
+    move_aside(run)
+    assert all(file.exists() for file in files)
+    assert f"{run.data} and {run.models} are not moved" in caplog.text
+
+
+def test_fresh_moves_the_earlier_campaign_aside_and_keeps_its_labels(directory: Path) -> None:
+    from flows.aside import move_aside
+
+    run = _recorded(directory, adopted=False)
     label = run.labels / "ab" / "ab12.json"
     for file in (label, run.journal, run.results / "a.model", run.data / "final" / "a.xyz"):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -177,3 +177,34 @@ def _uncommented(line: str) -> str:
     """Take away the mark in front of a key; comments behind keys have another one."""
     found = COMMENTED.match(line)
     return f"{found[1]}{found[2]}" if found and len(found[1]) < 10 else line
+
+
+def test_geometries_keep_the_order_in_which_they_are_given(
+    geometry: Callable[[str, Atoms], Path], tmp_path: Path
+) -> None:
+    files = [geometry("z.xyz", water()), geometry("a.xyz", molecule("CH4"))]
+    write_inputs(tmp_path / "run", files, None, "tblite")
+    found = Inputs.read(tmp_path / "run").geometries
+    assert [atoms.get_chemical_formula() for atoms in found] == ["H2O", "CH4"]
+
+
+def test_the_geometrys_own_moments_and_charges_count(
+    geometry: Callable[[str, Atoms], Path], tmp_path: Path
+) -> None:
+    oxygen = molecule("O2")
+    oxygen.set_initial_magnetic_moments([1, 1])
+    write_inputs(tmp_path / "o2", [geometry("o2.extxyz", oxygen)], None, "tblite")
+    hydroxide = molecule("OH")
+    hydroxide.set_initial_magnetic_moments([0, 0])
+    hydroxide.set_initial_charges([-1, 0])
+    write_inputs(tmp_path / "oh", [geometry("oh.extxyz", hydroxide)], None, "tblite")
+    engines = [Inputs.read(tmp_path / name).settings.reference for name in ("o2", "oh")]
+    assert [(engine.charge, engine.spin) for engine in engines] == [(0, 3), (-1, 1)]
+
+
+def test_a_file_in_the_place_of_the_directory_is_told(
+    geometry: Callable[[str, Atoms], Path],
+) -> None:
+    file = geometry("water.xyz", water())
+    with pytest.raises(SettingsError, match="found a file; allowed: a folder"):
+        write_inputs(file, [file], None, "tblite")

@@ -43,13 +43,6 @@ def test_the_datasets_of_the_pretrained_example_are_read(inputs):
     assert inputs.load().notes == ()
 
 
-def test_a_key_of_an_example_that_no_version_read_is_told_with_todays_name(inputs):
-    told = inputs.mistake("aimsPAX.yaml", IDG, "foundational_model_settings", "{model_size: small}")
-    assert told == (
-        f"{IDG}.foundational_model_settings.model_size: unknown key; did you mean mace_model?"
-    )
-
-
 @pytest.mark.parametrize(
     ("key", "today"),
     [
@@ -96,3 +89,23 @@ def test_every_option_of_parsl_is_known(inputs, key):
     inputs.project["CLUSTER"] = {"type": "local", "parsl_options": f"{{{key}: 1}}"}
     (note,) = inputs.load().notes
     assert "CLUSTER.parsl_options has no effect" in note
+
+
+def test_the_file_of_a_user_of_fhi_aims_is_told_what_to_write(inputs):
+    del inputs.project["REFERENCE"]
+    inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "species_dir", "path/to/light")
+    (told,) = inputs.mistakes()
+    assert "this file is for FHI-aims, which this version does not have yet" in told
+    assert "REFERENCE: {engine: tblite}" in told
+
+
+def test_the_first_name_of_a_foundation_models_size_is_read(inputs):
+    inputs.plant(
+        "aimsPAX.yaml",
+        "INITIAL_DATASET_GENERATION",
+        "foundational_model_settings",
+        "{model_size: medium}",
+    )
+    settings = inputs.load()
+    assert settings.idg.foundation.mace_model == "medium"
+    assert any("model_size is read as mace_model" in note for note in settings.notes)

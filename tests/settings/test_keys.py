@@ -163,6 +163,7 @@ def test_any_other_key_of_the_model_is_refused(inputs, section):
 
 
 NOT_YET = "this version does not have"
+ENGINES = "; allowed: ase, mace, mace-mp or tblite"
 MACE_ONLY = "refused: aimspax trains MACE models; other kinds are not planned yet"
 NO_MOLECULES = "uncertainty between molecules is not available"
 
@@ -189,10 +190,28 @@ def test_an_ignored_key_is_noted_once(inputs, file, place, why):
 @pytest.mark.parametrize(
     ("file", "section", "key", "value", "told"),
     [
-        ("aimsPAX.yaml", "CLUSTER", "type", "SLURM", f"{NOT_YET} Slurm yet"),
-        ("aimsPAX.yaml", "REFERENCE", "engine", "aims", f"{NOT_YET} FHI-aims yet"),
-        ("aimsPAX.yaml", "REFERENCE", "engine", "pyscf", f"{NOT_YET} PySCF yet"),
-        ("aimsPAX.yaml", "REFERENCE", "engine", "FHI-aims", f"{NOT_YET} FHI-aims yet"),
+        ("aimsPAX.yaml", "CLUSTER", "type", "SLURM", f"{NOT_YET} Slurm yet; allowed: local"),
+        (
+            "aimsPAX.yaml",
+            "REFERENCE",
+            "engine",
+            "aims",
+            f"{NOT_YET} FHI-aims yet{ENGINES}",
+        ),
+        (
+            "aimsPAX.yaml",
+            "REFERENCE",
+            "engine",
+            "pyscf",
+            f"{NOT_YET} PySCF yet{ENGINES}",
+        ),
+        (
+            "aimsPAX.yaml",
+            "REFERENCE",
+            "engine",
+            "FHI-aims",
+            f"{NOT_YET} FHI-aims yet{ENGINES}",
+        ),
         ("mace.yaml", "TRAINING", "loss", "dipole", "refused: dipoles are not trained on"),
         ("mace.yaml", "GENERAL", "model_choice", "so3lr", MACE_ONLY),
         ("mace.yaml", "ARCHITECTURE", "model_choice", "so3krates", MACE_ONLY),

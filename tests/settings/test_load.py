@@ -96,7 +96,8 @@ def test_refused_keys_do_not_hide_plain_mistakes(inputs):
 def test_a_mistake_is_told_once(inputs):
     inputs.plant("aimsPAX.yaml", "CLUSTER", "type", "slurm")
     assert inputs.mistakes() == [
-        "aimsPAX.yaml:12  CLUSTER.type: found 'slurm'; this version does not have Slurm yet"
+        "aimsPAX.yaml:12  CLUSTER.type: found 'slurm'; this version does not have Slurm yet; "
+        "allowed: local"
     ]
 
 
@@ -460,8 +461,10 @@ def _mended() -> str:
 
 def test_the_originals_example_lacks_a_reference_and_local_workers_only(tmp_path):
     assert _mistakes(_example(tmp_path, EXAMPLE)) == [
-        "aimsPAX.yaml  REFERENCE: missing; needs engine (ase, mace, mace-mp or tblite)",
-        "aimsPAX.yaml:43  CLUSTER.type: found 'slurm'; this version does not have Slurm yet",
+        "aimsPAX.yaml  REFERENCE: missing; this file is for FHI-aims, which this version does not "
+        "have yet; allowed until then: REFERENCE: {engine: tblite}, or engine ase, mace or mace-mp",
+        "aimsPAX.yaml:43  CLUSTER.type: found 'slurm'; this version does not have Slurm yet; "
+        "allowed: local",
     ]
 
 
@@ -496,3 +499,78 @@ def _mistakes(directory: Path) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         load(directory)
     return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+# Aliases, merge keys and numbers in names
+
+
+def _by_geometry(inputs, md: str) -> None:
+    for name in ("0.xyz", "1.xyz"):
+        (inputs.directory / name).touch()
+    inputs.plant("aimsPAX.yaml", "MISC", "path_to_geometry", "{0: 0.xyz, 1: 1.xyz}")
+    inputs.project["MD"] = md
+
+
+def test_an_override_in_one_geometry_leaves_its_alias_alone(inputs):
+    _by_geometry(inputs, "{0: &a {stat_ensemble: NVT}, 1: *a}")
+    settings = inputs.load({"MD.1.temperature": 500})
+    assert (settings.md(0).temperature, settings.md(1).temperature) == (300, 500)
+
+
+def test_merge_keys_are_read_and_own_keys_go_before(inputs):
+    _by_geometry(
+        inputs, "{0: &a {stat_ensemble: NVT, temperature: 200}, 1: {<<: *a, temperature: 400}}"
+    )
+    settings = inputs.load()
+    assert (settings.md(0).temperature, settings.md(1).temperature) == (200, 400)
+    assert settings.md(1).stat_ensemble == "nvt"
+
+
+def test_a_list_of_merge_keys_is_read(inputs):
+    _by_geometry(
+        inputs,
+        "{0: &a {stat_ensemble: NVT, timestep: 1.0}, "
+        "1: {temperature: 400, <<: [*a, {timestep: 2.0, friction: 0.01}]}}",
+    )
+    md = inputs.load().md(1)
+    assert (md.timestep, md.friction, md.temperature) == (1.0, 0.01, 400)
+
+
+def test_a_mistake_that_is_merged_in_is_found_where_it_is_written(inputs):
+    inputs.write()
+    text = (inputs.directory / "aimsPAX.yaml").read_text()
+    md = "MD:\n  stat_ensemble: NVT\n  <<:\n    temperature: -1\n"
+    (inputs.directory / "aimsPAX.yaml").write_text(md + text.partition("MD:")[0])
+    (mistake,) = _mistakes(inputs.directory)
+    assert mistake.startswith("aimsPAX.yaml:4  MD.temperature: found -1")
+
+
+def test_a_key_that_is_twice_beside_a_merge_key_is_told(inputs):
+    _by_geometry(inputs, "{0: &a {stat_ensemble: NVT}, 1: {<<: *a, tdamp: 1, tdamp: 2}}")
+    (mistake,) = inputs.mistakes()
+    assert "MD.1.tdamp: found twice" in mistake
+
+
+def test_a_number_that_is_no_decimal_is_an_unknown_key(inputs):
+    (mistake,) = inputs.mistakes({"MD.²": 1})
+    assert mistake.startswith("override  MD.²: unknown key")
+
+
+def test_a_tag_that_is_a_number_stays_a_text(inputs):
+    inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "seeds_tags_dict", '{"1": 1, b: 2, c: 3}')
+    al = "ACTIVE_LEARNING.seeds_tags_dict"
+    seeds = inputs.load({f"{al}.123": 4, f"{al}.1": 7}).al.seeds_tags_dict
+    assert seeds == {"1": 7, "b": 2, "c": 3, "123": 4}
+
+
+def test_an_atomic_number_in_an_override_is_that_of_the_file(inputs):
+    inputs.plant("mace.yaml", "ARCHITECTURE", "atomic_energies", "{1: -13.0}")
+    settings = inputs.load(
+        {"ARCHITECTURE.atomic_energies.1": -14.0, "ARCHITECTURE.atomic_energies.8": -2000.0}
+    )
+    assert settings.model.ARCHITECTURE.atomic_energies == {1: -14.0, 8: -2000.0}
+
+
+def test_overrides_by_geometry_may_be_numbers(inputs):
+    inputs.project["MD"] = "{0: {stat_ensemble: NVT}}"
+    assert inputs.load({"MD": {0: {"stat_ensemble": "NVE"}}}).md(0).stat_ensemble == "nve"

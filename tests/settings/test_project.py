@@ -762,3 +762,21 @@ def test_a_cluster_is_local_unless_it_has_what_slurm_needs(inputs):
 def test_a_local_cluster_computes_four_labels_at_a_time(inputs):
     inputs.plant("aimsPAX.yaml", "CLUSTER", "type", "Local")
     assert inputs.load().cluster.max_workers == 4
+
+
+# Tags are parts of paths
+
+
+@pytest.mark.parametrize("tag", ["..", "../x", "a/b", ".hidden", "' '", "''"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seeds_tags_dict", "1"), ("initial_train_dataset", "geometry.in"),
+     ("initial_valid_dataset", "geometry.in")],
+)  # fmt: skip
+def test_a_tag_that_is_no_part_of_a_file_name_is_refused(inputs, key, value, tag):
+    told = inputs.mistake("aimsPAX.yaml", "ACTIVE_LEARNING", key, f"{{{tag}: {value}}}")
+    name = tag.strip("'")
+    assert told == (
+        f"ACTIVE_LEARNING.{key}: found '{name}' for a member's tag; "
+        "allowed: a text that can begin a file's name, without `/` and not with a dot"
+    )

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pytest
 from ase import Atoms
 
 from aimspax_core.errors import SettingsError
+from aimspax_core.reference import engines
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import ProjectSettings
-from aimspax_core.settings.provenance import FROZEN, PACKAGES, changed, record
+from aimspax_core.settings.provenance import FROZEN, PACKAGES, adopted, changed, record
 from aimspax_core.settings.words import fields_of
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
+EMT = "ase.calculators.emt.EMT"
 GEOMETRIES = [Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])]
 
 
@@ -271,7 +278,7 @@ def test_files_that_an_ase_calculator_is_given_are_frozen(inputs):
     parameters = inputs.directory / "parameters.txt"
     parameters.write_text("one")
     inputs.project["REFERENCE"] = (
-        "{engine: ase, calculator: my.module.make, arguments: {file: parameters.txt}}"
+        f"{{engine: ase, calculator: {EMT}, arguments: {{file: parameters.txt}}}}"
     )
     run = _started(inputs)
     parameters.write_text("another")
@@ -290,3 +297,173 @@ def test_every_row_of_the_table_names_a_key_that_there_is():
             for key in fields_of(schema, section)
         ]
         assert any(fnmatchcase(key, pattern) for key in known), pattern
+
+
+# What an older version recorded
+
+
+def _rewrite(run: RunDir, change: Callable[[dict[str, Any]], Any]) -> None:
+    content = json.loads(run.settings.read_text())
+    change(content)
+    run.settings.write_text(json.dumps(content))
+
+
+def test_a_frozen_key_that_an_older_version_did_not_have_is_no_change(inputs):
+    run = _started(inputs)
+    _rewrite(run, lambda content: content["frozen"].pop("MISC.enable_cueq"))
+    assert _changes(inputs, run) == ()
+
+
+def test_a_key_of_an_engine_that_an_older_version_did_not_have_is_no_change(inputs):
+    run = _started(inputs)
+    _rewrite(run, lambda content: content["frozen"].pop("REFERENCE.accuracy"))
+    assert _changes(inputs, run) == ()
+
+
+def _was_free(content: dict[str, Any]) -> None:
+    content["free"]["mace.yaml.TRAINING.ema"] = content["frozen"].pop("TRAINING.ema")
+
+
+def test_a_key_that_was_free_to_an_older_version_is_compared(inputs):
+    run = _started(inputs)
+    _rewrite(run, _was_free)
+    _changes(inputs, run)
+    inputs.plant("mace.yaml", "TRAINING", "ema", "False")
+    with pytest.raises(SettingsError, match=r"TRAINING\.ema: was True, is False"):
+        _changes(inputs, run)
+
+
+def _was_frozen(content: dict[str, Any]) -> None:
+    content["frozen"]["TRAINING.lr"] = content["free"].pop("mace.yaml.TRAINING.lr")
+
+
+def test_a_key_that_was_frozen_to_an_older_version_may_change(inputs):
+    run = _started(inputs)
+    _rewrite(run, _was_frozen)
+    inputs.plant("mace.yaml", "TRAINING", "lr", "0.02")
+    _changes(inputs, run)
+
+
+# Whether the campaign began from models that were there
+
+
+def test_what_a_campaign_began_from_is_recorded(inputs):
+    settings = inputs.load()
+    run = RunDir.of(settings)
+    assert adopted(run) is None
+    record(run, settings, GEOMETRIES, adopted=True)
+    assert adopted(run) is True
+
+
+def test_a_campaign_that_began_from_models_did_so_at_a_restart_too(inputs):
+    settings = inputs.load()
+    run = RunDir.of(settings)
+    record(run, settings, GEOMETRIES, adopted=True)
+    record(run, settings, GEOMETRIES)
+    assert adopted(run) is True
+
+
+def test_a_campaign_of_its_own_is_recorded_as_such(inputs):
+    assert adopted(_started(inputs)) is False
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"adopted": "yes"}', "\udcff"])
+def test_a_record_that_cannot_be_read_does_not_tell_what_was_adopted(inputs, text):
+    run = _started(inputs)
+    run.settings.write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert adopted(run) is None
+
+
+# What the method is beyond its settings
+
+
+def _refusal(inputs, run: RunDir) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        _changes(inputs, run)
+    return [line.strip() for line in str(caught.value).splitlines()[1:-1]]
+
+
+@pytest.fixture
+def restarted(monkeypatch) -> Callable[[], None]:
+    """Forget the engines that this process has built, as another process would not have them."""
+    return lambda: monkeypatch.setattr(engines, "_built", {})
+
+
+def test_another_version_of_the_engine_is_refused(inputs, monkeypatch, restarted):
+    run = _started(inputs)
+    real = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "9.9" if name == "tblite" else real(name)
+    )
+    restarted()
+    (line,) = _refusal(inputs, run)
+    assert line == f"REFERENCE identity.version: was '{real('tblite')}', is '9.9'"
+
+
+def test_other_source_of_the_users_calculator_is_refused(inputs, monkeypatch, restarted):
+    source = inputs.directory / "calculator_of_mine.py"
+    source.write_text("from ase.calculators.emt import EMT as Mine\n")
+    monkeypatch.syspath_prepend(inputs.directory)
+    inputs.project["REFERENCE"] = "{engine: ase, calculator: calculator_of_mine.Mine}"
+    run = _started(inputs)
+    source.write_text("from ase.calculators.emt import EMT as Mine  # changed\n")
+    restarted()
+    (line,) = _refusal(inputs, run)
+    assert line.startswith("REFERENCE identity.provider.calculator_of_mine: was '")
+
+
+def test_files_in_a_list_that_an_ase_calculator_is_given_are_frozen(inputs, restarted):
+    parameters = inputs.directory / "parameters.txt"
+    parameters.write_text("one")
+    inputs.project["REFERENCE"] = (
+        f"{{engine: ase, calculator: {EMT}, arguments: {{files: [parameters.txt]}}}}"
+    )
+    run = _started(inputs)
+    parameters.write_text("another")
+    restarted()
+    (line,) = _refusal(inputs, run)
+    assert line.startswith("REFERENCE identity.arguments.files: was [{sha256: ")
+
+
+def test_another_version_of_the_teachers_package_is_refused(inputs, monkeypatch):
+    (inputs.directory / "teacher.model").touch()
+    inputs.project["REFERENCE"] = {"engine": "mace", "model_path": "teacher.model"}
+    run = _started(inputs)
+    real = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "9.9" if name == "mace-torch" else real(name)
+    )
+    (line,) = _refusal(inputs, run)
+    assert line == f"REFERENCE identity.version: was '{real('mace-torch')}', is '9.9'"
+
+
+def test_a_changed_setting_is_told_once(inputs):
+    run = _started(inputs)
+    inputs.plant("aimsPAX.yaml", "REFERENCE", "charge", "1")
+    assert _refusal(inputs, run) == ["REFERENCE.charge: was 0, is 1"]
+
+
+def test_a_record_without_the_methods_identity_is_accepted(inputs):
+    run = _started(inputs)
+
+    def forget(content: dict[str, Any]) -> None:
+        content["frozen"] = {
+            key: value for key, value in content["frozen"].items() if "identity" not in key
+        }
+
+    _rewrite(run, forget)
+    assert _changes(inputs, run) == ()
+
+
+def test_recording_a_teacher_does_not_import_torch(inputs):
+    (inputs.directory / "teacher.model").touch()
+    inputs.project["REFERENCE"] = {"engine": "mace", "model_path": "teacher.model"}
+    inputs.write()
+    code = (
+        "import sys; from aimspax_core.rundir import RunDir; "
+        "from aimspax_core.settings.load import load; "
+        "from aimspax_core.settings.provenance import record; "
+        "settings = load(sys.argv[1]); record(RunDir.of(settings), settings, []); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, str(inputs.directory)], check=True)
