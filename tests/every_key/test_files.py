@@ -76,7 +76,7 @@ def trained(folder: Path) -> Path:
     """A run directory with the files of two members, and datasets of all kinds."""
     (folder / "model").mkdir()
     for tag in ("a-1", "a-2"):
-        (folder / "model" / f"{tag}.model").touch()
+        (folder / "model" / f"{tag}.model").write_text(tag)
         for phase, kind, name in (
             ("initial", "training", f"initial_train_set_{tag}"),
             ("initial", "validation", f"initial_valid_set_{tag}"),
