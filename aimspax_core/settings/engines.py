@@ -126,7 +126,9 @@ class Gate(Section):
     min_distance: Fraction = Field(
         0.5, description="Nearest distance allowed, as a fraction of the covalent radii's sum."
     )
-    max_force: Positive = Field(50.0, description="Largest force on an atom allowed (eV/Å).")
+    max_force: Positive = Field(
+        50.0, description="Largest force on an atom allowed (eV/Å): of a label, and in any MD."
+    )
 
 
 class Teacher(Section):

@@ -378,7 +378,7 @@ def test_impossible_download_is_one_clear_message(
     text = str(caught.value)
     assert "'small'" in text
     assert foundations.mace_mp_urls["small"] in text
-    assert "INITIAL_DATASET_GENERATION.foundational_model_settings.mace_model" in text
+    assert "as mace_model" in text
 
 
 def test_misspelt_foundation_model_gets_the_nearest_name() -> None:
