@@ -131,16 +131,7 @@ def _driver(model: FoundationalModel, directory: Path, device: str, dtype: str) 
     """The foundation model, loaded once in a process; a local file may be relative to the run."""
     from aimspax_core.model.foundation import driver
 
-    local = directory / model.mace_model
-    return driver(
-        str(local) if local.is_file() else model.mace_model,
-        device,
-        dtype,
-        dispersion=model.dispersion,
-        dispersion_xc=model.dispersion_xc,
-        dispersion_cutoff=model.dispersion_cutoff,
-        damping=model.damping,
-    )
+    return driver(device=device, dtype=dtype, **model.for_mace(directory))
 
 
 def _starts(request: PropagateRequest) -> list[Start]:

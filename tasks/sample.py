@@ -102,13 +102,4 @@ def _foundation(model: FoundationalModel, directory: Path, device: str, dtype: s
     """The foundation model, loaded once in a process; a local file may be relative to the run."""
     from aimspax_core.model.mace import foundation_calculator
 
-    local = directory / model.mace_model
-    return foundation_calculator(
-        str(local) if local.is_file() else model.mace_model,
-        device,
-        dtype,
-        dispersion=model.dispersion,
-        dispersion_xc=model.dispersion_xc,
-        dispersion_cutoff=model.dispersion_cutoff,
-        damping=model.damping,
-    )
+    return foundation_calculator(device=device, dtype=dtype, **model.for_mace(directory))

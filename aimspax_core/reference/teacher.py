@@ -127,7 +127,7 @@ class FoundationTeacher(_Teacher):
     def __init__(self, settings: MaceMpReference, directory: Path) -> None:
         local = directory / settings.mace_model
         super().__init__(settings, local if local.is_file() else None)
-        self._settings = settings
+        self._settings, self._directory = settings, directory
 
     @property
     def _name(self) -> str:
@@ -153,13 +153,9 @@ class FoundationTeacher(_Teacher):
     def _load(self) -> Calculator:
         settings = self._settings
         return foundation_calculator(
-            settings.mace_model if self._path is None else str(self._path),
-            settings.device,
-            settings.default_dtype,
-            dispersion=settings.dispersion,
-            dispersion_xc=settings.dispersion_xc,
-            dispersion_cutoff=settings.dispersion_cutoff,
-            damping=settings.damping,
+            device=settings.device,
+            dtype=settings.default_dtype,
+            **settings.for_mace(self._directory),
         )
 
 

@@ -83,6 +83,21 @@ class FoundationalModel(Section):
         "bj", description="Damping function of the dispersion."
     )
 
+    def for_mace(self, directory: Path) -> dict[str, Any]:
+        """Return the arguments of `model.mace.foundation_calculator` that these settings are.
+
+        Args:
+            directory: The run directory, where the name of a local file may begin.
+        """
+        local = directory / self.mace_model
+        return {
+            "model": str(local) if local.is_file() else self.mace_model,
+            "dispersion": self.dispersion,
+            "dispersion_xc": self.dispersion_xc,
+            "dispersion_cutoff": self.dispersion_cutoff,
+            "damping": self.damping,
+        }
+
 
 class MaceMpReference(FoundationalModel):
     """REFERENCE with `engine: mace-mp`: a teacher that is one of MACE's foundation models.
