@@ -141,7 +141,9 @@ def read(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[Atoms]:
         raise CampaignError(
             f"{path}: ASE cannot read this as extended XYZ ({type(error).__name__}: {error})"
         ) from error
-    return [_plain(atoms, keys, _where(path, n, atoms)) for n, atoms in enumerate(found)]
+    return [
+        without_calculator(atoms, keys, frame_name(path, n, atoms)) for n, atoms in enumerate(found)
+    ]
 
 
 def read_labels(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[tuple[Atoms, Label]]:
@@ -162,19 +164,20 @@ def read_labels(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[tuple[Atoms, 
     """
     found = []
     for frame, atoms in enumerate(read(path, keys)):
-        where = _where(path, frame, atoms)
-        energy = _taken(atoms.info, keys.energy, (), "energy", where)
-        forces = _taken(atoms.arrays, keys.forces, (len(atoms), 3), "forces", where)
-        stress = _stress(atoms, keys, where)
+        where = frame_name(path, frame, atoms)
+        energy = taken(atoms.info, keys.energy, (), "energy", where)
+        forces = taken(atoms.arrays, keys.forces, (len(atoms), 3), "forces", where)
+        stress = stress_of(atoms, keys, where)
         found.append((atoms, Label(float(energy), forces, stress, {"dataset": str(path)})))
     return found
 
 
-def _where(path: Path, frame: int, atoms: Atoms) -> str:
+def frame_name(path: Path, frame: int, atoms: Atoms) -> str:
+    """Return what a frame is called in messages: its file, number (from 0) and formula."""
     return f"{path}, frame {frame} ({atoms.get_chemical_formula()})"
 
 
-def _plain(atoms: Atoms, keys: DataKeys, where: str) -> Atoms:
+def without_calculator(atoms: Atoms, keys: DataKeys, where: str) -> Atoms:
     """Undo what ASE's reader does with the names that it knows: it makes a calculator of them."""
     if atoms.calc is not None:
         for name, value in atoms.calc.results.items():
@@ -182,11 +185,11 @@ def _plain(atoms: Atoms, keys: DataKeys, where: str) -> Atoms:
         atoms.calc = None
     for name, key in (("charge", keys.total_charge), ("spin", keys.total_spin)):
         if key in atoms.info:
-            atoms.info[name] = float(_taken(atoms.info, key, (), f"total_{name}", where))
+            atoms.info[name] = float(taken(atoms.info, key, (), f"total_{name}", where))
     return atoms
 
 
-def _taken(
+def taken(
     place: dict[str, Any], key: str, shape: tuple[int, ...], quantity: str, where: str
 ) -> NDArray[np.float64]:
     """Take a quantity out of a structure's `info` or `arrays`.
@@ -211,14 +214,14 @@ def _taken(
     return value
 
 
-def _stress(atoms: Atoms, keys: DataKeys, where: str) -> NDArray[np.float64] | None:
+def stress_of(atoms: Atoms, keys: DataKeys, where: str) -> NDArray[np.float64] | None:
     """Take out the stress (eV/Å³), or what follows from the virials; none without a volume."""
     if not atoms.pbc.all():
         return None
     if keys.stress in atoms.info:
-        return _taken(atoms.info, keys.stress, (3, 3), "stress", where)
+        return taken(atoms.info, keys.stress, (3, 3), "stress", where)
     if keys.virials in atoms.info:
-        virials = _taken(atoms.info, keys.virials, (3, 3), "virials", where)
+        virials = taken(atoms.info, keys.virials, (3, 3), "virials", where)
         return -virials / atoms.get_volume()
     return None
 

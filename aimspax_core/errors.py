@@ -25,6 +25,10 @@ class ModelError(AimspaxError):
     """A model file cannot be loaded, downloaded or built."""
 
 
+class EngineError(AimspaxError):
+    """The engine refuses its input; no structure can be labelled until the user mends it."""
+
+
 class ExplodedError(AimspaxError):
     """A trajectory left the physical: non-finite, atoms on top of each other, or absurd forces."""
 
@@ -36,11 +40,15 @@ class LabelError(AimspaxError):
         message: What went wrong, in one line.
         transient: True if trying again may help (launcher, node, memory), False if the same
             structure would fail again (SCF not converged, refused by the gate).
+        worker: Address of the worker where it went wrong, if it is known.
+        refused: True if there is an answer, but the gate does not let it pass.
     """
 
-    def __init__(self, message: str, transient: bool = False) -> None:
+    def __init__(
+        self, message: str, transient: bool = False, worker: str = "", refused: bool = False
+    ) -> None:
         super().__init__(message)
-        self.transient = transient
+        self.transient, self.worker, self.refused = transient, worker, refused
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.transient)
+        return type(self), (self.args[0], self.transient, self.worker, self.refused)

@@ -15,16 +15,21 @@ from aimspax_core.campaign.state import Rules
 from aimspax_core.dataset import DataKeys, read_labels
 from aimspax_core.errors import CampaignError, SettingsError, StructureError
 from aimspax_core.pretrained import Pretrained, find_pretrained, seeds_of
+from aimspax_core.reference.aims import mistakes as aims_mistakes
 from aimspax_core.reference.ase_engine import usable
 from aimspax_core.reference.gate import check_structure
+from aimspax_core.reference.pyscf_engine import why_not as why_no_pyscf
 from aimspax_core.rundir import RunDir
 from aimspax_core.sampling.dynamics import needs_stress, why_not
 from aimspax_core.settings.files import settings_files
 from aimspax_core.settings.load import Settings, load
 from aimspax_core.settings.project import (
+    AimsReference,
     AseReference,
+    EngineSettings,
     MaceMpReference,
     MaceReference,
+    PyscfReference,
     TbliteReference,
 )
 from aimspax_core.settings.seeds import member_seeds
@@ -172,15 +177,34 @@ def _engines(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
     periodic = any(atoms.pbc.all() for atoms in geometries)
     npt = any(needs_stress(settings.md(index)) for index in range(len(geometries)))
     driving = idg.initial_sampling == "aimd" and npt
-    engines = {"REFERENCE": (settings.reference, driving or (settings.stress and periodic))}
+    wanted = driving or (settings.stress and periodic)
+    engines: dict[str, tuple[EngineSettings, bool]] = {"REFERENCE": (settings.reference, wanted)}
     if idg.initial_sampling == "engine" and idg.sampling_engine is not None:
         place = "INITIAL_DATASET_GENERATION.sampling_engine"
         engines[place] = (idg.sampling_engine, npt)
     for place, (engine, stress) in engines.items():
-        if isinstance(engine, AseReference):
-            why = usable(engine, settings.directory, stress)
+        for text in _unusable(settings, engine, stress, geometries):
+            yield f"aimsPAX.yaml  {place}.{text}"
+
+
+def _unusable(
+    settings: Settings, engine: EngineSettings, stress: bool, geometries: list[Atoms]
+) -> Iterator[str]:
+    """Say what keeps an engine from answering, each sentence beginning with its key."""
+    if isinstance(engine, AseReference):
+        why = usable(engine, settings.directory, stress)
+        if why is not None:
+            yield why
+    for index, (file, atoms) in enumerate(zip(settings.geometry_files, geometries, strict=True)):
+        if isinstance(engine, AimsReference):
+            own = engine.of_geometry(index)
+            for key, text in aims_mistakes(own, settings.directory, atoms):
+                yield f"{key}: {file.name}: {text}"
+        if isinstance(engine, PyscfReference):
+            why = why_no_pyscf(engine, atoms, stress and bool(atoms.pbc.all()))
             if why is not None:
-                yield f"aimsPAX.yaml  {place}.{why}"
+                key, _, text = why.partition(": ")
+                yield f"{key}: {file.name}: {text}"
 
 
 def _pass_gate(settings: Settings, geometries: list[Atoms]) -> None:

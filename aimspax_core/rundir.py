@@ -18,14 +18,16 @@ class RunDir:
     losses: Path
     models: Path
     checkpoints_dir: Path
+    store: Path | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> RunDir:
         """Return the layout that the settings ask for."""
         output = (settings.directory / settings.misc.output_dir).resolve()
-        general = settings.model.GENERAL
+        general, store = settings.model.GENERAL, settings.misc.label_store
         return cls(
             output=output,
+            store=None if store is None else (settings.directory / store).resolve(),
             data=output / settings.misc.dataset_dir,
             logs=output / settings.misc.log_dir,
             losses=output / general.loss_dir,
@@ -60,8 +62,13 @@ class RunDir:
 
     @property
     def labels(self) -> Path:
-        """The label store."""
-        return self.state / "labels"
+        """The label store, which may be one that campaigns share."""
+        return self.store or self.state / "labels"
+
+    @property
+    def refused(self) -> Path:
+        """What the gate did not let pass, one file a point."""
+        return self.output / "refused"
 
     @property
     def prefect_results(self) -> Path:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
-from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
 from aimspax_core.campaign.events import (
@@ -38,18 +32,13 @@ from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import told
 from aimspax_core.report.trajectories import forget, gather, settle
 from aimspax_core.settings.provenance import record
-from flows.courtesy import by_product, courtesy
+from flows.courtesy import by_product
 from flows.dashboard import Dashboard
 from flows.logs import campaign_logs
 from flows.pools import pools
 from flows.shell import Shell
+from flows.stopping import GRACE_S, POLL_S, Stop, stop_signals
 from flows.tidy import tidy
-
-GRACE_S = 15.0
-"""How long a stop waits for what is running, before it is given up."""
-
-POLL_S = 2.0
-"""From one look at the flow run's own state to the next."""
 
 ANALYSIS_S = 60.0
 """From one renewal of `analysis/` to the next."""
@@ -83,7 +72,7 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         if campaign.over:
             log.info("finished already: %s", told(journal.state))
         else:
-            stopped = stack.enter_context(_stop_signals(client))
+            stopped = stack.enter_context(stop_signals(client))
             campaign.drive(client, stopped)
             if stopped.reason:
                 log.info("stopped (%s); start again to go on", stopped.reason)
@@ -146,10 +135,11 @@ class _Campaign:
         if not self.state.finished or not apply(self.state, resumed).finished:
             self.record(resumed)
 
-    def drive(self, client: SyncPrefectClient, stopped: _Stop) -> None:
+    def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """The loop: launch what the rules want, and tell them what comes back."""
         with pools(self.settings) as workers:
             shell = Shell(self.inputs, workers, client)
+            shell.know(self.state)
             dashboard = Dashboard(workers, self.settings)
             dashboard.show(self.state, force=True)
             while not stopped.asked():
@@ -211,48 +201,3 @@ class _Campaign:
 
 def _completed(state: CampaignState) -> State[Any]:
     return Completed(message=f"{state.phase}: {told(state)}")
-
-
-class _Stop:
-    """Whether somebody wants the run to stop: a signal, or Cancel in the UI."""
-
-    def __init__(self, client: SyncPrefectClient) -> None:
-        self.reason = ""
-        self._client = client
-        self._looked = 0.0
-        context = FlowRunContext.get()
-        self._flow_run_id: UUID | None = (
-            context.flow_run.id if context and context.flow_run else None
-        )
-
-    def asked(self) -> bool:
-        """Look at the flow run's own state now and then; nobody else tells us of a Cancel."""
-        if not self.reason and self._flow_run_id and time.monotonic() - self._looked > POLL_S:
-            self._looked = time.monotonic()
-            with courtesy("looking for a Cancel"):
-                state = self._client.read_flow_run(self._flow_run_id).state
-                if state is not None and (state.is_cancelling() or state.is_cancelled()):
-                    self.reason = "cancelled in Prefect"
-        return bool(self.reason)
-
-
-@contextlib.contextmanager
-def _stop_signals(client: SyncPrefectClient) -> Iterator[_Stop]:
-    """Let Ctrl-C and SIGTERM end the loop cleanly; a second Ctrl-C ends the process at once."""
-    stop = _Stop(client)
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def ask(number: int, _: FrameType | None) -> None:
-        if stop.reason and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.reason = signal.Signals(number).name
-        log.info("%s: stopping, at most %d s", stop.reason, 2 * GRACE_S)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The command line: `aimspax run|initial-dataset|active-learning|check|status|init|schema|server`.
+"""The command line `aimspax`: `run`, `check`, `status`, `evaluate`, `init`, `server` and others.
 
 What takes long to import is imported by the command that needs it.
 """
@@ -20,6 +20,8 @@ from aimspax_core import __version__
 from aimspax_core.errors import AimspaxError
 from flows import commands
 from flows.commands import DONE, FAILED, USER, console, run_flow
+from flows.evaluate import NOTHING, Asked, Dataset
+from flows.evaluate import evaluate as evaluate_models
 from flows.options import NONE, Directory, Fresh, Options
 
 CODES = "Exit codes: 0 done, 1 failed, 2 something for you to mend, 130 stopped."
@@ -66,6 +68,13 @@ def check(directory: Directory = Path(), *, options: Options = NONE) -> int:
 def status(directory: Directory = Path(), *, options: Options = NONE) -> int:
     """Say how far a campaign is."""
     return commands.status(directory, options.overrides)
+
+
+@app.command
+def evaluate(data: Dataset, *, asked: Asked = NOTHING, options: Options = NONE) -> int:
+    """Hold models against a labelled dataset: errors, figures, and what uncertainties tell."""
+    evaluate_models(data, asked, options.overrides)
+    return DONE
 
 
 @app.command

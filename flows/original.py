@@ -1,4 +1,4 @@
-"""The original's commands, in the working directory: `aims-PAX[-initial-ds|-al]`."""
+"""The original's commands, in the working directory: `aims-PAX[-initial-ds|-al|-test]`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from cyclopts import App
 from aimspax_core import __version__
 from flows.cli import CODES, finish
 from flows.commands import run_flow
+from flows.evaluate import aims_pax_test
 from flows.options import NONE, Fresh, Options
 
 
@@ -45,6 +46,13 @@ def al() -> None:
         """Run active learning in this directory; the same as `aimspax active-learning`."""
         return run_flow("active", Path(), options.overrides, fresh)
 
+    finish(app)
+
+
+def test() -> None:
+    """Run the command line `aims-PAX-test`."""
+    app = _app("aims-PAX-test")
+    app.default(aims_pax_test)
     finish(app)
 
 

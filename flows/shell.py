@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import queue
@@ -13,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from dask.base import annotate
 from distributed import KilledWorker
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Crashed
@@ -36,6 +38,8 @@ from aimspax_core.campaign.training import replayed
 from aimspax_core.errors import AimspaxError, LabelError
 from aimspax_core.files import write_text
 from aimspax_core.inputs import Inputs
+from aimspax_core.reference.gate import EnergyGate, check_label
+from aimspax_core.report.refused import refuse
 from aimspax_core.report.results import holdings
 from flows.courtesy import courtesy
 from flows.pools import Pool, Pools
@@ -45,6 +49,9 @@ from tasks.propagate import PropagateRequest, propagate
 from tasks.publish import PublishRequest, publish
 from tasks.sample import SampleRequest, sample
 from tasks.train import TrainRequest, converge, train
+
+BACKOFF_S = (2.0, 10.0, 30.0)
+"""How long a label that was lost once, twice, three times is put off: its trouble may pass."""
 
 TRAIN_BUDGET_S = 10.0
 CONVERGE_BUDGET_S = 20.0
@@ -72,16 +79,61 @@ class Shell:
         self._done: queue.Queue[tuple[Action, PrefectDaskFuture[Any]]] = queue.Queue()
         self._futures: dict[str, PrefectDaskFuture[Any]] = {}
         self._vanished: set[str] = set()
+        self._put_off: list[tuple[float, Action, CampaignState]] = []
+        self._shunned: dict[str, set[str]] = {}
+        self._energies = EnergyGate(self.settings.gate)
+
+    def know(self, state: CampaignState) -> None:
+        """Learn the energies of the labels that a campaign has, for the gate to judge others by."""
+        store = LabelStore(self.run.labels)
+        for key in state.labelled:
+            stored = store.get(key)
+            if stored is not None:
+                with contextlib.suppress(LabelError):  # it was let in by the gate of its day
+                    self._energies.admit(stored.atoms, stored.label.energy)
 
     def launch(self, action: Action, state: CampaignState) -> None:
-        """Submit an action as a task; `state` is the one that has it in flight."""
+        """Submit an action as a task; `state` is the one that has it in flight.
+
+        A label that was lost is asked for a little later, and on another worker if there is one.
+        """
+        losses = state.losses.get(action.id, 0)
+        if losses and isinstance(action, Label):
+            due = time.monotonic() + BACKOFF_S[min(losses, len(BACKOFF_S)) - 1]
+            self._put_off.append((due, action, state))
+        else:
+            self._submit(action, state)
+
+    def _submit(self, action: Action, state: CampaignState) -> None:
         pool, task, request = self._task(action, state)
-        future = pool.runner.submit(task, parameters={"request": request})
+        with self._elsewhere(action, pool):
+            future = pool.runner.submit(task, parameters={"request": request})
         self._futures[action.id] = future
         future.add_done_callback(lambda _: self._done.put((action, future)))
 
+    def _elsewhere(self, action: Action, pool: Pool) -> contextlib.AbstractContextManager[Any]:
+        """Have a task run on a worker where it has not failed yet, if there is one."""
+        shunned = self._shunned.get(action.id)
+        if not shunned:
+            return contextlib.nullcontext()
+        others = [
+            name
+            for name in pool.runner.client.scheduler_info(n_workers=-1)["workers"]
+            if name not in shunned
+        ]
+        if not others:
+            return contextlib.nullcontext()
+        return annotate(workers=others, allow_other_workers=True)
+
     def next_event(self, timeout_s: float) -> Event | None:
         """Return the next completion as an event; None if there is none within the time."""
+        due = [entry for entry in self._put_off if entry[0] <= time.monotonic()]
+        for entry in due:
+            self._put_off.remove(entry)
+            self._submit(entry[1], entry[2])
+        if self._put_off:
+            soonest = min(entry[0] for entry in self._put_off) - time.monotonic()
+            timeout_s = min(timeout_s, max(0.0, soonest))
         try:
             action, future = self._done.get(timeout=timeout_s)
         except queue.Empty:
@@ -99,14 +151,16 @@ class Shell:
         for future in self._futures.values():
             future.wrapped_future.cancel()
         self._mark_crashed(self._futures.values(), "the run was stopped")
+        self._put_off.clear()
 
     def _event(self, action: Action, future: PrefectDaskFuture[Any]) -> Event:
         try:
             result = future.result()
         except LabelError as error:
             if error.transient or not isinstance(action, Label):
+                self._shunned.setdefault(action.id, set()).add(error.worker)
                 return TaskLost(action_id=action.id, reason=str(error))
-            return LabelFailed(key=action.key, reason=str(error))
+            return LabelFailed(key=action.key, reason=str(error), refused=error.refused)
         except KilledWorker:
             self._mark_crashed([future], "its worker died")
             return TaskLost(action_id=action.id, reason="its worker died")
@@ -121,12 +175,19 @@ class Shell:
         return result
 
     def _label(self, action: Action, record: LabelRecord) -> Event:
-        """Trust a record only if its label is in the store."""
-        if LabelStore(self.run.labels).has(record.key):
-            return LabelArrived(key=record.key, wall_s=record.wall_s)
-        self._vanished.add(record.key)
-        # Counted: a store that never shows what workers write must not be paid for without end.
-        return TaskLost(action_id=action.id, reason="its label is gone from the store")
+        """Trust a record only if its label is in the store, unharmed, and no outlier."""
+        stored = LabelStore(self.run.labels).get(record.key)
+        if stored is None:
+            self._vanished.add(record.key)
+            # Counted: a store that never shows what workers write must not be paid for without end.
+            return TaskLost(action_id=action.id, reason="its label is gone from the store")
+        try:
+            check_label(stored.atoms, stored.label, self.settings.gate, self.settings.stress)
+            self._energies.admit(stored.atoms, stored.label.energy)
+        except LabelError as error:
+            told = refuse(self.run.refused, record.key, stored.atoms, str(error), stored.label)
+            return LabelFailed(key=record.key, reason=str(told), refused=True)
+        return LabelArrived(key=record.key, wall_s=record.wall_s, core_hours=record.core_hours)
 
     def _mark_crashed(self, futures: Iterable[PrefectDaskFuture[Any]], why: str) -> None:
         """Show in the UI that tasks do not run any more; nobody else would.
@@ -162,7 +223,7 @@ class Shell:
                     result_storage=run.prefect_results,
                     refresh_cache=action.key in self._vanished,
                 )
-                return pools.reference, task, self._label_request(action)
+                return pools.reference, task, self._label_request(action, state)
             case Sample():
                 by_reference = settings.idg.initial_sampling == "aimd"
                 pool = pools.reference if by_reference else pools.ml
@@ -191,14 +252,15 @@ class Shell:
                     pools.ml, publish, PublishRequest(action.what, run, settings, held, adopted)
                 )  # fmt: skip
 
-    def _label_request(self, action: Label) -> LabelRequest:
+    def _label_request(self, action: Label, state: CampaignState) -> LabelRequest:
         return LabelRequest(
             key=action.key,
             structure=self.run.structure(action.key),
             store=self.run.labels,
-            reference=self.settings.reference,
+            reference=self.settings.reference_of(state.points[action.key].geometry),
             gate=self.settings.gate,
             directory=self.settings.directory,
+            refused=self.run.refused,
             stress=self.settings.stress,
         )
 

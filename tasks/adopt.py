@@ -17,7 +17,7 @@ from aimspax_core.dataset import DataKeys, carried, read_labels
 from aimspax_core.errors import CampaignError, LabelError, ModelError, StructureError
 from aimspax_core.pretrained import Pretrained
 from aimspax_core.reference.base import Label
-from aimspax_core.reference.gate import check_label, check_structure
+from aimspax_core.reference.gate import EnergyGate, check_label, check_structure
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
 from aimspax_core.structures import digest, read_geometries
@@ -94,16 +94,19 @@ def _labels(request: AdoptRequest, file: Path, elements: tuple[int, ...]) -> tup
     """Put a dataset into the label store; return the keys, in its order, each once."""
     store, keys = LabelStore(request.run.labels), []
     gate, names = request.settings.gate, DataKeys.of(request.settings.misc)
+    energies = EnergyGate(gate)
     for frame, (atoms, label) in enumerate(read_labels(file, names)):
         try:
             check_structure(atoms, gate)
             check_label(atoms, label, gate)
+            energies.admit(atoms, label.energy)
         except (StructureError, LabelError) as error:
             raise CampaignError(f"{file}, frame {frame}: {error}") from error
         _require_known(atoms, elements, f"{file}, frame {frame}")
-        key = label_key(atoms, _identity(label))
+        identity = _identity(label)
+        key = label_key(atoms, identity)
         label.provenance.update(carried(atoms, names))
-        store.put(key, atoms, label)
+        store.put(key, atoms, label, identity)
         keys.append(key)
     if not keys:
         raise CampaignError(f"{file}: holds no structures")

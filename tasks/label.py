@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import Task, task
-from prefect.client.schemas.objects import State, TaskRun
+from distributed import get_worker
+from prefect import task
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
-from aimspax_core.campaign.labels import LabelStore, StoredLabel, label_key
-from aimspax_core.errors import AimspaxError, CampaignError, LabelError, StructureError
+from aimspax_core.campaign.labels import LabelStore, StoredLabel, concerning, label_key
+from aimspax_core.errors import CampaignError, LabelError, StructureError
 from aimspax_core.reference.engines import build_reference
-from aimspax_core.reference.gate import check_label, check_stress, check_structure
+from aimspax_core.reference.gate import check_label, check_structure
+from aimspax_core.report.refused import refuse
 from aimspax_core.settings.project import EngineSettings, Gate
-from aimspax_core.structures import decode
+from aimspax_core.structures import decode, digest
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class LabelRequest:
         reference: The engine.
         gate: What may pass.
         directory: The run directory; relative paths in the settings begin there.
+        refused: Folder of what the gate does not let pass.
         stress: Whether the models are trained on stress.
     """
 
@@ -42,6 +44,7 @@ class LabelRequest:
     reference: EngineSettings
     gate: Gate
     directory: Path
+    refused: Path
     stress: bool = False
 
 
@@ -50,7 +53,9 @@ class LabelRecord(BaseModel):
 
     key: str
     wall_s: float
+    core_hours: float = 0.0
     host: str
+    worker: str = ""
 
 
 def label_cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -59,73 +64,106 @@ def label_cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
     return f"label-{request.key}{'-stress' if request.stress else ''}"
 
 
-async def is_transient(_: Task[..., Any], __: TaskRun, state: State[Any]) -> bool:
-    """Retry only what another try may mend."""
-    try:
-        await state.aresult(raise_on_failure=True)
-    except LabelError as error:
-        return error.transient
-    except AimspaxError:
-        return False
-    # What we did not foresee may be the node's fault: a full disk, a lost mount.
-    except Exception:
-        return True
-    return False
-
-
 @task(
     name="label",
     task_run_name="label-{request.key:.8}",
     cache_key_fn=label_cache_key,
-    retries=2,
-    retry_delay_seconds=[1, 5],
-    retry_condition_fn=is_transient,
     persist_result=True,
     result_serializer="json",
 )
 def label(request: LabelRequest) -> LabelRecord:
     """Return the record of a structure's label, computing the label first if nobody has.
 
+    What may go better another time is not tried again here, on this worker: the rules of the
+    campaign count, and ask again.
+
+    Raises:
+        LabelError: See `labelled`.
+        EngineError: The engine refuses its input.
+        CampaignError: The reference here is not the one that was asked for.
+    """
+    return labelled(request)
+
+
+def labelled(request: LabelRequest) -> LabelRecord:
+    """Label one structure, unless there is a label; the label is on the disk when this returns.
+
     Raises:
         LabelError: The engine answered, but not with a usable label (`transient=False`), or could
-            not be run at all (`transient=True`, retried). A label in the store without the stress
-            that is needed counts as not usable: what is stored is never replaced.
+            not be run at all (`transient=True`). A label in the store that the gate does not let
+            pass, or without the stress that is needed, counts as not usable: what is stored is
+            never replaced.
+        EngineError: The engine refuses its input.
+        CampaignError: The reference here is not the one that was asked for.
     """
     store = LabelStore(request.store)
     stored = store.get(request.key)
     if stored is None:
-        atoms = decode(json.loads(request.structure.read_text(encoding="utf-8")))
-        try:
-            check_structure(atoms, request.gate)
-        except StructureError as error:
-            raise LabelError(f"refused: {error}") from error
-        began = time.perf_counter()
-        reference = build_reference(request.reference, request.directory)
-        if label_key(atoms, reference.identity()) != request.key:
-            raise CampaignError(
-                f"the reference on {socket.gethostname()} is not the one that was asked for: its "
-                "version, or a file that it reads, is another one"
-            )
-        answer = reference.label(atoms)
-        check_label(atoms, answer, request.gate, request.stress)
-        answer.provenance.update(
-            host=socket.gethostname(), wall_s=time.perf_counter() - began, finished=time.time()
-        )
-        stored = store.put(request.key, atoms, answer)
-    if request.stress:
-        _check_stored(stored, store)
+        with store.claim(request.key):
+            stored = store.get(request.key) or _computed(request, store)
+    _check_stored(request, stored, store)
     provenance = stored.label.provenance
     return LabelRecord(
-        key=request.key, wall_s=provenance.get("wall_s", 0.0), host=provenance.get("host", "")
+        key=request.key,
+        wall_s=provenance.get("wall_s", 0.0),
+        core_hours=provenance.get("core_hours", 0.0),
+        host=provenance.get("host", ""),
+        worker=_address(),
     )
 
 
-def _check_stored(stored: StoredLabel, store: LabelStore) -> None:
-    """Refuse a label that was stored by a campaign without stress, or by an older engine."""
+def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
+    """Compute a label and store it; what the gate refuses is kept aside."""
+    atoms = decode(json.loads(request.structure.read_text(encoding="utf-8")))
     try:
-        check_stress(stored.atoms, stored.label)
+        check_structure(atoms, request.gate)
+    except StructureError as error:
+        raise refuse(request.refused, request.key, atoms, str(error)) from error
+    began = time.perf_counter()
+    reference = build_reference(request.reference, request.directory)
+    identity = reference.identity()
+    if label_key(atoms, identity) != request.key:
+        raise CampaignError(
+            f"the reference on {socket.gethostname()} is not the one that was asked for: its "
+            "version, or a file that it reads, is another one"
+        )
+    try:
+        answer = reference.label(atoms)
     except LabelError as error:
-        raise LabelError(
-            f"{error}; this label is from the label store, where the same reference wrote it "
-            f"without: remove {store.path(stored.key)} to have it computed again"
-        ) from error
+        raise LabelError(str(error), error.transient, _address()) from error
+    seconds = time.perf_counter() - began
+    answer.provenance.update(
+        host=socket.gethostname(),
+        wall_s=seconds,
+        core_hours=seconds * answer.provenance.get("cores", 1) / 3600,
+        settings=digest(concerning(atoms, identity)),
+        finished=time.time(),
+    )
+    try:
+        check_label(atoms, answer, request.gate, request.stress)
+    except LabelError as error:
+        raise refuse(request.refused, request.key, atoms, str(error), answer) from error
+    return store.put(request.key, atoms, answer, identity)
+
+
+def _check_stored(request: LabelRequest, stored: StoredLabel, store: LabelStore) -> None:
+    """Refuse a label of the store that this campaign could not use.
+
+    It may have been stored by one with another gate, or without stress.
+    """
+    try:
+        check_label(stored.atoms, stored.label, request.gate, request.stress)
+    except LabelError as error:
+        told = (
+            f"{error}; this label is from the label store, where the same reference wrote it: "
+            f"remove {store.path(stored.key)} to have it computed again"
+        )
+        raise refuse(request.refused, stored.key, stored.atoms, told, stored.label) from error
+
+
+def _address() -> str:
+    """Return the address of the Dask worker that this runs on; empty if it is none."""
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return ""

@@ -93,13 +93,14 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
         partial(check_structure, gate=settings.gate),
         judge,
     )
-    identity = build_reference(settings.reference, settings.directory).identity()
     before = {t.index: t for t in request.trajectories}
     return SegmentFinished(
         action_id=request.action_id,
-        results=tuple(_kept(request, r, before[r.trajectory], identity) for r in segment.results),
+        results=tuple(_kept(request, r, before[r.trajectory]) for r in segment.results),
         uncertainties=tuple(check.uncertainty for check in segment.checks),
-        looks=tuple(look for r in segment.results for look in _looks(request.run, r, identity)),
+        looks=tuple(
+            look for r in segment.results for look in _looks(request, r, before[r.trajectory])
+        ),
         checks=_checks(segment) if settings.al.analysis else (),
         evaluations=segment.stats.evaluations,
         structures=segment.stats.structures,
@@ -192,9 +193,7 @@ def _segment_settings(request: PropagateRequest) -> SegmentSettings:
     )
 
 
-def _kept(
-    request: PropagateRequest, result: Result, before: Trajectory, identity: dict[str, object]
-) -> TrajectoryResult:
+def _kept(request: PropagateRequest, result: Result, before: Trajectory) -> TrajectoryResult:
     """Write what a trajectory came to and its frames; describe it for the journal."""
     key = None
     if request.settings.al.save_trajectories:
@@ -205,6 +204,7 @@ def _kept(
     if result.state is not None:
         save_state(request.run.trajectory(result.trajectory, request.number), result.state)
         if result.outcome is Outcome.CROSSED:
+            identity = _identity(request.settings, before.geometry)
             key = keep_structure(request.run, result.state.structure, identity)
     return TrajectoryResult(
         trajectory=result.trajectory,
@@ -217,12 +217,18 @@ def _kept(
     )
 
 
-def _looks(run: RunDir, result: Result, identity: dict[str, object]) -> list[Look]:
+def _identity(settings: Settings, geometry: int) -> dict[str, object]:
+    """What tells the reference of a geometry from others."""
+    return build_reference(settings.reference_of(geometry), settings.directory).identity()
+
+
+def _looks(request: PropagateRequest, result: Result, before: Trajectory) -> list[Look]:
     """Write the structures to analyse and what the committee says of them."""
     looks = []
     for look in result.looks:
-        key = keep_structure(run, look.structure, identity)
-        save_prediction(run.prediction(key), look.prediction, look.trajectory, look.step)
+        identity = _identity(request.settings, before.geometry)
+        key = keep_structure(request.run, look.structure, identity)
+        save_prediction(request.run.prediction(key), look.prediction, look.trajectory, look.step)
         looks.append(
             Look(trajectory=look.trajectory, step=look.step, key=key, threshold=look.threshold)
         )

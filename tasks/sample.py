@@ -61,14 +61,15 @@ def sample(request: SampleRequest) -> Sampled:
         atoms,
         state,
         settings.md(request.geometry),
-        _calculator(settings),
+        _calculator(settings, request.geometry),
         request.points,
         idg.skip_step_initial,
         partial(check_structure, gate=settings.gate),
         settings.gate.max_force,
         idg.save_trajectories_interval if idg.save_trajectories else None,
     )
-    identity = build_reference(settings.reference, settings.directory).identity()
+    reference = settings.reference_of(request.geometry)
+    identity = build_reference(reference, settings.directory).identity()
     found_keys = tuple(keep_structure(run, atoms, identity) for atoms in found.structures)
     version = request.version + 1
     if idg.save_trajectories:
@@ -85,11 +86,12 @@ def sample(request: SampleRequest) -> Sampled:
     )
 
 
-def _calculator(settings: Settings) -> Calculator:
+def _calculator(settings: Settings, geometry: int) -> Calculator:
     """What drives the sampling MD."""
     idg = settings.idg
     if idg.initial_sampling == "aimd":
-        return build_reference(settings.reference, settings.directory).calculator()
+        reference = settings.reference_of(geometry)
+        return build_reference(reference, settings.directory).calculator()
     if idg.initial_sampling == "engine":
         assert idg.sampling_engine is not None
         return build_reference(idg.sampling_engine, settings.directory).calculator()

@@ -58,6 +58,7 @@ class LabelArrived(Record):
     kind: Literal["label-arrived"] = "label-arrived"
     key: str
     wall_s: float = Field(description="Seconds that the reference took.")
+    core_hours: float = 0.0
 
 
 class LabelFailed(Record):
@@ -66,6 +67,7 @@ class LabelFailed(Record):
     kind: Literal["label-failed"] = "label-failed"
     key: str
     reason: str
+    refused: bool = Field(default=False, description="There is an answer; the gate refused it.")
 
 
 class TrajectoryResult(Record):

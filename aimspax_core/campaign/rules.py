@@ -32,6 +32,9 @@ from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
 MAX_LOSSES = 4
 """How often one task may be lost (worker dead, error raised) before it counts as impossible."""
 
+MAX_LOST_LABELS = 3
+"""How many labels in a row may be impossible before the reference itself counts as broken."""
+
 LABEL_MEMORY = 101
 """Label times that the segment's time budget looks back on."""
 
@@ -96,7 +99,8 @@ def _landed(state: CampaignState, action_id: str) -> CampaignState:
 
 
 def _sampled(state: CampaignState, event: Sampled) -> CampaignState:
-    return initial.sampled(_landed(state, event.action_id), event)
+    state = _landed(state, event.action_id)
+    return initial.sampled(state.but(refused=state.refused + event.refused), event)
 
 
 def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
@@ -110,6 +114,8 @@ def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
         open_points=tuple(k for k in state.open_points if k != event.key),
         label_seconds=(*state.label_seconds, event.wall_s)[-LABEL_MEMORY:],
         labels=state.labels + 1,
+        core_hours=state.core_hours + event.core_hours,
+        lost_labels=0,
     )
     if point.sampling_step is not None:
         return initial.label_resolved(state)
@@ -128,6 +134,7 @@ def _label_failed(state: CampaignState, event: LabelFailed) -> CampaignState:
         points={**state.points, event.key: failed},
         open_points=tuple(k for k in state.open_points if k != event.key),
         failed_labels=state.failed_labels + 1,
+        refused=state.refused + event.refused,
     )
     if point.sampling_step is not None:
         return initial.label_resolved(state)
@@ -199,9 +206,17 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
     if count < MAX_LOSSES:
         return state
     if isinstance(action, Label):
-        reason = f"lost {count} times; last: {event.reason}"
-        return _label_failed(state, LabelFailed(key=action.key, reason=reason))
+        return _impossible(state, action, f"lost {count} times; last: {event.reason}")
     return fail(state, f"{event.action_id} was lost {count} times; last: {event.reason}")
+
+
+def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignState:
+    """Give a label up; if none came meanwhile it is not the structure's fault, and all stops."""
+    state = state.but(lost_labels=state.lost_labels + 1)
+    if state.lost_labels < MAX_LOST_LABELS:
+        return _label_failed(state, LabelFailed(key=action.key, reason=reason))
+    told = f"{MAX_LOST_LABELS} labels in a row could not be computed; the last was {reason}"
+    return fail(state, told)
 
 
 def _account(action_id: str) -> str:
@@ -215,7 +230,7 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
         state = _task_lost(state, TaskLost(action_id=action_id, reason="restart", counted=False))
     before = state.rules
     changed = event.rules != before
-    state = state.but(rules=event.rules, losses={})
+    state = state.but(rules=event.rules, losses={}, lost_labels=0)
     if (before.c_x, before.freeze_threshold_dataset) != (
         event.rules.c_x,
         event.rules.freeze_threshold_dataset,

@@ -6,9 +6,7 @@ import contextlib
 import copy
 import functools
 import inspect
-import math
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +20,7 @@ from ase.calculators.calculator import (
     Calculator,
     PropertyNotImplementedError,
     ReadError,
+    SCFError,
     all_changes,
 )
 from ase.calculators.genericfileio import GenericFileIOCalculator
@@ -29,7 +28,9 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from aimspax_core.errors import AimspaxError, LabelError, SettingsError
+from aimspax_core.reference.arguments import SCRATCH, Arguments, objects
 from aimspax_core.reference.base import Label
+from aimspax_core.reference.folders import calculation_folder, not_converged
 from aimspax_core.reference.importing import named, provider, sha256
 from aimspax_core.settings.mistakes import nearest
 from aimspax_core.settings.project import AseReference
@@ -58,11 +59,12 @@ def usable(settings: AseReference, directory: Path, stress: bool = False) -> str
         maker = named(settings.calculator)
     except SettingsError as error:
         return f"calculator: {error}"
-    wrong = _arguments_refused(maker, settings)
+    wrong = _objects_refused(settings.arguments)
+    wrong = wrong or _arguments_refused(maker, settings.calculator, settings.arguments)
     if wrong is not None:
         return f"arguments: {wrong}"
     try:
-        made = maker(**_resolved(settings.arguments, directory)[0])
+        made = maker(**Arguments.read(settings.arguments, directory).made())
     # A user's calculator may raise anything.
     except Exception as error:
         return f"arguments: {settings.calculator} cannot be made with these: {_words(error)}"
@@ -70,15 +72,11 @@ def usable(settings: AseReference, directory: Path, stress: bool = False) -> str
     if known is None or not callable(getattr(made, "calculate", None)):
         return f"calculator: {settings.calculator} is no ASE calculator but {type(made).__name__}"
     needed = ("energy", "forces", "stress") if stress else ("energy", "forces")
-    missing = [name for name in needed if name not in known]
+    missing = [name for name in needed if name not in _computed(made)]
     if missing:
         return f"calculator: {settings.calculator} does not compute {' and '.join(missing)}"
     misspelt = _misspelt(made, settings)
     return None if misspelt is None else f"arguments: {misspelt}"
-
-
-_Files = dict[str, str]
-"""Files named in the arguments: SHA-256 by absolute path."""
 
 
 class AseEngine:
@@ -88,9 +86,9 @@ class AseEngine:
     cell, periodicity, `info["charge"]` and `info["spin"]`, initial magnetic moments and charges.
 
     Its answer does not depend on the structures before: each has a calculator of its own, or, if
-    making one takes long, the same one after its `reset()`. A calculator that writes files does
-    so in a temporary folder, one a calculation, which lies in its argument `directory` if that is
-    given, else where the machine keeps temporary files.
+    making one takes long, the same one after its `reset()`. A calculator that runs a program does
+    so in a folder of its own, one a calculation, in `calc_dir` (or in the argument `directory`,
+    which is another name of it); see `folders.calculation_folder`.
 
     Args:
         settings: Which calculator, its arguments, and the user's word on its version.
@@ -102,18 +100,20 @@ class AseEngine:
 
     def __init__(self, settings: AseReference, directory: Path) -> None:
         self._settings = settings
-        self._arguments, self._files = _resolved(settings.arguments, directory)
+        self._arguments = Arguments.read(settings.arguments, directory)
         self._provider = provider(settings.calculator)
+        for path in self._arguments.imports:
+            self._provider |= provider(path)
         self._identity = {
             "engine": "ase",
             "calculator": settings.calculator,
-            "arguments": _as_json(self._arguments, self._files),
+            "arguments": self._arguments.identity,
             "version": settings.version,
             "provider": self._provider,
         }
-        scratch = settings.arguments.get("directory")
-        self._scratch = directory / scratch if isinstance(scratch, str) else None
-        self._seen = {path: _signature(path) for path in self._files}
+        scratch = settings.arguments.get(SCRATCH)
+        self._folders = directory / (scratch if isinstance(scratch, str) else settings.calc_dir)
+        self._seen = {path: _signature(path) for path in self._arguments.files}
         self._kept: Any = None
         self._lock = threading.Lock()
 
@@ -142,7 +142,7 @@ class AseEngine:
         """
         began = time.perf_counter()
         try:
-            results = self.results(atoms, stress=bool(atoms.pbc.all()))
+            results, structure = self.results(atoms, stress=bool(atoms.pbc.all()))
         except CalculationFailed as error:
             raise LabelError(str(error)) from error
         stress = results.get("stress")
@@ -151,6 +151,7 @@ class AseEngine:
             energy=float(results["energy"]),
             forces=np.array(results["forces"], float),
             stress=None if stress is None else _square(np.array(stress, float)),
+            structure=structure,
             provenance={**provenance, "wall_s": time.perf_counter() - began},
         )
 
@@ -162,7 +163,7 @@ class AseEngine:
         """
         try:
             with self._lent() as calculator:
-                known = calculator.implemented_properties
+                known = _computed(calculator)
                 return [name for name in ("energy", "forces", "stress") if name in known]
         except AimspaxError:
             raise
@@ -172,13 +173,16 @@ class AseEngine:
             failure = self._told("to be made", error)
         raise failure
 
-    def results(self, atoms: Atoms, stress: bool) -> dict[str, Any]:
+    def results(self, atoms: Atoms, stress: bool) -> tuple[dict[str, Any], Atoms | None]:
         """Compute energy (eV), forces (N × 3, eV/Å) and perhaps stress, all in one calculation.
 
         Args:
             atoms: N atoms; left as they are.
             stress: Ask for the stress too (eV/Å³), if the calculator implements it. It is left
                 out if the calculator then gives none.
+
+        Returns:
+            The results, and the structure that a program's output tells of, if it is known.
 
         Raises:
             CalculationFailed: The calculator complains, and would again.
@@ -187,13 +191,24 @@ class AseEngine:
         """
         bare = decode(encode(atoms))
         try:
-            with self._lent() as calculator, _own_folder(calculator, self._scratch):
-                return _calculated(calculator, bare, stress)
+            with self._lent() as calculator:
+                return self._answered(calculator, bare, stress)
         except AimspaxError:
             raise
         except Exception as error:  # see `properties`
             failure = self._told(f"on {bare.get_chemical_formula()}", error)
         raise failure
+
+    def _answered(
+        self, calculator: Any, atoms: Atoms, stress: bool
+    ) -> tuple[dict[str, Any], Atoms | None]:
+        if not _runs_a_program(calculator):
+            return _calculated(calculator, atoms, stress), None
+        with (
+            calculation_folder(self._folders, atoms, self._settings.clean_dirs) as folder,
+            _program(calculator, folder),
+        ):
+            return _calculated(calculator, atoms, stress), _read_back(calculator)
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[Any]:
@@ -218,12 +233,12 @@ class AseEngine:
                 raise
 
     def _require_files(self) -> None:
-        for path, digest in self._files.items():
+        for path, digest in self._arguments.files.items():
             if _signature(path) != self._seen[path] and sha256(Path(path)) != digest:
                 raise SettingsError(f"{path} was replaced while the run was using it")
 
     def _made(self) -> Any:
-        return self._maker(**copy.deepcopy(self._arguments))
+        return self._maker(**self._arguments.made())
 
     @functools.cached_property
     def _maker(self) -> Callable[..., Any]:
@@ -231,7 +246,8 @@ class AseEngine:
 
     def _told(self, where: str, error: Exception) -> LabelError | CalculationFailed:
         """Tell errors apart: those of the world, and those that the structure would meet again."""
-        text = f"{self._settings.calculator} failed {where}: {_words(error)}"
+        said = "; ".join([_words(error), *getattr(error, "__notes__", ())])
+        text = f"{self._settings.calculator} failed {where}: {said}"
         if isinstance(error, _PASSING):
             return LabelError(text, transient=True)
         return CalculationFailed(text)
@@ -256,24 +272,44 @@ class _Driver(Calculator):
         assert self.atoms is not None
         # Asked once, it is asked at every step: compute it with the forces from then on.
         self._stress |= "stress" in (properties or ())
-        self.results = self._engine.results(self.atoms, self._stress)
+        self.results, _ = self._engine.results(self.atoms, self._stress)
 
 
 def _calculated(calculator: Any, atoms: Atoms, stress: bool) -> dict[str, Any]:
     """Run a calculator that is fresh or reset, once; see `AseEngine.results`."""
     wanted = ["energy", "forces"]
-    if stress and "stress" in calculator.implemented_properties:
+    if stress and "stress" in _computed(calculator):
         wanted.append("stress")
     calculator.atoms = atoms.copy()
     calculator.calculate(atoms, wanted, list(all_changes))
     found = {name: calculator.results.get(name) for name in wanted}
     missing = [name for name in ("energy", "forces") if found[name] is None]
     if missing:
-        raise PropertyNotImplementedError(f"it gave no {' and no '.join(missing)}")
+        raise PropertyNotImplementedError(
+            f"it gave no {' and no '.join(missing)}; its arguments may have to ask for them"
+        )
     return {name: copy.copy(value) for name, value in found.items() if value is not None}
 
 
-def _arguments_refused(maker: Callable[..., Any], settings: AseReference) -> str | None:
+def _objects_refused(arguments: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with an object among the arguments, or None."""
+    try:
+        found = list(objects(arguments))
+    except SettingsError as error:
+        return str(error)
+    for key, path, given in found:
+        try:
+            wrong = _arguments_refused(named(path), path, given)
+        except SettingsError as error:
+            wrong = str(error)
+        if wrong is not None:
+            return f"{key}: {wrong}"
+    return None
+
+
+def _arguments_refused(
+    maker: Callable[..., Any], path: str, arguments: Mapping[str, Any]
+) -> str | None:
     """Return what the signature says against the arguments, or None."""
     signature = _declared(maker)
     if signature is None:
@@ -281,21 +317,21 @@ def _arguments_refused(maker: Callable[..., Any], settings: AseReference) -> str
     known = [p for p in signature.parameters.values() if p.kind is not p.VAR_POSITIONAL]
     if not any(p.kind is p.VAR_KEYWORD for p in known):
         names = [p.name for p in known if p.kind is not p.POSITIONAL_ONLY]
-        for name in settings.arguments:
+        for name in arguments:
             if name not in names:
                 hint = nearest(name, names) or f"; allowed: {', '.join(names) or 'nothing'}"
-                return f"{settings.calculator} takes no {name}{hint}"
+                return f"{path} takes no {name}{hint}"
     try:
-        signature.bind(**settings.arguments)
+        signature.bind(**arguments)
     except TypeError as error:
-        return f"{settings.calculator}: {error}"
+        return f"{path}: {error}"
     return None
 
 
 def _misspelt(made: Any, settings: AseReference) -> str | None:
     """Return what is wrong with a name that ASE's own calculators would pass over in silence."""
     known = {*getattr(made, "default_parameters", ())}
-    if not known or _writes_files(made):  # those hand whatever they get to another program
+    if not known or _runs_a_program(made):  # those hand whatever they get to another program
         return None
     for kind in type(made).__mro__:
         declared = _declared(vars(kind).get("__init__"))
@@ -314,67 +350,50 @@ def _declared(maker: Any) -> inspect.Signature | None:
         return None
 
 
-def _writes_files(calculator: Any) -> bool:
-    return isinstance(calculator, GenericFileIOCalculator) or hasattr(calculator, "write_input")
+def _runs_a_program(calculator: Any) -> bool:
+    """Tell whether a calculator writes files for another program, or has one that does."""
+    return isinstance(calculator, GenericFileIOCalculator) or any(
+        hasattr(calculator, name) for name in ("write_input", "command")
+    )
+
+
+def _computed(calculator: Any) -> set[str]:
+    """Return what a calculator computes; CP2K's gives zeros for a stress that is switched off."""
+    parameters = getattr(calculator, "parameters", None)
+    off = isinstance(parameters, Mapping) and parameters.get("stress_tensor") is False
+    return {*calculator.implemented_properties} - ({"stress"} if off else set())
 
 
 @contextlib.contextmanager
-def _own_folder(calculator: Any, parent: Path | None) -> Iterator[None]:
-    """Give a calculator that writes files a folder that no other calculation has."""
-    if not _writes_files(calculator):
-        yield
-        return
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix="aimspax-", dir=parent, ignore_cleanup_errors=True
-    ) as folder:
-        calculator.directory = Path(folder)
-        yield
+def _program(calculator: Any, folder: Path) -> Iterator[None]:
+    """Watch over a calculator that runs a program in a folder.
 
-
-def _resolved(arguments: Mapping[str, Any], directory: Path) -> tuple[dict[str, Any], _Files]:
-    """Make the names of files absolute.
-
-    Returns:
-        The arguments anew, and the SHA-256 of every file among them.
+    Raises:
+        SCFError: The program says that it has not converged, whatever else it did: some programs,
+            or ASE's readers of them, give energy and forces all the same.
+        subprocess.SubprocessError: The program failed otherwise.
     """
-    files: _Files = {}
-
-    def absolute(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: absolute(inner) for name, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return type(value)(absolute(inner) for inner in value)
-        path = _file(value, directory) if isinstance(value, str) else None
-        if path is None:
-            return copy.deepcopy(value)
-        files[str(path)] = sha256(path)
-        return str(path)
-
-    return {name: absolute(value) for name, value in arguments.items()}, files
-
-
-def _file(text: str, directory: Path) -> Path | None:
+    calculator.directory = folder
     try:
-        path = directory.resolve() / Path(text).expanduser()
-        return path if path.is_file() else None
-    # Too long for a name, or the home of nobody: some other text.
-    except (OSError, RuntimeError, ValueError):
-        return None
+        yield
+    # CP2K's calculator asserts that its process lives.
+    except (CalculationFailed, AssertionError) as error:
+        if isinstance(error, SCFError):
+            raise
+        raise subprocess.SubprocessError(str(error) or "its process ended") from error
+    finally:
+        said = not_converged(folder)
+        if said is not None:
+            raise SCFError(said)
+    if getattr(calculator, "converged", None) is False:
+        raise SCFError("it has not converged")
 
 
-def _as_json(value: Any, files: _Files) -> Any:
-    """Return an argument as JSON data, the name of a file as its content's SHA-256."""
-    if isinstance(value, str) and value in files:
-        return {"sha256": files[value]}
-    if isinstance(value, Mapping):
-        return {str(name): _as_json(inner, files) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(inner, files) for inner in value]
-    plain = value is None or isinstance(value, str | bool | int | float)
-    finite = not isinstance(value, float) or math.isfinite(value)
-    return value if plain and finite else repr(value)
+def _read_back(calculator: Any) -> Atoms | None:
+    """Return the atoms that a calculator has read from its program's output, or thinks it has."""
+    read = getattr(getattr(calculator, "calc", None), "atoms", None)  # by NWChem's calculator
+    found = getattr(calculator, "atoms", None) if read is None else read
+    return found if isinstance(found, Atoms) else None
 
 
 def _signature(path: str) -> tuple[int, int] | None:

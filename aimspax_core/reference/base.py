@@ -19,13 +19,15 @@ class Label:
         energy: Total energy (eV).
         forces: (N, 3), eV/Å.
         stress: (3, 3), eV/Å³, or None if it was not computed.
-        provenance: How it came about: engine, version, host, seconds.
+        provenance: How it came about: engine, version, warnings; seconds (`wall_s`) and `cores`.
+        structure: The structure as the engine understood it, in its order, if it tells.
     """
 
     energy: float
     forces: NDArray[np.float64]
     stress: NDArray[np.float64] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
+    structure: Atoms | None = None
 
 
 class Reference(Protocol):

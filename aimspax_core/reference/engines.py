@@ -8,10 +8,12 @@ from pathlib import Path
 
 from aimspax_core.reference.base import Reference
 from aimspax_core.settings.project import (
+    AimsReference,
     AseReference,
     EngineSettings,
     MaceMpReference,
     MaceReference,
+    PyscfReference,
     TbliteReference,
 )
 
@@ -35,6 +37,8 @@ def build_reference(settings: EngineSettings, directory: Path) -> Reference:
         MaceReference: _mace,
         MaceMpReference: _mace_mp,
         AseReference: _ase,
+        AimsReference: _aims,
+        PyscfReference: _pyscf,
     }
     # Their text, because arguments for a calculator have no hash, and 1 must not pass for True.
     key = (repr(settings), directory.resolve())
@@ -66,3 +70,15 @@ def _ase(settings: AseReference, directory: Path) -> Reference:
     from aimspax_core.reference.ase_engine import AseEngine
 
     return AseEngine(settings, directory)
+
+
+def _aims(settings: AimsReference, directory: Path) -> Reference:
+    from aimspax_core.reference.aims import AimsEngine
+
+    return AimsEngine(settings, directory)
+
+
+def _pyscf(settings: PyscfReference, directory: Path) -> Reference:
+    from aimspax_core.reference.pyscf_engine import PyscfEngine
+
+    return PyscfEngine(settings, directory)

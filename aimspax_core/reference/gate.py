@@ -5,11 +5,18 @@ from __future__ import annotations
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
+from ase.geometry import find_mic
 from ase.neighborlist import neighbor_list
 
 from aimspax_core.errors import LabelError, StructureError
 from aimspax_core.reference.base import Label
 from aimspax_core.settings.project import Gate
+
+_MOVED = 1e-3
+"""What an engine's printing may round off a position (Å)."""
+
+_ENOUGH = 3
+"""Labels of a composition from which on the next one is compared with them."""
 
 _SKEW = 1e-6
 """What rounding may leave between a stress and its transpose (eV/Å³; 0.2 MPa)."""
@@ -52,8 +59,11 @@ def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) ->
 
     Raises:
         LabelError: Not transient: a value is not finite, the forces are not (N, 3), a force is
-            larger than `gate.max_force`, or the stress is not what `check_stress` asks for.
+            larger than `gate.max_force`, the engine tells of other atoms or another order, or the
+            stress is not what `check_stress` asks for.
     """
+    if label.structure is not None:
+        _check_order(atoms, label.structure)
     if label.forces.shape != (len(atoms), 3):
         raise LabelError(f"forces of shape {label.forces.shape} for {len(atoms)} atoms")
     values = [np.asarray(label.energy), label.forces]
@@ -66,6 +76,66 @@ def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) ->
     largest = float(np.linalg.norm(label.forces, axis=1).max())
     if largest > gate.max_force:
         raise LabelError(f"a force of {largest:.1f} eV/Å; GATE.max_force is {gate.max_force} eV/Å")
+
+
+def _check_order(atoms: Atoms, answered: Atoms) -> None:
+    """Refuse an answer whose atoms are not the ones that were asked about, in their order.
+
+    A position counts as the same in whichever periodic image it is.
+    """
+    if len(answered) != len(atoms):
+        raise LabelError(f"the engine tells of {len(answered)} atoms; there are {len(atoms)}")
+    differ = np.flatnonzero(answered.numbers != atoms.numbers)
+    if len(differ):
+        first = differ[0]
+        raise LabelError(
+            f"the engine has its atoms in another order: atom {first} is {answered.symbols[first]},"
+            f" not {atoms.symbols[first]}"
+        )
+    if np.abs(answered.cell.array - atoms.cell.array).max() > _MOVED and atoms.pbc.any():
+        raise LabelError("the engine tells of another cell")
+    _, distances = find_mic(answered.positions - atoms.positions, atoms.cell, atoms.pbc)
+    if distances.max() > _MOVED:
+        raise LabelError(
+            "the engine has its atoms in another order, or moved: atom "
+            f"{int(distances.argmax())} is {distances.max():.3f} Å off"
+        )
+
+
+class EnergyGate:
+    """Compares a label's energy with those of the same composition.
+
+    Another electronic state, or another method, shows there first.
+
+    Args:
+        gate: `max_energy_deviation` in eV/atom.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._limit = gate.max_energy_deviation
+        self._known: dict[str, list[float]] = {}
+
+    def admit(self, atoms: Atoms, energy: float) -> None:
+        """Let a label pass if its energy may enter a dataset; it counts for those that follow.
+
+        Args:
+            atoms: N atoms.
+            energy: Total energy (eV).
+
+        Raises:
+            LabelError: Not transient: it is too far from the median of those before.
+        """
+        known = self._known.setdefault(atoms.get_chemical_formula("hill"), [])
+        value = energy / len(atoms)
+        if len(known) >= _ENOUGH:
+            off = value - float(np.median(known))
+            if abs(off) > self._limit:
+                raise LabelError(
+                    f"an energy {off:+.2f} eV/atom from the median of {len(known)} labels of "
+                    f"{atoms.get_chemical_formula()}; GATE.max_energy_deviation is "
+                    f"{self._limit:g} eV/atom"
+                )
+        known.append(value)
 
 
 def check_stress(atoms: Atoms, label: Label) -> None:

@@ -60,6 +60,8 @@ def told(state: CampaignState) -> str:
     parts = [f"{state.labels} labels"]
     if state.failed_labels:
         parts.append(f"{state.failed_labels} failed")
+    if state.refused:
+        parts.append(f"{state.refused} refused by the gate")
     parts.append(f"training set {state.training_set_size}")
     if state.mean_force_mae is not None:
         parts.append(f"force MAE {1000 * state.mean_force_mae:.1f} meV/Å")

@@ -9,7 +9,12 @@ from pathlib import Path
 from aimspax_core.errors import StructureError
 from aimspax_core.settings.document import Document
 from aimspax_core.settings.model import ModelSettings
-from aimspax_core.settings.project import ActiveLearning, InitialDatasetGeneration, ProjectSettings
+from aimspax_core.settings.project import (
+    ActiveLearning,
+    AimsReference,
+    InitialDatasetGeneration,
+    ProjectSettings,
+)
 from aimspax_core.settings.values import Section
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
@@ -36,6 +41,21 @@ def cover_geometries(
         for index in project.MD
         if index >= len(files)
     ]
+
+
+def cover_controls(file: Document, directory: Path, project: ProjectSettings) -> None:
+    """With control files by index, every geometry needs its own; one too many does no harm."""
+    reference = project.REFERENCE
+    if not isinstance(reference, AimsReference) or not isinstance(reference.control, dict):
+        return
+    try:
+        files = project.MISC.geometry_files(directory)
+    except StructureError:
+        return  # told by whoever reads them
+    for index, geometry in enumerate(files):
+        if index not in reference.control:
+            text = f"none for geometry {index} ({geometry.name})"
+            file.mistake(("MISC", "path_to_control"), f"{text}; allowed: one for each geometry")
 
 
 def cover_members(file: Document, project: ProjectSettings) -> None:

@@ -8,13 +8,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from aimspax_core.settings.pyscf import PyscfReference
 from aimspax_core.settings.values import (
     AnyCase,
     Count,
     Device,
+    ExistingControls,
     ExistingFile,
+    ExistingFolder,
     Fraction,
     NonNegative,
+    Place,
     Positive,
     Section,
     Whole,
@@ -45,6 +49,12 @@ FoundationName = Annotated[
     AfterValidator(_foundation),
     Field(json_schema_extra={"allowed": "a size, a name that MACE knows, or a path"}),
 ]
+
+
+def _a_line(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("wrong", "allowed: the shell line that runs the code")
+    return text
 
 
 class TbliteReference(Section):
@@ -121,28 +131,114 @@ class AseReference(Section):
     )
     arguments: dict[str, Any] = Field(
         default_factory=dict,
-        description="Its keyword arguments. The name of a file is given from the run directory; "
-        "the file's content is part of every label's key.",
+        description="Its keyword arguments. Names of files and folders begin in the run directory; "
+        "a file's content is part of every label's key, also of one that is named beside its "
+        "folder, and a `command` is not. An argument that is an object is written "
+        "`{import: its.path, arguments: {…}}`.",
         json_schema_extra={"allowed": "a section with the calculator's keyword arguments"},
     )
-    version: str = Field(
-        "", description="Part of every label's key: change it when the method has changed."
+    calc_dir: Place = Field(
+        Path("./calc"),
+        description="Folder of the calculations, each in one of its own, if the calculator runs a "
+        "program; in a relative one the run directory is where it begins. The original's place is "
+        "CLUSTER.",
     )
+    clean_dirs: bool = Field(
+        True,
+        description="Remove the folders of good calculations; those of failed ones stay. The "
+        "original's place is CLUSTER.",
+    )
+    version: str = Field(
+        "",
+        description="Part of every label's key: change it when the method has changed, or the "
+        "program behind the calculator.",
+    )
+
+
+class AimsReference(Section):
+    """REFERENCE with `engine: aims`: FHI-aims, run by the user's own launch line.
+
+    The original has some of these keys in other sections, where they may stay; a file without a
+    section REFERENCE is read as one for FHI-aims.
+    """
+
+    engine: Literal["aims"] = Field(description="The engine.")
+    species_dir: ExistingFolder = Field(
+        description="Folder of species defaults, with files such as `14_Si_default`. The "
+        "original's places are INITIAL_DATASET_GENERATION and ACTIVE_LEARNING.",
+    )
+    launch_str: Annotated[str, AfterValidator(_a_line)] = Field(
+        description="The shell line that runs FHI-aims, as it is: "
+        "`srun path/to/aims.x >> aims.out`. The original's place is CLUSTER.",
+        json_schema_extra={"allowed": "a shell line, such as: srun path/to/aims.x >> aims.out"},
+    )
+    control: ExistingControls = Field(
+        Path("./control.in"),
+        description="The settings of FHI-aims, without species: a file, or files by index of the "
+        "geometry. The original's place is `MISC.path_to_control`.",
+        json_schema_extra={"allowed": "a file, or files by index: {0: control.in, 1: bulk.in}"},
+    )
+    calc_dir: Place = Field(
+        Path("./calc"),
+        description="Folder of the calculations, each in one of its own; in a relative one the "
+        "run directory is where it begins. The original's place is CLUSTER.",
+    )
+    clean_dirs: bool = Field(
+        True,
+        description="Remove the folders of good calculations; those of failed ones stay. The "
+        "original's place is CLUSTER.",
+    )
+    timeout: Positive = Field(
+        86400.0, description="Seconds after which a calculation is ended and tried elsewhere."
+    )
+    energy: Literal["free", "total"] = Field(
+        "free",
+        description="Which energy is learnt: the electronic free energy, which the forces belong "
+        "to and which ASE reads, or the total energy (that of zero broadening for metals). They "
+        "differ only where states are partly occupied.",
+    )
+    compute_stress: bool = Field(
+        False,
+        description="Compute the stress of periodic structures; it is computed in any case if the "
+        "models train on it.",
+    )
+    version: str = Field(
+        "",
+        description="Part of every label's key: write the version of FHI-aims, and change it when "
+        "the executable changes.",
+    )
+
+    def of_geometry(self, index: int) -> AimsReference:
+        """Return these settings with the one control file that holds for a geometry."""
+        if not isinstance(self.control, dict):
+            return self
+        return self.model_copy(update={"control": self.control[index]})
 
 
 EngineSettings = Annotated[
-    TbliteReference | MaceReference | MaceMpReference | AseReference, Field(discriminator="engine")
+    TbliteReference
+    | MaceReference
+    | MaceMpReference
+    | AseReference
+    | AimsReference
+    | PyscfReference,
+    Field(discriminator="engine"),
 ]
 
 
 class Gate(Section):
-    """GATE: what may reach an engine or a dataset; all else is discarded and told."""
+    """GATE: what may reach an engine or a dataset; all else is kept aside and told."""
 
     min_distance: Fraction = Field(
         0.5, description="Nearest distance allowed, as a fraction of the covalent radii's sum."
     )
     max_force: Positive = Field(
         50.0, description="Largest force on an atom allowed (eV/Å): of a label, and in any MD."
+    )
+    max_energy_deviation: Positive = Field(
+        2.0,
+        description="Largest deviation of a label's energy (eV/atom) from the median of the "
+        "labels of the same composition, once there are three.",
     )
 
 

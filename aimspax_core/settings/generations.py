@@ -13,16 +13,25 @@ from aimspax_core.settings.values import by_index, is_index
 
 _PHASES = ("INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING")
 _NOT_YET = "this version does not have"
-_UNTIL = {("CLUSTER", "type"): "local", ("REFERENCE", "engine"): "ase, mace, mace-mp or tblite"}
+_UNTIL = {("CLUSTER", "type"): "local"}
+_REFERENCE = "REFERENCE"
+_RUNS_PROGRAMS = ("aims", "ase")
+"""Engines whose calculations have folders."""
+
+Written = dict[tuple[str, ...], tuple[str, ...]]
+"""Where the user has written a key, or would have, by its place in REFERENCE."""
 
 
-def own_keys(file: Document, others: OtherKeys, notes: list[str]) -> dict[str, Any]:
+def own_keys(
+    file: Document, others: OtherKeys, notes: list[str], engine: str | None = None
+) -> dict[str, Any]:
     """Return a file's sections with our keys only; empty sections are left out.
 
     Args:
         file: Gets the mistakes that only the table of other keys can tell.
         others: That table.
         notes: Gets a line for every key that was read in another way.
+        engine: The reference; what others need has no effect.
     """
     read: dict[str, Any] = {}
     for name, written in file.data.items():
@@ -37,11 +46,11 @@ def own_keys(file: Document, others: OtherKeys, notes: list[str]) -> dict[str, A
                 read[name] = content
         elif name == "MD" and by_index(content):
             read[name] = {
-                int(index): _kept(file, name, inner, others, notes, (name, str(index)))
+                int(index): _kept(file, name, inner, others, notes, (name, str(index)), engine)
                 for index, inner in content.items()
             }
         else:
-            read[name] = _kept(file, name, content, others, notes, (name,))
+            read[name] = _kept(file, name, content, others, notes, (name,), engine)
     return read
 
 
@@ -77,11 +86,12 @@ def _kept(
     others: OtherKeys,
     notes: list[str],
     place: tuple[str, ...],
+    engine: str | None,
 ) -> Any:
     """Return a section, or one of the sections in it, with our keys only."""
     if not isinstance(content, dict):
         return content
-    keys = _Section(file, name, others, notes, place)
+    keys = _Section(file, name, others, notes, place, engine)
     keys.read(content)
     return keys.kept
 
@@ -96,9 +106,10 @@ class _Section:
         others: OtherKeys,
         notes: list[str],
         where: tuple[str, ...],
+        engine: str | None,
     ) -> None:
         self.file, self.name, self.others, self.notes = file, name, others, notes
-        self.where = where
+        self.where, self.engine = where, engine
         self.kept: dict[str, Any] = {}
 
     def read(self, content: dict[Any, Any]) -> None:
@@ -106,6 +117,9 @@ class _Section:
             place, others = (self.name, str(key)), self.others
             if place in others.renamed:
                 self._rename(place, value, content)
+            elif place in others.moved:
+                if self.engine not in others.moved[place].engines:
+                    self._note(place, f"has no effect: {others.moved[place].otherwise}")
             elif place in others.ignored:
                 self._note(place, f"has no effect: {others.ignored[place]}")
                 if place == ("CLUSTER", "parsl_options") and isinstance(value, dict):
@@ -169,24 +183,87 @@ def _true(value: Any) -> bool:
         return False
 
 
-def reference_of_fhi_aims(file: Document, data: dict[str, Any]) -> bool:
-    """Tell the user of a file that was written for FHI-aims what to write until that is there.
+def engine_meant(file: Document, others: OtherKeys) -> str | None:
+    """Return the reference that a file means; one of the original without a teacher, FHI-aims.
 
     Returns:
-        Whether it is such a file.
+        The engine, in our spelling if it is one of ours; None if there is no telling, or if it is
+        a teacher.
     """
-    phases = [data[name] for name in _PHASES if isinstance(data.get(name), dict)]
-    written = [file.data.get(name) for name in _PHASES]
-    aims = any(isinstance(phase, dict) and "species_dir" in phase for phase in written)
-    teacher = any(phase.get("use_teacher_reference") for phase in phases)
-    if not aims or teacher or "REFERENCE" in data:
-        return False
-    text = (
-        "missing; this file is for FHI-aims, which this version does not have yet; "
-        "allowed until then: REFERENCE: {engine: tblite}, or engine ase, mace or mace-mp"
-    )
-    file.mistake(("REFERENCE",), text)
-    return True
+    reference = file.data.get(_REFERENCE)
+    if isinstance(reference, dict) and "engine" in reference:
+        return _engine(reference["engine"])
+    phases = [file.data[name] for name in _PHASES if isinstance(file.data.get(name), dict)]
+    if any(_true(phase.get("use_teacher_reference")) for phase in phases):
+        return None
+    found = {
+        others.moved[section, key].key
+        for section, key in others.moved
+        if isinstance(file.data.get(section), dict) and key in file.data[section]
+    }
+    return "aims" if found & {"species_dir", "launch_str", "control"} else None
+
+
+def control_files(file: Document, others: OtherKeys) -> list[str]:
+    """Return the control files of FHI-aims, each once; none with another engine."""
+    if engine_meant(file, others) != "aims":
+        return []
+    reference = file.data.get(_REFERENCE)
+    named = reference.get("control") if isinstance(reference, dict) else None
+    for section, key in others.moved:
+        if others.moved[section, key].key == "control" and isinstance(file.data.get(section), dict):
+            named = named or file.data[section].get(key)
+    names = list(named.values()) if isinstance(named, dict) else [named or "control.in"]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
+def _engine(name: Any) -> Any:
+    """Return an engine's name as we spell it."""
+    folded = name.lower() if isinstance(name, str) else name
+    return "aims" if folded == "fhi-aims" else folded
+
+
+def reference_of(
+    file: Document, data: dict[str, Any], engine: str | None, others: OtherKeys
+) -> Written:
+    """Complete REFERENCE with what the original has in other sections.
+
+    Args:
+        file: What the user wrote; gets the mistakes.
+        data: The sections with our keys; gets REFERENCE.
+        engine: The reference that the file means; see `engine_meant`.
+        others: The table of keys that are elsewhere.
+
+    Returns:
+        Where the user has written the keys of REFERENCE, or where the original has them.
+    """
+    given = data.get(_REFERENCE)
+    if engine is None or not isinstance(given, dict | None):
+        return {}
+    reference = {**(given or {}), "engine": engine}
+    written: Written = {}
+    for place, moved in others.moved.items():
+        if engine not in moved.engines:
+            continue
+        target = (_REFERENCE, moved.key)
+        section = file.data.get(place[0])
+        if not isinstance(section, dict) or place[1] not in section:
+            if given is None and isinstance(section, dict | None) and moved.key not in reference:
+                written.setdefault(target, place)  # where it would be missed
+            continue
+        value = section[place[1]]
+        if moved.key in reference and reference[moved.key] != value:
+            before = ".".join(written.get(target, target))
+            text = f"found {shown(value)}, but {before} is {shown(reference[moved.key])}"
+            file.mistake(place, f"{text}; allowed: one")
+        elif moved.key not in reference:
+            written[target] = place
+            reference[moved.key] = value
+    output = data.get("MISC", {}).get("output_dir") if isinstance(data.get("MISC"), dict) else None
+    if engine in _RUNS_PROGRAMS and isinstance(output, str):
+        reference.setdefault("calc_dir", f"{output}/calc")
+    data[_REFERENCE] = reference
+    return written
 
 
 def teacher_as_reference(file: Document, data: dict[str, Any], notes: list[str]) -> bool:

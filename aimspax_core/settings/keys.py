@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Moved(NamedTuple):
+    """Where in REFERENCE a key of another section is, for which engines, and why for no other."""
+
+    key: str
+    engines: tuple[str, ...]
+    otherwise: str
 
 
 @dataclass(frozen=True)
@@ -14,6 +22,8 @@ class OtherKeys:
 
     renamed: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Second names; the first generation's name is ours."""
+    moved: Mapping[tuple[str, str], Moved] = field(default_factory=dict)
+    """Keys of the reference that the original has in other sections."""
     ignored: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Keys that have no effect here, and why."""
     later_values: Mapping[tuple[str, str], Mapping[Any, str]] = field(default_factory=dict)
@@ -33,7 +43,7 @@ class OtherKeys:
 
     def names(self, section: str) -> list[str]:
         """Return the keys of a section that are known here."""
-        tables: list[Mapping[tuple[str, str], Any]] = [self.renamed, self.ignored]
+        tables: list[Mapping[tuple[str, str], Any]] = [self.renamed, self.moved, self.ignored]
         return [key for table in tables for place, key in table if place == section]
 
 
@@ -44,6 +54,7 @@ def _all(section: str, keys: str, value: Any) -> dict[tuple[str, str], Any]:
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 _NO_PARSL = "it configured PARSL, which aimspax does not use"
 _NOT_AIMS = "only FHI-aims needs it, and it is not the reference here"
+_NO_PROGRAM = "the reference here runs no program of its own"
 _NO_SLURM = "`type: local` starts no Slurm job"
 _NO_MOLECULES = "uncertainty between molecules is not available"
 _MACE_ONLY = "aimspax trains MACE models; other kinds are not planned yet"
@@ -71,11 +82,15 @@ PARSL_OPTIONS = (
 
 PROJECT = OtherKeys(
     renamed={("MD", "seed"): "MD_seed"},
+    moved={
+        (_IDG, "species_dir"): Moved("species_dir", ("aims",), _NOT_AIMS),
+        (_AL, "species_dir"): Moved("species_dir", ("aims",), _NOT_AIMS),
+        ("MISC", "path_to_control"): Moved("control", ("aims",), _NOT_AIMS),
+        ("CLUSTER", "launch_str"): Moved("launch_str", ("aims",), _NOT_AIMS),
+        ("CLUSTER", "calc_dir"): Moved("calc_dir", ("aims", "ase"), _NO_PROGRAM),
+        ("CLUSTER", "clean_dirs"): Moved("clean_dirs", ("aims", "ase"), _NO_PROGRAM),
+    },
     ignored={
-        (_IDG, "species_dir"): _NOT_AIMS,
-        (_AL, "species_dir"): _NOT_AIMS,
-        ("MISC", "path_to_control"): _NOT_AIMS,
-        **_all("CLUSTER", "launch_str calc_dir clean_dirs", _NOT_AIMS),
         **_all("CLUSTER", "parsl_options parsl_info_dir port executor", _NO_PARSL),
         ("CLUSTER", "project_name"): "runs are named by GENERAL.name_exp",
         ("CLUSTER", "slurm_str"): _NO_SLURM,
@@ -86,7 +101,6 @@ PROJECT = OtherKeys(
     },
     later_values={
         ("CLUSTER", "type"): {"slurm": "Slurm"},
-        ("REFERENCE", "engine"): {"aims": "FHI-aims", "fhi-aims": "FHI-aims", "pyscf": "PySCF"},
     },
     refused={
         "mol_idxs": _NO_MOLECULES,

@@ -14,10 +14,24 @@ from pydantic import BaseModel, ValidationError
 from aimspax_core.errors import SettingsError
 from aimspax_core.gpus import visible_gpus
 from aimspax_core.settings import keys
+from aimspax_core.settings.control import Control
 from aimspax_core.settings.document import Document
-from aimspax_core.settings.doubts import cover_geometries, cover_members, doubts, late_stage
+from aimspax_core.settings.doubts import (
+    cover_controls,
+    cover_geometries,
+    cover_members,
+    doubts,
+    late_stage,
+)
 from aimspax_core.settings.environment import from_environment
-from aimspax_core.settings.generations import own_keys, reference_of_fhi_aims, teacher_as_reference
+from aimspax_core.settings.generations import (
+    Written,
+    control_files,
+    engine_meant,
+    own_keys,
+    reference_of,
+    teacher_as_reference,
+)
 from aimspax_core.settings.mistakes import (
     ENVIRONMENT,
     OVERRIDE,
@@ -31,6 +45,7 @@ from aimspax_core.settings.model import ModelMisc, ModelSettings
 from aimspax_core.settings.project import (
     MD,
     ActiveLearning,
+    AimsReference,
     Cluster,
     EngineSettings,
     Gate,
@@ -94,6 +109,13 @@ class Settings:
     def reference(self) -> EngineSettings:
         """The section REFERENCE."""
         return self.project.REFERENCE
+
+    def reference_of(self, geometry: int) -> EngineSettings:
+        """The section REFERENCE as it holds for a geometry, with its own control file if it has."""
+        reference = self.reference
+        return (
+            reference.of_geometry(geometry) if isinstance(reference, AimsReference) else reference
+        )
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -188,16 +210,50 @@ def load(
     model = _validated(model_text, directory, ModelSettings, keys.MODEL, notes)
     if isinstance(project, ProjectSettings):
         cover_geometries(project_text, directory, project, notes)
+        cover_controls(project_text, directory, project)
         cover_members(project_text, project)
+    mistakes += _controls(directory, project_text, notes)
     mistakes += project_text.mistakes + model_text.mistakes
     if mistakes:
         raise SettingsError(message(mistakes))
     assert isinstance(project, ProjectSettings)
     assert isinstance(model, ModelSettings)
+    project = _with_stress(project, model)
     notes += [f"{project_text.name}: {note}" for note in doubts(project)]
     notes += [f"{model_text.name}: {note}" for note in late_stage(project, model)]
     absent = tuple(phase for phase in (_IDG, _AL) if project_text.data.get(phase) is None)
     return Settings(directory, project, model, tuple(notes), absent)
+
+
+def _controls(directory: Path, project: Document, notes: list[str]) -> list[Mistake]:
+    """Read the control files of FHI-aims, also if there are mistakes elsewhere; return theirs.
+
+    One that is not there is told by whoever names it.
+    """
+    mistakes: list[Mistake] = []
+    for name in control_files(project, keys.PROJECT):
+        file = directory / Path(name).expanduser()
+        if file.is_file():
+            control, wrong = Control.read(file)
+            mistakes += wrong
+            notes += [f"{file.name}: {note}" for note in control.notes]
+    return mistakes
+
+
+def _with_stress(project: ProjectSettings, model: ModelSettings) -> ProjectSettings:
+    """Have the reference compute stress if the models train on it, or MD by it moves a cell."""
+    reference, md = project.REFERENCE, project.MD
+    if not isinstance(reference, AimsReference):
+        return project
+    moves = any(
+        one.stat_ensemble == "npt" for one in (md.values() if isinstance(md, dict) else [md])
+    )
+    by_reference = project.INITIAL_DATASET_GENERATION.initial_sampling == "aimd"
+    if not model.stress and not (moves and by_reference):
+        return project
+    return project.model_copy(
+        update={"REFERENCE": reference.model_copy(update={"compute_stress": True})}
+    )
 
 
 def _model_file(directory: Path, mistakes: list[Mistake]) -> Path:
@@ -261,17 +317,20 @@ def _validated(
     """Check a file against its model; None if there are mistakes, which the file then has."""
     if not file.readable:
         return None
-    data = own_keys(file, others, notes)
-    teacher = schema is ProjectSettings and teacher_as_reference(file, data, notes)
-    if schema is ProjectSettings and not teacher:
-        reference_of_fhi_aims(file, data)
+    ours = schema is ProjectSettings
+    engine = engine_meant(file, others) if ours else None
+    data = own_keys(file, others, notes, engine)
+    teacher = ours and teacher_as_reference(file, data, notes)
+    written: Written = {}
+    if ours and not teacher:
+        written = reference_of(file, data, engine, others)
     told = {tuple(mistake.key.split(".")) for mistake in file.mistakes if mistake.key}
     if teacher:
         told.add(("REFERENCE",))  # its mistakes are those of the teacher's own section
     for name, field in schema.model_fields.items():
         if isinstance(field.default, Section):
             data.setdefault(name, {})
-    if schema is ProjectSettings:
+    if ours:
         _fill_phase(data)
     try:
         return schema.model_validate(data, context={"directory": directory})
@@ -284,6 +343,7 @@ def _validated(
         )
         for problem in error.errors(include_url=False):
             path, text = explain(problem)
+            path = written.get(path[:2], path)
             if not any(path[: len(place)] == place for place in told):
                 file.mistake(path, text)
     return None

@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.engines import (
     FOUNDATION_MODELS,
+    AimsReference,
     AseReference,
     EngineSettings,
     FoundationalModel,
@@ -25,6 +26,7 @@ from aimspax_core.settings.engines import (
     Teacher,
 )
 from aimspax_core.settings.md import MD, MDs
+from aimspax_core.settings.pyscf import PyscfReference
 from aimspax_core.settings.values import (
     AnyCase,
     ByTag,
@@ -49,6 +51,7 @@ __all__ = [
     "FOUNDATION_MODELS",
     "MD",
     "ActiveLearning",
+    "AimsReference",
     "AseReference",
     "Cluster",
     "EngineSettings",
@@ -60,6 +63,7 @@ __all__ = [
     "Misc",
     "MlPool",
     "ProjectSettings",
+    "PyscfReference",
     "TbliteReference",
     "Teacher",
 ]
@@ -286,6 +290,11 @@ class Misc(Section):
         description="Start geometries, in any format that ASE reads: a file (its last frame), a "
         "folder of files (in the order of their names), or files by index.",
         json_schema_extra={"allowed": "a path, or files by index: {0: a.xyz, 1: b.xyz}"},
+    )
+    label_store: Place | None = Field(
+        None,
+        description="Folder of the label store; several campaigns may share one, at the same "
+        "time too. Not given: each has its own, in `aimspax/labels`.",
     )
     energy_key: DataKey = Field("REF_energy", description="Name of the energy (eV) in datasets.")
     forces_key: DataKey = Field("REF_forces", description="Name of the forces (eV/Å).")

@@ -20,7 +20,7 @@ from aimspax_core.reference.engines import build_reference
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
 from aimspax_core.settings.mistakes import shown
-from aimspax_core.settings.project import MaceMpReference, MaceReference
+from aimspax_core.settings.project import AimsReference, MaceMpReference, MaceReference
 from aimspax_core.structures import digest, encode
 
 PACKAGES = (
@@ -68,7 +68,13 @@ FROZEN = (
 )
 """What may not change, beside the geometries and the content of the files that these keys name."""
 
-FREE_WITHIN = ("REFERENCE.device",)
+FREE_WITHIN = (
+    "REFERENCE.device",
+    *(f"REFERENCE.{key}" for key in ("launch_str", "calc_dir", "clean_dirs", "timeout")),
+    *("REFERENCE.threads", "REFERENCE.max_memory"),
+    *("REFERENCE.arguments.command", "REFERENCE.arguments.*.command"),
+    *(f"REFERENCE.{key}" for key in ("control*", "species_dir")),  # their content is frozen
+)
 """What may change although a pattern of `FROZEN` has it."""
 
 
@@ -145,7 +151,7 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
                 frozen[key] = value
             else:
                 free[f"{file}.{key}"] = value
-    frozen |= seeds | dict(_contents(settings)) | _flat(_identity(settings), _METHOD)
+    frozen |= seeds | dict(_contents(settings)) | _flat(_identity(settings, geometries), _METHOD)
     for index, atoms in enumerate(geometries):
         name = f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
         frozen[f"geometry.{index}"] = name
@@ -154,7 +160,7 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
 
 
 def _is_frozen(file: str, key: str) -> bool:
-    return key not in FREE_WITHIN and any(
+    return not any(fnmatchcase(key, pattern) for pattern in FREE_WITHIN) and any(
         file == name and fnmatchcase(key, pattern) for name, pattern, _ in FROZEN
     )
 
@@ -171,13 +177,15 @@ def _trajectory_seeds(settings: Settings, md: dict[str, Any]) -> dict[str, int]:
 
 def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield what is in the files that decide labels and models: another file may have the name."""
+    reference = settings.reference
+    aims = isinstance(reference, AimsReference)  # what it says of its files is in its identity
     named = {
-        "REFERENCE": settings.reference.model_dump(mode="json"),
+        "REFERENCE": {} if aims else reference.model_dump(mode="json"),
         f"{_AL}.initial_train_dataset": settings.al.initial_train_dataset,
         f"{_AL}.initial_valid_dataset": settings.al.initial_valid_dataset,
     }
     for key, value in _flat(named).items():
-        if not isinstance(value, str | Path) or not str(value):
+        if not isinstance(value, str | Path) or not str(value) or key.endswith(".command"):
             continue
         path = settings.directory / value
         if path.is_file():
@@ -185,7 +193,7 @@ def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
                 yield f"{key} (content)", file_digest(file, "sha256").hexdigest()[:16]
 
 
-def _identity(settings: Settings) -> dict[str, Any]:
+def _identity(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
     """Return what tells the method from others; its keys in the settings do not tell versions.
 
     Of a teacher, keys and content of the file tell all else; to make it would import torch, which
@@ -197,7 +205,24 @@ def _identity(settings: Settings) -> dict[str, Any]:
         if isinstance(reference, MaceMpReference) and reference.dispersion:
             packages["dispersion_version"] = "torch-dftd"
         return {key: _version(name) for key, name in packages.items()}
-    return build_reference(reference, settings.directory).identity()
+    if not isinstance(reference, AimsReference):
+        return build_reference(reference, settings.directory).identity()
+    elements = {symbol for atoms in geometries for symbol in atoms.get_chemical_symbols()}
+    if not isinstance(reference.control, dict):
+        return _of_aims(settings, 0, elements)
+    return {str(index): _of_aims(settings, index, elements) for index in range(len(geometries))}
+
+
+def _of_aims(settings: Settings, geometry: int, elements: set[str]) -> dict[str, Any]:
+    """Return the identity of FHI-aims by keyword, with the species that the campaign needs."""
+    engine = build_reference(settings.reference_of(geometry), settings.directory)
+    identity = engine.identity()
+    keywords: dict[str, str] = {}
+    for name, *values in identity["control"]:
+        text = " ".join(values) or "set"
+        keywords[name] = f"{keywords[name]}; {text}" if name in keywords else text
+    species = {name: sha[:16] for name, sha in identity["species"].items() if name in elements}
+    return {**identity, "control": keywords, "species": species}
 
 
 def _version(package: str) -> str | None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from aimspax_core.settings import keys
 from aimspax_core.settings.engines import (
+    AimsReference,
     AseReference,
     FoundationalModel,
     MaceMpReference,
@@ -27,6 +28,7 @@ from aimspax_core.settings.md import MD
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import MlPool, ProjectSettings
 from aimspax_core.settings.provenance import FREE_WITHIN, FROZEN
+from aimspax_core.settings.pyscf import PyscfReference
 from aimspax_core.settings.values import Section
 from aimspax_core.settings.words import either, resolved, words
 
@@ -39,9 +41,10 @@ A run directory holds two settings files, in the spelling of aims-PAX: `aimsPAX.
 and `mace.yaml`, or `model.yaml` (the models). Files of both of its generations are read as they
 are. `aimspax check` reads them, tells every mistake with its line, and what would run.
 
-- Keys marked \\* are mandatory. So are the sections MD, REFERENCE (unless a phase names a teacher)
-  and one of the phases INITIAL_DATASET_GENERATION and ACTIVE_LEARNING of `aimsPAX.yaml`, and
-  GENERAL of `mace.yaml`. A phase without a section is not run; active learning alone begins from
+- Keys marked \\* are mandatory. So are the sections MD, REFERENCE (unless a phase names a teacher,
+  or the species of FHI-aims) and one of the phases INITIAL_DATASET_GENERATION and ACTIVE_LEARNING
+  of `aimsPAX.yaml`, and GENERAL of `mace.yaml`. A phase without a section is not run; active
+  learning alone begins from
   the models in `model_dir` and their datasets.
 - A phase needs an end: INITIAL_DATASET_GENERATION one of `desired_acc`, `max_initial_epochs` and
   `max_initial_set_size`; ACTIVE_LEARNING without `desired_acc`, `max_MD_steps` and
@@ -95,7 +98,9 @@ by the same reference are used again.
 
 _CASES: dict[str, Mapping[str, type[Section]]] = {
     "REFERENCE": {
+        "`engine: aims`": AimsReference,
         "`engine: tblite`": TbliteReference,
+        "`engine: pyscf`": PyscfReference,
         "`engine: ase`": AseReference,
         "`engine: mace`": MaceReference,
         "`engine: mace-mp`": MaceMpReference,
@@ -233,6 +238,14 @@ def _other_keys() -> Iterator[str]:
     ]
     yield "### Second names\n"
     yield _markdown(("File", "Key", "Is read as"), renamed)
+    moved = [
+        (file.name, f"`{section}.{old}`", f"`REFERENCE.{new.key}`", _engines(new.engines))
+        for file in _FILES
+        for (section, old), new in file.others.moved.items()
+    ]
+    yield "### The original's places of keys of REFERENCE\n"
+    yield "With another engine than these they have no effect, and get a note.\n"
+    yield _markdown(("File", "Key", "Is read as", "Of"), moved)
     yield "### Accepted, without effect\n"
     yield "Each gets one note.\n"
     ignored = _grouped(
@@ -254,6 +267,10 @@ def _other_keys() -> Iterator[str]:
     if later:
         yield "### Not in this version yet\n"
         yield _markdown(("File", "Value", "Asks for"), ((f, k, what) for (f, what), k in later))
+
+
+def _engines(names: tuple[str, ...]) -> str:
+    return either(f"`engine: {name}`" for name in names)
 
 
 def _refused() -> Iterator[tuple[tuple[str, str], str]]:

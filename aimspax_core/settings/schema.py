@@ -105,6 +105,11 @@ def _add_other_keys(section: dict[str, Any], name: str, others: keys.OtherKeys) 
         if place == name:
             properties[key] = {**properties[ours], "description": f"Another name of {ours}."}
             section["not"] = {"required": [key, ours]}
+    for (place, key), moved in others.moved.items():
+        if place == name:
+            engines = " or ".join(moved.engines)
+            meant = f"REFERENCE.{moved.key} of engine {engines}; no effect with others."
+            properties[key] = {"description": meant}
     for (place, key), why in others.ignored.items():
         if place == name:
             properties[key] = {"description": f"Has no effect: {why}."}
@@ -120,14 +125,23 @@ def _regular(pattern: str) -> str:
 
 
 def _allow_less(content: dict[str, Any]) -> None:
-    """One of the two phases must be there; and REFERENCE, or a phase that names a teacher."""
+    """One of the two phases must be there; and REFERENCE, unless a phase says what labels.
+
+    It does so by naming a teacher, or the species of FHI-aims, whose keys may all be elsewhere.
+    """
     phases = ("INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING")
     optional = (*phases, "REFERENCE")
     content["required"] = [name for name in content["required"] if name not in optional]
     teacher = {"properties": {"use_teacher_reference": {"enum": [True]}}}
     asked = {**teacher, "required": ["use_teacher_reference"]}
-    teachers = [{"properties": {phase: asked}, "required": [phase]} for phase in phases]
+    aims = {"required": ["species_dir"]}
+    said = [
+        {"properties": {phase: way}, "required": [phase]}
+        for phase in phases
+        for way in (asked, aims)
+    ]
+    content["$defs"]["AimsReference"]["required"] = ["engine"]
     content["allOf"] = [
         {"anyOf": [{"required": [phase]} for phase in phases]},
-        {"anyOf": [{"required": ["REFERENCE"]}, *teachers]},
+        {"anyOf": [{"required": ["REFERENCE"]}, *said]},
     ]

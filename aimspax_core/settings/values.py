@@ -106,6 +106,12 @@ def _file_there(path: Path, info: ValidationInfo) -> Path:
     return path
 
 
+def _folder_there(path: Path, info: ValidationInfo) -> Path:
+    if info.context and not (info.context["directory"] / path).is_dir():
+        raise PydanticCustomError("wrong", f"no such folder in {info.context['directory']}")
+    return path
+
+
 def begins_file_name(text: str) -> bool:
     """Tell whether a text can begin a file's name: not empty, no folder, nothing hidden."""
     return bool(text.strip()) and "/" not in text and not text.startswith(".")
@@ -161,6 +167,12 @@ def _all_there(value: Any, info: ValidationInfo) -> Any:
     return _each_there(value, info)
 
 
+def _files_there(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, dict):
+        return _file_there(_expanded(value), info)
+    return _each_there(value, info)
+
+
 def _sets(value: Any) -> Any:
     """Read one path, or a path by tag."""
     named = isinstance(value, dict) and value
@@ -169,12 +181,6 @@ def _sets(value: Any) -> Any:
     ):
         return value if not named else _tags({str(tag): path for tag, path in value.items()})
     raise PydanticCustomError("wrong", "allowed: a path, or one for each member's tag")
-
-
-def _sets_there(value: Any, info: ValidationInfo) -> Any:
-    if not isinstance(value, dict):
-        return _file_there(_expanded(value), info)
-    return _each_there(value, info)
 
 
 def _mask(value: Any) -> Any:
@@ -227,12 +233,18 @@ ExistingPlaces = Annotated[
     Path | dict[int, Path], BeforeValidator(_places), AfterValidator(_all_there)
 ]
 """A file or folder, or files by index, that must be there when settings are loaded."""
+ExistingControls = Annotated[
+    Path | dict[int, Path], BeforeValidator(_places), AfterValidator(_files_there)
+]
+"""A file, or files by index, that must be there when settings are loaded."""
 ExistingSets = Annotated[
-    Path | dict[str, Path], BeforeValidator(_sets), AfterValidator(_sets_there)
+    Path | dict[str, Path], BeforeValidator(_sets), AfterValidator(_files_there)
 ]
 """A file, or files by a member's tag, that must be there when settings are loaded."""
 ExistingFile = Annotated[Place, AfterValidator(_file_there)]
 """A file that must be there when settings are loaded."""
+ExistingFolder = Annotated[Place, AfterValidator(_folder_there)]
+"""A folder that must be there when settings are loaded."""
 
 ByTag = AfterValidator(_tags)
 """Marks a dictionary by members' tags, which become names of files and folders."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import time
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +243,91 @@ def test_labels_that_are_gone_are_told_by_number_and_place(tmp_path: Path) -> No
     with pytest.raises(CampaignError, match=r"2 labels .*first is .*aa/aa11.json"):
         require_labels(store, ["aa11", "bb22"])
     require_labels(store, [])
+
+
+# ---- claims ---------------------------------------------------------------------------------
+
+
+def _claims(folder: Path, number: int) -> None:
+    """Compute a label as two campaigns may: who comes second finds it."""
+    store = LabelStore(folder)
+    with store.claim("abcd"):
+        if store.get("abcd") is None:
+            with (folder / "computed").open("a") as file:
+                file.write(f"{number}\n")
+            time.sleep(0.2)
+            store.put("abcd", water(), label(float(-number)))
+
+
+def test_of_many_processes_one_computes_a_label(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=_claims, args=(tmp_path, n)) for n in range(1, 7)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 6
+    (computed,) = (tmp_path / "computed").read_text().split()
+    stored = LabelStore(tmp_path).get("abcd")
+    assert stored is not None
+    assert stored.label.energy == -float(computed)
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def _claims_for_ever(folder: Path) -> None:
+    with LabelStore(folder).claim("abcd"):
+        (folder / "claimed").touch()
+        time.sleep(600)
+
+
+def test_a_claim_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_claims_for_ever, args=(tmp_path,))
+    process.start()
+    while not (tmp_path / "claimed").exists():
+        time.sleep(0.01)
+    process.kill()
+    with LabelStore(tmp_path).claim("abcd"):
+        pass
+
+
+def test_a_failure_gives_the_claim_back(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    with pytest.raises(OSError, match="full"), store.claim("abcd"):
+        raise OSError("full")
+    with store.claim("abcd"):
+        pass
+
+
+# ---- what a key tells -----------------------------------------------------------------------
+
+
+def test_only_the_species_of_its_own_elements_count_for_a_label() -> None:
+    told = {"engine": "aims", "species": {"H": "1", "O": "2"}}
+    more = {"engine": "aims", "species": {"H": "1", "O": "2", "Si": "3"}}
+    other = {"engine": "aims", "species": {"H": "1", "O": "9"}}
+    assert label_key(water(), told) == label_key(water(), more) != label_key(water(), other)
+
+
+def test_a_label_of_another_structure_under_a_key_is_set_aside(tmp_path: Path) -> None:
+    store, told = LabelStore(tmp_path), identity()
+    key = label_key(water(), told)
+    store.put(key, water(), label(), told)
+    assert store.get(key) is not None
+    content = json.loads(store.path(key).read_text())
+    del content["checksum"]
+    content["structure"]["positions"][0][0] += 1e-12
+    store.path(key).write_text(json.dumps(content))
+    assert store.get(key) is None
+    assert store.path(key).with_suffix(".damaged").exists()
+
+
+def test_labels_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    store.put("abcd", water(), label(-1.0))
+    content = json.loads(store.path("abcd").read_text())
+    assert "reference" not in content
+    del content["checksum"]
+    store.path("abcd").write_text(json.dumps(content))
+    stored = store.get("abcd")
+    assert stored is not None
+    assert stored.label.energy == -1.0

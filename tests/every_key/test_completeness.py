@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from aimspax_core.settings import engines, md, project
+from aimspax_core.settings.pyscf import PyscfReference
 from tests.every_key.base import AL, IDG
 from tests.every_key.test_dynamics import DYNAMICS
 from tests.every_key.test_files import QUANTITIES
@@ -38,6 +39,8 @@ _ONE_VALUE = _ME + "test_keys_with_one_value_leave_no_choice"
 _QUANTITY = _ME + "test_a_quantity_is_read_and_written_under_its_name"
 _TBLITE = _ME + "test_labels_follow_the_key"
 _WORKERS = _ME + "test_labels_and_training_have_as_many_workers_as_asked"
+_PYSCF = "tests/reference/test_pyscf.py::"
+_AIMS = "tests/reference/test_aims.py::"
 _FOLDER = _ME + "test_a_folder_lies_where_it_is_wanted_in_output_dir"
 _PRETRAINED = _ME + "test_members_begin_from_the_dataset_given"
 _SAVED = _ME + "test_the_exploring_md_is_kept_as_asked"
@@ -95,6 +98,7 @@ TESTS: dict[type[BaseModel], dict[str, str]] = {
         "dataset_dir": _FOLDER,
         "log_dir": _FOLDER,
         "output_dir": _ME + "test_all_that_a_campaign_writes_lies_in_output_dir",
+        "label_store": _ME + "test_campaigns_share_the_label_store_that_they_name",
         "path_to_geometry": _ME + "test_geometries_are_those_of_the_path",
     },
     project.Cluster: {"type": _ONE_VALUE, "max_workers": _WORKERS, "ml": _WORKERS},
@@ -102,6 +106,8 @@ TESTS: dict[type[BaseModel], dict[str, str]] = {
     engines.Gate: {
         "min_distance": _ME + "test_the_gate_is_as_narrow_as_asked",
         "max_force": _ME + "test_the_gate_lets_forces_pass_up_to_the_limit",
+        "max_energy_deviation": "tests/reference/test_gate.py::"
+        "test_an_energy_far_from_those_of_the_same_composition_is_refused",
     },
     engines.TbliteReference: {
         "engine": "tests/settings/test_project.py::test_tblite_is_an_engine",
@@ -114,6 +120,41 @@ TESTS: dict[type[BaseModel], dict[str, str]] = {
         "calculator": _ASE + "test_labels_are_the_calculators_own",
         "arguments": _ASE + "test_arguments_reach_the_calculator",
         "version": _ASE + "test_the_users_version_counts",
+        "calc_dir": _ASE + "test_the_folder_of_a_good_calculation_stays_if_asked_for",
+        "clean_dirs": _ASE + "test_the_folder_of_a_good_calculation_is_removed",
+    },
+    engines.AimsReference: {
+        "engine": "tests/settings/test_aims.py::test_a_file_of_the_original_is_one_for_fhi_aims",
+        "species_dir": _AIMS + "test_the_species_of_its_elements_are_in_the_key",
+        "launch_str": _AIMS + "test_the_line_is_a_shell_line",
+        "control": _AIMS + "test_forces_are_added_and_the_rest_passes_through",
+        "calc_dir": _AIMS + "test_calculations_lie_in_the_folder_that_was_asked_for",
+        "clean_dirs": _AIMS + "test_good_folders_go_and_failed_ones_stay",
+        "timeout": _AIMS + "test_a_hanging_calculation_is_ended_in_its_time",
+        "energy": _AIMS + "test_the_energy_is_the_one_asked_for",
+        "compute_stress": _AIMS + "test_the_stress_of_a_cell_is_asked_for_if_it_is_wanted",
+        "version": _AIMS + "test_what_changes_the_answer_is_in_the_key",
+    },
+    PyscfReference: {
+        "engine": _PYSCF + "test_a_functionals_energy_and_forces_are_pyscfs_own",
+        **dict.fromkeys(
+            ("basis", "pseudo", "k_grid", "ke_cutoff"),
+            _PYSCF + "test_a_cell_is_as_by_hand_without_multigrid",
+        ),
+        "xc": _PYSCF + "test_hartree_fock_is_pyscfs_own",
+        **dict.fromkeys(
+            ("charge", "spin", "grids_level", "auxbasis"),
+            _PYSCF + "test_what_changes_the_answer_changes_the_identity",
+        ),
+        "dispersion": _PYSCF + "test_dispersion_is_pyscfs_own",
+        "unrestricted": _PYSCF + "test_a_stretched_bond_can_break_its_spin_symmetry",
+        "density_fit": _PYSCF + "test_density_fitting_is_pyscfs_own",
+        "compute_stress": _PYSCF + "test_stress_is_left_out_if_it_is_not_wanted",
+        "conv_tol": _PYSCF + "test_convergence_thresholds_count",
+        "conv_tol_grad": _PYSCF + "test_convergence_thresholds_count",
+        "max_cycle": _PYSCF + "test_one_that_does_not_converge_to_second_order_either_has_no_label",
+        "threads": _PYSCF + "test_threads_of_the_process_are_as_before",
+        "max_memory": _PYSCF + "test_what_a_calculation_may_use_does_not",
     },
     engines.MaceReference: {
         "engine": "tests/settings/test_project.py::test_mace_is_an_engine",

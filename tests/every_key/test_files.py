@@ -42,9 +42,19 @@ def test_a_folder_lies_where_it_is_wanted_in_output_dir(
 def test_all_that_a_campaign_writes_lies_in_output_dir(folder: Path) -> None:
     run = RunDir.of(with_values(folder, {"MISC": {"output_dir": "out"}}))
     named = [name for name in vars(RunDir) if isinstance(vars(RunDir)[name], property)]
-    written = [run.output, *(getattr(run, name) for name in (*run.__dataclass_fields__, *named))]
+    fields = [name for name in run.__dataclass_fields__ if name != "store"]  # the user's own
+    written = [run.output, *(getattr(run, name) for name in (*fields, *named))]
     assert len(written) > 15
     assert all(path.is_relative_to(folder / "out") for path in written)
+
+
+def test_campaigns_share_the_label_store_that_they_name(folder: Path) -> None:
+    runs = [
+        RunDir.of(with_values(folder, {"MISC": {"label_store": "../labels", "output_dir": output}}))
+        for output in ("a", "b")
+    ]
+    assert runs[0].labels == runs[1].labels == (folder.parent / "labels").resolve()
+    assert runs[0].state != runs[1].state
 
 
 @pytest.mark.parametrize("restart", [True, False])

@@ -18,6 +18,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
+from ase.calculators.espresso import EspressoProfile
 from ase.calculators.fd import calculate_numerical_stress
 from ase.calculators.lj import LennardJones
 from ase.calculators.tersoff import Tersoff
@@ -25,10 +26,12 @@ from ase.md.verlet import VelocityVerlet
 
 from aimspax_core.errors import LabelError, SettingsError
 from aimspax_core.reference import ase_engine
+from aimspax_core.reference.arguments import Arguments
 from aimspax_core.reference.ase_engine import AseEngine, usable
 from aimspax_core.reference.engines import build_reference
-from aimspax_core.settings.project import AseReference
-from aimspax_core.structures import digest
+from aimspax_core.reference.gate import check_label
+from aimspax_core.settings.project import AseReference, Gate
+from aimspax_core.structures import digest, encode
 
 EMT_PATH = "ase.calculators.emt.EMT"
 LJ_PATH = "ase.calculators.lj.LennardJones"
@@ -441,6 +444,254 @@ def test_calculations_at_the_same_time_do_not_share_files(
     assert len(folders) == 4
     assert {folder.parent for folder in folders} == {tmp_path / "s"}
     assert not [*here.iterdir(), *(tmp_path / "s").iterdir()]
+
+
+PROGRAM = """
+from pathlib import Path
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import FileIOCalculator
+class Program(FileIOCalculator):
+    implemented_properties = ["energy", "forces"]
+    name = "program"
+    default_parameters = dict(print="", exit=0, back=None)
+    def execute(self):
+        Path(self.directory, "program.out").write_text(self.parameters.print)
+        super().execute()
+    def write_input(self, atoms, properties=None, system_changes=None):
+        super().write_input(atoms, properties, system_changes)
+        self.profile.command = f"exit {self.parameters.exit}"
+    def read_results(self):
+        if self.parameters.back == "reversed":
+            self.atoms = self.atoms[::-1]
+        if self.parameters.back == "moved":
+            self.atoms.positions += [0.01, 0, 0]
+        self.results = dict(energy=1.0, forces=np.zeros((len(self.atoms), 3)))
+"""
+
+
+def program(module: Callable[[str], str], folder: Path, **settings_of: Any) -> AseEngine:
+    """A calculator that prints what it is told to, and whose program ends as it is told to."""
+    keys = {key: settings_of.pop(key) for key in ("calc_dir", "clean_dirs") if key in settings_of}
+    path = f"{module(PROGRAM)}.Program"
+    arguments = {"command": "true", **settings_of}
+    return AseEngine(
+        AseReference(engine="ase", calculator=path, arguments=arguments, **keys), folder
+    )
+
+
+def test_the_folder_of_a_good_calculation_is_removed(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    program(module, tmp_path).label(molecule("H2O"))
+    assert not [*(tmp_path / "calc").iterdir()]
+
+
+def test_the_folder_of_a_good_calculation_stays_if_asked_for(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    atoms = molecule("H2O")
+    program(module, tmp_path, calc_dir="kept", clean_dirs=False, print="hello").label(atoms)
+    (folder,) = (tmp_path / "kept").iterdir()
+    assert folder.name.startswith(f"H2O-{digest(encode(atoms))[:8]}-")
+    assert (folder / "program.out").read_text() == "hello"
+
+
+def test_the_folder_of_a_failed_calculation_stays_and_tells_why(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    with pytest.raises(LabelError, match="with error code 3") as found:
+        program(module, tmp_path, print="half a line", exit=3).label(molecule("H2O"))
+    (folder,) = (tmp_path / "calc").iterdir()
+    assert (folder / "program.out").read_text() == "half a line"
+    assert "error code 3" in (folder / "failed.txt").read_text()
+    assert str(folder) in str(found.value)
+
+
+def test_a_program_that_ends_in_an_error_is_tried_again(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    with pytest.raises(LabelError) as found:
+        program(module, tmp_path, exit=1).label(molecule("H2O"))
+    assert found.value.transient
+
+
+SAYS = {
+    "Quantum ESPRESSO": "     convergence NOT achieved after   3 iterations: stopping",
+    "Quantum ESPRESSO told to go on": "   scf_must_converge = .false.",
+    "CP2K": " *** WARNING in qs_scf.F:601 :: SCF run NOT converged ***",
+    "NWChem": "      Calculation failed to converge",
+    "ORCA": "               *    SCF NOT CONVERGED AFTER 125 CYCLES     *",
+    "ORCA's energy": "FINAL SINGLE POINT ENERGY  -76.3 (Wavefunction not fully converged!)",
+    "DFTB+": "-> SCC is NOT converged, maximal SCC iterations exceeded",
+    "Gaussian": " Convergence failure -- run terminated.",
+}
+
+
+@pytest.mark.parametrize("status", [0, 1])
+@pytest.mark.parametrize("said", SAYS.values(), ids=SAYS)
+def test_what_has_not_converged_is_dropped_however_the_program_ends(
+    module: Callable[[str], str], tmp_path: Path, said: str, status: int
+) -> None:
+    used = program(module, tmp_path, print=f"begin\n{said}\nend\n", exit=status)
+    with pytest.raises(LabelError, match=r"SCFError: program\.out: ") as found:
+        used.label(molecule("H2O"))
+    assert not found.value.transient
+    assert " ".join(said.strip(" *").split()) in str(found.value)
+
+
+def test_what_a_calculator_knows_of_convergence_counts(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    """VASP's reads it from OUTCAR, and gives energy and forces all the same."""
+    used = AseEngine(
+        settings(f"{module(PROGRAM + '    converged = False')}.Program", command="true"), tmp_path
+    )
+    with pytest.raises(LabelError, match="it has not converged") as found:
+        used.label(molecule("H2O"))
+    assert not found.value.transient
+
+
+def test_binary_files_say_nothing_of_convergence(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    said = f"\0\0{SAYS['CP2K']}"
+    assert program(module, tmp_path, print=said).label(molecule("H2O")).energy == 1.0
+
+
+@pytest.mark.parametrize(
+    ("back", "text"), [("reversed", "another order"), ("moved", r"moved: atom \d is 0.010 Å off")]
+)
+def test_an_answer_for_another_structure_does_not_pass_the_gate(
+    module: Callable[[str], str], tmp_path: Path, back: str, text: str
+) -> None:
+    atoms = molecule("HCN")
+    found = program(module, tmp_path, back=back).label(atoms)
+    with pytest.raises(LabelError, match=text):
+        check_label(atoms, found, Gate())
+
+
+@pytest.mark.parametrize("command", ["./run.sh > out", "sh ./run.sh '>' out", "env A=./run.sh"])
+def test_a_command_may_name_a_file_of_the_run_directory(tmp_path: Path, command: str) -> None:
+    (tmp_path / "run.sh").write_text("echo", encoding="utf-8")
+    read = Arguments.read({"command": command}, tmp_path)
+    assert read.values["command"] == command.replace("./run.sh", str(tmp_path / "run.sh"))
+    assert not read.files
+
+
+def test_how_a_calculation_is_launched_changes_no_key(
+    module: Callable[[str], str], tmp_path: Path
+) -> None:
+    one = program(module, tmp_path, command="srun -n 4 code", calc_dir="a")
+    two = AseEngine(
+        AseReference(
+            engine="ase",
+            calculator=one.identity()["calculator"],
+            arguments={"command": "mpirun code"},
+            clean_dirs=False,
+        ),
+        tmp_path,
+    )
+    assert one.identity() == two.identity()
+
+
+# Folders and objects in the arguments
+
+ESPRESSO = "ase.calculators.espresso.Espresso"
+PROFILE = "ase.calculators.espresso.EspressoProfile"
+
+
+def espresso(folder: Path, command: str = "pw.x", pseudo_dir: str = "pp") -> AseEngine:
+    given = {"command": command, "pseudo_dir": pseudo_dir}
+    profile = {"import": PROFILE, "arguments": given}
+    return engine(ESPRESSO, folder, profile=profile, pseudopotentials={"Si": "Si.upf"})
+
+
+def test_a_file_counts_that_is_named_beside_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "pp").mkdir()
+    (tmp_path / "pp" / "Si.upf").write_text("one", encoding="utf-8")
+    before = espresso(tmp_path).identity()
+    assert before["arguments"]["pseudopotentials"]["Si"]["sha256"]
+    (tmp_path / "pp" / "Ge.upf").write_text("of another element", encoding="utf-8")
+    assert espresso(tmp_path, command="mpirun pw.x").identity() == before
+    (tmp_path / "pp" / "Si.upf").write_text("two", encoding="utf-8")
+    assert espresso(tmp_path).identity() != before
+
+
+def test_a_file_beside_its_folder_that_was_replaced_is_told(tmp_path: Path) -> None:
+    (tmp_path / "pp").mkdir()
+    (tmp_path / "pp" / "Si.upf").write_text("one", encoding="utf-8")
+    begun = espresso(tmp_path)
+    (tmp_path / "pp" / "Si.upf").write_text("another", encoding="utf-8")
+    with pytest.raises(SettingsError, match="was replaced"):
+        begun.label(bulk("Si"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absolute"),
+    [
+        ({"pseudo_dir": "pbe"}, True),
+        ({"pp_paths": ["pbe"]}, True),
+        ({"basis": "./pbe"}, True),
+        ({"xc": "pbe"}, False),
+        ({"xc": "PBE/pbe"}, False),
+        ({"directory": "pbe"}, False),
+    ],
+)
+def test_what_is_meant_as_a_folder_is_given_whole(
+    tmp_path: Path, arguments: dict[str, Any], absolute: bool
+) -> None:
+    (tmp_path / "pbe").mkdir()
+    read = Arguments.read(arguments, tmp_path)
+    expected = [str(tmp_path / "pbe")] if "pp_paths" in arguments else str(tmp_path / "pbe")
+    (key,) = arguments
+    assert read.values[key] == (expected if absolute else arguments[key])
+    assert read.identity == arguments
+
+
+def test_objects_are_made_anew_for_each_calculator(tmp_path: Path) -> None:
+    (tmp_path / "pp").mkdir()
+    profile = {"import": PROFILE, "arguments": {"command": "pw.x", "pseudo_dir": "pp"}}
+    read = Arguments.read({"profile": profile}, tmp_path)
+    one, two = read.made()["profile"], read.made()["profile"]
+    assert isinstance(one, EspressoProfile)
+    assert one is not two
+    assert one.pseudo_dir == str(tmp_path / "pp")
+
+
+def test_the_provider_of_an_object_counts(module: Callable[[str], str]) -> None:
+    name = module("Thing = dict")
+    used = engine(f"{EMT_PATH}", Path("/"), thing={"import": f"{name}.Thing"})
+    assert name in used.identity()["provider"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "text"),
+    [
+        ({"import": "ase.calculators.espreso.X"}, "profile: found 'ase.calculators.espreso.X'"),
+        ({"import": PROFILE.replace("Pro", "pro")}, "did you mean EspressoProfile?"),
+        ({"import": PROFILE, "arguments": {"command": "pw.x"}}, "required argument: 'pseudo_dir'"),
+        ({"import": PROFILE, "argument": {}}, "no key argument; did you mean arguments?"),
+        ({"import": 3}, "profile.import: found 3; allowed: an import path"),
+        ({"import": PROFILE, "arguments": [1]}, "profile.arguments: found [1]; allowed: keyword"),
+        ({"import": "ase.calculators.orca.OrcaProfile", "arguments": {"comand": "orca"}},
+         "profile: ase.calculators.orca.OrcaProfile takes no comand; did you mean command?"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_an_object_is_told(profile: dict[str, Any], text: str) -> None:
+    found = usable(settings(ESPRESSO, profile=profile), Path("/"))
+    assert found is not None
+    assert found.startswith("arguments: profile")
+    assert text in found
+
+
+def test_a_stress_that_is_switched_off_is_no_stress(module: Callable[[str], str]) -> None:
+    """CP2K's calculator would give zeros for it."""
+    source = STRESSLESS.format(known=["energy", "forces", "stress"])
+    path = f"{module(source + '    default_parameters = dict(stress_tensor=True)')}.Stressless"
+    assert usable(settings(path), Path("/"), stress=True) is None
+    found = usable(settings(path, stress_tensor=False), Path("/"), stress=True)
+    assert found == f"calculator: {path} does not compute stress"
 
 
 # The check before launch

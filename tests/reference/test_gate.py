@@ -10,7 +10,7 @@ from ase.data import covalent_radii
 
 from aimspax_core.errors import LabelError, StructureError
 from aimspax_core.reference.base import Label
-from aimspax_core.reference.gate import check_label, check_stress, check_structure
+from aimspax_core.reference.gate import EnergyGate, check_label, check_stress, check_structure
 from aimspax_core.settings.project import Gate
 
 GATE = Gate()
@@ -142,3 +142,55 @@ def test_a_stored_stress_may_be_judged_alone() -> None:
     check_stress(pair(1.0, **CELL), label(forces=np.full((2, 3), 1e9)))
     with pytest.raises(LabelError, match="not a finite number"):
         check_stress(pair(1.0, **CELL), label(stress=np.full((3, 3), np.inf)))
+
+
+# ---- the right atoms in the right order -------------------------------------------------------
+
+
+def test_atoms_of_an_answer_may_be_in_other_images_and_rounded() -> None:
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    answered = atoms.copy()
+    answered.positions += atoms.cell[0] + 4e-9
+    check_label(atoms, Label(-1.0, np.zeros((2, 3)), structure=answered), Gate())
+
+
+def test_another_cell_in_an_answer_is_refused() -> None:
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    answered = bulk("NaCl", "rocksalt", a=5.7)
+    with pytest.raises(LabelError, match="another cell"):
+        check_label(atoms, Label(-1.0, np.zeros((2, 3)), structure=answered), Gate())
+
+
+# ---- energies of the same composition ---------------------------------------------------------
+
+
+def energies(*values: float, limit: float = 2.0) -> EnergyGate:
+    gate = EnergyGate(Gate(max_energy_deviation=limit))
+    for value in values:
+        gate.admit(molecule("H2O"), value)
+    return gate
+
+
+def test_an_energy_far_from_those_of_the_same_composition_is_refused() -> None:
+    gate = energies(-30.0, -30.5, -29.5)
+    with pytest.raises(LabelError, match=r"\+2\.33 eV/atom from the median of 3 labels of H2O"):
+        gate.admit(molecule("H2O"), -23.0)
+    gate.admit(molecule("H2O"), -25.0)
+
+
+def test_a_refused_energy_does_not_count_for_those_that_follow() -> None:
+    gate = energies(-30.0, -30.0, -30.0)
+    for _ in range(10):
+        with pytest.raises(LabelError):
+            gate.admit(molecule("H2O"), 1e6)
+
+
+def test_compositions_are_judged_apart_whatever_the_order_of_atoms() -> None:
+    gate = energies(-30.0, -30.0, -30.0)
+    gate.admit(molecule("CH4"), -900.0)
+    with pytest.raises(LabelError):
+        gate.admit(molecule("H2O")[[2, 1, 0]], -900.0)
+
+
+def test_fewer_than_three_energies_judge_nobody() -> None:
+    energies(-30.0, 500.0)

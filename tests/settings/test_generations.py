@@ -91,14 +91,6 @@ def test_every_option_of_parsl_is_known(inputs, key):
     assert "CLUSTER.parsl_options has no effect" in note
 
 
-def test_the_file_of_a_user_of_fhi_aims_is_told_what_to_write(inputs):
-    del inputs.project["REFERENCE"]
-    inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "species_dir", "path/to/light")
-    (told,) = inputs.mistakes()
-    assert "this file is for FHI-aims, which this version does not have yet" in told
-    assert "REFERENCE: {engine: tblite}" in told
-
-
 def test_the_first_name_of_a_foundation_models_size_is_read(inputs):
     inputs.plant(
         "aimsPAX.yaml",

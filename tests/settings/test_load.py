@@ -229,8 +229,9 @@ def test_files_of_other_names_can_be_named(inputs):
         ("mace.yaml", "MISC", "cuda", "found 'cuda'; allowed: a section with the keys "
          "device, enable_cueq, error_table, keep_checkpoints, log_level, restart_latest"),
         ("aimsPAX.yaml", "REFERENCE", "tblite", "found 'tblite'; allowed: a section with engine "
-         "(ase, mace, mace-mp or tblite)"),
-        ("aimsPAX.yaml", "REFERENCE", "", "missing; needs engine (ase, mace, mace-mp or tblite)"),
+         "(aims, ase, mace, mace-mp, pyscf or tblite)"),
+        ("aimsPAX.yaml", "REFERENCE", "", "missing; needs engine "
+         "(aims, ase, mace, mace-mp, pyscf or tblite)"),
         ("aimsPAX.yaml", "MD", "",
          "missing; needs stat_ensemble (nvt, npt or nve: Statistical ensemble)"),
         ("aimsPAX.yaml", "MD", "5", "found 5; allowed: a section with the keys MD_seed, barostat, "
@@ -261,7 +262,9 @@ def test_a_key_of_another_section_is_sent_there(inputs):
 def test_a_key_of_nowhere_is_answered_with_all_keys(inputs):
     inputs.plant("aimsPAX.yaml", "GATE", "zzz", "1")
     (mistake,) = inputs.mistakes()
-    assert mistake.endswith("GATE.zzz: unknown key; allowed: max_force, min_distance")
+    assert mistake.endswith(
+        "GATE.zzz: unknown key; allowed: max_energy_deviation, max_force, min_distance"
+    )
 
 
 # Overrides
@@ -459,10 +462,11 @@ def _mended() -> str:
     return "REFERENCE: {engine: tblite}\n" + EXAMPLE.replace("type: slurm", "type: local")
 
 
-def test_the_originals_example_lacks_a_reference_and_local_workers_only(tmp_path):
+def test_the_originals_example_lacks_its_files_and_local_workers_only(tmp_path):
+    (tmp_path / "control.in").write_text("xc pbe\n")
     assert _mistakes(_example(tmp_path, EXAMPLE)) == [
-        "aimsPAX.yaml  REFERENCE: missing; this file is for FHI-aims, which this version does not "
-        "have yet; allowed until then: REFERENCE: {engine: tblite}, or engine ase, mace or mace-mp",
+        f"aimsPAX.yaml:12  {IDG}.species_dir: found "
+        f"'path/to/FHIaims/species_defaults/defaults_2020/light'; no such folder in {tmp_path}",
         "aimsPAX.yaml:43  CLUSTER.type: found 'slurm'; this version does not have Slurm yet; "
         "allowed: local",
     ]

@@ -359,6 +359,7 @@ def test_a_size_beside_foundational_model_settings_is_noted(inputs):
 
 # Engines
 
+ENGINES = "aims, ase, mace, mace-mp, pyscf or tblite"
 XTB_KEYS = "accuracy, charge, electronic_temperature, engine, max_iterations, method, spin"
 
 
@@ -381,10 +382,10 @@ def test_mace_is_an_engine(inputs):
     ("text", "where", "told"),
     [
         ("{engine: tblit}", "engine",
-         "found 'tblit'; allowed: ase, mace, mace-mp or tblite; did you mean tblite?"),
-        ("{}", "engine", "missing; allowed: ase, mace, mace-mp or tblite"),
-        ("{method: GFN2-xTB}", "engine", "missing; allowed: ase, mace, mace-mp or tblite"),
-        ("{engine: [gfn]}", "engine", "found ['gfn']; allowed: ase, mace, mace-mp or tblite"),
+         f"found 'tblit'; allowed: {ENGINES}; did you mean tblite?"),
+        ("{}", "engine", f"missing; allowed: {ENGINES}"),
+        ("{method: GFN2-xTB}", "engine", f"missing; allowed: {ENGINES}"),
+        ("{engine: [gfn]}", "engine", f"found ['gfn']; allowed: {ENGINES}"),
         ("{engine: tblite, mace: 1}", "mace", f"unknown key; allowed: {XTB_KEYS}"),
         ("{engine: tblite, chrge: 1}", "chrge", "unknown key; did you mean charge?"),
         ("{engine: tblite, 1: 1}", "1", f"unknown key; allowed: {XTB_KEYS}"),

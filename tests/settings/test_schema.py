@@ -77,6 +77,7 @@ RIGHT = [
 def test_what_is_read_is_not_marked(inputs, which, section, key, text):
     for name in ("a.xyz", "b.xyz", "train.xyz"):
         (inputs.directory / name).touch()
+    (inputs.directory / "control.in").write_text("xc pbe\n")
     inputs.plant(which, section, key, text)
     inputs.load()
     assert _wrong(which, _read(inputs, which)) == []

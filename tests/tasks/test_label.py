@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
-from prefect.states import Completed, exception_to_failed_state
 
 import tasks.label as module
 from aimspax_core.campaign.labels import LabelStore
-from aimspax_core.errors import CampaignError, LabelError, ModelError
+from aimspax_core.errors import CampaignError, LabelError
 from aimspax_core.reference.base import Label
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
 from aimspax_core.settings.project import AseReference, Gate
-from tasks.label import LabelRequest, is_transient, label, label_cache_key
+from tasks.label import LabelRequest, label, label_cache_key
 from tasks.structures import keep_structure
 
 
@@ -52,6 +52,7 @@ def request(settings: Settings, run: RunDir, atoms: Atoms | None = None) -> Labe
         reference=settings.reference,
         gate=settings.gate,
         directory=settings.directory,
+        refused=run.refused,
     )
 
 
@@ -97,7 +98,7 @@ def test_a_structure_that_the_gate_refuses_never_reaches_the_engine(
     settings: Settings, run: RunDir, engine: Counting
 ) -> None:
     asked = request(settings, run, Atoms("H2", [[0, 0, 0], [0, 0, 0.1]]))
-    with pytest.raises(LabelError, match=r"refused: atoms \d \(H\) and \d \(H\)") as found:
+    with pytest.raises(LabelError, match=r"by the gate: atoms \d \(H\) and \d \(H\)") as found:
         label.fn(asked)
     assert not found.value.transient
     assert engine.calls == 0
@@ -167,23 +168,8 @@ def test_prefects_key_is_the_labels_own(settings: Settings, run: RunDir) -> None
     assert label.cache_key_fn is label_cache_key
 
 
-@pytest.mark.parametrize(
-    ("error", "again"),
-    [
-        (LabelError("node lost", transient=True), True),
-        (LabelError("SCF"), False),
-        (ModelError("no such file"), False),
-        (OSError("disk full"), True),
-        (None, False),
-    ],
-)
-def test_only_what_another_try_may_mend_is_tried_again(error: Any, again: bool) -> None:
-    async def judged() -> bool:
-        state = Completed(data=1) if error is None else await exception_to_failed_state(error)
-        return await is_transient(label, None, state)  # type: ignore[arg-type]
-
-    assert asyncio.run(judged()) is again
-    assert label.retry_condition_fn is is_transient
+def test_what_may_pass_is_not_tried_again_on_the_same_worker() -> None:
+    assert label.retries == 0
 
 
 def test_a_worker_with_another_reference_does_not_label_under_the_key_of_the_first(
@@ -194,3 +180,139 @@ def test_a_worker_with_another_reference_does_not_label_under_the_key_of_the_fir
     with pytest.raises(CampaignError, match="is not the one that was asked for"):
         label.fn(other)
     assert not LabelStore(run.labels).has(asked.key)
+
+
+def test_a_label_tells_how_it_came_about(settings: Settings, run: RunDir) -> None:
+    asked = request(settings, run)
+    record = label.fn(asked)
+    stored = LabelStore(run.labels).get(asked.key)
+    assert stored is not None
+    told = stored.label.provenance
+    assert (told["engine"], told["method"]) == ("tblite", "GFN1-xTB")
+    assert told["core_hours"] == pytest.approx(told["wall_s"] / 3600) == record.core_hours
+    assert len(told["settings"]) == 64
+    assert told["version"]
+    assert told["host"]
+
+
+# ---- bad labels -----------------------------------------------------------------------------
+
+
+def _kept(run: RunDir) -> Atoms:
+    (file,) = run.refused.iterdir()
+    atoms = ase.io.read(file)
+    assert isinstance(atoms, Atoms)
+    return atoms
+
+
+def test_what_the_gate_refuses_is_kept_aside_with_the_reason(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    engine.answer = Label(-7.0, np.full((3, 3), 900.0))
+    with pytest.raises(LabelError, match="refused by the gate: a force of 1558") as found:
+        label.fn(request(settings, run))
+    assert found.value.refused
+    assert not found.value.transient
+    kept = _kept(run)
+    assert kept.info["reason"].startswith("a force of 1558")
+    assert kept.info["refused_energy"] == -7.0
+    assert kept.arrays["refused_forces"].shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (Label(float("nan"), np.zeros((3, 3))), "not finite"),
+        (Label(-1.0, np.full((3, 3), np.nan)), "not finite"),
+        (Label(-1.0, np.zeros((2, 3))), "forces of shape"),
+        (Label(-1.0, np.full((3, 3), 1e4)), "a force of"),
+        (Label(-1.0, np.zeros((3, 3)), structure=molecule("H2O")[[1, 0, 2]]), "another order"),
+        (Label(-1.0, np.zeros((3, 3)), structure=molecule("H2O")[[0, 2, 1]]), "another order"),
+        (Label(-1.0, np.zeros((2, 3)), structure=molecule("H2O")[:2]), "tells of 2 atoms"),
+    ],
+)
+def test_no_bad_answer_of_an_engine_reaches_the_store(
+    settings: Settings, run: RunDir, engine: Counting, answer: Label, why: str
+) -> None:
+    engine.answer = answer
+    asked = request(settings, run)
+    with pytest.raises(LabelError, match=f"refused by the gate: .*{why}"):
+        label.fn(asked)
+    assert not LabelStore(run.labels).has(asked.key)
+    assert len(_kept(run)) == 3
+
+
+def _plant(run: RunDir, asked: LabelRequest, **changes: Any) -> None:
+    """Write a label into the store as somebody might who knows the format."""
+    path = LabelStore(run.labels).path(asked.key)
+    content = json.loads(path.read_text())
+    content.pop("checksum")
+    path.write_text(json.dumps({**content, **changes}))
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"energy": float("nan")},
+        {"forces": [[float("nan")] * 3] * 3},
+        {"forces": [[0.0, 0.0, 0.0]] * 2},
+        {"forces": "none"},
+        {"key": "0" * 64},
+    ],
+)
+def test_a_planted_label_that_is_none_is_computed_again(
+    settings: Settings, run: RunDir, changes: dict[str, Any], checksum: bool
+) -> None:
+    asked = request(settings, run)
+    label.fn(asked)
+    right = LabelStore(run.labels).get(asked.key)
+    kept = {"checksum": "0"} if checksum else {}
+    _plant(run, asked, **changes, **kept)
+    label.fn(asked)
+    again = LabelStore(run.labels).get(asked.key)
+    assert right is not None
+    assert again is not None
+    assert again.label.energy == pytest.approx(right.label.energy, abs=1e-9)
+    np.testing.assert_allclose(again.label.forces, right.label.forces, atol=1e-9)
+
+
+def test_a_planted_label_of_other_atoms_is_computed_again(settings: Settings, run: RunDir) -> None:
+    asked = request(settings, run)
+    label.fn(asked)
+    content = json.loads(LabelStore(run.labels).path(asked.key).read_text())
+    turned = {k: content["structure"][k][::-1] for k in ("numbers", "positions")}
+    _plant(run, asked, structure={**content["structure"], **turned}, forces=content["forces"][::-1])
+    label.fn(asked)
+    stored = LabelStore(run.labels).get(asked.key)
+    assert stored is not None
+    assert stored.atoms == molecule("H2O")
+
+
+def test_forces_that_change_places_in_the_store_are_noticed(
+    settings: Settings, run: RunDir
+) -> None:
+    asked = request(settings, run)
+    label.fn(asked)
+    path = LabelStore(run.labels).path(asked.key)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "forces": content["forces"][::-1]}))
+    assert LabelStore(run.labels).get(asked.key) is None
+
+
+def test_a_planted_explosion_is_refused(settings: Settings, run: RunDir) -> None:
+    asked = request(settings, run)
+    label.fn(asked)
+    _plant(run, asked, forces=[[1e4, 0.0, 0.0], [-1e4, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    with pytest.raises(LabelError, match=r"refused by the gate: a force of 10000\.0 .* remove"):
+        label.fn(asked)
+    assert _kept(run).info["refused_energy"] < 0
+
+
+def test_an_error_tells_on_which_worker_it_happened(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    engine.answer = LabelError("node lost", transient=True)
+    with pytest.raises(LabelError) as found:
+        label.fn(request(settings, run))
+    assert (found.value.transient, found.value.worker) == (True, "")  # here there is none

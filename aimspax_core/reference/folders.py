@@ -1,0 +1,79 @@
+"""The folder in which one calculation writes its files, and what these say of convergence."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ase import Atoms
+
+from aimspax_core.structures import digest, encode
+
+FAILED = "failed.txt"
+"""Says in the folder of a failed calculation what went wrong."""
+
+_NOT_CONVERGED = re.compile(
+    b"|".join(
+        (
+            rb"convergence NOT achieved",  # Quantum ESPRESSO
+            # In its input: then it says that it has converged, whether or not.
+            rb"scf_must_converge\s*=\s*\.false\.",
+            rb"SCF run NOT converged",  # CP2K
+            rb"Calculation failed to converge",  # NWChem
+            rb"SCF NOT CONVERGED AFTER",  # ORCA
+            rb"Wavefunction not fully converged",  # ORCA, beside the energy
+            rb"SCC is NOT converged",  # DFTB+
+            rb"Convergence failure -- run terminated",  # Gaussian
+        )
+    )
+)
+"""What codes write when their self-consistency cycle has not converged, or may not have."""
+
+
+@contextlib.contextmanager
+def calculation_folder(parent: Path, atoms: Atoms, clean: bool) -> Iterator[Path]:
+    """Make a folder that no other calculation has; if the calculation fails, it stays.
+
+    Args:
+        parent: Where the folder lies; made if it is not there.
+        atoms: The structure, which gives the folder its name.
+        clean: Remove the folder after a good calculation.
+
+    Yields:
+        The folder. An error of the calculation gets a note that names it, and is written there.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    name = f"{atoms.get_chemical_formula()}-{digest(encode(atoms))[:8]}-"
+    folder = Path(tempfile.mkdtemp(prefix=name, dir=parent))
+    try:
+        yield folder
+    except Exception as error:
+        error.add_note(f"its files are in {folder}")
+        with contextlib.suppress(OSError):  # a full disk may be what the error is about
+            (folder / FAILED).write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
+        raise
+    if clean:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def not_converged(folder: Path) -> str | None:
+    """Return the line of a calculation's output that says it has not converged, or None.
+
+    Args:
+        folder: Where the output is; binary files and folders in it are passed over.
+    """
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.stat().st_size == 0:
+            continue
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            found = None if b"\0" in text[:4096] else _NOT_CONVERGED.search(text)
+            if found is not None:
+                begin, end = text.rfind(b"\n", 0, found.start()) + 1, text.find(b"\n", found.end())
+                line = text[begin : end if end >= 0 else len(text)]
+                return f"{path.name}: {line.decode(errors='replace').strip(' *')}"
+    return None

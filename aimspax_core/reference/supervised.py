@@ -1,0 +1,107 @@
+"""Run a shell line whose processes all end with it, with its time, or with whoever started it.
+
+A worker may be killed at any moment, and must not leave a calculation behind that goes on beside
+the one which is started in its place. So a small process of its own stands between them: it ends
+the calculation when the pipe that it holds to the worker closes, however the worker ended.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+OUTPUT, ERRORS = "launch.out", "launch.err"
+"""Files in the folder of a calculation: what the line printed without redirecting it."""
+
+_GRACE_S = 5.0
+"""From asking processes to end to killing them; a launcher ends its remote ones meanwhile."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a shell line ended.
+
+    Attributes:
+        code: Its exit code, 128 + the signal's number if a signal ended it; None: out of time.
+        seconds: How long it ran.
+    """
+
+    code: int | None
+    seconds: float
+
+
+def run(line: str, folder: Path, timeout_s: float) -> Ended:
+    """Run a shell line, exactly as it is, in a folder.
+
+    Args:
+        line: For bash if the machine has it, else for sh.
+        folder: Where it runs; gets `OUTPUT` and `ERRORS`.
+        timeout_s: Time after which all its processes are ended.
+
+    Raises:
+        OSError: Nothing can be started, or the folder cannot be written to.
+    """
+    shell = shutil.which("bash") or "sh"
+    began = time.monotonic()
+    with (folder / OUTPUT).open("ab") as output, (folder / ERRORS).open("ab") as errors:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-I", __file__, shell, line],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        )
+    code: int | None = None
+    try:
+        code = supervisor.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        pass  # told by the missing code
+    finally:
+        _end(supervisor)
+    return Ended(code, time.monotonic() - began)
+
+
+def _end(supervisor: subprocess.Popen[bytes]) -> None:
+    """Have the supervisor end what it runs, which it does when its pipe closes."""
+    assert supervisor.stdin is not None
+    supervisor.stdin.close()
+    try:
+        supervisor.wait(3 * _GRACE_S)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait()
+
+
+def _supervise(shell: str, line: str) -> int:
+    """Run the line in a process group of its own; nothing of the group is left in the end."""
+    child = subprocess.Popen([shell, "-c", line], stdin=subprocess.DEVNULL, start_new_session=True)
+
+    def watch() -> None:
+        os.read(0, 1)  # nothing is ever written: it returns when the pipe closes
+        _signal(child.pid, signal.SIGTERM)
+        time.sleep(_GRACE_S)
+        _signal(child.pid, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
+    code = child.wait()
+    _signal(child.pid, signal.SIGKILL)
+    return code if code >= 0 else 128 - code
+
+
+def _signal(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return  # all of them have ended
+
+
+if __name__ == "__main__":
+    sys.exit(_supervise(*sys.argv[1:]))

@@ -1,0 +1,167 @@
+"""Claims about the settings of FHI-aims, wherever a user has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aimspax_core.settings.project import AimsReference, AseReference, TbliteReference
+
+IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
+LAUNCH = "srun aims.x >> aims.out"
+
+
+@pytest.fixture
+def aims(inputs):
+    """The files of a user of the original."""
+    for name in ("light", "tight"):
+        (inputs.directory / name).mkdir()
+    (inputs.directory / "control.in").write_text("xc pbe\ncharge 0.\n")
+    del inputs.project["REFERENCE"]
+    inputs.plant("aimsPAX.yaml", IDG, "species_dir", "light")
+    inputs.plant("aimsPAX.yaml", AL, "species_dir", "light")
+    inputs.project["CLUSTER"] = {"type": "local", "launch_str": LAUNCH, "calc_dir": "./dft"}
+    return inputs
+
+
+def test_a_file_of_the_original_is_one_for_fhi_aims(aims):
+    assert aims.load().reference == AimsReference(
+        engine="aims",
+        species_dir=Path("light"),
+        launch_str=LAUNCH,
+        control=Path("control.in"),
+        calc_dir=Path("dft"),
+    )
+    assert aims.load().notes == ()
+
+
+def test_all_may_stand_in_reference(inputs):
+    (inputs.directory / "light").mkdir()
+    (inputs.directory / "pbe.in").write_text("xc pbe\n")
+    inputs.project["REFERENCE"] = {
+        "engine": "FHI-aims",
+        "species_dir": "light",
+        "launch_str": LAUNCH,
+        "control": "pbe.in",
+        "timeout": "60",
+    }
+    reference = inputs.load().reference
+    assert isinstance(reference, AimsReference)
+    assert (reference.control, reference.timeout) == (Path("pbe.in"), 60.0)
+
+
+def test_what_is_missing_is_told_where_the_original_has_it(aims):
+    del aims.project[IDG]["species_dir"], aims.project[AL]["species_dir"]
+    del aims.project["CLUSTER"]["launch_str"]
+    aims.plant("aimsPAX.yaml", "MISC", "path_to_control", "control.in")
+    told = aims.mistakes()
+    assert len(told) == 2
+    assert any(f"{IDG}.species_dir: missing; allowed: " in text for text in told)
+    assert any("CLUSTER.launch_str: missing; allowed: a shell line, such as:" in t for t in told)
+
+
+def test_one_phase_may_say_it_for_both(aims):
+    del aims.project[IDG]["species_dir"]
+    assert aims.load().reference.species_dir == Path("light")
+
+
+def test_two_species_folders_are_refused(aims):
+    told = aims.mistake("aimsPAX.yaml", AL, "species_dir", "tight")
+    assert told == (
+        f"{AL}.species_dir: found 'tight', but {IDG}.species_dir is 'light'; allowed: one"
+    )
+
+
+def test_what_stands_in_two_places_must_be_the_same(aims):
+    aims.project["REFERENCE"] = {"engine": "aims", "launch_str": "aims.x"}
+    (told,) = aims.mistakes()
+    assert "CLUSTER.launch_str: found 'srun aims.x >> aims.out', but REFERENCE.launch_str" in told
+
+
+def test_a_folder_that_is_not_there_is_told_with_its_line(aims):
+    aims.project[IDG]["species_dir"] = aims.project[AL]["species_dir"] = "lihgt"
+    (told,) = aims.mistakes()
+    assert told == (
+        f"aimsPAX.yaml:4  {IDG}.species_dir: found 'lihgt'; no such folder in {aims.directory}"
+    )
+
+
+def test_a_control_file_that_is_not_there_is_told(aims):
+    (aims.directory / "control.in").unlink()
+    (told,) = aims.mistakes()
+    assert told == (
+        f"aimsPAX.yaml  MISC.path_to_control: found 'control.in'; no such file in {aims.directory}"
+    )
+
+
+def test_a_mistake_of_the_control_file_is_told_with_all_others(aims):
+    (aims.directory / "control.in").write_text("xc pbe\ncharge two\n")
+    aims.plant("aimsPAX.yaml", "MD", "temperature", "hot")
+    told = aims.mistakes()
+    assert any(text.startswith("control.in:2  charge: found 'two'") for text in told)
+    assert any("MD.temperature" in text for text in told)
+
+
+def test_control_files_may_be_by_geometry(aims):
+    for name in ("a", "b"):
+        (aims.directory / f"{name}.in").write_text("atom 0 0 0 H\n")
+        (aims.directory / f"control_{name}.in").write_text("xc pbe\n")
+    aims.plant("aimsPAX.yaml", "MISC", "path_to_geometry", "{0: a.in, 1: b.in}")
+    aims.plant("aimsPAX.yaml", "MISC", "path_to_control", "{0: control_a.in, 1: control_b.in}")
+    settings = aims.load()
+    assert settings.reference_of(1).control == Path("control_b.in")
+
+
+def test_every_geometry_needs_a_control_file(aims):
+    for name in ("a", "b"):
+        (aims.directory / f"{name}.in").write_text("atom 0 0 0 H\n")
+    aims.plant("aimsPAX.yaml", "MISC", "path_to_geometry", "{0: a.in, 1: b.in}")
+    told = aims.mistake("aimsPAX.yaml", "MISC", "path_to_control", "{0: control.in}")
+    assert told == (
+        "MISC.path_to_control: none for geometry 1 (b.in); allowed: one for each geometry"
+    )
+
+
+def test_everything_is_written_into_the_output_folder(aims):
+    del aims.project["CLUSTER"]["calc_dir"]
+    aims.plant("aimsPAX.yaml", "MISC", "output_dir", "out")
+    assert aims.load().reference.calc_dir == Path("out/calc")
+
+
+def test_models_that_train_on_stress_have_it_computed(aims):
+    assert not aims.load().reference.compute_stress
+    aims.plant("mace.yaml", "GENERAL", "compute_stress", "True")
+    aims.plant("mace.yaml", "TRAINING", "loss", "stress")
+    assert aims.load().reference.compute_stress
+
+
+def test_with_another_engine_its_keys_have_no_effect(aims):
+    aims.project["REFERENCE"] = {"engine": "tblite"}
+    settings = aims.load()
+    assert isinstance(settings.reference, TbliteReference)
+    assert {note.split()[1] for note in settings.notes} == {
+        f"{IDG}.species_dir",
+        f"{AL}.species_dir",
+        "CLUSTER.launch_str",
+        "CLUSTER.calc_dir",
+    }
+
+
+def test_other_codes_run_in_the_clusters_folder_too(inputs):
+    inputs.project["REFERENCE"] = {"engine": "ase", "calculator": "ase.calculators.emt.EMT"}
+    inputs.project["CLUSTER"] = {"calc_dir": "dft", "clean_dirs": "False"}
+    reference = inputs.load().reference
+    assert isinstance(reference, AseReference)
+    assert (reference.calc_dir, reference.clean_dirs) == (Path("dft"), False)
+
+
+def test_an_empty_launch_line_is_refused(aims):
+    aims.project["CLUSTER"]["launch_str"] = "'  '"
+    (told,) = aims.mistakes()
+    assert "CLUSTER.launch_str: found '" in told
+
+
+def test_an_override_reaches_the_originals_places(aims):
+    settings = aims.load({"CLUSTER.launch_str": "mpirun aims.x"})
+    assert settings.reference.launch_str == "mpirun aims.x"
