@@ -23,6 +23,7 @@ from rich.table import Table
 
 from aimspax_core.campaign.state import CampaignState, TrajectoryStatus
 from aimspax_core.report.errors import DEFAULT_TABLE, columns
+from aimspax_core.report.failures import by_reason
 from aimspax_core.report.progress import progress
 
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bold red"}
@@ -81,7 +82,7 @@ def following(console: Console, max_convergence_epochs: int) -> Iterator[None]:
 
 
 def status_tables(state: CampaignState, error_table: str = DEFAULT_TABLE) -> list[Table]:
-    """Return tables of the members and of what the trajectories are doing.
+    """Return tables of the members, of failed labels, and of what the trajectories are doing.
 
     Args:
         state: The campaign.
@@ -100,11 +101,17 @@ def status_tables(state: CampaignState, error_table: str = DEFAULT_TABLE) -> lis
             str(len(validation)),
             *(column.text(errors[member.tag]) for column in shown),
         )
+    tables = [members]
+    if state.failed_labels:
+        failed = Table("points without a label", "count", title="Failed labels")
+        for reason, count in by_reason(state):
+            failed.add_row(reason, str(count))
+        tables.append(failed)
     if not state.trajectories:
-        return [members]
+        return tables
     doing = Table("trajectories", "count", title="Trajectories")
     for status in TrajectoryStatus:
         count = sum(t.status is status for t in state.trajectories)
         if count:
             doing.add_row(status.value, str(count))
-    return [members, doing]
+    return [*tables, doing]

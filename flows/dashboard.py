@@ -18,6 +18,7 @@ from prefect.artifacts import (
 
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.errors import columns
+from aimspax_core.report.failures import by_reason, rows
 from aimspax_core.report.progress import progress
 from aimspax_core.settings.load import Settings
 from flows.courtesy import courtesy
@@ -39,6 +40,7 @@ class Dashboard:
         self._shown = self._tabled = 0.0
         self._progress: UUID | None = None
         self._rounds: tuple[int, int] = (-1, -1)
+        self._failures = 0
         with courtesy("linking the Dask dashboards"):
             for pool in pools:
                 count = "1 worker" if pool.workers == 1 else f"{pool.workers} workers"
@@ -75,6 +77,13 @@ class Dashboard:
             )  # type: ignore[assignment]
         else:
             update_progress_artifact(self._progress, percent, description)
+        if state.failed_labels != self._failures:
+            self._failures = state.failed_labels
+            create_table_artifact(
+                table=rows(state),
+                key=f"{self._name}-without-label",
+                description=_without_label(state),
+            )
         converged = sum(m.converge_epochs for m in state.members.values())
         due = force or time.monotonic() - self._tabled > TABLE_S
         if due and (state.rounds, converged) != self._rounds:
@@ -84,6 +93,14 @@ class Dashboard:
                 key=f"{self._name}-validation-errors",
                 description="Errors of each member on its own validation set",
             )
+
+
+def _without_label(state: CampaignState) -> str:
+    """Say how many points have no label, and why."""
+    told = "; ".join(f"{count} × {reason}" for reason, count in by_reason(state))
+    return (
+        f"{state.failed_labels} points have no label ({state.refused} refused by the gate): {told}"
+    )
 
 
 def error_rows(state: CampaignState, error_table: str) -> list[dict[str, str | int]]:

@@ -30,7 +30,7 @@ from aimspax_core.campaign.events import (
 )
 from aimspax_core.campaign.exploration import MAX_ROLLBACKS, segment_budget_s
 from aimspax_core.campaign.initial import MAX_BARREN_STEPS, split_share
-from aimspax_core.campaign.rules import MAX_LOSSES, apply, next_actions
+from aimspax_core.campaign.rules import MAX_LOSSES, MAX_LOST_LABELS, apply, next_actions
 from aimspax_core.campaign.state import (
     CampaignState,
     Errors,
@@ -893,3 +893,50 @@ def test_the_memory_of_label_times_has_an_end() -> None:
     for key in names("x", 149):
         state = apply(state, LabelArrived(key=key, wall_s=7.0))
     assert state.label_seconds == (7.0,) * 101
+
+
+def losing(state: CampaignState, key: str) -> CampaignState:
+    for _ in range(MAX_LOSSES):
+        state = apply(launch(state), TaskLost(action_id=f"label:{key}", reason="no launcher"))
+    return state
+
+
+def test_labels_that_are_given_up_in_a_row_stop_a_campaign_and_none_of_the_last_is_lost() -> None:
+    state = sampled(apply(None, Started(rules=make_rules(geometries=1))), 0, *"abcdef")
+    for key in "abcdef"[: MAX_LOST_LABELS - 1]:
+        state = losing(state, key)
+        assert state.phase is Phase.INITIAL
+    last = "abcdef"[MAX_LOST_LABELS - 1]
+    state = losing(state, last)
+    assert state.phase is Phase.FAILED
+    assert "3 labels in a row could not be computed; the last was lost 4 times" in state.stop_reason
+    assert "no launcher" in state.stop_reason
+    assert state.points[last].status is PointStatus.REQUESTED
+    again = apply(state, Resumed(rules=state.rules))
+    assert Label(key=last) in next_actions(again)
+
+
+def test_a_label_that_arrives_shows_that_the_reference_can_be_run() -> None:
+    state = sampled(apply(None, Started(rules=make_rules(geometries=1))), 0, *"abcdef")
+    for key in "ab":
+        state = losing(state, key)
+    state = apply(state, LabelArrived(key="f", wall_s=1.0))
+    for key in "cd":
+        state = losing(state, key)
+    assert state.phase is Phase.INITIAL
+
+
+def test_points_that_the_gate_refuses_are_counted() -> None:
+    state = apply(None, Started(rules=make_rules(geometries=1)))
+    found = Sampled(action_id="sample:1:0", geometry=0, version=1, found=tuple("abc"), refused=2)
+    state = apply(launch(state), found)
+    state = apply(state, LabelFailed(key="a", reason="a force of 99 eV/Å", refused=True))
+    state = apply(state, LabelFailed(key="b", reason="SCF did not converge"))
+    assert (state.refused, state.failed_labels) == (3, 2)
+
+
+def test_the_cost_of_labels_adds_up() -> None:
+    state = sampled(apply(None, Started(rules=make_rules(geometries=1))), 0, *"abc")
+    for key in "ab":
+        state = apply(state, LabelArrived(key=key, wall_s=1.0, core_hours=0.5))
+    assert state.core_hours == 1.0

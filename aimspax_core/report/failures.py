@@ -1,0 +1,53 @@
+"""Points that have no label: how many for which reason, and the last of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from aimspax_core.campaign.state import CampaignState, Point, PointStatus
+
+_LAST = 20
+"""Points that are shown one by one."""
+
+_PLACE = re.compile(r" \(/[^()]*\)|; this label is from .*| /\S+")
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+
+
+def failed_points(state: CampaignState) -> list[Point]:
+    """Return the points that have no label and will have none, in the order they were asked for."""
+    return [point for point in state.points.values() if point.status is PointStatus.FAILED]
+
+
+def by_reason(state: CampaignState) -> list[tuple[str, int]]:
+    """Return how many points failed for each kind of reason, the most frequent first.
+
+    Reasons that differ in numbers and paths only are one; the first one's words tell it.
+    """
+    words: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for point in failed_points(state):
+        told = _PLACE.sub("", point.reason)
+        kind = _NUMBER.sub("#", told)
+        words.setdefault(kind, told)
+        counts[kind] += 1
+    return [(words[kind], count) for kind, count in counts.most_common()]
+
+
+def rows(state: CampaignState) -> list[dict[str, str | int]]:
+    """Return the last points without a label, the newest first: key, where from, and why."""
+    return [
+        {
+            "label": point.key[:8],
+            "geometry": point.geometry,
+            "from": _origin(point),
+            "reason": point.reason,
+        }
+        for point in failed_points(state)[: -_LAST - 1 : -1]
+    ]
+
+
+def _origin(point: Point) -> str:
+    if point.sampling_step is not None:
+        return f"sampling step {point.sampling_step}"
+    return f"trajectory {point.trajectory}"
