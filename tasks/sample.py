@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 from prefect import task
 
 from aimspax_core.campaign.events import Sampled
+from aimspax_core.errors import StructureError
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.reference.gate import check_structure
+from aimspax_core.report.refused import refuse
 from aimspax_core.report.trajectories import part
 from aimspax_core.rundir import RunDir
 from aimspax_core.sampling.collect import begin, collect
@@ -64,7 +68,7 @@ def sample(request: SampleRequest) -> Sampled:
         _calculator(settings, request.geometry),
         request.points,
         idg.skip_step_initial,
-        partial(check_structure, gate=settings.gate),
+        partial(_pass, request),
         settings.gate.max_force,
         idg.save_trajectories_interval if idg.save_trajectories else None,
     )
@@ -84,6 +88,20 @@ def sample(request: SampleRequest) -> Sampled:
         refused=found.refused,
         task_seconds=time.perf_counter() - began,
     )
+
+
+def _pass(request: SampleRequest, atoms: Atoms) -> None:
+    """Let a structure through the gate; one that is refused is kept aside.
+
+    Raises:
+        StructureError: No engine may see it.
+    """
+    try:
+        check_structure(atoms, request.settings.gate)
+    except StructureError as error:
+        name = f"sampled-{request.geometry}-{secrets.token_hex(4)}"
+        refuse(request.run.refused, name, atoms, str(error))
+        raise
 
 
 def _calculator(settings: Settings, geometry: int) -> Calculator:

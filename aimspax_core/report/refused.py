@@ -13,7 +13,7 @@ from aimspax_core.errors import LabelError
 from aimspax_core.files import write_text
 from aimspax_core.reference.base import Label
 
-_TOLD = 16
+_TOLD = 20
 """Characters of a key that name a file."""
 
 

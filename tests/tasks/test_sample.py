@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ase.io
 import numpy as np
 import pytest
@@ -112,3 +114,13 @@ def test_an_explosion_is_what_the_gate_says(settings: Settings, run: RunDir) -> 
     )
     event = sample.fn(request(strict, run, 0, 9))
     assert (event.found, event.refused) == ((), MAX_FRESH_STARTS + 1)
+
+
+def test_structures_that_the_gate_refuses_are_kept_aside(settings: Settings, run: RunDir) -> None:
+    gate = settings.gate.model_copy(update={"min_distance": 0.999})
+    project = settings.project.model_copy(update={"GATE": gate})
+    event = sample.fn(request(replace(settings, project=project), run, 0, 6))
+    kept = sorted(run.refused.iterdir())
+    assert len(kept) == event.refused > 0
+    for file in kept:
+        assert "Å apart" in str(ase.io.read(file).info["reason"])  # type: ignore[union-attr]
