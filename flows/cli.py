@@ -93,7 +93,7 @@ def init(
         str | None, Parameter(help="Name of the experiment; none: the directory's.")
     ] = None,
     reference: Annotated[
-        Literal["tblite", "mace", "mace-mp", "ase"],
+        Literal["tblite", "aims", "pyscf", "mace", "mace-mp", "ase"],
         Parameter(help="What labels the structures."),
     ] = "tblite",
 ) -> int:

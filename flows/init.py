@@ -19,34 +19,49 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from aimspax_core.errors import SettingsError
+from aimspax_core.reference.aims import CONTROL
 from aimspax_core.settings.load import MODEL_FILES, PROJECT_FILE, machine_cores
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import (
+    AimsReference,
     AseReference,
     MaceMpReference,
     MaceReference,
     ProjectSettings,
+    PyscfReference,
     TbliteReference,
 )
 from aimspax_core.structures import geometry_files, read_geometries
 from flows import as_yaml
 
-Engine = Literal["tblite", "mace", "mace-mp", "ase"]
+Engine = Literal["tblite", "aims", "pyscf", "mace", "mace-mp", "ase"]
 
 WIDTH, COLUMN = 99, 40
 """The longest line, and where the meaning of a key begins."""
 
 _REFERENCES: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
     "tblite": (TbliteReference, {"engine": "tblite", "method": "GFN2-xTB"}),
+    "aims": (
+        AimsReference,
+        {
+            "engine": "aims",
+            "species_dir": "path/to/species_defaults/defaults_2020/light",
+            "launch_str": "mpirun -np 4 path/to/aims.x > aims.out",
+        },
+    ),
+    "pyscf": (PyscfReference, {"engine": "pyscf", "xc": "pbe", "basis": "def2-svp"}),
     "mace": (MaceReference, {"engine": "mace", "model_path": "teacher.model"}),
     "mace-mp": (MaceMpReference, {"engine": "mace-mp", "mace_model": "medium"}),
     "ase": (AseReference, {"engine": "ase", "calculator": "ase.calculators.emt.EMT"}),
 }
+_SLOW = ("aims", "pyscf", "ase")
+"""Engines that are too slow to drive the first MD themselves."""
+
 _CELL_ONLY = (
     *("barostat", "pressure", "pressure_au", "taut", "taup", "compressibility_au"),
     *("external_stress", "ttime", "pfactor", "tdamp", "pdamp", "tchain", "pchain", "tloop"),
-    *("ploop", "mask", "compute_stress", "stress_weight", "virials_weight", "stress_key"),
-    "virials_key",
+    *("ploop", "mask", "pseudo", "k_grid", "ke_cutoff", "compute_stress", "stress_weight"),
+    *("virials_weight", "stress_key", "virials_key"),
 )
 """Keys that mean something to a cell alone: not written for molecules."""
 
@@ -118,7 +133,11 @@ def write_inputs(
         shutil.copyfile(source, target)
     project.write_text(_project_text(system, engine), encoding="utf-8")
     model.write_text(_model_text(system), encoding="utf-8")
-    return [project, model, *copies]
+    control = directory / CONTROL
+    if engine != "aims" or control.exists():  # the user's own
+        return [project, model, *copies]
+    control.write_text(_control_text(system), encoding="utf-8")
+    return [project, model, control, *copies]
 
 
 def _copies(directory: Path, sources: list[Path]) -> tuple[dict[Path, Path], Place]:
@@ -157,7 +176,7 @@ def _system(
 ) -> _System:
     charges = {_charge(atoms) for atoms in geometries}
     spins = {_multiplicity(atoms) for atoms in geometries}
-    if engine == "tblite" and max(len(charges), len(spins)) > 1:
+    if engine in ("tblite", "pyscf") and max(len(charges), len(spins)) > 1:
         parities = ", ".join(
             f"{file.name} ({atoms.get_chemical_formula()}) has {int(atoms.numbers.sum())}"
             for file, atoms in zip(sources, geometries, strict=True)
@@ -196,12 +215,14 @@ def _multiplicity(atoms: Atoms) -> int:
 
 def _project_text(system: _System, engine: Engine) -> str:
     reference, chosen = _REFERENCES[engine]
-    if engine == "tblite":
+    if engine in ("tblite", "pyscf"):
         chosen = {**chosen, "charge": system.charge, "spin": system.spin}
+    if engine == "pyscf" and system.periodic:
+        chosen |= {"basis": "gth-dzvp-molopt-sr", "pseudo": "gth-pbe", "k_grid": [2, 2, 2]}
     sections: dict[str, dict[str, Any]] = {
         "REFERENCE": chosen,
         "INITIAL_DATASET_GENERATION": {
-            "initial_sampling": "aimd" if engine != "ase" else "foundational",
+            "initial_sampling": "foundational" if engine in _SLOW else "aimd",
             "n_points_per_sampling_step_idg": 10,
             "skip_step_initial": 25,
             "ensemble_size": 4,
@@ -233,7 +254,7 @@ def _project_text(system: _System, engine: Engine) -> str:
         "GATE": {},
     }
     hints = {
-        "REFERENCE": "what labels the structures; engines: tblite, mace, mace-mp, ase",
+        "REFERENCE": f"what labels the structures; engines: {', '.join(get_args(Engine))}",
         "INITIAL_DATASET_GENERATION": "the first points, and an ensemble trained on them",
         "ACTIVE_LEARNING": "exploring with the ensemble, labelling where it is unsure",
         "MD": "the dynamics of all trajectories",
@@ -256,6 +277,23 @@ def _project_text(system: _System, engine: Engine) -> str:
         if engine == "tblite":
             title.append("tblite computes the Γ point alone: give it a supercell.")
     return _text(title, sections, hints, schemas, system)
+
+
+def _control_text(system: _System) -> str:
+    """Return settings of FHI-aims to begin with; the species come from `species_dir`."""
+    lines = [
+        "# FHI-aims; the basis comes from species_dir, forces are added",
+        "xc                  pbe",
+    ]
+    if system.spin > 1 and not system.periodic:
+        lines += ["spin                collinear", "default_initial_moment  hund"]
+    else:
+        lines.append("spin                none")
+    lines += [f"charge              {system.charge}", "relativistic        atomic_zora scalar"]
+    lines += ["sc_accuracy_rho     1e-5", "sc_accuracy_forces  1e-4", "sc_iter_limit       200"]
+    if system.periodic:
+        lines += ["k_grid              2 2 2    # as dense as your cell needs"]
+    return "\n".join(lines) + "\n"
 
 
 def _model_text(system: _System) -> str:

@@ -137,7 +137,7 @@ def _ensemble(md: MD) -> str:
 
 def _engine(engine: object) -> str:
     name = getattr(engine, "engine", "")
-    ways = ("method", "model_path", "mace_model", "calculator")
+    ways = ("method", "xc", "model_path", "mace_model", "calculator", "launch_str")
     return f"{name} {next((v for w in ways if (v := getattr(engine, w, ''))), '')}".strip()
 
 

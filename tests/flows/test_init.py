@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.inputs import Inputs
+from aimspax_core.settings.control import Control
 from aimspax_core.settings.load import load
 from aimspax_core.settings.project import MD
 from flows import as_yaml, commands
@@ -126,13 +127,42 @@ def test_odd_and_even_electrons_need_a_campaign_each(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("engine", ["mace", "mace-mp", "ase"])
+@pytest.mark.parametrize("engine", ["aims", "pyscf", "mace", "mace-mp", "ase"])
 def test_other_references(
     geometry: Callable[[str, Atoms], Path], tmp_path: Path, engine: str
 ) -> None:
     write_inputs(tmp_path / "run", [geometry("a.cif", bulk("Cu"))], None, engine)  # type: ignore[arg-type]
     (tmp_path / "run" / "teacher.model").touch()  # which is the user's to bring
+    (tmp_path / "run/path/to/species_defaults/defaults_2020/light").mkdir(parents=True)
     assert load(tmp_path / "run").reference.engine == engine
+
+
+@pytest.mark.parametrize(
+    ("atoms", "lines"),
+    [
+        (bulk("Cu"), ["spin none", "charge 0", "k_grid 2 2 2"]),
+        (molecule("O2"), ["spin collinear", "default_initial_moment hund"]),
+    ],
+)
+def test_fhi_aims_gets_a_control_file(
+    geometry: Callable[[str, Atoms], Path], tmp_path: Path, atoms: Atoms, lines: list[str]
+) -> None:
+    write_inputs(tmp_path / "run", [geometry("a.extxyz", atoms)], None, "aims")
+    control, wrong = Control.read(tmp_path / "run" / "control.in")
+    assert wrong == []
+    written = [" ".join((k.name, *k.values)) for k in control.keywords]
+    assert set(lines) <= set(written)
+    assert ("k_grid" in {k.name for k in control.keywords}) is bool(atoms.pbc.all())
+
+
+def test_the_users_own_control_file_stays(
+    geometry: Callable[[str, Atoms], Path], tmp_path: Path
+) -> None:
+    own = tmp_path / "run" / "control.in"
+    own.parent.mkdir()
+    own.write_text("xc pbe0\n")
+    write_inputs(own.parent, [geometry("a.xyz", water())], None, "aims")
+    assert own.read_text() == "xc pbe0\n"
 
 
 @pytest.mark.parametrize("atoms", [water(), silicon()], ids=["molecule", "crystal"])
