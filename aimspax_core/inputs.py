@@ -290,7 +290,7 @@ def _device(settings: Settings) -> Iterator[str]:
         devices["aimsPAX.yaml  REFERENCE.device"] = settings.reference.device
     for place, device in devices.items():
         if device != "cpu":
-            yield from _missing_gpu(place, device)
+            yield from missing_gpu(place, device)
     if settings.model.MISC.enable_cueq:
         from aimspax_core.model.mace import why_no_cueq  # takes seconds, and only this needs it
 
@@ -299,7 +299,8 @@ def _device(settings: Settings) -> Iterator[str]:
             yield f"mace.yaml  MISC.enable_cueq: {why}"
 
 
-def _missing_gpu(place: str, device: str) -> Iterator[str]:
+def missing_gpu(place: str, device: str) -> Iterator[str]:
+    """Say that a GPU which a setting asks for is not there."""
     import torch  # takes seconds, and only this needs it
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

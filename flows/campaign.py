@@ -161,7 +161,7 @@ class _Campaign:
     def _land(self, shell: Shell) -> None:
         """Give what still runs a little time to come back, then give it up."""
         end = time.monotonic() + GRACE_S
-        while self.state.in_flight and (left := end - time.monotonic()) > 0:
+        while shell.hold() and (left := end - time.monotonic()) > 0:
             self.tell(shell.next_event(left))
         shell.cancel()
         self._analyse(force=True)

@@ -22,6 +22,8 @@ from flows import commands
 from flows.commands import DONE, FAILED, USER, console, run_flow
 from flows.evaluate import NOTHING, Asked, Dataset
 from flows.evaluate import evaluate as evaluate_models
+from flows.label_command import NOTHING as ALL_FRAMES
+from flows.label_command import Asked as LabelOptions
 from flows.options import NONE, Directory, Fresh, Options
 
 CODES = "Exit codes: 0 done, 1 failed, 2 something for you to mend, 130 stopped."
@@ -75,6 +77,49 @@ def evaluate(data: Dataset, *, asked: Asked = NOTHING, options: Options = NONE) 
     """Hold models against a labelled dataset: errors, figures, and what uncertainties tell."""
     evaluate_models(data, asked, options.overrides)
     return DONE
+
+
+@app.command
+def label(
+    file: Annotated[Path, Parameter(help="The dataset, in any format that ASE reads.")],
+    *,
+    directory: Directory = Path(),
+    asked: LabelOptions = ALL_FRAMES,
+    options: Options = NONE,
+) -> int:
+    """Label a whole dataset with the reference; labels that are there are not paid for again."""
+    from flows.label_command import command
+
+    return command(file, asked, directory, options.overrides)
+
+
+@app.command
+def doctor(directory: Directory = Path(), *, options: Options = NONE) -> int:
+    """Try on this machine what a run needs: folders, server, engine, one label and its time."""
+    from flows.doctor import doctor as visit
+
+    return visit(directory, options.overrides)
+
+
+@app.command(name="atomic-energies")
+def atomic_energies(
+    directory: Directory = Path(),
+    *,
+    elements: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Chemical symbols; none: those of the start geometries.",
+            consume_multiple=True,
+            negative=(),
+            show_default=False,
+        ),
+    ] = (),
+    options: Options = NONE,
+) -> int:
+    """Compute isolated atoms in their ground states, ready for mace.yaml."""
+    from flows.atomic_energies import atomic_energies as computed
+
+    return computed(directory, options.overrides, elements)
 
 
 @app.command

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from aimspax_core import __version__
+from aimspax_core.settings.files import PROJECT
 from flows.cli import CODES, finish
 from flows.commands import run_flow
 from flows.evaluate import aims_pax_test
+from flows.label_command import NOTHING as ALL_FRAMES
+from flows.label_command import Asked as LabelOptions
 from flows.options import NONE, Fresh, Options
 
 
@@ -53,6 +57,26 @@ def test() -> None:
     """Run the command line `aims-PAX-test`."""
     app = _app("aims-PAX-test")
     app.default(aims_pax_test)
+    finish(app)
+
+
+def recalc() -> None:
+    """Run the command line `aims-PAX-recalc`."""
+    app = _app("aims-PAX-recalc")
+
+    @app.default
+    def command(
+        *,
+        data: Annotated[Path, Parameter(help="The dataset, in any format that ASE reads.")],
+        settings: Annotated[Path | None, Parameter(help="File in place of aimsPAX.yaml.")] = None,
+        asked: LabelOptions = ALL_FRAMES,
+    ) -> int:
+        """Label a dataset again with the settings of this directory; see `aimspax label`."""
+        from flows.label_command import command as run
+
+        named = {} if settings is None else {PROJECT: str(settings.expanduser().absolute())}
+        return run(data, asked, Path(), named)
+
     finish(app)
 
 

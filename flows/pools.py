@@ -64,6 +64,16 @@ def pools(settings: Settings) -> Iterator[Pools]:
 
 
 @contextlib.contextmanager
+def reference_pool(settings: Settings) -> Iterator[Pool]:
+    """Start the pool of labels alone; its workers end with the block."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        _local("reference", settings.cluster.max_workers) as pool,
+    ):
+        yield pool
+
+
+@contextlib.contextmanager
 def _local(name: str, workers: int, gpus: Sequence[str] = ()) -> Iterator[Pool]:
     """Start a pool of single-threaded processes on this machine, reachable from it alone.
 

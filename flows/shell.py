@@ -7,19 +7,15 @@ import json
 import logging
 import queue
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
-import httpx
-from dask.base import annotate
 from distributed import KilledWorker
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.states import Crashed
 from prefect_dask.task_runners import PrefectDaskFuture
 
+from aimspax_core.batches import BACKOFF_S
 from aimspax_core.campaign.actions import (
     Action,
     Adopt,
@@ -41,7 +37,7 @@ from aimspax_core.inputs import Inputs
 from aimspax_core.reference.gate import EnergyGate, check_label
 from aimspax_core.report.refused import refuse
 from aimspax_core.report.results import holdings
-from flows.courtesy import courtesy
+from flows.futures import elsewhere, give_up, mark_crashed
 from flows.pools import Pool, Pools
 from tasks.adopt import AdoptRequest, adopt
 from tasks.label import LabelRecord, LabelRequest, label
@@ -49,9 +45,6 @@ from tasks.propagate import PropagateRequest, propagate
 from tasks.publish import PublishRequest, publish
 from tasks.sample import SampleRequest, sample
 from tasks.train import TrainRequest, converge, train
-
-BACKOFF_S = (2.0, 10.0, 30.0)
-"""How long a label that was lost once, twice, three times is put off: its trouble may pass."""
 
 TRAIN_BUDGET_S = 10.0
 CONVERGE_BUDGET_S = 20.0
@@ -106,24 +99,10 @@ class Shell:
 
     def _submit(self, action: Action, state: CampaignState) -> None:
         pool, task, request = self._task(action, state)
-        with self._elsewhere(action, pool):
+        with elsewhere(pool.runner, self._shunned.get(action.id, ())):
             future = pool.runner.submit(task, parameters={"request": request})
         self._futures[action.id] = future
         future.add_done_callback(lambda _: self._done.put((action, future)))
-
-    def _elsewhere(self, action: Action, pool: Pool) -> contextlib.AbstractContextManager[Any]:
-        """Have a task run on a worker where it has not failed yet, if there is one."""
-        shunned = self._shunned.get(action.id)
-        if not shunned:
-            return contextlib.nullcontext()
-        others = [
-            name
-            for name in pool.runner.client.scheduler_info(n_workers=-1)["workers"]
-            if name not in shunned
-        ]
-        if not others:
-            return contextlib.nullcontext()
-        return annotate(workers=others, allow_other_workers=True)
 
     def next_event(self, timeout_s: float) -> Event | None:
         """Return the next completion as an event; None if there is none within the time."""
@@ -146,11 +125,14 @@ class Shell:
             future.wrapped_future.release()
         return event
 
+    def hold(self) -> bool:
+        """Begin nothing more; return whether anything still runs."""
+        self._put_off.clear()
+        return bool(self._futures)
+
     def cancel(self) -> None:
         """Give up what still runs; its results would have been asked for again anyway."""
-        for future in self._futures.values():
-            future.wrapped_future.cancel()
-        self._mark_crashed(self._futures.values(), "the run was stopped")
+        give_up(self.client, self._futures.values())
         self._put_off.clear()
 
     def _event(self, action: Action, future: PrefectDaskFuture[Any]) -> Event:
@@ -162,7 +144,7 @@ class Shell:
                 return TaskLost(action_id=action.id, reason=str(error))
             return LabelFailed(key=action.key, reason=str(error), refused=error.refused)
         except KilledWorker:
-            self._mark_crashed([future], "its worker died")
+            mark_crashed(self.client, [future], "its worker died")
             return TaskLost(action_id=action.id, reason="its worker died")
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)
@@ -188,30 +170,6 @@ class Shell:
             told = refuse(self.run.refused, record.key, stored.atoms, str(error), stored.label)
             return LabelFailed(key=record.key, reason=str(told), refused=True)
         return LabelArrived(key=record.key, wall_s=record.wall_s, core_hours=record.core_hours)
-
-    def _mark_crashed(self, futures: Iterable[PrefectDaskFuture[Any]], why: str) -> None:
-        """Show in the UI that tasks do not run any more; nobody else would.
-
-        A task that has just started reaches the server's database a moment later; one that never
-        started never does.
-        """
-        left = [future.task_run_id for future in futures]
-        with courtesy("setting the state of tasks"):
-            for _ in range(6):
-                left = [id_ for id_ in left if not self._set_crashed(id_, why)]
-                if not left:
-                    return
-                time.sleep(0.5)
-
-    def _set_crashed(self, task_run_id: UUID, why: str) -> bool:
-        """Set a task run's state; False if the server does not know it, or not yet."""
-        try:
-            self.client.set_task_run_state(task_run_id, Crashed(message=why), force=True)
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code != httpx.codes.NOT_FOUND:
-                raise
-            return False
-        return True
 
     def _task(self, action: Action, state: CampaignState) -> tuple[Pool, Any, Any]:
         """Return where an action runs, its task, and the task's request."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import importlib.util
 import time
@@ -61,9 +60,7 @@ class PyscfEngine:
     with ASE's to 1e-9.
 
     Forces of functionals have the response of the integration grid in them, which PySCF leaves out
-    unless asked: without it forces of SCAN on the default grid can be wrong by eV/Å. Cells use
-    multigrid integration, and PySCF's plain one for what multigrid has not: hybrids, stress, and
-    forces with k-points.
+    unless asked: without it forces of SCAN on the default grid can be wrong by eV/Å.
 
     Args:
         settings: The method.
@@ -146,15 +143,18 @@ class PyscfEngine:
 
 
 class _Method:
-    """One SCF of one structure, and its derivatives (Hartree, Bohr)."""
+    """One SCF of one structure, and its derivatives (Hartree, Bohr).
+
+    A cell's functionals without exchange are integrated by multigrid if Γ is the only k-point:
+    elsewhere PySCF's multigrid has no gradients, and on a coarse grid those of the plain
+    integration are not the slope of its energy.
+    """
 
     def __init__(self, settings: PyscfReference, mol: Any) -> None:
         self._settings, self._mol = settings, mol
         self._k_grid = (settings.k_grid or _GAMMA) if _periodic(mol) else None
-        self._multigrid = self._k_grid is not None and not _hybrid(settings)
-        # Of cells, PySCF's multigrid has gradients at Γ only, and the plain one for k-points only.
-        self._at_gamma = self._multigrid and self._k_grid == _GAMMA
-        self.scf = self._made(by_k_points=self._k_grid is not None and not self._at_gamma)
+        self._multigrid = self._k_grid == _GAMMA and not _hybrid(settings)
+        self.scf = self._made(by_k_points=self._k_grid is not None and not self._multigrid)
         if self._multigrid:
             self.scf = self.scf.multigrid_numint()
 
@@ -168,40 +168,44 @@ class _Method:
         scf.kernel()
         if scf.converged:
             return int(scf.cycles), []
-        second = scf.newton()
-        second.kernel(scf.mo_coeff, scf.mo_occ)
+        # PySCF's solver trips over multigrid with restricted orbitals, so it gets them twice.
+        twice = self._multigrid and not self._unrestricted
+        start = scf.to_uks().multigrid_numint() if twice else scf
+        second = start.newton()
+        second.kernel(start.mo_coeff, start.mo_occ)
         told = f"SCF did not converge: not in {scf.max_cycle} cycles"
         if not second.converged:
             raise LabelError(f"{told}, nor with a second-order solver from there")
-        _take(scf, second)
+        scf.e_tot, scf.converged = second.e_tot, True
+        orbitals = second.mo_coeff, second.mo_occ, second.mo_energy
+        if twice:
+            orbitals = second.mo_coeff[0], sum(second.mo_occ), second.mo_energy[0]
+        scf.mo_coeff, scf.mo_occ, scf.mo_energy = orbitals
         return int(scf.cycles), [f"{told}; the second-order solver did from there"]
 
     def gradient(self) -> NDArray[np.float64]:
         """Return the derivatives by positions, (N, 3)."""
-        own = self._k_grid is None or self._at_gamma
-        gradients = (self.scf if own else self._plain).nuc_grad_method()
+        gradients = self.scf.nuc_grad_method()
         if self._k_grid is None and _is_dft(self._settings):
             gradients.grid_response = True
         return np.array(gradients.kernel(), float)
 
     def virial(self) -> NDArray[np.float64] | None:
         """Return the derivatives by strain, (3, 3), or None if they are not to be had."""
-        if not self._settings.compute_stress or not self._multigrid:
+        settings = self._settings
+        if self._k_grid is None or not settings.compute_stress or _hybrid(settings):
             return None
-        stress = np.array(self._plain.nuc_grad_method().get_stress(), float)
+        scf = self._by_k_points() if self._multigrid else self.scf
+        stress = np.array(scf.nuc_grad_method().get_stress(), float)
         return (stress + stress.T) / 2 * self._mol.vol
 
-    @functools.cached_property
-    def _plain(self) -> Any:
-        """The same, converged, with the integration that has what multigrid has not."""
-        if not self._multigrid:
-            return self.scf
+    def _by_k_points(self) -> Any:
+        """Return the SCF at Γ as that of a k-grid, whose plain integration has a stress."""
         plain = self._made(by_k_points=True)
-        _take(plain, self.scf)
-        if self._at_gamma:
-            spins = int(self._unrestricted)  # in PySCF's arrays, k-points come after spins
-            for name in ("mo_coeff", "mo_occ", "mo_energy"):
-                setattr(plain, name, np.expand_dims(getattr(plain, name), spins))
+        spins = int(self._unrestricted)  # in PySCF's arrays, k-points come after spins
+        for name in ("mo_coeff", "mo_occ", "mo_energy"):
+            setattr(plain, name, np.expand_dims(getattr(self.scf, name), spins))
+        plain.e_tot, plain.converged = self.scf.e_tot, True
         return plain
 
     def _made(self, by_k_points: bool) -> Any:
@@ -229,12 +233,6 @@ class _Method:
     @property
     def _unrestricted(self) -> bool:
         return self._settings.unrestricted or self._mol.spin > 0
-
-
-def _take(to: Any, done: Any) -> None:
-    """Give an SCF the answer of another."""
-    for name in ("mo_coeff", "mo_occ", "mo_energy", "e_tot", "converged"):
-        setattr(to, name, getattr(done, name))
 
 
 def _built(settings: PyscfReference, atoms: Atoms, charge: int, spin: int | None) -> Any:
@@ -392,6 +390,8 @@ def _names_refused(settings: PyscfReference, atoms: Atoms) -> str | None:
     from pyscf.pbc.gto import basis as pbc_basis
     from pyscf.pbc.gto import pseudo
 
+    if settings.auxbasis is not None and not settings.density_fit:
+        return "auxbasis: it is for density_fit: True"
     library = pbc_basis if atoms.pbc.all() else basis
     for symbol in sorted(set(atoms.get_chemical_symbols())):
         name = _of(settings.basis, symbol)

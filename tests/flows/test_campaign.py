@@ -329,7 +329,8 @@ settings = load(Path(sys.argv[1]))
 run = RunDir.of(settings)
 key = next(run.labels.glob("*/*.json")).stem
 request = LabelRequest(
-    key, run.structure(key), run.labels, settings.reference, settings.gate, settings.directory
+    key, run.structure(key), run.labels, settings.reference, settings.gate, settings.directory,
+    run.refused,
 )
 @flow
 def again():

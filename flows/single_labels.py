@@ -1,0 +1,112 @@
+"""A few labels outside of a campaign, by the same way: Prefect, the reference pool, the store."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ase import Atoms
+from distributed import KilledWorker
+from prefect import flow
+from prefect.futures import PrefectFuture
+
+from aimspax_core.campaign.labels import label_key
+from aimspax_core.errors import AimspaxError, LabelError
+from aimspax_core.files import write_text
+from aimspax_core.reference.engines import build_reference
+from aimspax_core.rundir import RunDir
+from aimspax_core.settings.engines import EngineSettings, Gate
+from aimspax_core.settings.load import Settings
+from aimspax_core.structures import encode
+from flows.pools import reference_pool
+from tasks.label import LabelRecord, LabelRequest, label
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A structure to label, by an engine, under a gate."""
+
+    atoms: Atoms
+    reference: EngineSettings
+    gate: Gate
+    stress: bool = False
+
+
+Outcome = LabelRecord | AimspaxError
+
+
+def label_all(
+    title: str, wanted: Sequence[Wanted], run: RunDir, settings: Settings
+) -> list[Outcome]:
+    """Label structures; those whose labels are in the store are not paid for again.
+
+    Args:
+        title: Name of the flow run.
+        wanted: Structures and engines.
+        run: Where the label store is.
+        settings: Where labels are computed.
+
+    Returns:
+        For each its record, or why it has none.
+
+    Raises:
+        SettingsError, ModelError: An engine cannot be made.
+    """
+    run.state.mkdir(parents=True, exist_ok=True)
+    # A folder that workers see, and not the campaign's own: it may be running.
+    with tempfile.TemporaryDirectory(dir=run.state, prefix="labels-") as folder:
+        requests = [_request(one, run, settings.directory, Path(folder)) for one in wanted]
+        return labels(title, requests, run.prefect_results, _few(settings, len(requests)))
+
+
+@flow(name="labels", flow_run_name="{title}", validate_parameters=False)
+def labels(
+    title: str, requests: list[LabelRequest], results: Path, settings: Settings
+) -> list[Outcome]:
+    """Submit labels to the reference pool, and wait for all of them."""
+    # What Prefect remembers of a label says nothing of whether it can be had now.
+    task = label.with_options(result_storage=results, refresh_cache=True)
+    with reference_pool(settings) as pool:
+        futures = [
+            pool.runner.submit(task, parameters={"request": request}) for request in requests
+        ]
+        return [_outcome(future) for future in futures]
+
+
+def _request(wanted: Wanted, run: RunDir, directory: Path, folder: Path) -> LabelRequest:
+    identity = build_reference(wanted.reference, directory).identity()
+    key = label_key(wanted.atoms, identity)
+    structure = folder / f"{key}.json"
+    write_text(structure, json.dumps(encode(wanted.atoms)))
+    return LabelRequest(
+        key=key,
+        structure=structure,
+        store=run.labels,
+        reference=wanted.reference,
+        gate=wanted.gate,
+        directory=directory,
+        refused=run.refused,
+        stress=wanted.stress,
+    )
+
+
+def _few(settings: Settings, labels: int) -> Settings:
+    """Return the settings with no more workers than there is work."""
+    cluster = settings.cluster
+    less = cluster.model_copy(update={"max_workers": min(cluster.max_workers, labels)})
+    return replace(settings, project=settings.project.model_copy(update={"CLUSTER": less}))
+
+
+def _outcome(future: PrefectFuture[LabelRecord]) -> Outcome:
+    try:
+        return future.result()
+    except AimspaxError as error:
+        return error
+    except KilledWorker:
+        return LabelError("its worker died", transient=True)
+    # Whatever else a task raises is told, like all the others.
+    except Exception as error:
+        return LabelError(f"{type(error).__name__}: {error}", transient=True)
