@@ -80,6 +80,8 @@ class Inputs:
         if part != "any":
             settings.require(part)
         run = RunDir.of(settings)
+        if run.output.exists() and not run.output.is_dir():
+            raise SettingsError(f"MISC.output_dir: found a file, {run.output}; allowed: a folder")
         geometries = read_geometries(settings.geometry_files)
         _pass_gate(settings, geometries)
         mistakes = [

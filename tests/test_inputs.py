@@ -136,3 +136,35 @@ def test_a_dataset_to_begin_from_is_read_before_anything_starts(directory: Path)
     given = {f"ACTIVE_LEARNING.initial_{kind}_dataset": "mine.xyz" for kind in ("train", "valid")}
     with pytest.raises(SettingsError, match=r"mine.xyz, frame 0 \(H2O\).*REF_energy"):
         Inputs.read(directory, given, "active")
+
+
+def test_a_file_in_place_of_the_output_folder_is_told(directory: Path) -> None:
+    (directory / "out").touch()
+    with pytest.raises(SettingsError, match=r"MISC\.output_dir: found a file, .*out; allowed: a"):
+        Inputs.read(directory, {"MISC.output_dir": "out"})
+
+
+def test_what_fhi_aims_lacks_is_told_for_every_geometry(directory: Path) -> None:
+    ase.io.write(directory / "geometries" / "c.extxyz", bulk("Si"))
+    (directory / "light").mkdir()
+    (directory / "light" / "01_H_default").touch()
+    (directory / "control.in").write_text("xc pbe\n")
+    reference = "REFERENCE: {engine: aims, species_dir: light, launch_str: aims.x}"
+    project = PROJECT.replace("REFERENCE: {engine: tblite, spin: SPIN}", reference)
+    (directory / "aimsPAX.yaml").write_text(project)
+    with pytest.raises(SettingsError) as caught:
+        Inputs.read(directory)
+    told = str(caught.value).splitlines()
+    assert len(told) == 4
+    for words in ("a.xyz: no species defaults of O", "b.xyz: no species defaults of C"):
+        assert any(f"REFERENCE.species_dir: {words}" in line for line in told)
+    needs = "REFERENCE.control: c.extxyz: a periodic structure needs k_grid, and control.in has"
+    assert any(needs in line for line in told)
+
+
+def test_what_pyscf_cannot_do_is_told_before_anything_starts(directory: Path) -> None:
+    reference = "REFERENCE: {engine: pyscf, basis: def2-spv}"
+    project = PROJECT.replace("REFERENCE: {engine: tblite, spin: SPIN}", reference)
+    (directory / "aimsPAX.yaml").write_text(project)
+    with pytest.raises(SettingsError, match=r"REFERENCE\.basis: a\.xyz: .*did you mean def2-?svp"):
+        Inputs.read(directory)

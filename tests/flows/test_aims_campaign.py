@@ -244,3 +244,28 @@ def test_a_label_tells_its_cost(story: Story):
     told = content["provenance"]
     assert told["core_hours"] == pytest.approx(told["wall_s"] * told["cores"] / 3600)
     assert story.state.core_hours > 0
+
+
+def test_two_campaigns_at_once_pay_for_a_label_once(tmp_path: Path, prefect_server: Server):
+    """They begin alike, so that they ask for the same labels at the same time."""
+    both = [prepared(tmp_path / name) for name in ("one", "two")]
+    environment = {**os.environ, "AIMS_STAND_IN_COUNTER": str(tmp_path / "starts")}
+    processes = [
+        subprocess.Popen(
+            [*AIMSPAX, "initial-dataset", one.directory, "--set", "MISC.label_store=../labels"],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for one in both
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    labels = {path.stem for path in (tmp_path / "labels").glob("*/*.json")}
+    assert int((tmp_path / "starts").read_text()) == len(labels)
+    overrides = {"MISC.label_store": "../labels"}
+    keys = []
+    for one in both:
+        state = load(Inputs.read(one.directory, overrides).run)[1]
+        assert state is not None
+        keys.append(set(state.labelled))
+    assert keys[0] & keys[1]
+    assert keys[0] | keys[1] == labels
