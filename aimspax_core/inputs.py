@@ -17,6 +17,7 @@ from aimspax_core.errors import CampaignError, SettingsError, StructureError
 from aimspax_core.pretrained import Pretrained, find_pretrained, seeds_of
 from aimspax_core.reference.aims import mistakes as aims_mistakes
 from aimspax_core.reference.ase_engine import usable
+from aimspax_core.reference.engines import forget_references
 from aimspax_core.reference.gate import check_structure
 from aimspax_core.reference.pyscf_engine import why_not as why_no_pyscf
 from aimspax_core.rundir import RunDir
@@ -76,6 +77,7 @@ class Inputs:
             StructureError: A geometry cannot be read, or the gate would keep it back.
             CampaignError: `active` was asked for, and the initial dataset is not done yet.
         """
+        forget_references()
         settings = load(directory, *settings_files(Path(directory), overrides))
         if part != "any":
             settings.require(part)

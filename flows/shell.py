@@ -77,12 +77,13 @@ class Shell:
         self._energies = EnergyGate(self.settings.gate)
 
     def know(self, state: CampaignState) -> None:
-        """Learn the energies of the labels that a campaign has, for the gate to judge others by."""
+        """Learn the energies of the labels that there are, for the gate to judge others by."""
         store = LabelStore(self.run.labels)
-        for key in state.labelled:
+        given = [key for m in state.members.values() for key in (*m.training, *m.validation)]
+        for key in dict.fromkeys((*given, *state.points)):
             stored = store.get(key)
             if stored is not None:
-                with contextlib.suppress(LabelError):  # it was let in by the gate of its day
+                with contextlib.suppress(LabelError):  # it was judged when it arrived
                     self._energies.admit(stored.atoms, stored.label.energy)
 
     def launch(self, action: Action, state: CampaignState) -> None:
@@ -158,7 +159,10 @@ class Shell:
 
     def _label(self, action: Action, record: LabelRecord) -> Event:
         """Trust a record only if its label is in the store, unharmed, and no outlier."""
-        stored = LabelStore(self.run.labels).get(record.key)
+        try:
+            stored = LabelStore(self.run.labels).get(record.key)
+        except OSError as error:  # of a network's file system, which may be back in a moment
+            return TaskLost(action_id=action.id, reason=f"its label cannot be read: {error}")
         if stored is None:
             self._vanished.add(record.key)
             # Counted: a store that never shows what workers write must not be paid for without end.

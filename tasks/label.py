@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from aimspax_core.campaign.labels import LabelStore, StoredLabel, concerning, label_key
 from aimspax_core.errors import CampaignError, LabelError, StructureError
 from aimspax_core.reference.engines import build_reference
+from aimspax_core.reference.folders import held
 from aimspax_core.reference.gate import check_label, check_structure
 from aimspax_core.report.refused import refuse
 from aimspax_core.settings.project import EngineSettings, Gate
@@ -49,7 +50,10 @@ class LabelRequest:
 
 
 class LabelRecord(BaseModel):
-    """What a label task returns: where the label is by key, not by path, and what it cost."""
+    """What a label task returns: where the label is by key, not by path, and what it cost.
+
+    A label that was found in the store took its time, but cost nothing now.
+    """
 
     key: str
     wall_s: float
@@ -94,19 +98,22 @@ def labelled(request: LabelRequest) -> LabelRecord:
             pass, or without the stress that is needed, counts as not usable: what is stored is
             never replaced.
         EngineError: The engine refuses its input.
-        CampaignError: The reference here is not the one that was asked for.
+        CampaignError: The reference here is not the one that was asked for, or the label store
+            cannot be written to.
     """
     store = LabelStore(request.store)
-    stored = store.get(request.key)
+    stored, computed = store.get(request.key), False
     if stored is None:
         with store.claim(request.key):
-            stored = store.get(request.key) or _computed(request, store)
+            stored = store.get(request.key)
+            if stored is None:
+                stored, computed = _computed(request, store), True
     _check_stored(request, stored, store)
     provenance = stored.label.provenance
     return LabelRecord(
         key=request.key,
         wall_s=provenance.get("wall_s", 0.0),
-        core_hours=provenance.get("core_hours", 0.0),
+        core_hours=provenance.get("core_hours", 0.0) if computed else 0.0,
         host=provenance.get("host", ""),
         worker=_address(),
     )
@@ -127,23 +134,27 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
             f"the reference on {socket.gethostname()} is not the one that was asked for: its "
             "version, or a file that it reads, is another one"
         )
-    try:
-        answer = reference.label(atoms)
-    except LabelError as error:
-        raise LabelError(str(error), error.transient, _address()) from error
-    seconds = time.perf_counter() - began
-    answer.provenance.update(
-        host=socket.gethostname(),
-        wall_s=seconds,
-        core_hours=seconds * answer.provenance.get("cores", 1) / 3600,
-        settings=digest(concerning(atoms, identity)),
-        finished=time.time(),
-    )
-    try:
-        check_label(atoms, answer, request.gate, request.stress)
-    except LabelError as error:
-        raise refuse(request.refused, request.key, atoms, str(error), answer) from error
-    return store.put(request.key, atoms, answer, identity)
+    with held():
+        try:
+            answer = reference.label(atoms)
+        except LabelError as error:
+            raise LabelError(str(error), error.transient, _address()) from error
+        seconds = time.perf_counter() - began
+        answer.provenance.update(
+            host=socket.gethostname(),
+            wall_s=seconds,
+            core_hours=seconds * answer.provenance.get("cores", 1) / 3600,
+            settings=digest(concerning(atoms, identity)),
+            finished=time.time(),
+        )
+        try:
+            check_label(atoms, answer, request.gate, request.stress)
+        except LabelError as error:
+            raise refuse(request.refused, request.key, atoms, str(error), answer) from error
+        try:
+            return store.put(request.key, atoms, answer, identity)
+        except OSError as error:  # another try would compute it again, and end here again
+            raise CampaignError(f"a label cannot be stored: {error}") from error
 
 
 def _check_stored(request: LabelRequest, stored: StoredLabel, store: LabelStore) -> None:

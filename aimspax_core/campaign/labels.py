@@ -20,7 +20,7 @@ from aimspax_core.files import write_text
 from aimspax_core.reference.base import Label
 from aimspax_core.structures import decode, digest, encode, essence
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("aimspax.labels")
 
 
 def require_labels(store: LabelStore, keys: Iterable[str]) -> None:

@@ -115,7 +115,7 @@ def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
         label_seconds=(*state.label_seconds, event.wall_s)[-LABEL_MEMORY:],
         labels=state.labels + 1,
         core_hours=state.core_hours + event.core_hours,
-        lost_labels=0,
+        lost_labels=(),
     )
     if point.sampling_step is not None:
         return initial.label_resolved(state)
@@ -211,10 +211,24 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
 
 
 def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignState:
-    """Give a label up; if none came meanwhile it is not the structure's fault, and all stops."""
-    state = state.but(lost_labels=state.lost_labels + 1)
-    if state.lost_labels < MAX_LOST_LABELS:
+    """Give a label up; if none came meanwhile it is not the structure's fault, and all stops.
+
+    Those that were given up before are wanted again then.
+    """
+    lost = state.lost_labels
+    if len(lost) + 1 < MAX_LOST_LABELS:
+        state = state.but(lost_labels=(*lost, action.key))
         return _label_failed(state, LabelFailed(key=action.key, reason=reason))
+    wanted = {
+        key: state.points[key].model_copy(update={"status": PointStatus.REQUESTED, "reason": ""})
+        for key in lost
+    }
+    state = state.but(
+        points={**state.points, **wanted},
+        open_points=(*state.open_points, *lost),
+        failed_labels=state.failed_labels - len(lost),
+        lost_labels=(),
+    )
     told = f"{MAX_LOST_LABELS} labels in a row could not be computed; the last was {reason}"
     return fail(state, told)
 
@@ -230,7 +244,7 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
         state = _task_lost(state, TaskLost(action_id=action_id, reason="restart", counted=False))
     before = state.rules
     changed = event.rules != before
-    state = state.but(rules=event.rules, losses={}, lost_labels=0)
+    state = state.but(rules=event.rules, losses={}, lost_labels=())
     if (before.c_x, before.freeze_threshold_dataset) != (
         event.rules.c_x,
         event.rules.freeze_threshold_dataset,

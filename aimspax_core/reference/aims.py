@@ -117,6 +117,7 @@ class AimsEngine:
         self._species_dir = directory / settings.species_dir
         self._calc_dir = directory / settings.calc_dir
         self._control = _control(settings, directory)
+        self._species  # noqa: B018 - what holds is what was there when the run began
 
     def identity(self) -> dict[str, object]:
         """See `Reference.identity`; of `species`, a label's key takes those of its elements."""
@@ -126,21 +127,24 @@ class AimsEngine:
             "version": settings.version,
             "energy": settings.energy,
             "control": self._control.canonical(),
-            "species": self._species,
+            "species": {
+                symbol: hashlib.sha256(text.encode()).hexdigest()
+                for symbol, text in self._species.items()
+            },
         }
         return {**identity, "stress": True} if settings.compute_stress else identity
 
     @cached_property
     def _species(self) -> dict[str, str]:
-        """SHA-256 of every element's species defaults, by symbol."""
-        found = {}
+        """Every element's species defaults, by symbol: read once, so that a key stands for them."""
         try:
-            for path in sorted(self._species_dir.iterdir()):
-                if (name := _SPECIES.fullmatch(path.name)) and path.is_file():
-                    found[name[1]] = hashlib.sha256(path.read_bytes()).hexdigest()
+            return {
+                found[1]: _text(path)
+                for path in sorted(self._species_dir.iterdir())
+                if (found := _SPECIES.fullmatch(path.name)) and path.is_file()
+            }
         except OSError as error:
             raise SettingsError(f"{self._species_dir} cannot be read: {error}") from error
-        return found
 
     def calculator(self) -> Calculator:
         """See `Reference.calculator`; each of its steps is a calculation like a label's."""
@@ -195,8 +199,11 @@ class AimsEngine:
             with (folder / GEOMETRY).open("w", encoding="utf-8") as file:
                 write_aims(file, bare)
         symbols = dict.fromkeys(atoms.get_chemical_symbols())
+        missing = [symbol for symbol in symbols if symbol not in self._species]
+        if missing:
+            raise LabelError(_no_species(self._species_dir, missing[0]))
         parts = [self._for(atoms).text()]
-        parts += [species_file(self._species_dir, symbol).read_text("utf-8") for symbol in symbols]
+        parts += [self._species[symbol] for symbol in symbols]
         (folder / CONTROL).write_text("\n".join(parts), encoding="utf-8")
 
     def _for(self, atoms: Atoms) -> Control:

@@ -21,6 +21,12 @@ _building = threading.Lock()
 _built: dict[tuple[str, Path], Reference] = {}
 
 
+def forget_references() -> None:
+    """Have engines made anew: a run that begins takes their files as they are now."""
+    with _building:
+        _built.clear()
+
+
 def build_reference(settings: EngineSettings, directory: Path) -> Reference:
     """Return the engine that the settings name, made once in a process.
 

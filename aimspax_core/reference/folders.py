@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from ase import Atoms
@@ -35,6 +36,30 @@ _NOT_CONVERGED = re.compile(
 """What codes write when their self-consistency cycle has not converged, or may not have."""
 
 
+_held: ContextVar[list[Path] | None] = ContextVar("held", default=None)
+"""Folders of good calculations whose labels are not stored yet."""
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Keep the folders of good calculations until the block has ended well; else they stay.
+
+    What was computed is lost only with the files that it is in: the block stores it.
+    """
+    folders: list[Path] = []
+    token = _held.set(folders)
+    try:
+        yield
+    except Exception as error:
+        for folder in folders:
+            _note_failure(folder, error)
+        raise
+    finally:
+        _held.reset(token)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def calculation_folder(parent: Path, atoms: Atoms, clean: bool) -> Iterator[Path]:
     """Make a folder that no other calculation has; if the calculation fails, it stays.
@@ -42,7 +67,7 @@ def calculation_folder(parent: Path, atoms: Atoms, clean: bool) -> Iterator[Path
     Args:
         parent: Where the folder lies; made if it is not there.
         atoms: The structure, which gives the folder its name.
-        clean: Remove the folder after a good calculation.
+        clean: Remove the folder after a good calculation; see `held`.
 
     Yields:
         The folder. An error of the calculation gets a note that names it, and is written there.
@@ -53,12 +78,20 @@ def calculation_folder(parent: Path, atoms: Atoms, clean: bool) -> Iterator[Path
     try:
         yield folder
     except Exception as error:
-        error.add_note(f"its files are in {folder}")
-        with contextlib.suppress(OSError):  # a full disk may be what the error is about
-            (folder / FAILED).write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
+        _note_failure(folder, error)
         raise
-    if clean:
+    kept = _held.get()
+    if clean and kept is not None:
+        kept.append(folder)
+    elif clean:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _note_failure(folder: Path, error: Exception) -> None:
+    """Say in a folder what went wrong, and in the error where the folder is."""
+    error.add_note(f"its files are in {folder}")
+    with contextlib.suppress(OSError):  # a full disk may be what the error is about
+        (folder / FAILED).write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")
 
 
 def not_converged(folder: Path) -> str | None:

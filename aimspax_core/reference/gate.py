@@ -116,7 +116,9 @@ class EnergyGate:
         self._known: dict[str, list[float]] = {}
 
     def admit(self, atoms: Atoms, energy: float) -> None:
-        """Let a label pass if its energy may enter a dataset; it counts for those that follow.
+        """Let a label pass if its energy may enter a dataset.
+
+        Whether it may or not, it counts for those that follow.
 
         Args:
             atoms: N atoms.
@@ -127,15 +129,16 @@ class EnergyGate:
         """
         known = self._known.setdefault(atoms.get_chemical_formula("hill"), [])
         value = energy / len(atoms)
-        if len(known) >= _ENOUGH:
-            off = value - float(np.median(known))
-            if abs(off) > self._limit:
-                raise LabelError(
-                    f"an energy {off:+.2f} eV/atom from the median of {len(known)} labels of "
-                    f"{atoms.get_chemical_formula()}; GATE.max_energy_deviation is "
-                    f"{self._limit:g} eV/atom"
-                )
-        known.append(value)
+        known.append(value)  # also one that is refused: else a few bad ones would refuse all others
+        if len(known) <= _ENOUGH:
+            return
+        off = value - float(np.median(known[:-1]))
+        if abs(off) > self._limit:
+            raise LabelError(
+                f"an energy {off:+.2f} eV/atom from the median of {len(known) - 1} labels of "
+                f"{atoms.get_chemical_formula()}; GATE.max_energy_deviation is "
+                f"{self._limit:g} eV/atom"
+            )
 
 
 def check_stress(atoms: Atoms, label: Label) -> None:

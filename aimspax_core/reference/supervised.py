@@ -83,24 +83,31 @@ def _end(supervisor: subprocess.Popen[bytes]) -> None:
 def _supervise(shell: str, line: str) -> int:
     """Run the line in a process group of its own; nothing of the group is left in the end."""
     child = subprocess.Popen([shell, "-c", line], stdin=subprocess.DEVNULL, start_new_session=True)
+    stopping = threading.Event()
 
     def watch() -> None:
         os.read(0, 1)  # nothing is ever written: it returns when the pipe closes
+        stopping.set()
         _signal(child.pid, signal.SIGTERM)
         time.sleep(_GRACE_S)
         _signal(child.pid, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()
     code = child.wait()
+    end = time.monotonic() + _GRACE_S
+    while stopping.is_set() and time.monotonic() < end and _signal(child.pid, 0):
+        time.sleep(0.05)  # the shell ends at once, its launcher has processes elsewhere to end
     _signal(child.pid, signal.SIGKILL)
     return code if code >= 0 else 128 - code
 
 
-def _signal(group: int, number: int) -> None:
+def _signal(group: int, number: int) -> bool:
+    """Send a signal to a process group; False if it has ended."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
-        return  # all of them have ended
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -171,6 +171,8 @@ def test_what_the_gate_refused_is_aside_and_counted(story: Story):
     reasons = {str(_read(file).info["reason"]) for file in kept}
     assert any("another order" in reason for reason in reasons)
     assert any("a force of" in reason for reason in reasons)
+    told = [path.read_text() for path in (story.directory / "dft").glob("*/failed.txt")]
+    assert any("another order" in text for text in told)
     assert story.state.refused == len(kept) > 0
 
 
@@ -191,8 +193,8 @@ def test_folders_of_good_calculations_are_gone(story: Story):
 
 
 def test_no_process_of_a_calculation_is_left(story: Story):
-    mine = [p for p in psutil.process_iter(["cmdline"]) if "stand_in.py" in str(p.info["cmdline"])]
-    assert mine == []
+    where = [process.info["cwd"] or "" for process in psutil.process_iter(["cwd"])]
+    assert not [folder for folder in where if folder.startswith(str(story.directory))]
 
 
 def test_failures_are_told_to_the_user(story: Story):

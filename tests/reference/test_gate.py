@@ -178,11 +178,23 @@ def test_an_energy_far_from_those_of_the_same_composition_is_refused() -> None:
     gate.admit(molecule("H2O"), -25.0)
 
 
-def test_a_refused_energy_does_not_count_for_those_that_follow() -> None:
+def test_a_few_bad_energies_at_first_do_not_keep_all_others_out() -> None:
+    """Atoms of -5 and then only of -9 eV: the first two are wrong, and soon outvoted."""
+    gate, refused = energies(-15.0, -15.0), 0
+    for _ in range(20):
+        try:
+            gate.admit(molecule("H2O"), -27.0)
+        except LabelError:
+            refused += 1
+    assert 0 < refused <= 2
+
+
+def test_single_outliers_stay_refused() -> None:
     gate = energies(-30.0, -30.0, -30.0)
-    for _ in range(10):
+    for _ in range(3):
         with pytest.raises(LabelError):
             gate.admit(molecule("H2O"), 1e6)
+        gate.admit(molecule("H2O"), -30.0)
 
 
 def test_compositions_are_judged_apart_whatever_the_order_of_atoms() -> None:

@@ -52,6 +52,18 @@ def test_processes_that_ignore_sigterm_end_too(tmp_path: Path):
     assert not _alive(tmp_path)
 
 
+def test_a_launcher_has_time_to_end_what_it_runs_elsewhere(tmp_path: Path):
+    """Also if the line is more than the launcher: its shell ends at once."""
+    launcher = "import signal, sys, time, pathlib\n"
+    launcher += "def end(*_):\n time.sleep(1)\n pathlib.Path('ended').touch()\n sys.exit()\n"
+    launcher += "signal.signal(signal.SIGTERM, end)\npathlib.Path('ready').touch()\n"
+    launcher += "time.sleep(300)\n"
+    (tmp_path / "launcher.py").write_text(launcher)
+    run(f"true; {sys.executable} launcher.py > out; echo done", tmp_path, 5)
+    assert (tmp_path / "ready").exists()
+    assert (tmp_path / "ended").exists()
+
+
 @pytest.mark.slow
 def test_all_its_processes_end_when_the_worker_is_killed(tmp_path: Path):
     code = "from aimspax_core.reference.supervised import run\nfrom pathlib import Path\n"

@@ -80,7 +80,8 @@ def test_the_label_is_in_the_store_when_the_task_returns(settings: Settings, run
 def test_it_looks_before_it_computes(settings: Settings, run: RunDir, engine: Counting) -> None:
     asked = request(settings, run)
     first = label.fn(asked)
-    assert label.fn(asked) == first
+    assert label.fn(asked) == first.model_copy(update={"core_hours": 0.0})  # it costs nothing now
+    assert first.core_hours > 0
     assert engine.calls == 1
 
 
@@ -316,3 +317,20 @@ def test_an_error_tells_on_which_worker_it_happened(
     with pytest.raises(LabelError) as found:
         label.fn(request(settings, run))
     assert (found.value.transient, found.value.worker) == (True, "")  # here there is none
+
+
+def test_a_store_that_cannot_be_written_to_stops_all_instead_of_computing_again(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    asked = request(settings, run)
+    path = LabelStore(run.labels).path(asked.key)
+    path.with_suffix(".lock").parent.mkdir(parents=True)
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aimspax_core.campaign.labels.write_text", no_space)
+        with pytest.raises(CampaignError, match=r"cannot be stored: .*No space left"):
+            label.fn(asked)
+    assert engine.calls == 1
