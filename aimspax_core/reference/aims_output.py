@@ -25,6 +25,10 @@ _CONVERGED = "Self-consistency cycle converged."
 _END = "Have a nice day."
 _FORCES = "Total atomic forces"
 
+# ASE does not know the first, and would take the first structure for the last.
+_MD_END = "Final atomic structure (and velocities) as used"
+_MD_STEP = "Atomic structure (and velocities) as used"
+
 _TAIL = 400
 """Lines at the end of an unfinished output among which its cause is looked for."""
 
@@ -37,14 +41,18 @@ _MACHINE = (
     (
         "out of memory",
         r"oom[-_ ]kill|out[- ]of[- ]memory|cannot allocate memory|insufficient virtual memory"
-        r"|bad_alloc|error in allocation of array|error allocating|exceeded .*memory limit",
+        r"|bad_alloc|error in allocation of array|error allocating|exceeded .*memory limit"
+        r"|term_memlimit|mem \S+ exceeded limit",
     ),
     (
         "the disk is full or failing",
         r"no space left on device|quota exceeded|input/output error|stale (?:nfs )?file handle"
         r"|read-only file system",
     ),
-    ("the batch job ran out of time", r"due to time limit"),
+    (
+        "the batch job ran out of time",
+        r"due to time limit|term_runlimit|walltime \S+ exceeded limit",
+    ),
     (
         "a node or the batch system failed",
         r"node[ _]fail|due to preemption|lost communication|lost connection"
@@ -60,17 +68,25 @@ _LAUNCHER = (
     ),
     (
         "the launcher reports trouble",
-        r"\bkilled\b|sigkill|\bsignal\b|bad termination|mpi_abort|cancelled|licen[cs]e"
-        r"|command not found|no such file|not found|shared libraries|permission denied"
-        r"|srun: error|slurmstepd: error|mpirun|mpiexec|prterun|forrtl: ",
+        r"\bkilled\b|sigkill|\bsignal\b|bad termination|mpi_abort|cancelled|not enough slots"
+        r"|licen[cs]e (?:file|server|expired)|command not found|no such file|not found"
+        r"|shared libraries|permission denied|srun: error|slurmstepd: error|mpirun|mpiexec"
+        r"|prterun|forrtl: ",
     ),
 )
 
 _COMPLAINT = re.compile(
-    r"\*{1,3} *error\b|\*{2,3} +(?!\*)\S|.*(?:syntax error|error reading|unknown keyword"
+    r"\*{1,3} *error\b|(?!#).*(?:syntax error|error reading|unknown keyword"
     r"|please correct|call to aims_stop|fortran runtime error)",
     re.IGNORECASE,
 )
+# Good outputs have starred lines too: a stop is at the end, in no box, and neither part of a
+# warning nor about the shell.
+_STARRED = re.compile(r"\*{2,3} +(?!\*)\S.*(?<!\*)")
+_HARMLESS = re.compile(r"warning|environment variable|performance reasons|stacksize", re.IGNORECASE)
+_NOISE = re.compile(r"mpi_abort|mpirun|mpiexec|prterun|srun: |slurmstepd: ", re.IGNORECASE)
+_AT_THE_END = 4
+
 _STRUCTURES_FAULT = re.compile(
     r"ill-conditioned|close encounter|too close|closer than|too many neighbors|trusted_descent",
     re.IGNORECASE,
@@ -158,6 +174,7 @@ def read_result(files: AimsFiles) -> AimsResult:
 
 def _values(text: str) -> AimsResult:
     """Read the values of the last structure."""
+    text = text.replace(_MD_END, _MD_STEP)
     lines = iter(_LONG_EXPONENT.sub(r"\1E\2", text).splitlines())
     header = get_header_chunk(lines)
     chunks = list(get_aims_out_chunks(lines, header))
@@ -200,7 +217,7 @@ def _failure(text: str, files: AimsFiles) -> AimspaxError:
     machine = _trouble(tails, _MACHINE)
     if machine is not None:
         return LabelError(machine, transient=True)
-    complaint = _complaint(tails[0]) or _complaint(tails[1])
+    complaint = _complaint(tails[0], _AT_THE_END) or _complaint(tails[1], _TAIL)
     if complaint is not None:
         if _LOOP in text or _STRUCTURES_FAULT.search(complaint):
             transient = _MACHINES_FAULT.search(complaint) is not None
@@ -208,7 +225,7 @@ def _failure(text: str, files: AimsFiles) -> AimspaxError:
         return EngineError(f"FHI-aims refuses its input: {complaint}")
     if files.exit_code is None:
         return LabelError("FHI-aims was not ready in the time it was given, and was stopped", True)
-    launcher = _trouble(tails, _LAUNCHER)
+    launcher = _trouble(tails[::-1], _LAUNCHER)
     if launcher is not None:
         return LabelError(launcher, transient=True)
     what = "stops before its end" if text.strip() else "is empty"
@@ -238,16 +255,28 @@ def _trouble(texts: Iterable[str], kinds: Iterable[tuple[str, str]]) -> str | No
     return None
 
 
-def _complaint(text: str) -> str | None:
-    """Return the last error that FHI-aims reports, in its words."""
+def _complaint(text: str, window: int) -> str | None:
+    """Return the last error that FHI-aims reports, in its words.
+
+    Args:
+        text: Lines.
+        window: So many of the last ones need not speak of an error, only be marked by stars.
+    """
     # Each MPI task may say the same.
     lines = list(dict.fromkeys(_clean(re.sub(r"Proc *\d+", "", li)) for li in text.splitlines()))
     lines = [line for line in lines if re.search(r"\w", line)]
-    wrong = [i for i, line in enumerate(lines) if _is_complaint(line)]
+    stop = len(lines)
+    end = next((i for i in range(max(0, stop - 40), stop) if _NOISE.search(lines[i])), stop)
+    wrong, warns = [], False
+    for i, line in enumerate(lines):
+        warns = _HARMLESS.search(line) is not None or (warns and line.startswith("*"))
+        stops = i >= end - window and not warns and _STARRED.fullmatch(line)
+        if stops or (_COMPLAINT.match(line) and not _HARMLESS.search(line)):
+            wrong.append(i)
     if not wrong:
         return None
     first = last = wrong[-1]
-    while first > 0 and (lines[first - 1].startswith("*") or _is_complaint(lines[first - 1])):
+    while first > 0 and (lines[first - 1].startswith("*") or first - 1 in wrong):
         first -= 1
     # A stop may name only the routine, after a sentence on what is wrong.
     if first == last and lines[last].endswith(":"):
@@ -256,10 +285,6 @@ def _complaint(text: str) -> str | None:
         last += 1
     said = [line.strip("* ") for line in lines[first : last + 1][:4]]
     return _clean("; ".join([line for line in said if not line.endswith(":")] or said))
-
-
-def _is_complaint(line: str) -> bool:
-    return _COMPLAINT.match(line) is not None and "warning" not in line.lower()
 
 
 def _last_line(texts: Iterable[str], pattern: re.Pattern[str]) -> str | None:

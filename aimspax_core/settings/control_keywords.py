@@ -217,7 +217,8 @@ bs_unfolding bs_unfolding_output_state_ene bse_lower_limit bse_reduce_matrix bse
 bse_reduce_unocc bse_upper_limit calc_dens_superpos calc_spectral_func calculate_all_eigenstates
 calculate_atom_bsse calculate_fock_matrix_version calculate_friction calculate_perturbative_soc
 cavity_restart charge charge_mix_param check_cpu_consistency check_md_stop check_stacksize
-cholesky_method collect_eigenvectors communication_type compensate_multipole_errors
+cholesky_method collect_eigenvectors communicate_pimd_wrapper communication_type
+compensate_multipole_errors
 compute_analytical_stress compute_dielectric compute_dipolematrix compute_esp_charges
 compute_forces compute_greenwood compute_heat_flux compute_kinetic compute_momentummatrix
 compute_numerical_stress constraint_debug constraint_electrons constraint_it_lim constraint_mix
@@ -277,7 +278,7 @@ multip_radius_threshold multiplicity n_anacon_par n_max_broyden n_max_pulay n_ma
 n_poles neutral_excitation nlcorr_i_leb nlcorr_nrad nocc_sc_cd normalize_initial_density
 numerical_stress_save_scf nvirt_sc_cd occupation_acc occupation_thr occupation_type
 only_atom_density onsite_accuracy_threshold onsite_integrand output output_boys_centers
-output_cube_nth_iteration output_in_original_unit_cell output_level output_sxml
+output_cube_nth_iteration output_in_original_unit_cell output_level output_rs_matrices output_sxml
 override_default_empty_states override_illconditioning override_initial_charge_check
 override_integration_accuracy override_relativity override_warning_libxc
 override_warning_negative_nucleus override_warning_nobasis packed_matrix_format
@@ -366,8 +367,11 @@ REFUSED: Mapping[str, str] = {
     "relax_geometry": _MOVES,
     "relax_unit_cell": _MOVES,
     "plumed": _MOVES,
-    "use_pimd_wrapper": "aimspax starts FHI-aims for each single point itself, without a socket "
-    "or i-PI; leave it out",
+    **dict.fromkeys(
+        ("use_pimd_wrapper", "communicate_pimd_wrapper"),
+        "aimspax starts FHI-aims for each single point itself, without a socket "
+        "or i-PI; leave it out",
+    ),
     "calculate_friction": _MANY,
     "calculate_atom_bsse": _MANY,
     "phonon": _VIBRATIONS,

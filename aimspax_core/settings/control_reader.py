@@ -102,6 +102,8 @@ class _Reader:
             self._open_species(line)
         elif low in SPECIES:
             self._species_line(line, low)
+        elif self._in_species and _numbers(line):
+            pass  # a term of the contracted Gaussian before it
         elif self._is_keyword(line):
             if low not in GENERAL and self._in_species and _continues(low, following):
                 self._note(line, f"unknown keyword {line.key} is left out with its species block")
@@ -272,6 +274,10 @@ def _shown(values: tuple[str, ...]) -> str:
 def _off(values: tuple[str, ...]) -> bool:
     """Say whether a keyword asks for nothing."""
     return bool(values) and (values[0].lower() == "none" or fortran_logical(values[0]) is False)
+
+
+def _numbers(line: _Line) -> bool:
+    return all(fortran_number(token) is not None for token in (line.key, *line.values))
 
 
 def _continues(low: str, following: _Line | None) -> bool:

@@ -94,6 +94,30 @@ def test_the_last_structure_of_a_real_relaxation_is_read() -> None:
     assert np.array_equal(result.atoms.cell, atoms.cell)
 
 
+@pytest.mark.parametrize("heading", ["Atomic structure", "Final atomic structure"])
+def test_the_last_structure_of_a_real_trajectory_is_read(heading: str) -> None:
+    # Older versions call the last one final.
+    head, _, tail = (REAL / "md.out").read_text().rpartition("Atomic structure (and")
+    result = read_result(AimsFiles(f"{head}{heading} (and{tail}"))
+    assert result.atoms.positions.tolist() == [
+        [-0.00044308, -0.00190646, 0.0],
+        [0.98936333, -0.01341746, 0.0],
+        [-0.26393022, 0.97157934, 0.0],
+    ]
+    assert result.energy == -0.206774765059873e04
+
+
+def test_a_numerical_stress_is_read_with_the_forces_after_it() -> None:
+    real = (REAL / "numerical_stress.out").read_text()
+    table = real[real.index("  Calculation of numerical stress completed") :]
+    table = table[: table.index("          Begin self-consistency loop")]
+    head, loop, tail = SINGLE.rpartition("          Begin self-consistency loop")
+    result = read_result(AimsFiles(head + table + loop + tail))
+    assert result.stress is not None
+    assert result.stress[0].tolist() == [0.00244726, -0.00000007, -0.00000026]
+    assert np.array_equal(result.forces, read_result(AimsFiles(SINGLE)).forces)
+
+
 def test_the_energy_of_a_periodic_metal_is_the_corrected_one() -> None:
     metal = RELAX.replace(
         CONVERGED,
@@ -212,8 +236,37 @@ def test_an_output_without_forces_is_wrong_input() -> None:
     assert "compute_forces" in str(error)
 
 
-def test_a_comment_in_control_in_is_no_error() -> None:
-    assert failure(HEADER).transient
+@pytest.mark.parametrize("comment", ["*** Error: as above", "an unknown keyword, please correct"])
+def test_a_comment_in_control_in_is_no_error(comment: str) -> None:
+    assert failure(f"{HEADER}  # {comment}\n").transient
+
+
+def test_a_stop_is_told_where_the_launcher_writes_into_the_output() -> None:
+    stop = "  Please set anacon_type.\n *** read_control: \n"
+    noise = "MPI_ABORT was invoked on rank 0\n" + "".join(f"NOTE: line {i}\n" for i in range(9))
+    error = outcome(HEADER + stop + noise)
+    assert isinstance(error, EngineError)
+    assert "Please set anacon_type" in str(error)
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        # As outputs of good calculations have them.
+        "  *** Environment variable OMP_NUM_THREADS is not set\n"
+        "  *** For performance reasons you might want to set it to 1\n",
+        "  *** Stacksize is not set to unlimited. This might cause problems...\n",
+        "  *** WARNING: If you use this flag, you should really know what you are doing.\n"
+        "  *** DO NOT keep this flag set by default in all your control.in files.\n",
+        "  ** STARTING SECOND VARIATIONAL SOC CALCULATION **\n",
+        "  ** This is a localized expansion of all basis function products.\n"
+        + "".join(f"  Species {i}\n" for i in range(9)),
+    ],
+)
+def test_what_good_outputs_mark_with_stars_is_not_why_a_killed_one_ended(marked: str) -> None:
+    error = failure(HEADER + marked, "srun: error: nid001366: task 1: Killed\n", 137)
+    assert error.transient
+    assert "Killed" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +299,10 @@ def test_a_stop_within_the_scf_is_no_wrong_input() -> None:
         ("slurmstepd: error: *** JOB 1 CANCELLED AT 2025-01-01 DUE TO TIME LIMIT ***", "time"),
         ("slurmstepd: error: *** STEP 1.0 CANCELLED DUE TO NODE FAILURE ***", "node"),
         ("srun: error: Node failure on nid001366", "node"),
+        ("TERM_MEMLIMIT: job killed after reaching LSF memory usage limit.", "out of memory"),
+        ("=>> PBS: job killed: mem 12345kb exceeded limit 1000kb", "out of memory"),
+        ("=>> PBS: job killed: walltime 3610 exceeded limit 3600", "time"),
+        ("There are not enough slots available in the system", "launcher"),
         ("write error: No space left on device", "disk"),
         ("forrtl: severe (174): SIGSEGV, segmentation fault occurred", "ulimit -s unlimited"),
         ("srun: error: nid001366: task 1: Killed", "launcher"),

@@ -272,6 +272,17 @@ def test_an_unknown_keyword_after_the_last_species_block_is_kept():
     assert Control.parse("xc pbe\nspecies H\nnucleus 1\nnew_thing 3\nspin none")[0].get("new_thing")
 
 
+def test_the_terms_of_a_contracted_gaussian_are_left_out_with_their_species_block():
+    terms = "gaussian 0 3\n  131.25 1.9d-3\n 25.5E0 .045\n  4.1 0.15\ngaussian 1 1 0.75\n"
+    control, mistakes = Control.parse(f"xc pbe\nspecies H\nnucleus 1\n{terms}spin none")
+    assert not mistakes
+    assert _pairs(control) == [("xc", ("pbe",)), ("spin", ("none",))]
+
+
+def test_numbers_after_a_general_keyword_are_no_terms_of_a_gaussian():
+    assert "found '2.5 0.1'" in _only("species H\nnucleus 1\nspin none\n2.5 0.1")
+
+
 def test_a_species_keyword_without_a_block_is_refused():
     assert "species_dir" in _only("cut_pot 3.5 1.5 1.0")
 
@@ -285,6 +296,7 @@ def test_a_species_keyword_without_a_block_is_refused():
         ("relax_geometry bfgs 1e-2", "moves the atoms itself"),
         ("relax_unit_cell fixed_angles", "moves the atoms itself"),
         ("use_pimd_wrapper localhost 31415", "i-PI"),
+        ("communicate_pimd_wrapper dipole", "i-PI"),
         ("calculate_friction numerical_friction", "single point"),
         ("phonon supercell 2 2 2", "phonons"),
         ("DFPT vibration", "phonons"),
