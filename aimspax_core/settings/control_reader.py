@@ -186,12 +186,26 @@ class _Reader:
             return
         if low in DOUBTFUL and not _off(line.values):
             self._note(line, f"{line.key}: {DOUBTFUL[low]}")
-        keyword = Keyword(GENERAL.get(low, line.key), line.values, line.number)
+        keyword = Keyword(GENERAL.get(low, line.key), self._values(line, low), line.number)
         wrong = self._wrong(keyword, low)
         if wrong:
             self._mistake(line.number, keyword.name, wrong)
         elif low not in ONCE or self._first(keyword, low):
             self.keywords.append(keyword)
+
+    def _values(self, line: _Line, low: str) -> tuple[str, ...]:
+        """Return a line's values without words behind them, which FHI-aims does not read."""
+        forms = BY_FIRST_WORD.get(low, {})
+        form = FORMS.get(low) or forms.get(line.values[0].lower() if line.values else "")
+        if form is None or form.fits(line.values):
+            return line.values
+        for count in range(len(form.kinds), max(form.least, 1) - 1, -1):
+            values, rest = line.values[:count], line.values[count:]
+            numbers = [word for word in rest if fortran_number(word) is not None]
+            if form.fits(values) and rest and not numbers:
+                self._note(line, f"{shown(' '.join(rest))} is left out; comments begin with #")
+                return values
+        return line.values
 
     def _refused(self, line: _Line, low: str) -> bool:
         why = REFUSED.get(low) or next(

@@ -338,7 +338,6 @@ def test_what_is_off_anyway_is_left_out_with_a_note(line):
         "relativistic atomic_zora",
         "relativistic dirac",
         "sc_accuracy_rho small",
-        "sc_accuracy_etot 1e-6 eV",
         "sc_iter_limit 1.5",
         "occupation_type gaussian",
         "occupation_type gauss 0.1",
@@ -530,3 +529,25 @@ def test_a_file_of_random_bytes_is_one_mistake(tmp_path: Path):
     path = tmp_path / "control.in"
     path.write_bytes(random.Random(7).randbytes(4096))
     assert len(Control.read(path)[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "values", "rest"),
+    [
+        ("n_max_pulay 10 (default)", ("10",), "(default)"),
+        ("sc_accuracy_rho 1E-5 electrons per volume", ("1E-5",), "electrons per volume"),
+        ("k_grid 4 4 1 slab", ("4", "4", "1"), "slab"),
+        ("relativistic none really", ("none",), "really"),
+    ],
+)
+def test_words_behind_the_values_are_left_out_with_a_note(line, values, rest):
+    control, wrong = Control.parse(f"xc pbe\n{line}\n")
+    assert wrong == []
+    assert control.keywords[1].values == values
+    assert control.notes == (f"line 2: '{rest}' is left out; comments begin with #",)
+
+
+@pytest.mark.parametrize("line", ["k_grid 4 4 4 4", "charge 0. 1.", "sc_iter_limit 100 200"])
+def test_numbers_too_many_are_a_mistake(line):
+    _, wrong = Control.parse(f"xc pbe\n{line}\n")
+    assert len(wrong) == 1
