@@ -105,16 +105,14 @@ def _pass(request: SampleRequest, atoms: Atoms) -> None:
 
 
 def _calculator(settings: Settings, geometry: int) -> Calculator:
-    """What drives the sampling MD."""
-    idg = settings.idg
-    if idg.initial_sampling == "aimd":
-        reference = settings.reference_of(geometry)
-        return build_reference(reference, settings.directory).calculator()
-    if idg.initial_sampling == "engine":
-        assert idg.sampling_engine is not None
-        return build_reference(idg.sampling_engine, settings.directory).calculator()
+    """What drives the sampling MD of a geometry."""
+    engine = settings.sampling_engine_of(geometry)
+    if engine is not None:
+        return build_reference(engine, settings.directory).calculator()
     general, misc = settings.model.GENERAL, settings.model.MISC
-    return _foundation(idg.foundation, settings.directory, misc.device, general.default_dtype)
+    return _foundation(
+        settings.idg.foundation, settings.directory, misc.device, general.default_dtype
+    )
 
 
 @cache

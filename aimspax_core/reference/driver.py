@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
 from ase import Atoms
@@ -13,15 +15,19 @@ from ase.calculators.calculator import (
 )
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from aimspax_core.batches import BACKOFF_S
 from aimspax_core.errors import LabelError
-from aimspax_core.reference.base import Reference
+from aimspax_core.reference.base import Label, Reference
+
+log = logging.getLogger(__name__)
 
 
 class LabelCalculator(Calculator):
     """Gives what `label` says of a structure, each time from the beginning.
 
-    An error that the structure would meet again becomes ASE's `CalculationFailed`; a transient
-    `LabelError` passes as it is.
+    An error that the structure would meet again becomes ASE's `CalculationFailed`. After a
+    transient one the structure is tried again, after waits as long as those of a lost label: all
+    steps since the last state was saved would be lost with it. The last one passes as it is.
 
     Args:
         engine: The reference that is asked.
@@ -42,19 +48,28 @@ class LabelCalculator(Calculator):
 
         Raises:
             CalculationFailed: The reference has no answer for this structure.
-            LabelError: Transient: it may have one the next time.
+            LabelError: Transient: it may have one some other time.
             PropertyNotImplementedError: Stress was asked for, but the label has none.
         """
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
-        try:
-            label = self._engine.label(self.atoms)
-        except LabelError as error:
-            if error.transient:
-                raise
-            raise CalculationFailed(str(error)) from error
+        label = self._label(self.atoms)
         self.results = {"energy": label.energy, "forces": label.forces}
         if label.stress is not None:
             self.results["stress"] = full_3x3_to_voigt_6_stress(label.stress)
         elif "stress" in (properties or ()):
             raise PropertyNotImplementedError("the reference gives no stress for this structure")
+
+    def _label(self, atoms: Atoms) -> Label:
+        waits = iter(BACKOFF_S)
+        while True:
+            try:
+                return self._engine.label(atoms)
+            except LabelError as error:
+                if not error.transient:
+                    raise CalculationFailed(str(error)) from error
+                wait_s = next(waits, None)
+                if wait_s is None:
+                    raise
+                log.warning("a step of MD is tried again in %g s: %s", wait_s, error)
+            time.sleep(wait_s)

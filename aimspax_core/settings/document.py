@@ -10,9 +10,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from aimspax_core.settings.mistakes import Mistake, shown
+from aimspax_core.settings.mistakes import ENVIRONMENT, OVERRIDE, Mistake, shown
 
 _MERGE = "tag:yaml.org,2002:merge"
+_ORIGINS = (ENVIRONMENT, OVERRIDE)
+"""Who may override the file; the last goes before all others."""
 
 
 class Document:
@@ -65,6 +67,15 @@ class Document:
             inner = inner[key]
         inner[_key(inner, last)] = value
         self._overridden[path] = origin
+
+    def rank(self, path: tuple[str, ...]) -> int:
+        """Return how far what is said at a key, or at keys in it, goes before the file.
+
+        Returns:
+            0 if the file says it, 1 if the environment does, 2 if an override does.
+        """
+        inside = [who for place, who in self._overridden.items() if place[: len(path)] == path]
+        return max((_ORIGINS.index(who) + 1 for who in inside), default=0)
 
     def alias(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Let mistakes at one key be found where another one is written."""

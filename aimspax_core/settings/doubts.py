@@ -8,6 +8,8 @@ from pathlib import Path
 
 from aimspax_core.errors import StructureError
 from aimspax_core.settings.document import Document
+from aimspax_core.settings.generations import said_at
+from aimspax_core.settings.keys import PROJECT
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import (
     ActiveLearning,
@@ -45,17 +47,24 @@ def cover_geometries(
 
 def cover_controls(file: Document, directory: Path, project: ProjectSettings) -> None:
     """With control files by index, every geometry needs its own; one too many does no harm."""
-    reference = project.REFERENCE
-    if not isinstance(reference, AimsReference) or not isinstance(reference.control, dict):
+    idg, reference = project.INITIAL_DATASET_GENERATION, project.REFERENCE
+    controls: dict[tuple[str, ...], dict[int, Path]] = {}
+    if isinstance(reference, AimsReference) and isinstance(reference.control, dict):
+        controls[said_at(file, "aims", "control", PROJECT)[0]] = reference.control
+    sampler = idg.sampling_engine if idg.initial_sampling == "engine" else None
+    if isinstance(sampler, AimsReference) and isinstance(sampler.control, dict):
+        controls[_IDG, "sampling_engine", "control"] = sampler.control
+    if not controls:
         return
     try:
         files = project.MISC.geometry_files(directory)
     except StructureError:
         return  # told by whoever reads them
-    for index, geometry in enumerate(files):
-        if index not in reference.control:
-            text = f"none for geometry {index} ({geometry.name})"
-            file.mistake(("MISC", "path_to_control"), f"{text}; allowed: one for each geometry")
+    for place, control in controls.items():
+        for index, geometry in enumerate(files):
+            if index not in control:
+                text = f"none for geometry {index} ({geometry.name})"
+                file.mistake(place, f"{text}; allowed: one for each geometry")
 
 
 def cover_members(file: Document, project: ProjectSettings) -> None:

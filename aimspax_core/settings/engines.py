@@ -236,7 +236,7 @@ class Gate(Section):
         50.0, description="Largest force on an atom allowed (eV/Å): of a label, and in any MD."
     )
     max_energy_deviation: Positive = Field(
-        2.0,
+        5.0,
         description="Largest deviation of a label's energy (eV/atom) from the median of the "
         "labels of the same composition, once there are three.",
     )

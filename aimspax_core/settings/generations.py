@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from aimspax_core.settings.document import Document
 from aimspax_core.settings.keys import PARSL_OPTIONS, OtherKeys
 from aimspax_core.settings.mistakes import nearest, shown
-from aimspax_core.settings.values import by_index, is_index
+from aimspax_core.settings.values import by_index, is_index, lower
 
 _PHASES = ("INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING")
 _NOT_YET = "this version does not have"
@@ -205,21 +205,61 @@ def engine_meant(file: Document, others: OtherKeys) -> str | None:
 
 
 def control_files(file: Document, others: OtherKeys) -> list[str]:
-    """Return the control files of FHI-aims, each once; none with another engine."""
-    if engine_meant(file, others) != "aims":
-        return []
-    reference = file.data.get(_REFERENCE)
-    named = reference.get("control") if isinstance(reference, dict) else None
-    for section, key in others.moved:
-        if others.moved[section, key].key == "control" and isinstance(file.data.get(section), dict):
-            named = named or file.data[section].get(key)
-    names = list(named.values()) if isinstance(named, dict) else [named or "control.in"]
+    """Return the control files of FHI-aims, the reference's and the sampling engine's, each once.
+
+    Args:
+        file: What the user wrote.
+        others: The table of keys that are elsewhere.
+    """
+    named: list[Any] = []
+    if engine_meant(file, others) == "aims":
+        said = said_at(file, "aims", "control", others)
+        named.append(file.data[said[0][0]][said[0][1]] if said else None)
+    phase = file.data.get(_PHASES[0])
+    if isinstance(phase, dict) and lower(phase.get("initial_sampling")) == "engine":
+        engine = phase.get("sampling_engine")
+        if isinstance(engine, dict) and engine.get("engine") == "aims":
+            named.append(engine.get("control"))
+    names = [
+        name
+        for control in named
+        for name in (control.values() if isinstance(control, dict) else [control or "control.in"])
+    ]
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
+def said_at(file: Document, engine: str, key: str, others: OtherKeys) -> list[tuple[str, str]]:
+    """Return where it is said what a key of REFERENCE is; REFERENCE itself comes first.
+
+    What is overridden leaves out what is only in the file: the places have the same rank.
+
+    Args:
+        file: What the user wrote.
+        engine: The reference.
+        key: The key's name in REFERENCE.
+        others: The table of keys that are elsewhere.
+    """
+    places = [
+        (section, name)
+        for section, name in [(_REFERENCE, key), *_elsewhere(engine, key, others)]
+        if isinstance(file.data.get(section), dict) and name in file.data[section]
+    ]
+    highest = max(map(file.rank, places), default=0)
+    return [place for place in places if file.rank(place) == highest]
+
+
+def _elsewhere(engine: str, key: str, others: OtherKeys) -> list[tuple[str, str]]:
+    """Return where the original has a key of REFERENCE."""
+    return [
+        place
+        for place, moved in others.moved.items()
+        if moved.key == key and engine in moved.engines
+    ]
 
 
 def _engine(name: Any) -> Any:
     """Return an engine's name as we spell it."""
-    folded = name.lower() if isinstance(name, str) else name
+    folded = lower(name)
     return "aims" if folded == "fhi-aims" else folded
 
 
@@ -242,23 +282,26 @@ def reference_of(
         return {}
     reference = {**(given or {}), "engine": engine}
     written: Written = {}
-    for place, moved in others.moved.items():
-        if engine not in moved.engines:
+    moved = (moved.key for moved in others.moved.values() if engine in moved.engines)
+    for key in dict.fromkeys(moved):
+        target, said = (_REFERENCE, key), said_at(file, engine, key, others)
+        if not said:
+            missed = [
+                place
+                for place in _elsewhere(engine, key, others)
+                if isinstance(file.data.get(place[0]), dict | None)
+            ]
+            if given is None and missed:
+                written[target] = missed[0]
             continue
-        target = (_REFERENCE, moved.key)
-        section = file.data.get(place[0])
-        if not isinstance(section, dict) or place[1] not in section:
-            if given is None and isinstance(section, dict | None) and moved.key not in reference:
-                written.setdefault(target, place)  # where it would be missed
-            continue
-        value = section[place[1]]
-        if moved.key in reference and reference[moved.key] != value:
-            before = ".".join(written.get(target, target))
-            text = f"found {shown(value)}, but {before} is {shown(reference[moved.key])}"
-            file.mistake(place, f"{text}; allowed: one")
-        elif moved.key not in reference:
-            written[target] = place
-            reference[moved.key] = value
+        values = [file.data[section][name] for section, name in said]
+        for place, value in zip(said, values, strict=True):
+            if value != values[0]:
+                text = f"found {shown(value)}, but {'.'.join(said[0])} is {shown(values[0])}"
+                file.mistake(place, f"{text}; allowed: one")
+        reference[key] = values[0]
+        if said[0] != target:
+            written[target] = said[0]
     output = data.get("MISC", {}).get("output_dir") if isinstance(data.get("MISC"), dict) else None
     if engine in _RUNS_PROGRAMS and isinstance(output, str):
         reference.setdefault("calc_dir", f"{output}/calc")

@@ -112,10 +112,13 @@ class Settings:
 
     def reference_of(self, geometry: int) -> EngineSettings:
         """The section REFERENCE as it holds for a geometry, with its own control file if it has."""
-        reference = self.reference
-        return (
-            reference.of_geometry(geometry) if isinstance(reference, AimsReference) else reference
-        )
+        return _of_geometry(self.reference, geometry)
+
+    def sampling_engine_of(self, geometry: int) -> EngineSettings | None:
+        """The engine that drives a geometry's sampling MD; None: a foundation model does."""
+        engines = {"aimd": self.reference, "engine": self.idg.sampling_engine}
+        engine = engines.get(self.idg.initial_sampling)
+        return None if engine is None else _of_geometry(engine, geometry)
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -165,6 +168,10 @@ class Settings:
             StructureError: There is none.
         """
         return self.misc.geometry_files(self.directory)
+
+
+def _of_geometry(engine: EngineSettings, geometry: int) -> EngineSettings:
+    return engine.of_geometry(geometry) if isinstance(engine, AimsReference) else engine
 
 
 def machine_cores() -> int:
@@ -241,19 +248,23 @@ def _controls(directory: Path, project: Document, notes: list[str]) -> list[Mist
 
 
 def _with_stress(project: ProjectSettings, model: ModelSettings) -> ProjectSettings:
-    """Have the reference compute stress if the models train on it, or MD by it moves a cell."""
-    reference, md = project.REFERENCE, project.MD
-    if not isinstance(reference, AimsReference):
-        return project
+    """Have FHI-aims compute stress if the models train on it, or MD that it drives moves a cell."""
+    md, idg = project.MD, project.INITIAL_DATASET_GENERATION
     moves = any(
         one.stat_ensemble == "npt" for one in (md.values() if isinstance(md, dict) else [md])
     )
-    by_reference = project.INITIAL_DATASET_GENERATION.initial_sampling == "aimd"
-    if not model.stress and not (moves and by_reference):
-        return project
-    return project.model_copy(
-        update={"REFERENCE": reference.model_copy(update={"compute_stress": True})}
-    )
+    driver = idg.initial_sampling if moves else None
+    wanted: dict[str, Any] = {}
+    if isinstance(project.REFERENCE, AimsReference) and (model.stress or driver == "aimd"):
+        wanted["REFERENCE"] = _stressed(project.REFERENCE)
+    if isinstance(idg.sampling_engine, AimsReference) and driver == "engine":
+        sampler = _stressed(idg.sampling_engine)
+        wanted[_IDG] = idg.model_copy(update={"sampling_engine": sampler})
+    return project.model_copy(update=wanted)
+
+
+def _stressed(engine: AimsReference) -> AimsReference:
+    return engine.model_copy(update={"compute_stress": True})
 
 
 def _model_file(directory: Path, mistakes: list[Mistake]) -> Path:

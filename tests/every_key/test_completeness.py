@@ -138,9 +138,9 @@ TESTS: dict[type[BaseModel], dict[str, str]] = {
     PyscfReference: {
         "engine": _PYSCF + "test_a_functionals_energy_and_forces_are_pyscfs_own",
         **dict.fromkeys(
-            ("basis", "pseudo", "k_grid", "ke_cutoff"),
-            _PYSCF + "test_a_cell_is_as_by_hand_without_multigrid",
+            ("basis", "pseudo", "ke_cutoff"), _PYSCF + "test_a_cell_without_is_that_of_multigrid"
         ),
+        "k_grid": _PYSCF + "test_a_cell_with_k_points_is_pyscfs_own",
         "xc": _PYSCF + "test_hartree_fock_is_pyscfs_own",
         **dict.fromkeys(
             ("charge", "spin", "grids_level", "auxbasis"),

@@ -106,7 +106,7 @@ def test_the_sampling_md_has_the_engine_asked_for(
     other = {"engine": "ase", "calculator": "ase.calculators.morse.MorsePotential"}
     given = {"initial_sampling": sampling, "sampling_engine": other}
     atoms = molecule("H2O")
-    atoms.calc = tasks.sample._calculator(with_values(folder, {IDG: given}))
+    atoms.calc = tasks.sample._calculator(with_values(folder, {IDG: given}), 0)
     plain = engines.AseReference(engine="ase", calculator=calculator)
     expected = build_reference(plain, folder).label(molecule("H2O")).energy
     assert atoms.get_potential_energy() == pytest.approx(expected)

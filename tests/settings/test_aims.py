@@ -165,3 +165,141 @@ def test_an_empty_launch_line_is_refused(aims):
 def test_an_override_reaches_the_originals_places(aims):
     settings = aims.load({"CLUSTER.launch_str": "mpirun aims.x"})
     assert settings.reference.launch_str == "mpirun aims.x"
+
+
+# What is said in several places
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value"),
+    [
+        ("REFERENCE.launch_str", "launch_str", "mpirun aims.x"),
+        ("REFERENCE.species_dir", "species_dir", Path("tight")),
+        (f"{AL}.species_dir", "species_dir", Path("tight")),
+        ("REFERENCE.control", "control", Path("pbe0.in")),
+        ("MISC.path_to_control", "control", Path("pbe0.in")),
+        ("REFERENCE.calc_dir", "calc_dir", Path("elsewhere")),
+    ],
+)
+def test_an_override_beats_the_file_in_all_of_a_keys_places(aims, place, key, value):
+    (aims.directory / "pbe0.in").write_text("xc pbe0\n")
+    aims.plant("aimsPAX.yaml", "MISC", "path_to_control", "control.in")
+    assert getattr(aims.load({place: str(value)}).reference, key) == value
+
+
+def test_an_override_in_the_originals_place_beats_reference(aims):
+    aims.project["REFERENCE"] = {"engine": "aims", "launch_str": LAUNCH}
+    assert aims.load({"CLUSTER.launch_str": "mpirun aims.x"}).reference.launch_str == (
+        "mpirun aims.x"
+    )
+
+
+def test_an_override_settles_what_the_file_says_in_two_ways(aims):
+    aims.plant("aimsPAX.yaml", AL, "species_dir", "tight")
+    assert aims.load({"REFERENCE.species_dir": "light"}).reference.species_dir == Path("light")
+
+
+def test_a_variable_beats_the_file_in_another_place(aims, monkeypatch):
+    del aims.project["CLUSTER"]["launch_str"]
+    aims.project["REFERENCE"] = {"engine": "aims", "launch_str": LAUNCH}
+    monkeypatch.setenv("AIMSPAX_CLUSTER__LAUNCH_STR", "mpirun aims.x")
+    assert aims.load().reference.launch_str == "mpirun aims.x"
+
+
+def test_an_override_beats_a_variable_in_another_place(aims, monkeypatch):
+    monkeypatch.setenv("AIMSPAX_CLUSTER__LAUNCH_STR", "mpirun aims.x")
+    assert aims.load({"REFERENCE.launch_str": "aims.x"}).reference.launch_str == "aims.x"
+
+
+def test_an_override_of_one_geometry_beats_the_file(aims):
+    (aims.directory / "pbe0.in").write_text("xc pbe0\n")
+    aims.project["REFERENCE"] = {"engine": "aims", "control": "control.in"}
+    aims.plant("aimsPAX.yaml", "MISC", "path_to_control", "{0: control.in}")
+    settings = aims.load({"MISC.path_to_control.0": "pbe0.in"})
+    assert settings.reference_of(0).control == Path("pbe0.in")
+
+
+def test_two_overrides_must_agree(aims):
+    overrides = {"CLUSTER.launch_str": "mpirun aims.x", "REFERENCE.launch_str": "aims.x"}
+    assert aims.mistakes(overrides) == [
+        "override  CLUSTER.launch_str: found 'mpirun aims.x', but REFERENCE.launch_str is "
+        "'aims.x'; allowed: one"
+    ]
+
+
+def test_what_is_wrong_with_an_override_is_told_where_it_was_given(aims):
+    (told,) = aims.mistakes({f"{AL}.species_dir": "heavy"})
+    assert told.startswith(f"override  {AL}.species_dir: found 'heavy'; no such folder")
+
+
+def test_the_control_file_that_holds_is_read_for_mistakes(aims):
+    (aims.directory / "control.in").write_text("xc pbe\ncharge one\n")
+    (aims.directory / "other.in").write_text("xc pbe\ncharge two\n")
+    aims.plant("aimsPAX.yaml", "MISC", "path_to_control", "control.in")
+    (told,) = aims.mistakes({"REFERENCE.control": "other.in"})
+    assert told.startswith("other.in:2  charge: found 'two'")
+
+
+# As the engine of the sampling MD
+
+
+@pytest.fixture
+def sampler(inputs):
+    """Two geometries, and FHI-aims to sample from them; another reference labels."""
+    (inputs.directory / "light").mkdir()
+    for name in ("a", "b"):
+        (inputs.directory / f"{name}.in").write_text("atom 0 0 0 H\n")
+        (inputs.directory / f"control_{name}.in").write_text("xc pbe\n")
+    inputs.plant("aimsPAX.yaml", "MISC", "path_to_geometry", "{0: a.in, 1: b.in}")
+    inputs.plant("aimsPAX.yaml", IDG, "initial_sampling", "engine")
+    sampled_by(inputs, "{0: control_a.in, 1: control_b.in}")
+    return inputs
+
+
+def sampled_by(inputs, control: str) -> None:
+    engine = f"{{engine: aims, species_dir: light, launch_str: aims.x, control: {control}}}"
+    inputs.plant("aimsPAX.yaml", IDG, "sampling_engine", engine)
+
+
+def test_each_geometry_is_sampled_with_its_own_control_file(sampler):
+    settings = sampler.load()
+    named = [settings.sampling_engine_of(geometry).control for geometry in (0, 1)]
+    assert named == [Path("control_a.in"), Path("control_b.in")]
+
+
+def test_every_geometry_needs_a_control_file_to_be_sampled(sampler):
+    sampled_by(sampler, "{0: control_a.in}")
+    (told,) = sampler.mistakes()
+    assert told.partition("  ")[2] == (
+        f"{IDG}.sampling_engine.control: none for geometry 1 (b.in); allowed: one for each geometry"
+    )
+
+
+def test_every_geometry_needs_a_control_file_told_where_it_is_missing(sampler):
+    sampler.project["REFERENCE"] = {
+        "engine": "aims",
+        "species_dir": "light",
+        "launch_str": "aims.x",
+        "control": "{0: control_a.in}",
+    }
+    (told,) = sampler.mistakes()
+    assert told.partition("  ")[2].startswith("REFERENCE.control: none for geometry 1 (b.in)")
+
+
+def test_a_control_file_of_the_sampling_is_read_for_mistakes(sampler):
+    (sampler.directory / "control_b.in").write_text("xc pbe\ncharge two\n")
+    (told,) = sampler.mistakes()
+    assert told.startswith("control_b.in:2  charge: found 'two'")
+
+
+def test_a_sampling_engine_without_use_needs_no_control_files(sampler):
+    (sampler.directory / "control_a.in").write_text("charge two\n")
+    sampled_by(sampler, "{0: control_a.in}")
+    sampler.plant("aimsPAX.yaml", IDG, "initial_sampling", "aimd")
+    assert sampler.load().sampling_engine_of(0) == TbliteReference(engine="tblite")
+
+
+@pytest.mark.parametrize(("ensemble", "stress"), [("NVT", False), ("NPT", True)])
+def test_sampling_that_moves_a_cell_has_its_stress_computed(sampler, ensemble, stress):
+    sampler.plant("aimsPAX.yaml", "MD", "stat_ensemble", ensemble)
+    assert sampler.load().sampling_engine_of(0).compute_stress is stress

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 
 from aimspax_core.campaign.labels import label_key
@@ -15,6 +20,7 @@ from aimspax_core.report.trajectories import gather, part
 from aimspax_core.rundir import RunDir
 from aimspax_core.sampling.collect import MAX_FRESH_STARTS
 from aimspax_core.sampling.dynamics import load_state
+from aimspax_core.settings.control import Control
 from aimspax_core.settings.load import Settings, load
 from aimspax_core.structures import decode
 from tasks.sample import SampleRequest, sample
@@ -124,3 +130,69 @@ def test_structures_that_the_gate_refuses_are_kept_aside(settings: Settings, run
     assert len(kept) == event.refused > 0
     for file in kept:
         assert "Å apart" in str(ase.io.read(file).info["reason"])  # type: ignore[union-attr]
+
+
+AIMS = Path(__file__).parents[1] / "aims"
+STAND_IN = {
+    "engine": "aims",
+    "species_dir": str(AIMS / "species"),
+    "launch_str": f"{shlex.quote(sys.executable)} {shlex.quote(str(AIMS / 'stand_in.py'))} > out",
+    "clean_dirs": False,
+}
+
+
+def sampled_by(settings: Settings, engine: dict[str, Any], **md: Any) -> Settings:
+    """The settings, with an engine that samples a point after one step; another one labels."""
+    phase = "INITIAL_DATASET_GENERATION"
+    given = {"initial_sampling": "engine", "sampling_engine": engine, "skip_step_initial": 1}
+    overrides: dict[str, Any] = {f"{phase}.{key}": value for key, value in given.items()}
+    overrides |= {f"MD.{key}": value for key, value in md.items()}
+    return load(settings.directory, overrides)
+
+
+@pytest.mark.slow
+def test_fhi_aims_samples_each_geometry_by_its_own_control_file(
+    settings: Settings, run: RunDir
+) -> None:
+    folder = settings.directory
+    (folder / "pbe.in").write_text("xc pbe\n", encoding="utf-8")
+    (folder / "blyp.in").write_text("xc blyp\n", encoding="utf-8")
+    (folder / "aimsPAX.yaml").write_text(PROJECT, encoding="utf-8")
+    for name in ("water", "copper"):
+        ase.io.write(folder / f"{name}.xyz", molecule("H2O"))
+    engine = STAND_IN | {"control": {0: "pbe.in", 1: "blyp.in"}}
+    asked = sampled_by(settings, engine, **{"1": {"stat_ensemble": "nvt"}})
+    for geometry, functional in enumerate(("pbe", "blyp")):
+        sample.fn(SampleRequest(f"sample:1:{geometry}", run, asked, geometry, 0, 1))
+        newest = max((folder / "calc").iterdir(), key=lambda path: path.stat().st_mtime)
+        written, _ = Control.read(newest / "control.in")
+        assert written.get("xc") == (functional,)
+
+
+def crystal(settings: Settings) -> None:
+    """Put hydrogen molecules in a cell in the place of the geometry."""
+    positions = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.75]]
+    cell = Atoms("H2", positions, cell=[3.0, 3.0, 3.2], pbc=True)
+    ase.io.write(settings.directory / "geometry.in", cell)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "engine",
+    [
+        STAND_IN | {"control": "bulk.in"},
+        {"engine": "pyscf", "basis": "gth-szv", "pseudo": "gth-pade", "ke_cutoff": 40.0},
+    ],
+    ids=["aims", "pyscf"],
+)
+def test_engines_that_label_can_drive_sampling_that_moves_a_cell(
+    settings: Settings, run: RunDir, engine: dict[str, Any]
+) -> None:
+    crystal(settings)
+    control = "xc pbe\nk_grid 1 1 1\n"
+    (settings.directory / "bulk.in").write_text(control, encoding="utf-8")
+    asked = sampled_by(settings, engine, stat_ensemble="npt", barostat="mtk")
+    assert len(sample.fn(request(asked, run, 0, 2)).found) == 2
+    before = ase.io.read(settings.directory / "geometry.in")
+    assert isinstance(before, Atoms)
+    assert load_state(run.sampler(0, 1)).structure.cell.volume != before.cell.volume
