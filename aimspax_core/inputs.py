@@ -19,7 +19,7 @@ from aimspax_core.reference.aims import mistakes as aims_mistakes
 from aimspax_core.reference.ase_engine import usable
 from aimspax_core.reference.engines import forget_references
 from aimspax_core.reference.gate import check_structure
-from aimspax_core.reference.pyscf_engine import why_not as why_no_pyscf
+from aimspax_core.reference.pyscf_refusals import why_not as why_no_pyscf
 from aimspax_core.rundir import RunDir
 from aimspax_core.sampling.dynamics import needs_stress, why_not
 from aimspax_core.settings.files import settings_files
@@ -84,6 +84,7 @@ class Inputs:
         run = RunDir.of(settings)
         if run.output.exists() and not run.output.is_dir():
             raise SettingsError(f"MISC.output_dir: found a file, {run.output}; allowed: a folder")
+        _store_stays(settings, run)
         geometries = read_geometries(settings.geometry_files)
         _pass_gate(settings, geometries)
         mistakes = [
@@ -111,6 +112,40 @@ class Inputs:
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers of all geometries, sorted."""
         return tuple(sorted({int(z) for atoms in self.geometries for z in atoms.numbers}))
+
+
+def campaign_folders(run: RunDir, made_members: bool = True) -> list[Path]:
+    """Return the folders that are a campaign's own, and that `--fresh` moves with it.
+
+    A setting may name one folder twice, or one that holds the user's own files: only what lies
+    inside the output counts.
+
+    Args:
+        run: Where everything lies.
+        made_members: Whether members and datasets are its own; else it began from them.
+    """
+    folders = [
+        run.state, run.results, run.losses, run.logs, run.checkpoints_dir, run.analysis,
+        run.trajectories, run.refused,
+    ]  # fmt: skip
+    if made_members:
+        folders += [run.data, run.models]
+    inside = (f.resolve() for f in folders if run.output.resolve() in f.resolve().parents)
+    return list(dict.fromkeys(inside))
+
+
+def _store_stays(settings: Settings, run: RunDir) -> None:
+    """Refuse a label store that would be moved away with a campaign.
+
+    Raises:
+        SettingsError: It is, or lies in, one of the campaign's own folders.
+    """
+    for folder in campaign_folders(run):
+        if run.store is not None and run.store.is_relative_to(folder):
+            raise SettingsError(
+                f"MISC.label_store: found '{settings.misc.label_store}', in {folder}, which --fresh"
+                " moves away; allowed: a folder elsewhere, or no key for the campaign's own store"
+            )
 
 
 def _members(

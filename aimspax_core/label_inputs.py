@@ -12,6 +12,7 @@ from aimspax_core.dataset import DataKeys
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs import missing_gpu
 from aimspax_core.reference.ase_engine import usable
+from aimspax_core.reference.pyscf_refusals import why_not
 from aimspax_core.relabelling import Frame, Property, read_frames
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.files import settings_files
@@ -22,10 +23,14 @@ from aimspax_core.settings.project import (
     EngineSettings,
     MaceMpReference,
     MaceReference,
+    PyscfReference,
 )
 
 _NO_MODEL = "GENERAL: {name_exp: label}\n"
 """Model settings where there are none: no model is made."""
+
+_ELECTRONS = ("charge", "spin")
+"""What a structure says of its electrons, beside what the settings call it."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +203,37 @@ def _engine(
             why = usable(reference, settings.directory, stress and periodic)
             if why is not None:
                 yield f"aimsPAX.yaml  REFERENCE.{why}"
+        case PyscfReference():
+            yield from _pyscf(settings, reference, frames, stress, file)
         case AimsReference():
             yield from _aims(settings, reference, frames, file)
+
+
+def _pyscf(
+    settings: Settings,
+    reference: PyscfReference,
+    frames: Sequence[Frame],
+    stress: bool,
+    file: str,
+) -> Iterator[str]:
+    """PySCF is asked about one frame of each kind that can be given to it; see `_aims`."""
+    keys, asked, told = DataKeys.of(settings.misc), set(), set()
+    for frame in frames:
+        atoms, info = frame.atoms, frame.atoms.info
+        electrons = (str(info.get(k)) for k in (keys.total_charge, keys.total_spin, *_ELECTRONS))
+        kind = (atoms.get_chemical_formula(), tuple(atoms.pbc), *electrons)
+        if kind in asked:
+            continue
+        try:
+            structure = frame.structure(keys)
+        except StructureError:
+            continue  # it fails alone
+        asked.add(kind)
+        why = why_not(reference, structure, stress and bool(atoms.pbc.all()))
+        if why is not None and why not in told:
+            told.add(why)
+            key, _, text = why.partition(": ")
+            yield f"aimsPAX.yaml  REFERENCE.{key}: {file}, frame {frame.index}: {text}"
 
 
 def _aims(

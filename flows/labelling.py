@@ -15,7 +15,7 @@ from prefect_dask.task_runners import PrefectDaskFuture
 
 from aimspax_core.batches import TASK_S, Batches
 from aimspax_core.campaign.labels import LabelStore, label_key
-from aimspax_core.campaign.rules import MAX_LOSSES
+from aimspax_core.campaign.rules import MAX_LOSSES, MAX_LOST_LABELS
 from aimspax_core.dataset import DataKeys
 from aimspax_core.errors import AimspaxError, LabelError, StructureError
 from aimspax_core.label_inputs import LabelInputs
@@ -58,6 +58,7 @@ class Labelling:
     Attributes:
         waiting: The labels that are still to be computed.
         found: What has become of the frames.
+        broken: Why the reference itself counts as broken; empty if it does not.
     """
 
     def __init__(self, inputs: LabelInputs) -> None:
@@ -68,6 +69,8 @@ class Labelling:
         self._identity = reference.identity()
         self.found = Relabelled(inputs.frames, self._keys, inputs.properties, settings.gate)
         self._frames: dict[str, Frame] = {}
+        self.broken = ""
+        self._given_up: dict[str, str] = {}  # since the last label came, and why
         self._shunned: dict[str, set[str]] = {}
         self._flying: dict[str, _Flying] = {}
         self._back: queue.Queue[_Flying] = queue.Queue()
@@ -98,13 +101,15 @@ class Labelling:
         with reference_pool(self._inputs.settings) as pool:
             page = LabelPage(self._inputs, pool)
             try:
-                while (self.waiting or self._flying) and not stopped.asked():
+                while (self.waiting or self._flying) and not (self.broken or stopped.asked()):
                     self._launch(pool)
                     self._settle(client, min(POLL_S, self.waiting.due_in(time.monotonic())))
                     self._report(page)
                 end = time.monotonic() + GRACE_S
                 while self._flying and (left := end - time.monotonic()) > 0:
                     self._settle(client, left)
+                if not self.waiting and not self._flying:
+                    self._blame_structures()
             finally:
                 give_up(client, [flying.future for flying in self._flying.values()])
                 self.save()
@@ -208,10 +213,28 @@ class Labelling:
             self.waiting.give_back(left[1:])
 
     def _lost(self, key: str, why: str) -> None:
+        """Try a label again, or give it up; after a few in a row it is not the structures' fault.
+
+        So what is given up does not count as failed before another label comes.
+        """
         if self.waiting.lost(key, time.monotonic()):
             log.warning("frame %d: %s; it is tried again", self._frames[key].index, why)
-        else:
-            self._failed(key, f"{why} ({MAX_LOSSES} times)")
+            return
+        reason = f"{why} ({MAX_LOSSES} times)"
+        log.warning("frame %d: %s", self._frames[key].index, reason)
+        self._given_up[key] = reason
+        if len(self._given_up) >= MAX_LOST_LABELS:
+            self.broken = (
+                f"{MAX_LOST_LABELS} labels in a row could not be computed; the last was frame "
+                f"{self._frames[key].index}: {reason}"
+            )
+
+    def _blame_structures(self) -> None:
+        """Let what was given up count as failed, unless the reference is broken."""
+        if self._given_up and not self.broken:
+            self.found.reasons |= self._given_up
+            self._unsaved += len(self._given_up)
+            self._given_up.clear()
 
     def _failed(self, key: str, reason: str) -> None:
         self.found.reasons[key] = reason
@@ -230,6 +253,7 @@ class Labelling:
         label = stored.label
         self.found.labels[key] = Label(label.energy, label.forces, label.stress)
         self._unsaved += 1
+        self._blame_structures()
         return True
 
     def _save_due(self) -> bool:

@@ -95,6 +95,8 @@ def _end(labelling: Labelling, inputs: LabelInputs, stopped: Stop) -> State[Any]
     labelling.save()
     summary = labelling.summary()
     log.info("%s", summary)
+    if labelling.broken:
+        return Failed(message=f"{labelling.broken}; {summary}; mend it, and start again to go on")
     if stopped.reason:
         return Cancelled(message=f"{stopped.reason}; {summary}; start again to go on")
     if not summary.labelled:

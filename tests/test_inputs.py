@@ -144,6 +144,31 @@ def test_a_file_in_place_of_the_output_folder_is_told(directory: Path) -> None:
         Inputs.read(directory, {"MISC.output_dir": "out"})
 
 
+@pytest.mark.parametrize(
+    "store",
+    [
+        "aimspax", "results", "losses", "logs", "checkpoints", "analysis", "trajectories",
+        "refused", "data", "model", "aimspax/shared", "results/labels",
+    ],
+)  # fmt: skip
+def test_a_label_store_that_fresh_would_move_is_refused(directory: Path, store: str) -> None:
+    with pytest.raises(SettingsError, match=rf"MISC\.label_store: found '{store}', in .*allowed: "):
+        Inputs.read(directory, {"MISC.label_store": store})
+
+
+@pytest.mark.parametrize("store", ["labels", "data-labels", "../results"])
+def test_a_label_store_may_lie_elsewhere(directory: Path, store: str) -> None:
+    run = Inputs.read(directory, {"MISC.label_store": store}).run
+    assert run.labels == (directory / store).resolve()
+
+
+def test_folders_named_otherwise_are_moved_too(directory: Path) -> None:
+    given = {"MISC.output_dir": "out", "MISC.dataset_dir": "sets", "MISC.label_store": "out/sets"}
+    with pytest.raises(SettingsError, match=r"MISC\.label_store: found 'out/sets', in "):
+        Inputs.read(directory, given)
+    assert Inputs.read(directory, given | {"MISC.label_store": "out/data"}).run.store is not None
+
+
 def test_what_fhi_aims_lacks_is_told_for_every_geometry(directory: Path) -> None:
     ase.io.write(directory / "geometries" / "c.extxyz", bulk("Si"))
     (directory / "light").mkdir()

@@ -7,10 +7,12 @@ from typing import Any
 
 import ase.io
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.label_inputs import LabelAsked, LabelInputs
+from aimspax_core.reference.pyscf_refusals import why_not
 from aimspax_core.settings.project import AimsReference
 
 PROJECT = """
@@ -146,6 +148,69 @@ def test_another_control_file_and_species_may_be_named(aims: Path) -> None:
 def test_files_that_are_not_there_are_told(aims: Path, flag: str) -> None:
     with pytest.raises(SettingsError, match="found 'gone'; there is no such file or folder"):
         read(aims, **{flag: Path("gone")})
+
+
+PYSCF = "{engine: pyscf, basis: sto-3g}"
+
+
+def pyscf(directory: Path, reference: str, structures: list[Atoms]) -> Path:
+    (directory / "aimsPAX.yaml").write_text(PROJECT.replace("{REFERENCE}", reference))
+    ase.io.write(directory / "data.xyz", structures, format="extxyz")
+    return directory
+
+
+def test_what_pyscf_cannot_label_is_told_of_the_first_frame_of_its_kind(directory: Path) -> None:
+    slab = molecule("H2O", vacuum=3)
+    slab.pbc = [True, True, False]
+    radical = molecule("H2O")
+    radical.info["total_charge"] = 1
+    pyscf(directory, PYSCF, [molecule("H2O"), slab, slab, radical, radical, bulk("Si")])
+    with pytest.raises(SettingsError) as caught:
+        read(directory)
+    begin = "aimsPAX.yaml  REFERENCE"
+    assert str(caught.value).splitlines() == [
+        f"{begin}.engine: data.xyz, frame 1: PySCF labels molecules, and cells periodic in all "
+        "three directions, only",
+        f"{begin}.spin: data.xyz, frame 3: multiplicity 1 does not fit 9 electrons (charge 1)",
+        f"{begin}.pseudo: data.xyz, frame 5: periodic cells need one, such as gth-pbe; PySCF has "
+        "no forces without",
+    ]
+
+
+def test_a_radicals_multiplicity_may_be_in_the_dataset(directory: Path) -> None:
+    radical = molecule("CH3")
+    radical.info["total_spin"] = 2
+    assert len(read(pyscf(directory, PYSCF, [radical])).frames) == 1
+
+
+def test_stress_is_asked_of_pyscf_for_cells_only(directory: Path) -> None:
+    cell = "{engine: pyscf, xc: hse06, basis: gth-szv, pseudo: gth-pbe}"
+    pyscf(directory, cell, [bulk("Si")])
+    assert len(read(directory).frames) == 1
+    with pytest.raises(SettingsError, match=r"frame 0: stress is needed, but PySCF has none for"):
+        read(directory, properties=("stress",))
+    pyscf(directory, PYSCF, [molecule("H2O")])
+    assert len(read(directory, properties=("stress",)).frames) == 1
+
+
+def test_a_frame_that_nothing_can_be_made_of_does_not_speak_for_its_kind(directory: Path) -> None:
+    broken, slab = (molecule("H2O", vacuum=3) for _ in range(2))
+    broken.positions[0, 0] = float("nan")
+    broken.pbc = slab.pbc = [True, False, False]
+    with pytest.raises(SettingsError, match=r"data\.xyz, frame 1: PySCF labels molecules"):
+        read(pyscf(directory, PYSCF, [broken, slab]))
+
+
+def test_each_kind_is_asked_about_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(reference: Any, atoms: Atoms, stress: bool) -> str | None:
+        asked.append(str(atoms.symbols))
+        return why_not(reference, atoms, stress)
+
+    monkeypatch.setattr("aimspax_core.label_inputs.why_not", counted)
+    read(pyscf(directory, PYSCF, [molecule("H2O"), molecule("CH4")] * 50))
+    assert asked == ["OH2", "CH4"]
 
 
 def test_tblite_has_no_control_file(directory: Path) -> None:

@@ -71,7 +71,7 @@ FROZEN = (
 FREE_WITHIN = (
     "REFERENCE.device",
     *(f"REFERENCE.{key}" for key in ("launch_str", "calc_dir", "clean_dirs", "timeout")),
-    *("REFERENCE.threads", "REFERENCE.max_memory"),
+    *(f"REFERENCE.{key}" for key in ("threads", "max_memory", "max_cycle", "max_iterations")),
     *("REFERENCE.arguments.command", "REFERENCE.arguments.*.command"),
     *(f"REFERENCE.{key}" for key in ("control*", "species_dir")),  # their content is frozen
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -243,7 +245,8 @@ def test_fresh_moves_the_earlier_campaign_aside_and_keeps_its_labels(directory: 
 
     run = _recorded(directory, adopted=False)
     label = run.labels / "ab" / "ab12.json"
-    for file in (label, run.journal, run.results / "a.model", run.data / "final" / "a.xyz"):
+    refused = run.refused / "ab12.json"
+    for file in (label, refused, run.journal, run.results / "a.model", run.data / "final/a.xyz"):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(file.name)
     move_aside(run)
@@ -252,9 +255,39 @@ def test_fresh_moves_the_earlier_campaign_aside_and_keeps_its_labels(directory: 
     assert (aside / "aimspax" / "labels" / "ab" / "ab12.json").samefile(label)
     assert (aside / "results" / "a.model").exists()
     assert (aside / "data" / "final" / "a.xyz").exists()
+    assert (aside / "refused" / "ab12.json").exists()
     assert not run.journal.exists()
     assert not run.results.exists()
+    assert not run.refused.exists()
     assert (directory / "aimsPAX.yaml").exists()
+
+
+def test_fresh_leaves_a_label_store_elsewhere_alone(directory: Path) -> None:
+    """Also where the campaign has labels of its own, from before the store was set."""
+    from flows.aside import move_aside
+
+    own = _recorded(directory, adopted=False)
+    run = replace(own, store=directory / "labels")
+    for store in (own.labels, run.labels):
+        (store / "ab").mkdir(parents=True)
+        (store / "ab" / f"{store.parent.name}.json").touch()
+    aside = move_aside(run)
+    assert aside is not None
+    assert [p.name for p in run.labels.rglob("*.json")] == [f"{directory.name}.json"]
+    assert [p.name for p in aside.rglob("labels/*/*.json")] == ["aimspax.json"]
+
+
+def test_fresh_moves_nothing_while_a_dataset_is_being_labelled(directory: Path) -> None:
+    from flows.aside import move_aside
+
+    run = _recorded(directory, adopted=False)
+    (run.state / "labelling").mkdir()
+    with (run.state / "labelling" / "ab12.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SettingsError, match="`aimspax label` is labelling a dataset here"):
+            move_aside(run)
+        assert run.journal.exists()
+    assert move_aside(run) is not None, "the lock is left behind, and nobody holds it"
 
 
 def test_fresh_never_moves_the_users_own_files(directory: Path) -> None:

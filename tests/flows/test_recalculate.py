@@ -27,6 +27,8 @@ from aimspax_core.errors import CampaignError, EngineError
 from aimspax_core.label_inputs import LabelAsked, LabelInputs
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.relabelling import Summary
+from flows.commands import FAILED
+from flows.label_command import NOTHING, command
 from flows.server import Server
 
 PROJECT = """
@@ -235,7 +237,7 @@ from ase.calculators.lj import LennardJones
 from aimspax_core.errors import EngineError
 
 class Deadly(LennardJones):
-    """Kills its process at one distance, and refuses its input at another."""
+    """Kills its process at one distance, refuses its input at another, is not there from 2 Å."""
 
     def calculate(self, atoms=None, properties=None, system_changes=()):
         distance = atoms.get_distance(0, 1)
@@ -243,6 +245,8 @@ class Deadly(LennardJones):
             os.kill(os.getpid(), signal.SIGKILL)
         if abs(distance - 1.40) < 1e-6:
             raise EngineError("the keyword `xc` is missing")
+        if distance >= 2:
+            raise OSError("srun: no such partition")
         super().calculate(atoms, properties, system_changes)
 '''
 
@@ -281,6 +285,31 @@ def test_a_wrong_input_stops_all_with_the_engines_words(deadly: Path, tmp_path: 
     assert outcome.is_failed()
     with pytest.raises(EngineError, match="the keyword `xc` is missing"):
         outcome.result()
+
+
+def test_a_reference_that_is_not_there_stops_all_and_no_frame_counts_as_failed(
+    deadly: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    file = pairs(tmp_path / "pairs.xyz", [2.0 + 0.01 * index for index in range(12)])
+    assert command(file, NOTHING, deadly) == FAILED
+    told = capsys.readouterr().out
+    assert "3 labels in a row could not be computed; the last was frame " in told
+    assert "srun: no such partition (4 times); 0 of 12 frames labelled" in told
+    assert "12 left; mend it, and start again to go on" in told
+    assert not list(deadly.glob("pairs_labelled*"))
+
+
+def test_fewer_that_cannot_be_computed_fail_alone(deadly: Path, tmp_path: Path) -> None:
+    summary = label(deadly, pairs(tmp_path / "pairs.xyz", [1.1, 2.0, 2.1])).result()
+    assert (summary.labelled, summary.failed) == (1, 2)
+    with (deadly / "pairs_labelled.failed.csv").open() as rows:
+        reasons = {row["frame"]: row["reason"] for row in csv.DictReader(rows)}
+    assert sorted(reasons) == ["1", "2"]
+    assert all("srun: no such partition (4 times)" in reason for reason in reasons.values())
 
 
 def test_nothing_labelled_is_a_failed_run(tmp_path: Path, prefect_server: Server) -> None:

@@ -21,7 +21,8 @@ from pyscf.pbc import dft as pbc_dft
 from pyscf.pbc import gto as pbc_gto
 
 from aimspax_core.errors import LabelError
-from aimspax_core.reference.pyscf_engine import PyscfEngine, why_not
+from aimspax_core.reference.pyscf_engine import PyscfEngine
+from aimspax_core.reference.pyscf_refusals import why_not
 from aimspax_core.settings.pyscf import PyscfReference
 from aimspax_core.structures import digest
 
@@ -397,8 +398,9 @@ def test_what_a_calculation_may_use_does_not(changes: dict[str, Any]) -> None:
 
 
 def test_pyscfs_own_error_is_told_and_travels() -> None:
-    with pytest.raises(LabelError, match=r"PySCF failed on H2O: .*lectron") as told:
-        engine(spin=2).label(bent())
+    on_top = Atoms("H2", [[0, 0, 0], [0, 0, 0]])
+    with pytest.raises(LabelError, match=r"PySCF failed on H2: LinAlgError: .*ingular") as told:
+        engine(basis="sto-3g").label(on_top)
     tblib.pickling_support.install()
     again = pickle.loads(pickle.dumps(told.value))
     assert (str(again), again.transient) == (str(told.value), False)
@@ -412,6 +414,38 @@ def test_scratch_that_is_not_there_is_transient(
     with pytest.raises(LabelError, match="FileNotFoundError") as told:
         engine(basis="sto-3g", density_fit=True, max_memory=0.001).label(bent())
     assert told.value.transient
+
+
+def slab() -> Atoms:
+    atoms = crystal()
+    atoms.pbc = [True, True, False]
+    return atoms
+
+
+def flat() -> Atoms:
+    return Atoms("H2", [[0, 0, 0], [0, 0, 0.7]], cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "atoms", "words"),
+    [
+        (CELL, slab(), "H2: REFERENCE.engine: PySCF labels molecules, and cells periodic in all"),
+        (CELL, flat(), "H2: REFERENCE.engine: the structure is periodic, and its cell has no vol"),
+        (CELL | {"density_fit": True}, crystal(), "H2: REFERENCE.density_fit: "),
+        ({"k_grid": [2, 2, 2]}, bent(), "H2O: REFERENCE.k_grid: it is for periodic cells"),
+        ({"basis": {"O": "sto-3g"}}, bent(), "H2O: REFERENCE.basis: nothing for H"),
+        ({"spin": 2}, bent(), "H2O: REFERENCE.spin: multiplicity 2 does not fit 10 electrons"),
+        ({}, bent(charge=10), "H2O: REFERENCE.spin: multiplicity 1 does not fit 0 electrons"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_structure_that_does_not_fit_the_method_has_no_label(
+    changes: dict[str, Any], atoms: Atoms, words: str
+) -> None:
+    with pytest.raises(LabelError) as told:
+        engine(**changes).label(atoms)
+    assert str(told.value).startswith(words)
+    assert not told.value.transient
 
 
 # What cannot be run is found before anything is launched
@@ -481,9 +515,7 @@ def test_what_is_not_installed_is_told(
 
 
 def test_a_slab_is_refused() -> None:
-    atoms = crystal()
-    atoms.pbc = [True, True, False]
-    assert "in all three directions" in str(why_not(settings(**CELL), atoms, stress=False))
+    assert "in all three directions" in str(why_not(settings(**CELL), slab(), stress=False))
 
 
 def test_stress_of_a_molecule_is_refused() -> None:

@@ -155,6 +155,33 @@ def test_the_teachers_device_is_free(inputs):
     assert _changes(inputs, run) == ("aimsPAX.yaml.REFERENCE.device: was 'cpu', is 'cuda'",)
 
 
+@pytest.mark.parametrize(
+    ("engine", "key", "was"),
+    [("tblite", "max_iterations", 250), ("pyscf", "max_cycle", 50)],
+)
+def test_what_is_in_no_labels_key_is_free(inputs, engine, key, was):
+    inputs.project["REFERENCE"] = {"engine": engine}
+    run = _started(inputs)
+    inputs.plant("aimsPAX.yaml", "REFERENCE", key, "300")
+    assert _changes(inputs, run) == (f"aimsPAX.yaml.REFERENCE.{key}: was {was}, is 300",)
+
+
+def test_a_calculators_own_argument_of_the_same_name_is_frozen(inputs, monkeypatch):
+    (inputs.directory / "calculator_with_cycles.py").write_text(
+        "from ase.calculators.emt import EMT\n"
+        "class Mine(EMT):\n"
+        "    def __init__(self, max_cycle):\n"
+        "        super().__init__()\n"
+    )
+    monkeypatch.syspath_prepend(inputs.directory)
+    own = "{engine: ase, calculator: calculator_with_cycles.Mine, arguments: {max_cycle: %s}}"
+    inputs.project["REFERENCE"] = own % 50
+    run = _started(inputs)
+    inputs.project["REFERENCE"] = own % 60
+    with pytest.raises(SettingsError, match=r"REFERENCE\.arguments\.max_cycle: was 50, is 60"):
+        _changes(inputs, run)
+
+
 def test_a_free_change_is_told_once(inputs):
     run = _started(inputs)
     inputs.plant("aimsPAX.yaml", AL, "c_x", "-0.2")
