@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -36,7 +37,11 @@ task dft gradient
 
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> None:
-    assert shutil.which("nwchem"), "there is no nwchem on PATH: apt install nwchem"
+    if shutil.which("nwchem") is None:
+        told = "there is no nwchem on PATH: apt install nwchem"
+        if os.environ.get("AIMSPAX_TEST_ALL"):
+            pytest.fail(told)
+        pytest.skip(told)
 
 
 def water() -> Atoms:
