@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -281,6 +282,33 @@ def _notes(
                 "INITIAL_DATASET_GENERATION (`aimspax active-learning` begins from what is given)"
             )
     yield from _charges(settings, geometries)
+    yield from _launcher(settings)
+
+
+_OF_SHELLS = (
+    "cd",
+    "export",
+    "module",
+    "ml",
+    "ulimit",
+    "source",
+    ".",
+    "set",
+    "eval",
+    "exec",
+    "time",
+)
+"""Words that a launch line may begin with and that are no programs."""
+
+
+def _launcher(settings: Settings) -> Iterator[str]:
+    """A launch line may begin with a program that only the nodes have."""
+    if not isinstance(settings.reference, AimsReference):
+        return
+    first = settings.reference.launch_str.split()[0]
+    plain = not set(first) & set("=$(){};&|<>\"'`") and first not in _OF_SHELLS
+    if plain and shutil.which(first) is None and not Path(first).expanduser().exists():
+        yield f"aimsPAX.yaml: launch_str begins with {first}, which is not found on this machine"
 
 
 def _charges(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:

@@ -15,12 +15,13 @@ from prefect.states import Cancelled, Completed, Failed
 from aimspax_core.campaign.events import (
     Event,
     ExplorationAsked,
+    LabelsGone,
     Launched,
     Resumed,
     Started,
 )
 from aimspax_core.campaign.journal import Journal
-from aimspax_core.campaign.labels import LabelStore, require_labels
+from aimspax_core.campaign.labels import LabelStore, gone_labels
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import CampaignError
@@ -130,10 +131,12 @@ class _Campaign:
         self._analysis = Analysis.of(self.run, self.settings)
 
     def _resume(self, changes: tuple[str, ...]) -> None:
-        require_labels(LabelStore(self.run.labels), self.state.labelled)
+        gone = gone_labels(LabelStore(self.run.labels), self.state.labelled, self.run.structure)
         resumed = Resumed(rules=self.inputs.rules, changes=changes)
         if not self.state.finished or not apply(self.state, resumed).finished:
             self.record(resumed)
+            if gone:
+                self.record(LabelsGone(keys=tuple(gone)))
 
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """The loop: launch what the rules want, and tell them what comes back."""

@@ -18,7 +18,7 @@ from rich.table import Table
 from aimspax_core.campaign.events import Resumed
 from aimspax_core.campaign.journal import holder
 from aimspax_core.campaign.journal import load as load_journal
-from aimspax_core.campaign.labels import LabelStore, require_labels
+from aimspax_core.campaign.labels import LabelStore, gone_labels
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import AimspaxError, SettingsError
@@ -99,7 +99,9 @@ def check(directory: Path, overrides: Mapping[str, Any]) -> int:
     if state is None:
         console.print("No mistakes found; nothing has been run here yet.")
         return DONE
-    require_labels(LabelStore(inputs.run.labels), state.labelled)
+    gone = gone_labels(LabelStore(inputs.run.labels), state.labelled, inputs.run.structure)
+    if gone:
+        console.print(f"labels that will be computed again: {len(gone)}", markup=False)
     console.print(f"No mistakes found. A campaign is here: {_told(state, settings)}", markup=False)
     return DONE
 

@@ -183,7 +183,7 @@ class Shell:
                 task = label.with_options(
                     # Prefect's records stay with the run, so that its next process finds them.
                     result_storage=run.prefect_results,
-                    refresh_cache=action.key in self._vanished,
+                    refresh_cache=action.key in self._vanished or action.key in state.restoring,
                 )
                 return pools.reference, task, self._label_request(action, state)
             case Sample():

@@ -172,7 +172,7 @@ def test_folders_named_otherwise_are_moved_too(directory: Path) -> None:
 def test_what_fhi_aims_lacks_is_told_for_every_geometry(directory: Path) -> None:
     ase.io.write(directory / "geometries" / "c.extxyz", bulk("Si"))
     (directory / "light").mkdir()
-    (directory / "light" / "01_H_default").touch()
+    (directory / "light" / "01_H_default").write_text("species H\n")
     (directory / "control.in").write_text("xc pbe\n")
     reference = "REFERENCE: {engine: aims, species_dir: light, launch_str: aims.x}"
     project = PROJECT.replace("REFERENCE: {engine: tblite, spin: SPIN}", reference)

@@ -70,6 +70,13 @@ class LabelFailed(Record):
     refused: bool = Field(default=False, description="There is an answer; the gate refused it.")
 
 
+class LabelsGone(Record):
+    """Labels that were counted are not in the store any more, or were damaged there."""
+
+    kind: Literal["labels-gone"] = "labels-gone"
+    keys: tuple[str, ...]
+
+
 class TrajectoryResult(Record):
     """What a segment did to one trajectory."""
 
@@ -179,6 +186,7 @@ Event = Annotated[
     | Sampled
     | LabelArrived
     | LabelFailed
+    | LabelsGone
     | SegmentFinished
     | TrainingFinished
     | ConvergenceAdvanced

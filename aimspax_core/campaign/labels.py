@@ -7,7 +7,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,19 +23,29 @@ from aimspax_core.structures import decode, digest, encode, essence
 log = logging.getLogger("aimspax.labels")
 
 
-def require_labels(store: LabelStore, keys: Iterable[str]) -> None:
-    """Make sure that labels which a campaign has counted are still there.
+def gone_labels(
+    store: LabelStore, keys: Iterable[str], structure: Callable[[str], Path]
+) -> list[str]:
+    """Return which labels that a campaign has counted must be computed again.
+
+    Args:
+        store: Where they should be.
+        keys: Of all labels that are counted.
+        structure: Gives the file of a label's structure.
 
     Raises:
-        CampaignError: Some are gone; the text says how many, and where the first one was.
+        CampaignError: Some are gone with their structures, as those of given datasets may be; the
+            text says how many, and where the first one was.
     """
-    gone = [store.path(key) for key in keys if not store.has(key)]
-    if gone:
+    gone = [key for key in keys if store.get(key) is None]
+    lost = [store.path(key) for key in gone if not structure(key).exists()]
+    if lost:
         raise CampaignError(
-            f"{len(gone)} labels that this campaign has are gone from the label store, the first "
-            f"is {gone[0]}; put them back, or begin anew with --fresh (labels that are there are "
+            f"{len(lost)} labels that this campaign has are gone from the label store, the first "
+            f"is {lost[0]}; put them back, or begin anew with --fresh (labels that are there are "
             "not computed again)"
         )
+    return gone
 
 
 def label_key(atoms: Atoms, identity: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from aimspax_core.campaign.events import (
     ExplorationAsked,
     LabelArrived,
     LabelFailed,
+    LabelsGone,
     Launched,
     Published,
     Resumed,
@@ -61,6 +62,8 @@ def apply(state: CampaignState | None, event: Event) -> CampaignState:
 def next_actions(state: CampaignState) -> list[Action]:
     """Return what should run now and is not running yet; the same state gives the same list."""
     wanted: list[Action] = [Label(key=key) for key in state.open_points]
+    if state.restoring and state.phase is not Phase.FAILED:  # sets need them before all else
+        return [action for action in wanted if action.id not in state.in_flight]
     match state.phase:
         case Phase.ADOPT:
             wanted.append(Adopt())
@@ -108,6 +111,8 @@ def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
     point = state.points[event.key]
     if point.status is not PointStatus.REQUESTED:
         return state  # a label that came twice counts once
+    if event.key in state.restoring:
+        return _restored(state, event.key)
     point = point.model_copy(update={"status": PointStatus.LABELLED})
     state = state.but(
         points={**state.points, event.key: point},
@@ -129,6 +134,8 @@ def _label_failed(state: CampaignState, event: LabelFailed) -> CampaignState:
     point = state.points[event.key]
     if point.status is not PointStatus.REQUESTED:
         return state
+    if event.key in state.restoring:
+        return fail(state, f"label {event.key[:8]} is gone, and was not computed: {event.reason}")
     failed = point.model_copy(update={"status": PointStatus.FAILED, "reason": event.reason})
     state = state.but(
         points={**state.points, event.key: failed},
@@ -139,6 +146,29 @@ def _label_failed(state: CampaignState, event: LabelFailed) -> CampaignState:
     if point.sampling_step is not None:
         return initial.label_resolved(state)
     return exploration.forget(state, event.key)
+
+
+def _labels_gone(state: CampaignState, event: LabelsGone) -> CampaignState:
+    """Want labels again that are in sets; nothing else begins until they are there."""
+    wanted = {
+        key: state.points[key].model_copy(update={"status": PointStatus.REQUESTED})
+        for key in event.keys
+    }
+    return state.but(
+        points={**state.points, **wanted},
+        open_points=(*state.open_points, *wanted),
+        restoring=(*state.restoring, *wanted),
+    )
+
+
+def _restored(state: CampaignState, key: str) -> CampaignState:
+    """Take a label as it was counted before: it is in its sets already."""
+    point = state.points[key].model_copy(update={"status": PointStatus.LABELLED})
+    return state.but(
+        points={**state.points, key: point},
+        open_points=tuple(k for k in state.open_points if k != key),
+        restoring=tuple(k for k in state.restoring if k != key),
+    )
 
 
 def _segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignState:
@@ -216,6 +246,8 @@ def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignSta
     Those that were given up before are wanted again then.
     """
     lost = state.lost_labels
+    if action.key in state.restoring:
+        return fail(state, f"label {action.key[:8]} is gone, and was not computed: {reason}")
     if len(lost) + 1 < MAX_LOST_LABELS:
         state = state.but(lost_labels=(*lost, action.key))
         return _label_failed(state, LabelFailed(key=action.key, reason=reason))
@@ -281,6 +313,7 @@ _HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {
     Sampled: _sampled,
     LabelArrived: _label_arrived,
     LabelFailed: _label_failed,
+    LabelsGone: _labels_gone,
     SegmentFinished: _segment_finished,
     TrainingFinished: _training_finished,
     ConvergenceAdvanced: _convergence_advanced,

@@ -235,6 +235,7 @@ class CampaignState(Record):
     label_seconds: tuple[float, ...] = ()
     labels: int = 0
     failed_labels: int = 0
+    restoring: tuple[str, ...] = ()  # labels that were counted once, and are computed again
     lost_labels: tuple[str, ...] = ()  # given up in a row, since the last that arrived
     refused: int = 0  # points that the gate kept out: structures, and some of the failed labels
     core_hours: float = 0.0  # of the labels

@@ -33,6 +33,7 @@ CONTROL, GEOMETRY = "control.in", "geometry.in"
 
 _K_POINTS = ("k_grid", "k_grid_density", "k_points_external")
 _OF_CELLS = (*_K_POINTS, "k_offset")
+_SPECIES_LINE = re.compile(r"^\s*species\s+(\S+)", re.MULTILINE)
 _SPECIES = re.compile(r"\d+_([A-Z][a-z]?)_default")
 _LAUNCHER_TAIL = 20_000
 """Characters of what the launcher printed that are looked at."""
@@ -56,8 +57,12 @@ def mistakes(settings: AimsReference, directory: Path, atoms: Atoms) -> Iterator
     """
     folder = directory / settings.species_dir
     for symbol in dict.fromkeys(atoms.get_chemical_symbols()):
-        if not species_file(folder, symbol).is_file():
+        file = species_file(folder, symbol)
+        if not file.is_file():
             yield "species_dir", _no_species(folder, symbol)
+        elif (found := _SPECIES_LINE.search(_text(file))) is None or found[1] != symbol:
+            told = f"has `species {found[1]}`" if found else "has no line `species`"
+            yield "species_dir", f"{file} {told}; it should have `species {symbol}`"
     if atoms.pbc.any() and not atoms.pbc.all():
         yield (
             "engine",

@@ -75,8 +75,10 @@ def calculation_folder(parent: Path, atoms: Atoms, clean: bool) -> Iterator[Path
     parent.mkdir(parents=True, exist_ok=True)
     name = f"{atoms.get_chemical_formula()}-{digest(encode(atoms))[:8]}-"
     folder = Path(tempfile.mkdtemp(prefix=name, dir=parent))
+    (folder / FAILED).write_text("interrupted: its worker was stopped\n", encoding="utf-8")
     try:
         yield folder
+        (folder / FAILED).unlink(missing_ok=True)
     except Exception as error:
         _note_failure(folder, error)
         raise

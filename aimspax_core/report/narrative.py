@@ -9,6 +9,7 @@ from aimspax_core.campaign.events import (
     ExplorationAsked,
     LabelArrived,
     LabelFailed,
+    LabelsGone,
     Published,
     Resumed,
     Sampled,
@@ -86,6 +87,9 @@ def _said(
                 f"sampling step {after.sampling_step}: geometry {event.geometry} gave "
                 f"{len(event.found)} structures{kept_back}"
             )
+        case LabelsGone():
+            count = _number(len(event.keys), "label")
+            return f"{count} of the campaign not usable in the label store any more: computed again"
         case LabelFailed():
             return _failed(before, event, after)
         case LabelArrived():
@@ -162,6 +166,8 @@ def _label(before: CampaignState | None, event: LabelArrived, after: CampaignSta
     whose = f"label {event.key[:8]} of trajectory {point.trajectory} ({event.wall_s:.2f} s)"
     if point.analysis:
         return f"{whose} is for analysis"
+    if event.key in before.restoring:
+        return f"label {event.key[:8]} is there again ({event.wall_s:.2f} s)"
     kind = "validation" if event.key in after.validation[-1:] else "training"
     found = f"{len(after.training)} + {len(after.validation)} points found"
     return f"{whose} goes to {kind}; {found}"

@@ -13,7 +13,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from aimspax_core.campaign.labels import LabelStore, label_key, require_labels
+from aimspax_core.campaign.labels import LabelStore, gone_labels, label_key
 from aimspax_core.errors import CampaignError
 from aimspax_core.reference.base import Label
 from aimspax_core.reference.tblite import TbliteEngine
@@ -238,11 +238,28 @@ def test_no_other_setting_is_left_out_of_the_key() -> None:
     assert set(TbliteReference.model_fields) - set(identity()) == {"max_iterations"}
 
 
-def test_labels_that_are_gone_are_told_by_number_and_place(tmp_path: Path) -> None:
+def test_labels_that_are_gone_with_their_structures_are_told_by_number_and_place(
+    tmp_path: Path,
+) -> None:
     store = LabelStore(tmp_path)
     with pytest.raises(CampaignError, match=r"2 labels .*first is .*aa/aa11.json"):
-        require_labels(store, ["aa11", "bb22"])
-    require_labels(store, [])
+        gone_labels(store, ["aa11", "bb22"], lambda key: tmp_path / f"{key}.json")
+    assert gone_labels(store, [], lambda key: tmp_path / key) == []
+
+
+def test_labels_that_are_gone_or_damaged_can_be_computed_again_from_their_structures(
+    tmp_path: Path,
+) -> None:
+    store = LabelStore(tmp_path)
+    store.put("aa11", water(), label())
+    store.put("bb22", water(), label())
+    store.path("bb22").write_text("bad")
+    for key in ("aa11", "bb22", "cc33"):
+        (tmp_path / key).touch()
+    assert gone_labels(store, ["aa11", "bb22", "cc33"], lambda key: tmp_path / key) == [
+        "bb22",
+        "cc33",
+    ]
 
 
 # ---- claims ---------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from aimspax_core.campaign.events import (
     ExplorationAsked,
     LabelArrived,
     LabelFailed,
+    LabelsGone,
     Launched,
     Resumed,
     Sampled,
@@ -942,3 +943,40 @@ def test_the_cost_of_labels_adds_up() -> None:
     for key in "ab":
         state = apply(state, LabelArrived(key=key, wall_s=1.0, core_hours=0.5))
     assert state.core_hours == 1.0
+
+
+def with_gone() -> CampaignState:
+    """A campaign in active learning that finds two of its labels gone when it is taken up."""
+    state = exploring()
+    for action in tuple(state.in_flight):
+        state = apply(state, TaskLost(action_id=action, reason="restart", counted=False))
+    keys = state.labelled[:2]
+    return apply(apply(state, Resumed(rules=state.rules)), LabelsGone(keys=tuple(keys)))
+
+
+def test_labels_that_are_gone_are_computed_before_anything_else() -> None:
+    state = with_gone()
+    keys = state.restoring
+    assert next_actions(state) == [Label(key=key) for key in keys]
+    state = apply(launch(state), LabelArrived(key=keys[0], wall_s=1.0))
+    assert next_actions(state) == []
+    state = apply(state, LabelArrived(key=keys[1], wall_s=1.0))
+    assert not all(isinstance(action, Label) for action in next_actions(state))
+
+
+def test_a_label_that_is_computed_again_is_in_its_sets_once() -> None:
+    state = with_gone()
+    before = (state.members, state.training, state.validation, state.labels)
+    for key in state.restoring:
+        state = apply(state, LabelArrived(key=key, wall_s=1.0))
+    assert (state.members, state.training, state.validation, state.labels) == before
+    assert (state.restoring, state.open_points) == ((), ())
+
+
+def test_a_label_that_cannot_be_computed_again_stops_the_campaign() -> None:
+    state = with_gone()
+    failed = apply(launch(state), LabelFailed(key=state.restoring[0], reason="SCF"))
+    assert failed.phase is Phase.FAILED
+    assert "is gone, and was not computed: SCF" in failed.stop_reason
+    again = apply(failed, Resumed(rules=failed.rules))
+    assert set(next_actions(again)) == {Label(key=key) for key in state.restoring}

@@ -271,3 +271,21 @@ def test_two_campaigns_at_once_pay_for_a_label_once(tmp_path: Path, prefect_serv
         keys.append(set(state.labelled))
     assert keys[0] & keys[1]
     assert keys[0] | keys[1] == labels
+
+
+def test_a_damaged_label_is_computed_again_before_the_campaign_goes_on(story: Story):
+    store = LabelStore(story.place.labels)
+    key = story.state.labelled[0]
+    truth = store.get(key)
+    store.path(key).write_text('{"energy": NaN}')
+    project = story.directory / "aimsPAX.yaml"
+    project.write_text(project.read_text().replace("set_size: 24", "set_size: 26"))
+    story.environment = {}
+    story.run()
+    assert story.code == 0, story.output
+    assert "1 label of the campaign not usable in the label store any more" in story.output
+    assert story.state.phase is Phase.FINISHED
+    again = store.get(key)
+    assert truth is not None
+    assert again is not None
+    assert again.label.energy == pytest.approx(truth.label.energy, abs=1e-6)

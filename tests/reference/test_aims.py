@@ -334,6 +334,18 @@ def test_every_element_without_species_is_named(tmp_path: Path):
     assert "54_Xe_default" in second
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("garbage\n", "has no line `species`"), ("# C\n  species   C\n", "has `species C`")],
+)
+def test_species_of_another_element_are_told(tmp_path: Path, text: str, words: str):
+    species = tmp_path / "species"
+    species.mkdir()
+    (species / "01_H_default").write_text(text)
+    (only,) = told(tmp_path, molecule("H2"), species_dir=species)
+    assert f"01_H_default {words}; it should have `species H`" in only
+
+
 def test_a_folder_above_the_species_is_told_with_the_one_that_is_meant(tmp_path: Path):
     (tmp_path / "above" / "light").mkdir(parents=True)
     (tmp_path / "above" / "light" / "01_H_default").touch()
