@@ -193,3 +193,24 @@ def test_what_pyscf_cannot_do_is_told_before_anything_starts(directory: Path) ->
     (directory / "aimsPAX.yaml").write_text(project)
     with pytest.raises(SettingsError, match=r"REFERENCE\.basis: a\.xyz: .*did you mean def2-?svp"):
         Inputs.read(directory)
+
+
+@pytest.mark.parametrize(
+    ("line", "noted"),
+    [
+        ("srun-of-nowhere aims.x >> aims.out", True),
+        ("sh -c aims.x", False),
+        ("ulimit -s unlimited; aims.x", False),
+        ("OMP_NUM_THREADS=1 aims.x", False),
+    ],
+)
+def test_a_launcher_that_is_not_found_is_noted(directory: Path, line: str, noted: bool) -> None:
+    (directory / "light").mkdir()
+    for name in ("01_H", "06_C", "08_O"):
+        (directory / "light" / f"{name}_default").write_text(f"species {name[3:]}\n")
+    (directory / "control.in").write_text("xc pbe\n")
+    reference = f"REFERENCE: {{engine: aims, species_dir: light, launch_str: '{line}'}}"
+    project = PROJECT.replace("REFERENCE: {engine: tblite, spin: SPIN}", reference)
+    (directory / "aimsPAX.yaml").write_text(project)
+    notes = Inputs.read(directory).settings.notes
+    assert any("not found on this machine" in note for note in notes) is noted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from typing import Any
 
 import numpy as np
@@ -178,7 +179,8 @@ def _name_refused(key: str, name: str, symbol: str, library: Any) -> str | None:
     if not name:
         return f"{key}: nothing for {symbol}"
     try:
-        library.load(name, symbol)
+        with warnings.catch_warnings(action="ignore"):  # it advises other packages
+            library.load(name, symbol)
     # PySCF's word for an unknown name, and what its parsers of names trip over.
     except (RuntimeError, KeyError, ValueError) as error:
         hint = nearest(name, library.ALIAS)
