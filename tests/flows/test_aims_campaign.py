@@ -122,7 +122,7 @@ def prepared(directory: Path) -> Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server) -> Story:
-    told = prepared(tmp_path_factory.mktemp("aims") / "water")
+    told = prepared(tmp_path_factory.mktemp("aims") / "stand-in")
     told.environment = {
         "AIMS_STAND_IN": ",".join(MODES),
         "AIMS_STAND_IN_EVERY": "3",
