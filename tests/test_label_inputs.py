@@ -44,7 +44,7 @@ def aims(directory: Path) -> Path:
     (directory / "aimsPAX.yaml").write_text(PROJECT.replace("{REFERENCE}", AIMS))
     (directory / "species").mkdir()
     for name in ("08_O_default", "01_H_default"):
-        (directory / "species" / name).write_text(f"species {name.split(\'_\')[1]}\n")
+        (directory / "species" / name).write_text(f"species {name[3]}\n")
     (directory / "control.in").write_text("xc pbe\n")
     (directory / "bulk.in").write_text("xc pbe\nk_grid 2 2 2\n")
     return directory
@@ -136,7 +136,7 @@ def test_stress_is_asked_of_fhi_aims(aims: Path) -> None:
 def test_another_control_file_and_species_may_be_named(aims: Path) -> None:
     (aims / "tight").mkdir()
     for name in ("08_O_default", "01_H_default"):
-        (aims / "tight" / name).write_text(f"species {name.split(\'_\')[1]}\n")
+        (aims / "tight" / name).write_text(f"species {name[3]}\n")
     (aims / "pbe0.in").write_text("xc pbe0\n")
     named = {"control": Path("pbe0.in"), "species_dir": Path("tight")}
     reference = read(aims, end=2, geometry=7, **named).reference
