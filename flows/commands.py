@@ -136,6 +136,15 @@ def _report(outcome: Any, run_dir: RunDir, settings: Settings, seconds: float) -
             return _show_results(run_dir, state, settings)
         console.print(f"{_told(state, settings)} ({minutes})", markup=False)
         return DONE
+    return not_completed(outcome)
+
+
+def not_completed(outcome: Any) -> int:
+    """Say why a flow did not end well; return the exit code.
+
+    Raises:
+        AimspaxError: It ended with one of ours, which `cli.finish` tells.
+    """
     error = outcome.result(raise_on_failure=False)
     if isinstance(error, AimspaxError):
         raise error

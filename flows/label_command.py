@@ -14,10 +14,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from aimspax_core.errors import AimspaxError
 from aimspax_core.label_inputs import LabelAsked, LabelInputs
 from aimspax_core.relabelling import Property, Summary, failed_file
-from flows.commands import DONE, FAILED, STOPPED, console
+from flows.commands import DONE, console, not_completed
 
 
 @Parameter(name="*")
@@ -120,11 +119,7 @@ def _report(outcome: Any, inputs: LabelInputs) -> int:
             console.print(f"failed: {failed_file(summary.output)}", markup=False)
         console.print(f"written: {summary.output}", markup=False)
         return DONE
-    error = outcome.result(raise_on_failure=False)
-    if isinstance(error, AimspaxError):
-        raise error
-    console.print(f"{outcome.name}: {outcome.message}", style="red", markup=False)
-    return STOPPED if outcome.is_cancelled() else FAILED
+    return not_completed(outcome)
 
 
 def _table(summary: Summary) -> Table:
