@@ -351,14 +351,20 @@ def _spins(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
 
 
 def _device(settings: Settings) -> Iterator[str]:
-    """A GPU that is asked for must be there, and what needs one must have it."""
-    devices = {"mace.yaml  MISC.device": settings.model.MISC.device}
-    if isinstance(settings.reference, MaceReference | MaceMpReference):
-        devices["aimsPAX.yaml  REFERENCE.device"] = settings.reference.device
+    """A GPU that is asked for here must be there, and what needs one must have it.
+
+    What runs in Slurm jobs has theirs.
+    """
+    cluster, reference = settings.cluster, settings.reference
+    devices: dict[str, str] = {}
+    if cluster.ml_jobs is None:
+        devices["mace.yaml  MISC.device"] = settings.model.MISC.device
+    if cluster.reference_jobs is None and isinstance(reference, MaceReference | MaceMpReference):
+        devices["aimsPAX.yaml  REFERENCE.device"] = reference.device
     for place, device in devices.items():
         if device != "cpu":
             yield from missing_gpu(place, device)
-    if settings.model.MISC.enable_cueq:
+    if settings.model.MISC.enable_cueq and cluster.ml_jobs is None:
         from aimspax_core.model.mace import why_no_cueq  # takes seconds, and only this needs it
 
         why = why_no_cueq(settings.model)

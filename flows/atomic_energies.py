@@ -5,7 +5,6 @@ Prefect is imported late: the address of its API must be known first.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from aimspax_core.settings.engines import (
     MaceMpReference,
     MaceReference,
 )
-from flows.commands import DONE, USER, console
+from flows.commands import DONE, USER, console, server_for
 
 FILE = "atomic_energies.yaml"
 """In the folder of all that is written."""
@@ -113,11 +112,7 @@ def _answers(
 def _labelled(
     states: Sequence[GroundState], reference: EngineSettings, inputs: Inputs, box: bool
 ) -> list[_Answer]:
-    from flows import server
-
-    server.ensure()
-    # Its console lines would stand between ours.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    server_for(inputs.settings)
     from flows.single_labels import Wanted, label_all
 
     settings, run = inputs.settings, inputs.run

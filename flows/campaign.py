@@ -38,6 +38,7 @@ from flows.dashboard import Dashboard
 from flows.logs import campaign_logs
 from flows.pools import pools
 from flows.shell import Shell
+from flows.stale import take_over
 from flows.stopping import GRACE_S, POLL_S, Stop, stop_signals
 from flows.tidy import tidy
 
@@ -68,6 +69,7 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         client = stack.enter_context(get_client(sync_client=True))
         journal = stack.enter_context(Journal(inputs.run))
         stack.enter_context(campaign_logs(inputs.run, inputs.settings))
+        take_over(client, inputs.run)
         campaign = _Campaign(inputs, journal, part)
         campaign.take_up()
         if campaign.over:
@@ -145,16 +147,19 @@ class _Campaign:
             shell.know(self.state)
             dashboard = Dashboard(workers, self.settings)
             dashboard.show(self.state, force=True)
-            while not stopped.asked():
-                if self.state.phase is Phase.READY and self.part != "initial":
-                    self.record(ExplorationAsked())
-                if self.over or self.state.phase is Phase.FAILED:
-                    break
-                for action in next_actions(self.state):
-                    shell.launch(action, self.record(Launched(action=action)))
-                self.tell(shell.next_event(POLL_S))
-                dashboard.show(self.state)
-            self._land(shell)
+            try:
+                while not stopped.asked():
+                    if self.state.phase is Phase.READY and self.part != "initial":
+                        self.record(ExplorationAsked())
+                    if self.over or self.state.phase is Phase.FAILED:
+                        break
+                    for action in next_actions(self.state):
+                        shell.launch(action, self.record(Launched(action=action)))
+                    self.tell(shell.next_event(POLL_S))
+                    dashboard.show(self.state)
+                self._land(shell)
+            finally:
+                shell.cancel()
             dashboard.show(self.state, force=True)
             if self.state.finished:
                 with by_product("learning curve"):
@@ -162,11 +167,10 @@ class _Campaign:
                     dashboard.picture(self.run.report, told(self.state))
 
     def _land(self, shell: Shell) -> None:
-        """Give what still runs a little time to come back, then give it up."""
+        """Give what still runs a little time to come back."""
         end = time.monotonic() + GRACE_S
         while shell.hold() and (left := end - time.monotonic()) > 0:
             self.tell(shell.next_event(left))
-        shell.cancel()
         self._analyse(force=True)
 
     def tell(self, event: Event | None) -> None:

@@ -24,7 +24,7 @@ from flows.evaluate import NOTHING, Asked, Dataset
 from flows.evaluate import evaluate as evaluate_models
 from flows.label_command import NOTHING as ALL_FRAMES
 from flows.label_command import Asked as LabelOptions
-from flows.options import NONE, Directory, Fresh, Options
+from flows.options import NONE, Directory, Fresh, Host, Options
 
 CODES = "Exit codes: 0 done, 1 failed, 2 something for you to mend, 130 stopped."
 
@@ -162,25 +162,27 @@ def schema(which: Literal["aimsPAX", "mace"] = "aimsPAX") -> int:
 
 
 @server_app.command
-def start() -> int:
+def start(*, host: Host = None) -> int:
     """Start the server, unless it is running."""
     from flows import server
 
-    found = server.ensure()
+    found = server.ensure(host)
     console.print(f"{'started' if found.started else 'running'}: {found.url}", markup=False)
+    if found.password:
+        console.print(f"it asks for a password, which is in {found.password}", markup=False)
     console.print('for the command `prefect` in this shell: eval "$(aimspax server env)"')
     return DONE
 
 
 @server_app.command
-def env() -> int:
+def env(*, host: Host = None) -> int:
     """Print what points `prefect` at the running server, for eval "$(aimspax server env)"."""
     from flows import server
 
     if server.status() is None:
         raise server.ServerError("no server is running; `aimspax server start` starts it")
     before = dict(os.environ)
-    server.ensure()
+    server.ensure(host)
     for name in (*server.CLIENT_VARIABLES, "no_proxy", "NO_PROXY"):
         value = os.environ.get(name)
         if value and (name == "PREFECT_API_URL" or value != before.get(name)):
@@ -207,6 +209,8 @@ def server_status() -> int:
         console.print("no server is running")
         return DONE
     console.print(f"{found.server.url}: {found.problem or 'it answers'}", markup=False)
+    if found.server.password:
+        console.print(f"its password is in {found.server.password}", markup=False)
     if found.server.ours:
         told = f"process {found.server.pid}, Prefect {found.version}, since {found.started}"
         console.print(f"{told}; what it printed: {found.log}", markup=False)

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -30,6 +30,9 @@ from aimspax_core.settings.files import settings_files
 from aimspax_core.settings.load import Settings, load
 from aimspax_core.settings.provenance import changed
 from flows.aside import move_aside
+
+if TYPE_CHECKING:
+    from flows.server import Server
 
 DONE, FAILED, USER, STOPPED = 0, 1, 2, 130
 """Exit codes."""
@@ -64,12 +67,7 @@ def run_flow(part: Part, directory: Path, overrides: dict[str, Any], fresh: bool
     finished = state is not None and state.phase is Phase.FINISHED
     if state is not None and finished and not _asks_more(state, inputs):
         return _show_results(run_dir, state, settings)
-    from flows import server
-
-    found = server.ensure()
-    # Prefect's own console lines would repeat ours; its page has them all.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    console.print(f"dashboard: {found.url}", markup=False)
+    show_dashboard(server_for(settings))
     module, name = _FLOWS[part]
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     from flows.console import following
@@ -78,6 +76,33 @@ def run_flow(part: Part, directory: Path, overrides: dict[str, Any], fresh: bool
     with following(console, settings.al.max_convergence_epochs):
         outcome = function(settings.directory, overrides, return_state=True)
     return _report(outcome, run_dir, settings, time.monotonic() - began)
+
+
+def server_for(settings: Settings) -> Server:
+    """Find or start the Prefect server; one that compute nodes reach, if there are any.
+
+    Raises:
+        ServerError: There is none.
+        SettingsError: It cannot listen where the settings say.
+    """
+    from flows import server
+
+    host = None
+    if settings.cluster.reference_jobs is not None or settings.cluster.ml_jobs is not None:
+        from flows.slurm_check import host_for_jobs  # takes seconds
+
+        host = host_for_jobs(settings)
+    found = server.ensure(host)
+    # Prefect's own console lines would repeat ours, or stand between them; its page has them all.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    return found
+
+
+def show_dashboard(server: Server) -> None:
+    """Say where a server is, and what opens it."""
+    console.print(f"dashboard: {server.url}", markup=False)
+    if server.password:
+        console.print(f"it asks for a password, which is in {server.password}", markup=False)
 
 
 def check(directory: Path, overrides: Mapping[str, Any]) -> int:
@@ -95,7 +120,10 @@ def check(directory: Path, overrides: Mapping[str, Any]) -> int:
         for step, training, validation in split_table(settings, len(inputs.geometries)):
             table.add_row(str(step), str(training), str(validation))
         console.print(table)
+    refused = _show_scripts(settings)
     _, state = load_journal(inputs.run)
+    if refused:
+        return USER
     if state is None:
         console.print("No mistakes found; nothing has been run here yet.")
         return DONE
@@ -104,6 +132,28 @@ def check(directory: Path, overrides: Mapping[str, Any]) -> int:
         console.print(f"labels that will be computed again: {len(gone)}", markup=False)
     console.print(f"No mistakes found. A campaign is here: {_told(state, settings)}", markup=False)
     return DONE
+
+
+def _show_scripts(settings: Settings) -> bool:
+    """Print the scripts of Slurm jobs; return whether Slurm refuses one."""
+    cluster = settings.cluster
+    if cluster.reference_jobs is None and cluster.ml_jobs is None:
+        return False
+    from flows.slurm_check import scripts  # takes seconds
+
+    refused = False
+    for script in scripts(settings):
+        console.print(f"\njob script of the {script.pool} pool:", style="bold", markup=False)
+        console.print(script.text.rstrip(), markup=False)
+        if script.refused:
+            refused = True
+            console.print(f"Slurm refuses it: {script.problem}\n", style="red", markup=False)
+        elif script.problem:
+            told = f"Slurm could not be asked about it: {script.problem}\n"
+            console.print(told, style="yellow", markup=False)
+        else:
+            console.print(f"{script.taken}\n", markup=False)
+    return refused
 
 
 def status(directory: Path, overrides: Mapping[str, Any]) -> int:

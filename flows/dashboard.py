@@ -27,6 +27,9 @@ from flows.pools import Pools
 REFRESH_S = 10.0
 """From one renewal of the progress to the next; each is a call to the API."""
 
+JOBS_S = 30.0
+"""From one table of Slurm jobs to the next, if something has changed."""
+
 TABLE_S = 60.0
 """From one table of errors to the next; Prefect keeps each as a version."""
 
@@ -35,15 +38,16 @@ class Dashboard:
     """The artifacts of one flow run."""
 
     def __init__(self, pools: Pools, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, self._pools = settings, pools
         self._name = re.sub(r"[^a-z0-9]+", "-", settings.directory.name.lower()).strip("-")
-        self._shown = self._tabled = 0.0
+        self._shown = self._tabled = self._listed = 0.0
         self._progress: UUID | None = None
         self._rounds: tuple[int, int] = (-1, -1)
         self._failures = 0
+        self._jobs: dict[str, list[dict[str, str]]] = {}
         with courtesy("linking the Dask dashboards"):
             for pool in pools:
-                count = "1 worker" if pool.workers == 1 else f"{pool.workers} workers"
+                count = "1 worker" if pool.capacity == 1 else f"{pool.capacity} workers at most"
                 create_link_artifact(
                     link=pool.dashboard,
                     link_text=f"Dask dashboard of the {pool.name} pool ({count})",
@@ -84,6 +88,9 @@ class Dashboard:
                 key=f"{self._name}-without-label",
                 description=_without_label(state),
             )
+        if force or time.monotonic() - self._listed > JOBS_S:
+            self._listed = time.monotonic()
+            self._list_jobs()
         converged = sum(m.converge_epochs for m in state.members.values())
         due = force or time.monotonic() - self._tabled > TABLE_S
         if due and (state.rounds, converged) != self._rounds:
@@ -93,6 +100,19 @@ class Dashboard:
                 key=f"{self._name}-validation-errors",
                 description="Errors of each member on its own validation set",
             )
+
+    def _list_jobs(self) -> None:
+        """Show the Slurm jobs of each pool, if there is something new to show."""
+        for pool in self._pools:
+            rows = pool.rows
+            known = [{**row, "time left": ""} for row in rows]
+            if known != self._jobs.get(pool.name, []):
+                self._jobs[pool.name] = known
+                create_table_artifact(
+                    table=rows,
+                    key=f"{self._name}-slurm-{pool.name}",
+                    description=f"Slurm jobs of the {pool.name} pool",
+                )
 
 
 def _without_label(state: CampaignState) -> str:

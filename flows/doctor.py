@@ -6,8 +6,8 @@ Prefect is imported late: the address of its API must be known first.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import math
-import os
 import platform
 import re
 import shutil
@@ -18,15 +18,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ase import Atoms
+
 from aimspax_core.errors import AimspaxError, CampaignError, EngineError, LabelError
 from aimspax_core.inputs import Inputs
 from aimspax_core.reference.atoms import in_vacuum
 from aimspax_core.reference.base import Reference
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.reference.trial import Trial, diatomic, hold_against_energies, off_balance
-from aimspax_core.settings.engines import AimsReference, AseReference
+from aimspax_core.settings.engines import AimsReference, AseReference, EngineSettings
 from aimspax_core.settings.load import Settings, machine_cores
-from flows.commands import DONE, FAILED, USER, console
+from aimspax_core.structures import encode
+from flows.commands import DONE, FAILED, USER, console, server_for
 from flows.server import Server, ServerError
 
 T = TypeVar("T")
@@ -57,14 +60,19 @@ def doctor(directory: Path, overrides: Mapping[str, Any]) -> int:
         console.print(f"  note: {note}", style="yellow", markup=False)
     done.check("folders", partial(_folders, inputs))
     done.check("machine", partial(_machine, inputs.settings))
-    server = done.check("Prefect server", _server)
+    server = done.check("Prefect server", partial(_server, inputs.settings))
     reference = done.check("engine", partial(_engine, inputs))
     last = "a label through the pool"
     if reference is None:
         done.skip("a small calculation", "the engine does not start")
         done.skip(last, "the engine does not start")
         return done.code
-    trial = done.check("a small calculation", partial(_trial, inputs))
+    small, on_slurm = "a small calculation", inputs.settings.cluster.reference_jobs is not None
+    if server is None and on_slurm:
+        done.skip(small, "there is no server")
+        done.skip(last, "there is no server")
+        return done.code
+    trial = done.check(small, partial(_trial, inputs))
     if trial is None or server is None:
         done.skip(last, "there is no server" if server is None else "the small calculation failed")
         return done.code
@@ -178,11 +186,16 @@ def _machine(settings: Settings) -> tuple[bool, str]:
     device = settings.model.MISC.device
     if device == "cpu":
         models = "models on the CPU"
+    elif settings.cluster.ml_jobs is not None:
+        models = "models on the GPUs of Slurm jobs"
     else:
         torch.ones(1, device=device).sum().item()
         models = f"models on {torch.cuda.get_device_name(device)}"
-    cores, labels = machine_cores(), settings.cluster.max_workers
+    cores, cluster = machine_cores(), settings.cluster
+    labels = cluster.labels_at_once
     more = " (more than there are cores)" if labels > cores else ""
+    if cluster.reference_jobs is not None:
+        more = " in Slurm jobs"
     return True, (
         f"Python {platform.python_version()}, torch {torch.__version__}, {models}; {cores} cores, "
         f"{settings.ml_workers} workers for models, {labels} for labels{more}, "
@@ -190,12 +203,8 @@ def _machine(settings: Settings) -> tuple[bool, str]:
     )
 
 
-def _server() -> tuple[Server, str]:
-    from flows import server
-
-    found = server.ensure()
-    # Its console lines would stand between ours.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+def _server(settings: Settings) -> tuple[Server, str]:
+    found = server_for(settings)
     how = "started" if found.started else "running"
     return found, f"{how} at {found.url}, Prefect {importlib.metadata.version('prefect')} here"
 
@@ -232,8 +241,7 @@ def _trial(inputs: Inputs) -> tuple[Trial, str]:
         stress = settings.stress and bool(atoms.pbc.all())
         atoms = off_balance(atoms, stress)
         engine = settings.reference_of(index)
-    reference = build_reference(engine, settings.directory)
-    trial = hold_against_energies(reference, atoms, stress)
+    trial = _tried(engine, atoms, stress, settings)
     formula = atoms.get_chemical_formula()
     wrong = [str(comparison) for comparison in trial.comparisons if not comparison.agrees]
     if wrong:
@@ -243,6 +251,17 @@ def _trial(inputs: Inputs) -> tuple[Trial, str]:
     if not trial.comparisons:
         return trial, f"{took}: too long to hold its forces against energies"
     return trial, f"{took}; {'; '.join(map(str, trial.comparisons))}"
+
+
+def _tried(engine: EngineSettings, atoms: Atoms, stress: bool, settings: Settings) -> Trial:
+    """Have it computed where labels are: here, or in a Slurm job."""
+    if settings.cluster.reference_jobs is None:
+        return hold_against_energies(build_reference(engine, settings.directory), atoms, stress)
+    from flows.single_labels import trial_on_worker
+    from tasks.trial import TrialRequest
+
+    request = TrialRequest(json.dumps(encode(atoms)), engine, settings.directory, stress)
+    return trial_on_worker(f"small calculation of {settings.directory.name}", request, settings)
 
 
 def _through_the_pool(inputs: Inputs) -> tuple[bool, str]:
@@ -287,7 +306,7 @@ def _finished(inputs: Inputs, key: str) -> float | None:
 def _forecast(inputs: Inputs, seconds: float) -> str:
     """Say what a sampling step of the initial dataset costs, if all labels are like the first."""
     settings, idg, geometries = inputs.settings, inputs.settings.idg, len(inputs.geometries)
-    workers = settings.cluster.max_workers
+    workers = settings.cluster.labels_at_once
     each = idg.n_points_per_sampling_step_idg * (
         len(inputs.seeds) if idg.distinct_model_sets else 1
     )

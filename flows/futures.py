@@ -1,38 +1,18 @@
-"""What Dask and Prefect leave to us about tasks: where they run again, and that they are over."""
+"""What Dask and Prefect leave to us about tasks: that they are over."""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Collection, Iterable
 from typing import Any
 from uuid import UUID
 
 import httpx
-from dask.base import annotate
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.states import Crashed
-from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
+from prefect_dask.task_runners import PrefectDaskFuture
 
 from flows.courtesy import courtesy
-
-
-def elsewhere(
-    runner: DaskTaskRunner, shunned: Collection[str]
-) -> contextlib.AbstractContextManager[Any]:
-    """Have a task that is submitted in the block run on another worker, if there is one.
-
-    Args:
-        runner: Where it is submitted.
-        shunned: Addresses of the workers where it has failed.
-    """
-    if not shunned:
-        return contextlib.nullcontext()
-    workers = runner.client.scheduler_info(n_workers=-1)["workers"]
-    others = [name for name in workers if name not in shunned]
-    if not others:
-        return contextlib.nullcontext()
-    return annotate(workers=others, allow_other_workers=True)
 
 
 def give_up(client: SyncPrefectClient, futures: Collection[PrefectDaskFuture[Any]]) -> None:

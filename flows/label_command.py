@@ -5,7 +5,6 @@ Prefect is imported late: the address of its API must be known first.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from aimspax_core.label_inputs import LabelAsked, LabelInputs
 from aimspax_core.relabelling import Property, Summary, failed_file
-from flows.commands import DONE, console, not_completed
+from flows.commands import DONE, console, not_completed, server_for, show_dashboard
 
 
 @Parameter(name="*")
@@ -94,12 +93,7 @@ def command(
     inputs = LabelInputs.read(directory, LabelAsked(**wanted), overrides)
     for note in inputs.settings.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
-    from flows import server
-
-    found = server.ensure()
-    # Prefect's own console lines would repeat ours; its page has them all.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    console.print(f"dashboard: {found.url}", markup=False)
+    show_dashboard(server_for(inputs.settings))
     from flows.console import following
     from flows.recalculate import recalculate
 

@@ -15,7 +15,7 @@ from prefect.artifacts import (
 from aimspax_core.label_inputs import LabelInputs
 from aimspax_core.relabelling import Relabelled, failed_file
 from flows.courtesy import courtesy
-from flows.pools import Pool
+from flows.pool import Pool
 
 _ROWS = 200
 """Failed frames that the page lists; the file beside the output has all."""
@@ -32,7 +32,7 @@ class LabelPage:
         with courtesy("linking the Dask dashboard"):
             create_link_artifact(
                 link=pool.dashboard,
-                link_text=f"Dask dashboard of the reference pool ({pool.workers} workers at most)",
+                link_text=f"Dask dashboard of the reference pool ({pool.capacity} workers at most)",
                 key=f"{self._name}-dask-reference",
             )
         self.show(0.0, f"labelling {inputs.file.name}")

@@ -5,27 +5,26 @@ from __future__ import annotations
 import logging
 import queue
 import time
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from distributed import KilledWorker
 from prefect.client.orchestration import SyncPrefectClient
-from prefect_dask.task_runners import PrefectDaskFuture
 
 from aimspax_core.batches import TASK_S, Batches
 from aimspax_core.campaign.labels import LabelStore, label_key
-from aimspax_core.campaign.rules import MAX_LOSSES, MAX_LOST_LABELS
+from aimspax_core.campaign.rules import MAX_LOSSES, MAX_LOST_LABELS, MAX_TIMES_OUT, TOO_SHORT
 from aimspax_core.dataset import DataKeys
-from aimspax_core.errors import AimspaxError, LabelError, StructureError
+from aimspax_core.errors import AimspaxError, CampaignError, LabelError, StructureError
 from aimspax_core.label_inputs import LabelInputs
 from aimspax_core.reference.base import Label
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.reference.gate import check_label
 from aimspax_core.relabelling import Frame, Relabelled, Summary
-from flows.futures import elsewhere, give_up, mark_crashed
+from flows.futures import give_up, mark_crashed
 from flows.label_page import LabelPage
-from flows.pools import Pool, reference_pool
+from flows.pool import Fate, Pool, Ticket, WorkerLostError
+from flows.pools import reference_pool
 from flows.stopping import GRACE_S, POLL_S, Stop
 from tasks.label import LabelRequest
 from tasks.label_many import LabelManyRecord, LabelManyRequest, label_many
@@ -49,7 +48,7 @@ class _Flying:
 
     name: str
     keys: tuple[str, ...]
-    future: PrefectDaskFuture[LabelManyRecord]
+    ticket: Ticket
 
 
 class Labelling:
@@ -72,14 +71,15 @@ class Labelling:
         self.broken = ""
         self._given_up: dict[str, str] = {}  # since the last label came, and why
         self._shunned: dict[str, set[str]] = {}
+        self._outlasted: Counter[str] = Counter()
         self._flying: dict[str, _Flying] = {}
-        self._back: queue.Queue[_Flying] = queue.Queue()
+        self._back: queue.Queue[str] = queue.Queue()  # the first key of what is over
         self._unsaved, self._save_took = 1, 0.0  # it may be that all frames have failed already
         for frame in inputs.frames:
             self._take_up(frame)
         self._stored = frozenset(self.found.labels)
         missing = (key for key in self._frames if key not in self._stored)
-        self.waiting = Batches(missing, settings.cluster.max_workers)
+        self.waiting = Batches(missing, settings.cluster.labels_at_once)
         log.info(
             "%s: %d frames, %d of them are in the label store, %d structures to label",
             inputs.file, len(inputs.frames), len(self.found.labelled), len(self.waiting),
@@ -104,14 +104,19 @@ class Labelling:
                 while (self.waiting or self._flying) and not (self.broken or stopped.asked()):
                     self._launch(pool)
                     self._settle(client, min(POLL_S, self.waiting.due_in(time.monotonic())))
+                    if pool.trouble:
+                        raise CampaignError(pool.trouble)
                     self._report(page)
+                self._hold(pool)
                 end = time.monotonic() + GRACE_S
                 while self._flying and (left := end - time.monotonic()) > 0:
                     self._settle(client, left)
                 if not self.waiting and not self._flying:
                     self._blame_structures()
             finally:
-                give_up(client, [flying.future for flying in self._flying.values()])
+                self._hold(pool)
+                futures = [flying.ticket.future for flying in self._flying.values()]
+                give_up(client, [future for future in futures if future is not None])
                 self.save()
                 page.end(self.found)
 
@@ -129,12 +134,17 @@ class Labelling:
             difference=self.found.difference(),
         )
 
-    def _launch(self, pool: Pool) -> None:
-        """Submit a batch for every worker that has none.
+    def _hold(self, pool: Pool) -> None:
+        """Begin nothing more; what waited for a worker waits here again."""
+        waited = pool.hold()
+        for first, flying in list(self._flying.items()):
+            if flying.ticket in waited:
+                del self._flying[first]
+                self.waiting.give_back(flying.keys)
 
-        One that waited behind another on the same worker would be counted as lost with it.
-        """
-        while len(self._flying) < pool.workers:
+    def _launch(self, pool: Pool) -> None:
+        """Submit a batch for every worker that there may be."""
+        while len(self._flying) < pool.capacity:
             keys = self.waiting.next(time.monotonic())
             if not keys:
                 return
@@ -145,14 +155,12 @@ class Labelling:
             first, last = min(places), max(places)
             name = f"{first}..{last}" if last > first else str(first)
             request = LabelManyRequest(name, keys, self._request(keys[0]), self._run, TASK_S)
-            with elsewhere(pool.runner, self._shunned.get(keys[0], ())):
-                future = pool.runner.submit(label_many, parameters={"request": request})
-            flying = _Flying(name, keys, future)
-            self._flying[keys[0]] = flying
-            future.add_done_callback(partial(self._came_back, flying))
+            back = partial(self._came_back, keys[0])
+            ticket = pool.submit(label_many, request, back, self._shunned.get(keys[0], ()))
+            self._flying[keys[0]] = _Flying(name, keys, ticket)
 
-    def _came_back(self, flying: _Flying, _: Any) -> None:
-        self._back.put(flying)
+    def _came_back(self, first: str, _: Ticket) -> None:
+        self._back.put(first)
 
     def _request(self, key: str) -> LabelRequest:
         inputs = self._inputs
@@ -170,15 +178,15 @@ class Labelling:
     def _settle(self, client: SyncPrefectClient, timeout_s: float) -> None:
         """Take in what one task has done, if one comes back within the time."""
         try:
-            flying = self._back.get(timeout=timeout_s)
+            flying = self._flying.pop(self._back.get(timeout=timeout_s))
         except queue.Empty:
             return
-        del self._flying[flying.keys[0]]
         try:
-            record = flying.future.result()
-        except KilledWorker:
-            mark_crashed(client, [flying.future], "its worker died")
-            self._broken(flying, "its worker died")
+            record: LabelManyRecord = flying.ticket.result()
+        except WorkerLostError as error:
+            if flying.ticket.future is not None:
+                mark_crashed(client, [flying.ticket.future], str(error))
+            self._torn(flying, error)
         except AimspaxError:
             raise  # what is wrong with one is wrong with all
         # Whatever else a task raises must not end the run: it is counted, and told in full.
@@ -187,9 +195,6 @@ class Labelling:
             self._broken(flying, f"{type(error).__name__}: {error}")
         else:
             self._take_in(flying, record)
-        finally:
-            # Dask computes a finished task again when its worker dies, for as long as it is held.
-            flying.future.wrapped_future.release()
         if self._save_due():
             self.save()
 
@@ -204,6 +209,22 @@ class Labelling:
             elif not self._admit(one.key):
                 self._lost(one.key, "its label is gone from the store")
         self.waiting.give_back(flying.keys[len(record.done) :])
+
+    def _torn(self, flying: _Flying, lost: WorkerLostError) -> None:
+        """A worker is gone: what it had is wanted again, and counted if it may have been its fault.
+
+        What outlasts a job twice is not tried for ever.
+        """
+        if lost.fate is Fate.INTERRUPTED:
+            self.waiting.give_back([key for key in flying.keys if not self._admit(key)])
+            return
+        if lost.fate is Fate.OUT_OF_TIME and len(flying.keys) == 1:
+            key = flying.keys[0]
+            self._outlasted[key] += 1
+            if self._outlasted[key] >= MAX_TIMES_OUT and not self._admit(key):
+                self._failed(key, f"{lost}; {MAX_TIMES_OUT} times. {TOO_SHORT}")
+                return
+        self._broken(flying, str(lost))
 
     def _broken(self, flying: _Flying, why: str) -> None:
         """A task was lost: the first structure without a label is the suspect, and counted."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import logging
 import os
-import platform
 import socket
 from collections.abc import Iterator
 
@@ -16,7 +14,7 @@ from aimspax_core.campaign.journal import load
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import Settings
-from aimspax_core.settings.provenance import PACKAGES
+from aimspax_core.versions import versions
 from flows import as_yaml
 
 _INITIAL = (Phase.INITIAL, Phase.INITIAL_CONVERGE, Phase.INITIAL_PUBLISH, Phase.READY)
@@ -105,9 +103,8 @@ def _in_force(settings: Settings) -> str:
     """All settings as YAML, defaults included, and the versions of what acts on them."""
     project = settings.project.model_dump()
     project["CLUSTER"] = settings.cluster.model_dump()  # as sized from this machine
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     parts = {
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": versions(),
         "aimsPAX.yaml": project,
         "mace.yaml": settings.model.model_dump(),
     }

@@ -14,6 +14,10 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.settings.files import MODEL, PROJECT
 
 Directory = Annotated[Path, Parameter(help="The run directory.")]
+Host = Annotated[
+    str | None,
+    Parameter(help="Name or address at which Slurm jobs reach it; it then wants a password."),
+]
 Fresh = Annotated[
     bool,
     Parameter(

@@ -8,12 +8,11 @@ import logging
 import queue
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distributed import KilledWorker
 from prefect.client.orchestration import SyncPrefectClient
-from prefect_dask.task_runners import PrefectDaskFuture
 
 from aimspax_core.batches import BACKOFF_S
 from aimspax_core.campaign.actions import (
@@ -31,14 +30,16 @@ from aimspax_core.campaign.exploration import segment_budget_s
 from aimspax_core.campaign.labels import LabelStore
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.campaign.training import replayed
-from aimspax_core.errors import AimspaxError, LabelError
+from aimspax_core.durations import Durations
+from aimspax_core.errors import AimspaxError, CampaignError, LabelError
 from aimspax_core.files import write_text
 from aimspax_core.inputs import Inputs
 from aimspax_core.reference.gate import EnergyGate, check_label
 from aimspax_core.report.refused import refuse
 from aimspax_core.report.results import holdings
-from flows.futures import elsewhere, give_up, mark_crashed
-from flows.pools import Pool, Pools
+from flows.futures import give_up, mark_crashed
+from flows.pool import Pool, Ticket, WorkerLostError
+from flows.pools import Pools
 from tasks.adopt import AdoptRequest, adopt
 from tasks.label import LabelRecord, LabelRequest, label
 from tasks.propagate import PropagateRequest, propagate
@@ -51,6 +52,15 @@ CONVERGE_BUDGET_S = 20.0
 """Time after which a task comes back at its next epoch's end, so that a stop waits briefly."""
 
 log = logging.getLogger(__name__)
+
+
+def _ml_task_s() -> float | None:
+    """Return what training and MD take at most, with loading; they come back by themselves."""
+    return 60.0
+
+
+def _unknown() -> float | None:
+    return None
 
 
 @dataclass
@@ -69,15 +79,17 @@ class Shell:
 
     def __post_init__(self) -> None:
         self.run, self.settings = self.inputs.run, self.inputs.settings
-        self._done: queue.Queue[tuple[Action, PrefectDaskFuture[Any]]] = queue.Queue()
-        self._futures: dict[str, PrefectDaskFuture[Any]] = {}
+        self._done: queue.Queue[tuple[Action, Ticket]] = queue.Queue()
+        self._tickets: dict[str, Ticket] = {}
         self._vanished: set[str] = set()
         self._put_off: list[tuple[float, Action, CampaignState]] = []
         self._shunned: dict[str, set[str]] = {}
         self._energies = EnergyGate(self.settings.gate)
+        self._durations = Durations()
+        self._geometries: dict[str, int] = {}
 
     def know(self, state: CampaignState) -> None:
-        """Learn the energies of the labels that there are, for the gate to judge others by."""
+        """Learn of the labels that there are: energies to judge others by, and what they took."""
         store = LabelStore(self.run.labels)
         given = [key for m in state.members.values() for key in (*m.training, *m.validation)]
         for key in dict.fromkeys((*given, *state.points)):
@@ -85,6 +97,9 @@ class Shell:
             if stored is not None:
                 with contextlib.suppress(LabelError):  # it was judged when it arrived
                     self._energies.admit(stored.atoms, stored.label.energy)
+                wall_s = stored.label.provenance.get("wall_s")
+                if wall_s is not None and key in state.points:
+                    self._durations.note(state.points[key].geometry, wall_s)
 
     def launch(self, action: Action, state: CampaignState) -> None:
         """Submit an action as a task; `state` is the one that has it in flight.
@@ -100,10 +115,14 @@ class Shell:
 
     def _submit(self, action: Action, state: CampaignState) -> None:
         pool, task, request = self._task(action, state)
-        with elsewhere(pool.runner, self._shunned.get(action.id, ())):
-            future = pool.runner.submit(task, parameters={"request": request})
-        self._futures[action.id] = future
-        future.add_done_callback(lambda _: self._done.put((action, future)))
+        seconds = _ml_task_s if pool is self.pools.ml else _unknown
+        if isinstance(action, Label):
+            self._geometries[action.key] = state.points[action.key].geometry
+            seconds = partial(self._durations.of, self._geometries[action.key])
+        shunned = self._shunned.get(action.id, ())
+        self._tickets[action.id] = pool.submit(
+            task, request, lambda ticket: self._done.put((action, ticket)), shunned, seconds
+        )
 
     def next_event(self, timeout_s: float) -> Event | None:
         """Return the next completion as an event; None if there is none within the time."""
@@ -114,39 +133,41 @@ class Shell:
         if self._put_off:
             soonest = min(entry[0] for entry in self._put_off) - time.monotonic()
             timeout_s = min(timeout_s, max(0.0, soonest))
+        trouble = next((pool.trouble for pool in self.pools if pool.trouble), "")
+        if trouble:
+            raise CampaignError(trouble)
         try:
-            action, future = self._done.get(timeout=timeout_s)
+            action, ticket = self._done.get(timeout=timeout_s)
         except queue.Empty:
             return None
-        self._futures.pop(action.id, None)
-        try:
-            event = self._event(action, future)
-        finally:
-            # Dask computes a finished task again when its worker dies, for as long as it is held.
-            future.wrapped_future.release()
-        return event
+        self._tickets.pop(action.id, None)
+        return self._event(action, ticket)
 
     def hold(self) -> bool:
         """Begin nothing more; return whether anything still runs."""
         self._put_off.clear()
-        return bool(self._futures)
+        waited = {ticket for pool in self.pools for ticket in pool.hold()}
+        self._tickets = {id_: t for id_, t in self._tickets.items() if t not in waited}
+        return bool(self._tickets)
 
     def cancel(self) -> None:
         """Give up what still runs; its results would have been asked for again anyway."""
-        give_up(self.client, self._futures.values())
-        self._put_off.clear()
+        self.hold()
+        give_up(self.client, [t.future for t in self._tickets.values() if t.future is not None])
+        self._tickets.clear()
 
-    def _event(self, action: Action, future: PrefectDaskFuture[Any]) -> Event:
+    def _event(self, action: Action, ticket: Ticket) -> Event:
         try:
-            result = future.result()
+            result = ticket.result()
         except LabelError as error:
             if error.transient or not isinstance(action, Label):
                 self._shunned.setdefault(action.id, set()).add(error.worker)
                 return TaskLost(action_id=action.id, reason=str(error))
             return LabelFailed(key=action.key, reason=str(error), refused=error.refused)
-        except KilledWorker:
-            mark_crashed(self.client, [future], "its worker died")
-            return TaskLost(action_id=action.id, reason="its worker died")
+        except WorkerLostError as error:
+            if ticket.future is not None:
+                mark_crashed(self.client, [ticket.future], str(error))
+            return TaskLost(action_id=action.id, reason=str(error), fate=error.fate.value)
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)
         # Whatever else a task raises must not end the run: it is counted, and told in full.
@@ -173,6 +194,8 @@ class Shell:
         except LabelError as error:
             told = refuse(self.run.refused, record.key, stored.atoms, str(error), stored.label)
             return LabelFailed(key=record.key, reason=str(told), refused=True)
+        if record.core_hours:  # it was computed now
+            self._durations.note(self._geometries[record.key], record.wall_s)
         return LabelArrived(key=record.key, wall_s=record.wall_s, core_hours=record.core_hours)
 
     def _task(self, action: Action, state: CampaignState) -> tuple[Pool, Any, Any]:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
+import queue
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ase import Atoms
-from distributed import KilledWorker
 from prefect import flow
-from prefect.futures import PrefectFuture
 
 from aimspax_core.campaign.labels import label_key
-from aimspax_core.errors import AimspaxError, LabelError
+from aimspax_core.errors import AimspaxError, CampaignError, LabelError
 from aimspax_core.files import write_text
 from aimspax_core.reference.engines import build_reference
+from aimspax_core.reference.trial import Trial
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.engines import EngineSettings, Gate
 from aimspax_core.settings.load import Settings
 from aimspax_core.structures import encode
+from flows.pool import Pool, Ticket, WorkerLostError
 from flows.pools import reference_pool
 from tasks.label import LabelRecord, LabelRequest, label
+from tasks.trial import TrialRequest, trial
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,42 @@ def labels(
     # What Prefect remembers of a label says nothing of whether it can be had now.
     task = label.with_options(result_storage=results, refresh_cache=True)
     with reference_pool(settings) as pool:
-        futures = [
-            pool.runner.submit(task, parameters={"request": request}) for request in requests
-        ]
-        return [_outcome(future) for future in futures]
+        done: queue.Queue[Ticket] = queue.Queue()
+        tickets = [pool.submit(task, request, done.put) for request in requests]
+        for _ in tickets:
+            _next(done, pool)
+        return [_outcome(ticket) for ticket in tickets]
+
+
+@flow(name="trial", flow_run_name="{title}", validate_parameters=False)
+def trial_on_worker(title: str, request: TrialRequest, settings: Settings) -> Trial:
+    """Have a small calculation done where labels are computed.
+
+    Raises:
+        LabelError, EngineError: There is no answer.
+    """
+    with reference_pool(_few(settings, 1)) as pool:
+        done: queue.Queue[Ticket] = queue.Queue()
+        ticket = pool.submit(trial, request, done.put)
+        _next(done, pool)
+        result: Trial = ticket.result()
+        return result
+
+
+def _next(done: queue.Queue[Ticket], pool: Pool) -> None:
+    """Wait for the next label.
+
+    Raises:
+        CampaignError: The pool cannot have workers.
+    """
+    while True:
+        try:
+            done.get(timeout=1.0)
+        except queue.Empty:
+            if pool.trouble:
+                raise CampaignError(pool.trouble) from None
+        else:
+            return
 
 
 def _request(wanted: Wanted, run: RunDir, directory: Path, folder: Path) -> LabelRequest:
@@ -95,18 +129,18 @@ def _request(wanted: Wanted, run: RunDir, directory: Path, folder: Path) -> Labe
 
 def _few(settings: Settings, labels: int) -> Settings:
     """Return the settings with no more workers than there is work."""
-    cluster = settings.cluster
-    less = cluster.model_copy(update={"max_workers": min(cluster.max_workers, labels)})
+    less = settings.cluster.with_labels_at_once(labels)
     return replace(settings, project=settings.project.model_copy(update={"CLUSTER": less}))
 
 
-def _outcome(future: PrefectFuture[LabelRecord]) -> Outcome:
+def _outcome(ticket: Ticket) -> Outcome:
     try:
-        return future.result()
+        record: LabelRecord = ticket.result()
+    except WorkerLostError as error:
+        return LabelError(str(error), transient=True)
     except AimspaxError as error:
         return error
-    except KilledWorker:
-        return LabelError("its worker died", transient=True)
     # Whatever else a task raises is told, like all the others.
     except Exception as error:
         return LabelError(f"{type(error).__name__}: {error}", transient=True)
+    return record

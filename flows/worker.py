@@ -1,21 +1,142 @@
-"""What every local worker does first; Dask runs `dask_setup` when the worker starts."""
+"""What every worker does first; Dask runs `dask_setup` when the worker (or its nanny) starts.
+
+No Prefect here: what it reads when it is imported must be in the environment first.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
+import socket
+import sys
+import time
+import urllib.request
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
-from distributed import Worker
+from aimspax_core.files import write_text
+from aimspax_core.versions import versions
 
 GPUS = "AIMSPAX_GPUS"
-"""Environment variable that lists the GPUs of a pool, for its workers to share."""
+"""Environment variable that lists the GPUs of a pool, for its workers to share; `job` stands for
+those of the Slurm job."""
+
+POOL = "AIMSPAX_POOL"
+"""Environment variable of a Slurm job: the folder with what its workers need to know."""
+
+REFUSED = "refused.txt"
+"""File in that folder: why a worker does not fit the flow."""
+
+_API_PATIENCE_S = 60.0
+
+log = logging.getLogger("distributed.aimspax")
 
 
-def dask_setup(worker: Worker) -> None:
-    """Leave the terminal's process group, and see one GPU only; torch is not imported yet.
+@dataclass(frozen=True)
+class Orders:
+    """What the workers of a pool of Slurm jobs are told, in a file that only their owner can read.
 
-    Ctrl-C is for the flow, which then ends its workers.
+    Attributes:
+        variables: Of their environment; secrets among them.
+        unset: Variables that they must not have.
+        versions: Of the flow's Python and packages.
+        api: Address of the Prefect API.
     """
-    os.setpgrp()
-    gpus = [name for name in os.environ.get(GPUS, "").split(",") if name]
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(worker.name) % len(gpus)]
+
+    variables: dict[str, str] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    api: str = ""
+
+    def write(self, folder: Path) -> None:
+        """Write them for the workers."""
+        file = folder / _FILE
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Orders:
+        """Read what a pool has written."""
+        return cls(**json.loads((folder / _FILE).read_text(encoding="utf-8")))
+
+
+_FILE = "orders.json"
+
+
+def dask_setup(worker: Any) -> None:
+    """Prepare a process for the tasks of a pool; torch and Prefect are not imported yet.
+
+    A worker on this machine leaves the terminal's process group: Ctrl-C is for the flow, which
+    then ends its workers. One in a Slurm job takes its orders.
+    """
+    folder = os.environ.get(POOL)
+    if folder is None:
+        os.setpgrp()
+    else:
+        _take_orders(Path(folder))
+    gpus = os.environ.get(GPUS, "")
+    if gpus == "job":
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name for name in gpus.split(",") if name]
+    if names:
+        number = int(str(worker.name).rpartition("-")[2])
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[number % len(names)]
+
+
+def _take_orders(folder: Path) -> None:
+    """Take over what the flow says, unless this process could not do what it asks for."""
+    orders = Orders.read(folder)
+    if wrong := mismatch(orders.versions, versions()):
+        told = (
+            f"the Python of the Slurm jobs ({sys.executable} on {socket.gethostname()}) does not "
+            f"match that of the flow: {wrong}"
+        )
+        write_text(folder / REFUSED, told)
+        _leave(told)
+    for name in orders.unset:
+        os.environ.pop(name, None)
+    os.environ.update(orders.variables)
+    if orders.api and (problem := _unreachable(orders.api)):
+        _leave(
+            f"the Prefect API at {orders.api} cannot be reached from {socket.gethostname()}: "
+            f"{problem}"
+        )
+
+
+def mismatch(flow: dict[str, str], here: dict[str, str]) -> str:
+    """Say what differs between the flow and a worker; empty if they go together.
+
+    Of Python the patch release may differ: what they send each other is the same.
+    """
+    told = []
+    for name, version in flow.items():
+        ours = here.get(name, "none")
+        both = (version, ours)
+        if name == "python":
+            both = (version.rpartition(".")[0], ours.rpartition(".")[0])
+        if both[0] != both[1]:
+            told.append(f"{name} is {ours} there, {version} here")
+    return "; ".join(told)
+
+
+def _unreachable(api: str) -> str:
+    """Say why the API does not answer; empty if it does."""
+    end, problem = time.monotonic() + _API_PATIENCE_S, ""
+    opener = urllib.request.build_opener()
+    while time.monotonic() < end:
+        try:
+            with opener.open(f"{api}/health", timeout=10):
+                return ""
+        except (OSError, ValueError) as error:
+            problem = str(getattr(error, "reason", error))
+        time.sleep(2)
+    return problem
+
+
+def _leave(told: str) -> None:
+    """End the process, and with it its job; what is said here is in the job's output."""
+    log.error("%s", told)
+    print(f"aimspax: {told}", file=sys.stderr, flush=True)
+    os._exit(3)

@@ -1,16 +1,19 @@
-"""What all tests share: how Hypothesis behaves, and one real Prefect server."""
+"""What all tests share: how Hypothesis behaves, one real Prefect server, one real Slurm."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from flows import server as prefect_servers
+from tests.slurm.machine import NotPossible, Slurm, running
 
 # Cores may be shared: a slow example is no failure. On CI the same examples are tried each time.
 settings.register_profile("aimspax", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -38,6 +41,37 @@ def prefect_server(
                 yield server
         finally:
             prefect_servers.stop()
+
+
+@pytest.fixture(scope="session")
+def slurm_machine() -> Iterator[Slurm]:
+    """A real Slurm on this machine; `SLURM_CONF` points to it.
+
+    Where it cannot run, its tests are skipped; but they fail if nothing may be skipped.
+    """
+    with contextlib.ExitStack() as stack:
+        # Not pytest's own folder: the path of a socket is short.
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="slurm-", dir="/tmp"))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name in [*os.environ]:
+            if name.startswith(("SLURM_", "SBATCH_", "SQUEUE_")):
+                patch.delenv(name)
+        try:
+            slurm = stack.enter_context(running(Path(folder) / "run"))
+        except NotPossible as reason:
+            if os.environ.get("AIMSPAX_TEST_ALL"):
+                pytest.fail(str(reason))
+            pytest.skip(str(reason))
+        patch.setenv("SLURM_CONF", str(slurm.conf))
+        yield slurm
+
+
+@pytest.fixture
+def slurm(slurm_machine: Slurm) -> Iterator[Slurm]:
+    """The session's Slurm, with no jobs in it and both nodes up, before and after the test."""
+    slurm_machine.clear()
+    yield slurm_machine
+    slurm_machine.clear()
 
 
 @contextlib.contextmanager

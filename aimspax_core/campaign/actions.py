@@ -32,7 +32,12 @@ class Label(Record):
     @property
     def id(self) -> str:
         """What the action is told apart by."""
-        return f"label:{self.key}"
+        return label_id(self.key)
+
+
+def label_id(key: str) -> str:
+    """Return the id of the action that labels a structure."""
+    return f"label:{key}"
 
 
 class Propagate(Record):

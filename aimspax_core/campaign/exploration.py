@@ -42,8 +42,10 @@ def _all_trajectories(state: CampaignState) -> CampaignState:
 
 def segments(state: CampaignState) -> list[Action]:
     """Return batches of the trajectories that can run, spread over the free segment slots."""
-    ready = [t.index for t in state.trajectories if t.status is TrajectoryStatus.RUNNING]
     busy = sum(isinstance(a, Propagate) for a in state.in_flight.values())
+    if busy >= state.rules.max_segments:
+        return []
+    ready = [t.index for t in state.trajectories if t.status is TrajectoryStatus.RUNNING]
     slots = min(state.rules.max_segments - busy, len(ready))
     return [
         Propagate(
@@ -65,17 +67,17 @@ def segment_budget_s(state: CampaignState) -> float:
 def enter_segment(state: CampaignState, action: Propagate) -> CampaignState:
     """Mark the trajectories of a segment that was launched."""
     state = state.but(segments=max(state.segments, action.number))
-    for index in action.trajectories:
-        state = _change(state, index, status=TrajectoryStatus.IN_SEGMENT)
-    return state
+    return _change(state, *action.trajectories, status=TrajectoryStatus.IN_SEGMENT)
 
 
 def leave_segment(state: CampaignState, action: Propagate) -> CampaignState:
     """Let the trajectories of a segment that was lost run again from where they were."""
-    for index in action.trajectories:
-        if state.trajectories[index].status is TrajectoryStatus.IN_SEGMENT:
-            state = _change(state, index, status=TrajectoryStatus.RUNNING)
-    return state
+    left = (
+        index
+        for index in action.trajectories
+        if state.trajectories[index].status is TrajectoryStatus.IN_SEGMENT
+    )
+    return _change(state, *left, status=TrajectoryStatus.RUNNING)
 
 
 def segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignState:
@@ -169,10 +171,13 @@ def forget(state: CampaignState, key: str) -> CampaignState:
 
 def trained(state: CampaignState, points: tuple[str, ...]) -> CampaignState:
     """After a round: let the trajectories whose points were in it run on."""
-    running = {"status": TrajectoryStatus.RUNNING, "waiting_for": None}
-    for trajectory in state.trajectories:
-        if trajectory.status is TrajectoryStatus.TRAINING and trajectory.waiting_for in points:
-            state = _change(state, trajectory.index, **running)
+    learnt = frozenset(points)
+    done = (
+        t.index
+        for t in state.trajectories
+        if t.status is TrajectoryStatus.TRAINING and t.waiting_for in learnt
+    )
+    state = _change(state, *done, status=TrajectoryStatus.RUNNING, waiting_for=None)
     return settle(state, judge_accuracy=True)
 
 
@@ -305,8 +310,9 @@ def _roll_back(state: CampaignState, index: int) -> CampaignState:
     )
 
 
-def _change(state: CampaignState, index: int, **changes: Any) -> CampaignState:
-    """Return a copy with one trajectory changed."""
+def _change(state: CampaignState, *indices: int, **changes: Any) -> CampaignState:
+    """Return a copy with some trajectories changed, all in the same way."""
     trajectories = list(state.trajectories)
-    trajectories[index] = trajectories[index].model_copy(update=changes)
+    for index in indices:
+        trajectories[index] = trajectories[index].model_copy(update=changes)
     return state.but(trajectories=tuple(trajectories))

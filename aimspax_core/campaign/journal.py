@@ -99,16 +99,25 @@ class Journal:
             self._lock.truncate(0)
             self._lock.close()
 
-    def record(self, event: Event) -> CampaignState:
-        """Write an event to disk, then apply it; return the new state."""
+    def record(self, *events: Event) -> CampaignState:
+        """Write events to disk, then apply them; return the new state.
+
+        Those that come together wait for the disk once, which on a network's file system takes
+        longer than all else. None of them counts if one is refused.
+        """
         assert self._file is not None
-        new = apply(self._state, event)
-        entry = Entry(seq=self.seq + 1, time=time.time(), event=event)
-        self._file.write(entry.model_dump_json().encode() + b"\n")
+        new, text = self._state, b""
+        for seq, event in enumerate(events, start=self.seq + 1):
+            new = apply(new, event)
+            entry = Entry(seq=seq, time=time.time(), event=event)
+            text += entry.model_dump_json().encode() + b"\n"
+        if new is None or not text:
+            return self.state
+        self._file.write(text)
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.seq, self._state = entry.seq, new
-        if self.seq % SNAPSHOT_EVERY == 0:
+        before, self.seq, self._state = self.seq, self.seq + len(events), new
+        if self.seq // SNAPSHOT_EVERY > before // SNAPSHOT_EVERY:
             self._snapshot()
         return new
 

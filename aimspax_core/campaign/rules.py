@@ -7,15 +7,16 @@ Both are pure: no clock, no files, no chance that is not seeded. Source: the alg
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 from aimspax_core.campaign import convergence, exploration, initial, training
-from aimspax_core.campaign.actions import Action, Adopt, Label, Propagate, Publish
+from aimspax_core.campaign.actions import Action, Adopt, Label, Propagate, Publish, label_id
 from aimspax_core.campaign.events import (
     Adopted,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
+    Fate,
     LabelArrived,
     LabelFailed,
     LabelsGone,
@@ -36,8 +37,22 @@ MAX_LOSSES = 4
 MAX_LOST_LABELS = 3
 """How many labels in a row may be impossible before the reference itself counts as broken."""
 
+MAX_INTERRUPTIONS = 20
+"""How often one task may be lost to what is not its fault: cancelled, preempted, a node gone."""
+
+MAX_TIMES_OUT = 2
+"""How often a label may outlast the job that it runs in."""
+
+TOO_SHORT = (
+    "A calculation takes longer than its job may: give the jobs more time (--time), or a "
+    "calculation more cores"
+)
+"""What to do about it."""
+
 LABEL_MEMORY = 101
 """Label times that the segment's time budget looks back on."""
+
+T = TypeVar("T")
 
 
 def apply(state: CampaignState | None, event: Event) -> CampaignState:
@@ -61,9 +76,12 @@ def apply(state: CampaignState | None, event: Event) -> CampaignState:
 
 def next_actions(state: CampaignState) -> list[Action]:
     """Return what should run now and is not running yet; the same state gives the same list."""
-    wanted: list[Action] = [Label(key=key) for key in state.open_points]
+    # Most open points are in flight already: to make an action of each only to drop it was most
+    # of the time that a campaign with hundreds of them took over an event.
+    open_points = [key for key in state.open_points if label_id(key) not in state.in_flight]
+    wanted: list[Action] = [Label(key=key) for key in open_points]
     if state.restoring and state.phase is not Phase.FAILED:  # sets need them before all else
-        return [action for action in wanted if action.id not in state.in_flight]
+        return wanted
     match state.phase:
         case Phase.ADOPT:
             wanted.append(Adopt())
@@ -96,9 +114,25 @@ def _launched(state: CampaignState, event: Launched) -> CampaignState:
 def _landed(state: CampaignState, action_id: str) -> CampaignState:
     """Take an action out of flight; that it came back clears its record of losses."""
     return state.but(
-        in_flight={k: a for k, a in state.in_flight.items() if k != action_id},
-        losses={k: n for k, n in state.losses.items() if k != _account(action_id)},
+        in_flight=_without(state.in_flight, action_id),
+        losses=_cleared(state.losses, action_id),
     )
+
+
+def _cleared(losses: dict[str, int], action_id: str) -> dict[str, int]:
+    """Forget what was counted for a piece of work, however it was lost."""
+    for fate in _FATES:
+        losses = _without(losses, _account(action_id, fate))
+    return losses
+
+
+def _without(mapping: dict[str, T], key: str) -> dict[str, T]:
+    """Return a mapping without a key; the mapping itself if it does not have it."""
+    if key not in mapping:
+        return mapping
+    left = mapping.copy()
+    del left[key]
+    return left
 
 
 def _sampled(state: CampaignState, event: Sampled) -> CampaignState:
@@ -107,7 +141,7 @@ def _sampled(state: CampaignState, event: Sampled) -> CampaignState:
 
 
 def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
-    state = _landed(state, f"label:{event.key}")
+    state = _landed(state, label_id(event.key))
     point = state.points[event.key]
     if point.status is not PointStatus.REQUESTED:
         return state  # a label that came twice counts once
@@ -130,7 +164,7 @@ def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
 
 
 def _label_failed(state: CampaignState, event: LabelFailed) -> CampaignState:
-    state = _landed(state, f"label:{event.key}")
+    state = _landed(state, label_id(event.key))
     point = state.points[event.key]
     if point.status is not PointStatus.REQUESTED:
         return state
@@ -221,7 +255,7 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
     action = state.in_flight.get(event.action_id)
     if action is None:
         return state
-    state = state.but(in_flight={k: a for k, a in state.in_flight.items() if k != event.action_id})
+    state = state.but(in_flight=_without(state.in_flight, event.action_id))
     if isinstance(action, Propagate):
         state = exploration.leave_segment(state, action)
     if state.phase is Phase.DRAIN and not isinstance(action, Label):
@@ -230,14 +264,20 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
         return fail(state, event.reason)
     if not event.counted:
         return state
-    account = _account(event.action_id)
+    account = _account(event.action_id, event.fate)
     count = state.losses.get(account, 0) + 1
     state = state.but(losses={**state.losses, account: count})
-    if count < MAX_LOSSES:
+    if event.fate == "out-of-time" and isinstance(action, Label):
+        most = MAX_TIMES_OUT
+    else:
+        most = MAX_LOSSES if event.fate == "died" else MAX_INTERRUPTIONS
+    if count < most:
         return state
+    told = f"lost {count} times; last: {event.reason}"
     if isinstance(action, Label):
-        return _impossible(state, action, f"lost {count} times; last: {event.reason}")
-    return fail(state, f"{event.action_id} was lost {count} times; last: {event.reason}")
+        advice = f". {TOO_SHORT}" if event.fate == "out-of-time" else ""
+        return _impossible(state, action, f"{told}{advice}")
+    return fail(state, f"{event.action_id} was {told}")
 
 
 def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignState:
@@ -265,9 +305,13 @@ def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignSta
     return fail(state, told)
 
 
-def _account(action_id: str) -> str:
-    """What losses are counted by: each piece of work, but all segments together."""
-    return "propagate" if action_id.startswith("propagate:") else action_id
+_FATES: tuple[Fate, ...] = get_args(Fate)
+
+
+def _account(action_id: str, fate: Fate = "died") -> str:
+    """What losses are counted by: each piece of work, but all segments together; each fate."""
+    work = "propagate" if action_id.startswith("propagate:") else action_id
+    return work if fate == "died" else f"{work} {fate}"
 
 
 def _resumed(state: CampaignState, event: Resumed) -> CampaignState:

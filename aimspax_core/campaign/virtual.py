@@ -108,8 +108,11 @@ class VirtualShell:
         Raises:
             RuntimeError: Nothing runs, so nothing can complete.
         """
-        for action in next_actions(self.state):
-            self._launch(action)
+        wanted = next_actions(self.state)
+        self.tell(*(Launched(action=action) for action in wanted))
+        for action in wanted:
+            self.launched.append(action)
+            self._queues[_pool(action)].append(action)
         self._start()
         if not self._running:
             raise RuntimeError(f"nothing runs in phase {self.state.phase}")
@@ -126,21 +129,17 @@ class VirtualShell:
         self._forget_tasks()
         return self.tell(Resumed(rules=rules or self.state.rules))
 
-    def tell(self, event: Event) -> CampaignState:
-        """Apply an event."""
-        self.state = apply(self.state, event)
-        self.watch(self.state, event)
+    def tell(self, *events: Event) -> CampaignState:
+        """Apply events."""
+        for event in events:
+            self.state = apply(self.state, event)
+            self.watch(self.state, event)
         return self.state
 
     def _forget_tasks(self) -> None:
         self._queues: dict[str, deque[Action]] = {"ml": deque(), "reference": deque()}
         self._free = {"ml": self.world.ml_slots, "reference": self.world.reference_slots}
         self._running: list[tuple[float, int, Action]] = []
-
-    def _launch(self, action: Action) -> None:
-        self.launched.append(action)
-        self.tell(Launched(action=action))
-        self._queues[_pool(action)].append(action)
 
     def _start(self) -> None:
         for pool, queue in self._queues.items():
@@ -161,7 +160,7 @@ class VirtualShell:
             case Propagate():
                 return world.segment_s
             case Train():
-                return world.epoch_s * action.epochs
+                return world.epoch_s * (1 + action.epochs) / 2  # it may come back before all
         return world.epoch_s
 
     def _outcome(self, action: Action) -> Event:

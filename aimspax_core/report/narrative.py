@@ -135,10 +135,14 @@ def _frozen(before: CampaignState, after: CampaignState) -> list[str]:
 
 def _given_up(before: CampaignState, after: CampaignState) -> list[str]:
     """A line for each trajectory that will not run again because it failed too often."""
+    if before.trajectories is after.trajectories:
+        return []
     return [
         f"trajectory {new.index} is given up after {new.rollbacks_in_a_row} rollbacks in a row"
         for old, new in zip(before.trajectories, after.trajectories, strict=False)
-        if new.status is TrajectoryStatus.FAILED and old.status is not TrajectoryStatus.FAILED
+        if new is not old
+        and new.status is TrajectoryStatus.FAILED
+        and old.status is not TrajectoryStatus.FAILED
     ]
 
 

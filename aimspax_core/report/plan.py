@@ -9,6 +9,7 @@ from ase import Atoms, units
 
 from aimspax_core.campaign.initial import split_share
 from aimspax_core.sampling.dynamics import target_pressure
+from aimspax_core.settings.cluster import SlurmJobs
 from aimspax_core.settings.load import Settings
 from aimspax_core.settings.project import MD, FoundationalModel
 
@@ -42,7 +43,8 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         f"members: {', '.join(tags)} on {settings.model.MISC.device}, "
         f"{settings.model.GENERAL.default_dtype}",
         f"reference: {_engine(settings.reference)}, "
-        f"{settings.cluster.max_workers} labels at a time",
+        f"{settings.cluster.labels_at_once} labels at a time",
+        *_jobs(settings),
         *_dynamics(settings, geometries),
         f"initial dataset: {_initial(settings, len(tags), len(geometries))}",
         *_given_data(settings),
@@ -53,6 +55,47 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         *_analysis(settings),
         f"convergence: {_convergence(settings)}",
     ]
+
+
+def _jobs(settings: Settings) -> Iterator[str]:
+    """Yield how labels, and training and MD, run on Slurm, if one of them does."""
+    cluster = settings.cluster
+    labels, ml = cluster.reference_jobs, cluster.ml_jobs
+    if labels is None and ml is None:
+        return
+    if labels is not None:
+        yield f"labels: in {_slurm_jobs(labels, 'calculation', cluster.idle_time)}"
+    if ml is not None:
+        yield f"training and MD: in {_slurm_jobs(ml, 'process', cluster.idle_time)}"
+    else:
+        yield f"training and MD: on this machine, {_many(settings.ml_workers, 'process')}"
+
+
+def _slurm_jobs(jobs: SlurmJobs, what: str, idle_time: float) -> str:
+    blocks, each = jobs.blocks, jobs.per_slot
+    limit = "no time limit said" if jobs.walltime_s is None else f"at most {_time(jobs.walltime_s)}"
+    has = [f"{each.cores} cores"] if each is not None and each.cores else []
+    has += [f"{each.memory_mb:.0f} MB"] if each is not None and each.memory_mb else []
+    least, most = blocks.min_blocks, blocks.max_blocks
+    number = f"{most}" if least == most else f"{least} to {most}"
+    apiece = f" ({', '.join(has)} each)" if has else ""
+    return (
+        f"Slurm jobs {jobs.name!r}, {number} at a time "
+        f"({blocks.init_blocks} at the start), each with {_many(blocks.nodes_per_block, 'node')}, "
+        f"{_many(jobs.slots, what)} at once{apiece}, {limit}; "
+        f"one without work for {_time(idle_time)} is given back"
+    )
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what if number == 1 else what + ('es' if what.endswith('s') else 's')}"
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
 
 
 def _initial(settings: Settings, members: int, geometries: int) -> str:

@@ -78,11 +78,9 @@ class Document:
         return max((_ORIGINS.index(who) + 1 for who in inside), default=0)
 
     def alias(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        """Let mistakes at one key be found where another one is written."""
-        if old in self._lines:
-            self._lines[new] = self._lines[old]
-        if old in self._overridden:
-            self._overridden[new] = self._overridden[old]
+        """Let mistakes at one key, or at keys in it, be found where another one is written."""
+        _also(self._lines, old, new)
+        _also(self._overridden, old, new)
 
     def _text(self, path: Path) -> str | None:
         try:
@@ -157,6 +155,12 @@ class Document:
             self._note_lines(value, where, seen)
         for value in merged:
             self._note_lines(value, path, seen)
+
+
+def _also(known: dict[tuple[str, ...], Any], old: tuple[str, ...], new: tuple[str, ...]) -> None:
+    """Say of a key, and of keys in it, what is known of another one."""
+    inside = {place: found for place, found in known.items() if place[: len(old)] == old}
+    known.update({(*new, *place[len(old) :]): found for place, found in inside.items()})
 
 
 def _key(section: dict[Any, Any], part: str) -> Any:

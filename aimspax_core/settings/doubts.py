@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aimspax_core.errors import StructureError
+from aimspax_core.settings.cluster import Cluster, SlurmJobs
 from aimspax_core.settings.document import Document
 from aimspax_core.settings.generations import said_at
 from aimspax_core.settings.keys import PROJECT
@@ -19,6 +20,11 @@ from aimspax_core.settings.project import (
 )
 from aimspax_core.settings.values import Section
 
+_OF_LABELS = (
+    *("blocks", "slurm_str", "worker_str"),
+    *("tasks_per_node", "cores_per_job", "memory_per_job", "disk_per_job"),
+)
+_OF_SLURM = ("project_name", "idle_time", "queue_notice", "interface", "host", "python")
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
 
@@ -116,6 +122,46 @@ def doubts(project: ProjectSettings) -> Iterator[str]:
         for key in sorted(set(keys_) & phase.model_fields_set):
             if not meant and getattr(phase, key) is not None:
                 yield f"{name}.{key} has no effect without `{needs}`"
+
+
+def on_slurm(cluster: Cluster, model: ModelSettings) -> Iterator[str]:
+    """Yield what may not be meant of a section CLUSTER that is there."""
+    yield from _without_effect(cluster)
+    for place, jobs in (("", cluster.reference_jobs), ("ml.", cluster.ml_jobs)):
+        if jobs is not None:
+            key = f"CLUSTER.{place}slurm_str"
+            yield from (f"{key}: {note}" for note in jobs.header.notes)
+            if not jobs.header.has("time"):
+                yield f"{key} has no --time; what the limit of a job ends runs again in another"
+    if cluster.ml_jobs is not None:
+        yield from _of_ml(cluster.ml_jobs, cluster.ml.max_workers, model.MISC.device)
+
+
+def _of_ml(jobs: SlurmJobs, asked: int | None, device: str) -> Iterator[str]:
+    if (asked or 0) > jobs.most:
+        yield f"CLUSTER.ml.max_workers is {asked}; ml.blocks have {jobs.most} at once"
+    if device != "cpu" and not jobs.header.gpus_per_node:
+        yield f"CLUSTER.ml.slurm_str asks for no GPU (--gres=gpu:1), and MISC.device is {device}"
+
+
+def _without_effect(cluster: Cluster) -> Iterator[str]:
+    """Yield a line on keys of Slurm jobs that are not started."""
+    given = cluster.model_fields_set
+    if cluster.type == "slurm" and "max_workers" in given:
+        yield "CLUSTER.max_workers has no effect with `type: slurm`; blocks say how many jobs"
+    idle = [key for key in _OF_LABELS if key in given] if cluster.type == "local" else []
+    if cluster.type == "local" and cluster.ml.slurm_str is None:
+        idle += [key for key in _OF_SLURM if key in given]
+    if idle:
+        yield f"CLUSTER: {', '.join(idle)} {_have(idle)} no effect with `type: local`"
+    if cluster.ml.slurm_str is None:
+        idle = [key for key in ("blocks", "worker_str") if key in cluster.ml.model_fields_set]
+        if idle:
+            yield f"CLUSTER.ml: {', '.join(idle)} {_have(idle)} no effect without `slurm_str`"
+
+
+def _have(keys_: list[str]) -> str:
+    return "has" if len(keys_) == 1 else "have"
 
 
 def _conditions(

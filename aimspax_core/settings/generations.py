@@ -7,14 +7,13 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from aimspax_core.settings.document import Document
-from aimspax_core.settings.keys import PARSL_OPTIONS, OtherKeys
-from aimspax_core.settings.mistakes import nearest, shown
+from aimspax_core.settings.keys import NO_PARSL, PARSL_OPTIONS, OtherKeys
+from aimspax_core.settings.mistakes import shown
 from aimspax_core.settings.values import by_index, is_index, lower
 
 _PHASES = ("INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING")
-_NOT_YET = "this version does not have"
-_UNTIL = {("CLUSTER", "type"): "local"}
 _REFERENCE = "REFERENCE"
+_BLOCKS = (("CLUSTER", "blocks"), ("CLUSTER", "parsl_options"))
 _RUNS_PROGRAMS = ("aims", "ase")
 """Engines whose calculations have folders."""
 
@@ -56,7 +55,7 @@ def own_keys(
 
 def _with_type(cluster: dict[Any, Any]) -> dict[Any, Any]:
     """Return the section CLUSTER with its type, which is `slurm` in the first generation."""
-    first = {"slurm_str", "parsl_options", "worker_str"} & cluster.keys()
+    first = {"slurm_str", "parsl_options", "blocks", "worker_str"} & cluster.keys()
     return {"type": "slurm", **cluster} if first else cluster
 
 
@@ -122,8 +121,6 @@ class _Section:
                     self._note(place, f"has no effect: {others.moved[place].otherwise}")
             elif place in others.ignored:
                 self._note(place, f"has no effect: {others.ignored[place]}")
-                if place == ("CLUSTER", "parsl_options") and isinstance(value, dict):
-                    self._parsl_options(place, value)
             else:
                 self._known(place, value)
 
@@ -137,14 +134,10 @@ class _Section:
             return
         folded = value.lower() if isinstance(value, str) else value
         if isinstance(folded, str | bool):
-            later = self.others.later_values.get(place, {})
             refused = self.others.refused_values.get(place, {})
-            if folded in later:
-                text = f"found {shown(value)}; {_NOT_YET} {later[folded]} yet"
-                self.file.mistake(place, f"{text}; allowed: {_UNTIL[place]}")
-            elif folded in refused:
+            if folded in refused:
                 self.file.mistake(place, f"found {shown(value)}; refused: {refused[folded]}")
-        self.kept[place[1]] = self._model_named(place, value)
+        self.kept[place[1]] = self._without_parsl(place, self._model_named(place, value))
 
     def _model_named(self, place: tuple[str, str], value: Any) -> Any:
         """Read the first name that the second generation had for a foundation model's size."""
@@ -164,12 +157,17 @@ class _Section:
         else:
             self._note(written, f"is read as {new}")
             self.file.alias(written, (*self.where, new))
-            self.kept[new] = value
+            self.kept[new] = self._without_parsl(place, value)
 
-    def _parsl_options(self, place: tuple[str, str], options: dict[Any, Any]) -> None:
-        for name in options:
-            if name not in PARSL_OPTIONS:
-                self.file.mistake((*place, str(name)), f"unknown key{nearest(name, PARSL_OPTIONS)}")
+    def _without_parsl(self, place: tuple[str, str], value: Any) -> Any:
+        """Leave out what configured PARSL among the keys of its blocks."""
+        if place not in _BLOCKS or not isinstance(value, dict):
+            return value
+        idle = [name for name in value if name in PARSL_OPTIONS]
+        if idle:
+            verb = "has" if len(idle) == 1 else "have"
+            self._note((*place, ", ".join(idle)), f"{verb} no effect: {NO_PARSL}")
+        return {key: inner for key, inner in value.items() if key not in idle}
 
     def _note(self, place: tuple[str, ...], text: str) -> None:
         self.notes.append(f"{self.file.name}: {'.'.join(place)} {text}")

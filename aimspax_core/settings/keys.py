@@ -1,4 +1,4 @@
-"""Keys of the original that are not simply honoured: renamed, ignored, refused, not there yet."""
+"""Keys of the original that are not simply honoured: renamed, ignored, refused."""
 
 from __future__ import annotations
 
@@ -26,8 +26,6 @@ class OtherKeys:
     """Keys of the reference that the original has in other sections."""
     ignored: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Keys that have no effect here, and why."""
-    later_values: Mapping[tuple[str, str], Mapping[Any, str]] = field(default_factory=dict)
-    """Values of keys that we have, which this version does not act on, and what they ask for."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Patterns of keys that are refused in any section, and why."""
     refused_values: Mapping[tuple[str, str], Mapping[Any, str]] = field(default_factory=dict)
@@ -52,10 +50,8 @@ def _all(section: str, keys: str, value: Any) -> dict[tuple[str, str], Any]:
 
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
-_NO_PARSL = "it configured PARSL, which aimspax does not use"
 _NOT_AIMS = "only FHI-aims needs it, and it is not the reference here"
 _NO_PROGRAM = "the reference here runs no program of its own"
-_NO_SLURM = "`type: local` starts no Slurm job"
 _NO_MOLECULES = "uncertainty between molecules is not available"
 _MACE_ONLY = "aimspax trains MACE models; other kinds are not planned yet"
 _FROM_THE_START = "aimspax trains models from the start; fine-tuning is not planned yet"
@@ -75,13 +71,13 @@ _SO3_ARCHITECTURE = (
 )
 
 PARSL_OPTIONS = (
-    *("nodes_per_block", "init_blocks", "min_blocks", "max_blocks", "label"),
     *("run_dir", "function_dir", "parsl_info_dir", "port", "clean_parsl_dirs", "clean_task_dirs"),
 )
-"""The keys under `CLUSTER.parsl_options`."""
+"""The keys under `CLUSTER.blocks` that have no effect."""
+NO_PARSL = "it configured PARSL, which aimspax does not use"
 
 PROJECT = OtherKeys(
-    renamed={("MD", "seed"): "MD_seed"},
+    renamed={("MD", "seed"): "MD_seed", ("CLUSTER", "parsl_options"): "blocks"},
     moved={
         (_IDG, "species_dir"): Moved("species_dir", ("aims",), _NOT_AIMS),
         (_AL, "species_dir"): Moved("species_dir", ("aims",), _NOT_AIMS),
@@ -91,16 +87,9 @@ PROJECT = OtherKeys(
         ("CLUSTER", "clean_dirs"): Moved("clean_dirs", ("aims", "ase"), _NO_PROGRAM),
     },
     ignored={
-        **_all("CLUSTER", "parsl_options parsl_info_dir port executor", _NO_PARSL),
-        ("CLUSTER", "project_name"): "runs are named by GENERAL.name_exp",
-        ("CLUSTER", "slurm_str"): _NO_SLURM,
-        ("CLUSTER", "worker_str"): "`type: local` starts its workers in this environment",
+        **_all("CLUSTER", "parsl_info_dir port executor", NO_PARSL),
         ("MISC", "all_teacher"): "REFERENCE alone says what labels",
         (_AL, "parallel"): "trajectories always run side by side",
-        **_all("CLUSTER", "tasks_per_node cores_per_job memory_per_job disk_per_job", _NO_SLURM),
-    },
-    later_values={
-        ("CLUSTER", "type"): {"slurm": "Slurm"},
     },
     refused={
         "mol_idxs": _NO_MOLECULES,

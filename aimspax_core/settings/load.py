@@ -22,6 +22,7 @@ from aimspax_core.settings.doubts import (
     cover_members,
     doubts,
     late_stage,
+    on_slurm,
 )
 from aimspax_core.settings.environment import from_environment
 from aimspax_core.settings.generations import (
@@ -128,7 +129,9 @@ class Settings:
     @cached_property
     def ml_workers(self) -> int:
         """Processes that train and run MD: one a GPU, or one a core; one a member at most."""
-        asked = self.cluster.ml.max_workers
+        asked, jobs = self.cluster.ml.max_workers, self.cluster.ml_jobs
+        if jobs is not None:
+            return min(asked or self.idg.ensemble_size, jobs.most)
         if asked is not None:
             return asked
         device = self.model.MISC.device
@@ -227,6 +230,8 @@ def load(
     assert isinstance(model, ModelSettings)
     project = _with_stress(project, model)
     notes += [f"{project_text.name}: {note}" for note in doubts(project)]
+    if project.CLUSTER is not None:
+        notes += [f"{project_text.name}: {note}" for note in on_slurm(project.CLUSTER, model)]
     notes += [f"{model_text.name}: {note}" for note in late_stage(project, model)]
     absent = tuple(phase for phase in (_IDG, _AL) if project_text.data.get(phase) is None)
     return Settings(directory, project, model, tuple(notes), absent)
@@ -303,12 +308,22 @@ def _override(
             mistakes.append(Mistake(origin, None, name, text))
         else:
             pairs = [(tuple(inner), value)] if inner else [((str(k),), v) for k, v in value.items()]
-            for path, content in pairs:
+            for (key, *rest), content in pairs:
                 ours = section in ModelSettings.model_fields
                 if section == "MISC":
-                    ours = _models_misc(path[0])
-                (model if ours else project).override((section, *path), content, origin)
+                    ours = _models_misc(key)
+                file = model if ours else project
+                file.override((section, _as_written(file, section, key), *rest), content, origin)
     return mistakes
+
+
+def _as_written(file: Document, section: str, key: str) -> str:
+    """Return the name under which a file has a key of two names."""
+    content = file.data.get(section)
+    for (place, second), first in keys.PROJECT.renamed.items():
+        if place == section and key in (first, second) and isinstance(content, dict):
+            return next((name for name in (first, second) if name in content), key)
+    return key
 
 
 def _models_misc(key: str) -> bool:
@@ -353,10 +368,13 @@ def _validated(
             others.earlier,
         )
         for problem in error.errors(include_url=False):
+            if problem["type"] == "default_factory_not_called":
+                continue  # a default that follows from other keys, of which one is wrong
             path, text = explain(problem)
             path = written.get(path[:2], path)
             if not any(path[: len(place)] == place for place in told):
-                file.mistake(path, text)
+                for line in text.splitlines():  # each of its own, in one text of several lines
+                    file.mistake(path, line)
     return None
 
 

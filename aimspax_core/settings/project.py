@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from aimspax_core.settings.cluster import Blocks, Cluster, MlBlocks, MlPool
 from aimspax_core.settings.engines import (
     FOUNDATION_MODELS,
     AimsReference,
@@ -53,6 +54,7 @@ __all__ = [
     "ActiveLearning",
     "AimsReference",
     "AseReference",
+    "Blocks",
     "Cluster",
     "EngineSettings",
     "FoundationalModel",
@@ -61,6 +63,7 @@ __all__ = [
     "MaceMpReference",
     "MaceReference",
     "Misc",
+    "MlBlocks",
     "MlPool",
     "ProjectSettings",
     "PyscfReference",
@@ -327,23 +330,6 @@ class Misc(Section):
         if isinstance(named, dict):
             return [directory / named[index] for index in sorted(named)]
         return geometry_files(directory / named)
-
-
-class MlPool(Section):
-    """`CLUSTER.ml`: the workers that train and run MD."""
-
-    max_workers: Count | None = Field(
-        None,
-        description="Processes; not given: one a core, at most one a member; on a GPU one.",
-    )
-
-
-class Cluster(Section):
-    """CLUSTER: where labels are computed, and where training and MD run."""
-
-    type: Annotated[Literal["local"], AnyCase()] = Field("local", description="Kind of cluster.")
-    max_workers: Count = Field(4, description="Labels computed at the same time.")
-    ml: MlPool = Field(MlPool(), description="Workers for training and MD.")
 
 
 class ProjectSettings(Section):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import platform
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from hashlib import file_digest
@@ -22,11 +21,7 @@ from aimspax_core.settings.load import Settings
 from aimspax_core.settings.mistakes import shown
 from aimspax_core.settings.project import AimsReference, MaceMpReference, MaceReference
 from aimspax_core.structures import digest, encode
-
-PACKAGES = (
-    *("aimspax", "ase", "distributed", "mace-torch", "numpy", "prefect", "prefect-dask"),
-    *("tblite", "torch"),
-)
+from aimspax_core.versions import versions
 
 
 class Frozen(NamedTuple):
@@ -155,8 +150,7 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
     for index, atoms in enumerate(geometries):
         name = f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
         frozen[f"geometry.{index}"] = name
-    versions = {"python": platform.python_version(), **_versions()}
-    return {"frozen": frozen, "free": free, "versions": versions}
+    return {"frozen": frozen, "free": free, "versions": versions()}
 
 
 def _is_frozen(file: str, key: str) -> bool:
@@ -232,10 +226,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
-
-
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
     """Turn nested keys into dotted ones, and infinity, which JSON does not have, into a text."""
     if not isinstance(content, dict) or not content:
@@ -274,11 +264,22 @@ def _subject(key: str) -> str:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
-        f"{key}: was {_told(before, key)}, is {_told(now, key)}"
+        f"{key}: was {_told(before, key, now)}, is {_told(now, key, before)}"
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
 
 
-def _told(settings: dict[str, Any], key: str) -> str:
-    return shown(settings[key]) if key in settings else "not there"
+def _told(settings: dict[str, Any], key: str, other: dict[str, Any]) -> str:
+    """Return a value in words; of a text of several lines, those that the other one does not have.
+
+    Where the lines are the same, and their order is not, they are all told.
+    """
+    if key not in settings:
+        return "not there"
+    value, against = settings[key], other.get(key)
+    if isinstance(value, str) and isinstance(against, str) and "\n" in value + against:
+        lines, others = value.splitlines(), against.splitlines()
+        own = [line.strip() for line in lines if line not in others]
+        return shown(own) if set(lines) != set(others) else shown(lines)
+    return shown(value)

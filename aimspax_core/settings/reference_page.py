@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from aimspax_core.settings import keys
+from aimspax_core.settings.cluster import Blocks, MlBlocks, MlPool
 from aimspax_core.settings.engines import (
     AimsReference,
     AseReference,
@@ -26,7 +27,7 @@ from aimspax_core.settings.engines import (
 )
 from aimspax_core.settings.md import MD
 from aimspax_core.settings.model import ModelSettings
-from aimspax_core.settings.project import MlPool, ProjectSettings
+from aimspax_core.settings.project import ProjectSettings
 from aimspax_core.settings.provenance import FREE_WITHIN, FROZEN
 from aimspax_core.settings.pyscf import PyscfReference
 from aimspax_core.settings.values import Section
@@ -114,7 +115,7 @@ _INSIDE: dict[str, Mapping[str, type[Section]]] = {
         "`foundational_model_settings`, here and in ACTIVE_LEARNING": FoundationalModel,
         "`teacher_reference_settings`, here and in ACTIVE_LEARNING": Teacher,
     },
-    "CLUSTER": {"`ml`": MlPool},
+    "CLUSTER": {"`blocks`": Blocks, "`ml`": MlPool, "`ml.blocks`": MlBlocks},
 }
 """Sections inside a section."""
 
@@ -248,25 +249,17 @@ def _other_keys() -> Iterator[str]:
     yield _markdown(("File", "Key", "Is read as", "Of"), moved)
     yield "### Accepted, without effect\n"
     yield "Each gets one note.\n"
+    within = {("CLUSTER.blocks", key): keys.NO_PARSL for key in keys.PARSL_OPTIONS}
     ignored = _grouped(
         ((file.name, why), f"`{section}.{key}`")
-        for file in _FILES
-        for (section, key), why in file.others.ignored.items()
+        for file, inner in zip(_FILES, (within, {}), strict=True)
+        for (section, key), why in (inner | dict(file.others.ignored)).items()
     )
     yield _markdown(("File", "Key", "Because"), ((f, k, why) for (f, why), k in ignored))
     yield "### Refused\n"
     yield "Switched off (`False` or `null`) a key is accepted with a note. `*` is any text.\n"
     refused = _grouped(_refused())
     yield _markdown(("File", "Key or value", "Because"), ((f, k, why) for (f, why), k in refused))
-    later = _grouped(
-        ((file.name, what), f"`{section}.{key}: {value}`")
-        for file in _FILES
-        for (section, key), values in file.others.later_values.items()
-        for value, what in values.items()
-    )
-    if later:
-        yield "### Not in this version yet\n"
-        yield _markdown(("File", "Value", "Asks for"), ((f, k, what) for (f, what), k in later))
 
 
 def _engines(names: tuple[str, ...]) -> str:

@@ -47,6 +47,7 @@ def schema(which: Which) -> dict[str, Any]:
             sections[0]["type"] = ["object", "null"]  # an empty section
     if which == "aimsPAX.yaml":
         _allow_less(content)
+        _add_parsl(content["$defs"]["Blocks"])
     return content
 
 
@@ -117,6 +118,12 @@ def _add_other_keys(section: dict[str, Any], name: str, others: keys.OtherKeys) 
         _regular(pattern): {"enum": [None, False], "description": f"Refused: {why}."}
         for pattern, why in others.refused.items()
     }
+
+
+def _add_parsl(blocks: dict[str, Any]) -> None:
+    """Accept what configured PARSL beside the keys of its blocks."""
+    told = {"description": f"Has no effect: {keys.NO_PARSL}."}
+    blocks["properties"] |= dict.fromkeys(keys.PARSL_OPTIONS, told)
 
 
 def _regular(pattern: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from aimspax_core.settings import engines, md, project
+from aimspax_core.settings import cluster, engines, md, project
 from aimspax_core.settings.pyscf import PyscfReference
 from tests.every_key.base import AL, IDG
+from tests.every_key.test_cluster import LABELS, ML
 from tests.every_key.test_dynamics import DYNAMICS
 from tests.every_key.test_files import QUANTITIES
 from tests.every_key.test_reference import TBLITE
@@ -39,6 +40,8 @@ _ONE_VALUE = _ME + "test_keys_with_one_value_leave_no_choice"
 _QUANTITY = _ME + "test_a_quantity_is_read_and_written_under_its_name"
 _TBLITE = _ME + "test_labels_follow_the_key"
 _WORKERS = _ME + "test_labels_and_training_have_as_many_workers_as_asked"
+_JOBS = _ME + "test_jobs_of_labels_follow_the_key"
+_ML_JOBS = _ME + "test_jobs_of_training_follow_the_key"
 _PYSCF = "tests/reference/test_pyscf.py::"
 _AIMS = "tests/reference/test_aims.py::"
 _FOLDER = _ME + "test_a_folder_lies_where_it_is_wanted_in_output_dir"
@@ -101,8 +104,21 @@ TESTS: dict[type[BaseModel], dict[str, str]] = {
         "label_store": _ME + "test_campaigns_share_the_label_store_that_they_name",
         "path_to_geometry": _ME + "test_geometries_are_those_of_the_path",
     },
-    project.Cluster: {"type": _ONE_VALUE, "max_workers": _WORKERS, "ml": _WORKERS},
-    project.MlPool: {"max_workers": _WORKERS},
+    cluster.Cluster: {
+        **{key: _JOBS for key, _ in LABELS},
+        "max_workers": _WORKERS,
+        "idle_time": _ME + "test_a_pool_of_jobs_is_as_patient_as_asked",
+        "queue_notice": _ME + "test_a_pool_of_jobs_is_as_patient_as_asked",
+        "interface": _ME + "test_jobs_reach_the_flow_where_they_are_asked_to",
+        "host": _ME + "test_jobs_reach_the_flow_where_they_are_asked_to",
+        "ml": _WORKERS,
+    },
+    cluster.Blocks: {key: _JOBS for each, content in LABELS if each == "blocks" for key in content},
+    cluster.MlPool: {**{key: _ML_JOBS for key, _ in ML}, "max_workers": _WORKERS},
+    cluster.MlBlocks: {
+        **{key: _ML_JOBS for each, content in ML if each == "blocks" for key in content},
+        "nodes_per_block": _ONE_VALUE,
+    },
     engines.Gate: {
         "min_distance": _ME + "test_the_gate_is_as_narrow_as_asked",
         "max_force": _ME + "test_the_gate_lets_forces_pass_up_to_the_limit",
@@ -236,11 +252,11 @@ def test_the_test_of_a_key_exists(node: str) -> None:
     (project.InitialDatasetGeneration, "foundational_model", "so3lr"),
     (project.ActiveLearning, "foundational_model", "so3lr"),
     (md.MD, "thermostat", "berendsen"),
-    (project.Cluster, "type", "slurm"),
+    (cluster.MlBlocks, "nodes_per_block", 2),
     *((engine, "engine", "other") for engine in get_args(get_args(engines.EngineSettings)[0])),
 ])  # fmt: skip
 def test_keys_with_one_value_leave_no_choice(
-    section: type[BaseModel], key: str, refused: str
+    section: type[BaseModel], key: str, refused: object
 ) -> None:
     (only,) = get_args(section.model_fields[key].annotation)
     with pytest.raises(ValidationError) as caught:

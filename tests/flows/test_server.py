@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import server
+from flows import own_server, prefect_api, server
 from flows.server import ServerError
 
 ENSURE = """
@@ -171,7 +171,7 @@ def test_starting_and_stopping_wait_for_each_other(home: Path) -> None:
 def test_server_that_ignores_the_first_signal_is_killed(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "SHUTDOWN_S", 0.3)
+    monkeypatch.setattr(own_server, "SHUTDOWN_S", 0.3)
     with alive_lock_held(home, "signal.signal(signal.SIGTERM, signal.SIG_IGN)") as deaf:
         write_state(home, pid=deaf.pid)
         assert server.stop()
@@ -226,6 +226,73 @@ def test_named_server_is_used_and_left_alone(home: Path, monkeypatch: pytest.Mon
         assert os.environ["PREFECT_API_URL"] == found.api_url
 
 
+def test_compute_nodes_cannot_reach_a_named_server_on_loopback(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering("application/json", b"true") as url:
+        monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
+        with pytest.raises(ServerError, match=r"cannot reach(?s:.*)PREFECT_API_URL in the env"):
+            server.ensure("login7")
+        assert not server.ensure("127.0.0.1").ours  # where this machine is the compute node
+
+
+def test_where_the_password_of_a_named_server_comes_from_is_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering("application/json", b"true") as url:
+        monkeypatch.setenv("PREFECT_API_URL", f"{url}/api")
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", "someone:secret")
+        assert server.ensure().password == "PREFECT_API_AUTH_STRING in the environment"
+
+
+@pytest.mark.parametrize("name", ["PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"])
+def test_the_users_own_password_is_taken_before_one_of_ours(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "someone:secret")
+    chosen = own_server._password_to_be(home, everywhere=True)
+    assert chosen is not None
+    assert (chosen.value, chosen.source) == ("someone:secret", f"{name} in the environment")
+    assert not (home / "aimspax-server.key").exists()
+
+
+def test_password_is_made_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = own_server._password_to_be(home, everywhere=True)
+    assert first is not None
+    assert len(first.value) > 40
+    assert own_server._password_to_be(home, everywhere=True) == first
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", first.value)  # as `ensure` leaves it
+    assert own_server._password_to_be(home, everywhere=True) == first
+
+
+def test_password_that_others_can_read_is_not_used(home: Path) -> None:
+    (home / "aimspax-server.key").write_text("aimspax:secret")
+    (home / "aimspax-server.key").chmod(0o640)
+    write_state(home, password="aimspax-server.key")
+    with alive_lock_held(home), pytest.raises(ServerError, match="can be read by others"):
+        server.status()
+
+
+def test_stop_needs_no_password_and_forgets_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PREFECT_API_URL", "AIMSPAX_SERVER_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1/api")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "aimspax:secret")
+    with alive_lock_held(home) as holder:
+        write_state(home, pid=holder.pid, password="aimspax-server.key")
+        assert server.stop()
+    assert "PREFECT_API_AUTH_STRING" not in os.environ
+
+
+def test_password_goes_before_a_key_of_prefect_cloud(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in Prefect's own client.
+    monkeypatch.setenv("PREFECT_API_KEY", "pnu_1")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "a:b")
+    with answering("application/json") as url:
+        assert prefect_api.ask(url) == "Basic YTpi"
+
+
 def test_something_else_at_the_named_address_is_no_server(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,7 +305,7 @@ def test_something_else_at_the_named_address_is_no_server(
 def test_taken_port_is_avoided(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering("application/json", b"true") as url:
         monkeypatch.setenv("PREFECT_SERVER_API_PORT", url.rpartition(":")[2])
-        assert server._free_port() != int(url.rpartition(":")[2])
+        assert own_server._free_port("127.0.0.1") != int(url.rpartition(":")[2])
 
 
 def test_proxies_are_kept_off_the_local_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,15 +381,16 @@ def alive_lock_held(home: Path, first: str = "pass") -> Iterator[subprocess.Pope
 
 
 @contextlib.contextmanager
-def answering(content_type: str, body: bytes) -> Iterator[str]:
-    """A web server that answers everything with `body`."""
+def answering(content_type: str, body: bytes | None = None) -> Iterator[str]:
+    """A web server that answers everything with `body`, or with the credentials that it is sent."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", content_type)
             self.end_headers()
-            self.wfile.write(body)
+            sent = json.dumps(self.headers.get("Authorization")).encode()
+            self.wfile.write(sent if body is None else body)
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -55,6 +55,46 @@ def test_the_reference_is_named_with_its_method():
     assert _line("reference") == "tblite GFN2-xTB, 3 labels at a time"
 
 
+SLURM = {
+    "type": "slurm", "project_name": "water", "worker_str": "module load aims",
+    "slurm_str": "#SBATCH --ntasks-per-node=128 --time=1-12",
+    "blocks": {"nodes_per_block": 2, "min_blocks": 1, "max_blocks": 4},
+}  # fmt: skip
+
+
+def test_a_local_cluster_says_nothing_of_jobs():
+    begins = {line.partition(":")[0] for line in plan(_settings(), [WATER], TAGS)}
+    assert not begins & {"labels", "training and MD"}
+
+
+def test_labels_on_slurm_are_told_with_their_jobs():
+    assert _line("reference", CLUSTER=SLURM) == "tblite GFN2-xTB, 4 labels at a time"
+    assert _line("labels", CLUSTER=SLURM) == (
+        "in Slurm jobs 'water', 1 to 4 at a time (1 at the start), each with 2 nodes, "
+        "1 calculation at once, at most 36 h; one without work for 5 min is given back"
+    )
+
+
+def test_several_labels_in_a_job_are_told_with_what_each_has():
+    several = {**SLURM, "cores_per_job": 32, "slurm_str": "#SBATCH -n 256 --mem=64G"}
+    assert _line("reference", CLUSTER=several) == "tblite GFN2-xTB, 32 labels at a time"
+    told = _line("labels", CLUSTER=several)
+    assert "8 calculations at once (32 cores, 16384 MB each), no time limit said; " in told
+
+
+def test_training_beside_labels_on_slurm_is_told_to_be_here():
+    here = {**SLURM, "ml": {"max_workers": 2}}
+    assert _line("training and MD", CLUSTER=here) == "on this machine, 2 processes"
+
+
+def test_training_on_slurm_is_told_with_its_jobs():
+    jobs = {**SLURM, "ml": {"slurm_str": "#SBATCH -G 2 -t 90"}, "idle_time": 45}
+    assert _line("training and MD", CLUSTER=jobs) == (
+        "in Slurm jobs 'water-ml', 1 at a time (1 at the start), each with 1 node, "
+        "2 processes at once, at most 90 min; one without work for 45 s is given back"
+    )
+
+
 def test_a_teacher_is_named_with_its_file():
     teacher = {"engine": "mace", "model_path": "teacher.model"}
     assert _line("reference", REFERENCE=teacher) == "mace teacher.model, 3 labels at a time"

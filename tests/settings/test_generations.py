@@ -84,11 +84,17 @@ def test_the_second_generations_kind_of_model_under_model_means_the_usual_class(
     assert inputs.load().model.ARCHITECTURE.model == "ScaleShiftMACE"
 
 
-@pytest.mark.parametrize("key", ["clean_parsl_dirs", "run_dir", "label", "max_blocks"])
-def test_every_option_of_parsl_is_known(inputs, key):
-    inputs.project["CLUSTER"] = {"type": "local", "parsl_options": f"{{{key}: 1}}"}
-    (note,) = inputs.load().notes
-    assert "CLUSTER.parsl_options has no effect" in note
+@pytest.mark.parametrize(
+    "key",
+    ["run_dir", "function_dir", "parsl_info_dir", "port", "clean_parsl_dirs", "clean_task_dirs"],
+)
+def test_what_configured_parsl_is_known_and_has_no_effect(inputs, key):
+    inputs.project["CLUSTER"] = {"slurm_str": "'#SBATCH -t 60'", "parsl_options": f"{{{key}: 1}}"}
+    assert inputs.load().notes == (
+        "aimsPAX.yaml: CLUSTER.parsl_options is read as blocks",
+        f"aimsPAX.yaml: CLUSTER.parsl_options.{key} has no effect: it configured PARSL, which "
+        "aimspax does not use",
+    )
 
 
 def test_the_first_name_of_a_foundation_models_size_is_read(inputs):

@@ -94,10 +94,9 @@ def test_refused_keys_do_not_hide_plain_mistakes(inputs):
 
 
 def test_a_mistake_is_told_once(inputs):
-    inputs.plant("aimsPAX.yaml", "CLUSTER", "type", "slurm")
+    inputs.plant("aimsPAX.yaml", "CLUSTER", "type", "pbs")
     assert inputs.mistakes() == [
-        "aimsPAX.yaml:12  CLUSTER.type: found 'slurm'; this version does not have Slurm yet; "
-        "allowed: local"
+        "aimsPAX.yaml:12  CLUSTER.type: found 'pbs'; allowed: local or slurm"
     ]
 
 
@@ -462,14 +461,37 @@ def _mended() -> str:
     return "REFERENCE: {engine: tblite}\n" + EXAMPLE.replace("type: slurm", "type: local")
 
 
-def test_the_originals_example_lacks_its_files_and_local_workers_only(tmp_path):
+def test_the_originals_example_lacks_its_files_only(tmp_path):
     (tmp_path / "control.in").write_text("xc pbe\n")
     assert _mistakes(_example(tmp_path, EXAMPLE)) == [
         f"aimsPAX.yaml:12  {IDG}.species_dir: found "
         f"'path/to/FHIaims/species_defaults/defaults_2020/light'; no such folder in {tmp_path}",
-        "aimsPAX.yaml:43  CLUSTER.type: found 'slurm'; this version does not have Slurm yet; "
-        "allowed: local",
     ]
+
+
+def test_the_originals_example_runs_its_labels_in_its_slurm_jobs(tmp_path):
+    (tmp_path / "control.in").write_text("xc pbe\n")
+    (tmp_path / "path/to/FHIaims/species_defaults/defaults_2020/light").mkdir(parents=True)
+    settings = load(_example(tmp_path, EXAMPLE))
+    jobs = settings.cluster.reference_jobs
+    assert jobs is not None
+    assert (jobs.name, jobs.walltime_s, jobs.slots) == ("aimsPAX_example", 48 * 3600, 1)
+    assert (jobs.blocks.min_blocks, jobs.blocks.init_blocks, jobs.blocks.max_blocks) == (1, 1, 4)
+    assert jobs.header.lines() == (
+        "--partition=cpu",
+        "--nodes=1",
+        "--ntasks-per-node=128",
+        "--time=48:00:00",
+        "--account=XXX",
+        "--qos=default",
+        "--job-name=aimsPAX_example",
+    )
+    assert jobs.prologue.splitlines()[0] == "module load env/release/2023"
+    assert settings.cluster.ml_jobs is None
+    assert settings.notes == (
+        "aimsPAX.yaml: MD.seed is read as MD_seed",
+        "aimsPAX.yaml: CLUSTER.parsl_options is read as blocks",
+    )
 
 
 def test_the_originals_example_loads_once_mended(tmp_path):
@@ -491,9 +513,7 @@ def test_the_originals_example_has_one_note_for_each_key_without_effect(tmp_path
         "CLUSTER.calc_dir",
         "CLUSTER.launch_str",
         "CLUSTER.parsl_options",
-        "CLUSTER.project_name",
-        "CLUSTER.slurm_str",
-        "CLUSTER.worker_str",
+        "CLUSTER:",
         f"{IDG}.species_dir",
         "MD.seed",
     ]

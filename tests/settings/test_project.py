@@ -730,41 +730,6 @@ def test_a_data_key_is_a_name_that_a_dataset_can_have(inputs, key):
     assert told.startswith(f"MISC.{key}: found 'my name'; allowed: ")
 
 
-# CLUSTER
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        ({"type": "pbs"}, "CLUSTER.type: found 'pbs'; allowed: local"),
-        ({"type": "local", "max_workers": "0"}, f"CLUSTER.max_workers: found 0; allowed: {WHOLE}"),
-        ({"type": "local", "ml": "{max_workers: 0}"},
-         f"CLUSTER.ml.max_workers: found 0; allowed: {WHOLE}, or nothing"),
-        ({"type": "local", "ml": "{workers: 2}"},
-         "CLUSTER.ml.workers: unknown key; did you mean max_workers?"),
-        ({"type": "local", "ml": "2"},
-         "CLUSTER.ml: found 2; allowed: a section with the keys max_workers"),
-    ],
-)  # fmt: skip
-def test_a_wrong_cluster_is_told(inputs, content, told):
-    inputs.project["CLUSTER"] = content
-    (mistake,) = inputs.mistakes()
-    assert mistake.partition("  ")[2] == told
-
-
-def test_a_cluster_is_local_unless_it_has_what_slurm_needs(inputs):
-    inputs.project["CLUSTER"] = {"max_workers": "3"}
-    assert inputs.load().cluster.max_workers == 3
-    inputs.project["CLUSTER"] = {"slurm_str": "'#SBATCH --nodes=1'"}
-    (told,) = inputs.mistakes()
-    assert "CLUSTER.type: found 'slurm'; this version does not have Slurm yet" in told
-
-
-def test_a_local_cluster_computes_four_labels_at_a_time(inputs):
-    inputs.plant("aimsPAX.yaml", "CLUSTER", "type", "Local")
-    assert inputs.load().cluster.max_workers == 4
-
-
 # Tags are parts of paths
 
 

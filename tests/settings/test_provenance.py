@@ -18,8 +18,9 @@ from aimspax_core.reference import engines
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import ProjectSettings
-from aimspax_core.settings.provenance import FROZEN, PACKAGES, adopted, changed, record
+from aimspax_core.settings.provenance import FROZEN, adopted, changed, record
 from aimspax_core.settings.words import fields_of
+from aimspax_core.versions import versions
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 EMT = "ase.calculators.emt.EMT"
@@ -73,7 +74,7 @@ def test_the_record_is_json_without_infinities(inputs):
 
 def test_the_record_has_the_versions_of_what_matters(inputs):
     content = json.loads(_started(inputs).settings.read_text())
-    assert content["versions"].keys() == {"python", *PACKAGES}
+    assert content["versions"] == versions()
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,24 @@ def test_everything_else_is_free_and_told(inputs, file, section, key, text, told
     run = _started(inputs)
     inputs.plant(file, section, key, text)
     assert f"{file}.{section}.{key}: {told}" in _changes(inputs, run)
+
+
+def test_a_change_in_the_options_of_jobs_is_free_and_told_by_its_lines(inputs):
+    lines = ["#SBATCH --partition=cpu --ntasks-per-node=128", "#SBATCH -t 60"]
+    inputs.project["CLUSTER"] = {"slurm_str": "|\n    " + "\n    ".join(lines)}
+    run = _started(inputs)
+    inputs.project["CLUSTER"] = {"slurm_str": f"|\n    {lines[0]}\n    #SBATCH -t 30"}
+    assert _changes(inputs, run) == (
+        "aimsPAX.yaml.CLUSTER.slurm_str: was ['#SBATCH -t 60'], is ['#SBATCH -t 30']",
+    )
+
+
+def test_lines_in_another_order_are_all_told(inputs):
+    inputs.project["CLUSTER"] = {"slurm_str": '"#SBATCH -t 60\\n#SBATCH -N1"'}
+    run = _started(inputs)
+    inputs.project["CLUSTER"] = {"slurm_str": '"#SBATCH -N1\\n#SBATCH -t 60"'}
+    (told,) = _changes(inputs, run)
+    assert told.endswith("is ['#SBATCH -N1', '#SBATCH -t 60']")
 
 
 def test_the_teachers_device_is_free(inputs):

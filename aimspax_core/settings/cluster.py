@@ -1,0 +1,361 @@
+"""CLUSTER: where labels are computed, and where training and MD run; this machine, or Slurm jobs.
+
+Source: aims-PAX README, section "CLUSTER", and the second generation's keys. `ml` is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from aimspax_core.settings.sbatch import JobHeader
+from aimspax_core.settings.values import (
+    AnyCase,
+    Count,
+    Natural,
+    NonNegative,
+    Positive,
+    Section,
+)
+
+EXAMPLE = "#SBATCH --partition=cpu --ntasks-per-node=128 --time=24:00:00"
+_NAME = "aimspax"
+
+
+def _first_blocks(known: dict[str, Any]) -> int:
+    return int(min(max(1, known.get("min_blocks", 0)), known.get("max_blocks", 1)))
+
+
+class Blocks(Section):
+    """`blocks`: how many Slurm jobs there are, and of how many nodes each; `parsl_options` once."""
+
+    nodes_per_block: Count = Field(1, description="Nodes of a job.")
+    min_blocks: Natural = Field(0, description="Jobs that are kept, with nothing to do too.")
+    max_blocks: Count = Field(1, description="Jobs at the same time at most.")
+    init_blocks: Natural = Field(
+        default_factory=_first_blocks,
+        description="Jobs at the start; not given: 1, or `min_blocks`.",
+    )
+    label: str | None = Field(None, description="Name of the jobs, if no other key has one.")
+
+    @field_validator("max_blocks")
+    @classmethod
+    def _enough(cls, most: int, info: ValidationInfo) -> int:
+        least = info.data.get("min_blocks", 0)
+        if most < least:
+            raise PydanticCustomError(
+                "wrong", "allowed: at least min_blocks, {least}", {"least": least}
+            )
+        return most
+
+    @field_validator("init_blocks")
+    @classmethod
+    def _between(cls, first: int, info: ValidationInfo) -> int:
+        least, most = info.data.get("min_blocks", 0), info.data.get("max_blocks", math.inf)
+        if not least <= first <= most:
+            raise PydanticCustomError(
+                "wrong",
+                "allowed: from min_blocks, {least}, to max_blocks, {most}",
+                {"least": least, "most": most},
+            )
+        return first
+
+
+class MlBlocks(Blocks):
+    """`ml.blocks`: the same for the jobs of training and MD."""
+
+    nodes_per_block: Literal[1] = Field(
+        1, description="Nodes of a job; its processes run on one. More of them are more jobs."
+    )
+    min_blocks: Natural = Field(1, description="Jobs that are kept, with nothing to do too.")
+    max_blocks: Count = Field(
+        1, description="Jobs at the same time at most; not given: as `max_workers` needs."
+    )
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one of several calculations in a job may have.
+
+    Attributes:
+        cores: Its cores; None if the options of the job do not say how many there are.
+        memory_mb: Its memory; None likewise.
+    """
+
+    cores: int | None
+    memory_mb: float | None
+
+
+@dataclass(frozen=True)
+class SlurmJobs:
+    """Jobs of one kind, as a pool starts them.
+
+    Attributes:
+        name: Their name in the queue.
+        header: Their options, complete but for files of output.
+        prologue: Shell lines that run in a job before Python starts.
+        blocks: How many there are, and of how many nodes.
+        slots: Calculations, or processes that train and run MD, at once in a job.
+        walltime_s: Time limit (s); None if the options have none.
+        python: Python of the jobs; None: that of the flow.
+        per_slot: What each of several calculations in a job may have; None if there is one.
+    """
+
+    name: str
+    header: JobHeader
+    prologue: str
+    blocks: Blocks
+    slots: int
+    walltime_s: float | None
+    python: str | None
+    per_slot: Slot | None
+
+    @property
+    def most(self) -> int:
+        """Calculations, or processes, at once in all jobs together."""
+        return self.blocks.max_blocks * self.slots
+
+
+class MlPool(Section):
+    """`ml`: the workers that train and run MD."""
+
+    max_workers: Count | None = Field(
+        None,
+        description="Processes; not given: one a core, at most one a member; on a GPU one. In "
+        "Slurm jobs: one a GPU of the job (`--gres=gpu:2`), or one a job.",
+    )
+    blocks: MlBlocks = Field(MlBlocks(), description="How many Slurm jobs.")
+    slurm_str: str | None = Field(
+        None,
+        description="The `#SBATCH` lines of Slurm jobs of their own; not given: training and MD "
+        "run on the machine of the flow.",
+    )
+    worker_str: str = Field("", description="Shell lines that run in a job before Python starts.")
+
+    @field_validator("slurm_str")
+    @classmethod
+    def _told(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text is not None and not text.strip():
+            raise _wrong(f"found nothing; allowed: the options of jobs: {EXAMPLE}")
+        if text is not None and "blocks" in info.data:
+            _header(text, 1)
+        return text
+
+
+class _Wanted(NamedTuple):
+    """What a calculation wants of a resource, and what a node of the job has of it."""
+
+    key: str
+    wanted: float | None
+    there: float | None
+    option: str
+
+
+class Cluster(Section):
+    """CLUSTER: where labels are computed, and where training and MD run."""
+
+    type: Annotated[Literal["local", "slurm"], AnyCase()] = Field(
+        "local",
+        description="Labels are computed on this machine, or in Slurm jobs. Not given: `slurm` "
+        "if there is `slurm_str`, `worker_str` or `blocks`.",
+    )
+    max_workers: Count = Field(
+        4, description="Labels computed at the same time; with `slurm`, `blocks` say it."
+    )
+    project_name: str | None = Field(
+        None, description="Name of the Slurm jobs, if `slurm_str` has none."
+    )
+    blocks: Blocks = Field(
+        Blocks(), description="How many Slurm jobs. The original's name is `parsl_options`."
+    )
+    tasks_per_node: Count | None = Field(
+        None, description="`--ntasks-per-node` of the jobs, if `slurm_str` does not have it."
+    )
+    cores_per_job: Count | None = Field(
+        None,
+        description="Cores of one calculation: a Slurm job then runs as many at once as fit. "
+        "Without this key and the next two, one has the whole job.",
+    )
+    memory_per_job: Positive | None = Field(None, description="Memory of one calculation (MB).")
+    disk_per_job: Positive | None = Field(
+        None, description="Temporary disk of one calculation (MB)."
+    )
+    slurm_str: str | None = Field(
+        None,
+        description="The `#SBATCH` lines of the jobs that compute labels; `slurm` needs it.",
+    )
+    worker_str: str = Field("", description="Shell lines that run in a job before Python starts.")
+    idle_time: NonNegative = Field(
+        300.0, description="Seconds without work after which a job is given back."
+    )
+    queue_notice: Positive = Field(
+        900.0, description="Seconds in which no job has started, after which that is told."
+    )
+    interface: str | None = Field(
+        None,
+        description="Network interface (`ib0`) by which the flow and its jobs reach each other; "
+        "not given: the one towards Slurm's controller.",
+    )
+    host: str | None = Field(
+        None, description="Name or address of this machine for jobs; not given: `interface`'s."
+    )
+    python: str | None = Field(
+        None, description="Python of the jobs; not given: the one that runs the flow."
+    )
+    ml: MlPool = Field(MlPool(), description="Workers for training and MD.")
+
+    @field_validator("slurm_str")
+    @classmethod
+    def _of_jobs(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("type") != "slurm":
+            return text
+        if text is None or not text.strip():
+            raise _wrong(f"missing; `type: slurm` needs the options of its jobs: {EXAMPLE}")
+        if "blocks" in info.data:
+            nodes = info.data["blocks"].nodes_per_block
+            header = _header(text, nodes, info.data.get("tasks_per_node"))
+            _slots(_wanted(header, info.data), nodes)
+        return text
+
+    @property
+    def reference_jobs(self) -> SlurmJobs | None:
+        """The jobs that compute labels; None if this machine does."""
+        if self.type != "slurm" or self.slurm_str is None:
+            return None
+        nodes = self.blocks.nodes_per_block
+        header = _header(self.slurm_str, nodes, self.tasks_per_node)
+        slots = _slots(_wanted(header, dict(self)), nodes)
+        name = header.get("job-name") or self.project_name or self.blocks.label or _NAME
+        return SlurmJobs(
+            name=name,
+            header=header.having("job-name", name),
+            prologue=self.worker_str,
+            blocks=self.blocks,
+            slots=slots,
+            walltime_s=header.walltime_s,
+            python=self.python,
+            per_slot=_share(header, nodes, slots, self.cores_per_job, self.memory_per_job),
+        )
+
+    @property
+    def ml_jobs(self) -> SlurmJobs | None:
+        """The jobs that train and run MD; None if this machine does."""
+        ml = self.ml
+        if ml.slurm_str is None:
+            return None
+        header = _header(ml.slurm_str, 1)
+        slots = max(1, header.gpus_per_node)
+        blocks: Blocks = ml.blocks
+        if ml.max_workers is not None and "max_blocks" not in blocks.model_fields_set:
+            needed = max(math.ceil(ml.max_workers / slots), blocks.min_blocks, blocks.init_blocks)
+            blocks = blocks.model_copy(update={"max_blocks": needed})
+        general = self.project_name or self.blocks.label or _NAME
+        name = header.get("job-name") or ml.blocks.label or f"{general}-ml"
+        return SlurmJobs(
+            name=name,
+            header=header.having("job-name", name),
+            prologue=ml.worker_str,
+            blocks=blocks,
+            slots=slots,
+            walltime_s=header.walltime_s,
+            python=self.python,
+            per_slot=_share(header, 1, slots),
+        )
+
+    @property
+    def labels_at_once(self) -> int:
+        """Labels that are computed at the same time at most."""
+        jobs = self.reference_jobs
+        return self.max_workers if jobs is None else jobs.most
+
+    def with_labels_at_once(self, most: int) -> Self:
+        """Return the same section for a run that has no more labels than these."""
+        jobs = self.reference_jobs
+        if jobs is None:
+            return self.model_copy(update={"max_workers": min(self.max_workers, most)})
+        number = min(jobs.blocks.max_blocks, math.ceil(most / jobs.slots))
+        fewer = {
+            "max_blocks": number,
+            "init_blocks": min(jobs.blocks.init_blocks, number),
+            "min_blocks": min(jobs.blocks.min_blocks, number),
+        }
+        return self.model_copy(update={"blocks": self.blocks.model_copy(update=fewer)})
+
+
+def _wrong(told: str) -> PydanticCustomError:
+    return PydanticCustomError("plain", "{told}", {"told": told})
+
+
+def _header(text: str, nodes: int, tasks: int | None = None) -> JobHeader:
+    """Read the options of a job that has so many nodes, and tasks on each if that is said.
+
+    Raises:
+        PydanticCustomError: Its text has a line for each mistake.
+    """
+    said = {"nodes": ("nodes_per_block", nodes)}
+    if tasks is not None:
+        said["ntasks-per-node"] = ("tasks_per_node", tasks)
+    try:
+        return JobHeader.parse(text, said)
+    except ValueError as error:
+        raise _wrong(str(error)) from None
+
+
+def _wanted(header: JobHeader, keys: dict[str, Any]) -> list[_Wanted]:
+    """Return what is asked for one calculation."""
+    rows = (
+        ("cores_per_job", header.cores_per_node, "--ntasks-per-node=<cores of a node>"),
+        ("memory_per_job", header.memory_per_node_mb, "--mem=<MB of a node>"),
+        ("disk_per_job", header.disk_per_node_mb, "--tmp=<MB of a node>"),
+    )
+    return [
+        _Wanted(key, keys[key], there, option)
+        for key, there, option in rows
+        if keys.get(key) is not None
+    ]
+
+
+def _slots(asked: list[_Wanted], nodes: int) -> int:
+    """Return how many calculations fit into a job at once; those that fit stay on one node.
+
+    Raises:
+        PydanticCustomError: None fits, or it cannot be known.
+    """
+    if not asked:
+        return 1
+    unknown = [f"`#SBATCH {one.option}` for {one.key}" for one in asked if one.there is None]
+    if unknown:
+        told = f"does not say what a node has; add {' and '.join(unknown)}"
+        raise _wrong(told)
+    each = [(one.wanted or 1, one.there or 0) for one in asked]
+    on_a_node = min(int(there // wanted) for wanted, there in each)
+    slots = nodes * on_a_node or min(int(nodes * there // wanted) for wanted, there in each)
+    if slots:
+        return slots
+    short = next(one for one in asked if (one.wanted or 0) > nodes * (one.there or 0))
+    told = (
+        f"no calculation fits: {short.key} is {short.wanted:g}, and a job has "
+        f"{nodes * (short.there or 0):g}"
+    )
+    raise _wrong(told)
+
+
+def _share(
+    header: JobHeader,
+    nodes: int,
+    slots: int,
+    cores: int | None = None,
+    memory_mb: float | None = None,
+) -> Slot | None:
+    """Return what each of several calculations in a job may have: what is asked, or its share."""
+    if slots == 1:
+        return None
+    all_cores, all_memory = header.cores_per_node, header.memory_per_node_mb
+    return Slot(
+        cores or (max(1, all_cores * nodes // slots) if all_cores else None),
+        memory_mb or (all_memory * nodes / slots if all_memory else None),
+    )

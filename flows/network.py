@@ -1,0 +1,73 @@
+"""Under which address compute nodes reach this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import subprocess
+
+from distributed.utils import get_ip, get_ip_interface
+
+from aimspax_core.errors import SettingsError
+
+
+def reachable_address(host: str | None, interface: str | None) -> str:
+    """Return the address of this machine for compute nodes.
+
+    Args:
+        host: What the settings say: a name or address.
+        interface: What the settings say: a network interface of this machine.
+
+    Returns:
+        Without either: the address that this machine has on its way to Slurm's controller, which
+        is on the cluster's network; else that on its way out.
+
+    Raises:
+        SettingsError: There is no such interface or host here.
+    """
+    if host:
+        try:
+            return socket.gethostbyname(host)
+        except OSError as error:
+            raise SettingsError(f"CLUSTER.host: {host} is not known here: {error}") from error
+    if interface:
+        try:
+            return str(get_ip_interface(interface))
+        except (ValueError, OSError) as error:
+            raise SettingsError(f"CLUSTER.interface: {error}") from error
+    controller = _controller()
+    address = _towards(controller) if controller else None
+    if address is None or ipaddress.ip_address(address).is_loopback:
+        return str(get_ip())
+    return address
+
+
+def _controller() -> str | None:
+    """Return the address of Slurm's controller; None if Slurm does not say."""
+    try:
+        told = subprocess.run(
+            ["scontrol", "show", "config"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = re.search(r"^SlurmctldHost\S*\s*=\s*([^\s(,]+)(?:\(([^)]+)\))?", told.stdout, re.M)
+    return None if found is None else found[2] or found[1]
+
+
+def _towards(host: str) -> str | None:
+    """Return the address that this machine has on its way to another; None if there is no way."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, 9, socket.AF_INET, socket.SOCK_DGRAM
+        )[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)  # nothing is sent
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None

@@ -1,0 +1,116 @@
+"""A Slurm job of a pool as it was last seen, and what its end means for what it computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.pool import Fate, WorkerLostError
+from flows.slurm_queue import ENDED, RUNNING
+
+
+@dataclass
+class Block:
+    """A job of a pool, from its script to its end; times are of the monotonic clock.
+
+    Attributes:
+        name: Of its worker, and of its script.
+        script: By which Slurm's list shows whose it is.
+        submitted: When.
+        id: Its number; empty while Slurm has not said it.
+        state: As Slurm has it.
+        reason: Why it waits or ended, as Slurm has it.
+        nodes: Where it runs.
+        deadline: When its time is over; None without a limit, or while it does not run.
+        began: Since when it runs.
+        start: The same as Slurm writes it.
+        idle_since: Since when its workers have nothing to do.
+        seen: When Slurm last listed it.
+        staffed: Whether a worker of it has come since it began.
+        leaving: Whether we have asked Slurm to end it.
+        requeued: Whether Slurm has put it back into the queue.
+    """
+
+    name: str
+    script: Path
+    submitted: float
+    id: str = ""
+    state: str = "SUBMITTED"
+    reason: str = ""
+    nodes: str = ""
+    deadline: float | None = None
+    began: float | None = None
+    start: str = ""
+    idle_since: float | None = None
+    seen: float = 0.0
+    staffed: bool = False
+    leaving: bool = False
+    requeued: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether it waits or runs, and should."""
+        return self.state not in ENDED and not self.leaving
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs, and should."""
+        return self.state in RUNNING and not self.leaving
+
+    def __str__(self) -> str:
+        """Return what users know it by."""
+        return f"Slurm job {self.id or '(no number yet)'}"
+
+
+def told(job: Block, walltime_s: float | None, silent: bool) -> WorkerLostError | None:
+    """Say what became of a job's worker; None while Slurm has not said it yet."""
+    if job.leaving:
+        return WorkerLostError(f"{job} was given back", Fate.INTERRUPTED)
+    if job.requeued and (job.began is None or not job.staffed):
+        return requeued(job)
+    if job.state in ENDED:
+        return WorkerLostError(f"{job} {ending(job, walltime_s)}", fate(job))
+    if silent:
+        return WorkerLostError(
+            f"the worker of {job} was lost while Slurm is silent", Fate.INTERRUPTED
+        )
+    return None
+
+
+def requeued(job: Block) -> WorkerLostError:
+    """Say that a job was put back into the queue."""
+    why = "" if job.reason in {"None", ""} else f" ({job.reason})"
+    return WorkerLostError(f"{job} was requeued{why}", Fate.INTERRUPTED)
+
+
+def fate(job: Block) -> Fate:
+    """Say what the end of a job means for what it computed."""
+    if job.state == "TIMEOUT" or (job.state == "COMPLETED" and job.staffed):
+        return Fate.OUT_OF_TIME
+    blame = job.state in {"FAILED", "OUT_OF_MEMORY", "COMPLETED"} or "memory" in job.reason.lower()
+    return Fate.DIED if blame else Fate.INTERRUPTED
+
+
+def ending(job: Block, walltime_s: float | None) -> str:
+    """Say how a job ended."""
+    limit = f" ({duration(walltime_s)})" if walltime_s else ""
+    words = {
+        "TIMEOUT": f"came to its time limit{limit}",
+        "COMPLETED": "ended in order",
+        "CANCELLED": "was cancelled",
+        "PREEMPTED": "was preempted",
+        "NODE_FAIL": "lost its node",
+        "OUT_OF_MEMORY": "ran out of memory",
+        "FAILED": "failed",
+    }
+    told = words.get(job.state, f"ended as {job.state}")
+    where = f" on {job.nodes}" if job.nodes else ""
+    why = "" if job.reason in {"None", ""} else f" ({job.reason})"
+    return f"{told}{where}{why}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as one would say it."""
+    if seconds < 120:
+        return f"{max(0.0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

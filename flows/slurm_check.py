@@ -1,0 +1,98 @@
+"""What `aimspax check` tells of Slurm: the job scripts, and whether Slurm would take them."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from aimspax_core.errors import SettingsError
+from aimspax_core.rundir import RunDir
+from aimspax_core.settings.cluster import SlurmJobs
+from aimspax_core.settings.load import Settings
+from flows import slurm_queue
+from flows.network import reachable_address
+from flows.slurm_jobs import BlockJob, key_files
+from flows.slurm_queue import SlurmRefusedError, SlurmSilentError
+
+
+@dataclass(frozen=True)
+class Script:
+    """The script of a pool's jobs, but for numbers that are known at the start only.
+
+    Attributes:
+        pool: Whose it is.
+        text: The script.
+        taken: What Slurm says to it; empty if it could not be asked.
+        problem: Why Slurm would not take it, or could not be asked; empty if it would.
+        refused: Whether Slurm would not take it.
+    """
+
+    pool: str
+    text: str
+    taken: str = ""
+    problem: str = ""
+    refused: bool = False
+
+
+def slurm_pools(settings: Settings) -> dict[str, SlurmJobs]:
+    """Return what the settings say of Slurm jobs, by pool; nothing if there are none."""
+    cluster = settings.cluster
+    both = {"reference": cluster.reference_jobs, "ml": cluster.ml_jobs}
+    return {name: jobs for name, jobs in both.items() if jobs is not None}
+
+
+def host_for_jobs(settings: Settings) -> str | None:
+    """Return the address at which Slurm jobs find this machine; None if there are none.
+
+    Raises:
+        SettingsError: It cannot be listened at.
+    """
+    if not slurm_pools(settings):
+        return None
+    cluster = settings.cluster
+    address = reachable_address(cluster.host, cluster.interface)
+    try:
+        with socket.socket() as probe:
+            probe.bind((address, 0))
+    except OSError as error:
+        raise SettingsError(
+            f"CLUSTER.host: {address} is not an address of this machine ({error.strerror}); Slurm "
+            "jobs reach the flow at it. Name another host, or an interface."
+        ) from error
+    return address
+
+
+def scripts(settings: Settings) -> Iterator[Script]:
+    """Yield the script of each pool's jobs, and what Slurm says to it."""
+    address = host_for_jobs(settings)
+    for name, jobs in slurm_pools(settings).items():
+        text = _text(name, jobs, settings, f"tls://{address}:PORT")
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "job.sh"
+            file.write_text(text, encoding="utf-8")
+            try:
+                yield Script(name, text, taken=slurm_queue.tried(file))
+            except SlurmRefusedError as error:
+                yield Script(name, text, problem=str(error), refused=True)
+            except SlurmSilentError as error:
+                yield Script(name, text, problem=str(error))
+
+
+def _text(name: str, jobs: SlurmJobs, settings: Settings, scheduler: str) -> str:
+    from flows.pools import job_log
+
+    run = RunDir.of(settings)
+    folder = run.state / "slurm" / f"{name}-PID"
+    job = BlockJob(
+        scheduler,
+        f"{name}-0",
+        block=jobs,
+        folder=folder,
+        log=job_log(run, name),
+        security=key_files(folder),
+        interface=settings.cluster.interface,
+    )
+    return str(job.job_script())

@@ -1,0 +1,43 @@
+"""Try a reference where labels are computed: a small calculation, held against its own energies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+
+from aimspax_core.reference.engines import build_reference
+from aimspax_core.reference.trial import Trial, hold_against_energies
+from aimspax_core.settings.engines import EngineSettings
+from aimspax_core.structures import decode
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """What to compute, and with what.
+
+    Attributes:
+        structure: The structure, encoded.
+        reference: The engine.
+        directory: The run directory; relative paths in the settings begin there.
+        stress: Whether its stress is tried, too.
+    """
+
+    structure: str
+    reference: EngineSettings
+    directory: Path
+    stress: bool
+
+
+@task(name="trial")
+def trial(request: TrialRequest) -> Trial:
+    """Compute something small, and hold it against its own energies.
+
+    Raises:
+        LabelError, EngineError: There is no answer.
+    """
+    reference = build_reference(request.reference, request.directory)
+    atoms = decode(json.loads(request.structure))
+    return hold_against_energies(reference, atoms, request.stress)
