@@ -153,8 +153,10 @@ class _Campaign:
                         self.record(ExplorationAsked())
                     if self.over or self.state.phase is Phase.FAILED:
                         break
-                    for action in next_actions(self.state):
-                        shell.launch(action, self.record(Launched(action=action)))
+                    wanted = next_actions(self.state)
+                    self.record(*(Launched(action=action) for action in wanted))
+                    for action in wanted:
+                        shell.launch(action, self.state)
                     self.tell(shell.next_event(POLL_S))
                     dashboard.show(self.state)
                 self._land(shell)
@@ -187,14 +189,15 @@ class _Campaign:
             tidy(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
         self._analyse()
 
-    def record(self, event: Event) -> CampaignState:
-        """Put an event into the journal, and tell it."""
+    def record(self, *events: Event) -> CampaignState:
+        """Put events that come together into the journal, and tell them."""
         before = self.state if self.journal.begun else None
-        after = self.journal.record(event)
-        for line in lines(before, event, after, self.settings.model.MISC.error_table):
-            log.info("%s", line, extra={"campaign": after})
-        if self._analysis is not None:
-            self._analysis.note(event, after)
+        after = self.journal.record(*events)
+        for event in events:
+            for line in lines(before, event, after, self.settings.model.MISC.error_table):
+                log.info("%s", line, extra={"campaign": after})
+            if self._analysis is not None:
+                self._analysis.note(event, after)
         return after
 
     def _analyse(self, force: bool = False) -> None:

@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,8 @@ _IN_ORDER = b"in order"
 _GIVE_UP_S = 24 * 3600.0
 _QUIET_LOOKS = 2  # an sbatch that was under way when the run died shows up a moment later
 _LOOK_S = 1.5
+
+_OVER = slurm_queue.ENDED | {"COMPLETING"}
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +114,8 @@ def main(folder: Path, attempt: Sequence[str] = ()) -> None:
     with (folder / "guard.lock").open("a") as lock:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The job or session that the run is in ends, with all its processes: there is no later.
+        signal.signal(signal.SIGTERM, lambda *_: clean(folder))
         print(flush=True)
         killed = sys.stdin.buffer.read() != _IN_ORDER
         clean(folder)
@@ -137,7 +142,7 @@ def clean(folder: Path) -> None:
         quiet = _QUIET_LOOKS  # nothing was ever submitted
     while quiet < _QUIET_LOOKS and time.monotonic() < end:
         try:
-            live = [j.id for j in slurm_queue.jobs(folder) if j.state not in slurm_queue.ENDED]
+            live = [job.id for job in slurm_queue.jobs(folder) if job.state not in _OVER]
             slurm_queue.cancel(live)
             quiet, wait = (0 if live else quiet + 1), _LOOK_S
         except SlurmSilentError as error:

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from dask.base import annotate
 from distributed import KilledWorker, Scheduler
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
+from prefect.context import SettingsContext, get_settings_context
 from prefect.tasks import Task
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
+from pydantic import PrivateAttr
 
 from aimspax_core.errors import AimspaxError, LabelError
 
@@ -256,6 +257,11 @@ class Pool:
         self._scheduler.add_plugin(self._watch)
 
     def _serve(self) -> None:
+        now = get_settings_context()
+        with _Remembered(profile=now.profile, settings=now.settings):
+            self._serve_line()
+
+    def _serve_line(self) -> None:
         while not self._closed:
             self._wake.wait(_TICK_S if self._lost or self._line or self._doubtful else 60.0)
             self._wake.clear()
@@ -366,14 +372,30 @@ class Pool:
 
     def _begin(self, ticket: Ticket) -> None:
         try:
-            with _submitting, annotate(workers=[ticket.address], allow_other_workers=False):
-                future = self.runner.submit(ticket.task, parameters={"request": ticket.request})
+            with _submitting:
+                future = self._submitted(ticket)
         # Also what cannot be sent is for whoever asked for it.
         except Exception as error:
             self._finish(ticket, error=error)
             return
         ticket.future = future
         future.add_done_callback(lambda _: self._land(ticket))
+
+    def _submitted(self, ticket: Ticket) -> PrefectDaskFuture[Any]:
+        """Submit a task as the runner does, but to one worker, and without Dask's look into it.
+
+        Dask makes a name of what a task is given, so that the same is computed once; that takes
+        longer than all the rest, and each of our tasks is another one.
+        """
+        future = self.runner.client.submit(
+            ticket.task,
+            parameters={"request": ticket.request},
+            return_type="state",
+            pure=False,
+            workers=[ticket.address],
+            allow_other_workers=False,
+        )
+        return PrefectDaskFuture(wrapped_future=future, task_run_id=future.task_run_id)
 
     def _land(self, ticket: Ticket) -> None:
         self._landed.append(ticket)
@@ -399,6 +421,18 @@ class Pool:
                 if welcome and self._workforce.room(address, ticket.seconds()):
                     yield ticket, address
                     break
+
+
+class _Remembered(SettingsContext):
+    """Prefect's settings, written out once: for each task anew, that is most of what it costs."""
+
+    _written: dict[str, Any] | None = PrivateAttr(default=None)
+
+    def serialize(self, include_secrets: bool = True) -> dict[str, Any]:
+        """See `ContextModel.serialize`."""
+        if self._written is None:
+            self._written = super().serialize(include_secrets)
+        return self._written
 
 
 class _Watch(SchedulerPlugin):

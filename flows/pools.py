@@ -23,6 +23,7 @@ from aimspax_core.versions import versions
 from flows.guard import guarded
 from flows.network import reachable_address
 from flows.pool import Pool
+from flows.server import OURS
 from flows.slurm import Fleet, Patience
 from flows.slurm_jobs import BlockCluster, keys
 from flows.stale import this_attempt
@@ -194,7 +195,8 @@ def orders(jobs: SlurmJobs, gpus: bool) -> Orders:
         variables |= steps(jobs, jobs.per_slot)
         unset += _OF_THE_JOB
     api = os.environ.get("PREFECT_API_URL", "")
-    return Orders(variables, tuple(unset), versions(), api)
+    near = api != "" and api == os.environ.get(OURS)
+    return Orders(variables, tuple(unset), versions(), api, near)
 
 
 _EXPORT = "SLURM_EXPORT_ENV"

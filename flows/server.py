@@ -27,9 +27,9 @@ from flows.server_files import Server, log_file, running
 
 __all__ = ["CLIENT_VARIABLES", "Server", "ServerError", "ServerStatus", "ensure", "status", "stop"]
 
-_OURS = "AIMSPAX_SERVER_URL"  # beside an equal PREFECT_API_URL: set by `ensure`, not by the user
+OURS = "AIMSPAX_SERVER_URL"  # beside an equal PREFECT_API_URL: set by `ensure`, not by the user
 
-CLIENT_VARIABLES = (URL, _OURS, AUTH)
+CLIENT_VARIABLES = (URL, OURS, AUTH)
 """What `ensure` sets in the environment for whoever talks to the server."""
 
 
@@ -77,7 +77,7 @@ def ensure(host: str | None = None) -> Server:
     server = _configured(host) or own_server.find_or_start(host)
     os.environ[URL] = server.api_url
     if server.ours:
-        os.environ[_OURS] = server.api_url
+        os.environ[OURS] = server.api_url
     if on_loopback(server.api_url):
         keep_off_proxies()
     return server
@@ -109,7 +109,7 @@ def stop() -> bool:
         ServerError: Our server runs on another host.
     """
     state = own_server.end()
-    ours = os.environ.pop(_OURS, None)
+    ours = os.environ.pop(OURS, None)
     if ours and os.environ.get(URL) == ours:
         os.environ.pop(URL, None)
         if state is not None and state.has_key:
@@ -119,7 +119,7 @@ def stop() -> bool:
 
 def _named_by_user() -> Setting | None:
     url = setting(URL)
-    if url is None or url.value == os.environ.get(_OURS):
+    if url is None or url.value == os.environ.get(OURS):
         return None
     return Setting(url.value.rstrip("/"), url.source)
 

@@ -125,8 +125,21 @@ def left(text: str) -> float | None:
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment for commands of Slurm, which may hand it on to jobs."""
-    return {name: value for name, value in environment.items() if name not in SECRETS}
+    """Return an environment for commands of Slurm, which may hand it on to jobs.
+
+    A run that is in a job itself keeps to itself what Slurm says of that job (`SLURM_MEM_PER_NODE`
+    and others): a `srun` in one of its jobs would take it for its own.
+    """
+    own = "SLURM_JOB_ID" in environment
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in SECRETS
+        and not (own and name.startswith("SLURM_") and name not in _OF_ALL_JOBS)
+    }
+
+
+_OF_ALL_JOBS = frozenset({"SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JWT", "SLURM_MPI_TYPE"})
 
 
 _BUSY = re.compile(

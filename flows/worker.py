@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+import urllib.parse
 import urllib.request
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 from aimspax_core.files import write_text
 from aimspax_core.versions import versions
+from flows.prefect_api import keep_off_proxies
 
 GPUS = "AIMSPAX_GPUS"
 """Environment variable that lists the GPUs of a pool, for its workers to share; `job` stands for
@@ -43,12 +45,14 @@ class Orders:
         unset: Variables that they must not have.
         versions: Of the flow's Python and packages.
         api: Address of the Prefect API.
+        near: Whether the API is on the cluster's network, and no proxy leads there.
     """
 
     variables: dict[str, str] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     api: str = ""
+    near: bool = False
 
     def write(self, folder: Path) -> None:
         """Write them for the workers."""
@@ -98,6 +102,8 @@ def _take_orders(folder: Path) -> None:
     for name in orders.unset:
         os.environ.pop(name, None)
     os.environ.update(orders.variables)
+    if orders.near:
+        keep_off_proxies(urllib.parse.urlsplit(orders.api).hostname or "")
     if orders.api and (problem := _unreachable(orders.api)):
         _leave(
             f"the Prefect API at {orders.api} cannot be reached from {socket.gethostname()}: "

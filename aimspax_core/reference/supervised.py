@@ -54,6 +54,8 @@ def run(line: str, folder: Path, timeout_s: float) -> Ended:
         supervisor = subprocess.Popen(
             [sys.executable, "-I", __file__, shell, line],
             cwd=folder,
+            # How to reach Prefect is no business of the program, nor of who sees its environment.
+            env={n: v for n, v in os.environ.items() if not n.startswith("PREFECT_")},
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=errors,

@@ -88,7 +88,7 @@ class Tally:
 
 def tally(journal: Iterable[Entry], settings: Settings) -> tuple[Tally, CampaignState]:
     """Read a journal."""
-    reference, ml = settings.cluster.max_workers, settings.ml_workers
+    reference, ml = settings.cluster.labels_at_once, settings.ml_workers
     found = Tally({"reference": reference, "ml": ml})
     state: CampaignState | None = None
     now = 0.0

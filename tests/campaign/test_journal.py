@@ -107,6 +107,44 @@ def test_an_event_that_the_rules_refuse_is_not_written(run: RunDir) -> None:
     assert len(list(entries(run.journal))) == 1
 
 
+def test_events_recorded_together_wait_for_the_disk_once(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(run) as journal:
+        journal.record(Started(rules=RULES))
+        waits = []
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", waits.append)
+            journal.record(*EVENTS[1:20])
+        assert len(waits) == 1
+        assert journal.seq == 20
+
+
+def test_events_recorded_together_are_those_recorded_one_by_one(tmp_path: Path) -> None:
+    one_by_one = write(run_in(tmp_path / "a"), EVENTS)
+    with Journal(run_in(tmp_path / "b")) as journal:
+        together = journal.record(*EVENTS)
+    assert together == one_by_one
+    assert [e.event for e in entries(run_in(tmp_path / "b").journal)] == EVENTS
+    assert load(run_in(tmp_path / "b")) == (len(EVENTS), one_by_one)
+
+
+def test_none_of_the_events_recorded_together_counts_if_one_is_refused(run: RunDir) -> None:
+    with Journal(run) as journal:
+        before = journal.record(Started(rules=RULES))
+        with pytest.raises(ValueError, match="starts once"):
+            journal.record(ExplorationAsked(), Started(rules=RULES))
+        assert (journal.seq, journal.state) == (1, before)
+    assert len(list(entries(run.journal))) == 1
+
+
+def test_no_events_change_nothing(run: RunDir) -> None:
+    with Journal(run) as journal:
+        state = journal.record(Started(rules=RULES))
+        assert journal.record() is state
+    assert len(list(entries(run.journal))) == 1
+
+
 def test_events_come_back_as_they_were_with_number_and_time(run: RunDir) -> None:
     write(run, EVENTS)
     found = list(entries(run.journal))
@@ -199,6 +237,17 @@ def test_snapshot_and_rest_give_what_all_events_give(
     assert load(run) == (len(EVENTS), state)
     run.snapshot.unlink()
     assert load(run) == (len(EVENTS), state)
+
+
+def test_a_snapshot_is_written_however_many_events_come_together(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "SNAPSHOT_EVERY", 7)
+    with Journal(run) as journal:
+        journal.record(*EVENTS[:10])
+        assert json.loads(run.snapshot.read_text(encoding="utf-8"))["seq"] == 10
+        journal.record(*EVENTS[10:13])
+        assert json.loads(run.snapshot.read_text(encoding="utf-8"))["seq"] == 10
 
 
 def test_a_snapshot_spares_the_events_before_it(
