@@ -105,7 +105,7 @@ class Dashboard:
         """Show the Slurm jobs of each pool, if there is something new to show."""
         for pool in self._pools:
             rows = pool.rows
-            known = [{**row, "time left": ""} for row in rows]
+            known = [{**row, "ends": ""} for row in rows]
             if known != self._jobs.get(pool.name, []):
                 self._jobs[pool.name] = known
                 create_table_artifact(

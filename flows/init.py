@@ -258,7 +258,9 @@ def _project_text(system: _System, engine: Engine) -> str:
         "INITIAL_DATASET_GENERATION": "the first points, and an ensemble trained on them",
         "ACTIVE_LEARNING": "exploring with the ensemble, labelling where it is unsure",
         "MD": "the dynamics of all trajectories",
-        "CLUSTER": "where labels are computed, and where training and MD run",
+        "CLUSTER": "where labels are computed, and where training and MD run. To have labels "
+        "computed in Slurm jobs: slurm in the place of local, #SBATCH lines below slurm_str, each "
+        "indented (slurm_str: |), blocks instead of max_workers; docs/slurm.md",
         "MISC": "files, folders, and names in datasets",
         "GATE": "what may reach the reference or a dataset",
     }

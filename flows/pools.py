@@ -98,6 +98,7 @@ def _local(name: str, workers: int, gpus: Sequence[str] = ()) -> Iterator[Pool]:
     With GPUs each process sees one of them, dealt in turn. Others may be logged in here, so that
     its connections, too, are open only to those who have its key, which is in memory.
     """
+    prefix = _hidden()
     runner = DaskTaskRunner(
         cluster_class=LocalCluster,
         cluster_kwargs={
@@ -107,6 +108,7 @@ def _local(name: str, workers: int, gpus: Sequence[str] = ()) -> Iterator[Pool]:
             "host": "127.0.0.1",
             "security": Security.temporary(),
             "dashboard_address": "127.0.0.1:0",
+            "scheduler_kwargs": {"http_prefix": prefix},
             "silence_logs": logging.ERROR,
             "memory_limit": 0,
             "preload": ["flows.worker"],
@@ -115,11 +117,16 @@ def _local(name: str, workers: int, gpus: Sequence[str] = ()) -> Iterator[Pool]:
     )
     with dask.config.set(_DASK), runner:
         runner.client.wait_for_workers(1, timeout=120)
-        pool = Pool(name, runner, workers)
+        pool = Pool(name, runner, workers, prefix=prefix)
         try:
             yield pool
         finally:
             pool.close()
+
+
+def _hidden() -> str:
+    """Return where a dashboard is: others on this machine see it only if they know its name."""
+    return f"/{secrets.token_urlsafe(16)}"
 
 
 @contextlib.contextmanager
@@ -127,7 +134,7 @@ def _slurm(name: str, jobs: SlurmJobs, settings: Settings) -> Iterator[Pool]:
     """Start a pool of Slurm jobs, which come and go; none is left after the block."""
     run, cluster = RunDir.of(settings), settings.cluster
     patience = Patience(cluster.idle_time, cluster.queue_notice)
-    prefix = f"/{secrets.token_urlsafe(16)}"  # others here see the page only if they know its name
+    prefix = _hidden()
     with (
         guarded(run.state / "slurm", name, run.logs, _attempt()) as folder,
         dask.config.set(_DASK),

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from distributed import Scheduler
@@ -21,7 +22,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from aimspax_core.settings.cluster import SlurmJobs
 from flows import slurm_queue
 from flows.pool import Fate, Pool, WorkerLostError
-from flows.slurm_block import Block, duration, ending, requeued, told
+from flows.slurm_block import Block, duration, ending, left_in_time, requeued, told
 from flows.slurm_jobs import BlockCluster, margin_s
 from flows.slurm_queue import ENDED, RUNNING, WAITING, Listed, SlurmRefusedError, SlurmSilentError
 from flows.worker import REFUSED
@@ -100,6 +101,7 @@ class Fleet:
         self._scheduler: Scheduler = cluster.scheduler
         self._folder, self._logs, self._patience = folder, logs, patience
         self._jobs: dict[str, Block] = {}
+        self._asked: dict[str, float] = {}  # since when a worker has been missed, by address
         self._homes: dict[str, str] = {}  # the job of each worker that ever was, by address
         self._newest: dict[str, str] = {}  # the last worker that came of each job
         self._pool: Pool | None = None
@@ -126,6 +128,9 @@ class Fleet:
         self._look_now.set()
         if self._block.slots == 1 and self._newest[job.name] != address:
             return requeued(job)  # its job runs once more already
+        asked = self._asked.setdefault(address, time.monotonic())
+        if self._answered_at > asked + _GOING_S and self._nearly_over(job):
+            return left_in_time(job, self._block.walltime_s)
         return told(job, self._block.walltime_s, self._silent_since is not None)
 
     def room(self, address: str, seconds: float | None) -> bool:
@@ -156,7 +161,7 @@ class Fleet:
                 "state": job.state.lower(),
                 "why": "" if job.reason == "None" else job.reason,
                 "nodes": job.nodes,
-                "time left": duration(job.deadline - now) if job.deadline else "",
+                "ends": _clock(job.deadline - now) if job.deadline else "",
             }
             for job in jobs
             if job.live or job in ended
@@ -338,6 +343,13 @@ class Fleet:
         margin = margin_s(whole)
         return left - margin > min(_FITS * (seconds or 0.0), _MOST * (whole - margin))
 
+    def _nearly_over(self, job: Block) -> bool:
+        """Tell whether a job runs that a worker may have left in order, before its time limit."""
+        if not job.running or job.deadline is None:
+            return False
+        margin = margin_s(self._block.walltime_s or math.inf)
+        return job.deadline - time.monotonic() < 2 * margin
+
     def _lasting(self, job: Block) -> bool:
         """Tell whether a job will take more work; one that will not is replaced in time."""
         assert self._pool is not None
@@ -452,6 +464,11 @@ class Fleet:
                 "no Slurm job has started for %s: %d wait (%s), %d run",
                 *(duration(quiet), len(waiting), reasons, running),
             )
+
+
+def _clock(seconds: float) -> str:
+    """Return the time of day after so many seconds."""
+    return (datetime.now() + timedelta(seconds=seconds)).strftime("%d %b %H:%M")
 
 
 class _Arrivals(SchedulerPlugin):

@@ -83,6 +83,14 @@ def requeued(job: Block) -> WorkerLostError:
     return WorkerLostError(f"{job} was requeued{why}", Fate.INTERRUPTED)
 
 
+def left_in_time(job: Block, walltime_s: float | None) -> WorkerLostError:
+    """Say that a worker left in order while its job, or another worker of it, still runs."""
+    limit = f" ({duration(walltime_s)})" if walltime_s else ""
+    return WorkerLostError(
+        f"the worker of {job} left before its time limit{limit}", Fate.OUT_OF_TIME
+    )
+
+
 def fate(job: Block) -> Fate:
     """Say what the end of a job means for what it computed."""
     if job.state == "TIMEOUT" or (job.state == "COMPLETED" and job.staffed):

@@ -117,6 +117,8 @@ def tried(script: Path, timeout_s: float = PATIENCE_S) -> str:
 
 def left(text: str) -> float | None:
     """Read a time of squeue such as `1-02:03:04` (s); None for one that is no time."""
+    if text.strip() == "INVALID":
+        return 0.0  # it is over; Slurm will end the job at its next look
     found = _LEFT.fullmatch(text.strip())
     if found is None:
         return None

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -32,6 +33,7 @@ REFUSED = "refused.txt"
 """File in that folder: why a worker does not fit the flow."""
 
 _API_PATIENCE_S = 60.0
+_LEAVE_S = 3.0  # what Prefect has not been told yet is sent meanwhile
 
 log = logging.getLogger("distributed.aimspax")
 
@@ -87,6 +89,19 @@ def dask_setup(worker: Any) -> None:
     if names:
         number = int(str(worker.name).rpartition("-")[2])
         os.environ["CUDA_VISIBLE_DEVICES"] = names[number % len(names)]
+
+
+def dask_teardown(worker: Any) -> None:
+    """End the process of a worker that leaves its Slurm job, and so the job, with it.
+
+    Dask would wait for the calculation, which nobody waits for any more, up to the time limit.
+    """
+    from distributed import Worker
+
+    if POOL in os.environ and isinstance(worker, Worker):  # a nanny's process has others to mind
+        end = threading.Timer(_LEAVE_S, os._exit, (0,))
+        end.daemon = True
+        end.start()
 
 
 def _take_orders(folder: Path) -> None:

@@ -57,7 +57,9 @@ def through_shell(shell: Shell, state: CampaignState, keys: list[str]) -> dict[s
     """Label as a campaign's loop does; return seconds: wall, own, launch, next_event."""
     from aimspax_core.campaign.actions import Label
     from aimspax_core.campaign.events import LabelArrived
+    from aimspax_core.campaign.state import Point
 
+    state = state.but(points={key: Point(key=key, geometry=0) for key in keys})
     spent = {"wall": 0.0, "own": 0.0, "launch": 0.0, "next_event": 0.0}
     began = time.perf_counter()
     for key in keys:
@@ -75,13 +77,15 @@ def through_shell(shell: Shell, state: CampaignState, keys: list[str]) -> dict[s
     return spent
 
 
-def through_dask(shell: Shell, keys: list[str]) -> dict[str, float]:
+def through_dask(shell: Shell, state: CampaignState, keys: list[str]) -> dict[str, float]:
     """Label on the same worker without Prefect; return seconds: wall, own."""
     from aimspax_core.campaign.actions import Label
+    from aimspax_core.campaign.state import Point
 
+    state = state.but(points={key: Point(key=key, geometry=0) for key in keys})
     client: Any = shell.pools.reference.runner.client
     began = time.perf_counter()
-    requests = [shell._label_request(Label(key=key)) for key in keys]
+    requests = [shell._label_request(Label(key=key), state) for key in keys]
     futures = [client.submit(_plain, request) for request in requests]
     own = sum(future.result().wall_s for future in futures)
     return {"wall": time.perf_counter() - began, "own": own}
@@ -100,29 +104,30 @@ def measure(folder: Path, labels: int, repeats: int) -> dict[str, list[dict[str,
     from prefect.logging.handlers import APILogHandler
 
     from aimspax_core.campaign.state import CampaignState, Rules
-    from aimspax_core.rundir import RunDir
-    from aimspax_core.settings.load import load
+    from aimspax_core.inputs import Inputs
     from flows.pools import pools
     from flows.shell import Shell
 
-    settings = load(folder, SMALL)
-    run = RunDir.of(settings)
+    inputs = Inputs.read(folder, SMALL)
+    settings = inputs.settings
     state = CampaignState.begin(Rules.of(settings, ("a", "b"), 1))
     found: dict[str, list[dict[str, float]]] = {"Shell": [], "Dask alone": [], "round trip": []}
 
     @flow(name="bench-orchestration")
     def bench() -> None:
         with get_client(sync_client=True) as client, pools(settings) as workers:
-            shell = Shell(run, settings, workers, client, {}, (1,))
+            shell = Shell(inputs, workers, client)
             keys = structures(shell)
             some = max(1, labels // repeats)
             through_shell(shell, state, [next(keys) for _ in range(3)])  # imports on the worker
-            through_dask(shell, [next(keys) for _ in range(3)])
+            through_dask(shell, state, [next(keys) for _ in range(3)])
             for _ in range(repeats):
                 found["Shell"].append(
                     through_shell(shell, state, [next(keys) for _ in range(some)])
                 )
-                found["Dask alone"].append(through_dask(shell, [next(keys) for _ in range(some)]))
+                found["Dask alone"].append(
+                    through_dask(shell, state, [next(keys) for _ in range(some)])
+                )
                 alone = [through_shell(shell, state, [next(keys)]) for _ in range(5)]
                 found["round trip"].extend(alone)
 
