@@ -18,6 +18,7 @@ from prefect_dask.task_runners import DaskTaskRunner
 from aimspax_core.gpus import visible_gpus
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.cluster import Cluster, Slot, SlurmJobs
+from aimspax_core.settings.engines import AimsReference, AseReference
 from aimspax_core.settings.load import Settings
 from aimspax_core.versions import versions
 from flows.guard import guarded
@@ -140,7 +141,8 @@ def _slurm(name: str, jobs: SlurmJobs, settings: Settings) -> Iterator[Pool]:
         dask.config.set(_DASK),
         _scheduler(jobs, cluster, folder, job_log(run, name), prefix) as runner,
     ):
-        orders(jobs, gpus=name == "ml").write(folder)
+        program = isinstance(settings.reference, AimsReference | AseReference)
+        orders(jobs, gpus=name == "ml", here=not program).write(folder)
         dask_cluster = runner.client.cluster
         assert isinstance(dask_cluster, BlockCluster)
         fleet = Fleet(name, dask_cluster, jobs, folder, run.logs, patience)
@@ -185,25 +187,29 @@ def job_log(run: RunDir, pool: str) -> str:
     return str(run.logs / f"slurm-{pool}-").replace("%", "%%") + "%j.out"
 
 
-def orders(jobs: SlurmJobs, gpus: bool) -> Orders:
+def orders(jobs: SlurmJobs, gpus: bool, here: bool = False) -> Orders:
     """Return what the workers of a pool are told.
 
     Args:
         jobs: What the settings say of the jobs.
         gpus: Whether each worker of a job has a GPU of its own.
+        here: Whether the worker itself computes, and no program that it starts.
     """
     names = [name for name in os.environ if name.startswith("PREFECT_")]
     variables = {name: os.environ[name] for name in (*names, "DO_NOT_TRACK") if name in os.environ}
     variables |= QUIET
     if gpus:
         variables |= {GPUS: "job", **ONE_THREAD}
+    # Libraries would take all cores of the node, whosever they are.
+    cores = jobs.per_slot.cores if jobs.per_slot is not None else None
+    defaults = dict.fromkeys(ONE_THREAD, str(cores or 1)) if here else {}
     unset = [_EXPORT]
     if jobs.per_slot is not None and not gpus:
         variables |= steps(jobs, jobs.per_slot)
         unset += _OF_THE_JOB
     api = os.environ.get("PREFECT_API_URL", "")
     near = api != "" and api == os.environ.get(OURS)
-    return Orders(variables, tuple(unset), versions(), api, near)
+    return Orders(variables, tuple(unset), defaults, versions(), api, near)
 
 
 _EXPORT = "SLURM_EXPORT_ENV"

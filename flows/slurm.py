@@ -42,6 +42,9 @@ _UNLISTED_S = 60.0
 _GOING_S = 2.0
 """So long after its engine a job that ends is not listed as running any more."""
 
+_ENDING_S = 20.0
+"""Slurm may be ending a job for minutes before it says why; so long that is waited for."""
+
 _FITS = 1.3
 """A task begins where there is so many times what it takes."""
 
@@ -131,6 +134,8 @@ class Fleet:
         asked = self._asked.setdefault(address, time.monotonic())
         if self._answered_at > asked + _GOING_S and self._nearly_over(job):
             return left_in_time(job, self._block.walltime_s)
+        if job.state == "COMPLETING" and time.monotonic() > asked + _ENDING_S:
+            return WorkerLostError(f"{job} was ended by Slurm", Fate.INTERRUPTED)
         return told(job, self._block.walltime_s, self._silent_since is not None)
 
     def room(self, address: str, seconds: float | None) -> bool:

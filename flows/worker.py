@@ -45,6 +45,7 @@ class Orders:
     Attributes:
         variables: Of their environment; secrets among them.
         unset: Variables that they must not have.
+        defaults: Variables that they have unless the job has set them.
         versions: Of the flow's Python and packages.
         api: Address of the Prefect API.
         near: Whether the API is on the cluster's network, and no proxy leads there.
@@ -52,6 +53,7 @@ class Orders:
 
     variables: dict[str, str] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
+    defaults: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     api: str = ""
     near: bool = False
@@ -116,7 +118,7 @@ def _take_orders(folder: Path) -> None:
         _leave(told)
     for name in orders.unset:
         os.environ.pop(name, None)
-    os.environ.update(orders.variables)
+    os.environ.update(orders.defaults | os.environ | orders.variables)
     if orders.near:
         keep_off_proxies(urllib.parse.urlsplit(orders.api).hostname or "")
     if orders.api and (problem := _unreachable(orders.api)):
