@@ -5,8 +5,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 INPUTS := pyproject.toml constraints.txt
 EXAMPLE ?= aspirin
+MINUTES ?= 30
+SEED ?= 1
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench soak clean
 .DELETE_ON_ERROR:
 
 help:
@@ -15,6 +17,7 @@ help:
 	@echo "make test   lint, check types and layers, run all tests"
 	@echo "make lint   ruff, mypy and import-linter only"
 	@echo "make bench  run every benchmark in tests/benchmarks"
+	@echo "make soak   campaigns on a real Slurm under random interruptions, MINUTES=30 of them"
 	@echo "make clean  remove the environment and all caches (runs/ stays)"
 
 demo: $(VENV)/.installed | runs/$(EXAMPLE)
@@ -36,6 +39,9 @@ bench: $(VENV)/.installed-dev
 	    if [ ! -e "$$bench" ]; then echo "no benchmarks in tests/benchmarks"; break; fi; \
 	    echo "== $$bench"; $(BIN)/python "$$bench"; \
 	done
+
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.soak.soak_slurm --minutes $(MINUTES) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -14,6 +14,9 @@ from prefect_dask.task_runners import PrefectDaskFuture
 
 from flows.courtesy import courtesy
 
+_LAST_WORD_S = 10.0
+"""So long a worker that goes may still tell Prefect how its task ended."""
+
 
 def give_up(client: SyncPrefectClient, futures: Collection[PrefectDaskFuture[Any]]) -> None:
     """Cancel tasks, and show that they do not run any more."""
@@ -23,7 +26,7 @@ def give_up(client: SyncPrefectClient, futures: Collection[PrefectDaskFuture[Any
 
 
 def mark_crashed(
-    client: SyncPrefectClient, futures: Iterable[PrefectDaskFuture[Any]], why: str
+    client: SyncPrefectClient, futures: Iterable[PrefectDaskFuture[Any]], why: str, tries: int = 6
 ) -> None:
     """Show in the UI that tasks do not run any more; nobody else would.
 
@@ -32,11 +35,36 @@ def mark_crashed(
     """
     left = [future.task_run_id for future in futures]
     with courtesy("setting the state of tasks"):
-        for _ in range(6):
+        for once in range(tries):
+            if once:
+                time.sleep(0.5)
             left = [id_ for id_ in left if not _set_crashed(client, id_, why)]
             if not left:
                 return
-            time.sleep(0.5)
+
+
+class Crashes:
+    """Tasks whose worker is gone: shown as crashed at once, and again a little later.
+
+    Its worker may still have told Prefect, in its last moment, that the task failed.
+    """
+
+    def __init__(self, client: SyncPrefectClient) -> None:
+        self._client = client
+        self._again: list[tuple[float, PrefectDaskFuture[Any], str]] = []
+
+    def add(self, future: PrefectDaskFuture[Any] | None, why: str) -> None:
+        """Show what became of a task, if it had begun."""
+        if future is not None:
+            mark_crashed(self._client, [future], why, tries=1)
+            self._again.append((time.monotonic() + _LAST_WORD_S, future, why))
+
+    def settle(self, everything: bool = False) -> None:
+        """Show once more what was shown a while ago, or everything that has been since."""
+        now = time.monotonic()
+        for entry in [entry for entry in self._again if everything or entry[0] <= now]:
+            self._again.remove(entry)
+            mark_crashed(self._client, [entry[1]], entry[2], tries=6 if everything else 1)
 
 
 def _set_crashed(client: SyncPrefectClient, task_run_id: UUID, why: str) -> bool:

@@ -21,11 +21,12 @@ from aimspax_core.reference.base import Label
 from aimspax_core.reference.engines import build_reference
 from aimspax_core.reference.gate import check_label
 from aimspax_core.relabelling import Frame, Relabelled, Summary
-from flows.futures import give_up, mark_crashed
+from flows.futures import Crashes, give_up
 from flows.label_page import LabelPage
-from flows.pool import Fate, Pool, Ticket, WorkerLostError
+from flows.pool import Pool, Ticket
 from flows.pools import reference_pool
 from flows.stopping import GRACE_S, POLL_S, Stop
+from flows.workforce import Fate, WorkerLostError
 from tasks.label import LabelRequest
 from tasks.label_many import LabelManyRecord, LabelManyRequest, label_many
 from tasks.structures import keep_structure
@@ -99,24 +100,25 @@ class Labelling:
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """The loop: submit batches, and see what comes back."""
         with reference_pool(self._inputs.settings) as pool:
-            page = LabelPage(self._inputs, pool)
+            page, crashes = LabelPage(self._inputs, pool), Crashes(client)
             try:
                 while (self.waiting or self._flying) and not (self.broken or stopped.asked()):
                     self._launch(pool)
-                    self._settle(client, min(POLL_S, self.waiting.due_in(time.monotonic())))
+                    self._settle(crashes, min(POLL_S, self.waiting.due_in(time.monotonic())))
                     if pool.trouble:
                         raise CampaignError(pool.trouble)
                     self._report(page)
                 self._hold(pool)
                 end = time.monotonic() + GRACE_S
                 while self._flying and (left := end - time.monotonic()) > 0:
-                    self._settle(client, left)
+                    self._settle(crashes, left)
                 if not self.waiting and not self._flying:
                     self._blame_structures()
             finally:
                 self._hold(pool)
                 futures = [flying.ticket.future for flying in self._flying.values()]
                 give_up(client, [future for future in futures if future is not None])
+                crashes.settle(everything=True)
                 self.save()
                 page.end(self.found)
 
@@ -175,8 +177,9 @@ class Labelling:
             stress=inputs.stress,
         )
 
-    def _settle(self, client: SyncPrefectClient, timeout_s: float) -> None:
+    def _settle(self, crashes: Crashes, timeout_s: float) -> None:
         """Take in what one task has done, if one comes back within the time."""
+        crashes.settle()
         try:
             flying = self._flying.pop(self._back.get(timeout=timeout_s))
         except queue.Empty:
@@ -184,8 +187,7 @@ class Labelling:
         try:
             record: LabelManyRecord = flying.ticket.result()
         except WorkerLostError as error:
-            if flying.ticket.future is not None:
-                mark_crashed(client, [flying.ticket.future], str(error))
+            crashes.add(flying.ticket.future, str(error))
             self._torn(flying, error)
         except AimspaxError:
             raise  # what is wrong with one is wrong with all

@@ -67,7 +67,7 @@ def campaign_logs(run: RunDir, settings: Settings) -> Iterator[None]:
         run: The run directory.
         settings: The settings in force; the files begin with them, nothing else shows them.
     """
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    quiet_dask()
     _, state = load(run)
     logger = logging.getLogger("aimspax")
     handlers: list[logging.Handler] = [_ByPhase(run, settings, state), APILogHandler()]
@@ -82,6 +82,12 @@ def campaign_logs(run: RunDir, settings: Settings) -> Iterator[None]:
             logger.removeHandler(handler)
             handler.close()
         logger.setLevel(before)
+
+
+def quiet_dask() -> None:
+    """Have Dask say only what nobody else does: that workers die is told by the run itself."""
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed.scheduler").setLevel(logging.CRITICAL)
 
 
 def _file_of(state: CampaignState | None) -> str:

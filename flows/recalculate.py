@@ -25,6 +25,7 @@ from aimspax_core.label_inputs import LabelAsked, LabelInputs
 from aimspax_core.relabelling import Property, failed_file
 from aimspax_core.structures import digest
 from flows.labelling import Labelling
+from flows.logs import quiet_dask
 from flows.mistakes import told_plainly
 from flows.naming import run_directory
 from flows.stopping import Stop, stop_signals
@@ -130,7 +131,7 @@ def _held(inputs: LabelInputs) -> Iterator[None]:
 @contextlib.contextmanager
 def _logs(inputs: LabelInputs) -> Iterator[None]:
     """Send what the logger `aimspax` says to `logs/recalculate.log` and to Prefect."""
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    quiet_dask()
     inputs.run.logs.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(inputs.run.logs / "recalculate.log", encoding="utf-8")
     form = "%(asctime)s %(levelname)-7s %(message)s"

@@ -37,9 +37,10 @@ from aimspax_core.inputs import Inputs
 from aimspax_core.reference.gate import EnergyGate, check_label
 from aimspax_core.report.refused import refuse
 from aimspax_core.report.results import holdings
-from flows.futures import give_up, mark_crashed
-from flows.pool import Pool, Ticket, WorkerLostError
+from flows.futures import Crashes, give_up
+from flows.pool import Pool, Ticket
 from flows.pools import Pools
+from flows.workforce import WorkerLostError
 from tasks.adopt import AdoptRequest, adopt
 from tasks.label import LabelRecord, LabelRequest, label
 from tasks.propagate import PropagateRequest, propagate
@@ -86,6 +87,7 @@ class Shell:
         self._shunned: dict[str, set[str]] = {}
         self._energies = EnergyGate(self.settings.gate)
         self._durations = Durations()
+        self._crashes = Crashes(self.client)
         self._geometries: dict[str, int] = {}
 
     def know(self, state: CampaignState) -> None:
@@ -126,6 +128,7 @@ class Shell:
 
     def next_event(self, timeout_s: float) -> Event | None:
         """Return the next completion as an event; None if there is none within the time."""
+        self._crashes.settle()
         due = [entry for entry in self._put_off if entry[0] <= time.monotonic()]
         for entry in due:
             self._put_off.remove(entry)
@@ -155,6 +158,7 @@ class Shell:
         self.hold()
         give_up(self.client, [t.future for t in self._tickets.values() if t.future is not None])
         self._tickets.clear()
+        self._crashes.settle(everything=True)
 
     def _event(self, action: Action, ticket: Ticket) -> Event:
         try:
@@ -165,8 +169,7 @@ class Shell:
                 return TaskLost(action_id=action.id, reason=str(error))
             return LabelFailed(key=action.key, reason=str(error), refused=error.refused)
         except WorkerLostError as error:
-            if ticket.future is not None:
-                mark_crashed(self.client, [ticket.future], str(error))
+            self._crashes.add(ticket.future, str(error))
             return TaskLost(action_id=action.id, reason=str(error), fate=error.fate.value)
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)

@@ -21,8 +21,9 @@ from aimspax_core.rundir import RunDir
 from aimspax_core.settings.engines import EngineSettings, Gate
 from aimspax_core.settings.load import Settings
 from aimspax_core.structures import encode
-from flows.pool import Pool, Ticket, WorkerLostError
+from flows.pool import Pool, Ticket
 from flows.pools import reference_pool
+from flows.workforce import WorkerLostError
 from tasks.label import LabelRecord, LabelRequest, label
 from tasks.trial import TrialRequest, trial
 

@@ -21,11 +21,13 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from aimspax_core.settings.cluster import SlurmJobs
 from flows import slurm_queue
-from flows.pool import Fate, Pool, WorkerLostError
-from flows.slurm_block import Block, duration, ending, left_in_time, requeued, told
+from flows.pool import Pool
+from flows.slurm_block import Block, ending, left_in_time, requeued, told
 from flows.slurm_jobs import BlockCluster, margin_s
+from flows.slurm_notices import Notices
 from flows.slurm_queue import ENDED, RUNNING, WAITING, Listed, SlurmRefusedError, SlurmSilentError
 from flows.worker import REFUSED
+from flows.workforce import Fate, WorkerLostError
 
 LOOK_S, SOON_S = 10.0, 2.0
 """From one look at Slurm to the next: as a rule, and while something is on the move."""
@@ -50,14 +52,6 @@ _FITS = 1.3
 
 _MOST = 0.9
 """Part of a job's whole time that a task may need at most to be begun at all."""
-
-_NEVER = frozenset(
-    {"PartitionConfig", "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints"}
-    | {"InvalidAccount", "InvalidQOS", "AccountNotAllowed", "QOSNotAllowed"}
-    | {"QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit"}
-    | {"JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied"}
-)
-"""Reasons of a job that waits which do not go away by themselves."""
 
 _TAIL = 12
 """Lines of a job's output that are told when it fails."""
@@ -112,13 +106,9 @@ class Fleet:
         self._first = True
         self._look_now, self._closed = threading.Event(), False
         self._retry_at = self._retry_s = 0.0
-        self._silent_since: float | None = None
+        self._notices = Notices(patience.queue)
         self._answered_at = 0.0
         self._surplus_since: float | None = None
-        self._told_silence = False
-        self._told_reasons: set[str] = set()
-        self._quiet_since = time.monotonic()
-        self._notice_s = patience.queue
         self._thread: threading.Thread | None = None
 
     # --- what the pool asks
@@ -136,11 +126,11 @@ class Fleet:
             return left_in_time(job, self._block.walltime_s)
         if job.state == "COMPLETING" and time.monotonic() > asked + _ENDING_S:
             return WorkerLostError(f"{job} was ended by Slurm", Fate.INTERRUPTED)
-        return told(job, self._block.walltime_s, self._silent_since is not None)
+        return told(job, self._block.walltime_s, self._notices.silence)
 
     def room(self, address: str, seconds: float | None) -> bool:
         """See `Workforce.room`; what takes longer than any job lasts may begin in a new one."""
-        if self._silent_since is not None:
+        if self._notices.silence:
             return False  # srun needs Slurm's controller
         job = self._job_of(address)
         return job is not None and not job.leaving and self._fits(job, seconds)
@@ -148,10 +138,10 @@ class Fleet:
     def sound(self, address: str, since: float) -> bool | None:
         """See `Workforce.sound`."""
         job = self._job_of(address)
-        if job is None or not job.running or self._silent_since is not None:
+        if job is None or self._notices.silence:
             return False
         if self._answered_at > since + _GOING_S:
-            return True
+            return job.running
         self._look_now.set()
         return None
 
@@ -231,27 +221,15 @@ class Fleet:
         try:
             listed = slurm_queue.jobs(self._folder)
         except SlurmSilentError as error:
-            self._silence(str(error))
+            self._notices.silent(str(error))
             return
-        self._answered()
+        self._notices.answered()
         self._learn(listed)
         self._answered_at = began
         self._watch_idle()
         self._give_back()
         self._submit()
-        self._tell_queue()
-
-    def _silence(self, why: str) -> None:
-        now = time.monotonic()
-        self._silent_since = self._silent_since or now
-        if now - self._silent_since > 60 and not self._told_silence:
-            self._told_silence = True
-            log.warning("Slurm does not answer (%s); what runs goes on", why)
-
-    def _answered(self) -> None:
-        if self._told_silence:
-            log.info("Slurm answers again")
-        self._silent_since, self._told_silence = None, False
+        self._notices.queue(self._live())
 
     # --- what has become of them
 
@@ -273,13 +251,13 @@ class Fleet:
         job.deadline = now + entry.left_s if running and entry.left_s is not None else None
         again = entry.state in WAITING or (running and entry.start != job.start)
         if job.began is not None and again:  # it may be running once more already
-            log.warning("%s was requeued (%s)", job, entry.reason)
+            log.warning("%s", requeued(job))
             if not running:
                 self._dismiss(job)
             job.began, job.staffed, job.requeued = None, bool(self._workers(job)), True
         if running and job.began is None:
-            job.began, job.start, self._quiet_since = now, entry.start, now
-            self._notice_s = self._patience.queue
+            job.began, job.start = now, entry.start
+            self._notices.began()
             log.info("%s began on %s", job, entry.nodes)
         if entry.state in ENDED and before not in ENDED:
             self._ended(job)
@@ -392,17 +370,22 @@ class Fleet:
         if self._surplus_since is not None and now - self._surplus_since >= self._patience.idle:
             pending = [job for job in live if job.state == "PENDING" and job.id]
             leave += pending[::-1][: max(0, surplus)]
-        leave = [job for job in leave if job.id]
-        if not leave:
+        for job in leave:
+            self._return(job, "its time is nearly over" if job in spent else "nothing to do")
+
+    def _return(self, job: Block, why: str) -> None:
+        """Have Slurm end a job, unless it was given work this moment."""
+        assert self._pool is not None
+        job.leaving = True  # from here on it gets none
+        if not job.id or any(map(self._pool.busy, self._workers(job))):
+            job.leaving = False
             return
         try:
-            slurm_queue.cancel([job.id for job in leave])
+            slurm_queue.cancel([job.id])
         except (SlurmSilentError, SlurmRefusedError) as error:
             log.debug("scancel: %s", error)
-            return
-        for job in leave:
-            job.leaving = True
-            why = "its time is nearly over" if job in spent else "nothing to do"
+            job.leaving = False
+        else:
             log.info("%s is given back: %s", job, why)
 
     def _submit(self) -> None:
@@ -444,31 +427,6 @@ class Fleet:
         self._retry_s = min(300.0, max(15.0, 2 * self._retry_s))
         self._retry_at = time.monotonic() + self._retry_s
         log.warning("Slurm takes no further job now (%s); trying again", why)
-
-    def _tell_hopeless(self, waiting: list[Block]) -> None:
-        """Say that jobs wait for what does not come by itself; once for each reason."""
-        for job in waiting:
-            if job.reason in _NEVER and job.reason not in self._told_reasons:
-                self._told_reasons.add(job.reason)
-                log.warning("%s will not start as it is: %s; see slurm_str", job, job.reason)
-
-    def _tell_queue(self) -> None:
-        """Say that nothing starts, now and then; that is no error."""
-        waiting = [job for job in self._live() if job.state == "PENDING"]
-        now = time.monotonic()
-        if not waiting:
-            self._quiet_since, self._notice_s = now, self._patience.queue
-            return
-        self._tell_hopeless(waiting)
-        quiet = now - max(self._quiet_since, min(job.submitted for job in waiting))
-        if quiet >= self._notice_s:
-            self._notice_s = 2 * quiet
-            reasons = ", ".join(sorted({job.reason for job in waiting}))
-            running = sum(job.running for job in self._live())
-            log.warning(
-                "no Slurm job has started for %s: %d wait (%s), %d run",
-                *(duration(quiet), len(waiting), reasons, running),
-            )
 
 
 def _clock(seconds: float) -> str:

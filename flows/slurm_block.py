@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.pool import Fate, WorkerLostError
 from flows.slurm_queue import ENDED, RUNNING
+from flows.workforce import Fate, WorkerLostError
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Block:
     @property
     def live(self) -> bool:
         """Whether it waits or runs, and should."""
-        return self.state not in ENDED and not self.leaving
+        return self.state not in ENDED | {"COMPLETING"} and not self.leaving
 
     @property
     def running(self) -> bool:

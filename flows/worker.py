@@ -5,6 +5,7 @@ No Prefect here: what it reads when it is imported must be in the environment fi
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
@@ -16,7 +17,9 @@ import urllib.parse
 import urllib.request
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from distributed import Worker
 
 from aimspax_core.files import write_text
 from aimspax_core.versions import versions
@@ -84,6 +87,8 @@ def dask_setup(worker: Any) -> None:
         os.setpgrp()
     else:
         _take_orders(Path(folder))
+    if not isinstance(worker, Worker):
+        return  # the nannies of a job are one process, whose workers would inherit what one takes
     gpus = os.environ.get(GPUS, "")
     if gpus == "job":
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -98,8 +103,6 @@ def dask_teardown(worker: Any) -> None:
 
     Dask would wait for the calculation, which nobody waits for any more, up to the time limit.
     """
-    from distributed import Worker
-
     if POOL in os.environ and isinstance(worker, Worker):  # a nanny's process has others to mind
         end = threading.Timer(_LEAVE_S, os._exit, (0,))
         end.daemon = True
@@ -108,7 +111,10 @@ def dask_teardown(worker: Any) -> None:
 
 def _take_orders(folder: Path) -> None:
     """Take over what the flow says, unless this process could not do what it asks for."""
-    orders = Orders.read(folder)
+    try:
+        orders = Orders.read(folder)
+    except (OSError, ValueError, TypeError) as error:  # Dask would go on without
+        _leave(f"the orders in {folder} cannot be read: {error}")
     if wrong := mismatch(orders.versions, versions()):
         told = (
             f"the Python of the Slurm jobs ({sys.executable} on {socket.gethostname()}) does not "
@@ -118,6 +124,8 @@ def _take_orders(folder: Path) -> None:
         _leave(told)
     for name in orders.unset:
         os.environ.pop(name, None)
+    # At the end Python would abort, with a dump, where a thread of Prefect is still at work.
+    atexit.register(os._exit, 0)
     os.environ.update(orders.defaults | os.environ | orders.variables)
     if orders.near:
         keep_off_proxies(urllib.parse.urlsplit(orders.api).hostname or "")
@@ -158,7 +166,7 @@ def _unreachable(api: str) -> str:
     return problem
 
 
-def _leave(told: str) -> None:
+def _leave(told: str) -> NoReturn:
     """End the process, and with it its job; what is said here is in the job's output."""
     log.error("%s", told)
     print(f"aimspax: {told}", file=sys.stderr, flush=True)

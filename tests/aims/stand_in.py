@@ -497,12 +497,12 @@ def turn() -> str:
 
 
 def count(path: Path) -> int:
-    with path.open("a+") as file:
+    """Count up in a file; written over, so that who is killed on the way leaves a number there."""
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:  # noqa: PTH123
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
         number = int(file.read() or 0) + 1
-        file.truncate(0)
-        file.write(str(number))
+        file.seek(0)
+        file.write(str(number).encode())
         return number
 
 
