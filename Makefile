@@ -23,10 +23,10 @@ help:
 demo: $(VENV)/.installed | runs/$(EXAMPLE)
 	$(BIN)/aimspax run runs/$(EXAMPLE)
 
-# Whole campaigns use all cores by themselves; the other tests run side by side, one thread each.
+# Side by side, one thread each; whole campaigns, which wait much, two at a time and file by file.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --ignore tests/flows
-	$(BIN)/python -m pytest tests/flows
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/flows
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -50,7 +50,7 @@ class Block:
     @property
     def live(self) -> bool:
         """Whether it waits or runs, and should."""
-        return self.state not in ENDED | {"COMPLETING"} and not self.leaving
+        return self.state not in ENDED and not self.leaving
 
     @property
     def running(self) -> bool:
