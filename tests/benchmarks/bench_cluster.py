@@ -37,7 +37,7 @@ from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.rundir import RunDir
 from aimspax_core.settings.load import load
 from tests.slurm.campaigns import Campaign, Jobs, site
-from tests.slurm.machine import running
+from tests.slurm.machine import NotPossible, running
 
 EXPLORING = (Phase.ACTIVE, Phase.DRAIN)
 
@@ -118,7 +118,10 @@ def main() -> None:
         show(times(RunDir.of(load(asked.run))), asked.slots)
         return
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder:
-        run = campaign(asked.slots, asked.seconds, asked.labels, Path(folder))
+        try:
+            run = campaign(asked.slots, asked.seconds, asked.labels, Path(folder))
+        except NotPossible as reason:
+            raise SystemExit(f"not measured: {reason}") from None
         show(times(run), asked.slots)
 
 
