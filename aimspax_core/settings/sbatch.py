@@ -223,12 +223,14 @@ class _Reader:
     def _long(self, word: str, words: list[str]) -> None:
         written, equals, given = word.partition("=")
         found = [written] if written in NAMES else sorted(_begun_by(written))
+        value = given if equals else None
+        if len(found) != 1 and value is None and words and not words[0].startswith("-"):
+            value = words.pop(0)  # whatever it is, its value is no option
         if len(found) > 1:
             self._mistake(f"--{written} may be --{' or --'.join(found)}; write it in full")
             return
-        value = given if equals else None
         if not found:
-            self._unknown(written, value, words)
+            self._unknown(written, value)
             return
         name = ALIASES.get(found[0], found[0])
         if name in HAS_VALUE and value is None:
@@ -241,14 +243,12 @@ class _Reader:
             return
         self._add(name, value)
 
-    def _unknown(self, name: str, value: str | None, words: list[str]) -> None:
+    def _unknown(self, name: str, value: str | None) -> None:
         """Keep an option that a plugin of the site may have; a misspelt one is a mistake."""
         close = difflib.get_close_matches(name, NAMES, n=1, cutoff=_CLOSE)
         if close:
             self._mistake(f"--{name} is no option of sbatch; did you mean --{close[0]}?")
             return
-        if value is None and words and not words[0].startswith("-"):
-            value = words.pop(0)
         self._note(f"--{name} is no option of sbatch itself; a plugin of the site has to have it")
         self.directives.append(Directive(name, value, self._line))
 

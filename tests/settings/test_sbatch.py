@@ -326,3 +326,10 @@ def test_a_header_that_is_written_is_the_same_when_read(options):
 def test_a_quote_is_only_where_it_is_needed():
     header = JobHeader.parse("#SBATCH --comment='a b' --mail-user=me@host.org -C 'a&b'")
     assert header.lines() == ('--comment="a b"', "--mail-user=me@host.org", "--constraint=a&b")
+
+
+@pytest.mark.parametrize("option", ["--tim 60", "--tme 60"])
+def test_the_value_of_a_wrong_option_is_no_second_mistake(option: str):
+    with pytest.raises(ValueError) as told:
+        JobHeader.parse(f"#SBATCH {option}")
+    assert len(str(told.value).splitlines()) == 1
