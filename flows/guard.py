@@ -17,10 +17,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from aimspax_core.errors import CampaignError
 from flows import slurm_queue
 from flows.slurm_queue import SlurmSilentError
 
@@ -53,24 +55,33 @@ def guarded(parent: Path, name: str, logs: Path, attempt: Sequence[str] = ()) ->
         The folder, which nobody else can look into.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    _sweep(parent, logs)
     folder = parent / f"{name}-{os.getpid()}-{secrets.token_hex(4)}"
-    folder.mkdir(mode=0o700)
-    guard = _start(folder, logs, attempt)
+    with _alone(parent):
+        _sweep(parent, logs)
+        folder.mkdir(mode=0o700)
+        guard = _start(folder, logs, attempt)
     try:
         yield folder
     finally:
-        assert guard.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # the next run cleans up after it
-            guard.stdin.write(_IN_ORDER)
-            guard.stdin.close()
+        _end(guard)
         try:
-            guard.wait(PATIENCE_S)
+            if guard.wait(PATIENCE_S):  # it was killed before: another one does its work
+                guard = _start(folder, logs)
+                _end(guard)
+                guard.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             logging.getLogger("aimspax").warning(
                 "Slurm has not cancelled all jobs of the %s pool yet; process %d goes on trying",
                 *(name, guard.pid),
             )
+
+
+def _end(guard: subprocess.Popen[bytes]) -> None:
+    """Let a guard clean up after a run that ended in order."""
+    assert guard.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it was killed
+        guard.stdin.write(_IN_ORDER)
+        guard.stdin.close()
 
 
 def _start(folder: Path, logs: Path, attempt: Sequence[str] = ()) -> subprocess.Popen[bytes]:
@@ -85,8 +96,12 @@ def _start(folder: Path, logs: Path, attempt: Sequence[str] = ()) -> subprocess.
             start_new_session=True,
         )
     assert guard.stdout is not None
-    guard.stdout.readline()  # it is there, and holds the folder
+    there = guard.stdout.readline()  # and it holds the folder
     guard.stdout.close()
+    if not there:
+        raise CampaignError(
+            f"what cancels Slurm jobs when a run is killed does not start; see {output.name}"
+        )
     return guard
 
 
@@ -97,6 +112,16 @@ def _sweep(parent: Path, logs: Path) -> None:
             guard = _start(folder, logs)
             assert guard.stdin is not None
             guard.stdin.close()
+            threading.Thread(target=guard.wait, daemon=True).start()  # no zombie stays
+
+
+@contextlib.contextmanager
+def _alone(parent: Path) -> Iterator[None]:
+    """Let no other run look for leftovers while a folder is there and its guard is not yet."""
+    with (parent / "sweep.lock").open("a") as lock:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _held(folder: Path) -> bool:

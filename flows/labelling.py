@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import time
 from collections import Counter
@@ -13,8 +14,15 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from aimspax_core.batches import TASK_S, Batches
 from aimspax_core.campaign.labels import LabelStore, label_key
-from aimspax_core.campaign.rules import MAX_LOSSES, MAX_LOST_LABELS, MAX_TIMES_OUT, TOO_SHORT
+from aimspax_core.campaign.rules import (
+    MAX_INTERRUPTIONS,
+    MAX_LOSSES,
+    MAX_LOST_LABELS,
+    MAX_TIMES_OUT,
+    TOO_SHORT,
+)
 from aimspax_core.dataset import DataKeys
+from aimspax_core.durations import Durations
 from aimspax_core.errors import AimspaxError, CampaignError, LabelError, StructureError
 from aimspax_core.label_inputs import LabelInputs
 from aimspax_core.reference.base import Label
@@ -73,6 +81,8 @@ class Labelling:
         self._given_up: dict[str, str] = {}  # since the last label came, and why
         self._shunned: dict[str, set[str]] = {}
         self._outlasted: Counter[str] = Counter()
+        self._interrupted: Counter[str] = Counter()
+        self._durations = Durations()
         self._flying: dict[str, _Flying] = {}
         self._back: queue.Queue[str] = queue.Queue()  # the first key of what is over
         self._unsaved, self._save_took = 1, 0.0  # it may be that all frames have failed already
@@ -158,8 +168,16 @@ class Labelling:
             name = f"{first}..{last}" if last > first else str(first)
             request = LabelManyRequest(name, keys, self._request(keys[0]), self._run, TASK_S)
             back = partial(self._came_back, keys[0])
-            ticket = pool.submit(label_many, request, back, self._shunned.get(keys[0], ()))
+            seconds = partial(self._seconds, keys)
+            ticket = pool.submit(label_many, request, back, self._shunned.get(keys[0], ()), seconds)
             self._flying[keys[0]] = _Flying(name, keys, ticket)
+
+    def _seconds(self, keys: tuple[str, ...]) -> float | None:
+        """Return what a task takes; of a label that has outlasted a job, as much as there is."""
+        if self._outlasted[keys[0]]:
+            return math.inf
+        each = self._durations.of(0)
+        return None if each is None else each + (TASK_S if len(keys) > 1 else 0.0)
 
     def _came_back(self, first: str, _: Ticket) -> None:
         self._back.put(first)
@@ -203,6 +221,8 @@ class Labelling:
     def _take_in(self, flying: _Flying, record: LabelManyRecord) -> None:
         for one in record.done:
             self.waiting.took(one.seconds)
+            if not one.reason:
+                self._durations.note(0, one.seconds)
             if one.transient:
                 self._shunned.setdefault(one.key, set()).add(one.worker)
                 self._lost(one.key, one.reason)
@@ -218,8 +238,10 @@ class Labelling:
         What outlasts a job twice is not tried for ever.
         """
         if lost.fate is Fate.INTERRUPTED:
-            self.waiting.give_back([key for key in flying.keys if not self._admit(key)])
-            return
+            self._interrupted.update(flying.keys[:1])
+            if self._interrupted[flying.keys[0]] < MAX_INTERRUPTIONS:
+                self.waiting.give_back([key for key in flying.keys if not self._admit(key)])
+                return
         if lost.fate is Fate.OUT_OF_TIME and len(flying.keys) == 1:
             key = flying.keys[0]
             self._outlasted[key] += 1

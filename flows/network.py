@@ -28,9 +28,20 @@ def reachable_address(host: str | None, interface: str | None) -> str:
     """
     if host:
         try:
-            return socket.gethostbyname(host)
+            found = socket.gethostbyname(host)
         except OSError as error:
             raise SettingsError(f"CLUSTER.host: {host} is not known here: {error}") from error
+        if (
+            host != "localhost"
+            and found != host
+            and ipaddress.ip_address(found).is_loopback
+            and not _alone()
+        ):
+            raise SettingsError(
+                f"CLUSTER.host: {host} is {found} here, where no other machine can reach it; give "
+                "its address on the cluster's network"
+            )
+        return found
     if interface:
         try:
             return str(get_ip_interface(interface))
@@ -41,6 +52,13 @@ def reachable_address(host: str | None, interface: str | None) -> str:
     if address is None or ipaddress.ip_address(address).is_loopback:
         return str(get_ip())
     return address
+
+
+def _alone() -> bool:
+    """Tell whether Slurm is on this machine only, as far as can be told."""
+    controller = _controller()
+    address = _towards(controller) if controller else None
+    return address is not None and ipaddress.ip_address(address).is_loopback
 
 
 def _controller() -> str | None:

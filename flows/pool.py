@@ -27,11 +27,14 @@ from pydantic import PrivateAttr
 from aimspax_core.errors import LabelError
 from flows.workforce import Fate, Steady, WorkerLostError, Workforce
 
-EXPLAIN_S = 30.0
+EXPLAIN_S = 90.0
 """How long a lost task waits to be told what became of its worker."""
 
 GATHER_S = 30.0
 """How long a small result may take from its worker to here."""
+
+_FAILURES = 5
+"""So many passes in a row that fail are no accident: workers come and go meanwhile."""
 
 _TICK_S = 0.5
 """From one look at what was lost, or waits, to the next."""
@@ -174,6 +177,10 @@ class Pool:
             dropped, self._line = list(self._line), deque()
         return dropped
 
+    def dismiss(self) -> None:
+        """Have the workers leave; the run is over."""
+        self._workforce.dismiss()
+
     def close(self) -> None:
         """End the pool's thread; the runner and its workers are others' to close."""
         self._closed = True
@@ -189,16 +196,21 @@ class Pool:
             self._serve_line()
 
     def _serve_line(self) -> None:
+        failures = 0
         while not self._closed:
             self._wake.wait(_TICK_S if self._lost or self._line or self._doubtful else 60.0)
             self._wake.clear()
             try:
                 self._settle()
                 self._dispatch()
+                failures = 0
             # A pool that stands still would let the run wait for ever: it is told instead.
             except Exception as error:
-                log.exception("the pool %s", self.name)
-                self.trouble = f"the {self.name} pool: {type(error).__name__}: {error}"
+                log.debug("the %s pool", self.name, exc_info=True)
+                failures += 1
+                if failures >= _FAILURES:
+                    self.trouble = f"the {self.name} pool: {type(error).__name__}: {error}"
+                self._wake.set()
 
     def _settle(self) -> None:
         """Take in what is over, and what was lost."""
@@ -333,7 +345,10 @@ class Pool:
         with self._lock:
             taken = Counter(self._running.values())
         free = {}
-        for worker in list(self._scheduler.workers.values()):
+        for address in list(self._scheduler.workers):
+            worker = self._scheduler.workers.get(address)
+            if worker is None:
+                continue  # it has just left
             places = worker.nthreads - taken[worker.address]
             if places > 0 and worker.status is Status.running:
                 free[worker.address] = places

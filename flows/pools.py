@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ from flows.network import reachable_address
 from flows.pool import Pool
 from flows.server import OURS
 from flows.slurm import Fleet, Patience
-from flows.slurm_jobs import BlockCluster, keys
+from flows.slurm_jobs import TCP, BlockCluster, keys
 from flows.stale import this_attempt
 from flows.worker import GPUS, Orders
 
@@ -44,6 +45,13 @@ _DASK = {
     "distributed.scheduler.allowed-failures": 0,
     # What becomes of a job is for `flows.slurm` to see.
     "distributed.deploy.lost-worker-timeout": "365 days",
+}
+
+
+_FAR = {
+    # Whether a job is there Slurm knows; a network that is silent for a while costs nothing.
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.comm.timeouts.tcp": TCP,
 }
 
 
@@ -65,7 +73,11 @@ def pools(settings: Settings) -> Iterator[Pools]:
     with contextlib.ExitStack() as stack:
         reference = stack.enter_context(reference_pool(settings))
         ml = stack.enter_context(_ml_pool(settings))
-        yield Pools(ml, reference)
+        try:
+            yield Pools(ml, reference)
+        finally:
+            for pool in (reference, ml):
+                pool.dismiss()  # all at once: closing them takes a while
 
 
 @contextlib.contextmanager
@@ -116,7 +128,7 @@ def _local(name: str, workers: int, gpus: Sequence[str] = ()) -> Iterator[Pool]:
             "env": {**ONE_THREAD, **QUIET, GPUS: ",".join(gpus)},
         },
     )
-    with dask.config.set(_DASK), runner:
+    with dask.config.set({**_DASK, "distributed.scheduler.worker-ttl": "5 minutes"}), runner:
         runner.client.wait_for_workers(1, timeout=120)
         pool = Pool(name, runner, workers, prefix=prefix)
         try:
@@ -138,14 +150,15 @@ def _slurm(name: str, jobs: SlurmJobs, settings: Settings) -> Iterator[Pool]:
     prefix = _hidden()
     with (
         guarded(run.state / "slurm", name, run.logs, _attempt()) as folder,
-        dask.config.set(_DASK),
+        dask.config.set({**_DASK, **_FAR}),
         _scheduler(jobs, cluster, folder, job_log(run, name), prefix) as runner,
     ):
         program = isinstance(settings.reference, AimsReference | AseReference)
         orders(jobs, gpus=name == "ml", here=not program).write(folder)
         dask_cluster = runner.client.cluster
         assert isinstance(dask_cluster, BlockCluster)
-        fleet = Fleet(name, dask_cluster, jobs, folder, run.logs, patience)
+        steps = program and name == "reference"
+        fleet = Fleet(name, dask_cluster, jobs, folder, run.logs, patience, steps)
         pool = Pool(name, runner, jobs.most, fleet, prefix)
         fleet.start(pool)
         try:
@@ -199,10 +212,12 @@ def orders(jobs: SlurmJobs, gpus: bool, here: bool = False) -> Orders:
     variables = {name: os.environ[name] for name in (*names, "DO_NOT_TRACK") if name in os.environ}
     variables |= QUIET
     if gpus:
-        variables |= {GPUS: "job", **ONE_THREAD}
+        variables |= {GPUS: "job"}
     # Libraries would take all cores of the node, whosever they are.
     cores = jobs.per_slot.cores if jobs.per_slot is not None else None
-    defaults = dict.fromkeys(ONE_THREAD, str(cores or 1)) if here else {}
+    if gpus and not jobs.header.gpus_per_node:
+        cores = jobs.header.cores_per_node  # training on the CPU has the job
+    defaults = dict.fromkeys(ONE_THREAD, str(cores or 1)) if here or gpus else {}
     unset = [_EXPORT]
     if jobs.per_slot is not None and not gpus:
         variables |= steps(jobs, jobs.per_slot)
@@ -234,15 +249,16 @@ def steps(jobs: SlurmJobs, slot: Slot) -> dict[str, str]:
         slot: What one calculation may have.
     """
     threads = int(jobs.header.get("cpus-per-task") or 1)
+    on_a_node = jobs.header.cores_per_node
+    nodes = math.ceil(slot.cores / on_a_node) if slot.cores and on_a_node else 1
     variables = {
         "SLURM_EXACT": "1",  # not all cores of the nodes
         "SLURM_CPUS_PER_TASK": str(threads),
         "SRUN_CPUS_PER_TASK": str(threads),
-        "SLURM_MEM_PER_NODE": str(int(slot.memory_mb or 0)),  # 0: it is shared
+        "SLURM_MEM_PER_NODE": str(int((slot.memory_mb or 0) / nodes)),  # 0: it is shared
     }
-    on_a_node = jobs.header.cores_per_node
     if slot.cores is not None:
         variables["SLURM_NTASKS"] = str(max(1, slot.cores // threads))
-    if slot.cores is None or on_a_node is None or slot.cores <= on_a_node:
+    if nodes == 1:
         variables |= {"SLURM_NNODES": "1", "SLURM_JOB_NUM_NODES": "1"}
     return variables

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import queue
 import time
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from aimspax_core.campaign.actions import (
 from aimspax_core.campaign.events import Event, LabelArrived, LabelFailed, TaskLost
 from aimspax_core.campaign.exploration import segment_budget_s
 from aimspax_core.campaign.labels import LabelStore
+from aimspax_core.campaign.rules import outlasted
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.campaign.training import replayed
 from aimspax_core.durations import Durations
@@ -62,6 +64,10 @@ def _ml_task_s() -> float | None:
 
 def _unknown() -> float | None:
     return None
+
+
+def _all_of_a_job() -> float | None:
+    return math.inf
 
 
 @dataclass
@@ -121,6 +127,8 @@ class Shell:
         if isinstance(action, Label):
             self._geometries[action.key] = state.points[action.key].geometry
             seconds = partial(self._durations.of, self._geometries[action.key])
+            if outlasted(state, action.id):
+                seconds = _all_of_a_job
         shunned = self._shunned.get(action.id, ())
         self._tickets[action.id] = pool.submit(
             task, request, lambda ticket: self._done.put((action, ticket)), shunned, seconds

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import queue
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 from prefect import flow
+from prefect.tasks import Task
 
 from aimspax_core.campaign.labels import label_key
+from aimspax_core.campaign.rules import MAX_INTERRUPTIONS
 from aimspax_core.errors import AimspaxError, CampaignError, LabelError
 from aimspax_core.files import write_text
 from aimspax_core.reference.engines import build_reference
@@ -23,7 +27,7 @@ from aimspax_core.settings.load import Settings
 from aimspax_core.structures import encode
 from flows.pool import Pool, Ticket
 from flows.pools import reference_pool
-from flows.workforce import WorkerLostError
+from flows.workforce import Fate, WorkerLostError
 from tasks.label import LabelRecord, LabelRequest, label
 from tasks.trial import TrialRequest, trial
 
@@ -73,11 +77,7 @@ def labels(
     # What Prefect remembers of a label says nothing of whether it can be had now.
     task = label.with_options(result_storage=results, refresh_cache=True)
     with reference_pool(settings) as pool:
-        done: queue.Queue[Ticket] = queue.Queue()
-        tickets = [pool.submit(task, request, done.put) for request in requests]
-        for _ in tickets:
-            _next(done, pool)
-        return [_outcome(ticket) for ticket in tickets]
+        return [_outcome(ticket) for ticket in _done(pool, task, requests)]
 
 
 @flow(name="trial", flow_run_name="{title}", validate_parameters=False)
@@ -88,27 +88,45 @@ def trial_on_worker(title: str, request: TrialRequest, settings: Settings) -> Tr
         LabelError, EngineError: There is no answer.
     """
     with reference_pool(_few(settings, 1)) as pool:
-        done: queue.Queue[Ticket] = queue.Queue()
-        ticket = pool.submit(trial, request, done.put)
-        _next(done, pool)
+        (ticket,) = _done(pool, trial, [request])
         result: Trial = ticket.result()
         return result
 
 
-def _next(done: queue.Queue[Ticket], pool: Pool) -> None:
-    """Wait for the next label.
+def _done(pool: Pool, task: Task[Any, Any], requests: Sequence[Any]) -> list[Ticket]:
+    """Have tasks done, and return them in order; one that was only interrupted is begun again.
 
     Raises:
         CampaignError: The pool cannot have workers.
     """
-    while True:
+    back: queue.Queue[Ticket] = queue.Queue()
+    order = {pool.submit(task, request, back.put): n for n, request in enumerate(requests)}
+    done: dict[int, Ticket] = {}
+    tries = Counter(order.values())
+    while len(done) < len(requests):
         try:
-            done.get(timeout=1.0)
+            ticket = back.get(timeout=1.0)
         except queue.Empty:
             if pool.trouble:
                 raise CampaignError(pool.trouble) from None
+            continue
+        number = order[ticket]
+        if _interrupted(ticket) and tries[number] < MAX_INTERRUPTIONS:
+            tries[number] += 1
+            order[pool.submit(task, ticket.request, back.put)] = number
         else:
-            return
+            done[number] = ticket
+    return [done[number] for number in range(len(requests))]
+
+
+def _interrupted(ticket: Ticket) -> bool:
+    try:
+        ticket.result()
+    except WorkerLostError as error:
+        return error.fate is Fate.INTERRUPTED
+    except Exception:  # whatever it is, it is told where the outcome is asked for
+        return False
+    return False
 
 
 def _request(wanted: Wanted, run: RunDir, directory: Path, folder: Path) -> LabelRequest:

@@ -6,9 +6,11 @@ not answer, everything stays as it is until it does.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -22,8 +24,17 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from aimspax_core.settings.cluster import SlurmJobs
 from flows import slurm_queue
 from flows.pool import Pool
-from flows.slurm_block import Block, ending, left_in_time, requeued, told
-from flows.slurm_jobs import BlockCluster, margin_s
+from flows.prefect_api import silence
+from flows.slurm_block import (
+    SUBMITTED,
+    Block,
+    ending,
+    left_in_time,
+    margin_s,
+    requeued,
+    told,
+)
+from flows.slurm_jobs import BlockCluster
 from flows.slurm_notices import Notices
 from flows.slurm_queue import ENDED, RUNNING, WAITING, Listed, SlurmRefusedError, SlurmSilentError
 from flows.worker import REFUSED
@@ -41,10 +52,19 @@ _STILLBORN = 3
 _UNLISTED_S = 60.0
 """A job that was submitted, and that Slurm does not list for so long, is gone."""
 
+_ALONE_S = 900.0
+"""A job that runs without a worker for so long is of no use."""
+
+_STUCK_S = 120.0
+"""A job that ends for so long does not count any more: another takes its place."""
+
+_HUNG_S = 10.0
+"""Of several workers of a job one may die; by then the job itself would be known to end."""
+
 _GOING_S = 2.0
 """So long after its engine a job that ends is not listed as running any more."""
 
-_ENDING_S = 20.0
+_ENDING_S = 75.0
 """Slurm may be ending a job for minutes before it says why; so long that is waited for."""
 
 _FITS = 1.3
@@ -82,6 +102,7 @@ class Fleet:
         folder: Where scripts lie; jobs are known by them.
         logs: Where jobs write their output.
         patience: How long it waits before it does something.
+        steps: Whether its tasks start programs by Slurm (`srun`).
     """
 
     def __init__(
@@ -92,11 +113,13 @@ class Fleet:
         folder: Path,
         logs: Path,
         patience: Patience,
+        steps: bool = True,
     ) -> None:
         self._name, self._cluster, self._block = name, cluster, block
         assert cluster.scheduler is not None
         self._scheduler: Scheduler = cluster.scheduler
         self._folder, self._logs, self._patience = folder, logs, patience
+        self._steps = steps
         self._jobs: dict[str, Block] = {}
         self._asked: dict[str, float] = {}  # since when a worker has been missed, by address
         self._homes: dict[str, str] = {}  # the job of each worker that ever was, by address
@@ -124,16 +147,21 @@ class Fleet:
         asked = self._asked.setdefault(address, time.monotonic())
         if self._answered_at > asked + _GOING_S and self._nearly_over(job):
             return left_in_time(job, self._block.walltime_s)
+        hung = self._block.slots > 1 and job.running and self._answered_at > asked + _HUNG_S
+        if hung and not self._nearly_over(job):
+            return WorkerLostError(f"a worker of {job} died", Fate.DIED)
         if job.state == "COMPLETING" and time.monotonic() > asked + _ENDING_S:
             return WorkerLostError(f"{job} was ended by Slurm", Fate.INTERRUPTED)
         return told(job, self._block.walltime_s, self._notices.silence)
 
     def room(self, address: str, seconds: float | None) -> bool:
         """See `Workforce.room`; what takes longer than any job lasts may begin in a new one."""
-        if self._notices.silence:
+        if self._steps and self._notices.silence:
             return False  # srun needs Slurm's controller
         job = self._job_of(address)
-        return job is not None and not job.leaving and self._fits(job, seconds)
+        if job is None or job.leaving or job.state not in RUNNING | WAITING | {SUBMITTED}:
+            return False
+        return self._fits(job, seconds)
 
     def sound(self, address: str, since: float) -> bool | None:
         """See `Workforce.sound`."""
@@ -161,6 +189,12 @@ class Fleet:
             for job in jobs
             if job.live or job in ended
         ]
+
+    def dismiss(self) -> None:
+        """See `Workforce.dismiss`; the guard makes sure of it later."""
+        self._closed = True
+        with contextlib.suppress(SlurmSilentError, SlurmRefusedError):
+            slurm_queue.cancel([job.id for job in self._live() if job.id], timeout_s=5.0)
 
     # --- the thread
 
@@ -249,12 +283,16 @@ class Fleet:
         job.reason, job.nodes, job.seen = entry.reason, entry.nodes, now
         running = entry.state in RUNNING
         job.deadline = now + entry.left_s if running and entry.left_s is not None else None
+        job.ends = job.deadline or (None if entry.state in WAITING else job.ends)
+        leaving = entry.state == "COMPLETING"
+        job.ending_since = (job.ending_since or now) if leaving else None
         again = entry.state in WAITING or (running and entry.start != job.start)
         if job.began is not None and again:  # it may be running once more already
             log.warning("%s", requeued(job))
             if not running:
                 self._dismiss(job)
             job.began, job.staffed, job.requeued = None, bool(self._workers(job)), True
+            job.used = False
         if running and job.began is None:
             job.began, job.start = now, entry.start
             self._notices.began()
@@ -274,13 +312,28 @@ class Fleet:
         assert self._pool is not None
         if refused.exists():
             self._pool.trouble = refused.read_text(encoding="utf-8")
-        elif not job.staffed and job.state in {"FAILED", "COMPLETED", "OUT_OF_MEMORY"}:
-            self._stillborn += 1
-            if self._stillborn >= _STILLBORN:
-                self._pool.trouble = (
-                    f"{self._stillborn} Slurm jobs in a row ended before their worker started; "
-                    f"{job} {how}. {self._output(job)}"
-                )
+        elif job.state in {"FAILED", "COMPLETED", "OUT_OF_MEMORY", "TIMEOUT"}:
+            self._count_stillborn(job, how)
+
+    def _count_stillborn(self, job: Block, how: str) -> None:
+        """Count a job that ended before its worker came; a few in a row are no accident.
+
+        While Prefect is away no worker starts, and no job is to blame.
+        """
+        assert self._pool is not None
+        if job.staffed:
+            return
+        api = os.environ.get("PREFECT_API_URL", "")
+        if api and (away := silence(api)):
+            self._retry_at = time.monotonic() + 60.0
+            log.warning("%s: the Prefect API does not answer (%s)", job, away)
+            return
+        self._stillborn += 1
+        if self._stillborn >= _STILLBORN:
+            self._pool.trouble = (
+                f"{self._stillborn} Slurm jobs in a row ended before their worker started; "
+                f"{job} {how}. {self._output(job)}"
+            )
 
     def _output(self, job: Block) -> str:
         """Return the end of what a job printed, which says why it failed."""
@@ -304,7 +357,10 @@ class Fleet:
     # --- how many there are
 
     def _live(self) -> list[Block]:
-        return [job for job in self._jobs.values() if job.live]
+        """Return the jobs that count; one that Slurm does not get rid of does not."""
+        stuck = time.monotonic() - _STUCK_S
+        jobs = [job for job in self._jobs.values() if job.live]
+        return [job for job in jobs if job.ending_since is None or job.ending_since > stuck]
 
     def _job_of(self, address: str) -> Block | None:
         return self._jobs.get(self._homes.get(address, ""))
@@ -323,6 +379,8 @@ class Fleet:
         now = time.monotonic()
         left = (job.deadline or now + (self._block.walltime_s or 0.0)) - now
         whole = self._block.walltime_s or left + now - (job.began or now)
+        if not job.used and left > whole / 2:
+            return True  # no other job could give it much more
         margin = margin_s(whole)
         return left - margin > min(_FITS * (seconds or 0.0), _MOST * (whole - margin))
 
@@ -348,8 +406,12 @@ class Fleet:
         now = time.monotonic()
         for job in self._jobs.values():
             own = self._workers(job)
-            idle = job.running and bool(own) and not any(map(self._pool.busy, own))
+            busy = any(map(self._pool.busy, own))
+            job.used = job.used or busy
+            idle = job.running and bool(own) and not busy
             job.idle_since = (job.idle_since or now) if idle else None
+            alone = job.running and not own
+            job.alone_since = (job.alone_since or now) if alone else None
 
     def _give_back(self) -> None:
         """Cancel what nobody needs: jobs that are idle, wait for nothing, or are spent."""
@@ -370,6 +432,11 @@ class Fleet:
         if self._surplus_since is not None and now - self._surplus_since >= self._patience.idle:
             pending = [job for job in live if job.state == "PENDING" and job.id]
             leave += pending[::-1][: max(0, surplus)]
+        for job in live:
+            if job.alone_since is not None and now - job.alone_since > _ALONE_S:
+                log.warning("%s has no worker. %s", job, self._output(job))
+                self._return(job, "it has no worker")
+                self._count_stillborn(job, "has no worker")
         for job in leave:
             self._return(job, "its time is nearly over" if job in spent else "nothing to do")
 
@@ -398,7 +465,7 @@ class Fleet:
         for _ in range(missing):
             if self._closed or not self._submit_one():
                 return
-        self._first, self._retry_s = False, 0.0
+        self._first, self._retry_s = self._made < self._block.blocks.init_blocks, 0.0
 
     def _submit_one(self) -> bool:
         assert self._pool is not None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.slurm_queue import ENDED, RUNNING
 from flows.workforce import Fate, WorkerLostError
+
+SUBMITTED = "SUBMITTED"
+"""State of a job that Slurm has not listed yet."""
 
 
 @dataclass
@@ -22,6 +27,7 @@ class Block:
         reason: Why it waits or ended, as Slurm has it.
         nodes: Where it runs.
         deadline: When its time is over; None without a limit, or while it does not run.
+        ends: The same, and kept after it has ended.
         began: Since when it runs.
         start: The same as Slurm writes it.
         idle_since: Since when its workers have nothing to do.
@@ -29,16 +35,20 @@ class Block:
         staffed: Whether a worker of it has come since it began.
         leaving: Whether we have asked Slurm to end it.
         requeued: Whether Slurm has put it back into the queue.
+        used: Whether it has had work since it began.
+        alone_since: Since when it runs without a worker.
+        ending_since: Since when Slurm is about to end it.
     """
 
     name: str
     script: Path
     submitted: float
     id: str = ""
-    state: str = "SUBMITTED"
+    state: str = SUBMITTED
     reason: str = ""
     nodes: str = ""
     deadline: float | None = None
+    ends: float | None = None
     began: float | None = None
     start: str = ""
     idle_since: float | None = None
@@ -46,6 +56,9 @@ class Block:
     staffed: bool = False
     leaving: bool = False
     requeued: bool = False
+    used: bool = False
+    alone_since: float | None = None
+    ending_since: float | None = None
 
     @property
     def live(self) -> bool:
@@ -69,7 +82,7 @@ def told(job: Block, walltime_s: float | None, silent: bool) -> WorkerLostError 
     if job.requeued and (job.began is None or not job.staffed):
         return requeued(job)
     if job.state in ENDED:
-        return WorkerLostError(f"{job} {ending(job, walltime_s)}", fate(job))
+        return WorkerLostError(f"{job} {ending(job, walltime_s)}", fate(job, walltime_s))
     if silent:
         return WorkerLostError(
             f"the worker of {job} was lost while Slurm is silent", Fate.INTERRUPTED
@@ -91,11 +104,16 @@ def left_in_time(job: Block, walltime_s: float | None) -> WorkerLostError:
     )
 
 
-def fate(job: Block) -> Fate:
-    """Say what the end of a job means for what it computed."""
-    if job.state == "TIMEOUT" or (job.state == "COMPLETED" and job.staffed):
+def fate(job: Block, walltime_s: float | None) -> Fate:
+    """Say what the end of a job means for what it computed.
+
+    A worker ends in order when its time is nearly over, and when it has lost the flow.
+    """
+    margin = margin_s(walltime_s or math.inf)
+    late = job.ends is not None and time.monotonic() > job.ends - 2 * margin
+    if job.state == "TIMEOUT" or (job.state == "COMPLETED" and late):
         return Fate.OUT_OF_TIME
-    blame = job.state in {"FAILED", "OUT_OF_MEMORY", "COMPLETED"} or "memory" in job.reason.lower()
+    blame = job.state in {"FAILED", "OUT_OF_MEMORY"} or "memory" in job.reason.lower()
     return Fate.DIED if blame else Fate.INTERRUPTED
 
 
@@ -115,6 +133,11 @@ def ending(job: Block, walltime_s: float | None) -> str:
     where = f" on {job.nodes}" if job.nodes else ""
     why = "" if job.reason in {"None", ""} else f" ({job.reason})"
     return f"{told}{where}{why}"
+
+
+def margin_s(walltime_s: float) -> float:
+    """Return how long before its time limit (s) a job's worker has left."""
+    return min(60.0, max(3.0, 0.05 * walltime_s))
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -52,6 +53,12 @@ def host_for_jobs(settings: Settings) -> str | None:
     """
     if not slurm_pools(settings):
         return None
+    missing = [name for name in ("sbatch", "squeue", "scancel") if shutil.which(name) is None]
+    if missing:
+        raise SettingsError(
+            f"CLUSTER: Slurm jobs need {', '.join(missing)}, and it is not found here; run this "
+            "where jobs can be submitted, or use `type: local`"
+        )
     cluster = settings.cluster
     address = reachable_address(cluster.host, cluster.interface)
     try:

@@ -15,7 +15,11 @@ from dask_jobqueue.slurm import SLURMCluster, SLURMJob
 from distributed.security import Security
 
 from aimspax_core.settings.cluster import SlurmJobs
+from flows.slurm_block import margin_s
 from flows.worker import POOL
+
+TCP = "300s"
+"""How long a connection may be silent: a network that hiccups costs no calculation."""
 
 DEATH_S = 60
 """A worker that does not find its scheduler for so long ends, and its job with it."""
@@ -63,6 +67,7 @@ class BlockJob(SLURMJob):
             job_script_prologue=[
                 block.prologue.rstrip("\n"),
                 f"export {POOL}={shlex.quote(str(folder))}",
+                f"export DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP={TCP}",
             ],
         )
         self.job_header = "\n".join(f"#SBATCH {line}" for line in header(block, log))
@@ -144,11 +149,6 @@ def header(block: SlurmJobs, log: str) -> list[str]:
     if not given.has("open-mode"):
         lines.append("--open-mode=append")  # what a job said before it was requeued stays
     return lines
-
-
-def margin_s(walltime_s: float) -> float:
-    """Return how long before its time limit (s) a job's worker has left."""
-    return min(60.0, max(3.0, 0.05 * walltime_s))
 
 
 def _lifetime(block: SlurmJobs) -> list[str]:

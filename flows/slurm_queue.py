@@ -16,8 +16,19 @@ from pathlib import Path
 PATIENCE_S = 60.0
 """How long one command may take; a controller that is busy answers late."""
 
-SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_KEY")
-"""Variables that are in no job's environment: Slurm keeps that, and shows it to administrators."""
+_WITHHELD = ("PREFECT_", "SQUEUE_", "SCANCEL_")
+"""Beginnings of variables that commands do not get: a job's environment is kept by Slurm, and shown
+to administrators; and what the user's shell says of squeue and scancel would hide jobs from us."""
+
+_OF_ALL_JOBS = frozenset({"SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JWT", "SLURM_MPI_TYPE"})
+
+_BUSY = re.compile(
+    r"timed out|time out|unable to contact|connection refused|connection reset|try again|"
+    r"temporarily|zero bytes|slurmctld|communication|too many|not responding|"
+    r"(Max|Grp)(Submit)?Jobs?(Per\w+)?Limit|resource.*unavailable|munge|no route|unreachable",
+    re.IGNORECASE,
+)
+"""What Slurm says when another time may be better; limits of the number of jobs are such."""
 
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"})
 RUNNING = frozenset({"RUNNING", "CONFIGURING"})
@@ -136,20 +147,9 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name not in SECRETS
+        if not name.startswith(_WITHHELD)
         and not (own and name.startswith("SLURM_") and name not in _OF_ALL_JOBS)
     }
-
-
-_OF_ALL_JOBS = frozenset({"SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JWT", "SLURM_MPI_TYPE"})
-
-
-_BUSY = re.compile(
-    r"timed out|time out|unable to contact|connection refused|connection reset|try again|"
-    r"temporarily|zero bytes|slurmctld|communication|too many|not responding|"
-    r"(job|submit).*limit|resource.*unavailable|munge|no route|unreachable",
-    re.IGNORECASE,
-)
 
 
 def _run(command: list[str], timeout_s: float, everything: bool = False) -> str:

@@ -24,7 +24,7 @@ class WorkerLostError(AimspaxError):
         fate: The same in one.
     """
 
-    def __init__(self, reason: str, fate: Fate) -> None:
+    def __init__(self, reason: str, fate: Fate = Fate.DIED) -> None:
         super().__init__(reason)
         self.fate = fate
 
@@ -60,6 +60,10 @@ class Workforce(Protocol):
         """Return the jobs that the workers are in, in words, for a table."""
         ...
 
+    def dismiss(self) -> None:
+        """Ask that all workers go, without waiting for it."""
+        ...
+
 
 class Steady:
     """Workers on this machine: they have all the time, and nobody knows why they die."""
@@ -79,3 +83,6 @@ class Steady:
     def rows(self) -> list[dict[str, str]]:
         """See `Workforce.rows`."""
         return []
+
+    def dismiss(self) -> None:
+        """See `Workforce.dismiss`; they end with the pool, which takes no time."""

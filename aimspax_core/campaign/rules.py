@@ -308,6 +308,11 @@ def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignSta
 _FATES: tuple[Fate, ...] = get_args(Fate)
 
 
+def outlasted(state: CampaignState, action_id: str) -> int:
+    """Return how often a piece of work has outlasted the job that it ran in."""
+    return state.losses.get(_account(action_id, "out-of-time"), 0)
+
+
 def _account(action_id: str, fate: Fate = "died") -> str:
     """What losses are counted by: each piece of work, but all segments together; each fate."""
     work = "propagate" if action_id.startswith("propagate:") else action_id

@@ -248,7 +248,8 @@ class Cluster(Section):
         if ml.slurm_str is None:
             return None
         header = _header(ml.slurm_str, 1)
-        slots = max(1, header.gpus_per_node)
+        gpus = header.gpus_per_node
+        slots = max(1, min(gpus, ml.max_workers or gpus))
         blocks: Blocks = ml.blocks
         if ml.max_workers is not None and "max_blocks" not in blocks.model_fields_set:
             needed = max(math.ceil(ml.max_workers / slots), blocks.min_blocks, blocks.init_blocks)

@@ -86,7 +86,7 @@ def begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_pool_of_jobs_is_as_patient_as_asked(folder: Path, begun: Any) -> None:
-    *_, patience = begun(_on_slurm(folder, "host: localhost, idle_time: 7, queue_notice: 9"))
+    *_, patience, _ = begun(_on_slurm(folder, "host: localhost, idle_time: 7, queue_notice: 9"))
     assert (patience.idle, patience.queue) == (7, 9)
 
 
