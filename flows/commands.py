@@ -147,7 +147,7 @@ def _show_scripts(settings: Settings) -> bool:
         console.print(script.text.rstrip(), markup=False)
         if script.refused:
             refused = True
-            console.print(f"Slurm refuses it: {script.problem}\n", style="red", markup=False)
+            console.print(f"it would fail: {script.problem}\n", style="red", markup=False)
         elif script.problem:
             told = f"Slurm could not be asked about it: {script.problem}\n"
             console.print(told, style="yellow", markup=False)

@@ -19,10 +19,13 @@ from typing import Any
 from distributed import KilledWorker, Scheduler
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.http.routing import DirectoryHandler
 from prefect.context import SettingsContext, get_settings_context
 from prefect.tasks import Task
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 from pydantic import PrivateAttr
+from tornado.routing import Rule, RuleRouter
+from tornado.web import Application
 
 from aimspax_core.errors import LabelError
 from flows.workforce import Fate, Steady, WorkerLostError, Workforce
@@ -189,6 +192,7 @@ class Pool:
 
     async def _attach(self) -> None:
         self._scheduler.add_plugin(self._watch)
+        _hide_paths(self._scheduler.http_application)
 
     def _serve(self) -> None:
         now = get_settings_context()
@@ -363,6 +367,17 @@ class Pool:
                 if welcome and self._workforce.room(address, ticket.seconds()):
                     yield ticket, address
                     break
+
+
+def _hide_paths(application: Application) -> None:
+    """Take away the page that lists all pages, the secret name of the dashboard among them."""
+    router = application.default_router
+    router.rules[:] = [rule for rule in router.rules if not _lists_paths(rule)]
+
+
+def _lists_paths(rule: Rule) -> bool:
+    inner = rule.target.rules if isinstance(rule.target, RuleRouter) else []
+    return any(one.target is DirectoryHandler for one in inner)
 
 
 class _Remembered(SettingsContext):

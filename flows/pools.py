@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from flows.server import OURS
 from flows.slurm import Fleet, Patience
 from flows.slurm_jobs import TCP, BlockCluster, keys
 from flows.stale import this_attempt
-from flows.worker import GPUS, Orders
+from flows.worker import GPUS, NO_PAGES, Orders
 
 _LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
@@ -112,6 +113,34 @@ def _local(name: str, workers: int, gpus: Sequence[str] = ()) -> Iterator[Pool]:
     its connections, too, are open only to those who have its key, which is in memory.
     """
     prefix = _hidden()
+    with _scratch() as folder, _runner_here(workers, gpus, prefix, folder) as runner:
+        runner.client.wait_for_workers(1, timeout=120)
+        pool = Pool(name, runner, workers, prefix=prefix)
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """Keep Dask's own files in a folder that is nobody else's.
+
+    Dask has a folder for all users of a machine, which belongs to the first of them, and looks for
+    Python modules in what is below it.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="aimspax-", ignore_cleanup_errors=True) as folder,
+        dask.config.set({"temporary-directory": folder}),
+    ):
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _runner_here(
+    workers: int, gpus: Sequence[str], prefix: str, folder: Path
+) -> Iterator[DaskTaskRunner]:
+    """Start the runner of a pool of processes on this machine."""
     runner = DaskTaskRunner(
         cluster_class=LocalCluster,
         cluster_kwargs={
@@ -124,17 +153,13 @@ def _local(name: str, workers: int, gpus: Sequence[str] = ()) -> Iterator[Pool]:
             "scheduler_kwargs": {"http_prefix": prefix},
             "silence_logs": logging.ERROR,
             "memory_limit": 0,
+            "local_directory": str(folder),
             "preload": ["flows.worker"],
-            "env": {**ONE_THREAD, **QUIET, GPUS: ",".join(gpus)},
+            "env": {**ONE_THREAD, **QUIET, **NO_PAGES, GPUS: ",".join(gpus)},
         },
     )
     with dask.config.set({**_DASK, "distributed.scheduler.worker-ttl": "5 minutes"}), runner:
-        runner.client.wait_for_workers(1, timeout=120)
-        pool = Pool(name, runner, workers, prefix=prefix)
-        try:
-            yield pool
-        finally:
-            pool.close()
+        yield runner
 
 
 def _hidden() -> str:
@@ -150,6 +175,7 @@ def _slurm(name: str, jobs: SlurmJobs, settings: Settings) -> Iterator[Pool]:
     prefix = _hidden()
     with (
         guarded(run.state / "slurm", name, run.logs, _attempt()) as folder,
+        _scratch(),
         dask.config.set({**_DASK, **_FAR}),
         _scheduler(jobs, cluster, folder, job_log(run, name), prefix) as runner,
     ):

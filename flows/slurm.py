@@ -262,7 +262,8 @@ class Fleet:
         self._answered_at = began
         self._watch_idle()
         self._give_back()
-        self._submit()
+        if self._pool is not None and not self._pool.trouble:
+            self._submit()
         self._notices.queue(self._live())
 
     # --- what has become of them
@@ -341,6 +342,8 @@ class Fleet:
         if not files:
             return "Its output is where slurm_str says."
         lines = files[0].read_text(encoding="utf-8", errors="replace").splitlines()
+        if not lines:
+            return f"It printed nothing ({files[0]}); does worker_str end before its last line?"
         return "\n".join([f"The end of {files[0]}:", *lines[-_TAIL:]])
 
     def _dismiss(self, job: Block) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,12 +81,29 @@ def scripts(settings: Settings) -> Iterator[Script]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "job.sh"
             file.write_text(text, encoding="utf-8")
+            if wrong := _wrong(file, jobs):
+                yield Script(name, text, problem=wrong, refused=True)
+                continue
             try:
                 yield Script(name, text, taken=slurm_queue.tried(file))
             except SlurmRefusedError as error:
                 yield Script(name, text, problem=str(error), refused=True)
             except SlurmSilentError as error:
                 yield Script(name, text, problem=str(error))
+
+
+def _wrong(file: Path, jobs: SlurmJobs) -> str:
+    """Say what bash could not read of a script, or that its Python is not there."""
+    read = subprocess.run(
+        ["bash", "-n", str(file)], capture_output=True, text=True, errors="replace", check=False
+    )
+    if read.returncode:
+        told = read.stderr.replace(f"{file}: ", "").strip()
+        return f"worker_str is no shell script: {told}"
+    python = jobs.python
+    if python is not None and "/" in python and "$" not in python and not Path(python).exists():
+        return f"CLUSTER.python: {python} is not found on this machine"
+    return ""
 
 
 def _text(name: str, jobs: SlurmJobs, settings: Settings, scheduler: str) -> str:

@@ -16,10 +16,12 @@ from distributed.security import Security
 
 from aimspax_core.settings.cluster import SlurmJobs
 from flows.slurm_block import margin_s
-from flows.worker import POOL
+from flows.worker import NO_PAGES, POOL, SCRATCH
 
 TCP = "300s"
 """How long a connection may be silent: a network that hiccups costs no calculation."""
+
+_SCRATCH = f'--local-directory "${SCRATCH}"'
 
 DEATH_S = 60
 """A worker that does not find its scheduler for so long ends, and its job with it."""
@@ -68,12 +70,17 @@ class BlockJob(SLURMJob):
                 block.prologue.rstrip("\n"),
                 f"export {POOL}={shlex.quote(str(folder))}",
                 f"export DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP={TCP}",
+                *(f"export {name}='{value}'" for name, value in NO_PAGES.items()),
+                # Not Dask's own folder in /tmp, which may be another user's.
+                f"export {SCRATCH}=$(mktemp -d) || exit 1",
             ],
         )
         self.job_header = "\n".join(f"#SBATCH {line}" for line in header(block, log))
         command = [block.python or sys.executable, "-P", "-m", "distributed.cli.dask_worker"]
         command += [str(scheduler), *self._options(block, str(name), security, interface)]
-        self._command_template = " ".join(["exec", shlex.join(command), *_lifetime(block)])
+        self._command_template = " ".join(
+            ["exec", shlex.join(command), _SCRATCH, *_lifetime(block)]
+        )
 
     def _options(
         self, block: SlurmJobs, name: str, security: Security | None, interface: str | None

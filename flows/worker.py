@@ -9,6 +9,7 @@ import atexit
 import json
 import logging
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -31,6 +32,12 @@ those of the Slurm job."""
 
 POOL = "AIMSPAX_POOL"
 """Environment variable of a Slurm job: the folder with what its workers need to know."""
+
+NO_PAGES = {"DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]"}
+"""Environment of workers: what they are doing is on the pool's dashboard, and nowhere else."""
+
+SCRATCH = "AIMSPAX_SCRATCH"
+"""Environment variable of a job: a folder for Dask's own files that only its owner can enter."""
 
 REFUSED = "refused.txt"
 """File in that folder: why a worker does not fit the flow."""
@@ -126,6 +133,10 @@ def _take_orders(folder: Path) -> None:
         os.environ.pop(name, None)
     # At the end Python would abort, with a dump, where a thread of Prefect is still at work.
     atexit.register(os._exit, 0)
+    if scratch := os.environ.get(SCRATCH):
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    for chatty in ("distributed.batched", "distributed.core"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     os.environ.update(orders.defaults | os.environ | orders.variables)
     if orders.near:
         keep_off_proxies(urllib.parse.urlsplit(orders.api).hostname or "")

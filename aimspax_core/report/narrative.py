@@ -106,8 +106,14 @@ def _said(
             return f"{event.what} models and datasets written"
         case TaskLost():
             told_here = event.counted and not event.final  # the campaign's end says the reason
-            return f"{event.action_id} was lost: {event.reason}" if told_here else None
+            return f"{_short(event.action_id)} was lost: {event.reason}" if told_here else None
     return None
+
+
+def _short(action_id: str) -> str:
+    """Return an action's name as other lines have it: a label's key by its beginning."""
+    kind, _, key = action_id.partition(":")
+    return f"label {key[:8]}" if kind == "label" else action_id
 
 
 def _adopted(event: Adopted) -> str:

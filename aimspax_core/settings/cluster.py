@@ -55,6 +55,8 @@ class Blocks(Section):
     @field_validator("init_blocks")
     @classmethod
     def _between(cls, first: int, info: ValidationInfo) -> int:
+        if "max_blocks" not in info.data:
+            return first  # that is the mistake
         least, most = info.data.get("min_blocks", 0), info.data.get("max_blocks", math.inf)
         if not least <= first <= most:
             raise PydanticCustomError(
@@ -236,7 +238,7 @@ class Cluster(Section):
             prologue=self.worker_str,
             blocks=self.blocks,
             slots=slots,
-            walltime_s=header.walltime_s,
+            walltime_s=_limit(header),
             python=self.python,
             per_slot=_share(header, nodes, slots, self.cores_per_job, self.memory_per_job),
         )
@@ -262,7 +264,7 @@ class Cluster(Section):
             prologue=ml.worker_str,
             blocks=blocks,
             slots=slots,
-            walltime_s=header.walltime_s,
+            walltime_s=_limit(header),
             python=self.python,
             per_slot=_share(header, 1, slots),
         )
@@ -289,6 +291,11 @@ class Cluster(Section):
 
 def _wrong(told: str) -> PydanticCustomError:
     return PydanticCustomError("plain", "{told}", {"told": told})
+
+
+def _limit(header: JobHeader) -> float | None:
+    """Return the time limit (s) as Slurm takes it: in whole minutes."""
+    return None if header.walltime_s is None else 60.0 * math.ceil(header.walltime_s / 60)
 
 
 def _header(text: str, nodes: int, tasks: int | None = None) -> JobHeader:

@@ -171,6 +171,12 @@ def test_a_quantity_is_read_and_written_under_its_name(folder: Path, quantity: s
     assert getattr(standard, quantity) not in there
 
 
+class Steadfast:
+    """A pool that is asked for nothing but its end."""
+
+    def dismiss(self) -> None: ...
+
+
 def test_labels_and_training_have_as_many_workers_as_asked(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,7 +184,7 @@ def test_labels_and_training_have_as_many_workers_as_asked(
 
     def local(name: str, workers: int, gpus: Sequence[str] = ()) -> Any:
         asked[name] = workers
-        return contextlib.nullcontext(workers)
+        return contextlib.nullcontext(Steadfast())
 
     monkeypatch.setattr(pools, "_local", local)
     cluster = "CLUSTER: {type: local, max_workers: 7, ml: {max_workers: 3}}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import httpx
 import pytest
 
 from aimspax_core.gpus import visible_gpus
@@ -30,6 +32,33 @@ def test_without_gpus_nothing_is_hidden(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
     with _local("ml", 1) as pool:
         assert seen_by(pool) == ["4"]
+
+
+def test_the_files_of_dask_are_where_nobody_else_can_enter():
+    with _local("ml", 1) as pool:
+        places = [Path(state.local_directory) for state in pool._scheduler.workers.values()]
+        places.append(Path(pool._scheduler.local_directory))
+        own = [
+            next(p for p in (place, *place.parents) if p.name.startswith("aimspax-"))
+            for place in places
+        ]
+        assert {folder.stat().st_mode & 0o777 for folder in own} == {0o700}
+    assert not any(folder.exists() for folder in own)
+
+
+def test_a_dashboard_is_seen_only_by_who_knows_its_name():
+    with _local("ml", 1) as pool:
+        assert httpx.get(pool.dashboard).status_code == 200
+        port = pool.dashboard.split("/")[2]
+        for page in (
+            "",
+            "status",
+            "sitemap.json",
+            "json/identity.json",
+            "metrics",
+            "info/main/workers.html",
+        ):
+            assert httpx.get(f"http://{port}/{page}").status_code == 404, page
 
 
 def test_gpus_are_those_that_the_environment_names(monkeypatch):

@@ -228,7 +228,7 @@ def test_a_change_of_phase_tells_its_reason_once() -> None:
 def test_a_loss_that_we_caused_is_no_news() -> None:
     state = STEPS[-1][2]
     lost = TaskLost(action_id="label:k", reason="its worker died")
-    assert lines(state, lost, state) == ["label:k was lost: its worker died"]
+    assert lines(state, lost, state) == ["label k was lost: its worker died"]
     assert lines(state, lost.model_copy(update={"counted": False}), state) == []
 
 

@@ -400,3 +400,13 @@ def test_right_settings_of_slurm_have_no_notes(inputs):
     settings = inputs.load()
     assert settings.notes == ()
     assert settings.directory == Path(inputs.directory)
+
+
+def test_a_time_limit_counts_in_whole_minutes_as_slurm_has_it():
+    assert _jobs(slurm_str="#SBATCH --time=00:00:05").walltime_s == 60
+
+
+def test_too_few_jobs_are_one_mistake(inputs):
+    blocks = "{min_blocks: 6, max_blocks: 4, init_blocks: 1}"
+    (told,) = _slurm(inputs, blocks=blocks).mistakes()
+    assert "CLUSTER.blocks.max_blocks" in told
