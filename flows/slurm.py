@@ -43,6 +43,9 @@ from flows.workforce import Fate, WorkerLostError
 LOOK_S, SOON_S = 10.0, 2.0
 """From one look at Slurm to the next: as a rule, and while something is on the move."""
 
+_FAILURES = 5
+"""So many looks in a row that fail are no accident."""
+
 _AT_ONCE = 8
 """Jobs that are submitted in one go."""
 
@@ -230,15 +233,19 @@ class Fleet:
 
     def _serve(self) -> None:
         assert self._pool is not None
+        failures = 0
         while not self._closed:
             began = time.monotonic()
             try:
                 self._look()
-            # A pool without jobs would let the run wait for ever: it is told instead.
+                failures = 0
+            # A disk may be full for a moment; but a pool without jobs would wait for ever.
             except Exception as error:
-                log.exception("the jobs of the %s pool", self._name)
-                self._pool.trouble = f"the Slurm jobs: {type(error).__name__}: {error}"
-                return
+                log.debug("the jobs of the %s pool", self._name, exc_info=True)
+                failures += 1
+                if failures >= _FAILURES:
+                    self._pool.trouble = f"the Slurm jobs: {type(error).__name__}: {error}"
+                    return
             self._look_now.wait(SOON_S if self._moving() else LOOK_S)
             self._look_now.clear()
             time.sleep(max(0.0, min(1.0, began + 1.0 - time.monotonic())))  # Slurm is spared
