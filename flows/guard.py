@@ -118,7 +118,7 @@ def _sweep(parent: Path, logs: Path) -> None:
 @contextlib.contextmanager
 def _alone(parent: Path) -> Iterator[None]:
     """Let no other run look for leftovers while a folder is there and its guard is not yet."""
-    with (parent / "sweep.lock").open("a") as lock:
+    with parent.with_suffix(".lock").open("a") as lock:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
