@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from distributed import Scheduler
@@ -30,7 +29,6 @@ from flows.slurm_block import (
     Block,
     ending,
     left_in_time,
-    margin_s,
     requeued,
     told,
 )
@@ -69,12 +67,6 @@ _GOING_S = 2.0
 
 _ENDING_S = 75.0
 """Slurm may be ending a job for minutes before it says why; so long that is waited for."""
-
-_FITS = 1.3
-"""A task begins where there is so many times what it takes."""
-
-_MOST = 0.9
-"""Part of a job's whole time that a task may need at most to be begun at all."""
 
 _TAIL = 12
 """Lines of a job's output that are told when it fails."""
@@ -148,10 +140,10 @@ class Fleet:
         if self._block.slots == 1 and self._newest[job.name] != address:
             return requeued(job)  # its job runs once more already
         asked = self._asked.setdefault(address, time.monotonic())
-        if self._answered_at > asked + _GOING_S and self._nearly_over(job):
+        if self._answered_at > asked + _GOING_S and job.nearly_over(self._block.walltime_s):
             return left_in_time(job, self._block.walltime_s)
         hung = self._block.slots > 1 and job.running and self._answered_at > asked + _HUNG_S
-        if hung and not self._nearly_over(job):
+        if hung and not job.nearly_over(self._block.walltime_s):
             return WorkerLostError(f"a worker of {job} died", Fate.DIED)
         if job.state == "COMPLETING" and time.monotonic() > asked + _ENDING_S:
             return WorkerLostError(f"{job} was ended by Slurm", Fate.INTERRUPTED)
@@ -164,7 +156,7 @@ class Fleet:
         job = self._job_of(address)
         if job is None or job.leaving or job.state not in RUNNING | WAITING | {SUBMITTED}:
             return False
-        return self._fits(job, seconds)
+        return job.fits(seconds, self._block.walltime_s)
 
     def sound(self, address: str, since: float) -> bool | None:
         """See `Workforce.sound`."""
@@ -178,20 +170,9 @@ class Fleet:
 
     def rows(self) -> list[dict[str, str]]:
         """See `Workforce.rows`: those that are there, and the last that ended."""
-        now = time.monotonic()
         jobs = list(self._jobs.values())  # in the order of their submission
         ended = [job for job in jobs if not job.live][-10:]
-        return [
-            {
-                "job": job.id,
-                "state": job.state.lower(),
-                "why": "" if job.reason == "None" else job.reason,
-                "nodes": job.nodes,
-                "ends": _clock(job.deadline - now) if job.deadline else "",
-            }
-            for job in jobs
-            if job.live or job in ended
-        ]
+        return [job.row for job in jobs if job.live or job in ended]
 
     def dismiss(self) -> None:
         """See `Workforce.dismiss`; the guard makes sure of it later."""
@@ -383,33 +364,14 @@ class Fleet:
         least = blocks.init_blocks if self._first else blocks.min_blocks
         return max(least, min(wanted, blocks.max_blocks))
 
-    def _fits(self, job: Block, seconds: float | None) -> bool:
-        if self._block.walltime_s is None and job.deadline is None:
-            return True
-        now = time.monotonic()
-        left = (job.deadline or now + (self._block.walltime_s or 0.0)) - now
-        whole = self._block.walltime_s or left + now - (job.began or now)
-        if not job.used and left > whole / 2:
-            return True  # no other job could give it much more
-        margin = margin_s(whole)
-        return left - margin > min(_FITS * (seconds or 0.0), _MOST * (whole - margin))
-
-    def _nearly_over(self, job: Block) -> bool:
-        """Tell whether a job runs that a worker may have left in order, before its time limit."""
-        if not job.running or job.deadline is None:
-            return False
-        margin = margin_s(self._block.walltime_s or math.inf)
-        return job.deadline - time.monotonic() < 2 * margin
-
     def _lasting(self, job: Block) -> bool:
         """Tell whether a job will take more work; one that will not is replaced in time."""
         assert self._pool is not None
         if not job.running:
             return True
         line = self._pool.waiting()
-        return any(self._fits(job, ticket.seconds()) for ticket in line) or (
-            not line and self._fits(job, None)
-        )
+        wanted = [ticket.seconds() for ticket in line] or [None]
+        return any(job.fits(seconds, self._block.walltime_s) for seconds in wanted)
 
     def _watch_idle(self) -> None:
         assert self._pool is not None
@@ -504,11 +466,6 @@ class Fleet:
         self._retry_s = min(300.0, max(15.0, 2 * self._retry_s))
         self._retry_at = time.monotonic() + self._retry_s
         log.warning("Slurm takes no further job now (%s); trying again", why)
-
-
-def _clock(seconds: float) -> str:
-    """Return the time of day after so many seconds."""
-    return (datetime.now() + timedelta(seconds=seconds)).strftime("%d %b %H:%M")
 
 
 class _Arrivals(SchedulerPlugin):

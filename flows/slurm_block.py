@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from flows.slurm_queue import ENDED, RUNNING
@@ -12,6 +13,12 @@ from flows.workforce import Fate, WorkerLostError
 
 SUBMITTED = "SUBMITTED"
 """State of a job that Slurm has not listed yet."""
+
+_FITS = 1.3
+"""A task begins where there is so many times what it takes."""
+
+_MOST = 0.9
+"""Part of a job's whole time that a task may need at most to be begun at all."""
 
 
 @dataclass
@@ -69,6 +76,40 @@ class Block:
     def running(self) -> bool:
         """Whether it runs, and should."""
         return self.state in RUNNING and not self.leaving
+
+    @property
+    def row(self) -> dict[str, str]:
+        """The job in words, for a table."""
+        return {
+            "job": self.id,
+            "state": self.state.lower(),
+            "why": "" if self.reason == "None" else self.reason,
+            "nodes": self.nodes,
+            "ends": _clock(self.deadline - time.monotonic()) if self.deadline else "",
+        }
+
+    def fits(self, seconds: float | None, walltime_s: float | None) -> bool:
+        """Tell whether a task that takes so long may begin in this job.
+
+        Args:
+            seconds: What it takes; None if that is not known.
+            walltime_s: The time limit of such jobs, if there is one.
+        """
+        if walltime_s is None and self.deadline is None:
+            return True
+        now = time.monotonic()
+        left = (self.deadline or now + (walltime_s or 0.0)) - now
+        whole = walltime_s or left + now - (self.began or now)
+        if not self.used and left > whole / 2:
+            return True  # no other job could give it much more
+        margin = margin_s(whole)
+        return left - margin > min(_FITS * (seconds or 0.0), _MOST * (whole - margin))
+
+    def nearly_over(self, walltime_s: float | None) -> bool:
+        """Tell whether it runs, and a worker may have left it in order, before its time limit."""
+        if not self.running or self.deadline is None:
+            return False
+        return self.deadline - time.monotonic() < 2 * margin_s(walltime_s or math.inf)
 
     def __str__(self) -> str:
         """Return what users know it by."""
@@ -145,3 +186,8 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{max(0.0, seconds):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _clock(seconds: float) -> str:
+    """Return the time of day after so many seconds."""
+    return (datetime.now() + timedelta(seconds=seconds)).strftime("%d %b %H:%M")
