@@ -8,9 +8,9 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.campaign import run_campaign
+from flows.loops.campaign import run_campaign
 from flows.mistakes import told_plainly
-from flows.naming import campaign_name, run_directory
+from flows.runs.names import campaign_name, run_directory
 
 
 @flow(name="aims-pax", flow_run_name=campaign_name)

@@ -21,14 +21,14 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from aimspax_core.errors import CampaignError
-from aimspax_core.label_inputs import LabelAsked, LabelInputs
-from aimspax_core.relabelling import Property, failed_file
+from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
+from aimspax_core.labels.relabelling import Property, failed_file
 from aimspax_core.structures import digest
-from flows.labelling import Labelling
-from flows.logs import quiet_dask
+from flows.loops.relabel import Labelling
+from flows.loops.stop import Stop, stop_signals
 from flows.mistakes import told_plainly
-from flows.naming import run_directory
-from flows.stopping import Stop, stop_signals
+from flows.runs.log_files import quiet_dask
+from flows.runs.names import run_directory
 
 log = logging.getLogger("aimspax")
 

@@ -12,14 +12,14 @@ from ase.data import chemical_symbols
 from prefect import task
 
 from aimspax_core.campaign.events import Adopted
-from aimspax_core.campaign.labels import LabelStore, label_key
-from aimspax_core.dataset import DataKeys, carried, read_labels
 from aimspax_core.errors import CampaignError, LabelError, ModelError, StructureError
-from aimspax_core.pretrained import Pretrained
-from aimspax_core.reference.base import Label
-from aimspax_core.reference.gate import EnergyGate, check_label, check_structure
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings
+from aimspax_core.inputs.given_models import Pretrained
+from aimspax_core.labels.dataset import DataKeys, carried, read_labels
+from aimspax_core.labels.gate import EnergyGate, check_label, check_structure
+from aimspax_core.labels.label import Label
+from aimspax_core.labels.store import LabelStore, label_key
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import digest, read_geometries
 
 CHECKPOINT = "adopted"
@@ -70,7 +70,7 @@ def adopt(request: AdoptRequest) -> Adopted:
 
 def _members(request: AdoptRequest) -> tuple[int, ...]:
     """Write the members' checkpoints; return the atomic numbers that all of them know."""
-    from aimspax_core.model.adopt import adopt as adopt_model
+    from aimspax_core.model.given_models import adopt as adopt_model
 
     known: dict[str, tuple[int, ...]] = {}
     for tag, path in request.pretrained.models.items():

@@ -14,12 +14,12 @@ from prefect import task
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
-from aimspax_core.campaign.labels import LabelStore, StoredLabel, concerning, label_key
 from aimspax_core.errors import CampaignError, LabelError, StructureError
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.reference.folders import held
-from aimspax_core.reference.gate import check_label, check_structure
-from aimspax_core.report.refused import refuse
+from aimspax_core.labels.gate import check_label, check_structure
+from aimspax_core.labels.refused import refuse
+from aimspax_core.labels.store import LabelStore, StoredLabel, concerning, label_key
+from aimspax_core.reference.calculation_folder import held
+from aimspax_core.reference.registry import build_reference
 from aimspax_core.settings.project import EngineSettings, Gate
 from aimspax_core.structures import decode, digest
 

@@ -9,7 +9,7 @@ from prefect import task
 from pydantic import BaseModel
 
 from aimspax_core.errors import LabelError
-from aimspax_core.rundir import RunDir
+from aimspax_core.run_directory import RunDir
 from tasks.label import LabelRequest, labelled
 
 

@@ -13,10 +13,10 @@ from prefect import task
 
 from aimspax_core.campaign.events import Checked, Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import Trajectory
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.reference.gate import check_structure
-from aimspax_core.report.trajectories import part
-from aimspax_core.rundir import RunDir
+from aimspax_core.labels.gate import check_structure
+from aimspax_core.output.trajectories import part
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import (
     MDState,
     load_state,
@@ -26,7 +26,6 @@ from aimspax_core.sampling.dynamics import (
     save_state,
     start,
 )
-from aimspax_core.sampling.frames import save_prediction, write_frames
 from aimspax_core.sampling.lockstep import Evaluate
 from aimspax_core.sampling.segment import (
     Outcome,
@@ -36,14 +35,15 @@ from aimspax_core.sampling.segment import (
     Start,
     run_segment,
 )
-from aimspax_core.settings.load import Settings
+from aimspax_core.sampling.snapshots import save_prediction, write_frames
 from aimspax_core.settings.project import FoundationalModel
+from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import read_geometries
 from aimspax_core.uncertainty import Window
 from tasks.structures import keep_structure
 
 if TYPE_CHECKING:
-    from aimspax_core.model.foundation import Driver
+    from aimspax_core.model.mace.foundation import Driver
 
 EXPLORING_STREAM = 1
 """First number of the random streams of exploring trajectories; sampling ones have 0."""
@@ -111,7 +111,7 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
 
 def _models(request: PropagateRequest) -> tuple[Evaluate, Evaluate | None]:
     """Return what drives, and what judges if it is another."""
-    from aimspax_core.model.kept import kept
+    from aimspax_core.model.worker_memory import kept
 
     settings = request.settings
     committee = kept(settings.model, request.elements).ensemble.committee(request.checkpoints)
@@ -130,7 +130,7 @@ def _models(request: PropagateRequest) -> tuple[Evaluate, Evaluate | None]:
 @cache
 def _driver(model: FoundationalModel, directory: Path, device: str, dtype: str) -> Driver:
     """The foundation model, loaded once in a process; a local file may be relative to the run."""
-    from aimspax_core.model.foundation import driver
+    from aimspax_core.model.mace.foundation import driver
 
     return driver(device=device, dtype=dtype, **model.for_mace(directory))
 

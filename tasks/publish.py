@@ -9,9 +9,9 @@ from typing import Literal
 from prefect import task
 
 from aimspax_core.campaign.events import Published
-from aimspax_core.report.results import Holdings, publish_final, publish_initial
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings
+from aimspax_core.output.results import Holdings, publish_final, publish_initial
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.settings import Settings
 
 
 @dataclass(frozen=True)

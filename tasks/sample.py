@@ -14,16 +14,16 @@ from prefect import task
 
 from aimspax_core.campaign.events import Sampled
 from aimspax_core.errors import StructureError
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.reference.gate import check_structure
-from aimspax_core.report.refused import refuse
-from aimspax_core.report.trajectories import part
-from aimspax_core.rundir import RunDir
+from aimspax_core.labels.gate import check_structure
+from aimspax_core.labels.refused import refuse
+from aimspax_core.output.trajectories import part
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.collect import begin, collect
 from aimspax_core.sampling.dynamics import load_state, save_state
-from aimspax_core.sampling.frames import write_frames
-from aimspax_core.settings.load import Settings
+from aimspax_core.sampling.snapshots import write_frames
 from aimspax_core.settings.project import FoundationalModel
+from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import read_geometries
 from tasks.structures import keep_structure
 
@@ -118,6 +118,6 @@ def _calculator(settings: Settings, geometry: int) -> Calculator:
 @cache
 def _foundation(model: FoundationalModel, directory: Path, device: str, dtype: str) -> Calculator:
     """The foundation model, loaded once in a process; a local file may be relative to the run."""
-    from aimspax_core.model.mace import foundation_calculator
+    from aimspax_core.model.mace.foundation import foundation_calculator
 
     return foundation_calculator(device=device, dtype=dtype, **model.for_mace(directory))

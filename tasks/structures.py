@@ -7,9 +7,9 @@ from typing import Any
 
 from ase import Atoms
 
-from aimspax_core.campaign.labels import label_key
-from aimspax_core.files import write_text
-from aimspax_core.rundir import RunDir
+from aimspax_core.labels.store import label_key
+from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import write_text
 from aimspax_core.structures import encode
 
 

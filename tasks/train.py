@@ -12,16 +12,16 @@ from prefect import task
 
 from aimspax_core.campaign.actions import Converge, Train
 from aimspax_core.campaign.events import ConvergenceAdvanced, TrainingFinished
-from aimspax_core.campaign.labels import LabelStore
 from aimspax_core.campaign.state import Errors
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.settings import Settings
 
 if TYPE_CHECKING:
     from mace.data import AtomicData
 
-    from aimspax_core.model.kept import Kept
-    from aimspax_core.model.learner import Metrics
+    from aimspax_core.model.mace.learner import Metrics
+    from aimspax_core.model.worker_memory import Kept
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def train(request: TrainRequest) -> TrainingFinished:
     """Train a member within its round; its checkpoint is on disk when this returns."""
     began = time.perf_counter()
     # MACE takes seconds to import, which the flow's process and the label workers need not spend.
-    from aimspax_core.model.kept import kept
-    from aimspax_core.model.training import Member, Stage
+    from aimspax_core.model.member import Member, Stage
+    from aimspax_core.model.worker_memory import kept
 
     action, settings = request.action, request.settings
     assert isinstance(action, Train)
@@ -95,8 +95,8 @@ def train(request: TrainRequest) -> TrainingFinished:
 def converge(request: TrainRequest) -> ConvergenceAdvanced:
     """Train a member towards convergence; its checkpoint is on disk when this returns."""
     began = time.perf_counter()
-    from aimspax_core.model.kept import kept
-    from aimspax_core.model.training import Stage
+    from aimspax_core.model.member import Stage
+    from aimspax_core.model.worker_memory import kept
 
     action, settings = request.action, request.settings
     assert isinstance(action, Converge)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from prefect import task
 
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.reference.trial import Trial, hold_against_energies
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.reference.trial_label import Trial, hold_against_energies
 from aimspax_core.settings.engines import EngineSettings
 from aimspax_core.structures import decode
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from flows import server as prefect_servers
+from tests.settings_files import SettingsFiles
 from tests.slurm.machine import NotPossible, Slurm, running
 
 # Cores may be shared: a slow example is no failure. On CI the same examples are tried each time.
@@ -95,3 +96,8 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> SettingsFiles:
+    return SettingsFiles(tmp_path)

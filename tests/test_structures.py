@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from aimspax_core.campaign.labels import label_key
 from aimspax_core.errors import StructureError
+from aimspax_core.labels.store import label_key
 from aimspax_core.structures import decode, digest, encode, geometry_files, read_geometries
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)

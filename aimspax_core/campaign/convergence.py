@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aimspax_core.campaign.actions import Action, Converge
 from aimspax_core.campaign.events import ConvergenceAdvanced
+from aimspax_core.campaign.rounds import ensemble_of
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.campaign.training import ensemble_of
 
 
 def begin(state: CampaignState, phase: Phase, tags: tuple[str, ...]) -> CampaignState:

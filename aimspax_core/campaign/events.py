@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.state import Errors, Rules
+from aimspax_core.labels.tries import Fate
 
 
 class Started(Record):
@@ -168,11 +169,6 @@ class Published(Record):
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 
-Fate = Literal["died", "interrupted", "out-of-time"]
-"""How a task was lost: perhaps by its own fault; by none of its (its job was cancelled, preempted,
-or lost its node); or because it takes longer than the job that it ran in may."""
-
-
 class TaskLost(Record):
     """A task ended without a result: its worker died, or it raised an error."""
 
@@ -181,7 +177,7 @@ class TaskLost(Record):
     reason: str
     counted: bool = Field(default=True, description="False: it was this process that stopped.")
     final: bool = Field(default=False, description="True: another try would end the same way.")
-    fate: Fate = "died"
+    fate: Fate = Fate.DIED
 
 
 Event = Annotated[

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from aimspax_core.campaign import convergence, training
+from aimspax_core.campaign import convergence, rounds
 from aimspax_core.campaign.actions import Action, Propagate
 from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import (
@@ -258,9 +258,7 @@ def _train(state: CampaignState) -> CampaignState:
     if state.round is not None or not state.pending or state.phase is not Phase.ACTIVE:
         return state
     pending = state.pending
-    return training.open_round(
-        state.but(pending=()), "active", state.rules.epochs_per_round, pending
-    )
+    return rounds.open_round(state.but(pending=()), "active", state.rules.epochs_per_round, pending)
 
 
 def thawed(state: CampaignState) -> CampaignState:

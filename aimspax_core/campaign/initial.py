@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from aimspax_core.campaign import convergence, training
+from aimspax_core.campaign import convergence, rounds
 from aimspax_core.campaign.actions import Action, Sample
 from aimspax_core.campaign.events import Sampled
 from aimspax_core.campaign.state import CampaignState, Member, Phase, Point, PointStatus
@@ -97,7 +97,7 @@ def _deal(state: CampaignState) -> CampaignState:
     left = state.rules.max_initial_epochs - min(m.epochs for m in members.values())
     epochs = max(1, math.ceil(min(state.rules.initial_epochs, left)))
     points = tuple(dict.fromkeys(key for share in shares.values() for key in share))
-    return training.open_round(state, "initial", epochs, points)
+    return rounds.open_round(state, "initial", epochs, points)
 
 
 def _barren(state: CampaignState) -> CampaignState:

@@ -18,8 +18,8 @@ from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState
 from aimspax_core.errors import CampaignError
-from aimspax_core.files import write_text
-from aimspax_core.rundir import RunDir
+from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import write_text
 
 SNAPSHOT_EVERY = 200
 """Events from one snapshot to the next."""

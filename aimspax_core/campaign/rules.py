@@ -7,16 +7,15 @@ Both are pure: no clock, no files, no chance that is not seeded. Source: the alg
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from aimspax_core.campaign import convergence, exploration, initial, training
+from aimspax_core.campaign import convergence, exploration, initial, rounds
 from aimspax_core.campaign.actions import Action, Adopt, Label, Propagate, Publish, label_id
 from aimspax_core.campaign.events import (
     Adopted,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
-    Fate,
     LabelArrived,
     LabelFailed,
     LabelsGone,
@@ -30,24 +29,14 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
 )
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
-
-MAX_LOSSES = 4
-"""How often one task may be lost (worker dead, error raised) before it counts as impossible."""
-
-MAX_LOST_LABELS = 3
-"""How many labels in a row may be impossible before the reference itself counts as broken."""
-
-MAX_INTERRUPTIONS = 20
-"""How often one task may be lost to what is not its fault: cancelled, preempted, a node gone."""
-
-MAX_TIMES_OUT = 2
-"""How often a label may outlast the job that it runs in."""
-
-TOO_SHORT = (
-    "A calculation takes longer than its job may: give the jobs more time (--time), or a "
-    "calculation more cores"
+from aimspax_core.labels.tries import (
+    MAX_INTERRUPTIONS,
+    MAX_LOSSES,
+    MAX_LOST_LABELS,
+    MAX_TIMES_OUT,
+    TOO_SHORT,
+    Fate,
 )
-"""What to do about it."""
 
 LABEL_MEMORY = 101
 """Label times that the segment's time budget looks back on."""
@@ -87,9 +76,9 @@ def next_actions(state: CampaignState) -> list[Action]:
             wanted.append(Adopt())
         case Phase.INITIAL:
             wanted += initial.sampling(state)
-            wanted += training.actions(state)
+            wanted += rounds.actions(state)
         case Phase.ACTIVE:
-            wanted += training.actions(state)
+            wanted += rounds.actions(state)
             wanted += exploration.segments(state)
         case Phase.INITIAL_CONVERGE | Phase.CONVERGE:
             wanted += convergence.actions(state)
@@ -121,7 +110,7 @@ def _landed(state: CampaignState, action_id: str) -> CampaignState:
 
 def _cleared(losses: dict[str, int], action_id: str) -> dict[str, int]:
     """Forget what was counted for a piece of work, however it was lost."""
-    for fate in _FATES:
+    for fate in Fate:
         losses = _without(losses, _account(action_id, fate))
     return losses
 
@@ -210,11 +199,11 @@ def _segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignS
 
 
 def _training_finished(state: CampaignState, event: TrainingFinished) -> CampaignState:
-    state = training.advanced(_landed(state, event.action_id), event)
-    if not training.round_complete(state):
+    state = rounds.advanced(_landed(state, event.action_id), event)
+    if not rounds.round_complete(state):
         return exploration.settle(state) if state.phase is Phase.DRAIN else state
     stage = state.round.stage if state.round else ""
-    state, points = training.close_round(state)
+    state, points = rounds.close_round(state)
     return initial.trained(state) if stage == "initial" else exploration.trained(state, points)
 
 
@@ -237,7 +226,7 @@ def _adopted(state: CampaignState, event: Adopted) -> CampaignState:
         for tag, m in state.members.items()
     }
     state = state.but(members=members, elements=event.elements, published_initial=True)
-    return training.ensemble_of(state.but(phase=Phase.READY))
+    return rounds.ensemble_of(state.but(phase=Phase.READY))
 
 
 def _published(state: CampaignState, event: Published) -> CampaignState:
@@ -267,15 +256,15 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
     account = _account(event.action_id, event.fate)
     count = state.losses.get(account, 0) + 1
     state = state.but(losses={**state.losses, account: count})
-    if event.fate == "out-of-time" and isinstance(action, Label):
+    if event.fate == Fate.OUT_OF_TIME and isinstance(action, Label):
         most = MAX_TIMES_OUT
     else:
-        most = MAX_LOSSES if event.fate == "died" else MAX_INTERRUPTIONS
+        most = MAX_LOSSES if event.fate == Fate.DIED else MAX_INTERRUPTIONS
     if count < most:
         return state
     told = f"lost {count} times; last: {event.reason}"
     if isinstance(action, Label):
-        advice = f". {TOO_SHORT}" if event.fate == "out-of-time" else ""
+        advice = f". {TOO_SHORT}" if event.fate == Fate.OUT_OF_TIME else ""
         return _impossible(state, action, f"{told}{advice}")
     return fail(state, f"{event.action_id} was {told}")
 
@@ -305,18 +294,15 @@ def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignSta
     return fail(state, told)
 
 
-_FATES: tuple[Fate, ...] = get_args(Fate)
-
-
 def outlasted(state: CampaignState, action_id: str) -> int:
     """Return how often a piece of work has outlasted the job that it ran in."""
-    return state.losses.get(_account(action_id, "out-of-time"), 0)
+    return state.losses.get(_account(action_id, Fate.OUT_OF_TIME), 0)
 
 
-def _account(action_id: str, fate: Fate = "died") -> str:
+def _account(action_id: str, fate: Fate = Fate.DIED) -> str:
     """What losses are counted by: each piece of work, but all segments together; each fate."""
     work = "propagate" if action_id.startswith("propagate:") else action_id
-    return work if fate == "died" else f"{work} {fate}"
+    return work if fate == Fate.DIED else f"{work} {fate}"
 
 
 def _resumed(state: CampaignState, event: Resumed) -> CampaignState:

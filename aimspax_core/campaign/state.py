@@ -9,7 +9,7 @@ from pydantic import Field
 
 from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.record import Record
-from aimspax_core.settings.load import Settings
+from aimspax_core.settings.settings import Settings
 from aimspax_core.uncertainty import Window
 
 SCHEMA_VERSION = 2

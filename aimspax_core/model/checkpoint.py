@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model.learner import Metrics
+from aimspax_core.model.mace.learner import Metrics
 
 if TYPE_CHECKING:
-    from aimspax_core.model.training import Member
+    from aimspax_core.model.member import Member
 
 FORMAT = 1
 """Number of the format; a file with another is refused."""

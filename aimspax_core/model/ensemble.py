@@ -10,8 +10,8 @@ import torch
 from aimspax_core.errors import ModelError
 from aimspax_core.model.checkpoint import read_checkpoint
 from aimspax_core.model.committee import Committee
-from aimspax_core.model.cueq import require_kernels, to_cueq
-from aimspax_core.model.mace import Constants, build, set_constants
+from aimspax_core.model.mace.build import Constants, build, set_constants
+from aimspax_core.model.mace.cueq import require_kernels, to_cueq
 from aimspax_core.settings.model import ModelSettings
 
 

@@ -23,8 +23,8 @@ from aimspax_core.campaign.events import (
 from aimspax_core.campaign.journal import Entry, entries
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.files import replacing
-from aimspax_core.rundir import RunDir
+from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import replacing
 
 # Okabe and Ito's palette, which every kind of colour vision can tell apart.
 _BLUE, _SKY, _VERMILION, _GREEN = "#0072B2", "#9CCBE8", "#D55E00", "#00795A"

@@ -26,7 +26,7 @@ from aimspax_core.campaign.state import (
     Round,
     TrajectoryStatus,
 )
-from aimspax_core.report.errors import DEFAULT_TABLE, told
+from aimspax_core.report.error_tables import DEFAULT_TABLE, told
 
 _NEWS = {
     Phase.ACTIVE: "active learning begins",

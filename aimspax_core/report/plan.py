@@ -10,8 +10,8 @@ from ase import Atoms, units
 from aimspax_core.campaign.initial import split_share
 from aimspax_core.sampling.dynamics import target_pressure
 from aimspax_core.settings.cluster import SlurmJobs
-from aimspax_core.settings.load import Settings
 from aimspax_core.settings.project import MD, FoundationalModel
+from aimspax_core.settings.settings import Settings
 
 _SHOWN_STEPS = 5
 

@@ -13,8 +13,8 @@ from ase.md.md import MolecularDynamics
 
 from aimspax_core.errors import ExplodedError, StructureError
 from aimspax_core.sampling.dynamics import MDState, capture, random_stream, resume, start
-from aimspax_core.sampling.frames import Frame
 from aimspax_core.sampling.lockstep import volume_guard
+from aimspax_core.sampling.snapshots import Frame
 from aimspax_core.settings.project import MD
 from aimspax_core.structures import decode, encode
 

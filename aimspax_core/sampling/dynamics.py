@@ -27,7 +27,7 @@ from ase.md.nptberendsen import Inhomogeneous_NPTBerendsen, NPTBerendsen
 from ase.md.verlet import VelocityVerlet
 
 from aimspax_core.errors import CampaignError
-from aimspax_core.files import write_text
+from aimspax_core.safe_files import write_text
 from aimspax_core.sampling.extended import extras, restored
 from aimspax_core.structures import decode, encode
 

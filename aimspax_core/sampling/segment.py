@@ -22,7 +22,6 @@ from ase.md.md import MolecularDynamics
 
 from aimspax_core.errors import ExplodedError, StructureError
 from aimspax_core.sampling.dynamics import MDState, capture, resume
-from aimspax_core.sampling.frames import Frame
 from aimspax_core.sampling.lockstep import (
     Evaluate,
     LockstepCalculator,
@@ -30,6 +29,7 @@ from aimspax_core.sampling.lockstep import (
     run_lockstep,
     volume_guard,
 )
+from aimspax_core.sampling.snapshots import Frame
 from aimspax_core.structures import decode, encode
 from aimspax_core.uncertainty import UncertaintyType, Window, check, measure
 

@@ -12,15 +12,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.sbatch import JobHeader
-from aimspax_core.settings.values import (
-    AnyCase,
-    Count,
-    Natural,
-    NonNegative,
-    Positive,
-    Section,
-)
+from aimspax_core.settings.sbatch.header import JobHeader
+from aimspax_core.settings.values import AnyCase, Count, Natural, NonNegative, Positive, Section
 
 EXAMPLE = "#SBATCH --partition=cpu --ntasks-per-node=128 --time=24:00:00"
 _NAME = "aimspax"

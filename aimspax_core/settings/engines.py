@@ -94,7 +94,7 @@ class FoundationalModel(Section):
     )
 
     def for_mace(self, directory: Path) -> dict[str, Any]:
-        """Return the arguments of `model.mace.foundation_calculator` that these settings are.
+        """Return these settings as arguments of `mace.foundation.foundation_calculator`.
 
         Args:
             directory: The run directory, where the name of a local file may begin.

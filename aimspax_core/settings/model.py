@@ -14,7 +14,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.mistakes import shown
+from aimspax_core.settings.reading.mistakes import shown
 from aimspax_core.settings.values import (
     AnyCase,
     Count,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aimspax_core.settings.load import Settings
+from aimspax_core.settings.settings import Settings
 
 
 def member_seeds(settings: Settings) -> dict[str, int]:

@@ -20,9 +20,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from aimspax_core import dataset
-from aimspax_core.campaign.labels import StoredLabel, label_key
-from aimspax_core.reference.engines import build_reference
+from aimspax_core.labels import dataset
+from aimspax_core.labels.store import StoredLabel, label_key
+from aimspax_core.reference.registry import build_reference
 from aimspax_core.sampling.dynamics import random_stream, resume, start
 from aimspax_core.settings.project import MD, TbliteReference
 from aimspax_core.structures import read_geometries

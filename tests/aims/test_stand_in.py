@@ -24,7 +24,7 @@ from pyfhiaims.outputs.stdout import AimsStdout
 from tblite.interface import Calculator
 
 from aimspax_core.errors import EngineError, LabelError
-from aimspax_core.reference.aims_output import AimsFiles, read_result
+from aimspax_core.reference.aims.output import AimsFiles, read_result
 
 HERE = Path(__file__).parent
 REAL = Path(ase.__file__).parent / "test/testdata/aims"

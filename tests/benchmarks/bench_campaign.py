@@ -56,8 +56,9 @@ from aimspax_core.campaign.events import (
 from aimspax_core.campaign.journal import Entry, entries
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings, load
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.load import load
+from aimspax_core.settings.settings import Settings
 
 DEFAULT = Path(__file__).parents[2] / "runs" / "aspirin"
 EXPLORING = (Phase.ACTIVE, Phase.DRAIN)

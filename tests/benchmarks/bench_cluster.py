@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from aimspax_core.campaign.actions import Train
 from aimspax_core.campaign.events import LabelArrived, Launched
 from aimspax_core.campaign.journal import entries
-from aimspax_core.campaign.labels import LabelStore
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.rundir import RunDir
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from tests.slurm.campaigns import Campaign, Jobs, site
 from tests.slurm.machine import NotPossible, running

@@ -43,9 +43,9 @@ class Trainer(NamedTuple):
 
 def make_frames(path: Path, example: str, count: int) -> None:
     """Write labelled frames of a trajectory on the example's reference."""
-    from aimspax_core import dataset
-    from aimspax_core.campaign.labels import StoredLabel
-    from aimspax_core.reference.engines import build_reference
+    from aimspax_core.labels import dataset
+    from aimspax_core.labels.store import StoredLabel
+    from aimspax_core.reference.registry import build_reference
     from aimspax_core.sampling.dynamics import random_stream, resume, start
     from aimspax_core.settings.load import load
     from aimspax_core.settings.project import MD
@@ -74,9 +74,9 @@ def train_when_told(
     logging.disable(logging.WARNING)
     import torch
 
-    from aimspax_core import dataset
-    from aimspax_core.model.mace import graphs
-    from aimspax_core.model.training import Member
+    from aimspax_core.labels import dataset
+    from aimspax_core.model.mace.graphs import graphs
+    from aimspax_core.model.member import Member
     from aimspax_core.settings.load import load
 
     settings = load(EXAMPLES / example).model

@@ -35,7 +35,7 @@ from flows import server
 
 if TYPE_CHECKING:
     from aimspax_core.campaign.state import CampaignState
-    from flows.shell import Shell
+    from flows.loops.executor import Shell
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "aspirin"
 SMALL = {"CLUSTER.max_workers": 1, "CLUSTER.ml.max_workers": 1}
@@ -44,7 +44,7 @@ TIMEOUT_S = 60.0
 
 def structures(shell: Shell) -> Iterator[str]:
     """Write H2 at ever other bond lengths, and give the keys of the labels."""
-    from aimspax_core.reference.engines import build_reference
+    from aimspax_core.reference.registry import build_reference
     from tasks.structures import keep_structure
 
     identity = build_reference(shell.settings.reference, shell.settings.directory).identity()
@@ -104,9 +104,9 @@ def measure(folder: Path, labels: int, repeats: int) -> dict[str, list[dict[str,
     from prefect.logging.handlers import APILogHandler
 
     from aimspax_core.campaign.state import CampaignState, Rules
-    from aimspax_core.inputs import Inputs
-    from flows.pools import pools
-    from flows.shell import Shell
+    from aimspax_core.inputs.campaign_inputs import Inputs
+    from flows.loops.executor import Shell
+    from flows.pools.open import pools
 
     inputs = Inputs.read(folder, SMALL)
     settings = inputs.settings

@@ -49,7 +49,7 @@ from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, Rules, TrajectoryStatus
 from aimspax_core.campaign.virtual import VirtualShell, World
 from aimspax_core.report.narrative import lines
-from aimspax_core.rundir import RunDir
+from aimspax_core.run_directory import RunDir
 
 BUSY = 0.95
 """The share of busy slots that is wanted."""

@@ -23,7 +23,7 @@ from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Rules
 from aimspax_core.campaign.virtual import VirtualShell, World
 from aimspax_core.errors import CampaignError
-from aimspax_core.rundir import RunDir
+from aimspax_core.run_directory import RunDir
 
 RULES = Rules(
     tags=("a", "b"), geometries=1, seed=1, points_per_step=3, initial_epochs=5,
@@ -316,7 +316,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from aimspax_core.campaign.journal import Journal
-from aimspax_core.rundir import RunDir
+from aimspax_core.run_directory import RunDir
 folder = Path(sys.argv[1])
 with Journal(RunDir(*[folder] * 6)):
     print("held", flush=True)

@@ -16,9 +16,9 @@ from aimspax_core.campaign.events import (
     SegmentFinished,
     TrajectoryResult,
 )
+from aimspax_core.campaign.rounds import replayed
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus, TrajectoryStatus
-from aimspax_core.campaign.training import replayed
 from aimspax_core.campaign.virtual import VirtualShell, World
 from tests.campaign.test_rules import make_rules
 

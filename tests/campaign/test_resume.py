@@ -23,9 +23,10 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
     TrajectoryResult,
 )
-from aimspax_core.campaign.rules import MAX_LOSSES, apply, next_actions
+from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Errors, Phase, Rules, TrajectoryStatus
 from aimspax_core.campaign.virtual import VirtualShell, World
+from aimspax_core.labels.tries import MAX_LOSSES
 
 RULES = Rules(
     tags=("a", "b", "c"), geometries=2, seed=1, points_per_step=3, initial_epochs=5,

@@ -31,7 +31,7 @@ from aimspax_core.campaign.events import (
 )
 from aimspax_core.campaign.exploration import MAX_ROLLBACKS, segment_budget_s
 from aimspax_core.campaign.initial import MAX_BARREN_STEPS, split_share
-from aimspax_core.campaign.rules import MAX_LOSSES, MAX_LOST_LABELS, apply, next_actions
+from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import (
     CampaignState,
     Errors,
@@ -41,6 +41,7 @@ from aimspax_core.campaign.state import (
     TrajectoryStatus,
 )
 from aimspax_core.campaign.virtual import VirtualShell, World
+from aimspax_core.labels.tries import MAX_LOSSES, MAX_LOST_LABELS
 
 
 def make_rules(**changes: object) -> Rules:

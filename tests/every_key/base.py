@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aimspax_core.settings.load import Settings, load
+from aimspax_core.settings.load import load
+from aimspax_core.settings.settings import Settings
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 PROJECT = """

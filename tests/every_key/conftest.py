@@ -11,7 +11,7 @@ from ase.build import molecule
 
 import tasks.propagate
 import tasks.sample
-from aimspax_core.model import mace
+from aimspax_core.model.mace import foundation
 from tests.every_key.base import MODEL, PROJECT, Asked
 
 
@@ -33,10 +33,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         found.append(given)
         raise Asked
 
-    monkeypatch.setattr(mace, "mace_mp", mace_mp)
-    monkeypatch.setattr(mace, "load_model", lambda path: None)
-    monkeypatch.setattr(mace, "_foundation_file", lambda name: Path(name))
-    monkeypatch.setattr(mace.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(foundation, "mace_mp", mace_mp)
+    monkeypatch.setattr(foundation, "load_model", lambda path: None)
+    monkeypatch.setattr(foundation, "_foundation_file", lambda name: Path(name))
+    monkeypatch.setattr(foundation.importlib.util, "find_spec", lambda name: object())
     tasks.sample._foundation.cache_clear()
     tasks.propagate._driver.cache_clear()
     return found

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from aimspax_core.settings.cluster import Cluster, SlurmJobs
-from aimspax_core.settings.load import Settings, load
-from flows import pools
+from aimspax_core.settings.load import load
+from aimspax_core.settings.settings import Settings
+from flows.pools import batch
+from flows.pools import open as opening
 from tests.every_key.base import PROJECT, Asked
 
 HEADER = "#SBATCH --ntasks-per-node=8 --mem=8G --tmp=8G"
@@ -76,12 +78,12 @@ def begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         raise Asked(*given)
 
     def begin(settings: Settings) -> tuple[Any, ...]:
-        with pytest.raises(Asked) as caught, pools.reference_pool(settings):
+        with pytest.raises(Asked) as caught, opening.reference_pool(settings):
             pass
         return caught.value.args
 
-    monkeypatch.setattr(pools, "guarded", lambda *_: contextlib.nullcontext(folder))
-    monkeypatch.setattr(pools, "Fleet", fleet)
+    monkeypatch.setattr(batch, "guarded", lambda *_: contextlib.nullcontext(folder))
+    monkeypatch.setattr(batch, "Fleet", fleet)
     return begin
 
 

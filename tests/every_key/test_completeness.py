@@ -42,13 +42,14 @@ _TBLITE = _ME + "test_labels_follow_the_key"
 _WORKERS = _ME + "test_labels_and_training_have_as_many_workers_as_asked"
 _JOBS = _ME + "test_jobs_of_labels_follow_the_key"
 _ML_JOBS = _ME + "test_jobs_of_training_follow_the_key"
-_PYSCF = "tests/reference/test_pyscf.py::"
-_AIMS = "tests/reference/test_aims.py::"
+_PYSCF = "tests/reference/pyscf/test_engine.py::"
+_AIMS_SETTINGS = "tests/settings/aims_control/test_engine_settings.py::"
+_AIMS = "tests/reference/aims/test_engine.py::"
 _FOLDER = _ME + "test_a_folder_lies_where_it_is_wanted_in_output_dir"
 _PRETRAINED = _ME + "test_members_begin_from_the_dataset_given"
 _SAVED = _ME + "test_the_exploring_md_is_kept_as_asked"
 _SAMPLING_SAVED = _ME + "test_the_sampling_md_is_kept_as_asked"
-_ASE, _MACE = "tests/reference/test_ase_engine.py::", "tests/reference/test_teacher.py::"
+_ASE, _MACE = "tests/reference/ase/test_engine.py::", "tests/reference/test_mace_engine.py::"
 _TEACHER_RUNS = _ME + "test_a_teacher_runs_where_and_how_it_is_asked_to"
 _TEACHER_IS = _ME + "test_a_teacher_is_the_foundation_model_asked_for"
 
@@ -64,7 +65,7 @@ TESTS: dict[type[BaseModel], dict[str, str]] = {
         "foundational_model": _ONE_VALUE,
         "initial_foundational_size": _ME + "test_the_first_generations_size_names_the_sampler",
         "foundational_model_settings": _SAMPLER,
-        "analysis": "tests/report/test_analysis.py::test_each_phase_has_its_own_switch",
+        "analysis": "tests/output/test_analysis.py::test_each_phase_has_its_own_switch",
         "scheduler_initial": _ME + "test_the_initial_training_has_a_scheduler_if_asked",
         "skip_step_initial": _ME + "test_skip_step_initial_is_the_steps_between_points",
     },
@@ -122,7 +123,7 @@ TESTS: dict[type[BaseModel], dict[str, str]] = {
     engines.Gate: {
         "min_distance": _ME + "test_the_gate_is_as_narrow_as_asked",
         "max_force": _ME + "test_the_gate_lets_forces_pass_up_to_the_limit",
-        "max_energy_deviation": "tests/reference/test_gate.py::"
+        "max_energy_deviation": "tests/labels/test_gate.py::"
         "test_an_energy_far_from_those_of_the_same_composition_is_refused",
     },
     engines.TbliteReference: {
@@ -140,7 +141,7 @@ TESTS: dict[type[BaseModel], dict[str, str]] = {
         "clean_dirs": _ASE + "test_the_folder_of_a_good_calculation_is_removed",
     },
     engines.AimsReference: {
-        "engine": "tests/settings/test_aims.py::test_a_file_of_the_original_is_one_for_fhi_aims",
+        "engine": _AIMS_SETTINGS + "test_a_file_of_the_original_is_one_for_fhi_aims",
         "species_dir": _AIMS + "test_the_species_of_its_elements_are_in_the_key",
         "launch_str": _AIMS + "test_the_line_is_a_shell_line",
         "control": _AIMS + "test_forces_are_added_and_the_rest_passes_through",

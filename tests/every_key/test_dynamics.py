@@ -12,13 +12,7 @@ from ase import units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
-from aimspax_core.sampling.dynamics import (
-    capture,
-    integrator,
-    random_stream,
-    resume,
-    start,
-)
+from aimspax_core.sampling.dynamics import capture, integrator, random_stream, resume, start
 from tests.every_key.base import PROJECT, with_values
 
 NVT = {"stat_ensemble": "nvt"}

@@ -14,13 +14,11 @@ from ase.build import molecule
 
 import tasks.propagate
 import tasks.sample
-from aimspax_core.campaign.events import (
-    SegmentFinished,
-)
+from aimspax_core.campaign.events import SegmentFinished
 from aimspax_core.campaign.state import Trajectory
 from aimspax_core.model.committee import Prediction
-from aimspax_core.report.trajectories import part
-from aimspax_core.rundir import RunDir
+from aimspax_core.output.trajectories import part
+from aimspax_core.run_directory import RunDir
 from aimspax_core.uncertainty import Window
 from tasks.propagate import PropagateRequest, propagate
 from tests.every_key.base import AL, with_values

@@ -13,15 +13,15 @@ import pytest
 from ase.build import bulk, molecule
 
 from aimspax_core.campaign.journal import Journal
-from aimspax_core.campaign.labels import StoredLabel
-from aimspax_core.dataset import DataKeys, carried, labelled, read_labels, write
 from aimspax_core.errors import CampaignError
-from aimspax_core.inputs import Inputs
-from aimspax_core.pretrained import find_pretrained
-from aimspax_core.rundir import RunDir
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.given_models import find_pretrained
+from aimspax_core.labels.dataset import DataKeys, carried, labelled, read_labels, write
+from aimspax_core.labels.store import StoredLabel
+from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
-from flows import pools
-from flows.campaign import _Campaign
+from flows.loops.campaign import _Campaign
+from flows.pools import open as opening
 from tests.every_key.base import AL, PROJECT, with_values
 
 
@@ -186,8 +186,8 @@ def test_labels_and_training_have_as_many_workers_as_asked(
         asked[name] = workers
         return contextlib.nullcontext(Steadfast())
 
-    monkeypatch.setattr(pools, "_local", local)
+    monkeypatch.setattr(opening, "local_pool", local)
     cluster = "CLUSTER: {type: local, max_workers: 7, ml: {max_workers: 3}}"
     (folder / "aimsPAX.yaml").write_text(PROJECT + cluster, encoding="utf-8")
-    with pools.pools(load(folder)):
+    with opening.pools(load(folder)):
         assert asked == {"reference": 7, "ml": 3}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from aimspax_core.rundir import RunDir
+from aimspax_core.campaign.obsolete_files import tidy
+from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.seeds import member_seeds
-from flows.logs import campaign_logs
-from flows.tidy import tidy
+from flows.runs.log_files import campaign_logs
 from tests.every_key.base import with_values
 from tests.every_key.test_rules import SHORT, Story
 
@@ -28,7 +28,7 @@ def test_the_experiments_name_and_seed_make_the_members(folder: Path) -> None:
 def test_the_log_has_what_its_level_lets_pass(
     folder: Path, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.logs.APILogHandler", logging.NullHandler)
+    monkeypatch.setattr("flows.runs.log_files.APILogHandler", logging.NullHandler)
     settings = with_values(folder, {"MISC": {"log_level": level}})
     run = RunDir.of(settings)
     with campaign_logs(run, settings):

@@ -10,10 +10,10 @@ import pytest
 from ase.build import molecule
 
 from aimspax_core.errors import LabelError, StructureError
-from aimspax_core.reference import teacher
-from aimspax_core.reference.base import Label
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.reference.gate import check_label, check_structure
+from aimspax_core.labels.gate import check_label, check_structure
+from aimspax_core.labels.label import Label
+from aimspax_core.reference import mace_engine
+from aimspax_core.reference.registry import build_reference
 from aimspax_core.settings import engines
 from tests.every_key.base import Asked, with_values
 from tests.every_key.test_sampling import FOUNDATION
@@ -59,7 +59,7 @@ def test_a_teacher_runs_where_and_how_it_is_asked_to(
         found.append({"device": device, "default_dtype": default_dtype}[key])
         raise Asked
 
-    monkeypatch.setattr(teacher, "load_model", look)
+    monkeypatch.setattr(mace_engine, "load_model", look)
     (folder / "t.model").touch()
     values = ["cpu", "cuda:1"] if key == "device" else ["float32", "float64"]
     for value in values:

@@ -20,12 +20,12 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
     TrajectoryResult,
 )
+from aimspax_core.campaign.rounds import replayed
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Errors, Phase, Rules
-from aimspax_core.campaign.training import replayed
 from aimspax_core.report.narrative import lines
-from aimspax_core.settings.load import Settings
 from aimspax_core.settings.seeds import member_seeds
+from aimspax_core.settings.settings import Settings
 from tests.every_key.base import AL, IDG, with_values
 
 

@@ -11,14 +11,12 @@ from ase.build import molecule
 
 import tasks.propagate
 import tasks.sample
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.report.trajectories import part
-from aimspax_core.rundir import RunDir
-from aimspax_core.sampling.dynamics import (
-    load_state,
-)
+from aimspax_core.output.trajectories import part
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
+from aimspax_core.sampling.dynamics import load_state
 from aimspax_core.settings import engines
-from aimspax_core.settings.load import Settings
+from aimspax_core.settings.settings import Settings
 from tasks.sample import SampleRequest, sample
 from tests.every_key.base import AL, IDG, Asked, with_values
 

@@ -10,11 +10,11 @@ import pytest
 from ase.build import molecule
 
 from aimspax_core.campaign.actions import Converge, Train
-from aimspax_core.campaign.labels import LabelStore, label_key
-from aimspax_core.model import kept
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings
+from aimspax_core.labels.store import LabelStore, label_key
+from aimspax_core.model import worker_memory
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.settings import Settings
 from tasks.train import TrainRequest, converge, train
 from tests.every_key.base import AL, IDG, with_values
 
@@ -40,7 +40,7 @@ class School:
         self.dataset.parent.mkdir(parents=True, exist_ok=True)
         sets = {"training": keys[:4], "validation": keys[4:], "constants": keys[:4]}
         self.dataset.write_text(json.dumps({TAG: sets}), encoding="utf-8")
-        kept._kept.cache_clear()
+        worker_memory._kept.cache_clear()
 
     def _request(self, action: Any, budget_s: float) -> TrainRequest:
         return TrainRequest(action, self.run, self.settings, 11, (1, 8), self.dataset, budget_s)
@@ -97,7 +97,7 @@ def test_the_initial_training_has_a_scheduler_if_asked(folder: Path) -> None:
 def test_epochs_per_worker_is_the_patience_for_the_optimizer(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aimspax_core.model.training import Member
+    from aimspax_core.model.member import Member
 
     seen = []
     monkeypatch.setattr(Member, "train", lambda self, *_, **how: seen.append(how["patience"]) or [])

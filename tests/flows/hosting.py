@@ -21,7 +21,8 @@ from prefect import flow, task
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 
-from flows.pool import Pool, Ticket
+from flows.pools.pool import Pool
+from flows.pools.ticket import Ticket
 
 ROOT = Path(__file__).parents[2]
 """Has to be in PYTHONPATH of workers that import these tasks, if they are not on this machine."""

@@ -18,16 +18,16 @@ from ase import Atoms
 from ase.build import molecule
 
 from aimspax_core.campaign.journal import entries, load
-from aimspax_core.campaign.labels import LabelStore
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
-from aimspax_core.inputs import Inputs
-from aimspax_core.reference.tblite import TbliteEngine
-from aimspax_core.rundir import RunDir
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.reference.tblite_engine import TbliteEngine
+from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.project import TbliteReference
 from flows.server import Server
 
 AIMS = Path(__file__).parents[1] / "aims"
-AIMSPAX = [sys.executable, "-c", "from flows.cli import main; main()"]
+AIMSPAX = [sys.executable, "-c", "from flows.commands.app import main; main()"]
 MODES = ("no-scf", "truncate", "oom", "reorder", "no-scf-nice", "die", "explode", "hang")
 MODES += ("disk-full", "nan", "segfault", "empty", "node-fail")
 

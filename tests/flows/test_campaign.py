@@ -21,7 +21,7 @@ from ase.build import molecule
 
 from aimspax_core.campaign.journal import Journal, entries, load
 from aimspax_core.campaign.state import Phase
-from aimspax_core.rundir import RunDir
+from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
 from flows.server import Server
 
@@ -59,7 +59,7 @@ ARCHITECTURE:
   radial_MLP: [8]
 TRAINING: {batch_size: 2, valid_batch_size: 2}
 """
-AIMSPAX = [sys.executable, "-c", "from flows.cli import main; main()"]
+AIMSPAX = [sys.executable, "-c", "from flows.commands.app import main; main()"]
 
 
 @dataclass
@@ -322,7 +322,7 @@ def test_a_relabelled_structure_is_shown_as_cached(
 import sys
 from pathlib import Path
 from prefect import flow
-from aimspax_core.rundir import RunDir
+from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from tasks.label import LabelRequest, label
 settings = load(Path(sys.argv[1]))

@@ -21,7 +21,7 @@ from ase.build import molecule
 
 from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.state import Phase
-from aimspax_core.rundir import RunDir
+from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
 from flows.server import Server
 

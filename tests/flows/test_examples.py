@@ -13,11 +13,11 @@ import ase.io
 import pytest
 from ase.calculators.tersoff import Tersoff
 
-from aimspax_core.inputs import Inputs
+from aimspax_core.inputs.campaign_inputs import Inputs
 from flows.server import Server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-AIMSPAX = [sys.executable, "-c", "from flows.cli import main; main()"]
+AIMSPAX = [sys.executable, "-c", "from flows.commands.app import main; main()"]
 
 
 def folders() -> list[Path]:

@@ -19,8 +19,8 @@ from ase.calculators.emt import EMT
 
 from aimspax_core.campaign.journal import entries, load
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.inputs import Inputs
-from aimspax_core.rundir import RunDir
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.run_directory import RunDir
 from flows.server import Server
 
 PROJECT = """
@@ -69,7 +69,7 @@ ARCHITECTURE:
 TRAINING: {batch_size: 2, valid_batch_size: 2, loss: stress, forces_weight: 10}
 MISC: {error_table: PerAtomRMSEstressvirials, keep_checkpoints: True}
 """
-AIMSPAX = [sys.executable, "-c", "from flows.cli import main; main()"]
+AIMSPAX = [sys.executable, "-c", "from flows.commands.app import main; main()"]
 GEOMETRIES = ("CH4", "Cu4", "CO")
 
 pytestmark = pytest.mark.slow

@@ -16,9 +16,9 @@ from ase.build import molecule
 
 from aimspax_core.campaign.journal import load
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.inputs import Inputs
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.files import MODEL, PROJECT
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.reading.which_files import MODEL, PROJECT
 from flows.server import Server
 
 SETTINGS = """
@@ -67,7 +67,7 @@ class Story:
     def al(self, *more: str) -> None:
         """Type the original's command in the directory."""
         done = subprocess.run(
-            [sys.executable, "-c", "from flows.original import al; al()", *FLAGS, *more],
+            [sys.executable, "-c", "from flows.commands.original import al; al()", *FLAGS, *more],
             cwd=self.directory, capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         self.outputs.append(done.stdout + done.stderr)
@@ -108,7 +108,8 @@ def make_files(directory: Path) -> None:
     from mace.calculators import MACECalculator
     from ruamel.yaml import YAML
 
-    from aimspax_core.model.mace import Constants, build, save_model
+    from aimspax_core.model.mace.build import Constants, build
+    from aimspax_core.model.mace.model_files import save_model
     from aimspax_core.settings.model import ModelSettings
 
     settings = ModelSettings.model_validate(YAML(typ="safe").load(NETWORK))

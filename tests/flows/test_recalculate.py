@@ -22,13 +22,13 @@ from ase import Atoms
 from ase.build import molecule
 from prefect.logging.handlers import APILogHandler
 
-import aimspax_core.batches
+import aimspax_core.labels.batches
 from aimspax_core.errors import CampaignError, EngineError
-from aimspax_core.label_inputs import LabelAsked, LabelInputs
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.relabelling import Summary
-from flows.commands import FAILED
-from flows.label_command import NOTHING, command
+from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
+from aimspax_core.labels.relabelling import Summary
+from aimspax_core.reference.registry import build_reference
+from flows.commands.exit_codes import FAILED
+from flows.commands.label_dataset import NOTHING, command
 from flows.server import Server
 
 PROJECT = """
@@ -41,7 +41,7 @@ TBLITE = "{engine: tblite, method: GFN1-xTB}"
 COMMAND = """
 import sys
 from pathlib import Path
-from flows.label_command import NOTHING, command
+from flows.commands.label_dataset import NOTHING, command
 if __name__ == "__main__":
     sys.exit(command(Path(sys.argv[1]), NOTHING, Path(sys.argv[2])))
 """
@@ -255,7 +255,7 @@ class Deadly(LennardJones):
 def deadly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: Server) -> Path:
     (tmp_path / "deadly.py").write_text(DEADLY)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(aimspax_core.batches, "BACKOFF_S", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(aimspax_core.labels.batches, "BACKOFF_S", (0.0, 0.0, 0.0))
     return run_directory(tmp_path / "run", "{engine: ase, calculator: deadly.Deadly}")
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aimspax_core.campaign.labels import LabelStore
 from aimspax_core.campaign.state import Phase, PointStatus
-from aimspax_core.reference.tblite import TbliteEngine
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.reference.tblite_engine import TbliteEngine
 from aimspax_core.settings.project import TbliteReference
 from tests.slurm.campaigns import ML_JOBS, Campaign, Jobs, Site, site
 from tests.slurm.machine import Slurm

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from aimspax_core.campaign.rules import MAX_LOST_LABELS, MAX_TIMES_OUT
 from aimspax_core.campaign.state import Phase, PointStatus
-from aimspax_core.reference.tblite import TbliteEngine
+from aimspax_core.labels.tries import MAX_LOST_LABELS, MAX_TIMES_OUT
+from aimspax_core.reference.tblite_engine import TbliteEngine
 from aimspax_core.settings.project import TbliteReference
 from tests.slurm.campaigns import Campaign, Jobs, Site, site
 from tests.slurm.machine import Slurm

@@ -11,11 +11,11 @@ from ase import Atoms
 from ase.build import molecule
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model import mace
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.ensemble import Ensemble
-from aimspax_core.model.training import Member, Stage
-from aimspax_core.reference.tblite import TbliteEngine
+from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.member import Member, Stage
+from aimspax_core.reference.tblite_engine import TbliteEngine
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import TbliteReference
 
@@ -47,8 +47,8 @@ def labelled(count: int, seed: int) -> list[Atoms]:
 
 
 STRUCTURES = labelled(3, seed=9)
-TRAIN = mace.graphs(labelled(4, seed=1), ELEMENTS, settings())
-VALID = mace.graphs(labelled(2, seed=2), ELEMENTS, settings())
+TRAIN = mace_graphs.graphs(labelled(4, seed=1), ELEMENTS, settings())
+VALID = mace_graphs.graphs(labelled(2, seed=2), ELEMENTS, settings())
 
 
 def member(seed: int, epochs: int = 2, **training: object) -> Member:

@@ -13,8 +13,8 @@ import torch
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
-from aimspax_core.model import mace
-from aimspax_core.model.training import Member, Stage
+from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.member import Member, Stage
 from aimspax_core.settings.model import Architecture, General, ModelMisc, ModelSettings, Training
 
 ELEMENTS = (1, 8, 29)
@@ -117,8 +117,8 @@ def structures(count: int, seed: int) -> list[ase.Atoms]:
 def evidence(given: str) -> dict[str, Any]:
     """What can be seen of a model trained under these settings (JSON)."""
     settings = ModelSettings.model_validate(json.loads(given))
-    train = mace.graphs(structures(6, seed=0), ELEMENTS, settings)
-    valid = mace.graphs(structures(3, seed=40), ELEMENTS, settings)
+    train = mace_graphs.graphs(structures(6, seed=0), ELEMENTS, settings)
+    valid = mace_graphs.graphs(structures(3, seed=40), ELEMENTS, settings)
     member = Member.create(settings, ELEMENTS, "t-1", 1, train)
     metrics = member.train(train, valid, epochs=2, valid_skip=1, scheduler=True)
     member.enter(Stage.CONVERGE)
@@ -192,7 +192,7 @@ def test_model_choice_leaves_no_choice() -> None:
 
 def test_the_training_seed_orders_the_batches_of_all_members() -> None:
     settings = ModelSettings.model_validate(json.loads(given("TRAINING", {"seed": 7})))
-    train = mace.graphs(structures(6, seed=0), ELEMENTS, settings)
+    train = mace_graphs.graphs(structures(6, seed=0), ELEMENTS, settings)
     first, second = (Member.create(settings, ELEMENTS, "t", seed, train) for seed in (1, 2))
     assert listed(first.model) != listed(second.model)
     assert first._order() == second._order()
@@ -204,6 +204,6 @@ def settings_with(misc: dict[str, Any]) -> ModelSettings:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU would be used")
 def test_the_device_is_the_one_asked_for() -> None:
-    train = mace.graphs(structures(2, seed=0), ELEMENTS, settings_with({}))
+    train = mace_graphs.graphs(structures(2, seed=0), ELEMENTS, settings_with({}))
     with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):
         Member.create(settings_with({"device": "cuda"}), ELEMENTS, "t", 1, train)

@@ -14,9 +14,9 @@ from ase.calculators.emt import EMT
 from mace import modules
 from mace.tools.train import evaluate
 
-from aimspax_core.model import mace
-from aimspax_core.model.pace import start_of_stage_two
-from aimspax_core.model.training import Member, Metrics, Stage
+from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.member import Member, Metrics, Stage
+from aimspax_core.model.schedule import start_of_stage_two
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 6, 8)
@@ -56,8 +56,8 @@ def structures(count: int, seed: int) -> list[ase.Atoms]:
     return made
 
 
-TRAIN = mace.graphs(structures(6, seed=0), ELEMENTS, settings())
-VALID = mace.graphs(structures(3, seed=20), ELEMENTS, settings())
+TRAIN = mace_graphs.graphs(structures(6, seed=0), ELEMENTS, settings())
+VALID = mace_graphs.graphs(structures(3, seed=20), ELEMENTS, settings())
 
 
 def converging(**training: Any) -> Member:
@@ -73,10 +73,10 @@ def converge(member: Member, **changes: Any) -> tuple[list[Metrics], bool]:
 
 def loss_of(model: torch.nn.Module, energy: float, forces: float) -> float:
     """MACE's validation loss of a model, by a path of its own."""
-    with mace.number_format("float64"):
+    with mace_graphs.number_format("float64"):
         loss = modules.WeightedEnergyForcesLoss(energy_weight=energy, forces_weight=forces)
         outputs = {"forces": True, "virials": False, "stress": False}
-        batches = mace.batches(VALID, 1)
+        batches = mace_graphs.batches(VALID, 1)
         return float(evaluate(model, loss, batches, outputs, torch.device("cpu"))[0])
 
 
@@ -101,7 +101,7 @@ def test_the_steps_of_stage_two_are_those_of_mace_by_hand() -> None:
     converge(ours, max_epochs=3)
     converge(reference, max_epochs=2)
     learner = reference.learner
-    with mace.number_format("float64"):
+    with mace_graphs.number_format("float64"):
         learner._loss = modules.WeightedEnergyForcesLoss(energy_weight=1000.0, forces_weight=100.0)
     for group in learner.optimizer.param_groups:
         group["lr"] = 1e-3

@@ -14,8 +14,9 @@ from mace import modules
 from mace.calculators import MACECalculator
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model import mace
-from aimspax_core.model.training import Member, Stage
+from aimspax_core.model.mace import build
+from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.member import Member, Stage
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 8, 29)
@@ -67,12 +68,12 @@ def member(data: list, chosen: ModelSettings, seed: int = 1) -> Member:
 
 
 def graphs(structures: list[ase.Atoms]) -> list:
-    return mace.graphs(structures, ELEMENTS, settings())
+    return mace_graphs.graphs(structures, ELEMENTS, settings())
 
 
 def loss_of(trained: Member, data: list) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Loss of one batch and its gradients, by the learner's own function."""
-    (batch,) = mace.batches(data, len(data))
+    (batch,) = mace_graphs.batches(data, len(data))
     asked = trained.learner._outputs
     output = trained.model(
         batch.to_dict(),
@@ -94,7 +95,7 @@ def test_virials_follow_from_the_stress_with_maces_sign() -> None:
     atoms = cells(1)[0]
     data = graphs([atoms])
     trained = member(data, settings())
-    (batch,) = mace.batches(data, 1)
+    (batch,) = mace_graphs.batches(data, 1)
     output = trained.model(batch.to_dict(), compute_virials=True, compute_stress=True)
     atoms.info["REF_stress"] = output["stress"][0].detach().numpy()
     (again,) = graphs([atoms])
@@ -122,7 +123,7 @@ def test_a_stress_that_is_not_finite_is_refused() -> None:
     atoms = cells(1)[0]
     atoms.info["REF_stress"][0, 0] = np.nan
     with pytest.raises(ModelError, match="structure 0 is not finite"):
-        mace.constants_of(graphs([atoms]), ELEMENTS, settings())
+        build.constants_of(graphs([atoms]), ELEMENTS, settings())
 
 
 # ---- losses ---------------------------------------------------------------------------------
@@ -141,9 +142,9 @@ def test_the_loss_of_labelled_cells_is_maces(loss: str) -> None:
     data = graphs(cells(2))
     weight = "virials_weight" if loss == "virials" else "stress_weight"
     trained = member(data, settings(loss=loss, **{weight: 7.0}))
-    (batch,) = mace.batches(data, 2)
+    (batch,) = mace_graphs.batches(data, 2)
     output = trained.model(batch.to_dict(), compute_virials=True, compute_stress=True)
-    with mace.number_format("float64"):
+    with mace_graphs.number_format("float64"):
         function = BY_HAND[loss](energy_weight=1.0, forces_weight=1000.0, **{weight: 7.0})
     found, _ = loss_of(trained, data)
     assert found.item() == pytest.approx(function(ref=batch, pred=output).item(), rel=1e-12)

@@ -16,7 +16,7 @@ from aimspax_core.campaign.journal import Entry, Journal, entries
 from aimspax_core.campaign.state import CampaignState, Phase, Rules
 from aimspax_core.campaign.virtual import VirtualShell, World
 from aimspax_core.report.figures import curves, learning_curve
-from aimspax_core.rundir import RunDir
+from aimspax_core.run_directory import RunDir
 
 RULES = Rules(
     tags=("a-1", "a-2"), geometries=1, seed=1, points_per_step=3, initial_epochs=5,

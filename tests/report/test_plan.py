@@ -11,9 +11,9 @@ import pytest
 from ase import Atoms
 
 from aimspax_core.report.plan import plan, split_table
-from aimspax_core.settings.load import Settings
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import ProjectSettings
+from aimspax_core.settings.settings import Settings
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 GFN1 = {"engine": "tblite", "method": "GFN1-xTB"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aimspax_core.errors import SettingsError
-from aimspax_core.settings import load as loading
+from aimspax_core.settings import settings as resolved
 from aimspax_core.settings.load import load
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
@@ -29,7 +29,7 @@ def test_values_of_both_files_are_read(inputs):
 
 def test_settings_do_not_import_torch():
     code = (
-        "import sys, aimspax_core.settings.load, aimspax_core.settings.provenance; "
+        "import sys, aimspax_core.settings.load, aimspax_core.inputs.provenance; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -320,7 +320,7 @@ def test_an_override_of_an_unknown_section_names_the_nearest_of_both_files(input
 
 
 def test_without_cluster_labels_are_computed_on_all_cores(inputs, monkeypatch):
-    monkeypatch.setattr(loading, "machine_cores", lambda: 7)
+    monkeypatch.setattr(resolved, "machine_cores", lambda: 7)
     assert inputs.load().cluster.max_workers == 7
 
 
@@ -328,13 +328,13 @@ def test_without_cluster_labels_are_computed_on_all_cores(inputs, monkeypatch):
 def test_training_has_a_process_a_core_and_member_at_most(
     inputs, monkeypatch, cores, members, workers
 ):
-    monkeypatch.setattr(loading, "machine_cores", lambda: cores)
+    monkeypatch.setattr(resolved, "machine_cores", lambda: cores)
     inputs.plant("aimsPAX.yaml", IDG, "ensemble_size", str(members))
     assert inputs.load().ml_workers == workers
 
 
 def test_one_process_has_the_gpu(inputs, monkeypatch):
-    monkeypatch.setattr(loading, "machine_cores", lambda: 8)
+    monkeypatch.setattr(resolved, "machine_cores", lambda: 8)
     inputs.plant("mace.yaml", "MISC", "device", "cuda")
     assert inputs.load().ml_workers == 1
 

@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 from mace.tools.arg_parser import build_default_arg_parser
 
-from aimspax_core.settings.keys import MODEL
 from aimspax_core.settings.model import Training
+from aimspax_core.settings.original.keys import MODEL
 
 BLOCK = "RealAgnosticResidualInteractionBlock"
 POSITIVE = "a number above 0"

@@ -22,12 +22,12 @@ from ase.build import molecule
 
 from aimspax_core.campaign.journal import Entry, entries, load
 from aimspax_core.campaign.state import CampaignState
-from aimspax_core.inputs import Inputs
-from aimspax_core.rundir import RunDir
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.run_directory import RunDir
 from tests.slurm.machine import Slurm
 
 AIMS = Path(__file__).parents[1] / "aims"
-AIMSPAX = [sys.executable, "-c", "from flows.cli import main; main()"]
+AIMSPAX = [sys.executable, "-c", "from flows.commands.app import main; main()"]
 MARK = "AIMSPAX_TEST_MARK"
 """In the environment of a campaign's process, and so of all that it starts, here or as a job."""
 

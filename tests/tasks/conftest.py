@@ -8,8 +8,9 @@ import ase.io
 import pytest
 from ase.build import molecule
 
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings, load
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.load import load
+from aimspax_core.settings.settings import Settings
 
 PROJECT = """
 REFERENCE: {engine: tblite, method: GFN1-xTB}

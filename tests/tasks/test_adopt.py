@@ -10,16 +10,17 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from aimspax_core.campaign.labels import LabelStore
-from aimspax_core.dataset import DataKeys, labelled, write
 from aimspax_core.errors import CampaignError, ModelError
+from aimspax_core.inputs.given_models import Pretrained
+from aimspax_core.labels.dataset import DataKeys, labelled, write
+from aimspax_core.labels.store import LabelStore
 from aimspax_core.model.ensemble import Ensemble
-from aimspax_core.model.mace import Constants, build, load_model, save_model
-from aimspax_core.model.training import Member, Stage
-from aimspax_core.pretrained import Pretrained
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings
+from aimspax_core.model.mace.build import Constants, build
+from aimspax_core.model.mace.model_files import load_model, save_model
+from aimspax_core.model.member import Member, Stage
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.settings import Settings
 from tasks.adopt import AdoptRequest, adopt
 
 TAGS = ("mine-1", "mine-2")

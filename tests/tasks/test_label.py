@@ -15,13 +15,13 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 import tasks.label as module
-from aimspax_core.campaign.labels import LabelStore
 from aimspax_core.errors import CampaignError, LabelError
-from aimspax_core.reference.base import Label
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings
+from aimspax_core.labels.label import Label
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.project import AseReference, Gate
+from aimspax_core.settings.settings import Settings
 from tasks.label import LabelRequest, label, label_cache_key
 from tasks.structures import keep_structure
 
@@ -330,7 +330,7 @@ def test_a_store_that_cannot_be_written_to_stops_all_instead_of_computing_again(
         raise OSError(28, "No space left on device")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aimspax_core.campaign.labels.write_text", no_space)
+        patch.setattr("aimspax_core.labels.store.write_text", no_space)
         with pytest.raises(CampaignError, match=r"cannot be stored: .*No space left"):
             label.fn(asked)
     assert engine.calls == 1

@@ -11,12 +11,12 @@ from ase import Atoms
 from ase.build import molecule
 
 import tasks.label as module
-from aimspax_core.campaign.labels import LabelStore
 from aimspax_core.errors import CampaignError, EngineError, LabelError
-from aimspax_core.reference.base import Label
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings
+from aimspax_core.labels.label import Label
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.settings import Settings
 from tasks.label import LabelRequest
 from tasks.label_many import LabelManyRequest, label_many
 from tasks.structures import keep_structure

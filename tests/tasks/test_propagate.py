@@ -15,16 +15,17 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator
 
 import tasks.propagate as module
-from aimspax_core.campaign.labels import label_key
 from aimspax_core.campaign.state import Trajectory
+from aimspax_core.labels.store import label_key
 from aimspax_core.model.committee import Committee
-from aimspax_core.model.foundation import driver
-from aimspax_core.model.kept import kept
-from aimspax_core.model.mace import Constants, build, save_model
-from aimspax_core.model.training import Member
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.report.trajectories import gather, part
-from aimspax_core.rundir import RunDir
+from aimspax_core.model.mace.build import Constants, build
+from aimspax_core.model.mace.foundation import driver
+from aimspax_core.model.mace.model_files import save_model
+from aimspax_core.model.member import Member
+from aimspax_core.model.worker_memory import kept
+from aimspax_core.output.trajectories import gather, part
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import (
     MDState,
     load_state,
@@ -34,7 +35,8 @@ from aimspax_core.sampling.dynamics import (
     start,
 )
 from aimspax_core.sampling.segment import Start
-from aimspax_core.settings.load import Settings, load
+from aimspax_core.settings.load import load
+from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import decode, read_geometries
 from aimspax_core.uncertainty import Window, measure
 from tasks.propagate import PropagateRequest, propagate

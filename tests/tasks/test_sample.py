@@ -14,14 +14,15 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from aimspax_core.campaign.labels import label_key
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.report.trajectories import gather, part
-from aimspax_core.rundir import RunDir
+from aimspax_core.labels.store import label_key
+from aimspax_core.output.trajectories import gather, part
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.collect import MAX_FRESH_STARTS
 from aimspax_core.sampling.dynamics import load_state
-from aimspax_core.settings.control import Control
-from aimspax_core.settings.load import Settings, load
+from aimspax_core.settings.aims_control.control import Control
+from aimspax_core.settings.load import load
+from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import decode
 from tasks.sample import SampleRequest, sample
 

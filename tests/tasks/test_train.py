@@ -11,13 +11,13 @@ import torch
 from ase.build import molecule
 
 from aimspax_core.campaign.actions import Converge, Train
-from aimspax_core.campaign.labels import LabelStore, label_key
 from aimspax_core.errors import CampaignError
-from aimspax_core.model import kept
-from aimspax_core.model.training import Member, Stage, read_checkpoint
-from aimspax_core.reference.engines import build_reference
-from aimspax_core.rundir import RunDir
-from aimspax_core.settings.load import Settings
+from aimspax_core.labels.store import LabelStore, label_key
+from aimspax_core.model import worker_memory
+from aimspax_core.model.member import Member, Stage, read_checkpoint
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.settings import Settings
 from tasks.train import TrainRequest, converge, train
 
 TAG = "water-1"
@@ -43,7 +43,7 @@ def fresh_worker() -> None:
 
 def forget() -> None:
     """What the death of a worker does to its memory."""
-    kept._kept.cache_clear()
+    worker_memory._kept.cache_clear()
 
 
 def request(

@@ -1,0 +1,282 @@
+"""Models held against a labelled dataset: predictions, errors, and what the spread says of them.
+
+Errors are defined as MACE defines them (`mace.tools.train.MACELoss`): energies are averaged over
+frames, forces over all components of all atoms, stresses over all nine components.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from aimspax_core.errors import ModelError
+from aimspax_core.evaluation.frames import Array, Frames
+from aimspax_core.model.committee import Committee
+from aimspax_core.model.mace.model_files import load_model
+from aimspax_core.uncertainty import UncertaintyType, measure
+
+MEASURES: tuple[UncertaintyType, ...] = get_args(UncertaintyType)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A model that is held against a dataset: its name, its file, and how it is evaluated."""
+
+    tag: str
+    path: Path
+    elements: tuple[int, ...]
+    committee: Committee
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What M models say of all frames; shapes and units of `Frames` with M in front."""
+
+    energy: Array
+    forces: Array
+    stress: Array
+
+    def of(self, model: int | None) -> tuple[Array, Array, Array]:
+        """Return energy, forces and stress of a model, or of the mean of all (None)."""
+        if model is None:
+            return self.energy.mean(axis=0), self.forces.mean(axis=0), self.stress.mean(axis=0)
+        return self.energy[model], self.forces[model], self.stress[model]
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Errors of one quantity, in eV and Å: how many numbers they average over, and they."""
+
+    count: int
+    mae: float
+    rmse: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The errors on some of the frames; None where no frame has the label."""
+
+    frames: int
+    atoms: int
+    energy_per_atom: Deviation | None
+    energy: Deviation | None
+    forces: Deviation | None
+    stress: Deviation | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The errors of one model, or of the mean prediction of all; forces alone by element."""
+
+    total: Errors
+    by_element: dict[str, Deviation]
+    by_geometry: dict[str, Errors]
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Uncertainty and true error of the mean prediction's forces, of each frame that has forces.
+
+    Attributes:
+        uncertainty: As `uncertainty.measure` has it, in eV/Å.
+        error: Each atom's root mean square force error over x, y and z, reduced over the atoms
+            as the uncertainty is, in eV/Å.
+    """
+
+    uncertainty: Array
+    error: Array
+
+    @property
+    def pearson(self) -> float | None:
+        """Their linear correlation; None where one of them does not vary."""
+        return _correlation(self.uncertainty, self.error)
+
+    @property
+    def spearman(self) -> float | None:
+        """The correlation of their ranks; None where one of them does not vary."""
+        return _correlation(rankdata(self.uncertainty), rankdata(self.error))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that is known of models on a dataset.
+
+    Attributes:
+        frames: The dataset.
+        models: The M models.
+        predictions: What they say of it.
+        scores: The errors of each model, by its tag.
+        mean: The errors of the mean prediction; None for a single model.
+        trust: By measure of uncertainty; empty for a single model, or without forces.
+    """
+
+    frames: Frames
+    models: tuple[Tested, ...]
+    predictions: Predictions
+    scores: dict[str, Scores]
+    mean: Scores | None
+    trust: dict[UncertaintyType, Trust]
+
+
+def open_models(files: dict[str, Path], device: str = "cpu") -> tuple[Tested, ...]:
+    """Load models, each in the number format that it was saved in.
+
+    Args:
+        files: MACE's `.model` files, by the name that the model goes by.
+        device: `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ModelError: A file holds no MACE model, or one that needs inputs beyond a structure, or
+            there is no such device.
+    """
+    models = []
+    for tag, path in files.items():
+        model: Any = load_model(path)
+        elements = tuple(int(z) for z in model.atomic_numbers)
+        try:
+            committee = Committee([model], device=device)
+        # What torch says of a device that it does not know, was not built for, or does not find.
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(f"{path} cannot be put on device {device!r}: {error}") from error
+        models.append(Tested(tag, path, elements, committee))
+    return tuple(models)
+
+
+def evaluate(
+    frames: Frames,
+    models: Sequence[Tested],
+    batch_size: int = 16,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> Evaluation:
+    """Hold models, which may differ in everything but what they predict, against a dataset.
+
+    Args:
+        frames: The dataset.
+        models: One or more.
+        batch_size: How many structures are evaluated at once.
+        on_batch: Told how many structures more have been evaluated by one model.
+
+    Raises:
+        ModelError: A model does not know an element of a frame, or predicts nothing finite of one.
+    """
+    _require_elements(frames, models)
+    found = _predict(frames, models, batch_size, on_batch)
+    scores = {model.tag: _scores(frames, *found.of(m)) for m, model in enumerate(models)}
+    mean = _scores(frames, *found.of(None)) if len(models) > 1 else None
+    trust = {}
+    if len(models) > 1 and frames.has_forces.any():
+        trust = {kind: _trust(frames, found.forces, kind) for kind in MEASURES}
+    return Evaluation(frames, tuple(models), found, scores, mean, trust)
+
+
+def _require_elements(frames: Frames, models: Sequence[Tested]) -> None:
+    for model in models:
+        unknown = np.flatnonzero(~np.isin(frames.numbers, model.elements))
+        if unknown.size:
+            frame = int(np.searchsorted(frames.starts, unknown[0], side="right")) - 1
+            symbol = chemical_symbols[int(frames.numbers[unknown[0]])]
+            known = ", ".join(chemical_symbols[z] for z in model.elements)
+            raise ModelError(
+                f"{frames.where(frame)}: {model.path} does not know {symbol}, only {known}"
+            )
+
+
+def _predict(
+    frames: Frames, models: Sequence[Tested], batch_size: int, on_batch: Callable[[int], None]
+) -> Predictions:
+    count, stress = len(frames), frames.labelled("stress") > 0
+    found = Predictions(
+        energy=np.full((len(models), count), np.nan),
+        forces=np.full((len(models), len(frames.numbers), 3), np.nan),
+        stress=np.full((len(models), count, 3, 3), np.nan),
+    )
+    for m, model in enumerate(models):
+        for first in range(0, count, batch_size):
+            batch = range(first, min(first + batch_size, count))
+            structures = [frames.atoms(frame) for frame in batch]
+            for frame, one in zip(batch, model.committee.evaluate(structures, stress), strict=True):
+                if not (np.isfinite(one.energy) and np.isfinite(one.forces).all()):
+                    raise ModelError(
+                        f"{frames.where(frame)}: {model.path} predicts nothing finite; are the "
+                        "positions, the cell and the model sound?"
+                    )
+                found.energy[m, frame] = one.energy
+                found.forces[m, frames.own(frame)] = one.forces
+                if one.stress is not None:
+                    found.stress[m, frame] = one.stress
+            on_batch(len(batch))
+    return found
+
+
+def _scores(frames: Frames, energy: Array, forces: Array, stress: Array) -> Scores:
+    """Return the errors of one prediction, of the shapes of `Frames`."""
+    names, group = np.unique(np.array(frames.groups), return_inverse=True)
+    elements, element = np.unique(frames.numbers, return_inverse=True)
+    off_energy = (energy - frames.energy)[:, None]
+    off_forces, off_stress = forces - frames.forces, (stress - frames.stress).reshape(-1, 9)
+
+    def errors(group: NDArray[np.int_], count: int) -> list[Errors]:
+        columns = (
+            np.bincount(group, minlength=count).tolist(),
+            np.bincount(group, frames.sizes, minlength=count).astype(int).tolist(),
+            _deviations(off_energy / frames.sizes[:, None], group, count),
+            _deviations(off_energy, group, count),
+            _deviations(off_forces, np.repeat(group, frames.sizes), count),
+            _deviations(off_stress, group, count),
+        )
+        return [Errors(*row) for row in zip(*columns, strict=True)]
+
+    by_element = zip(elements, _deviations(off_forces, element, len(elements)), strict=True)
+    return Scores(
+        total=errors(np.zeros(len(frames), dtype=int), 1)[0],
+        by_element={chemical_symbols[z]: found for z, found in by_element if found is not None},
+        by_geometry=dict(zip(names.tolist(), errors(group, len(names)), strict=True)),
+    )
+
+
+def _deviations(off: Array, group: NDArray[np.int_], count: int) -> list[Deviation | None]:
+    """Return the errors of each of `count` groups.
+
+    Args:
+        off: Differences (n, k); a row without a label is NaN.
+        group: The group of each row (n,).
+        count: How many groups there are.
+    """
+    known = np.isfinite(off).all(axis=1)
+    size, group, width = np.abs(off[known]), group[known], off.shape[1]
+    rows = np.bincount(group, minlength=count)
+    sums = np.bincount(group, size.sum(axis=1), minlength=count)
+    squares = np.bincount(group, (size**2).sum(axis=1), minlength=count)
+    largest = np.zeros(count)
+    np.maximum.at(largest, group, size.max(axis=1, initial=0.0))
+    return [
+        Deviation(n * width, float(s / (n * width)), float(np.sqrt(q / (n * width))), float(top))
+        if n
+        else None
+        for n, s, q, top in zip(rows.tolist(), sums, squares, largest, strict=True)
+    ]
+
+
+def _trust(frames: Frames, forces: Array, kind: UncertaintyType) -> Trust:
+    uncertainty, error = [], []
+    for frame in np.flatnonzero(frames.has_forces).tolist():
+        own = forces[:, frames.own(frame)]
+        off = own.mean(axis=0) - frames.forces[frames.own(frame)]
+        uncertainty.append(measure(own, kind))
+        # Two that are `off` from their mean, this way and that, deviate by just the error.
+        error.append(measure(np.stack([off, -off]), kind))
+    return Trust(np.array(uncertainty), np.array(error))
+
+
+def _correlation(one: Array, other: Array) -> float | None:
+    if len(one) < 2 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])

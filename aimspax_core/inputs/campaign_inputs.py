@@ -1,0 +1,383 @@
+"""A run directory, read and found fit to run: settings, geometries, and how they go together."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from aimspax_core.campaign.journal import load as load_journal
+from aimspax_core.campaign.state import Rules
+from aimspax_core.errors import CampaignError, SettingsError, StructureError
+from aimspax_core.inputs.given_models import Pretrained, find_pretrained, seeds_of
+from aimspax_core.labels.dataset import DataKeys, read_labels
+from aimspax_core.labels.gate import check_structure
+from aimspax_core.reference.aims.engine import mistakes as aims_mistakes
+from aimspax_core.reference.ase.checks import usable
+from aimspax_core.reference.pyscf.refusals import why_not as why_no_pyscf
+from aimspax_core.reference.registry import forget_references
+from aimspax_core.run_directory import RunDir
+from aimspax_core.sampling.dynamics import needs_stress, why_not
+from aimspax_core.settings.load import load
+from aimspax_core.settings.project import (
+    AimsReference,
+    AseReference,
+    EngineSettings,
+    MaceMpReference,
+    MaceReference,
+    PyscfReference,
+    TbliteReference,
+)
+from aimspax_core.settings.reading.which_files import settings_files
+from aimspax_core.settings.seeds import member_seeds
+from aimspax_core.settings.settings import Settings
+from aimspax_core.structures import read_geometries
+
+Part = Literal["all", "initial", "active", "any"]
+"""What is asked for: a whole campaign, its initial dataset, active learning from there, or
+whatever the files have."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the user has given.
+
+    Attributes:
+        settings: The settings in force.
+        run: Where everything lies, or will lie.
+        geometries: The start geometries.
+        seeds: Each member's own seed, by tag, in order.
+        pretrained: Members and datasets that the campaign begins from, if it does.
+    """
+
+    settings: Settings
+    run: RunDir
+    geometries: list[Atoms]
+    seeds: dict[str, int]
+    pretrained: Pretrained | None = None
+
+    @classmethod
+    def read(
+        cls, directory: Path, overrides: Mapping[str, Any] | None = None, part: Part = "all"
+    ) -> Inputs:
+        """Read a run directory.
+
+        Args:
+            directory: The run directory.
+            overrides: Values that replace those of the files, and names of other files; see
+                `settings.load.load` and `settings.reading.which_files`.
+            part: What is going to run. `active` without a campaign begins from the members and
+                datasets that are there, and so does `all` without INITIAL_DATASET_GENERATION.
+
+        Raises:
+            SettingsError: There are mistakes in the settings; the text lists all of them.
+            StructureError: A geometry cannot be read, or the gate would keep it back.
+            CampaignError: `active` was asked for, and the initial dataset is not done yet.
+        """
+        forget_references()
+        settings = load(directory, *settings_files(Path(directory), overrides))
+        if part != "any":
+            settings.require(part)
+        run = RunDir.of(settings)
+        if run.output.exists() and not run.output.is_dir():
+            raise SettingsError(f"MISC.output_dir: found a file, {run.output}; allowed: a folder")
+        _store_stays(settings, run)
+        geometries = read_geometries(settings.geometry_files)
+        _pass_gate(settings, geometries)
+        mistakes = [
+            *_elements(settings, geometries),
+            *_spins(settings, geometries),
+            *_dynamics(settings, geometries),
+            *_engines(settings, geometries),
+            *_device(settings),
+        ]
+        if mistakes:
+            raise SettingsError("\n".join(mistakes))
+        seeds, found, adopts = _members(settings, run, part)
+        if found is not None:
+            _read_sets(settings, found)
+        notes = _notes(settings, geometries, tuple(seeds), adopts)
+        settings = replace(settings, notes=(*settings.notes, *notes))
+        return cls(settings, run, geometries, seeds, found)
+
+    @property
+    def rules(self) -> Rules:
+        """The numbers that the rules use."""
+        return Rules.of(self.settings, tuple(self.seeds), len(self.geometries))
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers of all geometries, sorted."""
+        return tuple(sorted({int(z) for atoms in self.geometries for z in atoms.numbers}))
+
+
+def campaign_folders(run: RunDir, made_members: bool = True) -> list[Path]:
+    """Return the folders that are a campaign's own, and that `--fresh` moves with it.
+
+    A setting may name one folder twice, or one that holds the user's own files: only what lies
+    inside the output counts.
+
+    Args:
+        run: Where everything lies.
+        made_members: Whether members and datasets are its own; else it began from them.
+    """
+    folders = [
+        run.state, run.results, run.losses, run.logs, run.checkpoints_dir, run.analysis,
+        run.trajectories, run.refused,
+    ]  # fmt: skip
+    if made_members:
+        folders += [run.data, run.models]
+    inside = (f.resolve() for f in folders if run.output.resolve() in f.resolve().parents)
+    return list(dict.fromkeys(inside))
+
+
+def _store_stays(settings: Settings, run: RunDir) -> None:
+    """Refuse a label store that would be moved away with a campaign.
+
+    Raises:
+        SettingsError: It is, or lies in, one of the campaign's own folders.
+    """
+    for folder in campaign_folders(run):
+        if run.store is not None and run.store.is_relative_to(folder):
+            raise SettingsError(
+                f"MISC.label_store: found '{settings.misc.label_store}', in {folder}, which --fresh"
+                " moves away; allowed: a folder elsewhere, or no key for the campaign's own store"
+            )
+
+
+def _members(
+    settings: Settings, run: RunDir, part: Part
+) -> tuple[dict[str, int], Pretrained | None, bool]:
+    """Return the members' seeds by tag, the files to adopt, and whether they are adopted ones.
+
+    Raises:
+        CampaignError: There is no initial dataset to explore from.
+        SettingsError: There is nothing to begin from.
+    """
+    _, state = load_journal(run)
+    if state is None:
+        if part != "active" and settings.has_initial:
+            return member_seeds(settings), None, False
+        found = find_pretrained(settings, run)
+        return seeds_of(found.models, settings, run), found, True
+    if state.adopted:
+        seeds = seeds_of(state.rules.tags, settings, run)
+        if state.published_initial:  # it is the campaign's by now, wherever it came from
+            return seeds, None, True
+        found = find_pretrained(settings, run)
+        if tuple(found.models) != state.rules.tags:
+            raise SettingsError(
+                f"{run.models} holds {', '.join(found.models)}; the campaign was begun with "
+                f"{', '.join(state.rules.tags)}. Restore them, or begin anew with --fresh."
+            )
+        return seeds, found, True
+    if part == "active" and not state.published_initial:
+        raise CampaignError(
+            f"{run.output}: the initial dataset is not done yet; "
+            "`aimspax initial-dataset` makes it, `aimspax run` does both"
+        )
+    return member_seeds(settings), None, False
+
+
+def _read_sets(settings: Settings, found: Pretrained) -> None:
+    """Read the datasets that members begin from, to find what is wrong with them at once.
+
+    Raises:
+        SettingsError: A file cannot be read, holds nothing, or has no energies or forces.
+    """
+    names, mistakes = DataKeys.of(settings.misc), []
+    for file in sorted({*found.training.values(), *found.validation.values()}):
+        try:
+            if not read_labels(file, names):
+                mistakes.append(f"{file}: holds no structures")
+        except CampaignError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+
+
+def _dynamics(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Each geometry must be one that its ensemble can move."""
+    by_index = isinstance(settings.project.MD, dict)
+    for index, (file, atoms) in enumerate(zip(settings.geometry_files, geometries, strict=True)):
+        why = why_not(atoms, settings.md(index))
+        if why is not None:
+            hint = "" if by_index else " (MD may be given for each geometry, by index)"
+            place = f"MD.{index}" if by_index else "MD"
+            yield f"aimsPAX.yaml  {place}: {file.name}: {why}{hint}"
+
+
+def _engines(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """ASE calculators must be there, and give the stress that somebody will ask for."""
+    idg = settings.idg
+    periodic = any(atoms.pbc.all() for atoms in geometries)
+    npt = any(needs_stress(settings.md(index)) for index in range(len(geometries)))
+    driving = idg.initial_sampling == "aimd" and npt
+    wanted = driving or (settings.stress and periodic)
+    engines: dict[str, tuple[EngineSettings, bool]] = {"REFERENCE": (settings.reference, wanted)}
+    if idg.initial_sampling == "engine" and idg.sampling_engine is not None:
+        place = "INITIAL_DATASET_GENERATION.sampling_engine"
+        engines[place] = (idg.sampling_engine, npt)
+    for place, (engine, stress) in engines.items():
+        for text in _unusable(settings, engine, stress, geometries):
+            yield f"aimsPAX.yaml  {place}.{text}"
+
+
+def _unusable(
+    settings: Settings, engine: EngineSettings, stress: bool, geometries: list[Atoms]
+) -> Iterator[str]:
+    """Say what keeps an engine from answering, each sentence beginning with its key."""
+    if isinstance(engine, AseReference):
+        why = usable(engine, settings.directory, stress)
+        if why is not None:
+            yield why
+    for index, (file, atoms) in enumerate(zip(settings.geometry_files, geometries, strict=True)):
+        if isinstance(engine, AimsReference):
+            own = engine.of_geometry(index)
+            for key, text in aims_mistakes(own, settings.directory, atoms):
+                yield f"{key}: {file.name}: {text}"
+        if isinstance(engine, PyscfReference):
+            why = why_no_pyscf(engine, atoms, stress and bool(atoms.pbc.all()))
+            if why is not None:
+                key, _, text = why.partition(": ")
+                yield f"{key}: {file.name}: {text}"
+
+
+def _pass_gate(settings: Settings, geometries: list[Atoms]) -> None:
+    """Refuse start geometries that the gate would not let to the reference, all at once."""
+    refused = []
+    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
+        try:
+            check_structure(atoms, settings.gate)
+        except StructureError as error:
+            refused.append(f"{file}: {error}")
+    if refused:
+        raise StructureError("\n".join(refused))
+
+
+def _notes(
+    settings: Settings, geometries: list[Atoms], tags: tuple[str, ...], adopts: bool
+) -> Iterator[str]:
+    """What is done otherwise than the files say."""
+    al, needed = settings.al, len(geometries)
+    if al.num_trajectories < needed:
+        yield (
+            f"aimsPAX.yaml: ACTIVE_LEARNING.num_trajectories is {al.num_trajectories}; there are "
+            f"{needed} geometries, so {needed} trajectories are run"
+        )
+    if adopts and "ensemble_size" in al.model_fields_set and al.ensemble_size != len(tags):
+        yield (
+            f"aimsPAX.yaml: ACTIVE_LEARNING.ensemble_size is {al.ensemble_size}; there are "
+            f"{len(tags)} models, which hold"
+        )
+    given = {"initial_train_dataset", "initial_valid_dataset", "extend_existing_final_ds"}
+    for key in sorted(given & al.model_fields_set):
+        if settings.has_initial and not adopts and getattr(al, key):
+            yield (
+                f"aimsPAX.yaml: ACTIVE_LEARNING.{key} has no effect: the members begin from "
+                "INITIAL_DATASET_GENERATION (`aimspax active-learning` begins from what is given)"
+            )
+    yield from _charges(settings, geometries)
+    yield from _launcher(settings)
+
+
+_OF_SHELLS = (
+    "cd",
+    "export",
+    "module",
+    "ml",
+    "ulimit",
+    "source",
+    ".",
+    "set",
+    "eval",
+    "exec",
+    "time",
+)
+"""Words that a launch line may begin with and that are no programs."""
+
+
+def _launcher(settings: Settings) -> Iterator[str]:
+    """A launch line may begin with a program that only the nodes have."""
+    if not isinstance(settings.reference, AimsReference):
+        return
+    first = settings.reference.launch_str.split()[0]
+    plain = not set(first) & set("=$(){};&|<>\"'`") and first not in _OF_SHELLS
+    if plain and shutil.which(first) is None and not Path(first).expanduser().exists():
+        yield f"aimsPAX.yaml: launch_str begins with {first}, which is not found on this machine"
+
+
+def _charges(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Initial charges of atoms say nothing to tblite, which takes the total charge."""
+    reference = settings.reference
+    if not isinstance(reference, TbliteReference):
+        return
+    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
+        total = float(atoms.info.get("charge", reference.charge))
+        if atoms.has("initial_charges") and abs(atoms.get_initial_charges().sum() - total) > 0.5:
+            yield (
+                f"{file.name}: the initial charges add up to {atoms.get_initial_charges().sum():g};"
+                f" the reference is given the charge {total:g} (REFERENCE.charge)"
+            )
+
+
+def _elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Atomic energies, if given, must cover every element."""
+    known = settings.model.ARCHITECTURE.atomic_energies
+    found = {int(z) for atoms in geometries for z in atoms.numbers}
+    if known is not None and found - set(known):
+        missing = ", ".join(chemical_symbols[z] for z in sorted(found - set(known)))
+        yield f"mace.yaml  ARCHITECTURE.atomic_energies: no energy for {missing}"
+
+
+def _spins(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """A multiplicity must suit the number of electrons."""
+    reference = settings.reference
+    if not isinstance(reference, TbliteReference):
+        return
+    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
+        electrons = int(atoms.numbers.sum()) - reference.charge
+        if (electrons + reference.spin) % 2 == 0:
+            allowed = "2, 4, …" if electrons % 2 else "1, 3, …"
+            yield (
+                f"REFERENCE.spin: the multiplicity is {reference.spin}, but with charge "
+                f"{reference.charge} {file.name} ({atoms.get_chemical_formula()}) has "
+                f"{electrons} electrons; allowed: {allowed}"
+            )
+
+
+def _device(settings: Settings) -> Iterator[str]:
+    """A GPU that is asked for here must be there, and what needs one must have it.
+
+    What runs in Slurm jobs has theirs.
+    """
+    cluster, reference = settings.cluster, settings.reference
+    devices: dict[str, str] = {}
+    if cluster.ml_jobs is None:
+        devices["mace.yaml  MISC.device"] = settings.model.MISC.device
+    if cluster.reference_jobs is None and isinstance(reference, MaceReference | MaceMpReference):
+        devices["aimsPAX.yaml  REFERENCE.device"] = reference.device
+    for place, device in devices.items():
+        if device != "cpu":
+            yield from missing_gpu(place, device)
+    if settings.model.MISC.enable_cueq and cluster.ml_jobs is None:
+        from aimspax_core.model.mace.cueq import why_no_cueq
+
+        why = why_no_cueq(settings.model)
+        if why is not None:
+            yield f"mace.yaml  MISC.enable_cueq: {why}"
+
+
+def missing_gpu(place: str, device: str) -> Iterator[str]:
+    """Say that a GPU which a setting asks for is not there."""
+    import torch  # takes seconds, and only this needs it
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count <= int(device.partition(":")[2] or 0):
+        there = f"torch sees {count} CUDA devices" if count else "torch sees no CUDA device"
+        yield f"{place}: found {device!r}; {there}; allowed: cpu"

@@ -1,0 +1,139 @@
+"""Members and datasets that are there before a campaign begins: what active learning can adopt."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from aimspax_core.errors import SettingsError
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.settings import Settings
+
+_MIN_MEMBERS = 2
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """The files of an ensemble and its datasets, each by the member's tag.
+
+    Attributes:
+        models: MACE's `.model` files; a member's tag is its file's stem.
+        training: Extended XYZ files.
+        validation: See there.
+    """
+
+    models: dict[str, Path]
+    training: dict[str, Path]
+    validation: dict[str, Path]
+
+
+def find_pretrained(settings: Settings, run: RunDir) -> Pretrained:
+    """Find the models in `model_dir`, and their datasets.
+
+    These are `initial_train_dataset` and `initial_valid_dataset`, or else what lies in
+    `data/initial` (`data/final` with `extend_existing_final_ds`) under the original's names.
+
+    Raises:
+        SettingsError: Something is missing; the text has a line for each mistake.
+    """
+    models = {path.stem: path for path in sorted(run.models.glob("*.model"))}
+    if len(models) < _MIN_MEMBERS:
+        found = f"only {next(iter(models.values()))}" if models else "no *.model file"
+        raise SettingsError(
+            f"active learning needs an ensemble, and there is none yet: {found} in {run.models}\n"
+            "`aimspax initial-dataset` makes one, `aimspax run` does all; or put trained models "
+            "there, with their datasets (ACTIVE_LEARNING.initial_train_dataset)"
+        )
+    mistakes = _twins(models)
+    training = _datasets(settings, run, tuple(models), "train", mistakes)
+    validation = _datasets(settings, run, tuple(models), "valid", mistakes)
+    given = settings.al.seeds_tags_dict
+    if given is not None and set(given) != set(models):
+        mistakes.append(
+            f"ACTIVE_LEARNING.seeds_tags_dict: found {_listed(given)}; the models in {run.models} "
+            f"are {_listed(models)}"
+        )
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    return Pretrained(models, training, validation)
+
+
+def _twins(models: dict[str, Path]) -> list[str]:
+    """Tell which files hold the same model: it would always agree with itself."""
+    first: dict[str, str] = {}
+    told = []
+    for path in models.values():
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        if content in first:
+            told.append(f"{path} is the same model as {first[content]}; their spread says nothing")
+        first.setdefault(content, path.name)
+    return told
+
+
+def seeds_of(tags: Iterable[str], settings: Settings, run: RunDir) -> dict[str, int]:
+    """Return the members' seeds by tag.
+
+    They are those of `seeds_tags_dict`, of the original's `data/seeds_tags_dict.npz`, or the
+    number that a tag ends with; a tag without any gets its place in the list.
+    """
+    written = run.data / "seeds_tags_dict.npz"
+    known: dict[str, int] = {}
+    if settings.al.seeds_tags_dict is not None:
+        known = settings.al.seeds_tags_dict
+    elif written.exists():
+        with np.load(written, allow_pickle=False) as arrays:
+            known = {tag: int(seed) for tag, seed in arrays.items()}
+    return {
+        tag: known.get(tag, _ending_number(tag, otherwise=place)) for place, tag in enumerate(tags)
+    }
+
+
+def _ending_number(tag: str, otherwise: int) -> int:
+    found = re.search(r"(\d+)$", tag)
+    return int(found[1]) if found else otherwise
+
+
+def _datasets(
+    settings: Settings,
+    run: RunDir,
+    tags: tuple[str, ...],
+    kind: Literal["train", "valid"],
+    mistakes: list[str],
+) -> dict[str, Path]:
+    """Return each member's set of one kind."""
+    al = settings.al
+    key = f"initial_{kind}_dataset"
+    given = al.initial_train_dataset if kind == "train" else al.initial_valid_dataset
+    other = al.initial_valid_dataset if kind == "train" else al.initial_train_dataset
+    if given is None and other is not None:
+        mistakes.append(f"ACTIVE_LEARNING.{key}: missing; both sets must be given, or neither")
+        return {}
+    if isinstance(given, dict):
+        if set(given) != set(tags):
+            mistakes.append(
+                f"ACTIVE_LEARNING.{key}: found sets of {_listed(given)}; the models in "
+                f"{run.models} are {_listed(tags)}"
+            )
+            return {}
+        return {tag: settings.directory / given[tag] for tag in tags}
+    if given is not None:
+        return dict.fromkeys(tags, settings.directory / given)
+    phase = "final" if al.extend_existing_final_ds else "initial"
+    folder = run.data / phase / ("training" if kind == "train" else "validation")
+    name = f"{'initial_' if phase == 'initial' else ''}{kind}_set_{{}}.xyz"
+    found = {tag: folder / name.format(tag) for tag in tags}
+    missing = [path.name for path in found.values() if not path.is_file()]
+    if missing:
+        mistakes.append(f"{folder}: {', '.join(missing)} not found; ACTIVE_LEARNING.{key} may name")
+        mistakes[-1] += " another file"
+    return found
+
+
+def _listed(tags: Iterable[str]) -> str:
+    return ", ".join(sorted(tags))

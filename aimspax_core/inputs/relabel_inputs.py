@@ -1,0 +1,256 @@
+"""What is needed to label a dataset again, read and found fit to run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+from aimspax_core.errors import SettingsError, StructureError
+from aimspax_core.inputs.campaign_inputs import missing_gpu
+from aimspax_core.labels.dataset import DataKeys
+from aimspax_core.labels.relabelling import Frame, Property, read_frames
+from aimspax_core.reference.ase.checks import usable
+from aimspax_core.reference.pyscf.refusals import why_not
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.load import load
+from aimspax_core.settings.project import (
+    AimsReference,
+    AseReference,
+    EngineSettings,
+    MaceMpReference,
+    MaceReference,
+    PyscfReference,
+)
+from aimspax_core.settings.reading.which_files import settings_files
+from aimspax_core.settings.settings import MODEL_FILES, Settings
+
+_NO_MODEL = "GENERAL: {name_exp: label}\n"
+"""Model settings where there are none: no model is made."""
+
+_ELECTRONS = ("charge", "spin")
+"""What a structure says of its electrons, beside what the settings call it."""
+
+
+@dataclass(frozen=True)
+class LabelAsked:
+    """What is asked of a dataset.
+
+    Attributes:
+        file: The dataset; from the run directory, if it is relative.
+        output: Where the labelled frames go; None: beside the run's other output.
+        start: The first frame, from 0.
+        end: The frame after the last one; None: all.
+        properties: What is written of a label; empty: energy and forces, and stress if the models
+            of the run directory train on it.
+        geometry: By which geometry's settings, where those of the reference are by index.
+        save_interval: Labels from one writing of the output to the next.
+        control: Control file of FHI-aims in place of that of the settings.
+        species_dir: Folder of species defaults in place of that of the settings.
+    """
+
+    file: Path
+    output: Path | None = None
+    start: int = 0
+    end: int | None = None
+    properties: tuple[Property, ...] = ()
+    geometry: int = 0
+    save_interval: int = 10
+    control: Path | None = None
+    species_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class LabelInputs:
+    """A dataset, and how it is labelled.
+
+    Attributes:
+        settings: The settings in force.
+        run: Where everything lies.
+        reference: The engine.
+        file: The dataset.
+        output: Where the labelled frames go.
+        properties: What is written of a label.
+        frames: The frames.
+        save_interval: Labels from one writing of the output to the next.
+    """
+
+    settings: Settings
+    run: RunDir
+    reference: EngineSettings
+    file: Path
+    output: Path
+    properties: tuple[Property, ...]
+    frames: list[Frame]
+    save_interval: int
+
+    @classmethod
+    def read(
+        cls, directory: Path, asked: LabelAsked, overrides: Mapping[str, Any] | None = None
+    ) -> LabelInputs:
+        """Read a run directory and a dataset. Model settings are not needed.
+
+        Args:
+            directory: The run directory.
+            asked: What is asked for.
+            overrides: Values that replace those of the files; see `inputs.Inputs`.
+
+        Raises:
+            SettingsError: There are mistakes; the text lists all of them.
+            StructureError: The dataset cannot be read.
+        """
+        file = (Path(directory) / asked.file).resolve()
+        if not file.is_file():
+            raise StructureError(f"there is no file {file}")
+        settings = _settings(directory, file, overrides)
+        mistakes = [*_asked(asked), *_aims_asked(settings, asked)]
+        if mistakes:
+            raise SettingsError("\n".join(mistakes))
+        run = RunDir.of(settings)
+        default: tuple[Property, ...] = ("energy", "forces")
+        wanted = asked.properties or (*default, *(("stress",) if settings.stress else ()))
+        output = run.output / _name(file, asked)
+        if asked.output is not None:
+            output = settings.directory / asked.output
+        if output.resolve() == file:
+            raise SettingsError(f"{output} is the dataset itself; allowed: another file")
+        reference = _reference(settings, asked, "stress" in wanted)
+        frames = read_frames(file, DataKeys.of(settings.misc), asked.start, asked.end)
+        mistakes = [*_engine(settings, reference, frames, "stress" in wanted, file.name)]
+        if mistakes:
+            raise SettingsError("\n".join(mistakes))
+        interval = asked.save_interval
+        return cls(settings, run, reference, file, output, wanted, frames, interval)
+
+    @property
+    def stress(self) -> bool:
+        """Whether periodic frames need stress."""
+        return "stress" in self.properties
+
+
+def _settings(directory: Path, file: Path, overrides: Mapping[str, Any] | None) -> Settings:
+    """Read the settings; those of models may be missing, and so may start geometries."""
+    values, project, model = settings_files(directory, overrides)
+    values["MISC.path_to_geometry"] = str(file)
+    if model is not None or any((directory / name).exists() for name in MODEL_FILES):
+        return load(directory, values, project, model)
+    with TemporaryDirectory() as folder:
+        stand_in = Path(folder) / MODEL_FILES[0]
+        stand_in.write_text(_NO_MODEL, encoding="utf-8")
+        return load(directory, values, project, stand_in)
+
+
+def _name(file: Path, asked: LabelAsked) -> str:
+    """Name the output; that of a part of the file does not replace that of another part."""
+    part = f"_{asked.start}-{asked.end or 'end'}" if asked.start or asked.end else ""
+    return f"{file.stem}_labelled{part}.xyz"
+
+
+def _asked(asked: LabelAsked) -> Iterator[str]:
+    if asked.start < 0:
+        yield f"--start: found {asked.start}; allowed: 0 and more"
+    if asked.end is not None and asked.end <= asked.start:
+        yield f"--end: found {asked.end}; allowed: more than --start, which is {asked.start}"
+    if asked.save_interval < 1:
+        yield f"--save-interval: found {asked.save_interval}; allowed: 1 and more"
+    for name in asked.properties:
+        if name not in get_args(Property):
+            yield f"--properties: found {name!r}; allowed: {', '.join(get_args(Property))}"
+
+
+def _aims_asked(settings: Settings, asked: LabelAsked) -> Iterator[str]:
+    """What only FHI-aims has must be there."""
+    reference = settings.reference
+    for flag, path in (("--control", asked.control), ("--species-dir", asked.species_dir)):
+        if path is not None and not isinstance(reference, AimsReference):
+            yield f"{flag}: found '{path}'; the reference is {reference.engine}, which has none"
+        elif path is not None and not (settings.directory / path).exists():
+            yield f"{flag}: found '{path}'; there is no such file or folder"
+    if not isinstance(reference, AimsReference) or not isinstance(reference.control, dict):
+        return
+    if asked.control is None and asked.geometry not in reference.control:
+        allowed = ", ".join(map(str, reference.control))
+        yield f"--geometry: found {asked.geometry}; REFERENCE.control has a file for {allowed}"
+
+
+def _reference(settings: Settings, asked: LabelAsked, stress: bool) -> EngineSettings:
+    """Return the engine as it is for this dataset."""
+    reference = settings.reference
+    if not isinstance(reference, AimsReference):
+        return reference
+    changes: dict[str, Any] = {"compute_stress": True} if stress else {}
+    if asked.control is not None:
+        changes["control"] = asked.control
+    if asked.species_dir is not None:
+        changes["species_dir"] = asked.species_dir
+    return reference.model_copy(update=changes).of_geometry(asked.geometry)
+
+
+def _engine(
+    settings: Settings,
+    reference: EngineSettings,
+    frames: Sequence[Frame],
+    stress: bool,
+    file: str,
+) -> Iterator[str]:
+    """What keeps the engine from labelling these frames, found before anything is launched."""
+    match reference:
+        case MaceReference() | MaceMpReference() if reference.device != "cpu":
+            yield from missing_gpu("aimsPAX.yaml  REFERENCE.device", reference.device)
+        case AseReference():
+            periodic = any(frame.atoms.pbc.all() for frame in frames)
+            why = usable(reference, settings.directory, stress and periodic)
+            if why is not None:
+                yield f"aimsPAX.yaml  REFERENCE.{why}"
+        case PyscfReference():
+            yield from _pyscf(settings, reference, frames, stress, file)
+        case AimsReference():
+            yield from _aims(settings, reference, frames, file)
+
+
+def _pyscf(
+    settings: Settings,
+    reference: PyscfReference,
+    frames: Sequence[Frame],
+    stress: bool,
+    file: str,
+) -> Iterator[str]:
+    """PySCF is asked about one frame of each kind that can be given to it; see `_aims`."""
+    keys, asked, told = DataKeys.of(settings.misc), set(), set()
+    for frame in frames:
+        atoms, info = frame.atoms, frame.atoms.info
+        electrons = (str(info.get(k)) for k in (keys.total_charge, keys.total_spin, *_ELECTRONS))
+        kind = (atoms.get_chemical_formula(), tuple(atoms.pbc), *electrons)
+        if kind in asked:
+            continue
+        try:
+            structure = frame.structure(keys)
+        except StructureError:
+            continue  # it fails alone
+        asked.add(kind)
+        why = why_not(reference, structure, stress and bool(atoms.pbc.all()))
+        if why is not None and why not in told:
+            told.add(why)
+            key, _, text = why.partition(": ")
+            yield f"aimsPAX.yaml  REFERENCE.{key}: {file}, frame {frame.index}: {text}"
+
+
+def _aims(
+    settings: Settings, reference: AimsReference, frames: Sequence[Frame], file: str
+) -> Iterator[str]:
+    """FHI-aims is asked about one frame of each kind; each mistake is told once."""
+    from aimspax_core.reference.aims.engine import mistakes
+
+    kinds: dict[tuple[object, ...], Frame] = {}
+    for frame in frames:
+        atoms = frame.atoms
+        magnetic = atoms.has("initial_magmoms") and bool(atoms.get_initial_magnetic_moments().any())
+        kinds.setdefault((frozenset(atoms.symbols), tuple(atoms.pbc), magnetic), frame)
+    told = set()
+    for frame in kinds.values():
+        for key, text in mistakes(reference, settings.directory, frame.atoms):
+            if (key, text) not in told:
+                told.add((key, text))
+                yield f"aimsPAX.yaml  REFERENCE.{key}: {file}, frame {frame.index}: {text}"

@@ -1,0 +1,85 @@
+"""Labels that wait, dealt to workers in batches: fast ones many a task, slow ones one a task."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterable
+from statistics import median
+
+from aimspax_core.labels.tries import BACKOFF_S, MAX_LOSSES
+
+TASK_S = 10.0
+"""What a task should take: far above what it costs to start one, and a stop does not wait long."""
+
+_SHORT_S = 1.0
+"""What is shorter than this is not split further among workers."""
+
+_MOST = 1000
+_KNOWN = 3
+"""Times that must be known before two structures share a task."""
+
+_REMEMBERED = 101
+
+
+class Batches:
+    """Labels that wait for a worker.
+
+    A label that was lost is asked for again alone, so that it takes no others along.
+
+    Args:
+        keys: Their keys, in order.
+        workers: How many share them.
+    """
+
+    def __init__(self, keys: Iterable[str], workers: int) -> None:
+        self._line = deque(keys)
+        self._workers = workers
+        self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
+        self._losses: Counter[str] = Counter()
+        self._put_off: list[tuple[float, str]] = []
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._line) + len(self._put_off)
+
+    def next(self, now: float) -> tuple[str, ...]:
+        """Take out the next batch; an empty one if nothing is due.
+
+        Args:
+            now: The time (s), of a clock that does not go back.
+        """
+        for entry in sorted(self._put_off):
+            if entry[0] <= now:
+                self._put_off.remove(entry)
+                return (entry[1],)
+        return tuple(self._line.popleft() for _ in range(min(self._size(), len(self._line))))
+
+    def due_in(self, now: float) -> float:
+        """Return the time (s) until one that was put off is due; infinite if there is none."""
+        return max(0.0, min((due for due, _ in self._put_off), default=math.inf) - now)
+
+    def took(self, seconds: float) -> None:
+        """Learn what a label took."""
+        self._seconds.append(seconds)
+
+    def give_back(self, keys: Iterable[str]) -> None:
+        """Put labels that a task has not begun with in front of the line, in their order."""
+        self._line.extendleft(reversed(tuple(keys)))
+
+    def lost(self, key: str, now: float) -> bool:
+        """Count a loss, and put the label off for a while; False if it was one too many."""
+        self._losses[key] += 1
+        losses = self._losses[key]
+        if losses >= MAX_LOSSES:
+            return False
+        self._put_off.append((now + BACKOFF_S[losses - 1], key))
+        return True
+
+    def _size(self) -> int:
+        """How many fit into a task; towards the end, so few that every worker gets some."""
+        if len(self._seconds) < _KNOWN:
+            return 1
+        each = max(median(self._seconds), TASK_S / _MOST)
+        share = max(math.ceil(len(self._line) / self._workers), int(_SHORT_S / each))
+        return max(1, min(int(TASK_S / each), share))

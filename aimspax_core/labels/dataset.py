@@ -1,0 +1,233 @@
+"""Datasets as MACE reads them: extended XYZ, with energies and forces under names of one's own."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.extxyz import per_atom_properties
+from ase.stress import voigt_6_to_full_3x3_stress
+from numpy.typing import NDArray
+
+from aimspax_core.errors import CampaignError
+from aimspax_core.labels.label import Label
+from aimspax_core.labels.store import StoredLabel
+from aimspax_core.safe_files import write_text
+
+if TYPE_CHECKING:
+    from aimspax_core.settings.project import Misc
+
+
+@dataclass(frozen=True)
+class DataKeys:
+    """What the quantities are called in dataset files; the defaults are those of the settings.
+
+    Attributes:
+        energy: Total energy (eV), for a structure.
+        forces: Forces (eV/Å), for an atom.
+        stress: Stress (eV/Å³, ASE's sign), for a structure.
+        virials: Virials (eV, −stress × volume), for a structure.
+        dipole: Carried along as it is, like all that are not explained here.
+        polarizability: See there.
+        hirshfeld_ratios: See there.
+        charges: See there.
+        head: See there.
+        total_charge: Total charge (e); `info["charge"]` of the structure.
+        total_spin: Spin multiplicity, 2S+1; `info["spin"]` of the structure.
+    """
+
+    energy: str = "REF_energy"
+    forces: str = "REF_forces"
+    stress: str = "REF_stress"
+    virials: str = "REF_virials"
+    dipole: str = "REF_dipole"
+    polarizability: str = "REF_polarizability"
+    hirshfeld_ratios: str = "REF_hirshfeld_ratios"
+    charges: str = "REF_charges"
+    head: str = "head"
+    total_charge: str = "total_charge"
+    total_spin: str = "total_spin"
+
+    @classmethod
+    def of(cls, misc: Misc) -> DataKeys:
+        """Return the names that the section MISC of the settings gives."""
+        return cls(**{field.name: getattr(misc, f"{field.name}_key") for field in fields(cls)})
+
+
+_CARRIED = "carried"
+_PER_ATOM = ("hirshfeld_ratios", "charges")
+_ALONG = ("dipole", "polarizability", *_PER_ATOM, "head")
+
+DEFAULT_KEYS = DataKeys()
+"""The names of aims-PAX, by which `model.mace.graphs.graphs` finds labels too."""
+
+
+def labelled(stored: StoredLabel, keys: DataKeys = DEFAULT_KEYS) -> Atoms:
+    """Return a structure with its label under the names of the datasets.
+
+    Returns:
+        With energy (eV) and, if there is one, stress (3, 3) (eV/Å³) in `info`, forces (N, 3) (eV/Å)
+        in `arrays`, charge and multiplicity in `info` if the structure has them.
+    """
+    atoms = stored.atoms.copy()
+    for name, key in (("charge", keys.total_charge), ("spin", keys.total_spin)):
+        if name in atoms.info:
+            atoms.info[key] = atoms.info.pop(name)
+    atoms.info[keys.energy] = stored.label.energy
+    atoms.arrays[keys.forces] = np.array(stored.label.forces)
+    if stored.label.stress is not None:
+        atoms.info[keys.stress] = np.array(stored.label.stress)
+    for quantity, value in stored.label.provenance.get(_CARRIED, {}).items():
+        per_atom = quantity in _PER_ATOM
+        (atoms.arrays if per_atom else atoms.info)[getattr(keys, quantity)] = (
+            np.array(value) if isinstance(value, list) else value
+        )
+    return atoms
+
+
+def carried(atoms: Atoms, keys: DataKeys = DEFAULT_KEYS) -> dict[str, Any]:
+    """Return what a dataset says of a structure that is neither trained on nor computed here.
+
+    Args:
+        atoms: A structure that `read_labels` read.
+        keys: What the quantities are called in it.
+
+    Returns:
+        What belongs into the provenance of its label, as JSON data, for `labelled` to write again.
+    """
+    found = {}
+    for quantity in _ALONG:
+        place = atoms.arrays if quantity in _PER_ATOM else atoms.info
+        if (key := getattr(keys, quantity)) in place:
+            value = place[key]
+            found[quantity] = np.asarray(value).tolist() if not isinstance(value, str) else value
+    return {_CARRIED: found} if found else {}
+
+
+def write(path: Path, structures: Sequence[Atoms]) -> None:
+    """Write labelled structures as extended XYZ, atomically; an empty set is an empty file."""
+    text = io.StringIO()
+    if structures:
+        ase.io.write(text, list(structures), format="extxyz")
+    write_text(path, text.getvalue())
+
+
+def read(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[Atoms]:
+    """Read a dataset that `write` wrote; an empty file is an empty set.
+
+    Returns:
+        The structures, all that the file says of them in `info` and `arrays` under the file's
+        names, except for charge and multiplicity, which are in `info["charge"]`, `info["spin"]`.
+
+    Raises:
+        CampaignError: There is no such file, it is not extended XYZ, or a charge or multiplicity
+            is no number.
+    """
+    if not path.is_file():
+        raise CampaignError(f"there is no dataset {path}")
+    if path.stat().st_size == 0:
+        return []
+    try:
+        found = ase.io.read(path, index=":", format="extxyz")
+    # ASE's reader raises whatever its parsing trips over; any of it means: not extended XYZ.
+    except Exception as error:
+        raise CampaignError(
+            f"{path}: ASE cannot read this as extended XYZ ({type(error).__name__}: {error})"
+        ) from error
+    return [
+        without_calculator(atoms, keys, frame_name(path, n, atoms)) for n, atoms in enumerate(found)
+    ]
+
+
+def read_labels(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[tuple[Atoms, Label]]:
+    """Read a dataset that somebody else may have written, of aims-PAX or MACE.
+
+    Args:
+        path: Extended XYZ.
+        keys: What the quantities are called in it.
+
+    Returns:
+        Structures with their labels, in order. Whatever else the file says of a structure stays in
+        its `info` and `arrays`. Stress is taken as Voigt (6), 3 × 3 or flattened (9); without it,
+        it follows from the virials; a structure that is not periodic in all directions has none.
+
+    Raises:
+        CampaignError: The file cannot be read, or a frame has no energy or forces, or one that is
+            not finite; the text names file, frame (from 0) and key.
+    """
+    found = []
+    for frame, atoms in enumerate(read(path, keys)):
+        where = frame_name(path, frame, atoms)
+        energy = taken(atoms.info, keys.energy, (), "energy", where)
+        forces = taken(atoms.arrays, keys.forces, (len(atoms), 3), "forces", where)
+        stress = stress_of(atoms, keys, where)
+        found.append((atoms, Label(float(energy), forces, stress, {"dataset": str(path)})))
+    return found
+
+
+def frame_name(path: Path, frame: int, atoms: Atoms) -> str:
+    """Return what a frame is called in messages: its file, number (from 0) and formula."""
+    return f"{path}, frame {frame} ({atoms.get_chemical_formula()})"
+
+
+def without_calculator(atoms: Atoms, keys: DataKeys, where: str) -> Atoms:
+    """Undo what ASE's reader does with the names that it knows: it makes a calculator of them."""
+    if atoms.calc is not None:
+        for name, value in atoms.calc.results.items():
+            (atoms.arrays if name in per_atom_properties else atoms.info)[name] = value
+        atoms.calc = None
+    for name, key in (("charge", keys.total_charge), ("spin", keys.total_spin)):
+        if key in atoms.info:
+            atoms.info[name] = float(taken(atoms.info, key, (), f"total_{name}", where))
+    return atoms
+
+
+def taken(
+    place: dict[str, Any], key: str, shape: tuple[int, ...], quantity: str, where: str
+) -> NDArray[np.float64]:
+    """Take a quantity out of a structure's `info` or `arrays`.
+
+    Raises:
+        CampaignError: It is not there, of another shape, or not finite.
+    """
+    if key not in place:
+        near = get_close_matches(key, [str(name) for name in place], n=1, cutoff=0.3)
+        hint = f", the nearest that it has is {near[0]!r} (MISC.{quantity}_key)" if near else ""
+        raise CampaignError(f"{where}: no {quantity} under {key!r}{hint}")
+    try:
+        value = np.asarray(place.pop(key), dtype=float)
+    except (TypeError, ValueError) as error:
+        raise CampaignError(f"{where}: {quantity} under {key!r} is no number: {error}") from error
+    if quantity in ("stress", "virials"):
+        value = _matrix(value)
+    if value.shape != shape:
+        raise CampaignError(f"{where}: {quantity} under {key!r} has shape {value.shape}")
+    if not np.isfinite(value).all():
+        raise CampaignError(f"{where}: {quantity} under {key!r} is not finite")
+    return value
+
+
+def stress_of(atoms: Atoms, keys: DataKeys, where: str) -> NDArray[np.float64] | None:
+    """Take out the stress (eV/Å³), or what follows from the virials; none without a volume."""
+    if not atoms.pbc.all():
+        return None
+    if keys.stress in atoms.info:
+        return taken(atoms.info, keys.stress, (3, 3), "stress", where)
+    if keys.virials in atoms.info:
+        virials = taken(atoms.info, keys.virials, (3, 3), "virials", where)
+        return -virials / atoms.get_volume()
+    return None
+
+
+def _matrix(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a symmetric tensor as 3 × 3, from ASE's Voigt order or flattened."""
+    if value.shape == (6,):
+        return voigt_6_to_full_3x3_stress(value)
+    return value.reshape(3, 3) if value.shape == (9,) else value

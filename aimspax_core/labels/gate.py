@@ -1,0 +1,163 @@
+"""The gate: what may reach an engine, and what may reach a dataset."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+from ase.geometry import find_mic
+from ase.neighborlist import neighbor_list
+
+from aimspax_core.errors import LabelError, StructureError
+from aimspax_core.labels.label import Label
+from aimspax_core.settings.project import Gate
+
+_MOVED = 1e-3
+"""What an engine's printing may round off a position (Å)."""
+
+_ENOUGH = 3
+"""Labels of a composition from which on the next one is compared with them."""
+
+_SKEW = 1e-6
+"""What rounding may leave between a stress and its transpose (eV/Å³; 0.2 MPa)."""
+
+
+def check_structure(atoms: Atoms, gate: Gate) -> None:
+    """Let a structure pass if it may be given to an engine.
+
+    Args:
+        atoms: N atoms (Å), periodic or not.
+        gate: `min_distance` as a fraction of the sum of two atoms' covalent radii (ASE's table:
+            Cordero et al., doi:10.1039/b801115j).
+
+    Raises:
+        StructureError: A coordinate is not finite, or two atoms are too close.
+    """
+    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        raise StructureError("a coordinate is not a finite number")
+    if gate.min_distance == 0:
+        return
+    radii = gate.min_distance * covalent_radii[atoms.numbers]
+    i, j, distance = neighbor_list("ijd", atoms, list(radii))
+    if len(i):
+        worst = int(np.argmin(distance / (radii[i] + radii[j])))
+        symbols = atoms.get_chemical_symbols()
+        raise StructureError(
+            f"atoms {i[worst]} ({symbols[i[worst]]}) and {j[worst]} ({symbols[j[worst]]}) are "
+            f"{distance[worst]:.2f} Å apart; {radii[i[worst]] + radii[j[worst]]:.2f} Å is allowed"
+        )
+
+
+def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) -> None:
+    """Let a label pass if it may enter a dataset.
+
+    Args:
+        atoms: The N atoms that were labelled.
+        label: What the engine said of them.
+        gate: `max_force` in eV/Å.
+        stress: Whether the models are trained on stress.
+
+    Raises:
+        LabelError: Not transient: a value is not finite, the forces are not (N, 3), a force is
+            larger than `gate.max_force`, the engine tells of other atoms or another order, or the
+            stress is not what `check_stress` asks for.
+    """
+    if label.structure is not None:
+        _check_order(atoms, label.structure)
+    if label.forces.shape != (len(atoms), 3):
+        raise LabelError(f"forces of shape {label.forces.shape} for {len(atoms)} atoms")
+    values = [np.asarray(label.energy), label.forces]
+    if label.stress is not None:
+        values.append(label.stress)
+    if not all(np.isfinite(v).all() for v in values):
+        raise LabelError("energy, forces or stress are not finite numbers")
+    if stress:
+        check_stress(atoms, label)
+    largest = float(np.linalg.norm(label.forces, axis=1).max())
+    if largest > gate.max_force:
+        raise LabelError(f"a force of {largest:.1f} eV/Å; GATE.max_force is {gate.max_force} eV/Å")
+
+
+def _check_order(atoms: Atoms, answered: Atoms) -> None:
+    """Refuse an answer whose atoms are not the ones that were asked about, in their order.
+
+    A position counts as the same in whichever periodic image it is.
+    """
+    if len(answered) != len(atoms):
+        raise LabelError(f"the engine tells of {len(answered)} atoms; there are {len(atoms)}")
+    differ = np.flatnonzero(answered.numbers != atoms.numbers)
+    if len(differ):
+        first = differ[0]
+        raise LabelError(
+            f"the engine has its atoms in another order: atom {first} is {answered.symbols[first]},"
+            f" not {atoms.symbols[first]}"
+        )
+    if np.abs(answered.cell.array - atoms.cell.array).max() > _MOVED and atoms.pbc.any():
+        raise LabelError("the engine tells of another cell")
+    _, distances = find_mic(answered.positions - atoms.positions, atoms.cell, atoms.pbc)
+    if distances.max() > _MOVED:
+        raise LabelError(
+            "the engine has its atoms in another order, or moved: atom "
+            f"{int(distances.argmax())} is {distances.max():.3f} Å off"
+        )
+
+
+class EnergyGate:
+    """Compares a label's energy with those of the same composition.
+
+    Another electronic state, or another method, shows there first.
+
+    Args:
+        gate: `max_energy_deviation` in eV/atom.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._limit = gate.max_energy_deviation
+        self._known: dict[str, list[float]] = {}
+
+    def admit(self, atoms: Atoms, energy: float) -> None:
+        """Let a label pass if its energy may enter a dataset.
+
+        Whether it may or not, it counts for those that follow.
+
+        Args:
+            atoms: N atoms.
+            energy: Total energy (eV).
+
+        Raises:
+            LabelError: Not transient: it is too far from the median of those before.
+        """
+        known = self._known.setdefault(atoms.get_chemical_formula("hill"), [])
+        value = energy / len(atoms)
+        known.append(value)  # also one that is refused: else a few bad ones would refuse all others
+        if len(known) <= _ENOUGH:
+            return
+        off = value - float(np.median(known[:-1]))
+        if abs(off) > self._limit:
+            raise LabelError(
+                f"an energy {off:+.2f} eV/atom from the median of {len(known) - 1} labels of "
+                f"{atoms.get_chemical_formula()}; GATE.max_energy_deviation is "
+                f"{self._limit:g} eV/atom"
+            )
+
+
+def check_stress(atoms: Atoms, label: Label) -> None:
+    """Let a label pass if it has the stress that training on stress needs.
+
+    A structure that is not periodic in all three directions has none, and needs none.
+
+    Raises:
+        LabelError: Not transient: the stress of a periodic structure is missing, not finite, or
+            not a symmetric (3, 3).
+    """
+    if not atoms.pbc.all():
+        return
+    if label.stress is None:
+        raise LabelError("no stress of a periodic structure, but the models train on stress")
+    if label.stress.shape != (3, 3):
+        raise LabelError(f"a stress of shape {label.stress.shape}; it should be (3, 3)")
+    if not np.isfinite(label.stress).all():
+        raise LabelError("the stress is not a finite number")
+    skew = float(np.abs(label.stress - label.stress.T).max())
+    if skew > _SKEW:
+        raise LabelError(f"the stress is not symmetric: by {skew:.1e} eV/Å³")

@@ -1,0 +1,310 @@
+"""A dataset that is labelled again: its frames, what became of each, and the file that comes out.
+
+The original (`aims-PAX-recalc`) writes labels in the order in which they come back, as `energy` and
+`forces`; here they are in the order of the dataset, under the names that all other datasets have.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.extxyz import per_atom_properties
+from numpy.typing import NDArray
+
+from aimspax_core.errors import StructureError
+from aimspax_core.labels.dataset import DataKeys, write
+from aimspax_core.labels.label import Label
+from aimspax_core.safe_files import write_text
+from aimspax_core.settings.project import Gate
+from aimspax_core.structures import decode, encode
+
+Property = Literal["energy", "forces", "stress"]
+
+_NAMED_BY_ASE = ("energy", "free_energy", "energies", "forces", "stress", "stresses", "virial")
+"""What ASE and other programs call the labels that are to be replaced."""
+
+_OTHERS = 3
+"""Labels of a composition that one is compared with at least; as the gate of a campaign has it."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a dataset.
+
+    Attributes:
+        index: Its place in the file, from 0.
+        atoms: What the file says of it, without energies, forces and stress.
+        energy: The energy (eV) that it had, if it had one.
+        forces: The forces (N, 3) (eV/Å) that it had, if it had some.
+    """
+
+    index: int
+    atoms: Atoms
+    energy: float | None = None
+    forces: NDArray[np.float64] | None = None
+
+    def structure(self, keys: DataKeys) -> Atoms:
+        """Return what the reference is given: the structure, with its charge and multiplicity.
+
+        Args:
+            keys: What the file calls them.
+
+        Raises:
+            StructureError: There are no atoms, or a number is none.
+        """
+        bare = self.atoms.copy()
+        for name, key in (("charge", keys.total_charge), ("spin", keys.total_spin)):
+            if key in bare.info:
+                bare.info[name] = bare.info[key]
+        if len(bare) == 0:
+            raise StructureError("the frame holds no atoms")
+        if not np.isfinite(bare.positions).all() or not np.isfinite(bare.cell.array).all():
+            raise StructureError("a coordinate is not a finite number")
+        try:
+            return decode(encode(bare))
+        except (TypeError, ValueError) as error:
+            raise StructureError(f"charge, multiplicity or moments: {error}") from error
+
+
+def read_frames(path: Path, keys: DataKeys, start: int = 0, end: int | None = None) -> list[Frame]:
+    """Read the frames of a dataset, or some of them.
+
+    Args:
+        path: A file in any format that ASE reads.
+        keys: What its labels are called; what ASE calls them is known.
+        start: The first frame, from 0.
+        end: The frame after the last one; None: all.
+
+    Raises:
+        StructureError: It cannot be read, or holds no such frames.
+    """
+    try:
+        found = ase.io.read(path, index=slice(start, end))
+    # ASE's readers raise whatever their parsing trips over; any of it means: not a dataset.
+    except Exception as error:
+        raise StructureError(
+            f"{path}: ASE cannot read frames of this ({type(error).__name__}: {error})"
+        ) from error
+    if not found:
+        raise StructureError(f"{path}: there are no frames from {start} to {end or 'the end'}")
+    return [_frame(start + place, atoms, keys) for place, atoms in enumerate(found)]
+
+
+def _frame(index: int, atoms: Atoms, keys: DataKeys) -> Frame:
+    """Take the labels that are to be replaced out of a frame."""
+    results: dict[str, Any] = dict(atoms.calc.results) if atoms.calc is not None else {}
+    atoms.calc = None
+    for name, value in results.items():
+        (atoms.arrays if name in per_atom_properties else atoms.info).setdefault(name, value)
+    energy = forces = None
+    for name in (keys.energy, "energy"):
+        energy = _numbers(atoms.info.get(name), ()) if energy is None else energy
+    for name in (keys.forces, "forces"):
+        shape = (len(atoms), 3)
+        forces = _numbers(atoms.arrays.get(name), shape) if forces is None else forces
+    for name in (keys.energy, keys.forces, keys.stress, keys.virials, *_NAMED_BY_ASE):
+        atoms.info.pop(name, None)
+        atoms.arrays.pop(name, None)
+    return Frame(index, atoms, None if energy is None else float(energy), forces)
+
+
+def _numbers(value: Any, shape: tuple[int, ...]) -> NDArray[np.float64] | None:
+    """Return finite numbers of a shape; None if it is anything else."""
+    try:
+        numbers = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        return None
+    return numbers if numbers.shape == shape and np.isfinite(numbers).all() else None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far new labels are from old ones.
+
+    Attributes:
+        frames: Frames that have both energies.
+        energy_per_atom: Mean absolute difference of the energies (eV/atom).
+        forces: Mean absolute difference of the forces' components (eV/Å); None without old ones.
+    """
+
+    frames: int
+    energy_per_atom: float
+    forces: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How the labelling of a dataset went.
+
+    Attributes:
+        output: Where the labelled frames are.
+        frames: Frames of the dataset.
+        labelled: Those that have a label now.
+        stored: Those of them whose label was in the store.
+        failed: Those that get none.
+        computed: Structures that were labelled in this run.
+        seconds: What that took.
+        difference: How far the labels are from those that the file had.
+    """
+
+    output: Path
+    frames: int
+    labelled: int
+    stored: int
+    failed: int
+    computed: int
+    seconds: float
+    difference: Difference | None
+
+    @property
+    def per_minute(self) -> float:
+        """Labels that were computed, per minute."""
+        return 60 * self.computed / max(self.seconds, 1e-9)
+
+    def __str__(self) -> str:
+        """Return one line."""
+        left = self.frames - self.labelled - self.failed
+        parts = [f"{self.labelled} of {self.frames} frames labelled ({self.stored} from the store)"]
+        parts += [f"{self.failed} failed"] if self.failed else []
+        parts += [f"{left} left"] if left else []
+        return ", ".join(parts)
+
+
+class Relabelled:
+    """What has become of the frames of a dataset.
+
+    Args:
+        frames: The frames, in the order of the file.
+        keys: What the labels are called in what is written.
+        properties: Which of them are written.
+        gate: `max_energy_deviation` in eV/atom.
+
+    Attributes:
+        labels: Labels, by key.
+        reasons: Why a structure has none, by key.
+    """
+
+    def __init__(
+        self, frames: Sequence[Frame], keys: DataKeys, properties: Sequence[Property], gate: Gate
+    ) -> None:
+        self._frames, self._keys, self._properties, self._gate = frames, keys, properties, gate
+        self._of_frame: dict[int, str] = {}
+        self._unfit: dict[int, str] = {}
+        self.labels: dict[str, Label] = {}
+        self.reasons: dict[str, str] = {}
+
+    def belongs(self, frame: Frame, key: str) -> None:
+        """Say which label a frame gets; the same structure twice gets the same one."""
+        self._of_frame[frame.index] = key
+
+    def unfit(self, frame: Frame, reason: str) -> None:
+        """Say that a frame cannot be given to the reference."""
+        self._unfit[frame.index] = reason
+
+    @property
+    def labelled(self) -> list[Frame]:
+        """The frames that have got a label which may enter a dataset, in order."""
+        off = self._outliers()
+        return [f for f in self._frames if (k := self.key(f)) in self.labels and k not in off]
+
+    @property
+    def failed(self) -> list[tuple[Frame, str]]:
+        """The frames that get none, in order, and why."""
+        reasons = {**self.reasons, **self._outliers()}
+        told = [(f, self._unfit.get(f.index) or reasons.get(self.key(f))) for f in self._frames]
+        return [(frame, why) for frame, why in told if why is not None]
+
+    def write(self, path: Path) -> None:
+        """Write the labelled frames as extended XYZ, and what failed beside it, both atomically.
+
+        If there are none, what may be there from another time stays.
+        """
+        if labelled := self.labelled:
+            write(path, [self._atoms(frame) for frame in labelled])
+        failed, beside = self.failed, failed_file(path)
+        if not failed:
+            beside.unlink(missing_ok=True)
+            return
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("frame", "formula", "reason"))
+        for frame, reason in failed:
+            table.writerow((frame.index, frame.atoms.get_chemical_formula(), reason))
+        write_text(beside, text.getvalue())
+
+    def difference(self) -> Difference | None:
+        """Compare with the labels that the file had; None if it had none."""
+        energies, forces = [], []
+        for frame in self.labelled:
+            label = self.labels[self.key(frame)]
+            if frame.energy is not None:
+                energies.append(abs(label.energy - frame.energy) / len(frame.atoms))
+            if frame.forces is not None:
+                forces.append(np.abs(label.forces - frame.forces).ravel())
+        if not energies:
+            return None
+        components = float(np.concatenate(forces).mean()) if forces else None
+        return Difference(len(energies), float(np.mean(energies)), components)
+
+    def key(self, frame: Frame) -> str:
+        """Return the key of a frame's label; empty if it cannot have one."""
+        return self._of_frame.get(frame.index, "")
+
+    def _atoms(self, frame: Frame) -> Atoms:
+        """Return a frame with its label, and with all else that the file says of it."""
+        label, keys = self.labels[self.key(frame)], self._keys
+        atoms: Atoms = frame.atoms.copy()
+        if "energy" in self._properties:
+            atoms.info[keys.energy] = label.energy
+        if "forces" in self._properties:
+            atoms.arrays[keys.forces] = label.forces
+        if "stress" in self._properties and label.stress is not None:
+            atoms.info[keys.stress] = label.stress
+        for name, key in (("charge", keys.total_charge), ("spin", keys.total_spin)):
+            if name in atoms.info:
+                atoms.info.setdefault(key, float(atoms.info[name]))
+        return atoms
+
+    def _outliers(self) -> dict[str, str]:
+        """Return which energies are too far from those of the same composition, and the words.
+
+        Compared with all labels, so that it does not matter which of them came first.
+        """
+        limit = self._gate.max_energy_deviation
+        groups: dict[str, dict[str, float]] = {}
+        for frame in self._frames:
+            if (key := self.key(frame)) in self.labels:
+                formula = frame.atoms.get_chemical_formula("hill")
+                energy = self.labels[key].energy / len(frame.atoms)
+                groups.setdefault(formula, {})[key] = energy
+        return dict(
+            outlier
+            for formula, energies in groups.items()
+            if len(energies) > _OTHERS
+            for outlier in _far(formula, energies, limit)
+        )
+
+
+def _far(formula: str, energies: Mapping[str, float], limit: float) -> Iterator[tuple[str, str]]:
+    median = float(np.median([*energies.values()]))
+    for key, energy in energies.items():
+        if abs(energy - median) > limit:
+            yield (
+                key,
+                f"refused by the gate: an energy {energy - median:+.2f} eV/atom from the median of "
+                f"the {len(energies)} labels of {formula}; GATE.max_energy_deviation is "
+                f"{limit:g} eV/atom",
+            )
+
+
+def failed_file(output: Path) -> Path:
+    """Return where the failed frames of an output are listed."""
+    return output.with_name(f"{output.stem}.failed.csv")

@@ -1,0 +1,207 @@
+"""The label store: content-addressed and immutable, so that a label is paid for once."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from ase import Atoms
+
+from aimspax_core.errors import CampaignError
+from aimspax_core.labels.label import Label
+from aimspax_core.safe_files import write_text
+from aimspax_core.structures import decode, digest, encode, essence
+
+log = logging.getLogger("aimspax.labels")
+
+
+def gone_labels(
+    store: LabelStore, keys: Iterable[str], structure: Callable[[str], Path]
+) -> list[str]:
+    """Return which labels that a campaign has counted must be computed again.
+
+    Args:
+        store: Where they should be.
+        keys: Of all labels that are counted.
+        structure: Gives the file of a label's structure.
+
+    Raises:
+        CampaignError: Some are gone with their structures, as those of given datasets may be; the
+            text says how many, and where the first one was.
+    """
+    gone = [key for key in keys if store.get(key) is None]
+    lost = [store.path(key) for key in gone if not structure(key).exists()]
+    if lost:
+        raise CampaignError(
+            f"{len(lost)} labels that this campaign has are gone from the label store, the first "
+            f"is {lost[0]}; put them back, or begin anew with --fresh (labels that are there are "
+            "not computed again)"
+        )
+    return gone
+
+
+def label_key(atoms: Atoms, identity: dict[str, Any]) -> str:
+    """Return the key of a structure's label: a SHA-256 over all that changes the answer.
+
+    Args:
+        atoms: The structure (Å).
+        identity: The reference's `identity()`; see `concerning`.
+    """
+    return digest({"structure": essence(atoms), "reference": concerning(atoms, identity)})
+
+
+def concerning(atoms: Atoms, identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a reference's identity concerns a structure: its elements' `species` only."""
+    if "species" not in identity:
+        return identity
+    symbols = {*atoms.get_chemical_symbols()}
+    own = {name: value for name, value in identity["species"].items() if name in symbols}
+    return {**identity, "species": own}
+
+
+@dataclass(frozen=True)
+class StoredLabel:
+    """A label with its structure, as it lies in the store."""
+
+    key: str
+    atoms: Atoms
+    label: Label
+
+
+class LabelStore:
+    """A folder of labels, one JSON file each, named by key.
+
+    It may be shared by several campaigns at once: a file appears whole or not at all, and who
+    holds the `claim` on a key is the only one to compute its label.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, key: str) -> Path:
+        """Return where the label with this key lies, or would lie."""
+        return self._folder / key[:2] / f"{key}.json"
+
+    def has(self, key: str) -> bool:
+        """Return whether the label is there."""
+        return self.path(key).exists()
+
+    def get(self, key: str) -> StoredLabel | None:
+        """Return the label with this key, or None.
+
+        A file that cannot be read, that was changed after it was written, or that holds the label
+        of another structure, is set aside under another name, and the label counts as absent: it
+        is computed again rather than trusted.
+        """
+        path = self.path(key)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+            atoms = _verified(content, key)
+            stress = content["stress"]
+            label = Label(
+                energy=float(content["energy"]),
+                forces=np.asarray(content["forces"], dtype=float).reshape(len(atoms), 3),
+                stress=None if stress is None else np.asarray(stress, dtype=float),
+                provenance=content["provenance"],
+            )
+            return StoredLabel(key, atoms, label)
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            damaged = path.with_suffix(".damaged")
+            log.error("%s is damaged (%s); set aside as %s", path, error, damaged.name)
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                path.replace(damaged)
+            return None
+
+    def put(
+        self, key: str, atoms: Atoms, label: Label, identity: dict[str, Any] | None = None
+    ) -> StoredLabel:
+        """Store a label unless there is one; return the stored one, which is on the disk.
+
+        Args:
+            key: Its key.
+            atoms: The structure.
+            label: What the reference said of it.
+            identity: The reference's; with it, whoever reads the file can tell that the label is
+                of the structure that the key stands for.
+        """
+        stored = self.get(key)
+        if stored is not None:
+            return stored
+        content = {
+            "key": key,
+            "structure": encode(atoms),
+            "energy": float(label.energy),
+            "forces": np.asarray(label.forces).tolist(),
+            "stress": None if label.stress is None else np.asarray(label.stress).tolist(),
+            "provenance": label.provenance,
+        }
+        if identity is not None:
+            content["reference"] = concerning(atoms, identity)
+        content = json.loads(json.dumps(content, allow_nan=False))  # as it will be read
+        text = json.dumps({**content, "checksum": digest(content)}, allow_nan=False)
+        write_text(self.path(key), text)
+        return StoredLabel(key, atoms, label)
+
+    @contextlib.contextmanager
+    def claim(self, key: str) -> Iterator[None]:
+        """Hold the right to compute a label; wait while another process does.
+
+        It ends with the process that holds it. Where the file system has no locks, there is no
+        claim: two may then compute the same label, and either may store it.
+        """
+        path = self.path(key).with_suffix(".lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            while True:
+                file = stack.enter_context(path.open("a"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                except OSError as error:
+                    log.debug("%s cannot be locked: %s", path, error)
+                    break
+                if _is_file(file, path):
+                    break
+                stack.pop_all().close()  # its holder removed it when it was done
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+
+def _is_file(file: IO[str], path: Path) -> bool:
+    """Return whether an open file is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"it holds {constant}")
+
+
+def _verified(content: dict[str, Any], key: str) -> Atoms:
+    """Return the structure of a label's file, once the file is found to be what was written.
+
+    Raises:
+        ValueError: It is not. Files of earlier versions have less to be judged by.
+    """
+    if content["key"] != key:
+        raise ValueError("it holds the label of another key")
+    checksum = content.pop("checksum", None)
+    if checksum is not None and checksum != digest(content):
+        raise ValueError("it was changed after it was written")
+    atoms = decode(content["structure"])
+    if "reference" in content and label_key(atoms, content["reference"]) != key:
+        raise ValueError("it holds the label of another structure")
+    return atoms

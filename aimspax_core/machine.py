@@ -1,0 +1,43 @@
+"""The GPUs of this machine that this process may use."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+
+PATIENCE_S = 30
+"""How long the driver has to answer."""
+
+log = logging.getLogger(__name__)
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """Return their names as CUDA_VISIBLE_DEVICES has them: numbers or identifiers.
+
+    Without that variable they are what `nvidia-smi` lists; torch, which would know too, takes
+    seconds to import. A driver that does not answer has none.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return tuple(name.strip() for name in named.split(",") if name.strip())
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    try:
+        listed = subprocess.run(
+            [program, "-L"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning("%s does not answer, so no GPU is counted: %s", program, error)
+        return ()
+    count = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+    return tuple(str(number) for number in range(count))
+
+
+def machine_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS

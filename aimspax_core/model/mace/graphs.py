@@ -1,0 +1,124 @@
+"""Structures and labels as MACE's graphs, and graphs in batches."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import ase
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from mace.data import AtomicData, Configuration, KeySpecification, config_from_atoms
+from mace.tools import AtomicNumberTable, build_default_arg_parser, check_args
+from mace.tools.torch_geometric.batch import Batch
+
+from aimspax_core.errors import ModelError
+from aimspax_core.settings.model import ModelSettings
+
+HEAD = "Default"
+
+
+KEYS = KeySpecification(
+    info_keys={"energy": "REF_energy", "stress": "REF_stress", "virials": "REF_virials"},
+    arrays_keys={"forces": "REF_forces"},
+)
+
+
+@contextmanager
+def number_format(dtype: str) -> Iterator[None]:
+    """Make `dtype` ("float32" or "float64") torch's default within the block.
+
+    MACE's own `default_dtype` does not restore it after an exception. The default belongs to
+    the process: threads that work at the same time must use the same format.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def arguments(settings: ModelSettings) -> argparse.Namespace:
+    """Return what MACE's `run_train` would have parsed for the same settings.
+
+    Whatever the user cannot set has the default of the installed MACE.
+    """
+    args = build_default_arg_parser().parse_args([f"--name={settings.GENERAL.name_exp}"])
+    for section in (settings.ARCHITECTURE, settings.TRAINING):
+        for name, value in section:
+            if hasattr(args, name):
+                setattr(args, name, value)
+    args.radial_MLP = str(settings.ARCHITECTURE.radial_MLP)
+    args.loss = {"weighted_stress": "stress"}.get(args.loss, args.loss)
+    args.default_dtype = settings.GENERAL.default_dtype
+    args.compute_stress = settings.GENERAL.compute_stress
+    args.compute_energy, args.compute_dipole = True, False
+    args, _ = check_args(args)
+    return args
+
+
+def graphs(
+    structures: Sequence[ase.Atoms], elements: Sequence[int], settings: ModelSettings
+) -> list[AtomicData]:
+    """Turn structures, labelled or not, into MACE's graphs.
+
+    Args:
+        structures: Labels in `info["REF_energy"]` (eV), `arrays["REF_forces"]` (n_atoms × 3,
+            eV/Å), `info["REF_stress"]` (eV/Å³, Voigt or 3 × 3, ASE's sign) and
+            `info["REF_virials"]` (eV; from the stress if not given); a missing one has weight 0.
+            Only a structure that is periodic in all directions can have either.
+            `info["config_type"]` weighs the structure.
+        elements: Atomic numbers that the models know.
+        settings: For `r_max`, `config_type_weights` and `default_dtype`.
+
+    Raises:
+        ModelError: A structure has an element that the models do not know.
+    """
+    table = AtomicNumberTable(sorted(int(z) for z in elements))
+    weights = settings.TRAINING.config_type_weights
+    made = []
+    with number_format(settings.GENERAL.default_dtype):
+        for index, atoms in enumerate(structures):
+            unknown = set(atoms.numbers.tolist()) - set(table.zs)
+            if unknown:
+                raise ModelError(
+                    f"structure {index} ({atoms.get_chemical_formula()}) has {symbols(unknown)}, "
+                    f"but the models know only {symbols(table.zs)}"
+                )
+            config = config_from_atoms(atoms, KEYS, weights, HEAD)
+            _settle_stress(config)
+            r_max = settings.ARCHITECTURE.r_max
+            made.append(AtomicData.from_config(config, table, r_max, heads=[HEAD]))
+    return made
+
+
+def batches(data: Sequence[AtomicData], size: int) -> list[Batch]:
+    """Collate graphs in their order, `size` a batch, the last one possibly smaller.
+
+    Unlike a DataLoader this draws nothing from the global random generator.
+    """
+    return [
+        Batch.from_data_list(list(data[start : start + size]))
+        for start in range(0, len(data), size)
+    ]
+
+
+def _settle_stress(config: Configuration) -> None:
+    """Derive virials from stress; drop both where there is no volume, but MACE makes one up."""
+    properties, weights = config.properties, config.property_weights
+    if not (config.pbc is not None and all(config.pbc)):
+        for name in ("stress", "virials"):
+            properties[name], weights[name] = None, 0.0
+    elif properties["virials"] is None and properties["stress"] is not None:
+        # MACE's sign: stress is dE/dε / V, virials are -dE/dε (modules.utils).
+        volume = abs(np.linalg.det(np.asarray(config.cell, dtype=float)))
+        properties["virials"] = -volume * np.asarray(properties["stress"], dtype=float)
+        weights["virials"] = weights["stress"]
+
+
+def symbols(numbers: Sequence[int] | set[int]) -> str:
+    """Return the symbols of elements, in order of their atomic numbers, for a sentence."""
+    return ", ".join(chemical_symbols[int(z)] for z in sorted(numbers))

@@ -1,0 +1,1 @@
+"""The files that a campaign writes beside its record: results, losses, trajectories, analysis."""

@@ -1,0 +1,125 @@
+"""Where everything of a run lies: the layout of a run directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aimspax_core.settings.settings import Settings
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of a run; `output` is where everything is written (`MISC.output_dir`)."""
+
+    output: Path
+    data: Path
+    logs: Path
+    losses: Path
+    models: Path
+    checkpoints_dir: Path
+    store: Path | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> RunDir:
+        """Return the layout that the settings ask for."""
+        output = (settings.directory / settings.misc.output_dir).resolve()
+        general, store = settings.model.GENERAL, settings.misc.label_store
+        return cls(
+            output=output,
+            store=None if store is None else (settings.directory / store).resolve(),
+            data=output / settings.misc.dataset_dir,
+            logs=output / settings.misc.log_dir,
+            losses=output / general.loss_dir,
+            models=output / general.model_dir,
+            checkpoints_dir=output / general.checkpoints_dir,
+        )
+
+    @property
+    def state(self) -> Path:
+        """The campaign's own folder."""
+        return self.output / "aimspax"
+
+    @property
+    def journal(self) -> Path:
+        """The events, one JSON object a line."""
+        return self.state / "journal.jsonl"
+
+    @property
+    def snapshot(self) -> Path:
+        """The state after the first so many events."""
+        return self.state / "snapshot.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that runs the campaign."""
+        return self.state / "lock"
+
+    @property
+    def settings(self) -> Path:
+        """The settings in force, with the versions of everything that matters."""
+        return self.state / "settings.json"
+
+    @property
+    def labels(self) -> Path:
+        """The label store, which may be one that campaigns share."""
+        return self.store or self.state / "labels"
+
+    @property
+    def refused(self) -> Path:
+        """What the gate did not let pass, one file a point."""
+        return self.output / "refused"
+
+    @property
+    def prefect_results(self) -> Path:
+        """Prefect's own small records of labels."""
+        return self.state / "prefect-results"
+
+    @property
+    def results(self) -> Path:
+        """What the user takes away."""
+        return self.output / "results"
+
+    @property
+    def report(self) -> Path:
+        """The learning curve."""
+        return self.output / "results" / "learning_curve.png"
+
+    @property
+    def analysis(self) -> Path:
+        """What `analysis: True` keeps."""
+        return self.output / "analysis"
+
+    @property
+    def trajectories(self) -> Path:
+        """What `save_trajectories: True` keeps."""
+        return self.output / "trajectories"
+
+    @property
+    def frames(self) -> Path:
+        """Frames that a task has written and that are not in `trajectories` yet."""
+        return self.state / "frames"
+
+    def prediction(self, key: str) -> Path:
+        """What the committee said of a structure that is labelled for analysis."""
+        return self.state / "predictions" / key[:2] / f"{key}.npz"
+
+    def structure(self, key: str) -> Path:
+        """A structure that waits for its label."""
+        return self.state / "structures" / key[:2] / f"{key}.json"
+
+    def sampler(self, geometry: int, version: int) -> Path:
+        """The MD state of a geometry's sampling trajectory."""
+        return self.state / "trajectories" / f"initial-{geometry}" / f"{version}.json"
+
+    def trajectory(self, index: int, version: int) -> Path:
+        """The MD state of an exploring trajectory."""
+        return self.state / "trajectories" / str(index) / f"{version}.json"
+
+    def checkpoint(self, tag: str, name: str) -> Path:
+        """A member at an epoch's end."""
+        return self.checkpoints_dir / tag / f"{name}.pt"
+
+    def dataset(self, name: str) -> Path:
+        """Which labels belong to which member's sets, for one round of training."""
+        return self.state / "datasets" / f"{name}.json"

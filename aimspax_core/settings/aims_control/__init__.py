@@ -1,0 +1,1 @@
+"""The file control.in of FHI-aims."""

@@ -1,0 +1,1 @@
+"""What is made from the settings: the schema, the page of all keys, files to begin with."""

@@ -1,0 +1,415 @@
+"""Write a run directory to begin with: both settings files, explained, and the geometry.
+
+What the files say of each key is the settings models' own description, so that it cannot differ
+from what holds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from ase import Atoms
+from ase.io.formats import UnknownFileTypeError, filetype
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from aimspax_core.errors import SettingsError
+from aimspax_core.machine import machine_cores
+from aimspax_core.reference.aims.engine import CONTROL
+from aimspax_core.settings.derived import yaml_text
+from aimspax_core.settings.model import ModelSettings
+from aimspax_core.settings.project import (
+    AimsReference,
+    AseReference,
+    MaceMpReference,
+    MaceReference,
+    ProjectSettings,
+    PyscfReference,
+    TbliteReference,
+)
+from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE
+from aimspax_core.structures import geometry_files, read_geometries
+
+Engine = Literal["tblite", "aims", "pyscf", "mace", "mace-mp", "ase"]
+
+WIDTH, COLUMN = 99, 40
+"""The longest line, and where the meaning of a key begins."""
+
+_REFERENCES: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
+    "tblite": (TbliteReference, {"engine": "tblite", "method": "GFN2-xTB"}),
+    "aims": (
+        AimsReference,
+        {
+            "engine": "aims",
+            "species_dir": "path/to/species_defaults/defaults_2020/light",
+            "launch_str": "mpirun -np 4 path/to/aims.x > aims.out",
+        },
+    ),
+    "pyscf": (PyscfReference, {"engine": "pyscf", "xc": "pbe", "basis": "def2-svp"}),
+    "mace": (MaceReference, {"engine": "mace", "model_path": "teacher.model"}),
+    "mace-mp": (MaceMpReference, {"engine": "mace-mp", "mace_model": "medium"}),
+    "ase": (AseReference, {"engine": "ase", "calculator": "ase.calculators.emt.EMT"}),
+}
+_SLOW = ("aims", "pyscf", "ase")
+"""Engines that are too slow to drive the first MD themselves."""
+
+_CELL_ONLY = (
+    *("barostat", "pressure", "pressure_au", "taut", "taup", "compressibility_au"),
+    *("external_stress", "ttime", "pfactor", "tdamp", "pdamp", "tchain", "pchain", "tloop"),
+    *("ploop", "mask", "pseudo", "k_grid", "ke_cutoff", "compute_stress", "stress_weight"),
+    *("virials_weight", "stress_key", "virials_key"),
+)
+"""Keys that mean something to a cell alone: not written for molecules."""
+
+
+Place = str | dict[int, str]
+"""A value of `MISC.path_to_geometry`: a file, a folder, or files by index."""
+
+
+@dataclass(frozen=True)
+class _System:
+    """What the geometries ask of the settings.
+
+    Attributes:
+        name: Name of the experiment.
+        place: The value of `MISC.path_to_geometry`.
+        formulas: Of all geometries.
+        periodic: True if a geometry has a cell that is periodic in three directions.
+        charge: Of all geometries (e).
+        spin: Multiplicity of all geometries.
+        light: True if there is hydrogen, whose vibrations ask for a short time step.
+        count: How many geometries there are.
+    """
+
+    name: str
+    place: Place
+    formulas: str
+    periodic: bool
+    charge: int
+    spin: int
+    light: bool
+    count: int
+
+
+def write_inputs(
+    directory: Path, geometry: Sequence[Path], name: str | None, engine: Engine
+) -> list[Path]:
+    """Write `aimsPAX.yaml`, `mace.yaml` and the geometry or geometries.
+
+    Args:
+        directory: The run directory; made if it is not there.
+        geometry: Geometry files, or folders of them.
+        name: Name of the experiment; none: the directory's.
+        engine: What labels the structures.
+
+    Returns:
+        What was written.
+
+    Raises:
+        SettingsError: Something of that is there already, or the geometries do not go together.
+        StructureError: A geometry cannot be read.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise SettingsError(
+            f"{directory}: found a file; allowed: a folder, which is made if need be"
+        )
+    sources = [file for path in geometry for file in geometry_files(path)]
+    geometries = read_geometries(sources)
+    copies, place = _copies(directory, sources)
+    name = (name or directory.resolve().name).replace("/", "-").lstrip(".-") or "aimspax"
+    system = _system(name, place, sources, geometries, engine)
+    project, model = directory / PROJECT_FILE, directory / MODEL_FILES[0]
+    wanted = {project, *(directory / file for file in MODEL_FILES), *copies}
+    wanted |= {target.parent for target in copies} - {directory}  # its other files would count too
+    if there := sorted(str(path) for path in wanted if path.exists()):
+        raise SettingsError(f"nothing is overwritten, and there is already: {', '.join(there)}")
+    directory.mkdir(parents=True, exist_ok=True)
+    for target, source in copies.items():
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source, target)
+    project.write_text(_project_text(system, engine), encoding="utf-8")
+    model.write_text(_model_text(system), encoding="utf-8")
+    control = directory / CONTROL
+    if engine != "aims" or control.exists():  # the user's own
+        return [project, model, *copies]
+    control.write_text(_control_text(system), encoding="utf-8")
+    return [project, model, control, *copies]
+
+
+def _copies(directory: Path, sources: list[Path]) -> tuple[dict[Path, Path], Place]:
+    """Return which files to copy from where, and how `path_to_geometry` names them."""
+    if len(sources) == 1:
+        (source,) = sources
+        if source.resolve().parent == directory.resolve():
+            return {}, source.name  # it is where it should be
+        name = _name(source)
+        return {directory / name: source}, name
+    names = [source.name for source in sources]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(f"several geometries are called {', '.join(twice)}; rename them")
+    folder = directory / "geometries"
+    place: Place = folder.name
+    if names != sorted(names):  # a folder's files are read by name, which is not the order given
+        place = {index: f"{folder.name}/{name}" for index, name in enumerate(names)}
+    if all(source.resolve().parent == folder.resolve() for source in sources):
+        return {}, place
+    return {folder / source.name: source for source in sources}, place
+
+
+def _name(source: Path) -> str:
+    """The name of the copy: `geometry` with its suffix, where ASE goes by that."""
+    try:
+        if filetype(str(source)) == "aims":
+            return "geometry.in"
+    except UnknownFileTypeError:
+        pass
+    plain = len(source.suffixes) == 1 and source.suffix != ".in"
+    return f"geometry{source.suffix}" if plain else source.name
+
+
+def _system(
+    name: str, place: Place, sources: list[Path], geometries: list[Atoms], engine: Engine
+) -> _System:
+    charges = {_charge(atoms) for atoms in geometries}
+    spins = {_multiplicity(atoms) for atoms in geometries}
+    if engine in ("tblite", "pyscf") and max(len(charges), len(spins)) > 1:
+        parities = ", ".join(
+            f"{file.name} ({atoms.get_chemical_formula()}) has {int(atoms.numbers.sum())}"
+            for file, atoms in zip(sources, geometries, strict=True)
+        )
+        raise SettingsError(
+            "one charge and one multiplicity hold for all geometries of a campaign, but their "
+            f"electrons, neutral: {parities}; make a campaign of each kind"
+        )
+    formulas = list(dict.fromkeys(atoms.get_chemical_formula() for atoms in geometries))
+    return _System(
+        name=name,
+        place=place,
+        formulas=", ".join(formulas[:5]) + (", …" if len(formulas) > 5 else ""),
+        periodic=any(atoms.pbc.all() for atoms in geometries),
+        charge=min(charges),
+        spin=min(spins),
+        light=any(1 in atoms.numbers for atoms in geometries),
+        count=len(geometries),
+    )
+
+
+def _charge(atoms: Atoms) -> int:
+    """The total charge (e) that a geometry file tells, or 0."""
+    if "charge" in atoms.info:
+        return round(atoms.info["charge"])
+    return round(float(atoms.get_initial_charges().sum()))
+
+
+def _multiplicity(atoms: Atoms) -> int:
+    """The multiplicity that a geometry file tells, or the lowest one that there can be."""
+    if "spin" in atoms.info:
+        return round(atoms.info["spin"])
+    unpaired = round(abs(float(atoms.get_initial_magnetic_moments().sum())))
+    return 1 + max(unpaired, (int(atoms.numbers.sum()) - _charge(atoms)) % 2)
+
+
+def _project_text(system: _System, engine: Engine) -> str:
+    reference, chosen = _REFERENCES[engine]
+    if engine in ("tblite", "pyscf"):
+        chosen = {**chosen, "charge": system.charge, "spin": system.spin}
+    if engine == "pyscf" and system.periodic:
+        chosen |= {"basis": "gth-dzvp-molopt-sr", "pseudo": "gth-pbe", "k_grid": [2, 2, 2]}
+    sections: dict[str, dict[str, Any]] = {
+        "REFERENCE": chosen,
+        "INITIAL_DATASET_GENERATION": {
+            "initial_sampling": "foundational" if engine in _SLOW else "aimd",
+            "n_points_per_sampling_step_idg": 10,
+            "skip_step_initial": 25,
+            "ensemble_size": 4,
+            "valid_ratio": 0.1,
+            "intermediate_epochs_idg": 5,
+            "desired_acc": 0.05,
+            "desired_acc_scale_idg": 5.0,
+        },
+        "ACTIVE_LEARNING": {
+            "num_trajectories": max(8, system.count),
+            "desired_acc": 0.05,
+            "max_train_set_size": 500,
+            "c_x": 0.0,
+            "skip_step_mlff": 25,
+            "valid_ratio": 0.1,
+            "epochs_per_worker": 2,
+            "converge_al": True,
+            "max_convergence_epochs": 500,
+        },
+        "MD": {
+            "stat_ensemble": "NVT",
+            "thermostat": "Langevin",
+            "temperature": 300,
+            "timestep": 0.5 if system.light else 1.0,
+            "friction": 0.01,
+        },
+        "CLUSTER": {"type": "local", "max_workers": machine_cores()},
+        "MISC": {"path_to_geometry": system.place},
+        "GATE": {},
+    }
+    hints = {
+        "REFERENCE": f"what labels the structures; engines: {', '.join(get_args(Engine))}",
+        "INITIAL_DATASET_GENERATION": "the first points, and an ensemble trained on them",
+        "ACTIVE_LEARNING": "exploring with the ensemble, labelling where it is unsure",
+        "MD": "the dynamics of all trajectories",
+        "CLUSTER": "where labels are computed, and where training and MD run. To have labels "
+        "computed in Slurm jobs: slurm in the place of local, #SBATCH lines below slurm_str, each "
+        "indented (slurm_str: |), blocks instead of max_workers; docs/slurm.md",
+        "MISC": "files, folders, and names in datasets",
+        "GATE": "what may reach the reference or a dataset",
+    }
+    schemas = {name: _schema(ProjectSettings, name) for name in sections} | {"REFERENCE": reference}
+    title = [
+        f"Active learning of a MACE force field for {system.formulas}.",
+        "A key that is commented out is at its default. `aimspax check` finds mistakes, and says "
+        "what would run.",
+    ]
+    if system.periodic:
+        title.append(
+            "Periodic in three directions: `stat_ensemble: NPT` (with a barostat, under MD) moves "
+            "the cell too; train on stress then: `compute_stress: True` and `loss: stress` in "
+            f"{MODEL_FILES[0]}."
+        )
+        if engine == "tblite":
+            title.append("tblite computes the Γ point alone: give it a supercell.")
+    return _text(title, sections, hints, schemas, system)
+
+
+def _control_text(system: _System) -> str:
+    """Return settings of FHI-aims to begin with; the species come from `species_dir`."""
+    lines = [
+        "# FHI-aims; the basis comes from species_dir, forces are added",
+        "xc                  pbe",
+    ]
+    if system.spin > 1 and not system.periodic:
+        lines += ["spin                collinear", "default_initial_moment  hund"]
+    else:
+        lines.append("spin                none")
+    lines += [f"charge              {system.charge}", "relativistic        atomic_zora scalar"]
+    lines += ["sc_accuracy_rho     1e-5", "sc_accuracy_forces  1e-4", "sc_iter_limit       200"]
+    if system.periodic:
+        lines += ["k_grid              2 2 2    # as dense as your cell needs"]
+    return "\n".join(lines) + "\n"
+
+
+def _model_text(system: _System) -> str:
+    sections: dict[str, dict[str, Any]] = {
+        "GENERAL": {"name_exp": system.name, "seed": 42, "default_dtype": "float32"},
+        "ARCHITECTURE": {
+            "r_max": 5.0, "num_channels": 32, "max_L": 0, "max_ell": 3, "correlation": 3,
+        },
+        "TRAINING": {
+            "batch_size": 5, "lr": 0.01, "loss": "weighted",
+            "energy_weight": 1.0, "forces_weight": 1000.0,
+        },
+        "MISC": {"device": "cpu"},
+    }  # fmt: skip
+    hints = {
+        "GENERAL": "names, folders, number format",
+        "ARCHITECTURE": "the MACE network",
+        "TRAINING": "loss, optimizer, schedule",
+        "MISC": "where models run, and what is logged",
+    }
+    schemas = {name: _schema(ModelSettings, name) for name in sections}
+    title = [
+        f"The MACE models for {system.formulas}; names and meanings are MACE's own.",
+        "A key that is commented out is at its default. With a GPU, `device: cuda` and a larger "
+        "network: num_channels 64 or 128, max_L 1.",
+    ]
+    return _text(title, sections, hints, schemas, system)
+
+
+def _text(
+    title: list[str],
+    sections: Mapping[str, dict[str, Any]],
+    hints: Mapping[str, str],
+    schemas: Mapping[str, type[BaseModel]],
+    system: _System,
+) -> str:
+    lines = [line for paragraph in title for line in _wrapped(paragraph)]
+    for name, chosen in sections.items():
+        head = f"{name}:" if chosen else f"# {name}:"
+        lines += ["", *_explained(head, hints[name])]
+        lines += _keys(schemas[name], chosen, system)
+    return "\n".join(lines) + "\n"
+
+
+def _keys(schema: type[BaseModel], chosen: dict[str, Any], system: _System) -> Iterator[str]:
+    """Yield the keys that are set, in their own order, then the others at their defaults."""
+    fields = schema.model_fields
+    for key, value in chosen.items():
+        yield from _key("  ", key, value, fields[key])
+    for key, field in fields.items():
+        if key not in chosen and (system.periodic or key not in _CELL_ONLY):
+            default = field.get_default(call_default_factory=True)
+            yield from _key("  # " if chosen else "#   ", key, default, field)
+
+
+def _key(indent: str, key: str, value: Any, field: FieldInfo) -> Iterator[str]:
+    if not isinstance(value, BaseModel):
+        yield from _explained(f"{indent}{key}: {yaml_text.value(value)}", _meaning(field))
+        return
+    yield from _explained(f"{indent}{key}:", _meaning(field))
+    for inner, inner_field in type(value).model_fields.items():
+        yield from _key(f"{indent}  ", inner, getattr(value, inner), inner_field)
+
+
+def _meaning(field: FieldInfo) -> str:
+    """The description, and what may be chosen if it does not say so itself."""
+    text = (field.description or "").replace("`", "").rstrip(".")
+    names = [str(choice) for choice in _choices(field.annotation)]
+    choices = ", ".join(names)
+    if not names or len(choices) > WIDTH - COLUMN or names[0].lower() in text.lower():
+        return text
+    return f"{text} ({choices})"
+
+
+def _choices(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Literal:
+        found = list(get_args(annotation))
+        return found if len(found) > 1 else []
+    return [choice for inner in get_args(annotation) for choice in _choices(inner)]
+
+
+def _explained(line: str, text: str) -> Iterator[str]:
+    """Yield a line with its meaning to the right, on as many lines as that takes."""
+    first, *others = _lines(text, WIDTH - COLUMN - 2) or [""]
+    if not first:
+        yield line
+    elif len(line) < COLUMN:
+        yield f"{line:<{COLUMN}}# {first}"
+    else:
+        yield line
+        others.insert(0, first)
+    for other in others:
+        yield f"{'':<{COLUMN}}# {other}"
+
+
+def _wrapped(text: str) -> list[str]:
+    return [f"# {line}" for line in _lines(text, WIDTH - 2)]
+
+
+def _lines(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+
+
+def _schema(settings: type[BaseModel], section: str) -> type[BaseModel]:
+    """Return the model of a section; of MD and CLUSTER, that of one."""
+    for kind in _kinds(settings.model_fields[section].annotation):
+        return kind
+    raise AssertionError(f"{section} is no section")
+
+
+def _kinds(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+        return
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _kinds(inner)

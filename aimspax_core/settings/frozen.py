@@ -1,0 +1,58 @@
+"""Which settings may not change while a campaign goes on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
+
+
+class Frozen(NamedTuple):
+    """Keys that may not change on the way."""
+
+    file: str
+    pattern: str
+    why: str
+
+
+_LABELS = "labels of two methods do not go together"
+
+
+_METHOD = "REFERENCE identity"
+"""Begins the names of what the engine says of itself: versions, sources, files in lists."""
+
+
+FROZEN = (
+    Frozen("aimsPAX.yaml", "REFERENCE*", _LABELS),
+    Frozen("aimsPAX.yaml", f"{_IDG}.ensemble_size", "the members are there"),
+    Frozen("aimsPAX.yaml", f"{_IDG}.distinct_model_sets", "the members have their own points"),
+    Frozen("aimsPAX.yaml", f"{_AL}.seeds_tags_dict*", "it names the members"),
+    Frozen("aimsPAX.yaml", f"{_AL}.initial_train_dataset*", "the members are trained on it"),
+    Frozen("aimsPAX.yaml", f"{_AL}.initial_valid_dataset*", "the members are judged by it"),
+    Frozen("aimsPAX.yaml", f"{_AL}.uncertainty_type", "the threshold follows from earlier ones"),
+    Frozen("aimsPAX.yaml", "MD*.MD_seed", "the trajectories are drawn from it"),
+    Frozen("mace.yaml", "ARCHITECTURE*", "weights of another network do not fit"),
+    Frozen("mace.yaml", "GENERAL.name_exp", "it names the members"),
+    Frozen("mace.yaml", "GENERAL.checkpoints_dir", "the members' checkpoints are there"),
+    Frozen("mace.yaml", "GENERAL.seed", "the members are drawn from it"),
+    Frozen("mace.yaml", "GENERAL.model_choice", "weights of another network do not fit"),
+    Frozen("mace.yaml", "GENERAL.default_dtype", "weights of another kind do not fit"),
+    Frozen("mace.yaml", "GENERAL.compute_stress", "labels so far have stress, or have none"),
+    Frozen("mace.yaml", "TRAINING.seed", "the order of the batches follows from it"),
+    Frozen("mace.yaml", "TRAINING.ema", "the averages are kept, or are not"),
+    Frozen("mace.yaml", "TRAINING.optimizer", "its moments are kept"),
+    Frozen("mace.yaml", "TRAINING.amsgrad", "the optimizer's moments are kept"),
+    Frozen("mace.yaml", "TRAINING.scheduler", "its state is kept"),
+    Frozen("mace.yaml", "MISC.enable_cueq", "the kernels' weights and moments are kept"),
+)
+"""What may not change, beside the geometries and the content of the files that these keys name."""
+
+
+FREE_WITHIN = (
+    "REFERENCE.device",
+    *(f"REFERENCE.{key}" for key in ("launch_str", "calc_dir", "clean_dirs", "timeout")),
+    *(f"REFERENCE.{key}" for key in ("threads", "max_memory", "max_cycle", "max_iterations")),
+    *("REFERENCE.arguments.command", "REFERENCE.arguments.*.command"),
+    *(f"REFERENCE.{key}" for key in ("control*", "species_dir")),  # their content is frozen
+)
+"""What may change although a pattern of `FROZEN` has it."""

@@ -1,0 +1,347 @@
+"""Read what both generations of the original may write as our own keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from aimspax_core.settings.original.keys import NO_PARSL, PARSL_OPTIONS, OtherKeys
+from aimspax_core.settings.reading.mistakes import shown
+from aimspax_core.settings.reading.yaml_lines import Document
+from aimspax_core.settings.values import by_index, is_index, lower
+
+_PHASES = ("INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING")
+_REFERENCE = "REFERENCE"
+_BLOCKS = (("CLUSTER", "blocks"), ("CLUSTER", "parsl_options"))
+_RUNS_PROGRAMS = ("aims", "ase")
+"""Engines whose calculations have folders."""
+
+Written = dict[tuple[str, ...], tuple[str, ...]]
+"""Where the user has written a key, or would have, by its place in REFERENCE."""
+
+
+def own_keys(
+    file: Document, others: OtherKeys, notes: list[str], engine: str | None = None
+) -> dict[str, Any]:
+    """Return a file's sections with our keys only; empty sections are left out.
+
+    Args:
+        file: Gets the mistakes that only the table of other keys can tell.
+        others: That table.
+        notes: Gets a line for every key that was read in another way.
+        engine: The reference; what others need has no effect.
+    """
+    read: dict[str, Any] = {}
+    for name, written in file.data.items():
+        if name in others.refused_sections:
+            file.mistake((name,), f"refused: {others.refused_sections[name]}")
+            continue
+        content = _one_or_many(file, written) if name == "MD" else written
+        if name == "CLUSTER" and isinstance(written, dict):
+            content = _with_type(written)
+        if not isinstance(content, dict):
+            if content is not None:
+                read[name] = content
+        elif name == "MD" and by_index(content):
+            read[name] = {
+                int(index): _kept(file, name, inner, others, notes, (name, str(index)), engine)
+                for index, inner in content.items()
+            }
+        else:
+            read[name] = _kept(file, name, content, others, notes, (name,), engine)
+    return read
+
+
+def _with_type(cluster: dict[Any, Any]) -> dict[Any, Any]:
+    """Return the section CLUSTER with its type, which is `slurm` in the first generation."""
+    first = {"slurm_str", "parsl_options", "blocks", "worker_str"} & cluster.keys()
+    return {"type": "slurm", **cluster} if first else cluster
+
+
+def _one_or_many(file: Document, content: Any) -> Any:
+    """Return the section MD with keys for all geometries, or sections by index, but not both."""
+    if not isinstance(content, dict):
+        return content
+    indices = {key: inner for key, inner in content.items() if is_index(key)}
+    common = {key: value for key, value in content.items() if not is_index(key)}
+    if not indices or not common:
+        return content
+    if len(common) < len(indices):
+        for key in common:
+            told = ", ".join(f"MD.{index}.{key}" for index in indices)
+            file.mistake(("MD", str(key)), f"found beside sections by geometry; allowed: {told}")
+        return indices
+    for index in indices:
+        told = "either sections by geometry only, or none"
+        file.mistake(("MD", str(index)), f"found beside keys for all geometries; allowed: {told}")
+    return common
+
+
+def _kept(
+    file: Document,
+    name: str,
+    content: Any,
+    others: OtherKeys,
+    notes: list[str],
+    place: tuple[str, ...],
+    engine: str | None,
+) -> Any:
+    """Return a section, or one of the sections in it, with our keys only."""
+    if not isinstance(content, dict):
+        return content
+    keys = _Section(file, name, others, notes, place, engine)
+    keys.read(content)
+    return keys.kept
+
+
+class _Section:
+    """One section on its way to our keys."""
+
+    def __init__(
+        self,
+        file: Document,
+        name: str,
+        others: OtherKeys,
+        notes: list[str],
+        where: tuple[str, ...],
+        engine: str | None,
+    ) -> None:
+        self.file, self.name, self.others, self.notes = file, name, others, notes
+        self.where, self.engine = where, engine
+        self.kept: dict[str, Any] = {}
+
+    def read(self, content: dict[Any, Any]) -> None:
+        for key, value in content.items():
+            place, others = (self.name, str(key)), self.others
+            if place in others.renamed:
+                self._rename(place, value, content)
+            elif place in others.moved:
+                if self.engine not in others.moved[place].engines:
+                    self._note(place, f"has no effect: {others.moved[place].otherwise}")
+            elif place in others.ignored:
+                self._note(place, f"has no effect: {others.ignored[place]}")
+            else:
+                self._known(place, value)
+
+    def _known(self, place: tuple[str, str], value: Any) -> None:
+        why = self.others.why_refused(place[1])
+        if why is not None:
+            if value is None or value is False:
+                self._note((*self.where, place[1]), f"has no effect: {why}")
+            else:
+                self.file.mistake((*self.where, place[1]), f"refused: {why}")
+            return
+        folded = value.lower() if isinstance(value, str) else value
+        if isinstance(folded, str | bool):
+            refused = self.others.refused_values.get(place, {})
+            if folded in refused:
+                self.file.mistake(place, f"found {shown(value)}; refused: {refused[folded]}")
+        self.kept[place[1]] = self._without_parsl(place, self._model_named(place, value))
+
+    def _model_named(self, place: tuple[str, str], value: Any) -> Any:
+        """Read the first name that the second generation had for a foundation model's size."""
+        if place[1] != "foundational_model_settings" or not isinstance(value, dict):
+            return value
+        if "model_size" not in value or "mace_model" in value:
+            return value
+        self._note((*place, "model_size"), "is read as mace_model")
+        self.file.alias((*place, "model_size"), (*place, "mace_model"))
+        return {("mace_model" if key == "model_size" else key): v for key, v in value.items()}
+
+    def _rename(self, place: tuple[str, str], value: Any, content: dict[Any, Any]) -> None:
+        new = self.others.renamed[place]
+        written = (*self.where, place[1])
+        if new in content:
+            self.file.mistake(written, f"found beside {new}, which it is another name of")
+        else:
+            self._note(written, f"is read as {new}")
+            self.file.alias(written, (*self.where, new))
+            self.kept[new] = self._without_parsl(place, value)
+
+    def _without_parsl(self, place: tuple[str, str], value: Any) -> Any:
+        """Leave out what configured PARSL among the keys of its blocks."""
+        if place not in _BLOCKS or not isinstance(value, dict):
+            return value
+        idle = [name for name in value if name in PARSL_OPTIONS]
+        if idle:
+            verb = "has" if len(idle) == 1 else "have"
+            self._note((*place, ", ".join(idle)), f"{verb} no effect: {NO_PARSL}")
+        return {key: inner for key, inner in value.items() if key not in idle}
+
+    def _note(self, place: tuple[str, ...], text: str) -> None:
+        self.notes.append(f"{self.file.name}: {'.'.join(place)} {text}")
+
+
+def _true(value: Any) -> bool:
+    """Tell whether a value will be read as True; what is neither True nor False is told later."""
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        return False
+
+
+def engine_meant(file: Document, others: OtherKeys) -> str | None:
+    """Return the reference that a file means; one of the original without a teacher, FHI-aims.
+
+    Returns:
+        The engine, in our spelling if it is one of ours; None if there is no telling, or if it is
+        a teacher.
+    """
+    reference = file.data.get(_REFERENCE)
+    if isinstance(reference, dict) and "engine" in reference:
+        return _engine(reference["engine"])
+    phases = [file.data[name] for name in _PHASES if isinstance(file.data.get(name), dict)]
+    if any(_true(phase.get("use_teacher_reference")) for phase in phases):
+        return None
+    found = {
+        others.moved[section, key].key
+        for section, key in others.moved
+        if isinstance(file.data.get(section), dict) and key in file.data[section]
+    }
+    return "aims" if found & {"species_dir", "launch_str", "control"} else None
+
+
+def control_files(file: Document, others: OtherKeys) -> list[str]:
+    """Return the control files of FHI-aims, the reference's and the sampling engine's, each once.
+
+    Args:
+        file: What the user wrote.
+        others: The table of keys that are elsewhere.
+    """
+    named: list[Any] = []
+    if engine_meant(file, others) == "aims":
+        said = said_at(file, "aims", "control", others)
+        named.append(file.data[said[0][0]][said[0][1]] if said else None)
+    phase = file.data.get(_PHASES[0])
+    if isinstance(phase, dict) and lower(phase.get("initial_sampling")) == "engine":
+        engine = phase.get("sampling_engine")
+        if isinstance(engine, dict) and engine.get("engine") == "aims":
+            named.append(engine.get("control"))
+    names = [
+        name
+        for control in named
+        for name in (control.values() if isinstance(control, dict) else [control or "control.in"])
+    ]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
+
+
+def said_at(file: Document, engine: str, key: str, others: OtherKeys) -> list[tuple[str, str]]:
+    """Return where it is said what a key of REFERENCE is; REFERENCE itself comes first.
+
+    What is overridden leaves out what is only in the file: the places have the same rank.
+
+    Args:
+        file: What the user wrote.
+        engine: The reference.
+        key: The key's name in REFERENCE.
+        others: The table of keys that are elsewhere.
+    """
+    places = [
+        (section, name)
+        for section, name in [(_REFERENCE, key), *_elsewhere(engine, key, others)]
+        if isinstance(file.data.get(section), dict) and name in file.data[section]
+    ]
+    highest = max(map(file.rank, places), default=0)
+    return [place for place in places if file.rank(place) == highest]
+
+
+def _elsewhere(engine: str, key: str, others: OtherKeys) -> list[tuple[str, str]]:
+    """Return where the original has a key of REFERENCE."""
+    return [
+        place
+        for place, moved in others.moved.items()
+        if moved.key == key and engine in moved.engines
+    ]
+
+
+def _engine(name: Any) -> Any:
+    """Return an engine's name as we spell it."""
+    folded = lower(name)
+    return "aims" if folded == "fhi-aims" else folded
+
+
+def reference_of(
+    file: Document, data: dict[str, Any], engine: str | None, others: OtherKeys
+) -> Written:
+    """Complete REFERENCE with what the original has in other sections.
+
+    Args:
+        file: What the user wrote; gets the mistakes.
+        data: The sections with our keys; gets REFERENCE.
+        engine: The reference that the file means; see `engine_meant`.
+        others: The table of keys that are elsewhere.
+
+    Returns:
+        Where the user has written the keys of REFERENCE, or where the original has them.
+    """
+    given = data.get(_REFERENCE)
+    if engine is None or not isinstance(given, dict | None):
+        return {}
+    reference = {**(given or {}), "engine": engine}
+    written: Written = {}
+    moved = (moved.key for moved in others.moved.values() if engine in moved.engines)
+    for key in dict.fromkeys(moved):
+        target, said = (_REFERENCE, key), said_at(file, engine, key, others)
+        if not said:
+            missed = [
+                place
+                for place in _elsewhere(engine, key, others)
+                if isinstance(file.data.get(place[0]), dict | None)
+            ]
+            if given is None and missed:
+                written[target] = missed[0]
+            continue
+        values = [file.data[section][name] for section, name in said]
+        for place, value in zip(said, values, strict=True):
+            if value != values[0]:
+                text = f"found {shown(value)}, but {'.'.join(said[0])} is {shown(values[0])}"
+                file.mistake(place, f"{text}; allowed: one")
+        reference[key] = values[0]
+        if said[0] != target:
+            written[target] = said[0]
+    output = data.get("MISC", {}).get("output_dir") if isinstance(data.get("MISC"), dict) else None
+    if engine in _RUNS_PROGRAMS and isinstance(output, str):
+        reference.setdefault("calc_dir", f"{output}/calc")
+    data[_REFERENCE] = reference
+    return written
+
+
+def teacher_as_reference(file: Document, data: dict[str, Any], notes: list[str]) -> bool:
+    """Read the second generation's teacher keys as the REFERENCE that they mean.
+
+    Args:
+        file: Gets the mistakes.
+        data: The sections; gets REFERENCE.
+        notes: Gets a line if only one phase names the teacher.
+
+    Returns:
+        Whether there is a teacher.
+    """
+    phases = {name: data[name] for name in _PHASES if isinstance(data.get(name), dict)}
+    asked = [name for name in phases if _true(phases[name].get("use_teacher_reference"))]
+    if not asked:
+        return False
+    first, last = asked[0], asked[-1]
+    if "REFERENCE" in data:
+        file.mistake((first, "use_teacher_reference"), "found beside REFERENCE; allowed: one")
+        return False
+    teacher = phases[first].get("teacher_reference_settings")
+    if phases[last].get("teacher_reference_settings") != teacher:
+        text = f"differs from {first}'s; allowed: one teacher for both phases"
+        file.mistake((last, "teacher_reference_settings"), text)
+    for name in phases.keys() - asked:
+        if "use_teacher_reference" in phases[name]:
+            text = f"found False, but {first} has a teacher; allowed: the same in both phases"
+            file.mistake((name, "use_teacher_reference"), text)
+        else:
+            notes.append(f"{file.name}: {name} is labelled by {first}'s teacher too")
+    if not isinstance(teacher, dict):
+        text = f"found {shown(teacher)}; allowed: a section with model_path, the teacher's file"
+        file.mistake((first, "teacher_reference_settings"), text)
+    elif str(teacher.get("model_type", "mace")).lower() == "mace-mp":
+        named = {k: v for k, v in teacher.items() if k == "mace_model"}
+        data["REFERENCE"] = {"engine": "mace-mp", **named}
+    else:
+        data["REFERENCE"] = {"engine": "mace", "model_path": teacher.get("model_path")}
+    return True

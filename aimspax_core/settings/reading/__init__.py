@@ -1,0 +1,1 @@
+"""Settings files: which ones, read with their line numbers, and what is wrong with them."""

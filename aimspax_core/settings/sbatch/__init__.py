@@ -1,0 +1,1 @@
+"""Slurm's options of a job, as people write them."""

@@ -1,0 +1,144 @@
+"""The settings in force: what the user wrote, validated, with what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from aimspax_core.errors import SettingsError
+from aimspax_core.machine import machine_cores, visible_gpus
+from aimspax_core.settings.model import ModelSettings
+from aimspax_core.settings.project import (
+    MD,
+    ActiveLearning,
+    AimsReference,
+    Cluster,
+    EngineSettings,
+    Gate,
+    InitialDatasetGeneration,
+    Misc,
+    ProjectSettings,
+)
+from aimspax_core.settings.reading.mistakes import Explainer, Mistake, message
+
+PROJECT_FILE = "aimsPAX.yaml"
+
+_IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
+
+
+MODEL_FILES = ("mace.yaml", "model.yaml")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run was asked to do: both files, validated, and where they were found.
+
+    Attributes:
+        directory: The run directory.
+        project: Of `aimsPAX.yaml`.
+        model: Of `mace.yaml`.
+        notes: What was read in another way than written, or may not be meant.
+        absent: Phases that the file has no section for; they are not run.
+    """
+
+    directory: Path
+    project: ProjectSettings
+    model: ModelSettings
+    notes: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+    @property
+    def idg(self) -> InitialDatasetGeneration:
+        """The section INITIAL_DATASET_GENERATION."""
+        return self.project.INITIAL_DATASET_GENERATION
+
+    @property
+    def al(self) -> ActiveLearning:
+        """The section ACTIVE_LEARNING."""
+        return self.project.ACTIVE_LEARNING
+
+    def md(self, geometry: int) -> MD:
+        """The section MD that holds for a geometry."""
+        md = self.project.MD
+        return md[geometry] if isinstance(md, dict) else md
+
+    @property
+    def misc(self) -> Misc:
+        """The section MISC of `aimsPAX.yaml`."""
+        return self.project.MISC
+
+    @property
+    def gate(self) -> Gate:
+        """The section GATE."""
+        return self.project.GATE
+
+    @property
+    def reference(self) -> EngineSettings:
+        """The section REFERENCE."""
+        return self.project.REFERENCE
+
+    def reference_of(self, geometry: int) -> EngineSettings:
+        """The section REFERENCE as it holds for a geometry, with its own control file if it has."""
+        return _of_geometry(self.reference, geometry)
+
+    def sampling_engine_of(self, geometry: int) -> EngineSettings | None:
+        """The engine that drives a geometry's sampling MD; None: a foundation model does."""
+        engines = {"aimd": self.reference, "engine": self.idg.sampling_engine}
+        engine = engines.get(self.idg.initial_sampling)
+        return None if engine is None else _of_geometry(engine, geometry)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The section CLUSTER; without one, a local pool sized from this machine."""
+        return self.project.CLUSTER or Cluster(type="local", max_workers=machine_cores())
+
+    @cached_property
+    def ml_workers(self) -> int:
+        """Processes that train and run MD: one a GPU, or one a core; one a member at most."""
+        asked, jobs = self.cluster.ml.max_workers, self.cluster.ml_jobs
+        if jobs is not None:
+            return min(asked or self.idg.ensemble_size, jobs.most)
+        if asked is not None:
+            return asked
+        device = self.model.MISC.device
+        places = {"cpu": machine_cores, "cuda": lambda: len(visible_gpus())}.get(device, lambda: 1)
+        return max(1, min(places(), self.idg.ensemble_size))
+
+    @property
+    def has_initial(self) -> bool:
+        """Whether there is a section INITIAL_DATASET_GENERATION."""
+        return _IDG not in self.absent
+
+    def require(self, part: str) -> None:
+        """Refuse to run what there is no section for.
+
+        Args:
+            part: `initial`, `active` or `all`; the last can do without an initial dataset.
+
+        Raises:
+            SettingsError: The section is missing.
+        """
+        needed = _IDG if part == "initial" else _AL
+        if needed in self.absent:
+            told = Explainer(ProjectSettings.model_json_schema(), {}, {}, {})
+            _, text = told({"type": "missing", "loc": (needed,), "input": None})
+            raise SettingsError(message([Mistake(PROJECT_FILE, None, needed, text)]))
+
+    @property
+    def stress(self) -> bool:
+        """Whether labels of periodic structures need stress."""
+        return self.model.stress
+
+    @property
+    def geometry_files(self) -> list[Path]:
+        """The files of the start geometries, in their order.
+
+        Raises:
+            StructureError: There is none.
+        """
+        return self.misc.geometry_files(self.directory)
+
+
+def _of_geometry(engine: EngineSettings, geometry: int) -> EngineSettings:
+    return engine.of_geometry(geometry) if isinstance(engine, AimsReference) else engine

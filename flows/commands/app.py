@@ -1,0 +1,235 @@
+"""The command line `aimspax`: `run`, `check`, `status`, `evaluate`, `init`, `server` and others.
+
+What takes long to import is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from aimspax_core import __version__
+from aimspax_core.errors import AimspaxError
+from flows.commands import check as checking
+from flows.commands import status as progress
+from flows.commands.evaluate import NOTHING, Asked, Dataset
+from flows.commands.evaluate import evaluate as evaluate_models
+from flows.commands.exit_codes import DONE, FAILED, USER, console
+from flows.commands.label_dataset import NOTHING as ALL_FRAMES
+from flows.commands.label_dataset import Asked as LabelOptions
+from flows.commands.options import NONE, Directory, Fresh, Host, Options
+from flows.commands.run import run_flow
+
+CODES = "Exit codes: 0 done, 1 failed, 2 something for you to mend, 130 stopped."
+
+app = App(
+    name="aimspax",
+    version=__version__,
+    help="Active learning of MACE force fields.",
+    help_epilogue=CODES,
+)
+server_app = App(name="server", help="The local Prefect server and its dashboard.")
+app.command(server_app)
+
+
+@app.command
+def run(directory: Directory = Path(), *, options: Options = NONE, fresh: Fresh = False) -> int:
+    """Run a whole campaign, or go on with it where it was stopped."""
+    return run_flow("all", directory, options.overrides, fresh)
+
+
+@app.command(name="initial-dataset")
+def initial_dataset(
+    directory: Directory = Path(), *, options: Options = NONE, fresh: Fresh = False
+) -> int:
+    """Make the initial dataset, and train an ensemble on it."""
+    return run_flow("initial", directory, options.overrides, fresh)
+
+
+@app.command(name="active-learning")
+def active_learning(
+    directory: Directory = Path(), *, options: Options = NONE, fresh: Fresh = False
+) -> int:
+    """Run active learning from an initial dataset, or from models and datasets, that are there."""
+    return run_flow("active", directory, options.overrides, fresh)
+
+
+@app.command
+def check(directory: Directory = Path(), *, options: Options = NONE) -> int:
+    """Find every mistake before anything is launched, and say what would run."""
+    return checking.check(directory, options.overrides)
+
+
+@app.command
+def status(directory: Directory = Path(), *, options: Options = NONE) -> int:
+    """Say how far a campaign is."""
+    return progress.status(directory, options.overrides)
+
+
+@app.command
+def evaluate(data: Dataset, *, asked: Asked = NOTHING, options: Options = NONE) -> int:
+    """Hold models against a labelled dataset: errors, figures, and what uncertainties tell."""
+    evaluate_models(data, asked, options.overrides)
+    return DONE
+
+
+@app.command
+def label(
+    file: Annotated[Path, Parameter(help="The dataset, in any format that ASE reads.")],
+    *,
+    directory: Directory = Path(),
+    asked: LabelOptions = ALL_FRAMES,
+    options: Options = NONE,
+) -> int:
+    """Label a whole dataset with the reference; labels that are there are not paid for again."""
+    from flows.commands.label_dataset import command
+
+    return command(file, asked, directory, options.overrides)
+
+
+@app.command
+def doctor(directory: Directory = Path(), *, options: Options = NONE) -> int:
+    """Try on this machine what a run needs: folders, server, engine, one label and its time."""
+    from flows.commands.doctor import doctor as visit
+
+    return visit(directory, options.overrides)
+
+
+@app.command(name="atomic-energies")
+def atomic_energies(
+    directory: Directory = Path(),
+    *,
+    elements: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Chemical symbols; none: those of the start geometries.",
+            consume_multiple=True,
+            negative=(),
+            show_default=False,
+        ),
+    ] = (),
+    options: Options = NONE,
+) -> int:
+    """Compute isolated atoms in their ground states, ready for mace.yaml."""
+    from flows.commands.atomic_energies import atomic_energies as computed
+
+    return computed(directory, options.overrides, elements)
+
+
+@app.command
+def init(
+    directory: Annotated[Path, Parameter(help="The run directory to make.")],
+    *,
+    geometry: Annotated[
+        list[Path],
+        Parameter(
+            help="Start geometry, in any format that ASE reads; a folder of them; or several.",
+            consume_multiple=True,
+            negative=(),
+        ),
+    ],
+    name: Annotated[
+        str | None, Parameter(help="Name of the experiment; none: the directory's.")
+    ] = None,
+    reference: Annotated[
+        Literal["tblite", "aims", "pyscf", "mace", "mace-mp", "ase"],
+        Parameter(help="What labels the structures."),
+    ] = "tblite",
+) -> int:
+    """Write a run directory: both settings files, every key explained, and the geometry."""
+    from aimspax_core.settings.derived.template import write_inputs
+
+    for path in write_inputs(directory, geometry, name, reference):
+        console.print(f"written: {path}", markup=False)
+    console.print(f"next: aimspax check {shlex.quote(str(directory))}", markup=False)
+    return DONE
+
+
+@app.command
+def schema(which: Literal["aimsPAX", "mace"] = "aimsPAX") -> int:
+    """Print the JSON Schema of a settings file, for editors that check while you write."""
+    from aimspax_core.settings.derived.schema import schema as schema_of
+
+    content = schema_of("aimsPAX.yaml" if which == "aimsPAX" else "mace.yaml")
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+    return DONE
+
+
+@server_app.command
+def start(*, host: Host = None) -> int:
+    """Start the server, unless it is running."""
+    from flows import server
+
+    found = server.ensure(host)
+    console.print(f"{'started' if found.started else 'running'}: {found.url}", markup=False)
+    if found.password:
+        console.print(f"it asks for a password, which is in {found.password}", markup=False)
+    console.print('for the command `prefect` in this shell: eval "$(aimspax server env)"')
+    return DONE
+
+
+@server_app.command
+def env(*, host: Host = None) -> int:
+    """Print what points `prefect` at the running server, for eval "$(aimspax server env)"."""
+    from flows import server
+
+    if server.status() is None:
+        raise server.ServerError("no server is running; `aimspax server start` starts it")
+    before = dict(os.environ)
+    server.ensure(host)
+    for name in (*server.CLIENT_VARIABLES, "no_proxy", "NO_PROXY"):
+        value = os.environ.get(name)
+        if value and (name == "PREFECT_API_URL" or value != before.get(name)):
+            print(f"export {name}={shlex.quote(value)}")
+    return DONE
+
+
+@server_app.command
+def stop() -> int:
+    """Stop the server that aimspax started."""
+    from flows import server
+
+    console.print("stopped" if server.stop() else "no server of ours is running")
+    return DONE
+
+
+@server_app.command(name="status")
+def server_status() -> int:
+    """Say whether a server answers, and where."""
+    from flows import server
+
+    found = server.status()
+    if found is None:
+        console.print("no server is running")
+        return DONE
+    console.print(f"{found.server.url}: {found.problem or 'it answers'}", markup=False)
+    if found.server.password:
+        console.print(f"its password is in {found.server.password}", markup=False)
+    if found.server.ours:
+        told = f"process {found.server.pid}, Prefect {found.version}, since {found.started}"
+        console.print(f"{told}; what it printed: {found.log}", markup=False)
+    return FAILED if found.problem else DONE
+
+
+def main() -> None:
+    """Run the command line `aimspax`."""
+    finish(app)
+
+
+def finish(command_line: App) -> None:
+    """Run a command line; mistakes of the user end it with exit code 2 and one message."""
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    try:
+        code = command_line(result_action="return_value")
+    except AimspaxError as error:
+        Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
+        code = USER
+    sys.exit(code)

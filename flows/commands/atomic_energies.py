@@ -1,0 +1,158 @@
+"""`aimspax atomic-energies`: the isolated atoms of a campaign by its own reference.
+
+Prefect is imported late: the address of its API must be known first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ase.data import atomic_numbers
+
+from aimspax_core.errors import AimspaxError, SettingsError
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.reference.single_atoms import GroundState, ground_state, in_vacuum, needs_cell
+from aimspax_core.safe_files import write_text
+from aimspax_core.settings.engines import (
+    AimsReference,
+    AseReference,
+    EngineSettings,
+    Gate,
+    MaceMpReference,
+    MaceReference,
+)
+from flows.commands.exit_codes import DONE, USER, console
+from flows.commands.run import server_for
+
+FILE = "atomic_energies.yaml"
+"""In the folder of all that is written."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The energy of an atom (eV), or why there is none."""
+
+    state: GroundState
+    energy: float | None
+    reason: str = ""
+
+
+def atomic_energies(
+    directory: Path, overrides: Mapping[str, Any], elements: Sequence[str] = ()
+) -> int:
+    """Print the energies of isolated atoms, ready for mace.yaml, and write them to a file.
+
+    Args:
+        directory: The run directory.
+        overrides: Values that replace those of the files.
+        elements: Chemical symbols; none: those of the start geometries.
+
+    Returns:
+        The exit code: `USER` if an atom has no energy.
+
+    Raises:
+        AimspaxError: There are mistakes in the run directory, or no server can be had.
+    """
+    # Those in the file may lack an element, which is what this is for.
+    inputs = Inputs.read(directory, {**overrides, "ARCHITECTURE.atomic_energies": None}, "any")
+    reference = inputs.settings.reference_of(0)
+    numbers = _numbers(elements) or inputs.elements
+    states = [ground_state(number, reference) for number in numbers]
+    if isinstance(reference, AseReference):
+        console.print(
+            "note: each atom has its spin as an initial magnetic moment and as info['spin'] "
+            f"(2S+1); whether {reference.calculator} heeds them is for you to know",
+            style="yellow", markup=False,
+        )  # fmt: skip
+    answers = _answers(states, reference, inputs)
+    for answer in answers:
+        if answer.energy is None:
+            console.print(f"✗ {answer.state.symbol}: {answer.reason}", style="red", markup=False)
+    found = [answer for answer in answers if answer.energy is not None]
+    if found:
+        text = "\n".join(_lines(found, _method(reference))) + "\n"
+        file = inputs.run.output / FILE
+        write_text(file, text)
+        console.print(text, end="", markup=False)
+        console.print(f"written: {file}", markup=False)
+    return DONE if len(found) == len(answers) else USER
+
+
+def _numbers(elements: Sequence[str]) -> tuple[int, ...]:
+    """Return atomic numbers of symbols, sorted.
+
+    Raises:
+        SettingsError: One is none.
+    """
+    found = {name: atomic_numbers.get(name.capitalize(), 0) for name in elements}
+    unknown = [name for name, number in found.items() if not number]
+    if unknown:
+        raise SettingsError(f"--elements: found {', '.join(unknown)}; allowed: chemical symbols")
+    return tuple(sorted({*found.values()}))
+
+
+def _answers(
+    states: Sequence[GroundState], reference: EngineSettings, inputs: Inputs
+) -> list[_Answer]:
+    """Have all atoms labelled; those that no calculator takes without a cell get one."""
+    box = needs_cell(reference)
+    answers = _labelled(states, reference, inputs, box)
+    periodic = any(atoms.pbc.any() for atoms in inputs.geometries)
+    failed = [answer.state for answer in answers if answer.energy is None]
+    if isinstance(reference, AseReference) and periodic and failed:
+        console.print("without a cell it fails; once more in a large one", markup=False)
+        again = {a.state: a for a in _labelled(failed, reference, inputs, box=True)}
+        answers = [again.get(answer.state, answer) for answer in answers]
+    return answers
+
+
+def _labelled(
+    states: Sequence[GroundState], reference: EngineSettings, inputs: Inputs, box: bool
+) -> list[_Answer]:
+    server_for(inputs.settings)
+    from flows.loops.few_labels import Wanted, label_all
+
+    settings, run = inputs.settings, inputs.run
+    wanted = []
+    for state in states:
+        engine = in_vacuum(reference, settings.directory, run.state / "atoms", state.multiplicity)
+        wanted.append(Wanted(state.atoms(box), engine, Gate()))
+    store = LabelStore(run.labels)
+    answers = []
+    name = f"atoms of {settings.directory.name}"
+    for state, outcome in zip(states, label_all(name, wanted, run, settings), strict=True):
+        if isinstance(outcome, AimspaxError):
+            answers.append(_Answer(state, None, str(outcome)))
+            continue
+        stored = store.get(outcome.key)
+        energy = None if stored is None else stored.label.energy
+        answers.append(_Answer(state, energy, "" if stored else "its label is gone from the store"))
+    return answers
+
+
+def _lines(answers: Sequence[_Answer], method: str) -> Iterator[str]:
+    yield f"# Isolated atoms (eV) by {method}, for mace.yaml"
+    yield "ARCHITECTURE:"
+    yield "  atomic_energies:"
+    for answer in answers:
+        state = answer.state
+        spin = f"{state.name} (2S+1 = {state.multiplicity})"
+        yield f"    {state.number}: {answer.energy:.8f}  # {state.symbol}, {spin}"
+
+
+def _method(reference: EngineSettings) -> str:
+    match reference:
+        case AimsReference():
+            return f"FHI-aims, {reference.control}"
+        case MaceReference():
+            return f"the teacher {reference.model_path}, which knows no spin"
+        case MaceMpReference():
+            return f"the teacher {reference.mace_model}, which knows no spin"
+        case AseReference():
+            return reference.calculator
+    told = reference.model_dump(include={"method", "xc", "basis"})
+    return " ".join((reference.engine, *(str(value) for value in told.values())))

@@ -1,0 +1,74 @@
+"""The command `aimspax check`: every mistake found before anything is launched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from aimspax_core.campaign.journal import load as load_journal
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.provenance import changed
+from aimspax_core.labels.store import LabelStore, gone_labels
+from aimspax_core.report.plan import plan, split_table
+from aimspax_core.settings.settings import Settings
+from flows.commands.exit_codes import DONE, USER, console
+
+if TYPE_CHECKING:
+    pass
+from flows.commands.status import state_text
+
+
+def check(directory: Path, overrides: Mapping[str, Any]) -> int:
+    """Print what would run, once no mistakes are found."""
+    inputs = Inputs.read(directory, overrides, "any")
+    settings = inputs.settings
+    for note in settings.notes:
+        console.print(f"note: {note}", style="yellow", markup=False)
+    for change in changed(inputs.run, settings, inputs.geometries):
+        console.print(f"changed since the run was started: {change}", markup=False)
+    for line in plan(settings, inputs.geometries, tuple(inputs.seeds)):
+        console.print(line, markup=False, soft_wrap=True)
+    if settings.has_initial:
+        table = Table("sampling step", "training", "validation", title="Points of each member")
+        for step, training, validation in split_table(settings, len(inputs.geometries)):
+            table.add_row(str(step), str(training), str(validation))
+        console.print(table)
+    refused = _show_scripts(settings)
+    _, state = load_journal(inputs.run)
+    if refused:
+        return USER
+    if state is None:
+        console.print("No mistakes found; nothing has been run here yet.")
+        return DONE
+    gone = gone_labels(LabelStore(inputs.run.labels), state.labelled, inputs.run.structure)
+    if gone:
+        console.print(f"labels that will be computed again: {len(gone)}", markup=False)
+    console.print(
+        f"No mistakes found. A campaign is here: {state_text(state, settings)}", markup=False
+    )
+    return DONE
+
+
+def _show_scripts(settings: Settings) -> bool:
+    """Print the scripts of Slurm jobs; return whether Slurm refuses one."""
+    cluster = settings.cluster
+    if cluster.reference_jobs is None and cluster.ml_jobs is None:
+        return False
+    from flows.pools.jobs.check import scripts  # takes seconds
+
+    refused = False
+    for script in scripts(settings):
+        console.print(f"\njob script of the {script.pool} pool:", style="bold", markup=False)
+        console.print(script.text.rstrip(), markup=False)
+        if script.refused:
+            refused = True
+            console.print(f"it would fail: {script.problem}\n", style="red", markup=False)
+        elif script.problem:
+            told = f"Slurm could not be asked about it: {script.problem}\n"
+            console.print(told, style="yellow", markup=False)
+        else:
+            console.print(f"{script.taken}\n", markup=False)
+    return refused

@@ -1,0 +1,15 @@
+"""How commands end, and the terminal that they write to."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.console import Console
+
+DONE: Final = 0
+FAILED: Final = 1
+USER: Final = 2
+"""There is something for the user to mend."""
+STOPPED: Final = 130
+
+console = Console(highlight=False, soft_wrap=True)

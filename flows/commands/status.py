@@ -1,0 +1,131 @@
+"""The command `aimspax status`, and what a run says at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from aimspax_core.campaign.events import Resumed
+from aimspax_core.campaign.journal import holder
+from aimspax_core.campaign.journal import load as load_journal
+from aimspax_core.campaign.rules import apply
+from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
+from aimspax_core.errors import AimspaxError
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.report.error_tables import DEFAULT_TABLE, columns
+from aimspax_core.report.failed_labels import by_reason
+from aimspax_core.report.progress import progress
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.load import load
+from aimspax_core.settings.reading.which_files import settings_files
+from aimspax_core.settings.settings import Settings
+from flows.commands.exit_codes import DONE, FAILED, STOPPED, console
+
+if TYPE_CHECKING:
+    pass
+
+
+def status(directory: Path, overrides: Mapping[str, Any]) -> int:
+    """Print how far a campaign is."""
+    settings = load(directory, *settings_files(directory, overrides))
+    run_dir = RunDir.of(settings)
+    _, state = load_journal(run_dir)
+    if state is None:
+        console.print(f"{run_dir.output}: no campaign has been started here", markup=False)
+        return DONE
+    who = holder(run_dir)
+    running = f"process {who.get('pid')} on {who.get('host')} runs it" if who else "nobody runs it"
+    console.print(f"{state_text(state, settings)} ({running})", markup=False)
+    if state.stop_reason:
+        console.print(f"reason: {state.stop_reason}", markup=False)
+
+    for table in status_tables(state, settings.model.MISC.error_table):
+        console.print(table)
+    return DONE
+
+
+def report_outcome(outcome: Any, run_dir: RunDir, settings: Settings, seconds: float) -> int:
+    """Say how the run ended; return the exit code."""
+    _, state = load_journal(run_dir)
+    if outcome.is_completed() and state is not None:
+        minutes = f"{seconds / 60:.1f} min"
+        if state.phase is Phase.FINISHED:
+            console.print(f"finished in {minutes}")
+            return show_results(run_dir, state, settings)
+        console.print(f"{state_text(state, settings)} ({minutes})", markup=False)
+        return DONE
+    return not_completed(outcome)
+
+
+def not_completed(outcome: Any) -> int:
+    """Say why a flow did not end well; return the exit code.
+
+    Raises:
+        AimspaxError: It ended with one of ours, which `cli.finish` tells.
+    """
+    error = outcome.result(raise_on_failure=False)
+    if isinstance(error, AimspaxError):
+        raise error
+    console.print(f"{outcome.name}: {outcome.message}", style="red", markup=False)
+    return STOPPED if outcome.is_cancelled() else FAILED
+
+
+def show_results(run_dir: RunDir, state: CampaignState, settings: Settings) -> int:
+    """Say that a campaign is finished, and what lies in its results; return the exit code."""
+    console.print(f"This campaign is finished: {state.stop_reason}", markup=False)
+    console.print(state_text(state, settings), markup=False)
+    table = Table("file", "kB", title=f"Results in {run_dir.results}")
+    for path in sorted(run_dir.results.iterdir()):
+        table.add_row(path.name, f"{path.stat().st_size / 1024:.0f}")
+    console.print(table)
+    return DONE
+
+
+def state_text(state: CampaignState, settings: Settings) -> str:
+    """Describe how far a campaign is, in a line."""
+    now = progress(state, settings.al.max_convergence_epochs)
+    return f"{now.title}: {now.told}"
+
+
+def asks_more(state: CampaignState, inputs: Inputs) -> bool:
+    """True if the stopping rules, as they are today, would let a finished campaign go on."""
+    return apply(state, Resumed(rules=inputs.rules)).phase is not Phase.FINISHED
+
+
+def status_tables(state: CampaignState, error_table: str = DEFAULT_TABLE) -> list[Table]:
+    """Return tables of the members, of failed labels, and of what the trajectories are doing.
+
+    Args:
+        state: The campaign.
+        error_table: Which errors to show: `MISC.error_table`.
+    """
+    errors = {tag: member.best or member.errors for tag, member in state.members.items()}
+    shown = columns(error_table, errors.values())
+    headings = ("member", "epochs", "training", "validation", *(c.heading for c in shown))
+    members = Table(*headings, title="Members")
+    for member in state.members.values():
+        training, validation = state.dataset(member.tag)
+        members.add_row(
+            member.tag,
+            str(member.epochs + member.converge_epochs),
+            str(len(training)),
+            str(len(validation)),
+            *(column.text(errors[member.tag]) for column in shown),
+        )
+    tables = [members]
+    if state.failed_labels:
+        failed = Table("points without a label", "count", title="Failed labels")
+        for reason, count in by_reason(state):
+            failed.add_row(reason, str(count))
+        tables.append(failed)
+    if not state.trajectories:
+        return tables
+    doing = Table("trajectories", "count", title="Trajectories")
+    for status in TrajectoryStatus:
+        count = sum(t.status is status for t in state.trajectories)
+        if count:
+            doing.add_row(status.value, str(count))
+    return [*tables, doing]

@@ -1,0 +1,213 @@
+"""Run a campaign: what all flows share."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed, Failed
+
+from aimspax_core.campaign.events import (
+    Event,
+    ExplorationAsked,
+    LabelsGone,
+    Launched,
+    Resumed,
+    Started,
+)
+from aimspax_core.campaign.journal import Journal
+from aimspax_core.campaign.obsolete_files import tidy
+from aimspax_core.campaign.rules import apply, next_actions
+from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.errors import CampaignError
+from aimspax_core.inputs.campaign_inputs import Inputs, Part
+from aimspax_core.inputs.provenance import record
+from aimspax_core.labels.store import LabelStore, gone_labels
+from aimspax_core.output.analysis import Analysis
+from aimspax_core.output.loss_logs import append_losses, losses_file
+from aimspax_core.output.trajectories import forget, gather, settle
+from aimspax_core.report.figures import learning_curve
+from aimspax_core.report.narrative import lines
+from aimspax_core.report.progress import told
+from flows.loops.executor import Shell
+from flows.loops.stop import GRACE_S, POLL_S, Stop, stop_signals
+from flows.page.campaign_page import Dashboard
+from flows.pools.open import pools
+from flows.runs.best_effort import by_product
+from flows.runs.log_files import campaign_logs
+from flows.runs.previous_attempt import take_over
+
+ANALYSIS_S = 60.0
+"""From one renewal of `analysis/` to the next."""
+
+log = logging.getLogger("aimspax")
+
+
+def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) -> State[Any]:
+    """Run a campaign, or a part of it, from where it is.
+
+    Args:
+        directory: The run directory.
+        overrides: Values that replace those of the settings files.
+        part: `initial` ends with the initial dataset, `active` begins with it.
+
+    Returns:
+        The state that the flow run ends in: completed, cancelled (start it again to go on), or
+        failed with the reason.
+
+    Raises:
+        SettingsError, StructureError: There are mistakes in the run directory.
+        CampaignError: Another process runs this campaign.
+    """
+    inputs = Inputs.read(directory, overrides, part)
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(get_client(sync_client=True))
+        journal = stack.enter_context(Journal(inputs.run))
+        stack.enter_context(campaign_logs(inputs.run, inputs.settings))
+        take_over(client, inputs.run)
+        campaign = _Campaign(inputs, journal, part)
+        campaign.take_up()
+        if campaign.over:
+            log.info("finished already: %s", told(journal.state))
+        else:
+            stopped = stack.enter_context(stop_signals(client))
+            campaign.drive(client, stopped)
+            if stopped.reason:
+                log.info("stopped (%s); start again to go on", stopped.reason)
+                return Cancelled(message=f"{stopped.reason}; start again to go on")
+        state = journal.state
+    if state.phase is Phase.FAILED:
+        return Failed(message=state.stop_reason)
+    return _completed(state)
+
+
+class _Campaign:
+    """A campaign in this process: its journal, and what follows from each event outside of it."""
+
+    def __init__(self, inputs: Inputs, journal: Journal, part: Part) -> None:
+        self.inputs, self.journal, self.part = inputs, journal, part
+        self.run, self.settings = inputs.run, inputs.settings
+        self._analysis: Analysis | None = None
+        self._analysed = time.monotonic()
+
+    @property
+    def state(self) -> CampaignState:
+        """Where it is."""
+        return self.journal.state
+
+    @property
+    def over(self) -> bool:
+        """True if what was asked for has been done."""
+        ends = Phase.READY if self.part == "initial" else Phase.FINISHED
+        beyond = self.part == "initial" and self.state.published_initial
+        return self.state.phase is ends or self.state.phase is Phase.FINISHED or beyond
+
+    def take_up(self) -> None:
+        """Begin the campaign, or take it up where it was."""
+        if self.journal.begun and not self.settings.misc.create_restart and not self.over:
+            raise CampaignError(
+                f"{self.run.output}: MISC.create_restart is False, so the campaign that was begun "
+                "here is not taken up; --fresh begins anew"
+            )
+        if self.journal.begun and self.state.adopting:
+            self.run.settings.unlink(missing_ok=True)  # a mistake in them may be mended
+        begun, adopts = self.journal.begun, self.inputs.pretrained is not None
+        adopted = self.state.adopted if begun else adopts
+        changes = record(self.run, self.settings, self.inputs.geometries, adopted)
+        for note in self.settings.notes:
+            log.warning("%s", note)
+        if self.journal.begun:
+            self._resume(changes)
+        else:
+            forget(self.run)  # what a campaign that was moved aside has left
+            for tag in self.inputs.seeds:
+                losses_file(self.run, tag).unlink(missing_ok=True)
+            self.record(Started(rules=self.inputs.rules, adopt=adopts))
+        with by_product("trajectories"):
+            settle(self.run, self.state)
+        self._analysis = Analysis.of(self.run, self.settings)
+
+    def _resume(self, changes: tuple[str, ...]) -> None:
+        gone = gone_labels(LabelStore(self.run.labels), self.state.labelled, self.run.structure)
+        resumed = Resumed(rules=self.inputs.rules, changes=changes)
+        if not self.state.finished or not apply(self.state, resumed).finished:
+            self.record(resumed)
+            if gone:
+                self.record(LabelsGone(keys=tuple(gone)))
+
+    def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
+        """The loop: launch what the rules want, and tell them what comes back."""
+        with pools(self.settings) as workers:
+            shell = Shell(self.inputs, workers, client)
+            shell.know(self.state)
+            dashboard = Dashboard(workers, self.settings)
+            dashboard.show(self.state, force=True)
+            try:
+                while not stopped.asked():
+                    if self.state.phase is Phase.READY and self.part != "initial":
+                        self.record(ExplorationAsked())
+                    if self.over or self.state.phase is Phase.FAILED:
+                        break
+                    wanted = next_actions(self.state)
+                    self.record(*(Launched(action=action) for action in wanted))
+                    for action in wanted:
+                        shell.launch(action, self.state)
+                    self.tell(shell.next_event(POLL_S))
+                    dashboard.show(self.state)
+                self._land(shell)
+            finally:
+                shell.cancel()
+            dashboard.show(self.state, force=True)
+            if self.state.finished:
+                with by_product("learning curve"):
+                    learning_curve(self.run, self.run.report)
+                    dashboard.picture(self.run.report, told(self.state))
+
+    def _land(self, shell: Shell) -> None:
+        """Give what still runs a little time to come back."""
+        end = time.monotonic() + GRACE_S
+        while shell.hold() and (left := end - time.monotonic()) > 0:
+            self.tell(shell.next_event(left))
+        self._analyse(force=True)
+
+    def tell(self, event: Event | None) -> None:
+        """Record an event, and do what follows from it outside the campaign's state."""
+        if event is None:
+            return
+        before = self.state
+        after = self.record(event)
+        with by_product("losses"):
+            append_losses(self.run, event)
+        with by_product("trajectories"):
+            gather(self.run, event)
+        with by_product("removing what is obsolete"):
+            tidy(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
+        self._analyse()
+
+    def record(self, *events: Event) -> CampaignState:
+        """Put events that come together into the journal, and tell them."""
+        before = self.state if self.journal.begun else None
+        after = self.journal.record(*events)
+        for event in events:
+            for line in lines(before, event, after, self.settings.model.MISC.error_table):
+                log.info("%s", line, extra={"campaign": after})
+            if self._analysis is not None:
+                self._analysis.note(event, after)
+        return after
+
+    def _analyse(self, force: bool = False) -> None:
+        """Renew `analysis/` now and then."""
+        due = force or time.monotonic() - self._analysed > ANALYSIS_S
+        if self._analysis is not None and self._analysis.wanted and due:
+            with by_product("analysis"):
+                self._analysis.write()
+            self._analysed = time.monotonic()
+
+
+def _completed(state: CampaignState) -> State[Any]:
+    return Completed(message=f"{state.phase}: {told(state)}")

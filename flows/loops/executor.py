@@ -1,0 +1,311 @@
+"""The imperative shell: launches actions as tasks, and turns completions into events."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import queue
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+
+from aimspax_core.campaign.actions import (
+    Action,
+    Adopt,
+    Converge,
+    Label,
+    Propagate,
+    Publish,
+    Sample,
+    Train,
+)
+from aimspax_core.campaign.events import Event, LabelArrived, LabelFailed, TaskLost
+from aimspax_core.campaign.exploration import segment_budget_s
+from aimspax_core.campaign.rounds import replayed
+from aimspax_core.campaign.rules import outlasted
+from aimspax_core.campaign.state import CampaignState
+from aimspax_core.errors import AimspaxError, CampaignError, LabelError
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.labels.durations import Durations
+from aimspax_core.labels.gate import EnergyGate, check_label
+from aimspax_core.labels.refused import refuse
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.labels.tries import BACKOFF_S
+from aimspax_core.output.results import holdings
+from aimspax_core.safe_files import write_text
+from flows.pools.open import Pools
+from flows.pools.pool import Pool
+from flows.pools.ticket import Ticket
+from flows.pools.workers import WorkerLostError
+from flows.runs.failures import Crashes, give_up
+from tasks.adopt import AdoptRequest, adopt
+from tasks.label import LabelRecord, LabelRequest, label
+from tasks.propagate import PropagateRequest, propagate
+from tasks.publish import PublishRequest, publish
+from tasks.sample import SampleRequest, sample
+from tasks.train import TrainRequest, converge, train
+
+TRAIN_BUDGET_S = 10.0
+CONVERGE_BUDGET_S = 20.0
+"""Time after which a task comes back at its next epoch's end, so that a stop waits briefly."""
+
+log = logging.getLogger(__name__)
+
+
+def _ml_task_s() -> float | None:
+    """Return what training and MD take at most, with loading; they come back by themselves."""
+    return 60.0
+
+
+def _unknown() -> float | None:
+    return None
+
+
+def _all_of_a_job() -> float | None:
+    return math.inf
+
+
+@dataclass
+class Shell:
+    """Runs actions on the pools.
+
+    Attributes:
+        inputs: What the user has given.
+        pools: Where tasks run.
+        client: The Prefect API.
+    """
+
+    inputs: Inputs
+    pools: Pools
+    client: SyncPrefectClient
+
+    def __post_init__(self) -> None:
+        self.run, self.settings = self.inputs.run, self.inputs.settings
+        self._done: queue.Queue[tuple[Action, Ticket]] = queue.Queue()
+        self._tickets: dict[str, Ticket] = {}
+        self._vanished: set[str] = set()
+        self._put_off: list[tuple[float, Action, CampaignState]] = []
+        self._shunned: dict[str, set[str]] = {}
+        self._energies = EnergyGate(self.settings.gate)
+        self._durations = Durations()
+        self._crashes = Crashes(self.client)
+        self._geometries: dict[str, int] = {}
+
+    def know(self, state: CampaignState) -> None:
+        """Learn of the labels that there are: energies to judge others by, and what they took."""
+        store = LabelStore(self.run.labels)
+        given = [key for m in state.members.values() for key in (*m.training, *m.validation)]
+        for key in dict.fromkeys((*given, *state.points)):
+            stored = store.get(key)
+            if stored is not None:
+                with contextlib.suppress(LabelError):  # it was judged when it arrived
+                    self._energies.admit(stored.atoms, stored.label.energy)
+                wall_s = stored.label.provenance.get("wall_s")
+                if wall_s is not None and key in state.points:
+                    self._durations.note(state.points[key].geometry, wall_s)
+
+    def launch(self, action: Action, state: CampaignState) -> None:
+        """Submit an action as a task; `state` is the one that has it in flight.
+
+        A label that was lost is asked for a little later, and on another worker if there is one.
+        """
+        losses = state.losses.get(action.id, 0)
+        if losses and isinstance(action, Label):
+            due = time.monotonic() + BACKOFF_S[min(losses, len(BACKOFF_S)) - 1]
+            self._put_off.append((due, action, state))
+        else:
+            self._submit(action, state)
+
+    def _submit(self, action: Action, state: CampaignState) -> None:
+        pool, task, request = self._task(action, state)
+        seconds = _ml_task_s if pool is self.pools.ml else _unknown
+        if isinstance(action, Label):
+            self._geometries[action.key] = state.points[action.key].geometry
+            seconds = partial(self._durations.of, self._geometries[action.key])
+            if outlasted(state, action.id):
+                seconds = _all_of_a_job
+        shunned = self._shunned.get(action.id, ())
+        self._tickets[action.id] = pool.submit(
+            task, request, lambda ticket: self._done.put((action, ticket)), shunned, seconds
+        )
+
+    def next_event(self, timeout_s: float) -> Event | None:
+        """Return the next completion as an event; None if there is none within the time."""
+        self._crashes.settle()
+        due = [entry for entry in self._put_off if entry[0] <= time.monotonic()]
+        for entry in due:
+            self._put_off.remove(entry)
+            self._submit(entry[1], entry[2])
+        if self._put_off:
+            soonest = min(entry[0] for entry in self._put_off) - time.monotonic()
+            timeout_s = min(timeout_s, max(0.0, soonest))
+        trouble = next((pool.trouble for pool in self.pools if pool.trouble), "")
+        if trouble:
+            raise CampaignError(trouble)
+        try:
+            action, ticket = self._done.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+        self._tickets.pop(action.id, None)
+        return self._event(action, ticket)
+
+    def hold(self) -> bool:
+        """Begin nothing more; return whether anything still runs."""
+        self._put_off.clear()
+        waited = {ticket for pool in self.pools for ticket in pool.hold()}
+        self._tickets = {id_: t for id_, t in self._tickets.items() if t not in waited}
+        return bool(self._tickets)
+
+    def cancel(self) -> None:
+        """Give up what still runs; its results would have been asked for again anyway."""
+        self.hold()
+        give_up(self.client, [t.future for t in self._tickets.values() if t.future is not None])
+        self._tickets.clear()
+        self._crashes.settle(everything=True)
+
+    def _event(self, action: Action, ticket: Ticket) -> Event:
+        try:
+            result = ticket.result()
+        except LabelError as error:
+            if error.transient or not isinstance(action, Label):
+                self._shunned.setdefault(action.id, set()).add(error.worker)
+                return TaskLost(action_id=action.id, reason=str(error))
+            return LabelFailed(key=action.key, reason=str(error), refused=error.refused)
+        except WorkerLostError as error:
+            self._crashes.add(ticket.future, str(error))
+            return TaskLost(action_id=action.id, reason=str(error), fate=error.fate.value)
+        except AimspaxError as error:
+            return TaskLost(action_id=action.id, reason=str(error), final=True)
+        # Whatever else a task raises must not end the run: it is counted, and told in full.
+        except Exception as error:
+            log.debug("%s", action.id, exc_info=True)
+            return TaskLost(action_id=action.id, reason=f"{type(error).__name__}: {error}")
+        if isinstance(result, LabelRecord):
+            return self._label(action, result)
+        return result
+
+    def _label(self, action: Action, record: LabelRecord) -> Event:
+        """Trust a record only if its label is in the store, unharmed, and no outlier."""
+        try:
+            stored = LabelStore(self.run.labels).get(record.key)
+        except OSError as error:  # of a network's file system, which may be back in a moment
+            return TaskLost(action_id=action.id, reason=f"its label cannot be read: {error}")
+        if stored is None:
+            self._vanished.add(record.key)
+            # Counted: a store that never shows what workers write must not be paid for without end.
+            return TaskLost(action_id=action.id, reason="its label is gone from the store")
+        try:
+            check_label(stored.atoms, stored.label, self.settings.gate, self.settings.stress)
+            self._energies.admit(stored.atoms, stored.label.energy)
+        except LabelError as error:
+            told = refuse(self.run.refused, record.key, stored.atoms, str(error), stored.label)
+            return LabelFailed(key=record.key, reason=str(told), refused=True)
+        if record.core_hours:  # it was computed now
+            self._durations.note(self._geometries[record.key], record.wall_s)
+        return LabelArrived(key=record.key, wall_s=record.wall_s, core_hours=record.core_hours)
+
+    def _task(self, action: Action, state: CampaignState) -> tuple[Pool, Any, Any]:
+        """Return where an action runs, its task, and the task's request."""
+        run, settings, pools = self.run, self.settings, self.pools
+        match action:
+            case Label():
+                task = label.with_options(
+                    # Prefect's records stay with the run, so that its next process finds them.
+                    result_storage=run.prefect_results,
+                    refresh_cache=action.key in self._vanished or action.key in state.restoring,
+                )
+                return pools.reference, task, self._label_request(action, state)
+            case Sample():
+                by_reference = settings.idg.initial_sampling == "aimd"
+                pool = pools.reference if by_reference else pools.ml
+                version = state.samplers[action.geometry].version
+                request = SampleRequest(
+                    action.id, run, settings, action.geometry, version, action.points
+                )
+                return pool, sample, request
+            case Propagate():
+                return pools.ml, propagate, self._segment(action, state)
+            case Train():
+                name = f"{action.stage}-{action.round}"
+                return pools.ml, train, self._training(action, state, name, TRAIN_BUDGET_S)
+            case Converge():
+                points = len(state.training) + len(state.validation)
+                name = f"converge-{action.stage}-{state.rounds}-{points}"
+                return pools.ml, converge, self._training(action, state, name, CONVERGE_BUDGET_S)
+            case Adopt():
+                assert self.inputs.pretrained is not None
+                found, seeds = self.inputs.pretrained, self.inputs.seeds
+                return pools.ml, adopt, AdoptRequest(action.id, run, settings, found, seeds)
+            case Publish():
+                held = holdings(run, state)
+                adopted = state.adopted
+                return (
+                    pools.ml, publish, PublishRequest(action.what, run, settings, held, adopted)
+                )  # fmt: skip
+
+    def _label_request(self, action: Label, state: CampaignState) -> LabelRequest:
+        return LabelRequest(
+            key=action.key,
+            structure=self.run.structure(action.key),
+            store=self.run.labels,
+            reference=self.settings.reference_of(state.points[action.key].geometry),
+            gate=self.settings.gate,
+            directory=self.settings.directory,
+            refused=self.run.refused,
+            stress=self.settings.stress,
+        )
+
+    def _elements(self, state: CampaignState) -> tuple[int, ...]:
+        """The atomic numbers that the models know."""
+        return state.elements or self.inputs.elements
+
+    def _training(
+        self, action: Train | Converge, state: CampaignState, dataset: str, budget_s: float
+    ) -> TrainRequest:
+        return TrainRequest(
+            action=action,
+            run=self.run,
+            settings=self.settings,
+            seed=self.inputs.seeds[action.tag],
+            elements=self._elements(state),
+            dataset=self._dataset(dataset, state),
+            time_budget_s=budget_s,
+        )
+
+    def _segment(self, action: Propagate, state: CampaignState) -> PropagateRequest:
+        return PropagateRequest(
+            action_id=action.id,
+            number=action.number,
+            run=self.run,
+            settings=self.settings,
+            trajectories=tuple(state.trajectories[i] for i in action.trajectories),
+            elements=self._elements(state),
+            checkpoints=tuple(
+                self.run.checkpoint(tag, name)
+                for tag, name in zip(state.members, action.checkpoints, strict=True)
+            ),
+            window=state.window,
+            time_budget_s=segment_budget_s(state),
+            tags=tuple(state.members),
+        )
+
+    def _dataset(self, name: str, state: CampaignState) -> Path:
+        """Write which labels are in whose sets, unless an earlier task of the round did."""
+        path = self.run.dataset(name)
+        if not path.exists():
+            write_text(path, json.dumps({tag: _sets(state, tag) for tag in state.members}))
+        return path
+
+
+def _sets(state: CampaignState, tag: str) -> dict[str, tuple[str, ...]]:
+    """What a member trains on now; constants follow from its whole set, whatever is replayed."""
+    training, validation = replayed(state, tag)
+    everything = state.dataset(tag)[0]
+    sets = {"training": training, "validation": validation}
+    return sets if training == everything else {**sets, "constants": everything}

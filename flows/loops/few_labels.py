@@ -1,0 +1,166 @@
+"""A few labels outside of a campaign, by the same way: Prefect, the reference pool, the store."""
+
+from __future__ import annotations
+
+import json
+import queue
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from prefect import flow
+from prefect.tasks import Task
+
+from aimspax_core.errors import AimspaxError, CampaignError, LabelError
+from aimspax_core.labels.store import label_key
+from aimspax_core.labels.tries import MAX_INTERRUPTIONS, Fate
+from aimspax_core.reference.registry import build_reference
+from aimspax_core.reference.trial_label import Trial
+from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import write_text
+from aimspax_core.settings.engines import EngineSettings, Gate
+from aimspax_core.settings.settings import Settings
+from aimspax_core.structures import encode
+from flows.pools.open import reference_pool
+from flows.pools.pool import Pool
+from flows.pools.ticket import Ticket
+from flows.pools.workers import WorkerLostError
+from tasks.label import LabelRecord, LabelRequest, label
+from tasks.trial import TrialRequest, trial
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A structure to label, by an engine, under a gate."""
+
+    atoms: Atoms
+    reference: EngineSettings
+    gate: Gate
+    stress: bool = False
+
+
+Outcome = LabelRecord | AimspaxError
+
+
+def label_all(
+    title: str, wanted: Sequence[Wanted], run: RunDir, settings: Settings
+) -> list[Outcome]:
+    """Label structures; those whose labels are in the store are not paid for again.
+
+    Args:
+        title: Name of the flow run.
+        wanted: Structures and engines.
+        run: Where the label store is.
+        settings: Where labels are computed.
+
+    Returns:
+        For each its record, or why it has none.
+
+    Raises:
+        SettingsError, ModelError: An engine cannot be made.
+    """
+    run.state.mkdir(parents=True, exist_ok=True)
+    # A folder that workers see, and not the campaign's own: it may be running.
+    with tempfile.TemporaryDirectory(dir=run.state, prefix="labels-") as folder:
+        requests = [_request(one, run, settings.directory, Path(folder)) for one in wanted]
+        return labels(title, requests, run.prefect_results, _few(settings, len(requests)))
+
+
+@flow(name="labels", flow_run_name="{title}", validate_parameters=False)
+def labels(
+    title: str, requests: list[LabelRequest], results: Path, settings: Settings
+) -> list[Outcome]:
+    """Submit labels to the reference pool, and wait for all of them."""
+    # What Prefect remembers of a label says nothing of whether it can be had now.
+    task = label.with_options(result_storage=results, refresh_cache=True)
+    with reference_pool(settings) as pool:
+        return [_outcome(ticket) for ticket in _done(pool, task, requests)]
+
+
+@flow(name="trial", flow_run_name="{title}", validate_parameters=False)
+def trial_on_worker(title: str, request: TrialRequest, settings: Settings) -> Trial:
+    """Have a small calculation done where labels are computed.
+
+    Raises:
+        LabelError, EngineError: There is no answer.
+    """
+    with reference_pool(_few(settings, 1)) as pool:
+        (ticket,) = _done(pool, trial, [request])
+        result: Trial = ticket.result()
+        return result
+
+
+def _done(pool: Pool, task: Task[Any, Any], requests: Sequence[Any]) -> list[Ticket]:
+    """Have tasks done, and return them in order; one that was only interrupted is begun again.
+
+    Raises:
+        CampaignError: The pool cannot have workers.
+    """
+    back: queue.Queue[Ticket] = queue.Queue()
+    order = {pool.submit(task, request, back.put): n for n, request in enumerate(requests)}
+    done: dict[int, Ticket] = {}
+    tries = Counter(order.values())
+    while len(done) < len(requests):
+        try:
+            ticket = back.get(timeout=1.0)
+        except queue.Empty:
+            if pool.trouble:
+                raise CampaignError(pool.trouble) from None
+            continue
+        number = order[ticket]
+        if _interrupted(ticket) and tries[number] < MAX_INTERRUPTIONS:
+            tries[number] += 1
+            order[pool.submit(task, ticket.request, back.put)] = number
+        else:
+            done[number] = ticket
+    return [done[number] for number in range(len(requests))]
+
+
+def _interrupted(ticket: Ticket) -> bool:
+    try:
+        ticket.result()
+    except WorkerLostError as error:
+        return error.fate is Fate.INTERRUPTED
+    except Exception:  # whatever it is, it is told where the outcome is asked for
+        return False
+    return False
+
+
+def _request(wanted: Wanted, run: RunDir, directory: Path, folder: Path) -> LabelRequest:
+    identity = build_reference(wanted.reference, directory).identity()
+    key = label_key(wanted.atoms, identity)
+    structure = folder / f"{key}.json"
+    write_text(structure, json.dumps(encode(wanted.atoms)))
+    return LabelRequest(
+        key=key,
+        structure=structure,
+        store=run.labels,
+        reference=wanted.reference,
+        gate=wanted.gate,
+        directory=directory,
+        refused=run.refused,
+        stress=wanted.stress,
+    )
+
+
+def _few(settings: Settings, labels: int) -> Settings:
+    """Return the settings with no more workers than there is work."""
+    less = settings.cluster.with_labels_at_once(labels)
+    return replace(settings, project=settings.project.model_copy(update={"CLUSTER": less}))
+
+
+def _outcome(ticket: Ticket) -> Outcome:
+    try:
+        record: LabelRecord = ticket.result()
+    except WorkerLostError as error:
+        return LabelError(str(error), transient=True)
+    except AimspaxError as error:
+        return error
+    # Whatever else a task raises is told, like all the others.
+    except Exception as error:
+        return LabelError(f"{type(error).__name__}: {error}", transient=True)
+    return record

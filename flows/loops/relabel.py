@@ -1,0 +1,335 @@
+"""The loop that labels a dataset: batches through the pool of references, and what comes back."""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import time
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+
+from prefect.client.orchestration import SyncPrefectClient
+
+from aimspax_core.errors import AimspaxError, CampaignError, LabelError, StructureError
+from aimspax_core.inputs.relabel_inputs import LabelInputs
+from aimspax_core.labels.batches import TASK_S, Batches
+from aimspax_core.labels.dataset import DataKeys
+from aimspax_core.labels.durations import Durations
+from aimspax_core.labels.gate import check_label
+from aimspax_core.labels.label import Label
+from aimspax_core.labels.relabelling import Frame, Relabelled, Summary
+from aimspax_core.labels.store import LabelStore, label_key
+from aimspax_core.labels.tries import (
+    MAX_INTERRUPTIONS,
+    MAX_LOSSES,
+    MAX_LOST_LABELS,
+    MAX_TIMES_OUT,
+    TOO_SHORT,
+    Fate,
+)
+from aimspax_core.reference.registry import build_reference
+from flows.loops.stop import GRACE_S, POLL_S, Stop
+from flows.page.relabel_page import LabelPage
+from flows.pools.open import reference_pool
+from flows.pools.pool import Pool
+from flows.pools.ticket import Ticket
+from flows.pools.workers import WorkerLostError
+from flows.runs.failures import Crashes, give_up
+from tasks.label import LabelRequest
+from tasks.label_many import LabelManyRecord, LabelManyRequest, label_many
+from tasks.structures import keep_structure
+
+SAVE_S = 60.0
+"""The output is written again after this time at the latest, if there is something new."""
+
+_SHARE = 20
+"""Writing the output takes at most one part of so many of the time."""
+
+TELL_S = 10.0
+"""From one line on the progress to the next."""
+
+log = logging.getLogger("aimspax")
+
+
+@dataclass(frozen=True)
+class _Flying:
+    """A task that was submitted."""
+
+    name: str
+    keys: tuple[str, ...]
+    ticket: Ticket
+
+
+class Labelling:
+    """A dataset that is being labelled in this process.
+
+    Attributes:
+        waiting: The labels that are still to be computed.
+        found: What has become of the frames.
+        broken: Why the reference itself counts as broken; empty if it does not.
+    """
+
+    def __init__(self, inputs: LabelInputs) -> None:
+        self._inputs, self._run, settings = inputs, inputs.run, inputs.settings
+        self._keys, self._store = DataKeys.of(settings.misc), LabelStore(inputs.run.labels)
+        self._began = self._saved = self._told = time.monotonic()
+        reference = build_reference(inputs.reference, settings.directory)
+        self._identity = reference.identity()
+        self.found = Relabelled(inputs.frames, self._keys, inputs.properties, settings.gate)
+        self._frames: dict[str, Frame] = {}
+        self.broken = ""
+        self._given_up: dict[str, str] = {}  # since the last label came, and why
+        self._shunned: dict[str, set[str]] = {}
+        self._outlasted: Counter[str] = Counter()
+        self._interrupted: Counter[str] = Counter()
+        self._durations = Durations()
+        self._flying: dict[str, _Flying] = {}
+        self._back: queue.Queue[str] = queue.Queue()  # the first key of what is over
+        self._unsaved, self._save_took = 1, 0.0  # it may be that all frames have failed already
+        for frame in inputs.frames:
+            self._take_up(frame)
+        self._stored = frozenset(self.found.labels)
+        missing = (key for key in self._frames if key not in self._stored)
+        self.waiting = Batches(missing, settings.cluster.labels_at_once)
+        log.info(
+            "%s: %d frames, %d of them are in the label store, %d structures to label",
+            inputs.file, len(inputs.frames), len(self.found.labelled), len(self.waiting),
+        )  # fmt: skip
+
+    def _take_up(self, frame: Frame) -> None:
+        """Look for a frame's label in the store."""
+        try:
+            key = label_key(frame.structure(self._keys), self._identity)
+        except StructureError as error:
+            self.found.unfit(frame, str(error))
+            return
+        self.found.belongs(frame, key)
+        if self._frames.setdefault(key, frame) is frame:
+            self._admit(key)
+
+    def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
+        """The loop: submit batches, and see what comes back."""
+        with reference_pool(self._inputs.settings) as pool:
+            page, crashes = LabelPage(self._inputs, pool), Crashes(client)
+            try:
+                while (self.waiting or self._flying) and not (self.broken or stopped.asked()):
+                    self._launch(pool)
+                    self._settle(crashes, min(POLL_S, self.waiting.due_in(time.monotonic())))
+                    if pool.trouble:
+                        raise CampaignError(pool.trouble)
+                    self._report(page)
+                self._hold(pool)
+                end = time.monotonic() + GRACE_S
+                while self._flying and (left := end - time.monotonic()) > 0:
+                    self._settle(crashes, left)
+                if not self.waiting and not self._flying:
+                    self._blame_structures()
+            finally:
+                self._hold(pool)
+                futures = [flying.ticket.future for flying in self._flying.values()]
+                give_up(client, [future for future in futures if future is not None])
+                crashes.settle(everything=True)
+                self.save()
+                page.end(self.found)
+
+    def summary(self) -> Summary:
+        """Return how it went."""
+        labelled = self.found.labelled
+        return Summary(
+            output=self._inputs.output,
+            frames=len(self._inputs.frames),
+            labelled=len(labelled),
+            stored=sum(self.found.key(frame) in self._stored for frame in labelled),
+            failed=len(self.found.failed),
+            computed=len(self.found.labels) - len(self._stored),
+            seconds=time.monotonic() - self._began,
+            difference=self.found.difference(),
+        )
+
+    def _hold(self, pool: Pool) -> None:
+        """Begin nothing more; what waited for a worker waits here again."""
+        waited = pool.hold()
+        for first, flying in list(self._flying.items()):
+            if flying.ticket in waited:
+                del self._flying[first]
+                self.waiting.give_back(flying.keys)
+
+    def _launch(self, pool: Pool) -> None:
+        """Submit a batch for every worker that there may be."""
+        while len(self._flying) < pool.capacity:
+            keys = self.waiting.next(time.monotonic())
+            if not keys:
+                return
+            frames = [self._frames[key] for key in keys]
+            for frame in frames:
+                keep_structure(self._run, frame.structure(self._keys), self._identity)
+            places = [frame.index for frame in frames]
+            first, last = min(places), max(places)
+            name = f"{first}..{last}" if last > first else str(first)
+            request = LabelManyRequest(name, keys, self._request(keys[0]), self._run, TASK_S)
+            back = partial(self._came_back, keys[0])
+            seconds = partial(self._seconds, keys)
+            ticket = pool.submit(label_many, request, back, self._shunned.get(keys[0], ()), seconds)
+            self._flying[keys[0]] = _Flying(name, keys, ticket)
+
+    def _seconds(self, keys: tuple[str, ...]) -> float | None:
+        """Return what a task takes; of a label that has outlasted a job, as much as there is."""
+        if self._outlasted[keys[0]]:
+            return math.inf
+        each = self._durations.of(0)
+        return None if each is None else each + (TASK_S if len(keys) > 1 else 0.0)
+
+    def _came_back(self, first: str, _: Ticket) -> None:
+        self._back.put(first)
+
+    def _request(self, key: str) -> LabelRequest:
+        inputs = self._inputs
+        return LabelRequest(
+            key=key,
+            structure=self._run.structure(key),
+            store=self._run.labels,
+            reference=inputs.reference,
+            gate=inputs.settings.gate,
+            directory=inputs.settings.directory,
+            refused=self._run.refused,
+            stress=inputs.stress,
+        )
+
+    def _settle(self, crashes: Crashes, timeout_s: float) -> None:
+        """Take in what one task has done, if one comes back within the time."""
+        crashes.settle()
+        try:
+            flying = self._flying.pop(self._back.get(timeout=timeout_s))
+        except queue.Empty:
+            return
+        try:
+            record: LabelManyRecord = flying.ticket.result()
+        except WorkerLostError as error:
+            crashes.add(flying.ticket.future, str(error))
+            self._torn(flying, error)
+        except AimspaxError:
+            raise  # what is wrong with one is wrong with all
+        # Whatever else a task raises must not end the run: it is counted, and told in full.
+        except Exception as error:
+            log.debug("label-%s", flying.name, exc_info=True)
+            self._broken(flying, f"{type(error).__name__}: {error}")
+        else:
+            self._take_in(flying, record)
+        if self._save_due():
+            self.save()
+
+    def _take_in(self, flying: _Flying, record: LabelManyRecord) -> None:
+        for one in record.done:
+            self.waiting.took(one.seconds)
+            if not one.reason:
+                self._durations.note(0, one.seconds)
+            if one.transient:
+                self._shunned.setdefault(one.key, set()).add(one.worker)
+                self._lost(one.key, one.reason)
+            elif one.reason:
+                self._failed(one.key, one.reason)
+            elif not self._admit(one.key):
+                self._lost(one.key, "its label is gone from the store")
+        self.waiting.give_back(flying.keys[len(record.done) :])
+
+    def _torn(self, flying: _Flying, lost: WorkerLostError) -> None:
+        """A worker is gone: what it had is wanted again, and counted if it may have been its fault.
+
+        What outlasts a job twice is not tried for ever.
+        """
+        if lost.fate is Fate.INTERRUPTED:
+            self._interrupted.update(flying.keys[:1])
+            if self._interrupted[flying.keys[0]] < MAX_INTERRUPTIONS:
+                self.waiting.give_back([key for key in flying.keys if not self._admit(key)])
+                return
+        if lost.fate is Fate.OUT_OF_TIME and len(flying.keys) == 1:
+            key = flying.keys[0]
+            self._outlasted[key] += 1
+            if self._outlasted[key] >= MAX_TIMES_OUT and not self._admit(key):
+                self._failed(key, f"{lost}; {MAX_TIMES_OUT} times. {TOO_SHORT}")
+                return
+        self._broken(flying, str(lost))
+
+    def _broken(self, flying: _Flying, why: str) -> None:
+        """A task was lost: the first structure without a label is the suspect, and counted."""
+        left = [key for key in flying.keys if not self._admit(key)]
+        if left:
+            self._lost(left[0], why)
+            self.waiting.give_back(left[1:])
+
+    def _lost(self, key: str, why: str) -> None:
+        """Try a label again, or give it up; after a few in a row it is not the structures' fault.
+
+        So what is given up does not count as failed before another label comes.
+        """
+        if self.waiting.lost(key, time.monotonic()):
+            log.warning("frame %d: %s; it is tried again", self._frames[key].index, why)
+            return
+        reason = f"{why} ({MAX_LOSSES} times)"
+        log.warning("frame %d: %s", self._frames[key].index, reason)
+        self._given_up[key] = reason
+        if len(self._given_up) >= MAX_LOST_LABELS:
+            self.broken = (
+                f"{MAX_LOST_LABELS} labels in a row could not be computed; the last was frame "
+                f"{self._frames[key].index}: {reason}"
+            )
+
+    def _blame_structures(self) -> None:
+        """Let what was given up count as failed, unless the reference is broken."""
+        if self._given_up and not self.broken:
+            self.found.reasons |= self._given_up
+            self._unsaved += len(self._given_up)
+            self._given_up.clear()
+
+    def _failed(self, key: str, reason: str) -> None:
+        self.found.reasons[key] = reason
+        self._unsaved += 1
+        log.warning("frame %d: %s", self._frames[key].index, reason)
+
+    def _admit(self, key: str) -> bool:
+        """Take a label from the store, if it is there and the gate lets it pass."""
+        stored = self._store.get(key)
+        if stored is None:
+            return False
+        try:
+            check_label(stored.atoms, stored.label, self._inputs.settings.gate, self._inputs.stress)
+        except LabelError:
+            return False  # the task tells why, and keeps it aside
+        label = stored.label
+        self.found.labels[key] = Label(label.energy, label.forces, label.stress)
+        self._unsaved += 1
+        self._blame_structures()
+        return True
+
+    def _save_due(self) -> bool:
+        """Whether it is time to write the output: often, but not most of the time."""
+        since = time.monotonic() - self._saved
+        enough = self._unsaved >= self._inputs.save_interval or since > SAVE_S
+        return bool(self._unsaved) and enough and since > _SHARE * self._save_took
+
+    def save(self) -> None:
+        """Write the output, if there is something new."""
+        if not self._unsaved:
+            return
+        began = time.monotonic()
+        self.found.write(self._inputs.output)
+        self._saved = time.monotonic()
+        self._unsaved, self._save_took = 0, self._saved - began
+
+    def _report(self, page: LabelPage) -> None:
+        """Tell how far it is, now and then."""
+        if time.monotonic() - self._told < TELL_S:
+            return
+        self._told = time.monotonic()
+        done, failed = len(self.found.labels), len(self.found.reasons)
+        rate = (done - len(self._stored)) / (self._told - self._began)
+        left = len(self._frames) - done - failed
+        ends = f", about {left / rate / 60:.0f} min left" if rate else ""
+        told = (
+            f"{done} of {len(self._frames)} structures labelled, {failed} failed, "
+            f"{60 * rate:.0f} a minute{ends}"
+        )
+        log.info("%s", told)
+        page.show((done + failed) / len(self._frames), told)

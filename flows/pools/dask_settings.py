@@ -1,0 +1,98 @@
+"""Settings of Dask for the pools: quiet, private, patient with jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+from distributed.http.routing import DirectoryHandler
+from prefect_dask.task_runners import DaskTaskRunner
+from tornado.routing import Rule, RuleRouter
+from tornado.web import Application
+
+from aimspax_core.settings.cluster import Cluster, SlurmJobs
+from flows.pools.address import reachable_address
+from flows.pools.jobs.script import TCP, BlockCluster, keys
+
+_LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
+
+
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
+"""Workers are processes of one thread: side by side they use a machine better than threads do."""
+
+
+QUIET = {
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+}
+"""What workers would print belongs on Prefect's page of the run, where it is."""
+
+
+DASK = {
+    # A task whose worker dies comes back to the rules at once; they count, and ask again.
+    "distributed.scheduler.allowed-failures": 0,
+    # What becomes of a job is for `pools.jobs.fleet` to see.
+    "distributed.deploy.lost-worker-timeout": "365 days",
+}
+
+
+FAR = {
+    # Whether a job is there Slurm knows; a network that is silent for a while costs nothing.
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.comm.timeouts.tcp": TCP,
+}
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Keep Dask's own files in a folder that is nobody else's.
+
+    Dask has a folder for all users of a machine, which belongs to the first of them, and looks for
+    Python modules in what is below it.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="aimspax-", ignore_cleanup_errors=True) as folder,
+        dask.config.set({"temporary-directory": folder}),
+    ):
+        yield Path(folder)
+
+
+def secret_prefix() -> str:
+    """Return where a dashboard is: others on this machine see it only if they know its name."""
+    return f"/{secrets.token_urlsafe(16)}"
+
+
+def scheduler_options(
+    jobs: SlurmJobs, cluster: Cluster, folder: Path, log: str, prefix: str
+) -> DaskTaskRunner:
+    """Return the runner of a pool of Slurm jobs; only who has the folder's key can talk to it."""
+    return DaskTaskRunner(
+        cluster_class=BlockCluster,
+        cluster_kwargs={
+            "security": keys(folder),
+            "interface": cluster.interface,
+            "scheduler_options": {
+                "host": reachable_address(cluster.host, cluster.interface),
+                "port": 0,
+                "dashboard_address": "127.0.0.1:0",
+                "http_prefix": prefix,
+            },
+            "block": jobs,
+            "folder": folder,
+            "log": log,
+        },
+    )
+
+
+def hide_paths(application: Application) -> None:
+    """Take away the page that lists all pages, the secret name of the dashboard among them."""
+    router = application.default_router
+    router.rules[:] = [rule for rule in router.rules if not _lists_paths(rule)]
+
+
+def _lists_paths(rule: Rule) -> bool:
+    inner = rule.target.rules if isinstance(rule.target, RuleRouter) else []
+    return any(one.target is DirectoryHandler for one in inner)

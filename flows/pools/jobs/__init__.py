@@ -1,0 +1,1 @@
+"""Workers inside batch jobs: asked for, watched, cancelled."""

@@ -1,0 +1,60 @@
+"""A pool of workers on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import dask
+from distributed import LocalCluster
+from distributed.security import Security
+from prefect_dask.task_runners import DaskTaskRunner
+
+from flows.pools.dask_settings import DASK, ONE_THREAD, QUIET, scratch_folder, secret_prefix
+from flows.pools.pool import Pool
+from flows.pools.preload import GPUS, NO_PAGES
+
+
+@contextlib.contextmanager
+def local_pool(name: str, workers: int, gpus: Sequence[str] = ()) -> Iterator[Pool]:
+    """Start a pool of single-threaded processes on this machine, reachable from it alone.
+
+    With GPUs each process sees one of them, dealt in turn. Others may be logged in here, so that
+    its connections, too, are open only to those who have its key, which is in memory.
+    """
+    prefix = secret_prefix()
+    with scratch_folder() as folder, _runner_here(workers, gpus, prefix, folder) as runner:
+        runner.client.wait_for_workers(1, timeout=120)
+        pool = Pool(name, runner, workers, prefix=prefix)
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+
+@contextlib.contextmanager
+def _runner_here(
+    workers: int, gpus: Sequence[str], prefix: str, folder: Path
+) -> Iterator[DaskTaskRunner]:
+    """Start the runner of a pool of processes on this machine."""
+    runner = DaskTaskRunner(
+        cluster_class=LocalCluster,
+        cluster_kwargs={
+            "n_workers": workers,
+            "threads_per_worker": 1,
+            "processes": True,
+            "host": "127.0.0.1",
+            "security": Security.temporary(),
+            "dashboard_address": "127.0.0.1:0",
+            "scheduler_kwargs": {"http_prefix": prefix},
+            "silence_logs": logging.ERROR,
+            "memory_limit": 0,
+            "local_directory": str(folder),
+            "preload": ["flows.pools.preload"],
+            "env": {**ONE_THREAD, **QUIET, **NO_PAGES, GPUS: ",".join(gpus)},
+        },
+    )
+    with dask.config.set({**DASK, "distributed.scheduler.worker-ttl": "5 minutes"}), runner:
+        yield runner

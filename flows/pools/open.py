@@ -1,0 +1,62 @@
+"""From settings to the two pools of Dask workers: `ml` (training, MD) and `reference` (labels)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aimspax_core.machine import visible_gpus
+from aimspax_core.settings.settings import Settings
+from flows.pools.batch import batch_pool
+from flows.pools.local import local_pool
+from flows.pools.pool import Pool
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Both pools of a run."""
+
+    ml: Pool
+    reference: Pool
+
+    def __iter__(self) -> Iterator[Pool]:
+        """Iterate over both."""
+        return iter((self.ml, self.reference))
+
+
+@contextlib.contextmanager
+def pools(settings: Settings) -> Iterator[Pools]:
+    """Start both pools; their workers end with the block."""
+    with contextlib.ExitStack() as stack:
+        reference = stack.enter_context(reference_pool(settings))
+        ml = stack.enter_context(_ml_pool(settings))
+        try:
+            yield Pools(ml, reference)
+        finally:
+            for pool in (reference, ml):
+                pool.dismiss()  # all at once: closing them takes a while
+
+
+@contextlib.contextmanager
+def reference_pool(settings: Settings) -> Iterator[Pool]:
+    """Start the pool of labels alone; its workers end with the block."""
+    jobs = settings.cluster.reference_jobs
+    if jobs is not None:
+        with batch_pool("reference", jobs, settings) as pool:
+            yield pool
+    else:
+        with local_pool("reference", settings.cluster.max_workers) as pool:
+            yield pool
+
+
+@contextlib.contextmanager
+def _ml_pool(settings: Settings) -> Iterator[Pool]:
+    jobs = settings.cluster.ml_jobs
+    if jobs is not None:
+        with batch_pool("ml", jobs, settings) as pool:
+            yield pool
+    else:
+        gpus = visible_gpus() if settings.model.MISC.device == "cuda" else ()
+        with local_pool("ml", settings.ml_workers, gpus) as pool:
+            yield pool

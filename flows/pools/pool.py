@@ -1,0 +1,335 @@
+"""A pool of Dask workers, and the line of tasks that wait for one of them.
+
+A task is given to Dask only when a worker is free for it, and to that worker alone. So a worker
+that dies takes nothing along but what it was computing, a task that would not fit into the time
+that a worker has left is not begun there, and what Prefect shows as running does run.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from distributed import KilledWorker, Scheduler
+from distributed.core import Status
+from prefect.context import get_settings_context
+from prefect.tasks import Task
+from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
+
+from aimspax_core.errors import LabelError
+from aimspax_core.labels.tries import Fate
+from flows.pools.dask_hooks import RememberedSettings, WorkerWatch
+from flows.pools.dask_settings import hide_paths
+from flows.pools.ticket import Ticket, submitting
+from flows.pools.workers import Steady, WorkerLostError, Workforce
+
+EXPLAIN_S = 90.0
+"""How long a lost task waits to be told what became of its worker."""
+
+GATHER_S = 30.0
+"""How long a small result may take from its worker to here."""
+
+_FAILURES = 5
+"""So many passes in a row that fail are no accident: workers come and go meanwhile."""
+
+_TICK_S = 0.5
+"""From one look at what was lost, or waits, to the next."""
+
+log = logging.getLogger(__name__)
+
+
+class Pool:
+    """A started task runner, the line before it, and where it can be watched.
+
+    Args:
+        name: `ml` or `reference`.
+        runner: The started runner.
+        capacity: How many tasks can run at once, at most.
+        workforce: What is known of its workers.
+        prefix: Of the paths of its Dask dashboard.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        runner: DaskTaskRunner,
+        capacity: int,
+        workforce: Workforce | None = None,
+        prefix: str = "",
+    ) -> None:
+        self.name, self.runner, self.capacity = name, runner, capacity
+        self.trouble = ""
+        self._workforce = workforce or Steady()
+        self._line: deque[Ticket] = deque()
+        self._running: dict[Ticket, str] = {}
+        self._landed: deque[Ticket] = deque()
+        self._lost: list[Ticket] = []
+        self._doubtful: list[tuple[float, Ticket, LabelError]] = []
+        self._closed = False
+        self._lock, self._wake = threading.Lock(), threading.Event()
+        self._prefix = prefix
+        cluster = runner.client.cluster
+        assert cluster is not None
+        self._scheduler: Scheduler = cluster.scheduler
+        self._watch = WorkerWatch(self._wake.set)
+        cluster.sync(self._attach)
+        # Tasks are runs of the flow that this thread belongs to, as contexts know it.
+        target = contextvars.copy_context().run
+        self._thread = threading.Thread(
+            target=target, args=(self._serve,), name=f"{name}-pool", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def dashboard(self) -> str:
+        """Address of the pool's Dask dashboard, which only this machine can open."""
+        port = self._scheduler.services["dashboard"].port
+        return f"http://127.0.0.1:{port}{self._prefix}/status"
+
+    @property
+    def outstanding(self) -> int:
+        """How many tasks wait or run."""
+        return len(self._line) + len(self._running) + len(self._lost)
+
+    def waiting(self) -> list[Ticket]:
+        """Return the tasks that wait."""
+        with self._lock:
+            return list(self._line)
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """The Slurm jobs, in words; none for a pool of this machine."""
+        return self._workforce.rows()
+
+    def busy(self, address: str) -> int:
+        """Return how many tasks a worker has."""
+        with self._lock:
+            return sum(there == address for there in self._running.values())
+
+    def submit(
+        self,
+        task: Task[Any, Any],
+        request: Any,
+        done: Callable[[Ticket], None],
+        avoid: Collection[str] = (),
+        seconds: Callable[[], float | None] = lambda: None,
+    ) -> Ticket:
+        """Put a task into the line.
+
+        Args:
+            task: The Prefect task; its only parameter is called `request`.
+            request: What it is asked to do.
+            done: Called with the ticket in another thread when the task is over.
+            avoid: Addresses of workers where it should not run if there are others.
+            seconds: Says what it takes, if that is known when it could begin.
+        """
+        ticket = Ticket(task, request, avoid, seconds, _done=done)
+        with self._lock:
+            self._line.append(ticket)
+        self._wake.set()
+        return ticket
+
+    def hold(self) -> list[Ticket]:
+        """Begin nothing more; return the tasks that waited, which are dropped."""
+        with self._lock:
+            dropped, self._line = list(self._line), deque()
+        return dropped
+
+    def dismiss(self) -> None:
+        """Have the workers leave; the run is over."""
+        self._workforce.dismiss()
+
+    def close(self) -> None:
+        """End the pool's thread; the runner and its workers are others' to close."""
+        self._closed = True
+        self._wake.set()
+        self._thread.join(GATHER_S)
+
+    async def _attach(self) -> None:
+        self._scheduler.add_plugin(self._watch)
+        hide_paths(self._scheduler.http_application)
+
+    def _serve(self) -> None:
+        now = get_settings_context()
+        with RememberedSettings(profile=now.profile, settings=now.settings):
+            self._serve_line()
+
+    def _serve_line(self) -> None:
+        failures = 0
+        while not self._closed:
+            self._wake.wait(_TICK_S if self._lost or self._line or self._doubtful else 60.0)
+            self._wake.clear()
+            try:
+                self._settle()
+                self._dispatch()
+                failures = 0
+            # A pool that stands still would let the run wait for ever: it is told instead.
+            except Exception as error:
+                log.debug("the %s pool", self.name, exc_info=True)
+                failures += 1
+                if failures >= _FAILURES:
+                    self.trouble = f"the {self.name} pool: {type(error).__name__}: {error}"
+                self._wake.set()
+
+    def _settle(self) -> None:
+        """Take in what is over, and what was lost."""
+        while self._landed:
+            self._take_in(self._landed.popleft())
+        # In this order: what failed because its worker goes is lost, not failed.
+        with self._lock:
+            gone = [t for t, there in self._running.items() if there not in self._scheduler.workers]
+        for ticket in gone:
+            self._lose(ticket)
+        for entry in list(self._doubtful):
+            self._judge(*entry)
+        for ticket in list(self._lost):
+            told = self._workforce.explain(ticket.address)
+            if told is None and time.monotonic() - ticket._lost > EXPLAIN_S:
+                told = WorkerLostError("its worker is gone", Fate.DIED)
+            if told is not None:
+                self._lost.remove(ticket)
+                self._finish(ticket, error=told)
+
+    def _take_in(self, ticket: Ticket) -> None:
+        """Get what a task returned or raised; its worker may be gone."""
+        assert ticket.future is not None
+        if ticket not in self._running:
+            return  # it was lost, and that has been told
+        try:
+            value = ticket.future.result(timeout=GATHER_S)
+        except KilledWorker:
+            self._lose(ticket)
+        except LabelError as error:
+            if error.transient:
+                self._doubtful.append((time.monotonic(), ticket, error))
+            else:
+                self._finish(ticket, error=error)
+        # Whatever a task raises is for whoever asked for it.
+        except BaseException as error:
+            if ticket.address not in self._scheduler.workers and _torn(error):
+                self._lose(ticket)
+            else:
+                self._finish(ticket, error=error)
+        else:
+            self._finish(ticket, value)
+
+    def _judge(self, since: float, ticket: Ticket, error: LabelError) -> None:
+        """Tell what failed from what was lost: a job that ends takes its engine along first."""
+        sound: bool | None = True
+        if ticket in self._running:
+            sound = self._workforce.sound(ticket.address, since)
+            if sound is None and time.monotonic() - since < EXPLAIN_S:
+                return
+        self._doubtful.remove((since, ticket, error))
+        if ticket not in self._running:
+            return  # its worker has gone meanwhile
+        if sound is False:
+            reason = f"{error} (while its worker, or Slurm, was going)"
+            self._finish(ticket, error=WorkerLostError(reason, Fate.INTERRUPTED))
+        else:
+            self._finish(ticket, error=error)
+
+    def _lose(self, ticket: Ticket) -> None:
+        """Take a task back from a worker that is gone; nobody else may take it up."""
+        with self._lock:
+            if self._running.pop(ticket, None) is None:
+                return
+        ticket._lost = time.monotonic()
+        self._lost.append(ticket)
+        assert ticket.future is not None
+        ticket.future.wrapped_future.cancel()
+
+    def _finish(
+        self, ticket: Ticket, value: Any = None, error: BaseException | None = None
+    ) -> None:
+        with self._lock:
+            self._running.pop(ticket, None)
+        ticket._value, ticket._error = value, error
+        if ticket.future is not None:
+            # Dask computes a finished task again when its worker dies, as long as it is held.
+            ticket.future.wrapped_future.release()
+        assert ticket._done is not None
+        ticket._done(ticket)
+
+    def _dispatch(self) -> None:
+        """Give tasks to free workers, in the order of the line."""
+        free = self._free()
+        while free:
+            with self._lock:
+                chosen = next(self._matches(free), None)
+                if chosen is None:
+                    return
+                ticket, address = chosen
+                self._line.remove(ticket)
+                ticket.address = address
+                self._running[ticket] = address
+            free[address] -= 1
+            if not free[address]:
+                del free[address]
+            self._begin(ticket)
+
+    def _begin(self, ticket: Ticket) -> None:
+        try:
+            with submitting:
+                future = self._submitted(ticket)
+        # Also what cannot be sent is for whoever asked for it.
+        except Exception as error:
+            self._finish(ticket, error=error)
+            return
+        ticket.future = future
+        future.add_done_callback(lambda _: self._land(ticket))
+
+    def _submitted(self, ticket: Ticket) -> PrefectDaskFuture[Any]:
+        """Submit a task as the runner does, but to one worker, and without Dask's look into it.
+
+        Dask makes a name of what a task is given, so that the same is computed once; that takes
+        longer than all the rest, and each of our tasks is another one.
+        """
+        future = self.runner.client.submit(
+            ticket.task,
+            parameters={"request": ticket.request},
+            return_type="state",
+            pure=False,
+            workers=[ticket.address],
+            allow_other_workers=False,
+        )
+        return PrefectDaskFuture(wrapped_future=future, task_run_id=future.task_run_id)
+
+    def _land(self, ticket: Ticket) -> None:
+        self._landed.append(ticket)
+        self._wake.set()
+
+    def _free(self) -> dict[str, int]:
+        """Return how many more tasks each worker can take, if any."""
+        with self._lock:
+            taken = Counter(self._running.values())
+        free = {}
+        for address in list(self._scheduler.workers):
+            worker = self._scheduler.workers.get(address)
+            if worker is None:
+                continue  # it has just left
+            places = worker.nthreads - taken[worker.address]
+            if places > 0 and worker.status is Status.running:
+                free[worker.address] = places
+        return free
+
+    def _matches(self, free: Collection[str]) -> Iterator[tuple[Ticket, str]]:
+        """Yield the tasks that can begin now, and where."""
+        for ticket in self._line:
+            alone = all(address in ticket.avoid for address in list(self._scheduler.workers))
+            for address in free:
+                welcome = alone or address not in ticket.avoid
+                if welcome and self._workforce.room(address, ticket.seconds()):
+                    yield ticket, address
+                    break
+
+
+def _torn(error: BaseException) -> bool:
+    """Tell what Dask raises about a worker that left from what a task raises."""
+    modules = {"distributed", "asyncio", "concurrent"}
+    return isinstance(error, TimeoutError) or type(error).__module__.split(".")[0] in modules

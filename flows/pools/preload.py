@@ -1,0 +1,184 @@
+"""What every worker does first; Dask runs `dask_setup` when the worker (or its nanny) starts.
+
+No Prefect here: what it reads when it is imported must be in the environment first.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from distributed import Worker
+
+from aimspax_core.safe_files import write_text
+from aimspax_core.versions import versions
+from flows.server.api import keep_off_proxies
+
+GPUS = "AIMSPAX_GPUS"
+"""Environment variable that lists the GPUs of a pool, for its workers to share; `job` stands for
+those of the Slurm job."""
+
+POOL = "AIMSPAX_POOL"
+"""Environment variable of a Slurm job: the folder with what its workers need to know."""
+
+NO_PAGES = {"DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]"}
+"""Environment of workers: what they are doing is on the pool's dashboard, and nowhere else."""
+
+SCRATCH = "AIMSPAX_SCRATCH"
+"""Environment variable of a job: a folder for Dask's own files that only its owner can enter."""
+
+REFUSED = "refused.txt"
+"""File in that folder: why a worker does not fit the flow."""
+
+_API_PATIENCE_S = 60.0
+_LEAVE_S = 3.0  # what Prefect has not been told yet is sent meanwhile
+
+log = logging.getLogger("distributed.aimspax")
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What the workers of a pool of Slurm jobs are told, in a file that only their owner can read.
+
+    Attributes:
+        variables: Of their environment; secrets among them.
+        unset: Variables that they must not have.
+        defaults: Variables that they have unless the job has set them.
+        versions: Of the flow's Python and packages.
+        api: Address of the Prefect API.
+        near: Whether the API is on the cluster's network, and no proxy leads there.
+    """
+
+    variables: dict[str, str] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
+    defaults: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    api: str = ""
+    near: bool = False
+
+    def write(self, folder: Path) -> None:
+        """Write them for the workers."""
+        file = folder / _FILE
+        file.touch(mode=0o600)
+        file.write_text(json.dumps(asdict(self)), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Orders:
+        """Read what a pool has written."""
+        return cls(**json.loads((folder / _FILE).read_text(encoding="utf-8")))
+
+
+_FILE = "orders.json"
+
+
+def dask_setup(worker: Any) -> None:
+    """Prepare a process for the tasks of a pool; torch and Prefect are not imported yet.
+
+    A worker on this machine leaves the terminal's process group: Ctrl-C is for the flow, which
+    then ends its workers. One in a Slurm job takes its orders.
+    """
+    folder = os.environ.get(POOL)
+    if folder is None:
+        os.setpgrp()
+    else:
+        _take_orders(Path(folder))
+    if not isinstance(worker, Worker):
+        return  # the nannies of a job are one process, whose workers would inherit what one takes
+    gpus = os.environ.get(GPUS, "")
+    if gpus == "job":
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = [name for name in gpus.split(",") if name]
+    if names:
+        number = int(str(worker.name).rpartition("-")[2])
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[number % len(names)]
+
+
+def dask_teardown(worker: Any) -> None:
+    """End the process of a worker that leaves its Slurm job, and so the job, with it.
+
+    Dask would wait for the calculation, which nobody waits for any more, up to the time limit.
+    """
+    if POOL in os.environ and isinstance(worker, Worker):  # a nanny's process has others to mind
+        end = threading.Timer(_LEAVE_S, os._exit, (0,))
+        end.daemon = True
+        end.start()
+
+
+def _take_orders(folder: Path) -> None:
+    """Take over what the flow says, unless this process could not do what it asks for."""
+    try:
+        orders = Orders.read(folder)
+    except (OSError, ValueError, TypeError) as error:  # Dask would go on without
+        _leave(f"the orders in {folder} cannot be read: {error}")
+    if wrong := mismatch(orders.versions, versions()):
+        told = (
+            f"the Python of the Slurm jobs ({sys.executable} on {socket.gethostname()}) does not "
+            f"match that of the flow: {wrong}"
+        )
+        write_text(folder / REFUSED, told)
+        _leave(told)
+    for name in orders.unset:
+        os.environ.pop(name, None)
+    # At the end Python would abort, with a dump, where a thread of Prefect is still at work.
+    atexit.register(os._exit, 0)
+    if scratch := os.environ.get(SCRATCH):
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    for chatty in ("distributed.batched", "distributed.core"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    os.environ.update(orders.defaults | os.environ | orders.variables)
+    if orders.near:
+        keep_off_proxies(urllib.parse.urlsplit(orders.api).hostname or "")
+    if orders.api and (problem := _unreachable(orders.api)):
+        _leave(
+            f"the Prefect API at {orders.api} cannot be reached from {socket.gethostname()}: "
+            f"{problem}"
+        )
+
+
+def mismatch(flow: dict[str, str], here: dict[str, str]) -> str:
+    """Say what differs between the flow and a worker; empty if they go together.
+
+    Of Python the patch release may differ: what they send each other is the same.
+    """
+    told = []
+    for name, version in flow.items():
+        ours = here.get(name, "none")
+        both = (version, ours)
+        if name == "python":
+            both = (version.rpartition(".")[0], ours.rpartition(".")[0])
+        if both[0] != both[1]:
+            told.append(f"{name} is {ours} there, {version} here")
+    return "; ".join(told)
+
+
+def _unreachable(api: str) -> str:
+    """Say why the API does not answer; empty if it does."""
+    end, problem = time.monotonic() + _API_PATIENCE_S, ""
+    opener = urllib.request.build_opener()
+    while time.monotonic() < end:
+        try:
+            with opener.open(f"{api}/health", timeout=10):
+                return ""
+        except (OSError, ValueError) as error:
+            problem = str(getattr(error, "reason", error))
+        time.sleep(2)
+    return problem
+
+
+def _leave(told: str) -> NoReturn:
+    """End the process, and with it its job; what is said here is in the job's output."""
+    log.error("%s", told)
+    print(f"aimspax: {told}", file=sys.stderr, flush=True)
+    os._exit(3)

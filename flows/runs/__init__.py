@@ -1,0 +1,1 @@
+"""Flow runs in Prefect: their names, log files, failures and earlier attempts."""

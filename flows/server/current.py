@@ -1,0 +1,152 @@
+"""The Prefect server of a run: the one that is configured, or a local one that outlives the run.
+
+Prefect reads `PREFECT_API_URL` when it is imported, so `ensure` has to be called before that; this
+module therefore does not import Prefect.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.server import own
+from flows.server.api import (
+    AUTH,
+    SERVER_AUTH,
+    URL,
+    ServerError,
+    Setting,
+    keep_off_proxies,
+    on_loopback,
+    prefect_home,
+    problem,
+    setting,
+)
+from flows.server.own_files import Server, log_file, running
+
+__all__ = ["CLIENT_VARIABLES", "Server", "ServerError", "ServerStatus", "ensure", "status", "stop"]
+
+OURS = "AIMSPAX_SERVER_URL"  # beside an equal PREFECT_API_URL: set by `ensure`, not by the user
+
+CLIENT_VARIABLES = (URL, OURS, AUTH)
+"""What `ensure` sets in the environment for whoever talks to the server."""
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """What there is to know about the server that a run would use.
+
+    Attributes:
+        server: The server that a run would use.
+        problem: Why it cannot be used, or None if it answers.
+        version: The Prefect that a server of ours runs.
+        started: When a server of ours was started (ISO 8601).
+        log: What a server of ours printed.
+    """
+
+    server: Server
+    problem: str | None
+    version: str | None = None
+    started: str | None = None
+    log: Path | None = None
+
+
+def ensure(host: str | None = None) -> Server:
+    """Find the Prefect server, or start the local one; point this process and its children at it.
+
+    A server that the user named (`PREFECT_API_URL` in the environment, or in the active Prefect
+    profile) is used and never started. Any number of processes may call this at once.
+
+    Args:
+        host: Name or address under which compute nodes reach this machine, if they have to. A
+            server of ours then listens beyond loopback, with a password; one that listens on
+            loopback only is started again for that, unless flow runs use it.
+
+    Returns:
+        The server, which answers. `PREFECT_API_URL` is set to it, and `PREFECT_API_AUTH_STRING` to
+        the password if it is one of ours.
+
+    Raises:
+        ServerError: The named server does not answer, or cannot be reached by compute nodes; or
+            ours does not come up within 90 s, or is in use and cannot be started again.
+    """
+    os.environ["DO_NOT_TRACK"] = os.environ.get("DO_NOT_TRACK") or "1"
+    if (auth := setting(SERVER_AUTH)) and not setting(AUTH):
+        os.environ[AUTH] = auth.value
+    server = _configured(host) or own.find_or_start(host)
+    os.environ[URL] = server.api_url
+    if server.ours:
+        os.environ[OURS] = server.api_url
+    if on_loopback(server.api_url):
+        keep_off_proxies()
+    return server
+
+
+def status() -> ServerStatus | None:
+    """Describe the server that a run would use; None if that would have to be started first.
+
+    Raises:
+        ServerError: Our server runs on another host, or its password cannot be read.
+    """
+    if named := _named_by_user():
+        return ServerStatus(_server(named.value), problem(named.value))
+    home = prefect_home()
+    if not home.is_dir() or (state := running(home)) is None:
+        return None
+    wrong = own.own_problem(home, state)
+    server = state.server(home, started=False)
+    return ServerStatus(server, wrong, state.version, state.started, log_file(home))
+
+
+def stop() -> bool:
+    """End the local server that aimspax started; any other is left alone.
+
+    Returns:
+        True if there was one.
+
+    Raises:
+        ServerError: Our server runs on another host.
+    """
+    state = own.end()
+    ours = os.environ.pop(OURS, None)
+    if ours and os.environ.get(URL) == ours:
+        os.environ.pop(URL, None)
+        if state is not None and state.has_key:
+            os.environ.pop(AUTH, None)
+    return state is not None
+
+
+def _named_by_user() -> Setting | None:
+    url = setting(URL)
+    if url is None or url.value == os.environ.get(OURS):
+        return None
+    return Setting(url.value.rstrip("/"), url.source)
+
+
+def _configured(host: str | None) -> Server | None:
+    """Return the server that the user named, once it has answered; None if none was named."""
+    named = _named_by_user()
+    if named is None:
+        return None
+    if host and on_loopback(named.value) and not on_loopback(f"http://{host}"):
+        raise ServerError(
+            f"compute nodes cannot reach the Prefect server at {named.value}.\n"
+            f"It is set by {named.source}. Give the address under which they reach it, or remove "
+            "the setting: then aimspax starts a server by itself."
+        )
+    if wrong := problem(named.value):
+        raise ServerError(
+            f"the Prefect server at {named.value} cannot be used: {wrong}.\n"
+            f"It is set by {named.source}. Start that server, correct the address, or remove the "
+            "setting: then aimspax starts a local server by itself."
+        )
+    return _server(named.value)
+
+
+def _server(api_url: str) -> Server:
+    """Describe the server that the user named."""
+    ui, auth = setting("PREFECT_UI_URL"), setting(AUTH)
+    url = ui.value if ui else api_url.removesuffix("/api")
+    password = auth.source if auth else None
+    return Server(url, api_url, None, started=False, ours=False, password=password)

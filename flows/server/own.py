@@ -1,0 +1,278 @@
+"""The local Prefect server that aimspax starts, which outlives whoever started it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.server.api import (
+    AUTH,
+    LOOPBACK,
+    SERVER_AUTH,
+    ServerError,
+    Setting,
+    ask,
+    keep_off_proxies,
+    prefect_home,
+    problem,
+    setting,
+    silence,
+)
+from flows.server.own_files import (
+    KEY,
+    Server,
+    State,
+    alive,
+    flock,
+    forget_state,
+    log_file,
+    make_key,
+    open_alive,
+    read_key,
+    running,
+    starting_or_stopping,
+    write_state,
+)
+
+logger = logging.getLogger(__name__)
+
+STARTUP_S = 90.0
+SHUTDOWN_S = 10.0
+_EVERYWHERE = "0.0.0.0"
+
+
+def find_or_start(host: str | None) -> Server:
+    """Return our server on this machine, starting it if it does not run; see `server.ensure`.
+
+    Raises:
+        ServerError: It cannot be used.
+    """
+    home = prefect_home()
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    port = None
+    with starting_or_stopping(home):
+        found = running(home)
+        # It may still be coming up: whoever started it need not have lived to see that.
+        if found is not None and not (_comes_up(home, found) or alive(home)):
+            found = None
+        if found is not None:
+            _insist(home, found)
+            if host and not found.everywhere:
+                _end_unused(home, found)
+                port, found = found.port, None
+        state = found or _start(home, host is not None, port)
+    server = state.server(home, state is not found, host)
+    key = state.key(home)
+    if host:
+        keep_off_proxies(host)
+        if wrong := problem(server.api_url, key):
+            raise ServerError(f"this machine cannot be reached as {host}: {wrong}")
+    if key:
+        os.environ[AUTH] = key
+    return server
+
+
+def own_problem(home: Path, state: State) -> str | None:
+    """Say what is wrong with our server; None if it answers and takes our credentials."""
+    return problem(f"{state.url}/api", state.key(home))
+
+
+def end() -> State | None:
+    """End our server; return what it was, or None if there was none."""
+    home = prefect_home()
+    if not home.is_dir():
+        return None
+    with starting_or_stopping(home):
+        state = running(home)
+        if state is not None:
+            _end(home, state.pid)
+        forget_state(home)
+    return state
+
+
+def _password_to_be(home: Path, everywhere: bool) -> Setting | None:
+    """Return the password for a server that is to be started: the user's own, or one of ours."""
+    if chosen := setting(SERVER_AUTH):
+        return chosen
+    if not everywhere:
+        return None
+    if (chosen := setting(AUTH)) and not ((home / KEY).exists() and read_key(home) == chosen.value):
+        return chosen  # not ours, which an earlier `ensure` may have left in the environment
+    return Setting(make_key(home), KEY)
+
+
+def _insist(home: Path, state: State) -> None:
+    """Make sure that a server which was there before can be used."""
+    if wrong := own_problem(home, state):
+        there = f" (its password: {state.password})" if state.password else ""
+        raise ServerError(_failure(home, f"lives, but cannot be used: {wrong}{there}", state))
+    installed = importlib.metadata.version("prefect")
+    if state.version != installed:
+        logger.warning(
+            "The server at %s runs Prefect %s, but %s is installed: `aimspax server stop` ends it.",
+            *(state.url, state.version, installed),
+        )
+
+
+def _end_unused(home: Path, state: State) -> None:
+    """End a server on loopback, to start it again for compute nodes; not while runs use it."""
+    active = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
+    url = f"{state.url}/api/flow_runs/filter"
+    try:
+        runs = ask(url, state.key(home), {"flow_runs": active, "limit": 5}, timeout_s=30)
+    except (OSError, ValueError) as error:
+        raise ServerError(_failure(home, f"does not tell what it runs: {error}", state)) from error
+    if runs:
+        raise ServerError(
+            f"the local Prefect server at {state.url} cannot be reached from compute nodes, and "
+            "cannot be started again for them while flow runs use it "
+            f"({', '.join(run['name'] for run in runs)}): wait until they have ended or, if they "
+            "are dead, end the server with `aimspax server stop`"
+        )
+    logger.warning(
+        "The local Prefect server is started again, with a password, for compute nodes to reach "
+        'it: in shells and for workers that use it, do eval "$(aimspax server env)" again.'
+    )
+    _end(home, state.pid)
+
+
+def _start(home: Path, everywhere: bool, port: int | None) -> State:
+    """Start the server and wait until it answers; another port if one was taken meanwhile."""
+    address = _EVERYWHERE if everywhere else LOOPBACK
+    password = _password_to_be(home, everywhere)
+    for _ in range(3):
+        port = port or _free_port(address)
+        process = _spawn(home, address, port, password)
+        state = State(
+            pid=process.pid,
+            host=socket.gethostname(),
+            port=port,
+            url=f"http://{LOOPBACK}:{port}",
+            version=importlib.metadata.version("prefect"),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            everywhere=everywhere,
+            password=password.source if password else None,
+        )
+        write_state(home, state)
+        if _comes_up(home, state):
+            logger.info("Started a Prefect server at %s (log: %s).", state.url, log_file(home))
+            return state
+        died, port = process.poll() is not None, None
+        _end(home, state.pid)
+        forget_state(home)
+        if not (died and "already in use" in _tail(home)):
+            break
+    what = "ended at once" if died else f"did not answer within {STARTUP_S:.0f} s"
+    raise ServerError(_failure(home, what, state))
+
+
+def _free_port(address: str) -> int:
+    """Return the port that Prefect would use (4200) if it is free, else any free one."""
+    wanted = setting("PREFECT_SERVER_API_PORT")
+    for port in (int(wanted.value) if wanted else 4200, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address, port))
+            return int(probe.getsockname()[1])
+    raise ServerError("no free port on this host for a Prefect server")
+
+
+def _spawn(
+    home: Path, address: str, port: int, password: Setting | None
+) -> subprocess.Popen[bytes]:
+    """Start the server in a session of its own, holding the lock that says that it lives."""
+    command = [sys.executable, "-m", "prefect", "server", "start"]
+    command += ["--host", address, "--port", str(port)]
+    lock = open_alive(home)
+    log = os.open(log_file(home), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+    try:
+        flock(lock, fcntl.LOCK_EX, home)
+        process = subprocess.Popen(
+            command,
+            cwd=home,  # not the run directory, whose prefect.toml or .env are no business of ours
+            env=_environment(home, port, password),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=(lock,),
+            umask=0o077,  # its database holds the parameters and logs of all runs
+        )
+    finally:
+        os.close(lock)
+        os.close(log)
+    _children[process.pid] = process
+    return process
+
+
+# Servers that this process started: kept so that one that has ended can be reaped.
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def _environment(home: Path, port: int, password: Setting | None) -> dict[str, str]:
+    """Settings of the server: ours where they must be, the user's own before our defaults."""
+    defaults = {
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # Not inside the installed package: it may be read-only, or replaced under the server.
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "aimspax-server-ui"),
+    }
+    return {
+        **os.environ,
+        **{name: value for name, value in defaults.items() if setting(name) is None},
+        **({SERVER_AUTH: password.value} if password else {}),
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://{LOOPBACK}:{port}/api",
+        # Relative: the page finds its API on any port, also at the far end of an SSH tunnel.
+        "PREFECT_SERVER_UI_API_URL": "/api",
+    }
+
+
+def _comes_up(home: Path, state: State) -> bool:
+    """Wait until the server answers; False if it died or takes longer than it may."""
+    deadline = time.monotonic() + STARTUP_S
+    while time.monotonic() < deadline:
+        if not alive(home):
+            return False
+        if silence(f"{state.url}/api") is None:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def _end(home: Path, pid: int) -> None:
+    """End the server's whole process group, by force after `SHUTDOWN_S`."""
+    for sign, patience_s in ((signal.SIGTERM, SHUTDOWN_S), (signal.SIGKILL, 5.0)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, sign)
+        deadline = time.monotonic() + patience_s
+        while alive(home) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    if process := _children.pop(pid, None):
+        process.wait()
+
+
+def _failure(home: Path, what: str, state: State) -> str:
+    return (
+        f"the local Prefect server at {state.url} {what}. "
+        f"The end of its log, {log_file(home)}:\n{_tail(home)}"
+    )
+
+
+def _tail(home: Path, lines: int = 20) -> str:
+    try:
+        return "\n".join(log_file(home).read_text(errors="replace").splitlines()[-lines:])
+    except FileNotFoundError:
+        return "(there is no log)"

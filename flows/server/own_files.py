@@ -1,0 +1,218 @@
+"""What the local Prefect server of aimspax keeps in `PREFECT_HOME` (default `~/.prefect`).
+
+All of it can be read by its owner only, as long as the database was not there before:
+
+    prefect.db             Prefect's own database
+    aimspax-server.json    where it listens, and its process
+    aimspax-server.key     its password, if it listens beyond loopback
+    aimspax-server.log     what it printed
+    aimspax-server.lock    held by whoever starts or stops it
+    aimspax-server.alive   locked by the server for as long as it lives: a process number can be
+                           used again, a lock cannot be forged by accident
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from flows.server.api import ServerError
+
+KEY = "aimspax-server.key"
+"""The file with the password."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect server that answers.
+
+    Attributes:
+        url: The dashboard.
+        api_url: The API, as in `PREFECT_API_URL`.
+        pid: Its process if it is ours, else None.
+        started: True if this call started it.
+        ours: True if aimspax started it, now or earlier.
+        password: Where its password is (a file or a setting); None if it is used without.
+    """
+
+    url: str
+    api_url: str
+    pid: int | None
+    started: bool
+    ours: bool
+    password: str | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """The contents of `aimspax-server.json`.
+
+    Attributes:
+        pid: Its process.
+        host: The machine that it runs on.
+        port: Where it listens.
+        url: Its address on loopback.
+        version: The Prefect that it runs.
+        started: When (ISO 8601).
+        everywhere: True if it listens on all interfaces, not on loopback only.
+        password: Where its password is: the name of the key file, or a setting of the user's.
+    """
+
+    pid: int
+    host: str
+    port: int
+    url: str
+    version: str
+    started: str
+    everywhere: bool = False
+    password: str | None = None
+
+    @property
+    def has_key(self) -> bool:
+        """True if its password is the one in the key file."""
+        return self.password == KEY
+
+    def key(self, home: Path) -> str | None:
+        """Return the password in the key file; None if a setting of the user's has it, or none."""
+        return read_key(home) if self.has_key else None
+
+    def server(self, home: Path, started: bool, host: str | None = None) -> Server:
+        """Describe the server for who reaches it as `host`; its page stays on loopback."""
+        address = f"http://{host}:{self.port}" if host else self.url
+        where = str(home / KEY) if self.has_key else self.password
+        return Server(self.url, f"{address}/api", self.pid, started, ours=True, password=where)
+
+
+def write_state(home: Path, state: State) -> None:
+    """Note where the server listens."""
+    _write(_state_file(home), json.dumps(asdict(state), indent=2))
+
+
+def forget_state(home: Path) -> None:
+    """Note that there is no server."""
+    _state_file(home).unlink(missing_ok=True)
+
+
+def _state_file(home: Path) -> Path:
+    return home / "aimspax-server.json"
+
+
+def log_file(home: Path) -> Path:
+    """Return the file with what the server printed."""
+    return home / "aimspax-server.log"
+
+
+def running(home: Path) -> State | None:
+    """Return the state of our server if it lives on this host; a stale file does not count.
+
+    Raises:
+        ServerError: It lives on another host, or its state cannot be read.
+    """
+    if not alive(home):
+        return None
+    try:
+        state = State(**json.loads(_state_file(home).read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ServerError(
+            f"a Prefect server of aimspax holds {home / 'aimspax-server.alive'}, but "
+            f"{_state_file(home)} cannot be read: end that `prefect server start` process by hand"
+        ) from error
+    if state.host != socket.gethostname():
+        raise ServerError(
+            f"the Prefect server of {home} runs on {state.host} since {state.started}, and two "
+            "servers must not share a database. Work there, stop it there with `aimspax server "
+            "stop`, or set PREFECT_HOME to another folder."
+        )
+    return state
+
+
+@contextlib.contextmanager
+def starting_or_stopping(home: Path) -> Iterator[None]:
+    """Let one process at a time start or stop the server; it does not inherit this lock."""
+    lock = os.open(home / "aimspax-server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        flock(lock, fcntl.LOCK_EX, home)
+        yield
+    finally:
+        os.close(lock)
+
+
+def flock(descriptor: int, operation: int, home: Path) -> None:
+    """Lock an open file.
+
+    Raises:
+        BlockingIOError: Somebody else holds it, and the operation does not wait.
+        ServerError: This file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, operation)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise ServerError(
+            f"the file system of {home} does not support locks ({error.strerror}): set "
+            "PREFECT_HOME to a folder on a local disk"
+        ) from error
+
+
+def open_alive(home: Path) -> int:
+    """Open the file that the server locks; the descriptor is the caller's to close."""
+    return os.open(home / "aimspax-server.alive", os.O_RDWR | os.O_CREAT, 0o600)
+
+
+def alive(home: Path) -> bool:
+    """True while a server of ours, on whatever host, holds its lock."""
+    descriptor = open_alive(home)
+    try:
+        flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, home)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def make_key(home: Path) -> str:
+    """Return the password in the key file, which is made if there is none."""
+    if not (home / KEY).exists():
+        # A name before the colon, as HTTP wants it: `curl --user` takes it, too.
+        _write(home / KEY, f"aimspax:{secrets.token_urlsafe(32)}\n")
+    return read_key(home)
+
+
+def read_key(home: Path) -> str:
+    """Return the password in the key file.
+
+    Raises:
+        ServerError: It cannot be read, or others can read it.
+    """
+    path = home / KEY
+    advice = "End the server with `aimspax server stop` and delete that file: a new one is made."
+    try:
+        readable, key = path.stat().st_mode & 0o077, path.read_text().strip()
+    except OSError as error:
+        raise ServerError(
+            f"{path}, the password of the local Prefect server, cannot be read: {error.strerror}. "
+            f"{advice}"
+        ) from error
+    if readable or not key:
+        what = "can be read by others" if readable else "is empty"
+        raise ServerError(f"{path}, the password of the local Prefect server, {what}. {advice}")
+    return key
+
+
+def _write(path: Path, content: str) -> None:
+    """Replace `path` in one step, readable by its owner only."""
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+    with os.fdopen(descriptor, "w") as file:
+        file.write(content)
+    Path(aside).replace(path)

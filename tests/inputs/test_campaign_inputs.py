@@ -1,0 +1,216 @@
+"""A run directory is read and found fit, or refused with what is wrong."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import ase.io
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from aimspax_core.errors import SettingsError, StructureError
+from aimspax_core.inputs.campaign_inputs import Inputs
+
+PROJECT = """
+REFERENCE: {engine: tblite, spin: SPIN}
+INITIAL_DATASET_GENERATION:
+  initial_sampling: aimd
+  n_points_per_sampling_step_idg: 3
+  max_initial_epochs: 4
+  ensemble_size: 2
+ACTIVE_LEARNING: {num_trajectories: 3, max_train_set_size: 16, ensemble_size: 2}
+MD: {stat_ensemble: NVT}
+MISC: {path_to_geometry: geometries}
+"""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "aimsPAX.yaml").write_text(PROJECT.replace("SPIN", "1"))
+    (tmp_path / "mace.yaml").write_text("GENERAL: {name_exp: test, seed: 3}")
+    (tmp_path / "geometries").mkdir()
+    ase.io.write(tmp_path / "geometries" / "a.xyz", molecule("H2O"))
+    ase.io.write(tmp_path / "geometries" / "b.xyz", molecule("CH4"))
+    return tmp_path
+
+
+def test_elements_of_all_geometries_count(directory: Path) -> None:
+    inputs = Inputs.read(directory)
+    assert inputs.elements == (1, 6, 8)
+    assert inputs.rules.geometries == 2
+    assert inputs.rules.tags == tuple(inputs.seeds)
+
+
+def test_a_multiplicity_that_does_not_suit_the_electrons_is_refused(directory: Path) -> None:
+    (directory / "aimsPAX.yaml").write_text(PROJECT.replace("SPIN", "2"))
+    with pytest.raises(SettingsError, match=r"multiplicity is 2, .* a.xyz \(H2O\) has 10"):
+        Inputs.read(directory)
+
+
+def test_a_radical_needs_its_multiplicity(directory: Path) -> None:
+    ase.io.write(directory / "geometries" / "c.xyz", molecule("CH3"))
+    with pytest.raises(SettingsError, match=r"c.xyz \(CH3\) has 9 electrons; allowed: 2, 4"):
+        Inputs.read(directory)
+
+
+def test_every_geometry_passes_the_gate_first(directory: Path) -> None:
+    ase.io.write(directory / "geometries" / "c.xyz", Atoms("H2", [(0, 0, 0), (0, 0, 0.1)]))
+    with pytest.raises(StructureError, match=r"c.xyz: .*0.10 Å apart"):
+        Inputs.read(directory)
+
+
+def test_atomic_energies_cover_every_element(directory: Path) -> None:
+    with pytest.raises(SettingsError, match=r"ARCHITECTURE.atomic_energies: no energy for C, O"):
+        Inputs.read(directory, {"ARCHITECTURE.atomic_energies": {"H": -13.6}})
+
+
+def test_a_gpu_that_is_not_there_is_found_before_anything_starts(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        SettingsError, match=r"MISC.device: found 'cuda'; torch sees no CUDA device"
+    ):
+        Inputs.read(directory, {"MISC.device": "cuda"})
+
+
+def test_fewer_trajectories_than_geometries_is_said(directory: Path) -> None:
+    inputs = Inputs.read(directory, {"ACTIVE_LEARNING.num_trajectories": 1})
+    assert inputs.rules.num_trajectories == 2
+    assert any("so 2 trajectories are run" in note for note in inputs.settings.notes)
+
+
+def test_every_broken_geometry_of_a_folder_is_told(directory: Path) -> None:
+    (directory / "geometries" / "c.xyz").write_text("garbage")
+    (directory / "geometries" / "d.xyz").write_text("")
+    with pytest.raises(StructureError, match=r"c\.xyz: .*\n.*d\.xyz: "):
+        Inputs.read(directory)
+
+
+def test_stress_is_asked_of_a_calculator_before_anything_starts(directory: Path) -> None:
+    (directory / "own.py").write_text(
+        "from ase.calculators.emt import EMT\n"
+        "class NoStress(EMT):\n    implemented_properties = ['energy', 'forces']\n"
+    )
+    own = PROJECT.replace("engine: tblite, spin: SPIN", "engine: ase, calculator: own.NoStress")
+    (directory / "aimsPAX.yaml").write_text(own)
+    crystal = bulk("Cu", cubic=True)
+    ase.io.write(directory / "geometries" / "c.extxyz", crystal)
+    sys.path.insert(0, str(directory))
+    try:
+        with pytest.raises(SettingsError, match=r"own.NoStress does not compute stress"):
+            Inputs.read(directory, {"GENERAL.compute_stress": True})
+    finally:
+        sys.path.remove(str(directory))
+
+
+def test_a_molecule_cannot_be_run_at_constant_pressure(directory: Path) -> None:
+    with pytest.raises(SettingsError, match=r"MD: a.xyz: an NPT run needs a cell .* by index"):
+        Inputs.read(directory, {"MD.stat_ensemble": "NPT"})
+
+
+def test_initial_charges_that_the_reference_does_not_see_are_told(directory: Path) -> None:
+    ion = molecule("H2O")
+    ion.set_initial_charges([1, 0, 0])
+    ase.io.write(directory / "geometries" / "a.extxyz", ion)
+    notes = Inputs.read(directory).settings.notes
+    assert any("the initial charges add up to 1" in note for note in notes)
+
+
+def test_datasets_that_have_no_effect_are_told(directory: Path) -> None:
+    notes = Inputs.read(
+        directory, {"ACTIVE_LEARNING.extend_existing_final_ds": True}
+    ).settings.notes
+    assert any("extend_existing_final_ds has no effect" in note for note in notes)
+
+
+def test_a_dataset_to_begin_from_is_read_before_anything_starts(directory: Path) -> None:
+    (directory / "model").mkdir()
+    for tag in ("a-1", "a-2"):
+        (directory / "model" / f"{tag}.model").write_text(tag)
+    ase.io.write(directory / "mine.xyz", molecule("H2O"))
+    given = {f"ACTIVE_LEARNING.initial_{kind}_dataset": "mine.xyz" for kind in ("train", "valid")}
+    with pytest.raises(SettingsError, match=r"mine.xyz, frame 0 \(H2O\).*REF_energy"):
+        Inputs.read(directory, given, "active")
+
+
+def test_a_file_in_place_of_the_output_folder_is_told(directory: Path) -> None:
+    (directory / "out").touch()
+    with pytest.raises(SettingsError, match=r"MISC\.output_dir: found a file, .*out; allowed: a"):
+        Inputs.read(directory, {"MISC.output_dir": "out"})
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "aimspax", "results", "losses", "logs", "checkpoints", "analysis", "trajectories",
+        "refused", "data", "model", "aimspax/shared", "results/labels",
+    ],
+)  # fmt: skip
+def test_a_label_store_that_fresh_would_move_is_refused(directory: Path, store: str) -> None:
+    with pytest.raises(SettingsError, match=rf"MISC\.label_store: found '{store}', in .*allowed: "):
+        Inputs.read(directory, {"MISC.label_store": store})
+
+
+@pytest.mark.parametrize("store", ["labels", "data-labels", "../results"])
+def test_a_label_store_may_lie_elsewhere(directory: Path, store: str) -> None:
+    run = Inputs.read(directory, {"MISC.label_store": store}).run
+    assert run.labels == (directory / store).resolve()
+
+
+def test_folders_named_otherwise_are_moved_too(directory: Path) -> None:
+    given = {"MISC.output_dir": "out", "MISC.dataset_dir": "sets", "MISC.label_store": "out/sets"}
+    with pytest.raises(SettingsError, match=r"MISC\.label_store: found 'out/sets', in "):
+        Inputs.read(directory, given)
+    assert Inputs.read(directory, given | {"MISC.label_store": "out/data"}).run.store is not None
+
+
+def test_what_fhi_aims_lacks_is_told_for_every_geometry(directory: Path) -> None:
+    ase.io.write(directory / "geometries" / "c.extxyz", bulk("Si"))
+    (directory / "light").mkdir()
+    (directory / "light" / "01_H_default").write_text("species H\n")
+    (directory / "control.in").write_text("xc pbe\n")
+    reference = "REFERENCE: {engine: aims, species_dir: light, launch_str: aims.x}"
+    project = PROJECT.replace("REFERENCE: {engine: tblite, spin: SPIN}", reference)
+    (directory / "aimsPAX.yaml").write_text(project)
+    with pytest.raises(SettingsError) as caught:
+        Inputs.read(directory)
+    told = str(caught.value).splitlines()
+    assert len(told) == 4
+    for words in ("a.xyz: no species defaults of O", "b.xyz: no species defaults of C"):
+        assert any(f"REFERENCE.species_dir: {words}" in line for line in told)
+    needs = "REFERENCE.control: c.extxyz: a periodic structure needs k_grid, and control.in has"
+    assert any(needs in line for line in told)
+
+
+def test_what_pyscf_cannot_do_is_told_before_anything_starts(directory: Path) -> None:
+    reference = "REFERENCE: {engine: pyscf, basis: def2-spv}"
+    project = PROJECT.replace("REFERENCE: {engine: tblite, spin: SPIN}", reference)
+    (directory / "aimsPAX.yaml").write_text(project)
+    with pytest.raises(SettingsError, match=r"REFERENCE\.basis: a\.xyz: .*did you mean def2-?svp"):
+        Inputs.read(directory)
+
+
+@pytest.mark.parametrize(
+    ("line", "noted"),
+    [
+        ("srun-of-nowhere aims.x >> aims.out", True),
+        ("sh -c aims.x", False),
+        ("ulimit -s unlimited; aims.x", False),
+        ("OMP_NUM_THREADS=1 aims.x", False),
+    ],
+)
+def test_a_launcher_that_is_not_found_is_noted(directory: Path, line: str, noted: bool) -> None:
+    (directory / "light").mkdir()
+    for name in ("01_H", "06_C", "08_O"):
+        (directory / "light" / f"{name}_default").write_text(f"species {name[3:]}\n")
+    (directory / "control.in").write_text("xc pbe\n")
+    reference = f"REFERENCE: {{engine: aims, species_dir: light, launch_str: '{line}'}}"
+    project = PROJECT.replace("REFERENCE: {engine: tblite, spin: SPIN}", reference)
+    (directory / "aimsPAX.yaml").write_text(project)
+    notes = Inputs.read(directory).settings.notes
+    assert any("not found on this machine" in note for note in notes) is noted

@@ -1,0 +1,329 @@
+"""What the user takes away: the original's layout, and the best epoch of a convergence."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+from aimspax_core.campaign.state import CampaignState, Errors, Rules
+from aimspax_core.errors import CampaignError
+from aimspax_core.labels.dataset import labelled, read
+from aimspax_core.labels.store import LabelStore, StoredLabel
+from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.mace import model_files
+from aimspax_core.model.mace.learner import Metrics
+from aimspax_core.model.member import Member, Stage
+from aimspax_core.output.results import Holdings, holdings, publish_final, publish_initial
+from aimspax_core.reference.tblite_engine import TbliteEngine
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.load import load
+from aimspax_core.settings.project import TbliteReference
+from aimspax_core.settings.seeds import member_seeds
+from aimspax_core.settings.settings import Settings
+
+PROJECT = """
+REFERENCE: {engine: tblite}
+INITIAL_DATASET_GENERATION:
+  {initial_sampling: aimd, n_points_per_sampling_step_idg: 3, ensemble_size: 2,
+   max_initial_epochs: 4}
+ACTIVE_LEARNING: {num_trajectories: 3, max_train_set_size: 16}
+MD: {stat_ensemble: NVT}
+"""
+MODEL = """
+GENERAL: {name_exp: water, default_dtype: float64}
+ARCHITECTURE:
+  {r_max: 3.0, num_channels: 4, max_L: 0, max_ell: 1, correlation: 1, num_interactions: 1,
+   num_radial_basis: 3, radial_MLP: [4]}
+TRAINING: {batch_size: 2}
+"""
+KEYS = tuple(f"ab{number}" for number in range(8))
+TRAIN, VALID = KEYS[:5], KEYS[5:]
+
+
+@dataclass
+class Finished:
+    """A published campaign of two members; only the first has converged."""
+
+    settings: Settings
+    run: RunDir
+    members: tuple[Holdings, ...]
+    best: Member
+    other: Member
+
+
+def errors(metrics: Metrics) -> Errors:
+    return Errors.model_validate(vars(metrics))
+
+
+def structures(store: LabelStore, keys: tuple[str, ...]) -> list[Atoms]:
+    stored = [store.get(key) for key in keys]
+    return [labelled(one) for one in stored if isinstance(one, StoredLabel)]
+
+
+def settings_of(folder: Path, project: str, model: str) -> Settings:
+    folder.mkdir(exist_ok=True)
+    (folder / "aimsPAX.yaml").write_text(project, encoding="utf-8")
+    (folder / "mace.yaml").write_text(model, encoding="utf-8")
+    (folder / "geometry.in").write_text("atom 0 0 0 O\natom 0 0 1 H\n", encoding="utf-8")
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
+    settings = settings_of(tmp_path_factory.mktemp("run"), PROJECT, MODEL)
+    run, engine = RunDir.of(settings), TbliteEngine(TbliteReference(engine="tblite"))
+    store = LabelStore(run.labels)
+    for seed, key in enumerate(KEYS):
+        atoms = molecule("H2O")
+        atoms.rattle(0.05, seed=seed)
+        store.put(key, atoms, engine.label(atoms))
+    train, valid = (
+        mace_graphs.graphs(structures(store, keys), (1, 8), settings.model)
+        for keys in (TRAIN, VALID)
+    )
+    members = []
+    for tag, seed in member_seeds(settings).items():
+        member = Member.create(settings.model, (1, 8), tag, seed, train)
+        found = member.train(train, valid, epochs=3, valid_skip=1, scheduler=False)
+        member.save(run.checkpoint(member.tag, "train-3"))
+        members.append((member, found[-1]))
+    best, other = members[0][0], members[1][0]
+    best.enter(Stage.CONVERGE)
+    options = {"max_epochs": 6, "patience": 9, "margin": 0.0, "step": 2}
+    _, done = best.converge(train, valid, time_budget_s=0.0, **options)
+    assert not done
+    for group in best.learner.optimizer.param_groups:
+        group["lr"] = 1.0  # from here on every epoch is worse
+    _, done = best.converge(train, valid, **options)
+    assert done
+    assert best.best_metrics is not None
+    assert best.best_metrics.epoch < best.epoch == 6
+    best.save(run.checkpoint(best.tag, "converge"))
+    held = tuple(
+        Holdings(
+            tag=member.tag,
+            checkpoint=run.checkpoint(member.tag, "train-3"),
+            converged=run.checkpoint(member.tag, "converge") if member is best else None,
+            initial_training=(KEYS[0], KEYS[1 + number]),
+            initial_validation=(KEYS[5 + number],),
+            training=TRAIN,
+            validation=VALID,
+            errors=errors(best.best_metrics if member is best else last),
+        )
+        for number, (member, last) in enumerate(members)
+    )
+    publish_initial(run, settings, tuple(replace(one, converged=None) for one in held))
+    initial = {p.name: p.read_bytes() for p in run.models.iterdir()}
+    publish_final(run, settings, held)
+    assert {p.name for p in run.models.iterdir()} == set(initial)
+    yield Finished(settings, run, held, best, other)
+
+
+def force_mae(model: Path, dataset: Path) -> float:
+    """With MACE's own calculator, as a user would."""
+    from mace.calculators import MACECalculator
+
+    calculator = MACECalculator(model_paths=str(model), device="cpu", default_dtype="float64")
+    away = []
+    for atoms in read(dataset):
+        label = atoms.arrays["REF_forces"]
+        atoms.calc = calculator
+        away.append(np.abs(atoms.get_forces() - label).ravel())
+    return float(np.concatenate(away).mean())
+
+
+def test_files_lie_where_the_original_puts_them(finished: Finished) -> None:
+    run = finished.run
+    data = {
+        f"{stage}/{kind}/{name}_set_{tag}.xyz".replace("//", "/")
+        for stage, prefix in (("initial", "initial_"), ("final", ""))
+        for kind, short in (("training", "train"), ("validation", "valid"))
+        for tag in ("water-89", "water-773")
+        for name in (f"{prefix}{short}",)
+    } | {
+        "initial/training/combined_initial_train_set.xyz",
+        "initial/validation/combined_initial_valid_set.xyz",
+    }
+    assert {str(p.relative_to(run.data)) for p in run.data.rglob("*.xyz")} == data
+    assert {p.name for p in run.models.iterdir()} == {"water-89.model", "water-773.model"}
+    assert {p.name for p in run.results.iterdir()} == {
+        "water-89.model", "water-773.model", "train_set_water-89.xyz", "train_set_water-773.xyz",
+        "valid_set_water-89.xyz", "valid_set_water-773.xyz", "errors.csv", "README.txt",
+    }  # fmt: skip
+
+
+def test_a_converged_model_is_that_of_its_best_epoch(finished: Finished) -> None:
+    """The original publishes another one; see fault 13 of the algorithm."""
+    run, best = finished.run, finished.best
+    assert best.best_metrics is not None
+    found = force_mae(run.results / "water-89.model", run.results / "valid_set_water-89.xyz")
+    assert found == pytest.approx(best.best_metrics.mae_f, rel=1e-5)
+    model_files.save_model(best.averaged_model(), run.output / "last.model")
+    last = force_mae(run.output / "last.model", run.results / "valid_set_water-89.xyz")
+    assert last > 1.5 * found
+    assert (run.models / "water-89.model").stat().st_size > 0
+    assert force_mae(run.models / "water-89.model", run.results / "valid_set_water-89.xyz") == found
+
+
+def test_another_model_has_its_averaged_weights(finished: Finished) -> None:
+    published = model_files.load_model(finished.run.results / "water-773.model")
+    averaged = finished.other.averaged_model()
+    raw = finished.other.model
+    pairs = zip(published.parameters(), averaged.parameters(), raw.parameters(), strict=True)
+    for one, same, other in pairs:
+        assert (one == same).all()
+        assert one.numel() < 2 or (one != other).any()
+
+
+def test_datasets_hold_the_keys_labels_in_order(finished: Finished) -> None:
+    run, store = finished.run, LabelStore(finished.run.labels)
+    for path, keys in (
+        (run.results / "train_set_water-89.xyz", TRAIN),
+        (run.results / "valid_set_water-773.xyz", VALID),
+        (run.data / "final" / "training" / "train_set_water-773.xyz", TRAIN),
+        (run.data / "initial" / "training" / "initial_train_set_water-773.xyz", (KEYS[0], KEYS[2])),
+        (
+            run.data / "initial" / "training" / "combined_initial_train_set.xyz",
+            (KEYS[0], KEYS[1], KEYS[0], KEYS[2]),
+        ),
+        (
+            run.data / "initial" / "validation" / "combined_initial_valid_set.xyz",
+            (KEYS[5], KEYS[6]),
+        ),
+    ):
+        found = [atoms.info["REF_energy"] for atoms in read(path)]
+        assert found == [atoms.info["REF_energy"] for atoms in structures(store, keys)]
+
+
+def test_readme_and_table_say_which_is_which(finished: Finished) -> None:
+    text = (finished.run.results / "README.txt").read_text(encoding="utf-8")
+    first, second = text.splitlines()[-2:]
+    assert first.startswith("water-89.model: converged on the final data; the weights of its best")
+    assert "not converged" in second
+    assert finished.best.best_metrics is not None
+    best = 1000 * finished.best.best_metrics.mae_f
+    assert f"best epoch, force MAE {best:.1f} meV/Å, energy MAE " in first
+    assert "REF_energy in eV, REF_forces in eV/Å)" in text
+    with (finished.run.results / "errors.csv").open(encoding="utf-8") as file:
+        rows = {row["member"]: row for row in csv.DictReader(file)}
+    assert rows["water-89"]["state"] == "converged"
+    assert rows["water-773"]["state"] == "as active learning ended"
+    assert float(rows["water-89"]["mae_f_meV_per_A"]) == pytest.approx(best, abs=1e-3)
+    assert (rows["water-773"]["training"], rows["water-773"]["validation"]) == ("5", "3")
+    assert list(rows["water-89"]) == [
+        "member", "state", "training", "validation", "mae_f_meV_per_A", "mae_e_meV_per_atom",
+    ]  # fmt: skip
+
+
+def test_seeds_are_kept_by_tag_as_the_original_does(finished: Finished) -> None:
+    seeds = {"water-89": 89, "water-773": 773}
+    with np.load(finished.run.data / "seeds_tags_dict.npz", allow_pickle=False) as found:
+        assert {tag: int(found[tag]) for tag in found} == seeds
+
+
+def republished(finished: Finished, folder: Path, project: str, model: str = MODEL) -> RunDir:
+    """The same campaign published elsewhere, with other settings."""
+    settings = settings_of(folder, project, model)
+    run = replace(finished.run, output=folder, data=folder / "data", models=folder / "model")
+    shutil.copytree(finished.run.labels, run.labels)
+    publish_final(run, settings, finished.members)
+    return run
+
+
+def test_datasets_and_readme_have_the_users_own_keys(finished: Finished, tmp_path: Path) -> None:
+    misc = "MISC: {energy_key: dft_energy, forces_key: dft_forces}\n"
+    run = republished(finished, tmp_path / "keys", PROJECT + misc)
+    store = LabelStore(run.labels)
+    (first, *_) = read(run.results / "train_set_water-89.xyz")
+    stored = store.get(TRAIN[0])
+    assert stored is not None
+    assert first.info["dft_energy"] == stored.label.energy
+    assert np.allclose(first.arrays["dft_forces"], stored.label.forces)
+    assert not {"REF_energy", "REF_forces"} & {*first.info, *first.arrays}
+    text = (run.results / "README.txt").read_text(encoding="utf-8")
+    assert "dft_energy in eV, dft_forces in eV/Å)" in text
+
+
+def test_error_table_decides_the_columns(finished: Finished, tmp_path: Path) -> None:
+    run = republished(
+        finished, tmp_path / "rmse", PROJECT, MODEL + "MISC: {error_table: TotalRMSE}\n"
+    )
+    with (run.results / "errors.csv").open(encoding="utf-8") as file:
+        (first, _) = csv.DictReader(file)
+    assert finished.best.best_metrics is not None
+    assert {"rmse_f_meV_per_A", "rmse_e_meV"} <= set(first)
+    assert "mae_f_meV_per_A" not in first
+    best = 1000 * finished.best.best_metrics.rmse_e
+    assert float(first["rmse_e_meV"]) == pytest.approx(best, abs=1e-3)
+
+
+def test_readme_names_the_folders_that_are_there(finished: Finished, tmp_path: Path) -> None:
+    always = (finished.run.results / "README.txt").read_text(encoding="utf-8")
+    assert "../trajectories/" in always  # on by default
+    assert "../analysis/" not in always
+    first = "{num_trajectories: 3"
+    other = PROJECT.replace(first, f"{first}, analysis: True, save_trajectories: False")
+    run = republished(finished, tmp_path / "other", other)
+    text = (run.results / "README.txt").read_text(encoding="utf-8")
+    assert "../analysis/" in text
+    assert "../trajectories/" not in text
+
+
+def test_a_label_that_is_gone_is_told_before_anything_is_written(
+    finished: Finished, tmp_path: Path
+) -> None:
+    run = replace(finished.run, data=tmp_path / "data")
+    gone = replace(finished.members[0], initial_training=("cd0",))
+    with pytest.raises(CampaignError, match="label cd0 is gone"):
+        publish_initial(run, finished.settings, [gone])
+    assert not run.data.exists()
+
+
+# ---- from the state -------------------------------------------------------------------------
+
+RULES = Rules(
+    tags=("a", "b"), geometries=1, seed=1, points_per_step=3, initial_epochs=5,
+    initial_accuracy=0.1, max_initial_epochs=9, max_initial_set_size=99, initial_valid_ratio=0.2,
+    converge_initial=False, num_trajectories=3, epochs_per_round=2, valid_ratio=0.1,
+    desired_acc=0.0, max_train_set_size=20, freeze_threshold_dataset=15, c_x=0.0,
+    max_md_steps=9, converge_al=True, converge_best=True, max_segments=2,
+)  # fmt: skip
+ERRORS = Errors(
+    epoch=1, train_loss=1.0, valid_loss=1.0, mae_f=0.5, rmse_f=1.0, mae_e=1.0, rmse_e=1.0,
+    mae_e_per_atom=1.0, rmse_e_per_atom=1.0, mae_stress=None, rmse_stress=None, lr=0.1, seconds=1,
+)  # fmt: skip
+
+
+def test_members_hold_what_the_state_says(finished: Finished) -> None:
+    state = CampaignState.begin(RULES)
+    with pytest.raises(CampaignError, match="a has not been trained"):
+        holdings(finished.run, state)
+    better = ERRORS.model_copy(update={"mae_f": 0.1})
+    trained = {
+        "checkpoint": "train-1",
+        "training": ("k1",),
+        "validation": ("k2",),
+        "errors": ERRORS,
+    }
+    converged = {"converging": "converge-1", "converge_epochs": 5, "best": better}
+    members = {
+        "a": state.members["a"].model_copy(update={**trained, **converged}),
+        "b": state.members["b"].model_copy(update=trained),
+    }
+    state = state.but(members=members, training=("k3",), validation=("k4",))
+    a, b = holdings(finished.run, state)
+    assert a.converged == finished.run.checkpoint("a", "converge-1")
+    assert b.converged is None
+    assert (a.errors, b.errors) == (better, ERRORS)
+    for one in (a, b):
+        assert one.checkpoint == finished.run.checkpoint(one.tag, "train-1")
+        assert (one.initial_training, one.initial_validation) == (("k1",), ("k2",))
+        assert (one.training, one.validation) == (("k1", "k3"), ("k2", "k4"))
