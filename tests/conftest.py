@@ -20,6 +20,19 @@ from tests.slurm.machine import NotPossible, Slurm, running
 settings.register_profile("aimspax", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("aimspax")
 
+KEYS = pytest.StashKey[dict[str, set[str]]]()
+"""Keys of the settings that the collected tests show, by section: `@pytest.mark.key`."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Note which keys the tests show, before any test is deselected."""
+    shown = config.stash.setdefault(KEYS, {})
+    for item in items:
+        for mark in item.iter_markers("key"):
+            section, *keys = mark.args
+            shown.setdefault(section, set()).update(keys)
+
 
 @pytest.fixture(scope="session")
 def prefect_server(

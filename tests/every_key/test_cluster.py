@@ -54,11 +54,17 @@ def _ml(**content: Any) -> SlurmJobs | None:
     return Cluster.model_validate({"ml": {"slurm_str": HEADER, **content}}).ml_jobs
 
 
+@pytest.mark.key(
+    "Blocks", *(key for each, content in LABELS if each == "blocks" for key in content)
+)
+@pytest.mark.key("Cluster", *(key for key, _ in LABELS))
 @pytest.mark.parametrize(("key", "value"), LABELS)
 def test_jobs_of_labels_follow_the_key(key: str, value: Any) -> None:
     assert _labels(**{key: value}) != _labels()
 
 
+@pytest.mark.key("MlBlocks", *(key for each, content in ML if each == "blocks" for key in content))
+@pytest.mark.key("MlPool", *(key for key, _ in ML))
 @pytest.mark.parametrize(("key", "value"), ML)
 def test_jobs_of_training_follow_the_key(key: str, value: Any) -> None:
     assert _ml(**{key: value}) != _ml()
@@ -87,11 +93,13 @@ def begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return begin
 
 
+@pytest.mark.key("Cluster", "idle_time", "queue_notice")
 def test_a_pool_of_jobs_is_as_patient_as_asked(folder: Path, begun: Any) -> None:
     *_, patience, _ = begun(_on_slurm(folder, "host: localhost, idle_time: 7, queue_notice: 9"))
     assert (patience.idle, patience.queue) == (7, 9)
 
 
+@pytest.mark.key("Cluster", "interface", "host")
 @pytest.mark.parametrize(
     ("more", "address"),
     [("host: 127.0.0.2", "127.0.0.2"), ("interface: lo", "127.0.0.1")],

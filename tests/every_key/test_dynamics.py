@@ -46,6 +46,7 @@ DYNAMICS: list[tuple[str, Any, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.key("MD", *(key for key, *_ in DYNAMICS))
 @pytest.mark.parametrize(
     ("key", "value", "needs"), [pytest.param(*row, id=f"MD.{row[0]}") for row in DYNAMICS]
 )

@@ -64,6 +64,7 @@ SEGMENTS: list[tuple[str, dict[str, Any], list[float], tuple[str, int]]] = [
 ]
 
 
+@pytest.mark.key("ActiveLearning", "max_MD_steps", "skip_step_mlff", "uncert_not_crossed_limit")
 @pytest.mark.parametrize(
     ("key", "changes", "values", "expected"),
     [pytest.param(*row, id=f"{row[0]}-{row[1].get(row[0], 'default')}") for row in SEGMENTS],
@@ -77,6 +78,7 @@ def test_a_trajectory_halts_where_the_key_says(
     assert (result.outcome, result.step) == expected
 
 
+@pytest.mark.key("ActiveLearning", "uncertainty_type")
 def test_every_measure_of_the_uncertainty_is_another(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +91,7 @@ def test_every_measure_of_the_uncertainty_is_another(
     assert len({*found}) == 3
 
 
+@pytest.mark.key("ActiveLearning", "analysis", "analysis_skip")
 @pytest.mark.parametrize(("changes", "steps"), [
     ({}, []),
     ({"analysis": True}, [50]),
@@ -101,6 +104,7 @@ def test_structures_are_looked_at_as_asked(
     assert [look.step for look in event.looks] == steps
 
 
+@pytest.mark.key("ActiveLearning", "save_trajectories", "save_trajectories_interval")
 @pytest.mark.parametrize(("changes", "steps"), [
     ({}, [5, 10]),
     ({"save_trajectories": False}, []),

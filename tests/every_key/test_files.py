@@ -25,6 +25,8 @@ from flows.pools import open as opening
 from tests.every_key.base import AL, PROJECT, with_values
 
 
+@pytest.mark.key("Misc", "dataset_dir", "log_dir")
+@pytest.mark.key("ModelSettings", "checkpoints_dir", "loss_dir", "model_dir")
 @pytest.mark.parametrize(("section", "key", "seen"), [
     ("MISC", "dataset_dir", lambda run: run.data),
     ("MISC", "log_dir", lambda run: run.logs),
@@ -39,6 +41,7 @@ def test_a_folder_lies_where_it_is_wanted_in_output_dir(
     assert seen(RunDir.of(settings)) == folder / "out" / "other"
 
 
+@pytest.mark.key("Misc", "output_dir")
 def test_all_that_a_campaign_writes_lies_in_output_dir(folder: Path) -> None:
     run = RunDir.of(with_values(folder, {"MISC": {"output_dir": "out"}}))
     named = [name for name in vars(RunDir) if isinstance(vars(RunDir)[name], property)]
@@ -48,6 +51,7 @@ def test_all_that_a_campaign_writes_lies_in_output_dir(folder: Path) -> None:
     assert all(path.is_relative_to(folder / "out") for path in written)
 
 
+@pytest.mark.key("Misc", "label_store")
 def test_campaigns_share_the_label_store_that_they_name(folder: Path) -> None:
     runs = [
         RunDir.of(with_values(folder, {"MISC": {"label_store": "../labels", "output_dir": output}}))
@@ -57,6 +61,7 @@ def test_campaigns_share_the_label_store_that_they_name(folder: Path) -> None:
     assert runs[0].state != runs[1].state
 
 
+@pytest.mark.key("Misc", "create_restart")
 @pytest.mark.parametrize("restart", [True, False])
 def test_a_campaign_is_taken_up_again_unless_create_restart_is_off(
     folder: Path, restart: bool
@@ -73,6 +78,7 @@ def test_a_campaign_is_taken_up_again_unless_create_restart_is_off(
             again.take_up()
 
 
+@pytest.mark.key("Misc", "path_to_geometry")
 def test_geometries_are_those_of_the_path(folder: Path) -> None:
     (folder / "several").mkdir()
     for name in ("NH3", "CH4"):
@@ -110,6 +116,7 @@ def sets_to_begin_from(folder: Path, **changes: Any) -> dict[str, list[str]]:
     }
 
 
+@pytest.mark.key("ActiveLearning", "initial_train_dataset", "initial_valid_dataset")
 @pytest.mark.parametrize(
     ("key", "kind"),
     [("initial_train_dataset", "training"), ("initial_valid_dataset", "validation")],
@@ -123,6 +130,7 @@ def test_members_begin_from_the_dataset_given(trained: Path, key: str, kind: str
     }
 
 
+@pytest.mark.key("ActiveLearning", "extend_existing_final_ds")
 def test_members_begin_from_the_final_sets_if_these_are_to_be_extended(trained: Path) -> None:
     initial, final = (
         sets_to_begin_from(trained, extend_existing_final_ds=extend) for extend in (False, True)
@@ -138,6 +146,7 @@ QUANTITIES = ("energy", "forces", "stress", "virials", "dipole", "polarizability
 QUANTITIES += ("hirshfeld_ratios", "charges", "head", "total_charge", "total_spin")
 
 
+@pytest.mark.key("Misc", *(f"{quantity}_key" for quantity in QUANTITIES))
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_a_quantity_is_read_and_written_under_its_name(folder: Path, quantity: str) -> None:
     """A dataset of somebody else with one name of its own, read, and written again."""
@@ -177,6 +186,8 @@ class Steadfast:
     def dismiss(self) -> None: ...
 
 
+@pytest.mark.key("Cluster", "max_workers", "ml")
+@pytest.mark.key("MlPool", "max_workers")
 def test_labels_and_training_have_as_many_workers_as_asked(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

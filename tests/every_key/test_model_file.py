@@ -15,6 +15,7 @@ from tests.every_key.base import with_values
 from tests.every_key.test_rules import SHORT, Story
 
 
+@pytest.mark.key("ModelSettings", "name_exp", "seed")
 def test_the_experiments_name_and_seed_make_the_members(folder: Path) -> None:
     plain, named, seeded = (
         list(member_seeds(with_values(folder, {"GENERAL": given})))
@@ -24,6 +25,7 @@ def test_the_experiments_name_and_seed_make_the_members(folder: Path) -> None:
     assert not {*plain} & {*seeded}
 
 
+@pytest.mark.key("ModelSettings", "log_level")
 @pytest.mark.parametrize("level", ["DEBUG", "WARNING"])
 def test_the_log_has_what_its_level_lets_pass(
     folder: Path, level: str, monkeypatch: pytest.MonkeyPatch
@@ -39,6 +41,7 @@ def test_the_log_has_what_its_level_lets_pass(
     assert "a warning" in text
 
 
+@pytest.mark.key("ModelSettings", "keep_checkpoints")
 @pytest.mark.parametrize("keep", [True, False])
 def test_checkpoints_of_earlier_rounds_are_kept_if_asked(folder: Path, keep: bool) -> None:
     settings = with_values(folder, SHORT, {"MISC": {"keep_checkpoints": keep}})

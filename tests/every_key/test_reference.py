@@ -35,6 +35,7 @@ def energy(**given: Any) -> float:
     return build_reference(settings, Path()).label(atoms).energy
 
 
+@pytest.mark.key("TbliteReference", *(key for key, *_ in TBLITE))
 @pytest.mark.parametrize(
     ("key", "value", "needs"), [pytest.param(*row, id=f"tblite.{row[0]}") for row in TBLITE]
 )
@@ -44,11 +45,13 @@ def test_labels_follow_the_key(key: str, value: Any, needs: dict[str, Any]) -> N
     assert energy(**needs, **{key: value}) != energy(**needed)
 
 
+@pytest.mark.key("TbliteReference", "max_iterations")
 def test_max_iterations_is_when_a_calculation_counts_as_failed() -> None:
     with pytest.raises(LabelError):
         energy(max_iterations=2)
 
 
+@pytest.mark.key("MaceReference", "device", "default_dtype")
 @pytest.mark.parametrize("key", ["device", "default_dtype"])
 def test_a_teacher_runs_where_and_how_it_is_asked_to(
     folder: Path, monkeypatch: pytest.MonkeyPatch, key: str
@@ -69,6 +72,7 @@ def test_a_teacher_runs_where_and_how_it_is_asked_to(
     assert found == values
 
 
+@pytest.mark.key("MaceMpReference", "device", "default_dtype", *(key for key, *_ in FOUNDATION))
 @pytest.mark.parametrize(
     ("key", "value", "name", "expected"),
     [
@@ -88,6 +92,7 @@ def test_a_teacher_is_the_foundation_model_asked_for(
     assert without != with_it
 
 
+@pytest.mark.key("Gate", "min_distance")
 def test_the_gate_is_as_narrow_as_asked(folder: Path) -> None:
     close = molecule("H2O")
     close.set_distance(0, 1, 0.6, fix=0)
@@ -96,6 +101,7 @@ def test_the_gate_is_as_narrow_as_asked(folder: Path) -> None:
         check_structure(close, with_values(folder, {"GATE": {"min_distance": 0.9}}).gate)
 
 
+@pytest.mark.key("Gate", "max_force")
 def test_the_gate_lets_forces_pass_up_to_the_limit(folder: Path) -> None:
     label = Label(0.0, np.full((3, 3), 10.0), None, {})
     check_label(molecule("H2O"), label, with_values(folder, {"GATE": {"max_force": 20}}).gate)

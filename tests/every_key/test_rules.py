@@ -309,6 +309,8 @@ RULES: list[tuple[str, str, Any, Any, Any, Any, dict[str, dict[str, Any]]]] = [
 ]
 
 
+@pytest.mark.key("ActiveLearning", *(key for section, key, *_ in RULES if section == AL))
+@pytest.mark.key("InitialDatasetGeneration", *(key for section, key, *_ in RULES if section == IDG))
 @pytest.mark.parametrize(
     ("section", "key", "value", "show", "expected", "otherwise", "needs"),
     [pytest.param(*row, id=f"{row[0]}.{row[1]}") for row in RULES],

@@ -26,12 +26,14 @@ def sampled(settings: Settings, points: int = 2) -> tuple[RunDir, Any]:
     return run, sample.fn(SampleRequest("sample:1:0", run, settings, 0, 0, points))
 
 
+@pytest.mark.key("InitialDatasetGeneration", "skip_step_initial")
 @pytest.mark.parametrize("steps", [3, 7])
 def test_skip_step_initial_is_the_steps_between_points(folder: Path, steps: int) -> None:
     run, _ = sampled(with_values(folder, {IDG: {"skip_step_initial": steps}}))
     assert load_state(run.sampler(0, 1)).step == 2 * steps
 
 
+@pytest.mark.key("InitialDatasetGeneration", "save_trajectories", "save_trajectories_interval")
 @pytest.mark.parametrize(("changes", "steps"), [
     ({}, []),
     ({"save_trajectories": True}, [5, 10]),
@@ -58,6 +60,8 @@ with_foundation = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.key("FoundationalModel", *(key for key, *_ in FOUNDATION))
+@pytest.mark.key("InitialDatasetGeneration", "foundational_model_settings")
 @with_foundation
 def test_the_sampler_is_the_foundation_model_asked_for(
     folder: Path, asked: list[Any], key: str, value: Any, name: str, expected: Any
@@ -71,6 +75,7 @@ def test_the_sampler_is_the_foundation_model_asked_for(
     assert without != with_it
 
 
+@pytest.mark.key("ActiveLearning", "foundational_model_settings")
 @with_foundation
 def test_the_driver_is_the_foundation_model_asked_for(
     folder: Path, asked: list[Any], key: str, value: Any, name: str, expected: Any
@@ -86,6 +91,7 @@ def test_the_driver_is_the_foundation_model_asked_for(
     assert without != with_it
 
 
+@pytest.mark.key("InitialDatasetGeneration", "initial_foundational_size")
 def test_the_first_generations_size_names_the_sampler(folder: Path, asked: list[Any]) -> None:
     for size in ("medium", "large"):
         given = {"initial_sampling": "mace-mp0", "initial_foundational_size": size}
@@ -94,6 +100,7 @@ def test_the_first_generations_size_names_the_sampler(folder: Path, asked: list[
     assert [one["model"] for one in asked] == ["medium", "large"]
 
 
+@pytest.mark.key("InitialDatasetGeneration", "initial_sampling", "sampling_engine")
 @pytest.mark.parametrize(("sampling", "calculator"), [
     ("aimd", "ase.calculators.emt.EMT"),
     ("engine", "ase.calculators.morse.MorsePotential"),

@@ -65,6 +65,8 @@ both_phases = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.key("ActiveLearning", "valid_skip")
+@pytest.mark.key("InitialDatasetGeneration", "valid_skip")
 @both_phases
 def test_members_are_validated_as_often_as_asked(folder: Path, section: str, stage: str) -> None:
     schools = [School(with_values(folder, {section: {"valid_skip": skip}})) for skip in (1, 2)]
@@ -72,6 +74,7 @@ def test_members_are_validated_as_often_as_asked(folder: Path, section: str, sta
     assert epochs == [[1, 2, 3, 4], [2, 4]]
 
 
+@pytest.mark.key("ActiveLearning", "intermediate_epochs_al")
 @pytest.mark.parametrize(
     ("section", "key", "stage"),
     [(IDG, "intermediate_epochs_idg", "initial"), (AL, "intermediate_epochs_al", "active")],
@@ -87,6 +90,7 @@ def test_a_step_of_training_has_the_epochs_asked_for(
     assert done == [1, 3]
 
 
+@pytest.mark.key("InitialDatasetGeneration", "scheduler_initial")
 def test_the_initial_training_has_a_scheduler_if_asked(folder: Path) -> None:
     decay = {"TRAINING": {"scheduler": "ExponentialLR", "lr_scheduler_gamma": 0.5, "lr": 0.01}}
     asked = [with_values(folder, decay, {IDG: {"scheduler_initial": on}}) for on in (True, False)]
@@ -111,6 +115,10 @@ convergences = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.key("ActiveLearning", "margin", "convergence_patience", "max_convergence_epochs")
+@pytest.mark.key(
+    "InitialDatasetGeneration", "margin", "convergence_patience", "max_convergence_epochs"
+)
 @convergences
 @pytest.mark.parametrize(("changes", "epochs"), [
     ({"max_convergence_epochs": 2}, 2),

@@ -171,6 +171,7 @@ def energies(*values: float, limit: float = 2.0) -> EnergyGate:
     return gate
 
 
+@pytest.mark.key("Gate", "max_energy_deviation")
 def test_an_energy_far_from_those_of_the_same_composition_is_refused() -> None:
     gate = energies(-30.0, -30.5, -29.5)
     with pytest.raises(LabelError, match=r"\+2\.33 eV/atom from the median of 3 labels of H2O"):

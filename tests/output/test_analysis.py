@@ -377,6 +377,7 @@ def test_nothing_is_written_when_analysis_is_off(told: Told, tmp_path: Path) -> 
     assert not RunDir.of(settings).analysis.exists()
 
 
+@pytest.mark.key("InitialDatasetGeneration", "analysis")
 @pytest.mark.parametrize(
     ("off", "files"),
     [

@@ -58,6 +58,7 @@ def bent(atoms: Atoms) -> Atoms:
 CRYSTAL = bent(Atoms("OHOH", [[0, 0, 0], [0, 0, 1], [2, 2, 0], [2, 2, 1.1]], cell=[4, 4, 4], pbc=1))
 
 
+@pytest.mark.key("MaceReference", "model_path")
 @pytest.mark.parametrize("atoms", [bent(molecule("H2O")), CRYSTAL], ids=["molecule", "crystal"])
 def test_labels_are_those_of_maces_calculator(file: Path, atoms: Atoms) -> None:
     from mace.calculators import MACECalculator

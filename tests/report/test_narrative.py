@@ -200,6 +200,7 @@ def test_each_round_is_told_once_with_its_points_and_error() -> None:
     assert all("validation force MAE" in line and "energy MAE" in line for line in rounds)
 
 
+@pytest.mark.key("ModelSettings", "error_table")
 def test_errors_are_those_of_the_error_table() -> None:
     news = [line for step in STEPS for line in lines(*step, table="TotalRMSE")]
     told_of = [line for line in news if line.startswith("round") or "converged:" in line]

@@ -123,6 +123,7 @@ def test_without_any_phase_both_are_asked_for(inputs):
     assert second.startswith(f"aimsPAX.yaml  {AL}: missing; needs num_trajectories (")
 
 
+@pytest.mark.key("ActiveLearning", "ensemble_size")
 def test_a_phase_without_a_section_is_absent_but_has_the_others_members(inputs):
     del inputs.project[IDG]
     inputs.plant("aimsPAX.yaml", AL, "ensemble_size", "6")
@@ -363,11 +364,13 @@ ENGINES = "aims, ase, mace, mace-mp, pyscf or tblite"
 XTB_KEYS = "accuracy, charge, electronic_temperature, engine, max_iterations, method, spin"
 
 
+@pytest.mark.key("TbliteReference", "engine")
 def test_tblite_is_an_engine(inputs):
     inputs.project["REFERENCE"] = {"engine": "tblite", "method": "GFN1-xTB", "charge": "-1"}
     assert inputs.load().reference == TbliteReference(engine="tblite", method="GFN1-xTB", charge=-1)
 
 
+@pytest.mark.key("MaceReference", "engine")
 def test_mace_is_an_engine(inputs):
     (inputs.directory / "teacher.model").touch()
     inputs.project["REFERENCE"] = {"engine": "mace", "model_path": "teacher.model"}
@@ -411,6 +414,8 @@ def test_a_mistake_inside_an_engine_is_told_without_pydantics_tags(
     assert mistake.partition("  ")[2] == f"{place}: {told}"
 
 
+@pytest.mark.key("AseReference", "engine")
+@pytest.mark.key("MaceMpReference", "engine")
 @pytest.mark.parametrize(
     ("text", "key", "value"),
     [
@@ -580,6 +585,9 @@ def _teacher(inputs, *sections: str, settings: str = TEACHER):
     return inputs
 
 
+@pytest.mark.key("ActiveLearning", "use_teacher_reference", "teacher_reference_settings")
+@pytest.mark.key("InitialDatasetGeneration", "use_teacher_reference", "teacher_reference_settings")
+@pytest.mark.key("Teacher", "model_path")
 def test_a_teacher_is_the_reference(inputs):
     settings = _teacher(inputs, IDG, AL).load()
     assert settings.reference == MaceReference(engine="mace", model_path=Path("teacher.model"))
@@ -639,6 +647,7 @@ def test_a_wrong_teacher_is_told_once_and_where_it_is_written(inputs, text, told
     assert mistake.partition("  ")[2] == expected
 
 
+@pytest.mark.key("Teacher", "model_type", "mace_model")
 def test_a_teacher_may_be_a_foundation_model(inputs):
     settings = _teacher(
         inputs, IDG, AL, settings="{model_type: MACE-MP, mace_model: medium}"

@@ -40,6 +40,7 @@ def test_tags_are_the_experiments_name_and_the_seed(inputs):
     assert list(seeds) == [f"test-{seed}" for seed in seeds.values()]
 
 
+@pytest.mark.key("ActiveLearning", "seeds_tags_dict")
 def test_seeds_that_are_given_by_tag_hold(inputs):
     inputs.plant("aimsPAX.yaml", IDG, "ensemble_size", "2")
     inputs.plant("aimsPAX.yaml", AL, "seeds_tags_dict", "{run-7: 7, other: 1}")

@@ -416,6 +416,7 @@ def driven(settings: Settings) -> Settings:
     )  # fmt: skip
 
 
+@pytest.mark.key("ActiveLearning", "use_foundational")
 def test_a_foundation_model_drives(
     driven: Settings, run: RunDir, checkpoints: tuple[Path, ...]
 ) -> None:

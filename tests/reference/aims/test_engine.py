@@ -65,6 +65,7 @@ def test_a_label_is_what_the_program_prints(tmp_path: Path):
     check_label(water, label, Gate())
 
 
+@pytest.mark.key("AimsReference", "compute_stress")
 def test_the_stress_of_a_cell_is_asked_for_if_it_is_wanted(tmp_path: Path):
     silicon = rattled(bulk("Si", cubic=True))
     control = PBE + "k_grid 1 1 1\n"
@@ -92,11 +93,13 @@ def test_the_output_is_found_wherever_the_line_sends_it(tmp_path: Path, line: st
     assert label.energy == pytest.approx(expected(molecule("H2")).energy, abs=ENERGY)
 
 
+@pytest.mark.key("AimsReference", "launch_str")
 def test_the_line_is_a_shell_line(tmp_path: Path):
     line = f"export A=1 && mkdir -p sub; {LINE} > aims.out; test $A = 1"
     engine(tmp_path, launch_str=line).label(molecule("H2"))
 
 
+@pytest.mark.key("AimsReference", "energy")
 def test_the_energy_is_the_one_asked_for(tmp_path: Path):
     """The stand-in prints one energy three times; here its output says what a metal's would."""
     silicon = rattled(bulk("Si", cubic=True))
@@ -151,6 +154,7 @@ def test_initial_moments_and_charges_of_atoms_are_written(tmp_path: Path):
 # ---- what is written ------------------------------------------------------------------------
 
 
+@pytest.mark.key("AimsReference", "control")
 def test_forces_are_added_and_the_rest_passes_through(tmp_path: Path):
     control = (
         "xc pbe\nmany_body_dispersion\nfinal_forces_cleaned .true.\n"
@@ -180,6 +184,7 @@ def test_positions_are_written_at_full_precision(tmp_path: Path):
 # ---- folders --------------------------------------------------------------------------------
 
 
+@pytest.mark.key("AimsReference", "clean_dirs")
 def test_good_folders_go_and_failed_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made = engine(tmp_path)
     made.label(molecule("H2"))
@@ -199,6 +204,7 @@ def test_each_calculation_has_a_folder_of_its_own(tmp_path: Path):
     assert len(folders(tmp_path)) == 2
 
 
+@pytest.mark.key("AimsReference", "calc_dir")
 def test_calculations_lie_in_the_folder_that_was_asked_for(tmp_path: Path):
     engine(tmp_path, calc_dir=Path("dft/all"), clean_dirs=False).label(molecule("H2"))
     assert len(list((tmp_path / "dft" / "all").iterdir())) == 1
@@ -232,6 +238,7 @@ def test_failures_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (str(again), again.transient) == (str(found.value), transient)
 
 
+@pytest.mark.key("AimsReference", "timeout")
 def test_a_hanging_calculation_is_ended_in_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -290,6 +297,7 @@ def test_what_changes_no_answer_is_not_in_the_key(tmp_path: Path):
     assert key(tmp_path, launch_str="mpirun aims.x", calc_dir=Path("x"), timeout=5.0) == same
 
 
+@pytest.mark.key("AimsReference", "version")
 def test_what_changes_the_answer_is_in_the_key(tmp_path: Path):
     keys = {
         key(tmp_path),
@@ -302,6 +310,7 @@ def test_what_changes_the_answer_is_in_the_key(tmp_path: Path):
     assert len(keys) == 6
 
 
+@pytest.mark.key("AimsReference", "species_dir")
 def test_the_species_of_its_elements_are_in_the_key(tmp_path: Path):
     species = tmp_path / "species"
     species.mkdir()

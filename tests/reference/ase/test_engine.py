@@ -79,6 +79,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], s
 # What a label is
 
 
+@pytest.mark.key("AseReference", "calculator")
 def test_labels_are_the_calculators_own() -> None:
     atoms = strained()
     found = engine(EMT_PATH).label(atoms)
@@ -88,6 +89,7 @@ def test_labels_are_the_calculators_own() -> None:
     np.testing.assert_array_equal(found.stress, atoms.get_stress(voigt=False))
 
 
+@pytest.mark.key("AseReference", "arguments")
 def test_arguments_reach_the_calculator() -> None:
     atoms = strained()
     found = engine(LJ_PATH, epsilon=0.3, sigma=2.4).label(atoms)
@@ -272,6 +274,7 @@ def test_the_version_of_the_package_counts() -> None:
     assert set(engine("tblite.ase.TBLite").identity()["provider"]) == {"tblite"}
 
 
+@pytest.mark.key("AseReference", "version")
 def test_the_users_version_counts() -> None:
     one, two = (AseEngine(settings(EMT_PATH, v), Path("/")) for v in ("1", "2"))
     assert one.identity() != two.identity()
@@ -481,6 +484,7 @@ def program(module: Callable[[str], str], folder: Path, **settings_of: Any) -> A
     )
 
 
+@pytest.mark.key("AseReference", "clean_dirs")
 def test_the_folder_of_a_good_calculation_is_removed(
     module: Callable[[str], str], tmp_path: Path
 ) -> None:
@@ -488,6 +492,7 @@ def test_the_folder_of_a_good_calculation_is_removed(
     assert not [*(tmp_path / "calc").iterdir()]
 
 
+@pytest.mark.key("AseReference", "calc_dir")
 def test_the_folder_of_a_good_calculation_stays_if_asked_for(
     module: Callable[[str], str], tmp_path: Path
 ) -> None:

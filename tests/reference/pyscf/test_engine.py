@@ -73,6 +73,7 @@ def slope(reference: PyscfEngine, atoms: Atoms, atom: int, axis: int) -> float:
 # Molecules
 
 
+@pytest.mark.key("PyscfReference", "engine")
 def test_a_functionals_energy_and_forces_are_pyscfs_own() -> None:
     atoms = bent()
     hand = dft.RKS(by_hand(atoms), xc="pbe").run()
@@ -82,6 +83,7 @@ def test_a_functionals_energy_and_forces_are_pyscfs_own() -> None:
     np.testing.assert_allclose(label.forces, -gradients.kernel() * FORCE, atol=1e-7)
 
 
+@pytest.mark.key("PyscfReference", "xc")
 def test_hartree_fock_is_pyscfs_own() -> None:
     atoms = bent()
     hand = scf.RHF(by_hand(atoms, basis="sto-3g")).run()
@@ -90,6 +92,7 @@ def test_hartree_fock_is_pyscfs_own() -> None:
     np.testing.assert_allclose(label.forces, -hand.nuc_grad_method().kernel() * FORCE, atol=1e-7)
 
 
+@pytest.mark.key("PyscfReference", "density_fit")
 def test_density_fitting_is_pyscfs_own() -> None:
     atoms = bent()
     hand = dft.RKS(by_hand(atoms), xc="b3lyp").density_fit().run()
@@ -97,6 +100,7 @@ def test_density_fitting_is_pyscfs_own() -> None:
     assert fitted.energy == pytest.approx(hand.e_tot * HARTREE, rel=1e-12)
 
 
+@pytest.mark.key("PyscfReference", "dispersion")
 @pytest.mark.parametrize("name", ["d3bj", "d3zero", "d4"])
 def test_dispersion_is_pyscfs_own(name: str) -> None:
     atoms = bent()
@@ -146,6 +150,7 @@ def test_a_radicals_forces_are_the_slope_of_the_energy() -> None:
     assert forces[1, 1] == pytest.approx(slope(reference, atoms, 1, 1), abs=1e-4)
 
 
+@pytest.mark.key("PyscfReference", "unrestricted")
 def test_a_stretched_bond_can_break_its_spin_symmetry() -> None:
     atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])
     plain, open_shell = engine().label(atoms), engine(unrestricted=True).label(atoms)
@@ -192,6 +197,7 @@ def test_nothing_is_printed_and_no_file_is_left(
     assert (capfd.readouterr(), list(tmp_path.iterdir())) == (("", ""), [])
 
 
+@pytest.mark.key("PyscfReference", "threads")
 def test_threads_of_the_process_are_as_before() -> None:
     before = num_threads()
     engine(xc="hf", basis="sto-3g", threads=before + 1).label(bent())
@@ -213,12 +219,14 @@ def test_an_scf_that_does_not_converge_is_tried_to_second_order() -> None:
     np.testing.assert_allclose(hasty.forces, steady.forces, atol=1e-3)
 
 
+@pytest.mark.key("PyscfReference", "max_cycle")
 def test_one_that_does_not_converge_to_second_order_either_has_no_label() -> None:
     with pytest.raises(LabelError, match="SCF did not converge: not in 1 cycles, nor with") as told:
         engine(max_cycle=1).label(bent())
     assert not told.value.transient
 
 
+@pytest.mark.key("PyscfReference", "conv_tol", "conv_tol_grad")
 def test_convergence_thresholds_count() -> None:
     loose = engine(conv_tol=1e-3, conv_tol_grad=0.1).label(bent())
     tight = engine(conv_tol=1e-12).label(bent())
@@ -235,6 +243,7 @@ def cell_by_hand(atoms: Atoms, ke_cutoff: float = 40.0) -> Any:
     )  # fmt: skip
 
 
+@pytest.mark.key("PyscfReference", "k_grid")
 @pytest.mark.parametrize("unrestricted", [False, True])
 def test_a_cell_with_k_points_is_pyscfs_own(unrestricted: bool) -> None:
     cell = cell_by_hand(crystal())
@@ -248,6 +257,7 @@ def test_a_cell_with_k_points_is_pyscfs_own(unrestricted: bool) -> None:
     np.testing.assert_allclose(label.stress, stress, atol=1e-7)
 
 
+@pytest.mark.key("PyscfReference", "basis", "pseudo", "ke_cutoff")
 def test_a_cell_without_is_that_of_multigrid() -> None:
     hand = pbc_dft.RKS(cell_by_hand(crystal()), xc="pbe").multigrid_numint().run()
     label = engine(**CELL).label(crystal())
@@ -339,6 +349,7 @@ def test_a_cells_scf_is_tried_to_second_order_too(k_grid: list[int], unrestricte
     np.testing.assert_allclose(hasty.forces, steady.forces, atol=1e-4)
 
 
+@pytest.mark.key("PyscfReference", "compute_stress")
 def test_stress_is_left_out_if_it_is_not_wanted() -> None:
     assert engine(**CELL, compute_stress=False).label(crystal()).stress is None
 
@@ -377,6 +388,7 @@ def test_the_identity_is_json_and_tells_versions() -> None:
     assert found["version"].startswith("2.") and found["dispersion_version"].startswith("1.")
 
 
+@pytest.mark.key("PyscfReference", "charge", "spin", "grids_level", "auxbasis")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -389,6 +401,7 @@ def test_what_changes_the_answer_changes_the_identity(changes: dict[str, Any]) -
     assert digest(engine(**changes).identity()) != digest(engine().identity())
 
 
+@pytest.mark.key("PyscfReference", "max_memory")
 @pytest.mark.parametrize("changes", [{"threads": 2}, {"max_memory": 900}, {"max_cycle": 9}])
 def test_what_a_calculation_may_use_does_not(changes: dict[str, Any]) -> None:
     assert digest(engine(**changes).identity()) == digest(engine().identity())

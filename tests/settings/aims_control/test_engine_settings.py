@@ -25,6 +25,7 @@ def aims(inputs):
     return inputs
 
 
+@pytest.mark.key("AimsReference", "engine")
 def test_a_file_of_the_original_is_one_for_fhi_aims(aims):
     assert aims.load().reference == AimsReference(
         engine="aims",
