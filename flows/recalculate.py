@@ -7,7 +7,6 @@ the names of the settings (`MISC.energy_key`, …), and a run that was stopped g
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from prefect.states import Cancelled, Completed, Failed
 from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
 from aimspax_core.labels.relabelling import Property, failed_file
+from aimspax_core.locks import Holder, held, holder
 from aimspax_core.structures import digest
 from flows.loops.relabel import Labelling
 from flows.loops.stop import Stop, stop_signals
@@ -82,7 +82,7 @@ def recalculate(
     inputs = LabelInputs.read(run_directory(directory), asked, overrides)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
-        stack.enter_context(_held(inputs))
+        stack.enter_context(_alone(inputs))
         stack.enter_context(_logs(inputs))
         labelling = Labelling(inputs)
         stopped = stack.enter_context(stop_signals(client))
@@ -109,7 +109,7 @@ def _end(labelling: Labelling, inputs: LabelInputs, stopped: Stop) -> State[Any]
 
 
 @contextlib.contextmanager
-def _held(inputs: LabelInputs) -> Iterator[None]:
+def _alone(inputs: LabelInputs) -> Iterator[None]:
     """Let nobody else label for the same output; a campaign in the directory is no obstacle.
 
     Raises:
@@ -118,13 +118,12 @@ def _held(inputs: LabelInputs) -> Iterator[None]:
     folder = inputs.run.state / "labelling"
     folder.mkdir(parents=True, exist_ok=True)
     name = digest({"output": str(inputs.output.resolve())})[:16]
-    with (folder / f"{name}.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CampaignError(f"{inputs.output} is being written by another process") from error
-        except OSError as error:  # a file system without locks
-            log.debug("%s cannot be locked: %s", file.name, error)
+    lock = folder / f"{name}.lock"
+    with held(lock) as file:
+        if file is None:
+            raise CampaignError(
+                f"{inputs.output} is being written by another process: {holder(lock) or Holder()}"
+            )
         yield
 
 

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import json
 import logging
 import os
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
+from aimspax_core import locks
 from aimspax_core.campaign.events import EVENT, Event
 from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState
 from aimspax_core.errors import CampaignError
+from aimspax_core.locks import Holder
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import write_text
 
 SNAPSHOT_EVERY = 200
 """Events from one snapshot to the next."""
-
-LOCK_TRIES = 3
-"""How often to try for the lock, which `holder` takes for a moment to see whether it is free."""
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ class Journal:
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._file: IO[bytes] | None = None
-        self._lock: IO[str] | None = None
+        self._opened = contextlib.ExitStack()
         self.seq = 0
         self._state: CampaignState | None = None
 
@@ -74,14 +72,12 @@ class Journal:
 
     def __enter__(self) -> Journal:
         self._run.state.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self._run)
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_alone(self._run))
             self.seq, self._state = load(self._run)
             _cut_torn_line(self._run.journal)
-            self._file = self._run.journal.open("ab")
-        except BaseException:
-            self._lock.close()
-            raise
+            self._file = stack.enter_context(self._run.journal.open("ab"))
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(
@@ -90,14 +86,9 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        assert self._file is not None and self._lock is not None
-        try:
+        with self._opened:
             if self._state is not None:
                 self._snapshot()
-            self._file.close()
-        finally:
-            self._lock.truncate(0)
-            self._lock.close()
 
     def record(self, *events: Event) -> CampaignState:
         """Write events to disk, then apply them; return the new state.
@@ -213,49 +204,21 @@ def _cut_torn_line(path: Path) -> None:
             file.truncate(position)
 
 
-def holder(run: RunDir) -> dict[str, Any] | None:
-    """Return who holds the campaign (`pid`, `host`, `since`), or None if nobody does."""
-    if not run.lock.exists():
-        return None
-    with run.lock.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _who(file.read())
-    return None
+def holder(run: RunDir) -> Holder | None:
+    """Return the process that runs the campaign; None if none does."""
+    return locks.holder(run.lock)
 
 
-def _lock(run: RunDir) -> IO[str]:
-    """Take the campaign's lock.
+@contextlib.contextmanager
+def _alone(run: RunDir) -> Iterator[None]:
+    """Hold the campaign's lock.
 
     Raises:
         CampaignError: Another process holds it; the text says which.
     """
-    file = run.lock.open("a+")
-    for _ in range(LOCK_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            time.sleep(0.1)
-    else:
-        file.seek(0)
-        who = _who(file.read())
-        file.close()
-        raise CampaignError(
-            f"{run.output}: this campaign is being run by process {who.get('pid', '?')} on "
-            f"{who.get('host', '?')}, since {who.get('since', '?')}"
-        )
-    file.truncate(0)
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": since}))
-    file.flush()
-    return file
-
-
-def _who(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    with locks.held(run.lock) as lock:
+        if lock is None:
+            raise CampaignError(
+                f"{run.output}: this campaign is being run by {holder(run) or Holder()}"
+            )
+        yield

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
 import time
 from pathlib import Path
 
+from aimspax_core import locks
 from aimspax_core.campaign.journal import holder, load
 from aimspax_core.errors import CampaignError, SettingsError
 from aimspax_core.inputs.campaign_inputs import campaign_folders
@@ -34,7 +34,7 @@ def move_aside(run_dir: RunDir) -> Path | None:
     """
     who = holder(run_dir)
     if who is not None:
-        raise SettingsError(f"{run_dir.output}: process {who.get('pid')} is running this campaign")
+        raise SettingsError(f"{run_dir.output}: process {who.pid} is running this campaign")
     if _labelling(run_dir):
         raise SettingsError(
             f"{run_dir.output}: `aimspax label` is labelling a dataset here, and what it needs "
@@ -65,15 +65,7 @@ def move_aside(run_dir: RunDir) -> Path | None:
 
 def _labelling(run_dir: RunDir) -> bool:
     """Whether a process labels a dataset here; see `flows.recalculate`."""
-    for path in (run_dir.state / "labelling").glob("*.lock"):
-        with path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            except OSError as error:  # a file system without locks
-                log.debug("%s cannot be locked: %s", path, error)
-    return False
+    return any(locks.holder(path) for path in (run_dir.state / "labelling").glob("*.lock"))
 
 
 def _adopted(run_dir: RunDir) -> bool | None:

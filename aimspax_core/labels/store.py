@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
-import os
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.label import Label
+from aimspax_core.locks import held
 from aimspax_core.safe_files import write_text
 from aimspax_core.structures import decode, digest, encode, essence
 
@@ -156,34 +156,16 @@ class LabelStore:
     def claim(self, key: str) -> Iterator[None]:
         """Hold the right to compute a label; wait while another process does.
 
-        It ends with the process that holds it. Where the file system has no locks, there is no
-        claim: two may then compute the same label, and either may store it.
+        A claim ends with the process that holds it. Where the file system has no locks, there are
+        no claims: two processes may then compute the same label, and either may store it.
         """
         path = self.path(key).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            while True:
-                file = stack.enter_context(path.open("a"))
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                except OSError as error:
-                    log.debug("%s cannot be locked: %s", path, error)
-                    break
-                if _is_file(file, path):
-                    break
-                stack.pop_all().close()  # its holder removed it when it was done
+        with held(path, math.inf):
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
-
-
-def _is_file(file: IO[str], path: Path) -> bool:
-    """Return whether an open file is the one that has this name now."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _refuse(constant: str) -> float:

@@ -37,7 +37,7 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
         console.print(f"{run_dir.output}: no campaign has been started here", markup=False)
         return DONE
     who = holder(run_dir)
-    running = f"process {who.get('pid')} on {who.get('host')} runs it" if who else "nobody runs it"
+    running = f"process {who.pid} on {who.host} runs it" if who else "nobody runs it"
     console.print(f"{state_text(state, settings)} ({running})", markup=False)
     if state.stop_reason:
         console.print(f"reason: {state.stop_reason}", markup=False)

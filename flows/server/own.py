@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import logging
 import os
@@ -33,11 +32,10 @@ from flows.server.own_files import (
     Server,
     State,
     alive,
-    flock,
     forget_state,
+    held_by_server,
     log_file,
     make_key,
-    open_alive,
     read_key,
     running,
     starting_or_stopping,
@@ -193,23 +191,21 @@ def _spawn(
     """Start the server in a session of its own, holding the lock that says that it lives."""
     command = [sys.executable, "-m", "prefect", "server", "start"]
     command += ["--host", address, "--port", str(port)]
-    lock = open_alive(home)
     log = os.open(log_file(home), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
     try:
-        flock(lock, fcntl.LOCK_EX, home)
-        process = subprocess.Popen(
-            command,
-            cwd=home,  # not the run directory, whose prefect.toml or .env are no business of ours
-            env=_environment(home, port, password),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            pass_fds=(lock,),
-            umask=0o077,  # its database holds the parameters and logs of all runs
-        )
+        with held_by_server(home) as lock:
+            process = subprocess.Popen(
+                command,
+                cwd=home,  # not the run directory, whose prefect.toml or .env are not meant here
+                env=_environment(home, port, password),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(lock.fileno(),),
+                umask=0o077,  # its database holds the parameters and logs of all runs
+            )
     finally:
-        os.close(lock)
         os.close(log)
     _children[process.pid] = process
     return process

@@ -14,8 +14,8 @@ All of it can be read by its owner only, as long as the database was not there b
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
+import math
 import os
 import secrets
 import socket
@@ -23,7 +23,9 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
+from aimspax_core.locks import NoLocksError, held, holder
 from flows.server.api import ServerError
 
 KEY = "aimspax-server.key"
@@ -137,48 +139,50 @@ def running(home: Path) -> State | None:
 @contextlib.contextmanager
 def starting_or_stopping(home: Path) -> Iterator[None]:
     """Let one process at a time start or stop the server; it does not inherit this lock."""
-    lock = os.open(home / "aimspax-server.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        flock(lock, fcntl.LOCK_EX, home)
+    with _locks_required(), held(_lock(home), math.inf, required=True, mode=0o600):
         yield
-    finally:
-        os.close(lock)
 
 
-def flock(descriptor: int, operation: int, home: Path) -> None:
-    """Lock an open file.
+@contextlib.contextmanager
+def held_by_server(home: Path) -> Iterator[IO[str]]:
+    """Hold the lock that says that a server lives; a server that inherits the file keeps it.
 
     Raises:
-        BlockingIOError: Somebody else holds it, and the operation does not wait.
-        ServerError: This file system has no locks.
+        ServerError: The file system has no locks.
     """
-    try:
-        fcntl.flock(descriptor, operation)
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        raise ServerError(
-            f"the file system of {home} does not support locks ({error.strerror}): set "
-            "PREFECT_HOME to a folder on a local disk"
-        ) from error
-
-
-def open_alive(home: Path) -> int:
-    """Open the file that the server locks; the descriptor is the caller's to close."""
-    return os.open(home / "aimspax-server.alive", os.O_RDWR | os.O_CREAT, 0o600)
+    with (
+        _locks_required(),
+        held(_alive_lock(home), math.inf, required=True, mode=0o600) as file,
+    ):
+        assert file is not None  # it was waited for
+        yield file
 
 
 def alive(home: Path) -> bool:
-    """True while a server of ours, on whatever host, holds its lock."""
-    descriptor = open_alive(home)
+    """True while a server of ours, on whatever host, holds its lock.
+
+    Raises:
+        ServerError: The file system has no locks.
+    """
+    with _locks_required():
+        return holder(_alive_lock(home), required=True) is not None
+
+
+def _lock(home: Path) -> Path:
+    return home / "aimspax-server.lock"
+
+
+def _alive_lock(home: Path) -> Path:
+    return home / "aimspax-server.alive"
+
+
+@contextlib.contextmanager
+def _locks_required() -> Iterator[None]:
+    """Say what to do where the file system has no locks: two servers would share a database."""
     try:
-        flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB, home)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+        yield
+    except NoLocksError as error:
+        raise ServerError(f"{error}: set PREFECT_HOME to a folder on a local disk") from error
 
 
 def make_key(home: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import logging
 import math
@@ -346,8 +348,8 @@ def test_a_second_process_is_refused_and_told_by_whom(
 ) -> None:
     who = holder(run)
     assert who is not None
-    assert (who["pid"], who["host"]) == (other.pid, os.uname().nodename)
-    expected = f"process {other.pid} on {who['host']}, since {who['since']}"
+    assert (who.pid, who.host) == (other.pid, os.uname().nodename)
+    expected = f"run by process {other.pid} on {who.host}, since {who.since}"
     with pytest.raises(CampaignError, match=expected), Journal(run):
         pass
     other.communicate("")
@@ -363,12 +365,13 @@ def test_a_killed_process_holds_nothing(run: RunDir, other: subprocess.Popen[str
     assert holder(run) is None
     with Journal(run) as journal:
         journal.record(EVENTS[0])
-        assert (holder(run) or {})["pid"] == os.getpid()
+        who = holder(run)
+        assert who is not None
+        assert who.pid == os.getpid()
 
 
 def test_who_looks_at_a_campaign_does_not_keep_it_from_running(run: RunDir) -> None:
     """`holder` has the lock for a moment; a start at that moment tries again."""
-    import fcntl
     import threading
 
     run.state.mkdir(parents=True)
@@ -396,4 +399,17 @@ def test_the_lock_is_free_after_an_error(run: RunDir) -> None:
         journal.record(EVENTS[0])
         raise KeyError
     assert holder(run) is None
+    assert load(run)[0] == 1
+
+
+def test_a_campaign_runs_on_a_file_system_without_locks(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with Journal(run) as journal:
+        journal.record(EVENTS[0])
+        assert holder(run) is None, "nobody can tell"
     assert load(run)[0] == 1

@@ -9,8 +9,8 @@ that was killed it also tells Prefect.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from aimspax_core import locks
 from aimspax_core.errors import CampaignError
 from flows.pools.jobs import slurm
 from flows.pools.jobs.slurm import SlurmSilentError
@@ -118,27 +119,21 @@ def _sweep(parent: Path, logs: Path) -> None:
 @contextlib.contextmanager
 def _alone(parent: Path) -> Iterator[None]:
     """Let no other run look for leftovers while a folder is there and its guard is not yet."""
-    with parent.with_suffix(".lock").open("a") as lock:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with locks.held(parent.with_suffix(".lock"), math.inf):
         yield
 
 
 def _held(folder: Path) -> bool:
     """Tell whether a guard of a folder lives; without locks that cannot be known."""
     try:
-        with (folder / "guard.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        return locks.holder(folder / "guard.lock", required=True) is not None
+    except locks.NoLocksError:
         return True
-    return False
 
 
 def main(folder: Path, attempt: Sequence[str] = ()) -> None:
     """Hold a folder until the run is gone, then clean up."""
-    with (folder / "guard.lock").open("a") as lock:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with locks.held(folder / "guard.lock"):
         # The job or session that the run is in ends, with all its processes: there is no later.
         signal.signal(signal.SIGTERM, lambda *_: clean(folder))
         print(flush=True)
