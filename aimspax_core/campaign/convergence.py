@@ -11,9 +11,7 @@ from aimspax_core.campaign.state import CampaignState, Phase
 def begin(state: CampaignState, phase: Phase, tags: tuple[str, ...]) -> CampaignState:
     """Converge the named members; they begin from their last checkpoints of training."""
     members = {
-        tag: m.model_copy(
-            update={"converging": m.checkpoint} if tag in tags else {"converged": True}
-        )
+        tag: m.but(converging=m.checkpoint) if tag in tags else m.but(converged=True)
         for tag, m in forgotten(state).members.items()
     }
     return state.but(phase=phase, members=members)
@@ -21,8 +19,11 @@ def begin(state: CampaignState, phase: Phase, tags: tuple[str, ...]) -> Campaign
 
 def forgotten(state: CampaignState) -> CampaignState:
     """Return the state without a trace of a convergence: what follows it is not converged."""
-    none = {"converging": None, "converged": False, "converge_epochs": 0, "best": None}
-    return state.but(members={t: m.model_copy(update=none) for t, m in state.members.items()})
+    members = {
+        tag: member.but(converging=None, converged=False, converge_epochs=0, best=None)
+        for tag, member in state.members.items()
+    }
+    return state.but(members=members)
 
 
 def actions(state: CampaignState) -> list[Action]:
@@ -44,18 +45,16 @@ def actions(state: CampaignState) -> list[Action]:
 def advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
     """Take note of a stretch; when all members have converged, publish."""
     member = state.members[event.tag]
-    member = member.model_copy(
-        update={
-            "converging": event.checkpoint,
-            "converged": event.converged,
-            "converge_epochs": member.converge_epochs + event.epochs,
-            "best": event.best,
-        }
+    member = member.but(
+        converging=event.checkpoint,
+        converged=event.converged,
+        converge_epochs=member.converge_epochs + event.epochs,
+        best=event.best,
     )
     initial = Phase.INITIAL_CONVERGE in (state.phase, state.failed_in)
     if event.converged and initial:
         # Active learning goes on from the converged weights.
-        member = member.model_copy(update={"checkpoint": event.checkpoint, "errors": event.best})
+        member = member.but(checkpoint=event.checkpoint, errors=event.best)
     state = state.but(members={**state.members, event.tag: member})
     if not all(m.converged for m in state.members.values()):
         return state

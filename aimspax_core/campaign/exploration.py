@@ -135,7 +135,7 @@ def _crossed(state: CampaignState, index: int, key: str) -> CampaignState:
         point = Point(key=key, geometry=state.trajectories[index].geometry, trajectory=index)
         return state.but(points={**state.points, key: point}, open_points=(*state.open_points, key))
     if known.analysis:  # it was only looked at; from now on it counts
-        counted = known.model_copy(update={"analysis": False})
+        counted = known.but(analysis=False)
         state = state.but(points={**state.points, key: counted})
         if known.status is PointStatus.LABELLED:
             return labelled(state, key)
@@ -312,5 +312,5 @@ def _change(state: CampaignState, *indices: int, **changes: Any) -> CampaignStat
     """Return a copy with some trajectories changed, all in the same way."""
     trajectories = list(state.trajectories)
     for index in indices:
-        trajectories[index] = trajectories[index].model_copy(update=changes)
+        trajectories[index] = trajectories[index].but(**changes)
     return state.but(trajectories=tuple(trajectories))

@@ -41,7 +41,7 @@ def sampled(state: CampaignState, event: Sampled) -> CampaignState:
         for key in new
     }
     samplers = tuple(
-        s.model_copy(update={"version": event.version, "step": state.sampling_step})
+        s.but(version=event.version, step=state.sampling_step)
         if s.geometry == event.geometry
         else s
         for s in state.samplers
@@ -134,11 +134,9 @@ def split_share(total: int, in_validation: int, valid_ratio: float) -> int:
 def _with_share(member: Member, share: Sequence[str], valid_ratio: float) -> Member:
     total = len(member.training) + len(member.validation) + len(share)
     count = min(len(share), split_share(total, len(member.validation), valid_ratio))
-    return member.model_copy(
-        update={
-            "validation": (*member.validation, *share[:count]),
-            "training": (*member.training, *share[count:]),
-        }
+    return member.but(
+        validation=(*member.validation, *share[:count]),
+        training=(*member.training, *share[count:]),
     )
 
 

@@ -18,7 +18,7 @@ def open_round(
     points: tuple[str, ...],
 ) -> CampaignState:
     """Start a round on all data that there are now."""
-    members = {t: m.model_copy(update={"round_epochs": 0}) for t, m in state.members.items()}
+    members = {t: m.but(round_epochs=0) for t, m in state.members.items()}
     return state.but(
         members=members,
         rounds_begun=state.rounds_begun + 1,
@@ -78,13 +78,11 @@ def actions(state: CampaignState) -> list[Action]:
 def advanced(state: CampaignState, event: TrainingFinished) -> CampaignState:
     """Take note of the epochs that a member has trained."""
     member = state.members[event.tag]
-    member = member.model_copy(
-        update={
-            "checkpoint": event.checkpoint,
-            "epochs": member.epochs + event.epochs,
-            "round_epochs": member.round_epochs + event.epochs,
-            "errors": event.errors[-1] if event.errors else member.errors,
-        }
+    member = member.but(
+        checkpoint=event.checkpoint,
+        epochs=member.epochs + event.epochs,
+        round_epochs=member.round_epochs + event.epochs,
+        errors=event.errors[-1] if event.errors else member.errors,
     )
     return state.but(members={**state.members, event.tag: member})
 

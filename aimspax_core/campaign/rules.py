@@ -136,7 +136,7 @@ def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
         return state  # a label that came twice counts once
     if event.key in state.restoring:
         return _restored(state, event.key)
-    point = point.model_copy(update={"status": PointStatus.LABELLED})
+    point = point.but(status=PointStatus.LABELLED)
     state = state.but(
         points={**state.points, event.key: point},
         open_points=tuple(k for k in state.open_points if k != event.key),
@@ -159,7 +159,7 @@ def _label_failed(state: CampaignState, event: LabelFailed) -> CampaignState:
         return state
     if event.key in state.restoring:
         return fail(state, f"label {event.key[:8]} is gone, and was not computed: {event.reason}")
-    failed = point.model_copy(update={"status": PointStatus.FAILED, "reason": event.reason})
+    failed = point.but(status=PointStatus.FAILED, reason=event.reason)
     state = state.but(
         points={**state.points, event.key: failed},
         open_points=tuple(k for k in state.open_points if k != event.key),
@@ -173,10 +173,7 @@ def _label_failed(state: CampaignState, event: LabelFailed) -> CampaignState:
 
 def _labels_gone(state: CampaignState, event: LabelsGone) -> CampaignState:
     """Want labels again that are in sets; nothing else begins until they are there."""
-    wanted = {
-        key: state.points[key].model_copy(update={"status": PointStatus.REQUESTED})
-        for key in event.keys
-    }
+    wanted = {key: state.points[key].but(status=PointStatus.REQUESTED) for key in event.keys}
     return state.but(
         points={**state.points, **wanted},
         open_points=(*state.open_points, *wanted),
@@ -186,7 +183,7 @@ def _labels_gone(state: CampaignState, event: LabelsGone) -> CampaignState:
 
 def _restored(state: CampaignState, key: str) -> CampaignState:
     """Take a label as it was counted before: it is in its sets already."""
-    point = state.points[key].model_copy(update={"status": PointStatus.LABELLED})
+    point = state.points[key].but(status=PointStatus.LABELLED)
     return state.but(
         points={**state.points, key: point},
         open_points=tuple(k for k in state.open_points if k != key),
@@ -216,12 +213,10 @@ def _adopted(state: CampaignState, event: Adopted) -> CampaignState:
     if state.phase is not Phase.ADOPT:
         return state
     members = {
-        tag: m.model_copy(
-            update={
-                "checkpoint": event.checkpoints[tag],
-                "training": event.training[tag],
-                "validation": event.validation[tag],
-            }
+        tag: m.but(
+            checkpoint=event.checkpoints[tag],
+            training=event.training[tag],
+            validation=event.validation[tag],
         )
         for tag, m in state.members.items()
     }

@@ -259,10 +259,6 @@ class CampaignState(Record):
             samplers=tuple(Sampler(geometry=g) for g in range(rules.geometries)),
         )
 
-    def but(self, **changes: Any) -> CampaignState:
-        """Return a copy with some fields replaced."""
-        return self.model_copy(update=changes)
-
     @property
     def training_set_size(self) -> int:
         """The largest member's training set, its initial points included."""

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from aimspax_core.campaign.state import CampaignState, Errors, Round, Rules
+from aimspax_core.campaign import actions, events
+from aimspax_core.campaign.record import Record
+from aimspax_core.campaign.state import CampaignState, Errors, Phase, Round, Rules
 from aimspax_core.settings.load import load
 
 PROJECT = """
@@ -84,3 +86,55 @@ def test_a_round_knows_the_sets_of_its_start(state: CampaignState) -> None:
     assert state.dataset("a") == (("k1", "k3", "k4"), ("k2", "k5", "k6"))
     under_way = Round(number=1, stage="active", points=("k3",), training=1, validation=1, epochs=2)
     assert state.but(round=under_way).dataset("a") == (("k1", "k3"), ("k2", "k5"))
+
+
+# ---- what may be changed --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"phas": Phase.ACTIVE}, "no field 'phas'; 'phase'"),
+        ({"labels": 1, "label": 2}, "no field 'label'"),
+        ({"phase": "active"}, "CampaignState.phase"),
+        ({"labels": "not a number"}, "CampaignState.labels"),
+        ({"labels": 1.5}, "CampaignState.labels"),
+        ({"labels": None}, "CampaignState.labels"),
+        ({"points": ("k",)}, "CampaignState.points"),
+        ({"training": ["k"]}, "CampaignState.training"),
+        ({"round": 3}, "CampaignState.round"),
+        ({"rules": {"tags": ("a",)}}, "CampaignState.rules"),
+    ],
+)
+def test_a_change_that_a_state_cannot_have_is_refused(
+    state: CampaignState, changes: dict[str, object], told: str
+) -> None:
+    with pytest.raises(TypeError, match=told):
+        state.but(**changes)
+
+
+def test_what_a_state_can_have_is_taken_as_it_is(state: CampaignState) -> None:
+    keys = ("k1", "k2")
+    changed = state.but(training=keys, labels=2, core_hours=3, round=None, failed_in=Phase.INITIAL)
+    assert changed.training is keys
+    assert (changed.labels, changed.core_hours, changed.failed_in) == (2, 3, Phase.INITIAL)
+    assert changed.members is state.members
+    assert state.training == ()
+
+
+def test_a_member_and_the_rules_refuse_as_the_state_does(state: CampaignState) -> None:
+    with pytest.raises(TypeError, match="no field 'epoch'; 'epochs'"):
+        state.members["a"].but(epoch=3)
+    with pytest.raises(TypeError, match=r"Rules\.c_x"):
+        state.rules.but(c_x="0.1")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [found for found in Record.__subclasses__() if found.__module__.startswith("aimspax_core")],
+)
+def test_every_field_of_every_record_is_checked(record: type[Record]) -> None:
+    assert actions and events  # whose records are among them
+    for name in record.model_fields:
+        with pytest.raises(TypeError, match=f"{record.__name__}.{name} cannot be"):
+            record.model_construct().but(**{name: object()})
