@@ -90,7 +90,7 @@ class Journal:
             if self._state is not None:
                 self._snapshot()
 
-    def record(self, *events: Event) -> CampaignState:
+    def append(self, *events: Event) -> CampaignState:
         """Write events to disk, then apply them; return the new state.
 
         Those that come together wait for the disk once, which on a network's file system takes

@@ -27,7 +27,7 @@ from aimspax_core.versions import versions
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
 
-def record(
+def write_provenance(
     run: RunDir, settings: Settings, geometries: list[Atoms], adopted: bool = False
 ) -> tuple[str, ...]:
     """Write `aimspax/settings.json`; return what has changed since the run was started, in words.

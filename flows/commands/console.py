@@ -20,8 +20,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from aimspax_core.campaign.events import Event
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.progress import progress
+from flows.runs.listeners import listening
 
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bold red"}
 
@@ -41,12 +43,10 @@ class _Lines(logging.Handler):
         time = self.formatter.formatTime(record, "%H:%M:%S") if self.formatter else ""
         line = f"[dim]{time}[/dim] {escape(record.getMessage())}"
         self._bar.console.print(line, style=style, soft_wrap=True)
-        state = getattr(record, "campaign", None)
-        if isinstance(state, CampaignState):
-            self._move(state)
 
-    def _move(self, state: CampaignState) -> None:
-        now = progress(state, self._max_convergence_epochs)
+    def on_state(self, before: CampaignState | None, event: Event, after: CampaignState) -> None:
+        """Move the bar to where the campaign is after an event."""
+        now = progress(after, self._max_convergence_epochs)
         if self._task is None or now.title != self._title:
             if self._task is not None:
                 self._bar.remove_task(self._task)
@@ -72,7 +72,7 @@ def following(console: Console, max_convergence_epochs: int) -> Iterator[None]:
     logger = logging.getLogger("aimspax")
     logger.addHandler(lines)
     try:
-        with bar:
+        with bar, listening(lines.on_state):
             yield
     finally:
         logger.removeHandler(lines)

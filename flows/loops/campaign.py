@@ -26,7 +26,7 @@ from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs, Part
-from aimspax_core.inputs.provenance import record
+from aimspax_core.inputs.provenance import write_provenance
 from aimspax_core.labels.store import LabelStore, gone_labels
 from aimspax_core.output.analysis import Analysis
 from aimspax_core.output.loss_logs import append_losses, losses_file
@@ -39,6 +39,7 @@ from flows.loops.stop import GRACE_S, POLL_S, Stop, stop_signals
 from flows.page.campaign_page import Dashboard
 from flows.pools.open import pools
 from flows.runs.best_effort import by_product
+from flows.runs.listeners import Listener, listeners
 from flows.runs.log_files import campaign_logs
 from flows.runs.previous_attempt import take_over
 
@@ -68,9 +69,10 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
         journal = stack.enter_context(Journal(inputs.run))
-        stack.enter_context(campaign_logs(inputs.run, inputs.settings))
+        before = journal.state if journal.begun else None
+        stack.enter_context(campaign_logs(inputs.run, inputs.settings, before))
         take_over(client, inputs.run)
-        campaign = _Campaign(inputs, journal, part)
+        campaign = Campaign(inputs, journal, part)
         campaign.take_up()
         if campaign.over:
             log.info("finished already: %s", told(journal.state))
@@ -86,7 +88,7 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
     return _completed(state)
 
 
-class _Campaign:
+class Campaign:
     """A campaign in this process: its journal, and what follows from each event outside of it."""
 
     def __init__(self, inputs: Inputs, journal: Journal, part: Part) -> None:
@@ -118,7 +120,7 @@ class _Campaign:
             self.run.settings.unlink(missing_ok=True)  # a mistake in them may be mended
         begun, adopts = self.journal.begun, self.inputs.pretrained is not None
         adopted = self.state.adopted if begun else adopts
-        changes = record(self.run, self.settings, self.inputs.geometries, adopted)
+        changes = write_provenance(self.run, self.settings, self.inputs.geometries, adopted)
         for note in self.settings.notes:
             log.warning("%s", note)
         if self.journal.begun:
@@ -127,7 +129,7 @@ class _Campaign:
             forget(self.run)  # what a campaign that was moved aside has left
             for tag in self.inputs.seeds:
                 losses_file(self.run, tag).unlink(missing_ok=True)
-            self.record(Started(rules=self.inputs.rules, adopt=adopts))
+            self._record(Started(rules=self.inputs.rules, adopt=adopts))
         with by_product("trajectories"):
             settle(self.run, self.state)
         self._analysis = Analysis.of(self.run, self.settings)
@@ -136,9 +138,9 @@ class _Campaign:
         gone = gone_labels(LabelStore(self.run.labels), self.state.labelled, self.run.structure)
         resumed = Resumed(rules=self.inputs.rules, changes=changes)
         if not self.state.finished or not apply(self.state, resumed).finished:
-            self.record(resumed)
+            self._record(resumed)
             if gone:
-                self.record(LabelsGone(keys=tuple(gone)))
+                self._record(LabelsGone(keys=tuple(gone)))
 
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """The loop: launch what the rules want, and tell them what comes back."""
@@ -150,14 +152,14 @@ class _Campaign:
             try:
                 while not stopped.asked():
                     if self.state.phase is Phase.READY and self.part != "initial":
-                        self.record(ExplorationAsked())
+                        self._record(ExplorationAsked())
                     if self.over or self.state.phase is Phase.FAILED:
                         break
                     wanted = next_actions(self.state)
-                    self.record(*(Launched(action=action) for action in wanted))
+                    self._record(*(Launched(action=action) for action in wanted))
                     for action in wanted:
                         shell.launch(action, self.state)
-                    self.tell(shell.next_event(POLL_S))
+                    self._record_next(shell, POLL_S)
                     dashboard.show(self.state)
                 self._land(shell)
             finally:
@@ -172,35 +174,71 @@ class _Campaign:
         """Give what still runs a little time to come back."""
         end = time.monotonic() + GRACE_S
         while shell.hold() and (left := end - time.monotonic()) > 0:
-            self.tell(shell.next_event(left))
-        self._analyse(force=True)
+            self._record_next(shell, left)
+        self._write_analysis(force=True)
 
-    def tell(self, event: Event | None) -> None:
-        """Record an event, and do what follows from it outside the campaign's state."""
-        if event is None:
-            return
-        before = self.state
-        after = self.record(event)
+    def _record_next(self, shell: Shell, timeout_s: float) -> None:
+        """Wait for the next completion, and record it if one comes in time."""
+        event = shell.next_event(timeout_s)
+        if event is not None:
+            self._record(event)
+
+    def _record(self, *events: Event) -> None:
+        """Put events that come together into the journal, and do what follows from each.
+
+        Listeners see the state before the first of them and the state after the last.
+        """
+        before = self.state if self.journal.begun else None
+        after = self.journal.append(*events)
+        for event in events:
+            for listener in (*listeners(), *self._listeners):
+                listener(before, event, after)
+
+    @property
+    def _listeners(self) -> tuple[Listener, ...]:
+        """What follows from an event outside of the campaign's state, in this order.
+
+        The run's page is renewed by the clock, not by events.
+        """
+        return (
+            self._log_event,
+            self._append_losses,
+            self._gather_frames,
+            self._remove_obsolete_files,
+            self._note_for_analysis,
+        )
+
+    def _log_event(self, before: CampaignState | None, event: Event, after: CampaignState) -> None:
+        for line in lines(before, event, after, self.settings.model.MISC.error_table):
+            log.info("%s", line)
+
+    def _append_losses(
+        self, before: CampaignState | None, event: Event, after: CampaignState
+    ) -> None:
         with by_product("losses"):
             append_losses(self.run, event)
+
+    def _gather_frames(
+        self, before: CampaignState | None, event: Event, after: CampaignState
+    ) -> None:
         with by_product("trajectories"):
             gather(self.run, event)
-        with by_product("removing what is obsolete"):
-            tidy(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
-        self._analyse()
 
-    def record(self, *events: Event) -> CampaignState:
-        """Put events that come together into the journal, and tell them."""
-        before = self.state if self.journal.begun else None
-        after = self.journal.record(*events)
-        for event in events:
-            for line in lines(before, event, after, self.settings.model.MISC.error_table):
-                log.info("%s", line, extra={"campaign": after})
-            if self._analysis is not None:
-                self._analysis.note(event, after)
-        return after
+    def _remove_obsolete_files(
+        self, before: CampaignState | None, event: Event, after: CampaignState
+    ) -> None:
+        if before is not None and not isinstance(event, Launched):  # a launch leaves all in use
+            with by_product("removing what is obsolete"):
+                tidy(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
 
-    def _analyse(self, force: bool = False) -> None:
+    def _note_for_analysis(
+        self, before: CampaignState | None, event: Event, after: CampaignState
+    ) -> None:
+        if self._analysis is not None:
+            self._analysis.note(event, after)
+            self._write_analysis()
+
+    def _write_analysis(self, force: bool = False) -> None:
         """Renew `analysis/` now and then."""
         due = force or time.monotonic() - self._analysed > ANALYSIS_S
         if self._analysis is not None and self._analysis.wanted and due:

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 from prefect.logging.handlers import APILogHandler
 
-from aimspax_core.campaign.journal import load
+from aimspax_core.campaign.events import Event
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.derived import yaml_text
 from aimspax_core.settings.settings import Settings
 from aimspax_core.versions import versions
+from flows.runs.listeners import listening
 
 _INITIAL = (Phase.INITIAL, Phase.INITIAL_CONVERGE, Phase.INITIAL_PUBLISH, Phase.READY)
 _FORM = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
@@ -41,10 +42,11 @@ class _ByPhase(logging.Handler):
         self._begun: set[str] = set()
         self._current = _file_of(state)
 
+    def on_state(self, before: CampaignState | None, event: Event, after: CampaignState) -> None:
+        """Choose the file for the lines that follow."""
+        self._current = _file_of(after)
+
     def emit(self, record: logging.LogRecord) -> None:
-        state = getattr(record, "campaign", None)
-        if isinstance(state, CampaignState):
-            self._current = _file_of(state)
         file = self._files[self._current]
         if self._current not in self._begun:
             self._begun.add(self._current)
@@ -60,23 +62,25 @@ class _ByPhase(logging.Handler):
 
 
 @contextlib.contextmanager
-def campaign_logs(run: RunDir, settings: Settings) -> Iterator[None]:
+def campaign_logs(run: RunDir, settings: Settings, state: CampaignState | None) -> Iterator[None]:
     """Send what the logger `aimspax` says to the run's log files and to Prefect.
 
     Args:
         run: The run directory.
         settings: The settings in force; the files begin with them, nothing else shows them.
+        state: The campaign's, before it is taken up; None: it has not begun.
     """
     quiet_dask()
-    _, state = load(run)
     logger = logging.getLogger("aimspax")
-    handlers: list[logging.Handler] = [_ByPhase(run, settings, state), APILogHandler()]
+    files = _ByPhase(run, settings, state)
+    handlers: list[logging.Handler] = [files, APILogHandler()]
     before = logger.level
     logger.setLevel(settings.model.MISC.log_level)
     for handler in handlers:
         logger.addHandler(handler)
     try:
-        yield
+        with listening(files.on_state):
+            yield
     finally:
         for handler in handlers:
             logger.removeHandler(handler)

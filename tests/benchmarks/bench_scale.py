@@ -7,7 +7,7 @@ clock, so that what is left is what the core itself does. Trajectories are `--pe
 labels, segments and epochs take exponentially distributed times. Real seconds are measured of:
 
 - `apply` and `next_actions` (called once more for that: they are pure)
-- `journal`: `Journal.record` without its `apply`: JSON, the wait for the disk, and snapshots, in a
+- `journal`: `Journal.append` without its `apply`: JSON, the wait for the disk, and snapshots, in a
   folder on the disk of `--folder`; what is launched together is recorded together, with one wait
 - `narrative`: the lines for the log
 
@@ -109,7 +109,7 @@ class Measured(Exploring):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.journal.record(Started(rules=self.rules))
+        self.journal.append(Started(rules=self.rules))
 
     @property
     def spent(self) -> float:
@@ -137,7 +137,7 @@ class Measured(Exploring):
                 befores.append(apply(befores[-1], event))
         applied = self.spent - began
         with self._measured("journal"):
-            self.state = self.journal.record(*events)
+            self.state = self.journal.append(*events)
         self.seconds["journal"] -= applied  # it has applied them once more
         self.waits += bool(events)
         with self._measured("narrative"):

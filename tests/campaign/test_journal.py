@@ -63,7 +63,7 @@ EVENTS = campaign_events()
 def write(run: RunDir, events: list[Event]) -> CampaignState:
     with Journal(run) as journal:
         for event in events:
-            journal.record(event)
+            journal.append(event)
         return journal.state
 
 
@@ -72,7 +72,7 @@ def write(run: RunDir, events: list[Event]) -> CampaignState:
 
 def test_an_event_is_on_disk_before_it_counts(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal(run) as journal:
-        journal.record(Started(rules=RULES))
+        journal.append(Started(rules=RULES))
         seen = []
 
         def fsync(handle: int) -> None:
@@ -80,7 +80,7 @@ def test_an_event_is_on_disk_before_it_counts(run: RunDir, monkeypatch: pytest.M
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", fsync)
-            journal.record(ExplorationAsked())
+            journal.append(ExplorationAsked())
         assert seen == [(1, 2)]
         assert journal.seq == 2
 
@@ -89,7 +89,7 @@ def test_an_event_that_the_disk_refuses_does_not_count(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Journal(run) as journal:
-        before = journal.record(Started(rules=RULES))
+        before = journal.append(Started(rules=RULES))
 
         def full(handle: int) -> None:
             raise OSError("no space left on device")
@@ -97,15 +97,15 @@ def test_an_event_that_the_disk_refuses_does_not_count(
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             with pytest.raises(OSError, match="no space"):
-                journal.record(ExplorationAsked())
+                journal.append(ExplorationAsked())
         assert (journal.seq, journal.state) == (1, before)
 
 
 def test_an_event_that_the_rules_refuse_is_not_written(run: RunDir) -> None:
     with Journal(run) as journal:
-        journal.record(Started(rules=RULES))
+        journal.append(Started(rules=RULES))
         with pytest.raises(ValueError, match="starts once"):
-            journal.record(Started(rules=RULES))
+            journal.append(Started(rules=RULES))
     assert len(list(entries(run.journal))) == 1
 
 
@@ -113,11 +113,11 @@ def test_events_recorded_together_wait_for_the_disk_once(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Journal(run) as journal:
-        journal.record(Started(rules=RULES))
+        journal.append(Started(rules=RULES))
         waits = []
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", waits.append)
-            journal.record(*EVENTS[1:20])
+            journal.append(*EVENTS[1:20])
         assert len(waits) == 1
         assert journal.seq == 20
 
@@ -125,7 +125,7 @@ def test_events_recorded_together_wait_for_the_disk_once(
 def test_events_recorded_together_are_those_recorded_one_by_one(tmp_path: Path) -> None:
     one_by_one = write(run_in(tmp_path / "a"), EVENTS)
     with Journal(run_in(tmp_path / "b")) as journal:
-        together = journal.record(*EVENTS)
+        together = journal.append(*EVENTS)
     assert together == one_by_one
     assert [e.event for e in entries(run_in(tmp_path / "b").journal)] == EVENTS
     assert load(run_in(tmp_path / "b")) == (len(EVENTS), one_by_one)
@@ -133,17 +133,17 @@ def test_events_recorded_together_are_those_recorded_one_by_one(tmp_path: Path) 
 
 def test_none_of_the_events_recorded_together_counts_if_one_is_refused(run: RunDir) -> None:
     with Journal(run) as journal:
-        before = journal.record(Started(rules=RULES))
+        before = journal.append(Started(rules=RULES))
         with pytest.raises(ValueError, match="starts once"):
-            journal.record(ExplorationAsked(), Started(rules=RULES))
+            journal.append(ExplorationAsked(), Started(rules=RULES))
         assert (journal.seq, journal.state) == (1, before)
     assert len(list(entries(run.journal))) == 1
 
 
 def test_no_events_change_nothing(run: RunDir) -> None:
     with Journal(run) as journal:
-        state = journal.record(Started(rules=RULES))
-        assert journal.record() is state
+        state = journal.append(Started(rules=RULES))
+        assert journal.append() is state
     assert len(list(entries(run.journal))) == 1
 
 
@@ -173,7 +173,7 @@ def test_a_torn_last_line_is_left_out_and_cut(run: RunDir, torn: bytes) -> None:
     assert load(run) == (10, state)
     with Journal(run) as journal:
         assert (journal.seq, journal.state) == (10, state)
-        journal.record(EVENTS[10])
+        journal.append(EVENTS[10])
     assert [entry.event for entry in entries(run.journal)] == EVENTS[:11]
 
 
@@ -182,7 +182,7 @@ def test_a_journal_of_one_torn_line_is_an_empty_one(run: RunDir) -> None:
     run.journal.write_bytes(b'{"seq":1')
     with Journal(run) as journal:
         assert not journal.begun
-        journal.record(EVENTS[0])
+        journal.append(EVENTS[0])
     assert [entry.event for entry in entries(run.journal)] == EVENTS[:1]
 
 
@@ -231,7 +231,7 @@ def test_snapshot_and_rest_give_what_all_events_give(
     monkeypatch.setattr(journals, "SNAPSHOT_EVERY", every)
     with Journal(run) as journal:
         for number, event in enumerate(EVENTS, start=1):
-            journal.record(event)
+            journal.append(event)
             if number % 40 == 0:
                 assert load(run) == (number, replayed(EVENTS[:number]))
     state = replayed(EVENTS)
@@ -246,9 +246,9 @@ def test_a_snapshot_is_written_however_many_events_come_together(
 ) -> None:
     monkeypatch.setattr(journals, "SNAPSHOT_EVERY", 7)
     with Journal(run) as journal:
-        journal.record(*EVENTS[:10])
+        journal.append(*EVENTS[:10])
         assert json.loads(run.snapshot.read_text(encoding="utf-8"))["seq"] == 10
-        journal.record(*EVENTS[10:13])
+        journal.append(*EVENTS[10:13])
         assert json.loads(run.snapshot.read_text(encoding="utf-8"))["seq"] == 10
 
 
@@ -309,7 +309,7 @@ def test_a_run_directory_may_be_moved(run: RunDir, tmp_path: Path) -> None:
     assert str(tmp_path) not in there.journal.read_text(encoding="utf-8")
     with Journal(there) as journal:
         assert journal.state == state
-        journal.record(Resumed(rules=RULES))
+        journal.append(Resumed(rules=RULES))
 
 
 # ---- one process at a time ------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_a_second_process_is_refused_and_told_by_whom(
     other.communicate("")
     assert holder(run) is None
     with Journal(run) as journal:
-        journal.record(EVENTS[0])
+        journal.append(EVENTS[0])
 
 
 def test_a_killed_process_holds_nothing(run: RunDir, other: subprocess.Popen[str]) -> None:
@@ -364,7 +364,7 @@ def test_a_killed_process_holds_nothing(run: RunDir, other: subprocess.Popen[str
     assert str(other.pid) in run.lock.read_text(encoding="utf-8"), "it had no time to say goodbye"
     assert holder(run) is None
     with Journal(run) as journal:
-        journal.record(EVENTS[0])
+        journal.append(EVENTS[0])
         who = holder(run)
         assert who is not None
         assert who.pid == os.getpid()
@@ -386,7 +386,7 @@ def test_who_looks_at_a_campaign_does_not_keep_it_from_running(run: RunDir) -> N
 def test_a_run_can_be_read_while_it_writes(run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
     with Journal(run) as journal:
         for event in EVENTS[:10]:
-            state = journal.record(event)
+            state = journal.append(event)
         with run.journal.open("ab") as file, caplog.at_level(logging.WARNING):
             file.write(b'{"seq":11,')  # what a reader may see of the next event
             file.flush()
@@ -396,7 +396,7 @@ def test_a_run_can_be_read_while_it_writes(run: RunDir, caplog: pytest.LogCaptur
 
 def test_the_lock_is_free_after_an_error(run: RunDir) -> None:
     with pytest.raises(KeyError), Journal(run) as journal:
-        journal.record(EVENTS[0])
+        journal.append(EVENTS[0])
         raise KeyError
     assert holder(run) is None
     assert load(run)[0] == 1
@@ -410,6 +410,6 @@ def test_a_campaign_runs_on_a_file_system_without_locks(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with Journal(run) as journal:
-        journal.record(EVENTS[0])
+        journal.append(EVENTS[0])
         assert holder(run) is None, "nobody can tell"
     assert load(run)[0] == 1

@@ -249,7 +249,7 @@ def test_every_kind_of_event_that_there_was_is_in_one_of_the_journals() -> None:
 def test_an_old_journal_is_gone_on_with(old: OldRun) -> None:
     lines = old.run.journal.read_text().splitlines()
     with Journal(old.run) as journal:
-        state = journal.record(Resumed(rules=journal.state.rules))
+        state = journal.append(Resumed(rules=journal.state.rules))
     assert old.run.journal.read_text().splitlines()[:-1] == lines
     assert not state.in_flight
     assert load(old.run) == (len(lines) + 1, state)
@@ -260,7 +260,7 @@ def test_a_label_that_was_in_flight_is_wanted_again(tmp_path: Path) -> None:
     flying = {action for action in old.state.in_flight.values() if isinstance(action, Label)}
     assert flying
     with Journal(old.run) as journal:
-        assert flying <= set(next_actions(journal.record(Resumed(rules=journal.state.rules))))
+        assert flying <= set(next_actions(journal.append(Resumed(rules=journal.state.rules))))
 
 
 def test_old_settings_count_as_unchanged(old: OldRun) -> None:

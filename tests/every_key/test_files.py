@@ -20,7 +20,7 @@ from aimspax_core.labels.dataset import DataKeys, carried, labelled, read_labels
 from aimspax_core.labels.store import StoredLabel
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
-from flows.loops.campaign import _Campaign
+from flows.loops.campaign import Campaign
 from flows.pools import open as opening
 from tests.every_key.base import AL, PROJECT, with_values
 
@@ -69,8 +69,8 @@ def test_a_campaign_is_taken_up_again_unless_create_restart_is_off(
     settings = {"MISC.create_restart": restart}
     inputs = Inputs.read(folder, settings)
     with Journal(inputs.run) as journal:
-        _Campaign(inputs, journal, "all").take_up()
-        again = _Campaign(inputs, journal, "all")
+        Campaign(inputs, journal, "all").take_up()
+        again = Campaign(inputs, journal, "all")
         if restart:
             again.take_up()
             return

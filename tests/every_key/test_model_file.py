@@ -33,7 +33,7 @@ def test_the_log_has_what_its_level_lets_pass(
     monkeypatch.setattr("flows.runs.log_files.APILogHandler", logging.NullHandler)
     settings = with_values(folder, {"MISC": {"log_level": level}})
     run = RunDir.of(settings)
-    with campaign_logs(run, settings):
+    with campaign_logs(run, settings, None):
         logging.getLogger("aimspax").info("an ordinary line")
         logging.getLogger("aimspax").warning("a warning")
     text = (run.logs / "initial_dataset.log").read_text(encoding="utf-8")

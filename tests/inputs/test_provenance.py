@@ -14,7 +14,7 @@ import pytest
 from ase import Atoms
 
 from aimspax_core.errors import SettingsError
-from aimspax_core.inputs.provenance import adopted, changed, record
+from aimspax_core.inputs.provenance import adopted, changed, write_provenance
 from aimspax_core.reference import registry
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.frozen import FROZEN
@@ -31,7 +31,7 @@ GEOMETRIES = [Atoms("H2", [[0, 0, 0], [0, 0, 0.74]])]
 def _started(inputs) -> RunDir:
     settings = inputs.load()
     run = RunDir.of(settings)
-    record(run, settings, GEOMETRIES)
+    write_provenance(run, settings, GEOMETRIES)
     return run
 
 
@@ -206,8 +206,8 @@ def test_a_free_change_is_told_once(inputs):
     run = _started(inputs)
     inputs.plant("aimsPAX.yaml", AL, "c_x", "-0.2")
     settings = inputs.load()
-    assert len(record(run, settings, GEOMETRIES)) == 1
-    assert record(run, settings, GEOMETRIES) == ()
+    assert len(write_provenance(run, settings, GEOMETRIES)) == 1
+    assert write_provenance(run, settings, GEOMETRIES) == ()
 
 
 def test_a_refused_change_leaves_the_record_alone(inputs):
@@ -215,7 +215,7 @@ def test_a_refused_change_leaves_the_record_alone(inputs):
     before = run.settings.read_text()
     inputs.plant("mace.yaml", "GENERAL", "seed", "1")
     with pytest.raises(SettingsError):
-        record(run, inputs.load(), GEOMETRIES)
+        write_provenance(run, inputs.load(), GEOMETRIES)
     assert run.settings.read_text() == before
 
 
@@ -398,15 +398,15 @@ def test_what_a_campaign_began_from_is_recorded(inputs):
     settings = inputs.load()
     run = RunDir.of(settings)
     assert adopted(run) is None
-    record(run, settings, GEOMETRIES, adopted=True)
+    write_provenance(run, settings, GEOMETRIES, adopted=True)
     assert adopted(run) is True
 
 
 def test_a_campaign_that_began_from_models_did_so_at_a_restart_too(inputs):
     settings = inputs.load()
     run = RunDir.of(settings)
-    record(run, settings, GEOMETRIES, adopted=True)
-    record(run, settings, GEOMETRIES)
+    write_provenance(run, settings, GEOMETRIES, adopted=True)
+    write_provenance(run, settings, GEOMETRIES)
     assert adopted(run) is True
 
 
@@ -509,8 +509,8 @@ def test_recording_a_teacher_does_not_import_torch(inputs):
     code = (
         "import sys; from aimspax_core.run_directory import RunDir; "
         "from aimspax_core.settings.load import load; "
-        "from aimspax_core.inputs.provenance import record; "
-        "settings = load(sys.argv[1]); record(RunDir.of(settings), settings, []); "
+        "from aimspax_core.inputs.provenance import write_provenance; "
+        "settings = load(sys.argv[1]); write_provenance(RunDir.of(settings), settings, []); "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(inputs.directory)], check=True)

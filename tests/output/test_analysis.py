@@ -87,7 +87,7 @@ class Told:
             event = self._seen(event)
         if isinstance(event, TrainingFinished):
             event = self._validated(event)
-        state = self.journal.record(event)
+        state = self.journal.append(event)
         self.last.append((event, state))
         if isinstance(event, Launched) and isinstance(event.action, Propagate):
             self.sizes[event.action.id] = state.training_set_size
@@ -143,7 +143,7 @@ def told_campaign(folder: Path, **world: float) -> Told:
     settings = settings_of(folder)
     run = RunDir.of(settings)
     with Journal(run) as journal:
-        journal.record(Started(rules=RULES))
+        journal.append(Started(rules=RULES))
         told = Told(run, settings, journal)
         shell = VirtualShell(RULES, World(looks=0.5, **world), np.random.default_rng(0), told.watch)
         shell.run()

@@ -35,11 +35,11 @@ def played(folder: Path, until: Phase | None = None) -> tuple[RunDir, CampaignSt
     """A run directory with the journal of a virtual campaign, up to the beginning of a phase."""
     run = run_dir(folder)
     with Journal(run) as journal:
-        journal.record(Started(rules=RULES))
+        journal.append(Started(rules=RULES))
 
         def watch(state: CampaignState, event: Event) -> None:
             if journal.state.phase is not until:
-                journal.record(event)
+                journal.append(event)
 
         VirtualShell(RULES, World(), np.random.default_rng(0), watch).run()
         return run, journal.state

@@ -189,11 +189,11 @@ def test_active_learning_needs_something_to_begin_from(directory: Path) -> None:
 def _recorded(directory: Path, adopted: bool) -> RunDir:
     """A campaign that was started, and whose journal is damaged."""
     from aimspax_core.inputs.campaign_inputs import Inputs
-    from aimspax_core.inputs.provenance import record
+    from aimspax_core.inputs.provenance import write_provenance
 
     inputs = Inputs.read(directory)
     inputs.run.state.mkdir()
-    record(inputs.run, inputs.settings, inputs.geometries, adopted)
+    write_provenance(inputs.run, inputs.settings, inputs.geometries, adopted)
     inputs.run.journal.write_text("damaged\n")
     return inputs.run
 
