@@ -10,7 +10,7 @@ import subprocess
 PATIENCE_S = 30
 """How long the driver has to answer."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 def visible_gpus() -> tuple[str, ...]:

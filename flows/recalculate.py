@@ -15,7 +15,6 @@ from typing import Any
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.logging.handlers import APILogHandler
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
@@ -27,7 +26,7 @@ from aimspax_core.structures import digest
 from flows.loops.relabel import Labelling
 from flows.loops.stop import Stop, stop_signals
 from flows.mistakes import told_plainly
-from flows.runs.log_files import quiet_dask
+from flows.runs.log_files import api_logs, quiet_dask
 from flows.runs.names import run_directory
 
 log = logging.getLogger("aimspax")
@@ -135,7 +134,7 @@ def _logs(inputs: LabelInputs) -> Iterator[None]:
     file = logging.FileHandler(inputs.run.logs / "recalculate.log", encoding="utf-8")
     form = "%(asctime)s %(levelname)-7s %(message)s"
     file.setFormatter(logging.Formatter(form, "%Y-%m-%d %H:%M:%S"))
-    logger, handlers = logging.getLogger("aimspax"), (file, APILogHandler())
+    logger, handlers = logging.getLogger("aimspax"), (file, api_logs())
     before = logger.level
     logger.setLevel(inputs.settings.model.MISC.log_level)
     for handler in handlers:

@@ -25,7 +25,7 @@ from aimspax_core.safe_files import write_text
 SNAPSHOT_EVERY = 200
 """Events from one snapshot to the next."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 class Entry(Record):

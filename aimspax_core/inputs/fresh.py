@@ -15,7 +15,7 @@ from aimspax_core.inputs.campaign_inputs import campaign_folders
 from aimspax_core.inputs.provenance import adopted
 from aimspax_core.run_directory import RunDir
 
-log = logging.getLogger("aimspax")
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 def move_aside(run_dir: RunDir) -> Path | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aimspax_core.model.mace.learner import Metrics
 from aimspax_core.settings.model import ModelSettings
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"aimspax.{__name__}")
 
 OnEpoch = Callable[[int, Metrics | None], None]
 

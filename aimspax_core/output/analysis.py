@@ -40,7 +40,7 @@ COMPARISONS = "analysis_checks"
 CHECKS = {"t_intervals": "step", "thresholds": "threshold", "uncertainties": "uncertainty"}
 """The files about every check, and what of it each has."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 def write_analysis(run: RunDir, settings: Settings) -> None:

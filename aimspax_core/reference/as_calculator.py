@@ -20,7 +20,7 @@ from aimspax_core.labels.label import Label
 from aimspax_core.labels.tries import BACKOFF_S
 from aimspax_core.reference.engine import Reference
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 class LabelCalculator(Calculator):

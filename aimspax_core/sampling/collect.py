@@ -33,7 +33,7 @@ MAX_PERIODIC_SHIFT = 1e4
 SAMPLING_STREAM = 0
 """First number of the random streams of sampling trajectories; exploring ones have 1."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class _Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         style = _STYLES.get(record.levelno, "")
         time = self.formatter.formatTime(record, "%H:%M:%S") if self.formatter else ""
-        line = f"[dim]{time}[/dim] {escape(record.getMessage())}"
+        line = f"[dim]{time}[/dim] {escape(self.format(record))}"
         self._bar.console.print(line, style=style, soft_wrap=True)
 
     def on_state(self, before: CampaignState | None, event: Event, after: CampaignState) -> None:

@@ -55,7 +55,7 @@ TRAIN_BUDGET_S = 10.0
 CONVERGE_BUDGET_S = 20.0
 """Time after which a task comes back at its next epoch's end, so that a stop waits briefly."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 def _ml_task_s() -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -27,8 +28,12 @@ ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
 
 QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(
+        filter(None, (os.environ.get("PREFECT_LOGGING_EXTRA_LOGGERS"), "aimspax"))
+    ),
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
-"""What workers would print belongs on Prefect's page of the run, where it is."""
+"""Workers print nothing: what they log is on the page of the task run, and in the run's logs."""
 
 
 DASK = {

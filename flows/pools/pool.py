@@ -40,7 +40,7 @@ _FAILURES = 5
 _TICK_S = 0.5
 """From one look at what was lost, or waits, to the next."""
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 class Pool:
@@ -73,6 +73,9 @@ class Pool:
         self._closed = False
         self._lock, self._wake = threading.Lock(), threading.Event()
         self._prefix = prefix
+        # What is logged on workers is handled here as well, by the log files of the run.
+        level = logging.getLogger("aimspax").getEffectiveLevel()
+        runner.client.forward_logging("aimspax", level)
         cluster = runner.client.cluster
         assert cluster is not None
         self._scheduler: Scheduler = cluster.scheduler

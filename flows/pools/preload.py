@@ -45,8 +45,6 @@ REFUSED = "refused.txt"
 _API_PATIENCE_S = 60.0
 _LEAVE_S = 3.0  # what Prefect has not been told yet is sent meanwhile
 
-log = logging.getLogger("distributed.aimspax")
-
 
 @dataclass(frozen=True)
 class Orders:
@@ -179,6 +177,5 @@ def _unreachable(api: str) -> str:
 
 def _leave(told: str) -> NoReturn:
     """End the process, and with it its job; what is said here is in the job's output."""
-    log.error("%s", told)
     print(f"aimspax: {told}", file=sys.stderr, flush=True)
     os._exit(3)

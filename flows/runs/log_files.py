@@ -73,7 +73,7 @@ def campaign_logs(run: RunDir, settings: Settings, state: CampaignState | None) 
     quiet_dask()
     logger = logging.getLogger("aimspax")
     files = _ByPhase(run, settings, state)
-    handlers: list[logging.Handler] = [files, APILogHandler()]
+    handlers: list[logging.Handler] = [files, api_logs()]
     before = logger.level
     logger.setLevel(settings.model.MISC.log_level)
     for handler in handlers:
@@ -86,6 +86,16 @@ def campaign_logs(run: RunDir, settings: Settings, state: CampaignState | None) 
             logger.removeHandler(handler)
             handler.close()
         logger.setLevel(before)
+
+
+def api_logs() -> logging.Handler:
+    """Return what sends the log lines of this process to the page of the flow run.
+
+    Lines of workers come here as well, but they are on the page of their task runs already.
+    """
+    handler = APILogHandler()
+    handler.addFilter(lambda record: not hasattr(record, "worker"))  # set by Dask
+    return handler
 
 
 def quiet_dask() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from aimspax_core.errors import AimspaxError
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"aimspax.{__name__}")
 
 LOOPBACK = "127.0.0.1"
 URL = "PREFECT_API_URL"

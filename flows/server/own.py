@@ -42,7 +42,7 @@ from flows.server.own_files import (
     write_state,
 )
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"aimspax.{__name__}")
 
 STARTUP_S = 90.0
 SHUTDOWN_S = 10.0

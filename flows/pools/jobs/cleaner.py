@@ -39,7 +39,7 @@ _LOOK_S = 1.5
 
 _OVER = slurm.ENDED | {"COMPLETING"}
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 @contextlib.contextmanager
