@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from aimspax_core.errors import StructureError
 
@@ -75,6 +76,11 @@ def digest(content: dict[str, Any]) -> str:
     """Return the SHA-256 of JSON data, independent of the order of its keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def symbols_text(numbers: Iterable[int]) -> str:
+    """Return the symbols of elements as `H, C, O`, in the order of their atomic numbers."""
+    return ", ".join(chemical_symbols[int(z)] for z in sorted(numbers))
 
 
 def read_geometries(files: Sequence[Path]) -> list[Atoms]:

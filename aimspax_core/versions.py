@@ -11,6 +11,14 @@ PACKAGES = (
 )
 
 
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of `PACKAGES`, by name."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}

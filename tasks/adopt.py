@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.data import chemical_symbols
 from prefect import task
 
 from aimspax_core.campaign.events import Adopted
@@ -20,7 +19,7 @@ from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import digest, read_geometries
+from aimspax_core.structures import digest, read_geometries, symbols_text
 
 CHECKPOINT = "adopted"
 """Name of the checkpoint that an adopted member begins with."""
@@ -78,7 +77,7 @@ def _members(request: AdoptRequest) -> tuple[int, ...]:
         model = request.settings.model
         known[tag] = adopt_model(path, model, tag, request.seeds[tag], checkpoint)
     if len(set(known.values())) > 1:
-        told = "; ".join(f"{tag}: {_symbols(numbers)}" for tag, numbers in known.items())
+        told = "; ".join(f"{tag}: {symbols_text(numbers)}" for tag, numbers in known.items())
         raise ModelError(f"the models know different elements: {told}")
     elements = next(iter(known.values()))
     for file, atoms in zip(
@@ -124,10 +123,6 @@ def _require_known(atoms: Atoms, elements: tuple[int, ...], where: str) -> None:
     unknown = {int(z) for z in atoms.numbers} - set(elements)
     if unknown:
         raise CampaignError(
-            f"{where} has {_symbols(sorted(unknown))}, but the models know only "
-            f"{_symbols(elements)}"
+            f"{where} has {symbols_text(unknown)}, but the models know only "
+            f"{symbols_text(elements)}"
         )
-
-
-def _symbols(numbers: tuple[int, ...] | list[int]) -> str:
-    return ", ".join(chemical_symbols[z] for z in numbers)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
-from aimspax_core.safe_files import replacing, write_text
+from aimspax_core.safe_files import replacing, sha256, write_text
 
 
 def test_what_was_written_replaces_the_file(tmp_path: Path) -> None:
@@ -69,3 +70,14 @@ def test_new_folders_are_on_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     write_text(tmp_path / "a" / "b" / "file", "text")
     assert synced == folders
+
+
+def test_a_private_file_can_be_read_by_its_owner_only(tmp_path: Path) -> None:
+    write_text(tmp_path / "key", "old", private=True)
+    write_text(tmp_path / "key", "secret", private=True)
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_has_the_digest_of_its_content(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", "text")
+    assert sha256(tmp_path / "file") == hashlib.sha256(b"text").hexdigest()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ase import Atoms
-from ase.data import chemical_symbols
 
 from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.state import Rules
@@ -36,7 +35,7 @@ from aimspax_core.settings.project import (
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.seeds import member_seeds
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import read_geometries
+from aimspax_core.structures import read_geometries, symbols_text
 
 Part = Literal["all", "initial", "active", "any"]
 """What is asked for: a whole campaign, its initial dataset, active learning from there, or
@@ -331,7 +330,7 @@ def _elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
     known = settings.model.ARCHITECTURE.atomic_energies
     found = {int(z) for atoms in geometries for z in atoms.numbers}
     if known is not None and found - set(known):
-        missing = ", ".join(chemical_symbols[z] for z in sorted(found - set(known)))
+        missing = symbols_text(found - set(known))
         yield f"mace.yaml  ARCHITECTURE.atomic_energies: no energy for {missing}"
 
 

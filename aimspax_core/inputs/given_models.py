@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import sha256
 from aimspax_core.settings.settings import Settings
 
 _MIN_MEMBERS = 2
@@ -69,7 +69,7 @@ def _twins(models: dict[str, Path]) -> list[str]:
     first: dict[str, str] = {}
     told = []
     for path in models.values():
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = sha256(path)
         if content in first:
             told.append(f"{path} is the same model as {first[content]}; their spread says nothing")
         first.setdefault(content, path.name)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,14 @@ from ase import Atoms
 from aimspax_core.errors import SettingsError
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
-from aimspax_core.safe_files import write_text
+from aimspax_core.safe_files import sha256, write_text
 from aimspax_core.settings.frozen import _METHOD, FREE_WITHIN, FROZEN
 from aimspax_core.settings.project import AimsReference, MaceMpReference, MaceReference
 from aimspax_core.settings.reading.mistakes import shown
 from aimspax_core.settings.settings import Settings
+from aimspax_core.settings.values import leaves
 from aimspax_core.structures import digest, encode
-from aimspax_core.versions import versions
+from aimspax_core.versions import version_of, versions
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
@@ -137,8 +136,7 @@ def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
             continue
         path = settings.directory / value
         if path.is_file():
-            with path.open("rb") as file:
-                yield f"{key} (content)", file_digest(file, "sha256").hexdigest()[:16]
+            yield f"{key} (content)", sha256(path)[:16]
 
 
 def _identity(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
@@ -152,7 +150,7 @@ def _identity(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
         packages = {"version": "mace-torch"}
         if isinstance(reference, MaceMpReference) and reference.dispersion:
             packages["dispersion_version"] = "torch-dftd"
-        return {key: _version(name) for key, name in packages.items()}
+        return {key: version_of(name) for key, name in packages.items()}
     if not isinstance(reference, AimsReference):
         return build_reference(reference, settings.directory).identity()
     elements = {symbol for atoms in geometries for symbol in atoms.get_chemical_symbols()}
@@ -173,21 +171,12 @@ def _of_aims(settings: Settings, geometry: int, elements: set[str]) -> dict[str,
     return {**identity, "control": keywords, "species": species}
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
     """Turn nested keys into dotted ones, and infinity, which JSON does not have, into a text."""
-    if not isinstance(content, dict) or not content:
-        return {prefix: "inf" if content == math.inf else content}
-    flat: dict[str, Any] = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+    return {
+        ".".join((*filter(None, [prefix]), *map(str, path))): "inf" if value == math.inf else value
+        for path, value in leaves(content)
+    }
 
 
 def _refused(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

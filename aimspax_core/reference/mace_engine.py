@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import threading
 import time
 from pathlib import Path
@@ -19,7 +17,9 @@ from aimspax_core.errors import LabelError, ModelError
 from aimspax_core.labels.label import Label
 from aimspax_core.model.mace.foundation import foundation_calculator
 from aimspax_core.model.mace.model_files import load_model
+from aimspax_core.safe_files import sha256
 from aimspax_core.settings.project import MaceMpReference, MaceReference
+from aimspax_core.versions import version_of
 
 
 class _Teacher:
@@ -36,7 +36,7 @@ class _Teacher:
         self._common = {
             "engine": settings.engine,
             "default_dtype": settings.default_dtype,
-            "version": importlib.metadata.version("mace-torch"),
+            "version": version_of("mace-torch"),
         }
         self._calculator: Calculator | None = None
         self._lock = threading.Lock()
@@ -147,7 +147,7 @@ class FoundationTeacher(_Teacher):
             "dispersion_xc": settings.dispersion_xc,
             "dispersion_cutoff": settings.dispersion_cutoff,
             "damping": settings.damping,
-            "dispersion_version": _version("torch-dftd"),
+            "dispersion_version": version_of("torch-dftd"),
         }
         return {**self._common, **model, **(dispersion if settings.dispersion else {})}
 
@@ -162,13 +162,6 @@ class FoundationTeacher(_Teacher):
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256(path)
     except OSError as error:
         raise ModelError(f"the teacher {path} cannot be read: {error}") from error
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

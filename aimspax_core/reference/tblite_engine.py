@@ -5,7 +5,6 @@ Sources: GFN1 doi:10.1021/acs.jctc.7b00118, GFN2 doi:10.1021/acs.jctc.8b01176.
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from typing import Any
 
@@ -17,6 +16,7 @@ from tblite.ase import TBLite
 from aimspax_core.errors import LabelError
 from aimspax_core.labels.label import Label
 from aimspax_core.settings.project import TbliteReference
+from aimspax_core.versions import version_of
 
 
 class _Calculator(TBLite):
@@ -49,7 +49,7 @@ class TbliteEngine:
 
     def __init__(self, settings: TbliteReference) -> None:
         self._settings = settings
-        self._version = importlib.metadata.version("tblite")
+        self._version = version_of("tblite")
 
     def identity(self) -> dict[str, Any]:
         """See `Reference.identity`; the limit of iterations changes no answer that there is."""

@@ -25,6 +25,7 @@ from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
+from aimspax_core.text import duration_text
 
 # Okabe and Ito's palette, which every kind of colour vision can tell apart.
 _BLUE, _SKY, _VERMILION, _GREEN = "#0072B2", "#9CCBE8", "#D55E00", "#00795A"
@@ -122,7 +123,8 @@ def _headings(figure: Figure, found: Curves) -> None:
         figure.text(0.075, 0.93, "Nothing has been run yet", size=13, weight="bold")
         return
     name = state.rules.tags[0].rpartition("-")[0] or state.rules.tags[0]
-    told = f"{name}: {state.labels} labels, {len(state.members)} models, {_time(found.seconds)}"
+    counts = f"{state.labels} labels, {len(state.members)} models"
+    told = f"{name}: {counts}, {duration_text(found.seconds)}"
     figure.text(0.075, 0.93, told, size=13, weight="bold")
     match state.phase:
         case Phase.FINISHED:
@@ -253,9 +255,3 @@ def _nothing(axes: Axes, why: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", size=11, color=_GREY)
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

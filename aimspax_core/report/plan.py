@@ -12,6 +12,7 @@ from aimspax_core.sampling.dynamics import target_pressure
 from aimspax_core.settings.cluster import SlurmJobs
 from aimspax_core.settings.project import MD, FoundationalModel
 from aimspax_core.settings.settings import Settings
+from aimspax_core.text import duration_text
 
 _SHOWN_STEPS = 5
 
@@ -73,7 +74,11 @@ def _jobs(settings: Settings) -> Iterator[str]:
 
 def _slurm_jobs(jobs: SlurmJobs, what: str, idle_time: float) -> str:
     blocks, each = jobs.blocks, jobs.per_slot
-    limit = "no time limit said" if jobs.walltime_s is None else f"at most {_time(jobs.walltime_s)}"
+    limit = (
+        "no time limit said"
+        if jobs.walltime_s is None
+        else f"at most {duration_text(jobs.walltime_s)}"
+    )
     has = [f"{each.cores} cores"] if each is not None and each.cores else []
     has += [f"{each.memory_mb:.0f} MB"] if each is not None and each.memory_mb else []
     least, most = blocks.min_blocks, blocks.max_blocks
@@ -83,19 +88,12 @@ def _slurm_jobs(jobs: SlurmJobs, what: str, idle_time: float) -> str:
         f"Slurm jobs {jobs.name!r}, {number} at a time "
         f"({blocks.init_blocks} at the start), each with {_many(blocks.nodes_per_block, 'node')}, "
         f"{_many(jobs.slots, what)} at once{apiece}, {limit}; "
-        f"one without work for {_time(idle_time)} is given back"
+        f"one without work for {duration_text(idle_time)} is given back"
     )
 
 
 def _many(number: int, what: str) -> str:
     return f"{number} {what if number == 1 else what + ('es' if what.endswith('s') else 's')}"
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g} {unit}"
-    return f"{seconds:g} s"
 
 
 def _initial(settings: Settings, members: int, geometries: int) -> str:

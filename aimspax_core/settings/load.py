@@ -36,13 +36,13 @@ from aimspax_core.settings.reading.mistakes import (
     Explainer,
     Mistake,
     message,
-    nearest,
     shown,
 )
 from aimspax_core.settings.reading.wording import fields_of
 from aimspax_core.settings.reading.yaml_lines import Document
 from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE, Settings
 from aimspax_core.settings.values import Section
+from aimspax_core.text import did_you_mean
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
@@ -164,7 +164,8 @@ def _override(
     for name, value in overrides.items():
         section, *inner = name.split(".")
         if section not in known:
-            text = f"unknown section{nearest(section, known)}; allowed: {', '.join(sorted(known))}"
+            hint = did_you_mean(section, known)
+            text = f"unknown section{hint}; allowed: {', '.join(sorted(known))}"
             mistakes.append(Mistake(origin, None, name, text))
         elif not inner and not isinstance(value, Mapping):
             text = f"found {shown(value)}; allowed: a section with its keys"
@@ -193,7 +194,7 @@ def _models_misc(key: str) -> bool:
     """Tell whether a key of a section MISC is meant for the model's, which is in `mace.yaml`."""
     model = [*ModelMisc.model_fields, *keys.MODEL.names("MISC")]
     project = [*Misc.model_fields, *keys.PROJECT.names("MISC")]
-    return key in model or (key not in project and not nearest(key, project))
+    return key in model or (key not in project and not did_you_mean(key, project))
 
 
 def _validated(

@@ -5,7 +5,6 @@ Prefect is imported late: the address of its API must be known first.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import platform
@@ -30,6 +29,8 @@ from aimspax_core.reference.trial_label import Trial, diatomic, hold_against_ene
 from aimspax_core.settings.engines import AimsReference, AseReference, EngineSettings
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import encode
+from aimspax_core.text import duration_text
+from aimspax_core.versions import version_of
 from flows.commands.exit_codes import DONE, FAILED, USER, console
 from flows.commands.run import server_for
 from flows.server import Server, ServerError
@@ -114,7 +115,7 @@ class _Checklist:
     def _print(self, mark: str, name: str, began: float, told: str, style: str) -> None:
         console.print(mark, style=style, end=" ")
         seconds = time.perf_counter() - began
-        console.print(f"{name} ({_lasting(seconds)}): {told}", markup=False)
+        console.print(f"{name} ({duration_text(seconds)}): {told}", markup=False)
 
 
 def _for_the_user(error: Exception) -> bool:
@@ -208,7 +209,7 @@ def _machine(settings: Settings) -> tuple[bool, str]:
 def _server(settings: Settings) -> tuple[Server, str]:
     found = server_for(settings)
     how = "started" if found.started else "running"
-    return found, f"{how} at {found.url}, Prefect {importlib.metadata.version('prefect')} here"
+    return found, f"{how} at {found.url}, Prefect {version_of('prefect')} here"
 
 
 def _engine(inputs: Inputs) -> tuple[Reference, str]:
@@ -249,7 +250,9 @@ def _trial(inputs: Inputs) -> tuple[Trial, str]:
     if wrong:
         raise EngineError(f"{formula}: {'; '.join(wrong)}")
     version = trial.label.provenance.get("version")
-    took = f"{formula} took {_lasting(trial.seconds)}" + (f", version {version}" if version else "")
+    took = f"{formula} took {duration_text(trial.seconds)}" + (
+        f", version {version}" if version else ""
+    )
     if not trial.comparisons:
         return trial, f"{took}: too long to hold its forces against energies"
     return trial, f"{took}; {'; '.join(map(str, trial.comparisons))}"
@@ -281,7 +284,7 @@ def _through_the_pool(inputs: Inputs) -> tuple[bool, str]:
     if isinstance(record, AimspaxError):
         raise record
     told = [
-        f"{atoms.get_chemical_formula()} took {_lasting(record.wall_s)}, the engine's start "
+        f"{atoms.get_chemical_formula()} took {duration_text(record.wall_s)}, the engine's start "
         f"included, and {record.core_hours:.2g} core-hours on {record.host}"
     ]
     stored = _finished(inputs, record.key)
@@ -320,11 +323,4 @@ def _forecast(inputs: Inputs, seconds: float) -> str:
         steps = each * idg.skip_step_initial
         lasting += math.ceil(geometries / workers) * steps * seconds
         told += f" and {steps * geometries} steps of MD by the reference"
-    return f"{told}: at most about {_lasting(lasting)} with {workers} at a time"
-
-
-def _lasting(seconds: float) -> str:
-    """Return a time as one would say it."""
-    if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{told}: at most about {duration_text(lasting)} with {workers} at a time"

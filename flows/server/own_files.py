@@ -16,16 +16,15 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import secrets
 import socket
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
 from aimspax_core.locks import NoLocksError, held, holder
+from aimspax_core.safe_files import write_text
 from flows.server.api import ServerError
 
 KEY = "aimspax-server.key"
@@ -95,7 +94,7 @@ class State:
 
 def write_state(home: Path, state: State) -> None:
     """Note where the server listens."""
-    _write(_state_file(home), json.dumps(asdict(state), indent=2))
+    write_text(_state_file(home), json.dumps(asdict(state), indent=2), private=True)
 
 
 def forget_state(home: Path) -> None:
@@ -189,7 +188,7 @@ def make_key(home: Path) -> str:
     """Return the password in the key file, which is made if there is none."""
     if not (home / KEY).exists():
         # A name before the colon, as HTTP wants it: `curl --user` takes it, too.
-        _write(home / KEY, f"aimspax:{secrets.token_urlsafe(32)}\n")
+        write_text(home / KEY, f"aimspax:{secrets.token_urlsafe(32)}\n", private=True)
     return read_key(home)
 
 
@@ -212,11 +211,3 @@ def read_key(home: Path) -> str:
         what = "can be read by others" if readable else "is empty"
         raise ServerError(f"{path}, the password of the local Prefect server, {what}. {advice}")
     return key
-
-
-def _write(path: Path, content: str) -> None:
-    """Replace `path` in one step, readable by its owner only."""
-    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-    Path(aside).replace(path)

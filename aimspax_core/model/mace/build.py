@@ -22,9 +22,10 @@ from mace.tools.torch_geometric.batch import Batch
 from numpy.typing import ArrayLike
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model.mace.graphs import HEAD, arguments, batches, number_format, symbols
+from aimspax_core.model.mace.graphs import HEAD, arguments, batches, number_format
 from aimspax_core.model.mace.model_files import model_lock
 from aimspax_core.settings.model import ModelSettings
+from aimspax_core.structures import symbols_text
 
 # Graphs a batch when only sums over the whole set are wanted.
 _STATISTICS_BATCH = 32
@@ -163,7 +164,7 @@ def _atomic_energies(
         return fit_atomic_energies(counts, [graph.energy.item() for graph in data], elements)
     missing = set(elements) - set(given)
     if missing:
-        raise ModelError(f"ARCHITECTURE.atomic_energies has no energy of {symbols(missing)}")
+        raise ModelError(f"ARCHITECTURE.atomic_energies has no energy of {symbols_text(missing)}")
     return {z: float(given[z]) for z in elements}
 
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import ase
 import numpy as np
 import torch
-from ase.data import chemical_symbols
 from mace.data import AtomicData, Configuration, KeySpecification, config_from_atoms
 from mace.tools import AtomicNumberTable, build_default_arg_parser, check_args
 from mace.tools.torch_geometric.batch import Batch
 
 from aimspax_core.errors import ModelError
 from aimspax_core.settings.model import ModelSettings
+from aimspax_core.structures import symbols_text
 
 HEAD = "Default"
 
@@ -85,8 +85,8 @@ def graphs(
             unknown = set(atoms.numbers.tolist()) - set(table.zs)
             if unknown:
                 raise ModelError(
-                    f"structure {index} ({atoms.get_chemical_formula()}) has {symbols(unknown)}, "
-                    f"but the models know only {symbols(table.zs)}"
+                    f"structure {index} ({atoms.get_chemical_formula()}) has "
+                    f"{symbols_text(unknown)}, but the models know only {symbols_text(table.zs)}"
                 )
             config = config_from_atoms(atoms, KEYS, weights, HEAD)
             _settle_stress(config)
@@ -117,8 +117,3 @@ def _settle_stress(config: Configuration) -> None:
         volume = abs(np.linalg.det(np.asarray(config.cell, dtype=float)))
         properties["virials"] = -volume * np.asarray(properties["stress"], dtype=float)
         weights["virials"] = weights["stress"]
-
-
-def symbols(numbers: Sequence[int] | set[int]) -> str:
-    """Return the symbols of elements, in order of their atomic numbers, for a sentence."""
-    return ", ".join(chemical_symbols[int(z)] for z in sorted(numbers))

@@ -13,7 +13,7 @@ from typing import Any
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.reference.ase.importing import named, sha256
-from aimspax_core.settings.reading.mistakes import nearest
+from aimspax_core.text import did_you_mean
 
 SCRATCH = "directory"
 """The argument that names a folder for what the calculator writes."""
@@ -110,7 +110,7 @@ def objects(value: Any, key: str = "") -> Iterator[tuple[str, str, Mapping[str, 
     for name in value:
         if name not in _OBJECT:
             raise SettingsError(
-                f"{key}: an object has no key {name}{nearest(name, _OBJECT)}"
+                f"{key}: an object has no key {name}{did_you_mean(name, _OBJECT)}"
                 f"; allowed: {' and '.join(_OBJECT)}"
             )
     if not isinstance(path, str) or "." not in path:

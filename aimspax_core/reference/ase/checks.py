@@ -13,7 +13,7 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.reference.ase.arguments import Arguments, objects
 from aimspax_core.reference.ase.importing import named
 from aimspax_core.settings.project import AseReference
-from aimspax_core.settings.reading.mistakes import nearest
+from aimspax_core.text import did_you_mean
 
 
 def usable(settings: AseReference, directory: Path, stress: bool = False) -> str | None:
@@ -80,7 +80,7 @@ def _arguments_refused(
         names = [p.name for p in known if p.kind is not p.POSITIONAL_ONLY]
         for name in arguments:
             if name not in names:
-                hint = nearest(name, names) or f"; allowed: {', '.join(names) or 'nothing'}"
+                hint = did_you_mean(name, names) or f"; allowed: {', '.join(names) or 'nothing'}"
                 return f"{path} takes no {name}{hint}"
     try:
         signature.bind(**arguments)
@@ -98,7 +98,7 @@ def _misspelt(made: Any, settings: AseReference) -> str | None:
         declared = _declared(vars(kind).get("__init__"))
         known |= {*declared.parameters} if declared else set()
     for name in settings.arguments:
-        hint = nearest(name, known - {"self", "args", "kwargs"})
+        hint = did_you_mean(name, known - {"self", "args", "kwargs"})
         if name not in known and hint:
             return f"{settings.calculator} has no {name}{hint}"
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -14,8 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from aimspax_core import safe_files
 from aimspax_core.errors import SettingsError
-from aimspax_core.settings.reading.mistakes import nearest
+from aimspax_core.text import did_you_mean
 
 
 def named(path: str) -> Callable[..., Any]:
@@ -66,7 +66,7 @@ def sha256(path: Path) -> str:
         SettingsError: It cannot be read.
     """
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return safe_files.sha256(path)
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error}") from error
 
@@ -94,13 +94,13 @@ def _submodule(path: str, parent: Any, so_far: str, name: str) -> None:
         known = [*dir(parent), *(module.name for module in pkgutil.iter_modules(parent.__path__))]
     else:
         known = dir(parent)
-    hint = nearest(name, [k for k in known if not k.startswith("_")])
+    hint = did_you_mean(name, [k for k in known if not k.startswith("_")])
     raise SettingsError(f"found {path!r}; {_kind(parent)} {so_far} has no {name}{hint}")
 
 
 def _module(path: str, name: str) -> ModuleType:
     if "." not in name and name not in sys.modules and importlib.util.find_spec(name) is None:
-        hint = nearest(name, (module.name for module in pkgutil.iter_modules()))
+        hint = did_you_mean(name, (module.name for module in pkgutil.iter_modules()))
         hint = hint or "; a module of your own must be installed or on PYTHONPATH"
         raise SettingsError(f"found {path!r}; there is no module {name}{hint}")
     try:

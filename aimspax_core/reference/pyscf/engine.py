@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from aimspax_core.reference.pyscf.terms import (
     words,
 )
 from aimspax_core.settings.pyscf import PyscfReference
+from aimspax_core.versions import version_of
 
 _GAMMA = (1, 1, 1)
 
@@ -227,7 +227,7 @@ def _periodic(mol: Any) -> bool:
 
 
 def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        raise SettingsError(f"engine: {package} is not installed; {INSTALL}") from None
+    found = version_of(package)
+    if found is None:
+        raise SettingsError(f"engine: {package} is not installed; {INSTALL}")
+    return found

@@ -23,7 +23,7 @@ from aimspax_core.reference.pyscf.terms import (
     words,
 )
 from aimspax_core.settings.pyscf import PyscfReference
-from aimspax_core.settings.reading.mistakes import nearest
+from aimspax_core.text import did_you_mean
 
 
 def why_not(settings: PyscfReference, atoms: Atoms, stress: bool) -> str | None:
@@ -93,7 +93,7 @@ def functional_refused(settings: PyscfReference) -> str | None:
     # What it cannot parse it complains of in many ways.
     except (KeyError, ValueError, IndexError) as error:
         known = {*libxc.XC_ALIAS, *libxc.XC_CODES}
-        return f"xc: PySCF does not know {xc} ({words(error)}){nearest(xc, known)}"
+        return f"xc: PySCF does not know {xc} ({words(error)}){did_you_mean(xc, known)}"
     if libxc.needs_laplacian(functional):
         return f"xc: PySCF has no forces for {xc}, which depends on the density's Laplacian"
     return None
@@ -183,7 +183,7 @@ def _name_refused(key: str, name: str, symbol: str, library: Any) -> str | None:
             library.load(name, symbol)
     # PySCF's word for an unknown name, and what its parsers of names trip over.
     except (RuntimeError, KeyError, ValueError) as error:
-        hint = nearest(name, library.ALIAS)
+        hint = did_you_mean(name, library.ALIAS)
         return f"{key}: PySCF has no {name} for {symbol} ({words(error)}){hint}"
     return None
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from aimspax_core.text import or_list
+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([ed][+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _LOGICAL = re.compile(r"\.?(t|f|true|false)\.?", re.IGNORECASE)
 
@@ -91,7 +93,7 @@ WORD = Form((_word,), 1, "a name")
 
 
 def _choice(*names: str) -> Form:
-    return Form((_one_of(*names),), 1, f"{', '.join(names[:-1])} or {names[-1]}")
+    return Form((_one_of(*names),), 1, or_list(names))
 
 
 _RELATIVISTIC: dict[str, Form] = {

@@ -26,7 +26,8 @@ from aimspax_core.settings.aims_control.keywords import (
     fortran_logical,
     fortran_number,
 )
-from aimspax_core.settings.reading.mistakes import Mistake, nearest, shown
+from aimspax_core.settings.reading.mistakes import Mistake, shown
+from aimspax_core.text import did_you_mean, nearest_name
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
 _LIST_COMMA = re.compile(r"(?<=[\d.]),(?=\s|[-+.\d]|$)", re.ASCII)
@@ -238,7 +239,7 @@ class _Reader:
         if low in BY_FIRST_WORD:
             forms = BY_FIRST_WORD[low]
             if first not in forms:
-                return f"found {found}; allowed: {', '.join(forms)}{nearest(first, forms)}"
+                return f"found {found}; allowed: {', '.join(forms)}{did_you_mean(first, forms)}"
             fits = forms[first].fits(values)
             return "" if fits else f"found {found}; allowed: {forms[first].words}"
         if low != "xc":
@@ -308,28 +309,9 @@ def _prose(line: _Line) -> bool:
     return low not in GENERAL and "_" not in low and len(line.values) >= 2 and words
 
 
-def _misspelt(name: str, known: Iterable[str]) -> str:
-    """Return the name that another one surely means; empty if there is none."""
-    most = 0 if len(name) < 4 else 1 if len(name) < 9 else 2
-    close = [
-        k
-        for k in known
-        if abs(len(k) - len(name)) <= most
-        and re.sub(r"\d", "", k) != re.sub(r"\d", "", name)  # another version of it
-        and _edits(name, k) <= most
-    ]
-    return min(close, key=lambda k: _edits(name, k), default="")
-
-
-def _edits(one: str, other: str) -> int:
-    """Return how many letters are to be changed, added, left out or swapped with the next."""
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, 1):
-        before, last, row = row, before, [i]
-        for j, b in enumerate(other, 1):
-            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
-            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
-                cost = min(cost, last[j - 2] + 1)
-            row.append(cost)
-    return row[-1]
+def _misspelt(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that a wrong one surely means; None if it may be a name of its own."""
+    if len(name) < 4:
+        return None
+    letters = re.sub(r"\d", "", name)  # with other digits it is another version
+    return nearest_name(name, (k for k in known if re.sub(r"\d", "", k) != letters), least=0.82)

@@ -30,8 +30,9 @@ from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.original import keys
 from aimspax_core.settings.project import ProjectSettings
 from aimspax_core.settings.pyscf import PyscfReference
-from aimspax_core.settings.reading.wording import either, resolved, words
+from aimspax_core.settings.reading.wording import resolved, words
 from aimspax_core.settings.values import Section
+from aimspax_core.text import or_list
 
 BEGIN = """\
 # Settings
@@ -203,7 +204,7 @@ def _type(node: dict[str, Any], schema: dict[str, Any]) -> str:
     if "properties" in inner:
         return "a section, see below"
     if "enum" in inner and "allowed" not in inner:
-        return either(f"`{name}`" for name in inner["enum"])
+        return or_list(f"`{name}`" for name in inner["enum"])
     if "const" in inner:
         return f"`{inner['const']}`"
     return words(node, schema).replace(", in quotes if it is a number", "")
@@ -263,7 +264,7 @@ def _other_keys() -> Iterator[str]:
 
 
 def _engines(names: tuple[str, ...]) -> str:
-    return either(f"`engine: {name}`" for name in names)
+    return or_list(f"`engine: {name}`" for name in names)
 
 
 def _refused() -> Iterator[tuple[tuple[str, str], str]]:
@@ -278,7 +279,7 @@ def _refused() -> Iterator[tuple[tuple[str, str], str]]:
 def _restart() -> str:
     frozen = _grouped(((file, why), f"`{pattern}`") for file, pattern, why in FROZEN)
     table = _markdown(("File", "Keys", "Because"), ((f, k, why) for (f, why), k in frozen))
-    free = either(f"`{key}`" for key in FREE_WITHIN)
+    free = or_list(f"`{key}`" for key in FREE_WITHIN)
     return RESTART.format(frozen=table.rstrip(), within=f"Of these keys, {free} is free.")
 
 

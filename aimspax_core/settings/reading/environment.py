@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from aimspax_core.settings.values import leaves
+
 PREFIX, BETWEEN = "AIMSPAX_", "__"
 
 
@@ -35,7 +37,7 @@ def from_environment(sections: Mapping[str, Iterable[str]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for section, content in source().items():
         keys = {key.lower(): key for key in sections[section]}
-        for path, value in _flat(content or {}):
+        for path, value in leaves(content or {}):
             depth = 1 if path[0].isdecimal() else 0  # MD by geometry
             named = [keys.get(part, part) if i <= depth else part for i, part in enumerate(path)]
             found[".".join((section, *named))] = _read(value)
@@ -49,14 +51,6 @@ def _unknown(sections: Iterable[str]) -> Iterator[str]:
         section, between, key = name.upper().removeprefix(PREFIX).partition(BETWEEN)
         if name.upper().startswith(PREFIX) and between and section not in known:
             yield f"{section}.{key}"
-
-
-def _flat(content: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in content.items():
-        if isinstance(value, dict) and value:
-            yield from (((key, *path), inner) for path, inner in _flat(value))
-        else:
-            yield (key,), value
 
 
 def _read(value: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aimspax_core.settings.reading.wording import either, resolved, tag, tags, words
+from aimspax_core.settings.reading.wording import resolved, tag, tags, words
+from aimspax_core.text import did_you_mean, or_list
 
 OVERRIDE = "override"
 """Stands for the file of a value that was given on the command line or by a deployment."""
@@ -54,13 +54,6 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-def nearest(name: Any, known: Iterable[str]) -> str:
-    """Return a hint at the valid name that is closest to what was found; empty if none is close."""
-    folded = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(str(name).lower(), list(folded), n=1, cutoff=0.6)
-    return f"; did you mean {folded[close[0]]}?" if close else ""
-
-
 class Explainer:
     """Turns pydantic's problems with one settings file into (path of keys, text).
 
@@ -94,23 +87,23 @@ class Explainer:
             case "extra_forbidden" | "invalid_key":
                 return (*path, str(rest[0])), self._unknown(path, node, str(rest[0]))
             case "union_tag_not_found":
-                return (*path, tag(node)), f"missing; allowed: {either(tags(node))}"
+                return (*path, tag(node)), f"missing; allowed: {or_list(tags(node))}"
             case "union_tag_invalid":
                 named, names = problem["input"][tag(node)], tags(node)
-                hint = nearest(named, names)
-                return (*path, tag(node)), f"found {shown(named)}; allowed: {either(names)}{hint}"
+                hint = did_you_mean(named, names)
+                return (*path, tag(node)), f"found {shown(named)}; allowed: {or_list(names)}{hint}"
             case "plain":
                 return path, problem["msg"]
             case "section":
                 return path[:-1], problem["msg"]
             case "wrong":
-                hint = nearest(problem["input"], context.get("names", ()))
+                hint = did_you_mean(problem["input"], context.get("names", ()))
                 return path, f"found {found}; {problem['msg']}{hint}"
         inner = resolved(node, self._schema)
         if rest:
             in_list = inner.get("type") == "array"
             found += f" as item {int(rest[0]) + 1}" if in_list else f" for {rest[0]}"
-        hint = nearest(problem["input"], inner.get("enum", ()))
+        hint = did_you_mean(problem["input"], inner.get("enum", ()))
         return path, f"found {found}; allowed: {words(node, self._schema)}{hint}"
 
     def _walk(
@@ -136,7 +129,7 @@ class Explainer:
     def _missing(self, node: dict[str, Any]) -> str:
         inner = self._section(node)
         if "oneOf" in inner:
-            return f"missing; needs {tag(inner)} ({either(tags(inner))})"
+            return f"missing; needs {tag(inner)} ({or_list(tags(inner))})"
         if "properties" in inner:
             needed = [self._need(inner, key) for key in inner.get("required", ())]
             return f"missing; needs {', '.join(needed)}"
@@ -159,7 +152,7 @@ class Explainer:
         if not path:
             if name in self._elsewhere:
                 return f"found in the wrong file; it belongs in {self._elsewhere[name]}"
-            return f"unknown section{nearest(name, [*known, *self._elsewhere])}{allowed}"
+            return f"unknown section{did_you_mean(name, [*known, *self._elsewhere])}{allowed}"
         if self._earlier.get(name) in known:
             return f"unknown key; did you mean {self._earlier[name]}?"
         others = [
@@ -170,7 +163,7 @@ class Explainer:
         if others:
             return f"unknown key; it belongs in {' or '.join(others)}"
         others = self._other_names.get(path[0], []) if len(path) == 1 else []
-        return f"unknown key{nearest(name, [*known, *others]) or allowed}"
+        return f"unknown key{did_you_mean(name, [*known, *others]) or allowed}"
 
 
 def _branch(node: dict[str, Any], tag: str) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
+
+from aimspax_core.text import or_list
 
 
 def words(node: dict[str, Any], root: dict[str, Any]) -> str:
@@ -31,9 +32,9 @@ def _kind(node: dict[str, Any], root: dict[str, Any]) -> str:
     if "allowed" in node:
         return str(node["allowed"])
     if "enum" in node or "const" in node:
-        return either(node.get("enum") or [node["const"]])
+        return or_list(node.get("enum") or [node["const"]])
     if "oneOf" in node:
-        return f"a section with {tag(node)} ({either(tags(node))})"
+        return f"a section with {tag(node)} ({or_list(tags(node))})"
     if "properties" in node:
         return f"a section with the keys {', '.join(sorted(node['properties']))}"
     match node.get("type"):
@@ -92,9 +93,3 @@ def _discriminator(node: dict[str, Any]) -> dict[str, Any]:
     inner = next((part for part in node.get("anyOf", ()) if "oneOf" in part), node)
     found: dict[str, Any] = inner["discriminator"]
     return found
-
-
-def either(names: Iterable[Any]) -> str:
-    """Return names as `a, b or c`."""
-    *first, last = [str(name) for name in names]
-    return f"{', '.join(first)} or {last}" if first else last

@@ -5,7 +5,6 @@ Source: sbatch's manual, and what sbatch of Slurm 22.05 does with such lines.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from aimspax_core.settings.sbatch.known_options import (
     SIZES,
     TIMES,
 )
+from aimspax_core.text import nearest_name
 
 _CLOSE = 0.8
 _MB = {"K": 1 / 1024, "": 1.0, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
@@ -245,9 +245,9 @@ class _Reader:
 
     def _unknown(self, name: str, value: str | None) -> None:
         """Keep an option that a plugin of the site may have; a misspelt one is a mistake."""
-        close = difflib.get_close_matches(name, NAMES, n=1, cutoff=_CLOSE)
+        close = nearest_name(name, NAMES, least=_CLOSE)
         if close:
-            self._mistake(f"--{name} is no option of sbatch; did you mean --{close[0]}?")
+            self._mistake(f"--{name} is no option of sbatch; did you mean --{close}?")
             return
         self._note(f"--{name} is no option of sbatch itself; a plugin of the site has to have it")
         self.directives.append(Directive(name, value, self._line))

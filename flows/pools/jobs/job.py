@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from aimspax_core.labels.tries import Fate
+from aimspax_core.text import duration_text
 from flows.pools.jobs.slurm import ENDED, RUNNING
 from flows.pools.workers import WorkerLostError
 
@@ -140,7 +141,7 @@ def requeued(job: Block) -> WorkerLostError:
 
 def left_in_time(job: Block, walltime_s: float | None) -> WorkerLostError:
     """Say that a worker left in order while its job, or another worker of it, still runs."""
-    limit = f" ({duration(walltime_s)})" if walltime_s else ""
+    limit = f" ({duration_text(walltime_s)})" if walltime_s else ""
     return WorkerLostError(
         f"the worker of {job} left before its time limit{limit}", Fate.OUT_OF_TIME
     )
@@ -161,7 +162,7 @@ def fate(job: Block, walltime_s: float | None) -> Fate:
 
 def ending(job: Block, walltime_s: float | None) -> str:
     """Say how a job ended."""
-    limit = f" ({duration(walltime_s)})" if walltime_s else ""
+    limit = f" ({duration_text(walltime_s)})" if walltime_s else ""
     words = {
         "TIMEOUT": f"came to its time limit{limit}",
         "COMPLETED": "ended in order",
@@ -180,13 +181,6 @@ def ending(job: Block, walltime_s: float | None) -> str:
 def margin_s(walltime_s: float) -> float:
     """Return how long before its time limit (s) a job's worker has left."""
     return min(60.0, max(3.0, 0.05 * walltime_s))
-
-
-def duration(seconds: float) -> str:
-    """Return a time as one would say it."""
-    if seconds < 120:
-        return f"{max(0.0, seconds):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _clock(seconds: float) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import time
 
-from flows.pools.jobs.job import Block, duration
+from aimspax_core.text import duration_text
+from flows.pools.jobs.job import Block
 
 _NEVER = frozenset(
     {"PartitionConfig", "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints"}
@@ -82,5 +83,5 @@ class Notices:
             reasons = ", ".join(sorted({job.reason for job in waiting}))
             log.warning(
                 "no Slurm job has started for %s: %d wait (%s), %d run",
-                *(duration(quiet), len(waiting), reasons, sum(job.running for job in jobs)),
+                *(duration_text(quiet), len(waiting), reasons, sum(job.running for job in jobs)),
             )
