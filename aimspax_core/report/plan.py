@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ase import Atoms, units
+from ase import Atoms
 
 from aimspax_core.campaign.initial import split_share
-from aimspax_core.sampling.dynamics import target_pressure
+from aimspax_core.sampling.dynamics import describe
 from aimspax_core.settings.cluster import SlurmJobs
-from aimspax_core.settings.project import MD, FoundationalModel
+from aimspax_core.settings.project import FoundationalModel
 from aimspax_core.settings.settings import Settings
 from aimspax_core.text import duration_text
 
@@ -159,21 +159,12 @@ def _analysis(settings: Settings) -> Iterator[str]:
 def _dynamics(settings: Settings, geometries: list[Atoms]) -> list[str]:
     """One line, or one for each geometry if they have their own settings."""
     if not isinstance(settings.project.MD, dict):
-        return [f"dynamics: {_ensemble(settings.project.MD)}"]
+        return [f"dynamics: {describe(settings.project.MD)}"]
     return [
         f"dynamics of geometry {index} ({atoms.get_chemical_formula()}): "
-        f"{_ensemble(settings.md(index))}"
+        f"{describe(settings.md(index))}"
         for index, atoms in enumerate(geometries)
     ]
-
-
-def _ensemble(md: MD) -> str:
-    kind, end = md.stat_ensemble.upper(), f"{md.temperature:g} K, {md.timestep:g} fs"
-    if md.stat_ensemble == "nve":
-        return f"{kind}, begun at {end}"
-    if md.stat_ensemble == "nvt":
-        return f"{kind} {md.thermostat}, {end}"
-    return f"{kind} {md.barostat}, {target_pressure(md) / units.bar:.4g} bar, {end}"
 
 
 def _engine(engine: object) -> str:

@@ -102,10 +102,9 @@ def doubts(project: ProjectSettings) -> Iterator[str]:
     by_index = project.MD if isinstance(project.MD, dict) else {None: project.MD}
     for index, md in by_index.items():
         if md.idle:
-            kind = md.barostat if md.stat_ensemble == "npt" else md.stat_ensemble.upper()
             place = "MD" if index is None else f"MD.{index}"
             verb = "means" if len(md.idle) == 1 else "mean"
-            yield f"{place}: {', '.join(md.idle)} {verb} nothing to {kind}"
+            yield f"{place}: {', '.join(md.idle)} {verb} nothing to {md.row.title}"
     if al.desired_acc == 0 and min(al.max_MD_steps, al.max_train_set_size) == math.inf:
         yield (
             "ACTIVE_LEARNING: nothing ends this phase; it runs until you stop it "

@@ -118,9 +118,7 @@ def _controls(directory: Path, project: Document, notes: list[str]) -> list[Mist
 def _with_stress(project: ProjectSettings, model: ModelSettings) -> ProjectSettings:
     """Have FHI-aims compute stress if the models train on it, or MD that it drives moves a cell."""
     md, idg = project.MD, project.INITIAL_DATASET_GENERATION
-    moves = any(
-        one.stat_ensemble == "npt" for one in (md.values() if isinstance(md, dict) else [md])
-    )
+    moves = any(one.ensemble.moves_cell for one in (md.values() if isinstance(md, dict) else [md]))
     driver = idg.initial_sampling if moves else None
     wanted: dict[str, Any] = {}
     if isinstance(project.REFERENCE, AimsReference) and (model.stress or driver == "aimd"):

@@ -2,122 +2,92 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import copy
+from typing import TYPE_CHECKING, Annotated, Any
 
-from ase import units
-from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import Discriminator, Tag, ValidationInfo, create_model, field_validator
 from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.values import (
-    AnyCase,
-    Count,
-    Finite,
-    Mask,
-    Natural,
-    Positive,
-    Section,
-    by_index,
-)
+from aimspax_core.settings.ensembles import CHOSEN_BY, ENSEMBLES, Ensemble, MDKeys, Row, find
+from aimspax_core.settings.values import by_index
+
+_CHOOSING = ("stat_ensemble", *CHOSEN_BY.values())
 
 
-class MD(Section):
+def _own_keys() -> dict[str, list[Row]]:
+    """The keys that not all ensembles have, and who has them."""
+    owners: dict[str, list[Row]] = {}
+    for row in ENSEMBLES:
+        for key in row.ensemble.keys.model_fields:
+            if key not in MDKeys.model_fields:
+                owners.setdefault(key, []).append(row)
+    return owners
+
+
+def _fields() -> dict[str, Any]:
+    """The fields of those keys, each with its owners' names in its description."""
+    fields: dict[str, Any] = {}
+    for key, (first, *others) in OWNERS.items():
+        own = copy.copy(first.ensemble.keys.model_fields[key])
+        names = ", ".join(f"`{row.name}`" for row in (first, *others))
+        own.description = f"{own.description} For {names}."
+        fields[key] = (own.annotation, own)
+    return fields
+
+
+OWNERS = _own_keys()
+"""Whom each key of MD means something to; keys that are not here mean something to all."""
+
+if TYPE_CHECKING:
+    _Keys = MDKeys
+else:
+    _Keys = create_model("_Keys", __base__=MDKeys, __module__=__name__, **_fields())
+
+
+class MD(_Keys):
     """MD: the dynamics of all trajectories, of sampling and exploration alike.
 
     One section for all geometries, or a whole one for each by its index, `MD: {0: {…}, 1: {…}}`;
     geometries count from 0 in the order of `path_to_geometry`.
     """
 
-    stat_ensemble: Annotated[Literal["nvt", "npt", "nve"], AnyCase()] = Field(
-        description="Statistical ensemble."
-    )
-    thermostat: Annotated[Literal["langevin"], AnyCase()] = Field(
-        "langevin", description="Thermostat of NVT."
-    )
-    barostat: Annotated[Literal["berendsen", "npt", "mtk", "isomtk"], AnyCase()] = Field(
-        "berendsen",
-        description="Barostat (and thermostat) of NPT: Berendsen; Nosé-Hoover and "
-        "Parrinello-Rahman (`npt`); Martyna-Tobias-Klein with a flexible (`mtk`) or an "
-        "isotropic cell (`isomtk`).",
-    )
-    temperature: Positive = Field(300.0, description="Temperature (K).")
-    timestep: Positive = Field(0.5, description="Time step (fs).")
-    friction: Positive = Field(0.001, description="Langevin friction (1/fs).")
-    fixcm: bool = Field(True, description="Hold the centre of mass (Langevin, Berendsen).")
-    pressure: Finite | None = Field(
-        None,
-        description="Pressure (Pa) for any barostat. Not given: `berendsen` has `pressure_au`, "
-        "`npt` `external_stress`, `mtk` and `isomtk` 101325 Pa.",
-    )
-    pressure_au: Finite = Field(3.4e-7, description="Pressure of `berendsen` (eV/Å³).")
-    taut: Positive = Field(500.0, description="Temperature coupling of `berendsen` (fs).")
-    taup: Positive = Field(1000.0, description="Pressure coupling of `berendsen` (fs).")
-    compressibility_au: Positive = Field(
-        round(4.57e-5 / (1e5 * units.Pascal), 3),
-        description="Compressibility for `berendsen` (Å³/eV); that of water if not given.",
-    )
-    external_stress: Finite = Field(6.24e-7, description="Pressure of `npt` (eV/Å³).")
-    ttime: Positive | None = Field(
-        30.0, description="Time of the thermostat of `npt` (fs); none: no thermostat."
-    )
-    pfactor: Positive | None = Field(
-        100.0,
-        description="Barostat constant of `npt`, multiplied by ASE's fs as in the original; "
-        "none: a rigid cell.",
-    )
-    tdamp: Positive = Field(50.0, description="Time of the thermostat of `mtk`, `isomtk` (fs).")
-    pdamp: Positive = Field(500.0, description="Time of the barostat of `mtk`, `isomtk` (fs).")
-    tchain: Count = Field(3, description="Length of the thermostat chain of `mtk`, `isomtk`.")
-    pchain: Count = Field(3, description="Length of the barostat chain of `mtk`, `isomtk`.")
-    tloop: Count = Field(1, description="Sub-steps of the thermostat of `mtk`, `isomtk`.")
-    ploop: Count = Field(1, description="Sub-steps of the barostat of `mtk`, `isomtk`.")
-    mask: Mask | None = Field(
-        None,
-        description="Along which of x, y and z the cell may change (0 or 1 each). `berendsen` and "
-        "`mtk` need a cell along the axes; `npt` turns it so that c is along z, and also takes "
-        "3 x 3.",
-        json_schema_extra={"allowed": "three numbers 0 or 1, or a symmetric 3 x 3 of them"},
-    )
-    MD_seed: Natural = Field(42, description="Seeds noise and velocities of every trajectory.")
-
-    @field_validator("mask")
+    @field_validator("*")
     @classmethod
-    def _mask_fits(cls, mask: Any, info: ValidationInfo) -> Any:
-        barostat = info.data.get("barostat")
-        if mask is not None and info.data.get("stat_ensemble") == "npt":
-            if barostat == "isomtk":
-                raise PydanticCustomError(
-                    "plain", "`isomtk` scales the whole cell; allowed: nothing"
-                )
-            if barostat != "npt" and not isinstance(mask[0], int):
-                raise PydanticCustomError(
-                    "plain", f"`{barostat}` takes three numbers, 0 or 1; 3 x 3 only `npt` does"
-                )
-        return mask
+    def _suits_the_ensemble(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name in OWNERS and info.data.keys() >= {*_CHOOSING}:
+            row = find(*(info.data[key] for key in _CHOOSING))
+            wrong = row.ensemble.mistake(info.field_name, value)
+            if wrong is not None:
+                raise PydanticCustomError("plain", wrong)
+        return value
+
+    @property
+    def row(self) -> Row:
+        """The row of the ensemble chosen."""
+        return find(self.stat_ensemble, self.thermostat, self.barostat)
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The ensemble chosen."""
+        return self.row.ensemble
 
     @property
     def idle(self) -> list[str]:
         """The keys that were given but mean nothing to the ensemble chosen."""
-        kind = self.barostat if self.stat_ensemble == "npt" else self.stat_ensemble
-        return sorted(
-            key
-            for key in self.model_fields_set
-            if kind not in _ENSEMBLES.get(key, ()) and key in _ENSEMBLES
-        )
+        return sorted(key for key in self.model_fields_set if not _matters(key, self.row))
 
 
-_ALL_NPT = ("berendsen", "npt", "mtk", "isomtk")
-_ENSEMBLES: dict[str, tuple[str, ...]] = {
-    "thermostat": ("nvt",),
-    "friction": ("nvt",),
-    "fixcm": ("nvt", "berendsen"),
-    "barostat": _ALL_NPT,
-    "pressure": _ALL_NPT,
-    **dict.fromkeys(("pressure_au", "taut", "taup", "compressibility_au"), ("berendsen",)),
-    **dict.fromkeys(("external_stress", "ttime", "pfactor"), ("npt",)),
-    **dict.fromkeys(("tdamp", "pdamp", "tchain", "pchain", "tloop", "ploop"), ("mtk", "isomtk")),
-    "mask": ("berendsen", "npt", "mtk"),
-}
-"""Whom each key of MD means something to; the others mean something to all."""
+def _matters(key: str, row: Row) -> bool:
+    if key in CHOSEN_BY.values():
+        return key == row.chosen_by
+    return key not in OWNERS or row in OWNERS[key]
+
+
+def cell_keys() -> list[str]:
+    """Return the keys that mean something to ensembles with a moving cell only."""
+    moving = [row for row in ENSEMBLES if row.ensemble.moves_cell]
+    others = [row for row in ENSEMBLES if row not in moving]
+    return [key for key in MD.model_fields if not any(_matters(key, row) for row in others)]
 
 
 def _one_or_many(value: Any) -> str:

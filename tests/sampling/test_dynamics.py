@@ -147,7 +147,7 @@ def test_trajectories_see_different_noise():
 def test_new_stream_changes_the_noise_alone():
     settings = md()
     state = start(trimer(), settings, random_stream(42, 0))
-    other = new_stream(state, random_stream(42, 0, 1))
+    other = new_stream(state, random_stream(42, 0, 1), settings)
     assert same(MDState(other.structure, other.step, state.rng), state)
     a, b = advance(state, settings, 2), advance(other, settings, 2)
     assert not np.allclose(a.structure.positions, b.structure.positions)

@@ -2,6 +2,7 @@
 
 from functools import partial
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from aimspax_core.sampling.dynamics import (
 from aimspax_core.sampling.lockstep import run_lockstep
 from aimspax_core.settings.project import MD
 
+OLD = Path(__file__).parents[1] / "fixtures" / "md-states-0.1.0"
 HERE = {"temperature": 300.0, "timestep": 3.0, "friction": 0.02, "pressure": 2e9}
 BAROSTATS = {"tdamp": 60.0, "pdamp": 150.0, "taup": 300.0, "taut": 100.0, "pfactor": 2e4}
 ENSEMBLES = {
@@ -359,3 +361,20 @@ def test_a_mask_needs_a_cell_along_the_axes(barostat: str) -> None:
     md = MD(stat_ensemble="npt", barostat=barostat, mask=[1, 1, 0])
     assert why_not(bulk("Cu", cubic=True), md) is None
     assert "must lie along them" in why_not(bulk("Cu") * 2, md)
+
+
+@pytest.mark.parametrize(
+    "name", ["nvt", "nve", "berendsen", "npt", "npt, mask", "mtk", "mtk, mask", "isomtk"]
+)
+def test_a_state_that_version_0_1_0_left_goes_on_as_it_did_there(name):
+    """`NAME-8.json` is what commit 8e65e71 made of `NAME-4.json` in four steps."""
+    before, after = (load_state(OLD / f"{name.replace(', ', '-')}-{step}.json") for step in (4, 8))
+    found = advance(before, ENSEMBLES[name], 4)
+    for of in (Atoms.get_positions, Atoms.get_momenta, Atoms.get_cell):
+        np.testing.assert_allclose(of(found.structure), of(after.structure), rtol=0, atol=1e-11)
+    assert (found.step, found.rng) == (after.step, after.rng)
+    assert found.extras.keys() == after.extras.keys()
+    for variable, value in after.extras.get("variables", {}).items():
+        np.testing.assert_allclose(
+            found.extras["variables"][variable], value, rtol=1e-9, atol=1e-11
+        )

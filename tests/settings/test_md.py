@@ -128,14 +128,14 @@ def test_a_wrong_mask_is_told(inputs, barostat, text, told):
     ("given", "note"),
     [
         ({"stat_ensemble": "NVT", "pressure": "1e5", "barostat": "npt", "mask": "[1, 1, 1]"},
-         "barostat, mask, pressure mean nothing to NVT"),
-        ({"stat_ensemble": "NVT", "taut": "100"}, "taut means nothing to NVT"),
+         "barostat, mask, pressure mean nothing to NVT langevin"),
+        ({"stat_ensemble": "NVT", "taut": "100"}, "taut means nothing to NVT langevin"),
         ({"stat_ensemble": "NVE", "friction": "0.1", "thermostat": "langevin"},
          "friction, thermostat mean nothing to NVE"),
         ({"stat_ensemble": "NPT", "barostat": "mtk", "taut": "100", "ttime": "30"},
-         "taut, ttime mean nothing to mtk"),
+         "taut, ttime mean nothing to NPT mtk"),
         ({"stat_ensemble": "NPT", "external_stress": "0", "tdamp": "50"},
-         "external_stress, tdamp mean nothing to berendsen"),
+         "external_stress, tdamp mean nothing to NPT berendsen"),
     ],
 )  # fmt: skip
 def test_idle_keys_are_named_in_one_note(inputs, given, note):
@@ -234,7 +234,7 @@ def test_the_second_name_of_the_seed_is_read_inside(inputs):
 
 def test_idle_keys_are_noted_with_the_index(inputs):
     inputs.project["MD"] = "{0: {stat_ensemble: NVT, taut: 7}}"
-    assert inputs.load().notes == ("aimsPAX.yaml: MD.0: taut means nothing to NVT",)
+    assert inputs.load().notes == ("aimsPAX.yaml: MD.0: taut means nothing to NVT langevin",)
 
 
 def test_a_geometry_without_a_section_is_told(inputs):

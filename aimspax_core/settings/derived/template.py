@@ -22,6 +22,7 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.machine import machine_cores
 from aimspax_core.reference.aims.engine import CONTROL
 from aimspax_core.settings.derived import yaml_text
+from aimspax_core.settings.md import cell_keys
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import (
     AimsReference,
@@ -59,9 +60,8 @@ _SLOW = ("aims", "pyscf", "ase")
 """Engines that are too slow to drive the first MD themselves."""
 
 _CELL_ONLY = (
-    *("barostat", "pressure", "pressure_au", "taut", "taup", "compressibility_au"),
-    *("external_stress", "ttime", "pfactor", "tdamp", "pdamp", "tchain", "pchain", "tloop"),
-    *("ploop", "mask", "pseudo", "k_grid", "ke_cutoff", "compute_stress", "stress_weight"),
+    *cell_keys(),
+    *("pseudo", "k_grid", "ke_cutoff", "compute_stress", "stress_weight"),
     *("virials_weight", "stress_key", "virials_key"),
 )
 """Keys that mean something to a cell alone: not written for molecules."""

@@ -1,0 +1,1 @@
+"""Integrators of MD, a file a family; `aimspax_core.settings.ensembles` has the table of all."""
