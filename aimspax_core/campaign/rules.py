@@ -29,14 +29,8 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
 )
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
-from aimspax_core.labels.tries import (
-    MAX_INTERRUPTIONS,
-    MAX_LOSSES,
-    MAX_LOST_LABELS,
-    MAX_TIMES_OUT,
-    TOO_SHORT,
-    Fate,
-)
+from aimspax_core.labels import tries
+from aimspax_core.labels.tries import GiveUp, Tries
 
 LABEL_MEMORY = 101
 """Label times that the segment's time budget looks back on."""
@@ -104,15 +98,8 @@ def _landed(state: CampaignState, action_id: str) -> CampaignState:
     """Take an action out of flight; that it came back clears its record of losses."""
     return state.but(
         in_flight=_without(state.in_flight, action_id),
-        losses=_cleared(state.losses, action_id),
+        losses=_without(state.losses, _work(action_id)),
     )
-
-
-def _cleared(losses: dict[str, int], action_id: str) -> dict[str, int]:
-    """Forget what was counted for a piece of work, however it was lost."""
-    for fate in Fate:
-        losses = _without(losses, _account(action_id, fate))
-    return losses
 
 
 def _without(mapping: dict[str, T], key: str) -> dict[str, T]:
@@ -248,31 +235,26 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
         return fail(state, event.reason)
     if not event.counted:
         return state
-    account = _account(event.action_id, event.fate)
-    count = state.losses.get(account, 0) + 1
-    state = state.but(losses={**state.losses, account: count})
-    if event.fate == Fate.OUT_OF_TIME and isinstance(action, Label):
-        most = MAX_TIMES_OUT
-    else:
-        most = MAX_LOSSES if event.fate == Fate.DIED else MAX_INTERRUPTIONS
-    if count < most:
+    lost = tries_of(state, event.action_id).lost(event.fate)
+    state = state.but(losses={**state.losses, _work(event.action_id): lost})
+    limits = tries.LABEL if isinstance(action, Label) else tries.TASK
+    verdict = tries.after(lost, event.fate, limits)
+    if not isinstance(verdict, GiveUp):
         return state
-    told = f"lost {count} times; last: {event.reason}"
     if isinstance(action, Label):
-        advice = f". {TOO_SHORT}" if event.fate == Fate.OUT_OF_TIME else ""
-        return _impossible(state, action, f"{told}{advice}")
-    return fail(state, f"{event.action_id} was {told}")
+        return _impossible(state, action, verdict.text(event.reason))
+    return fail(state, f"{event.action_id} was {verdict.text(event.reason)}")
 
 
 def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignState:
-    """Give a label up; if none came meanwhile it is not the structure's fault, and all stops.
+    """Give a label up, or stop the campaign if several in a row say that the reference is broken.
 
-    Those that were given up before are wanted again then.
+    A campaign that stops wants those labels again: their structures were not the cause.
     """
     lost = state.lost_labels
     if action.key in state.restoring:
         return fail(state, f"label {action.key[:8]} is gone, and was not computed: {reason}")
-    if len(lost) + 1 < MAX_LOST_LABELS:
+    if not tries.reference_broken(len(lost) + 1):
         state = state.but(lost_labels=(*lost, action.key))
         return _label_failed(state, LabelFailed(key=action.key, reason=reason))
     wanted = {
@@ -285,19 +267,17 @@ def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignSta
         failed_labels=state.failed_labels - len(lost),
         lost_labels=(),
     )
-    told = f"{MAX_LOST_LABELS} labels in a row could not be computed; the last was {reason}"
-    return fail(state, told)
+    return fail(state, tries.broken_text(reason))
 
 
-def outlasted(state: CampaignState, action_id: str) -> int:
-    """Return how often a piece of work has outlasted the job that it ran in."""
-    return state.losses.get(_account(action_id, Fate.OUT_OF_TIME), 0)
+def tries_of(state: CampaignState, action_id: str) -> Tries:
+    """Return how often a piece of work was lost since it last came back."""
+    return state.losses.get(_work(action_id), Tries())
 
 
-def _account(action_id: str, fate: Fate = Fate.DIED) -> str:
-    """What losses are counted by: each piece of work, but all segments together; each fate."""
-    work = "propagate" if action_id.startswith("propagate:") else action_id
-    return work if fate == Fate.DIED else f"{work} {fate}"
+def _work(action_id: str) -> str:
+    """Return the piece of work that losses are counted for: all MD segments are one."""
+    return "propagate" if action_id.startswith("propagate:") else action_id
 
 
 def _resumed(state: CampaignState, event: Resumed) -> CampaignState:

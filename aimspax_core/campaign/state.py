@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.record import Record
+from aimspax_core.labels.tries import Tries, from_counts
 from aimspax_core.settings.settings import Settings
 from aimspax_core.uncertainty import Window
 
@@ -231,7 +232,7 @@ class CampaignState(Record):
     ensemble: tuple[str, ...] = ()
     segments: int = 0
     in_flight: dict[str, Action] = Field(default_factory=dict)
-    losses: dict[str, int] = Field(default_factory=dict)
+    losses: dict[str, Tries] = Field(default_factory=dict)  # by piece of work; see `rules.tries_of`
     label_seconds: tuple[float, ...] = ()
     labels: int = 0
     failed_labels: int = 0
@@ -242,6 +243,14 @@ class CampaignState(Record):
     published_initial: bool = False
     adopted: bool = False
     elements: tuple[int, ...] = ()  # of adopted members; else those of the geometries count
+
+    @field_validator("losses", mode="before")
+    @classmethod
+    def _losses_of_earlier_releases(cls, losses: object) -> object:
+        """Take losses that an earlier release counted by work and fate, in one text."""
+        if isinstance(losses, dict) and any(isinstance(n, int) for n in losses.values()):
+            return from_counts(losses)
+        return losses
 
     @classmethod
     def begin(cls, rules: Rules, adopt: bool = False) -> CampaignState:

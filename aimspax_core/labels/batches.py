@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from statistics import median
 
-from aimspax_core.labels.tries import BACKOFF_S, MAX_LOSSES
+from aimspax_core.labels.tries import Fate, GiveUp, Retry, Tries, after
 
 TASK_S = 10.0
 """What a task should take: far above what it costs to start one, and a stop does not wait long."""
@@ -36,7 +36,7 @@ class Batches:
         self._line = deque(keys)
         self._workers = workers
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
-        self._losses: Counter[str] = Counter()
+        self._tries: defaultdict[str, Tries] = defaultdict(Tries)
         self._put_off: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
@@ -67,14 +67,26 @@ class Batches:
         """Put labels that a task has not begun with in front of the line, in their order."""
         self._line.extendleft(reversed(tuple(keys)))
 
-    def lost(self, key: str, now: float) -> bool:
-        """Count a loss, and put the label off for a while; False if it was one too many."""
-        self._losses[key] += 1
-        losses = self._losses[key]
-        if losses >= MAX_LOSSES:
-            return False
-        self._put_off.append((now + BACKOFF_S[losses - 1], key))
-        return True
+    def lost(self, key: str, fate: Fate, now: float) -> Retry | GiveUp:
+        """Count a loss of a label, and put it back unless it is given up.
+
+        Args:
+            key: Its key.
+            fate: How it was lost.
+            now: The time (s), of the clock of `next`.
+        """
+        tries = self._tries[key] = self._tries[key].lost(fate)
+        verdict = after(tries, fate)
+        if isinstance(verdict, Retry):
+            if tries.died or tries.out_of_time:
+                self._put_off.append((now + verdict.delay_s, key))
+            else:
+                self._line.appendleft(key)
+        return verdict
+
+    def tries(self, key: str) -> Tries:
+        """Return how often a label was lost."""
+        return self._tries[key]
 
     def _size(self) -> int:
         """How many fit into a task; towards the end, so few that every worker gets some."""

@@ -17,7 +17,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from aimspax_core.errors import LabelError
 from aimspax_core.labels.label import Label
-from aimspax_core.labels.tries import BACKOFF_S
+from aimspax_core.labels.tries import Fate, GiveUp, Tries, after
 from aimspax_core.reference.engine import Reference
 
 log = logging.getLogger(f"aimspax.{__name__}")
@@ -27,8 +27,9 @@ class LabelCalculator(Calculator):
     """Gives what `label` says of a structure, each time from the beginning.
 
     An error that the structure would meet again becomes ASE's `CalculationFailed`. After a
-    transient one the structure is tried again, after waits as long as those of a lost label: all
-    steps since the last state was saved would be lost with it. The last one passes as it is.
+    transient error the structure is tried again, as often and with the same backoff as a label
+    that was lost: the task would lose all steps since its last saved state. The error of the last
+    try passes as it is.
 
     Args:
         engine: The reference that is asked.
@@ -62,15 +63,16 @@ class LabelCalculator(Calculator):
             raise PropertyNotImplementedError("the reference gives no stress for this structure")
 
     def _label(self, atoms: Atoms) -> Label:
-        waits = iter(BACKOFF_S)
+        tries = Tries()
         while True:
             try:
                 return self._engine.label(atoms)
             except LabelError as error:
                 if not error.transient:
                     raise CalculationFailed(str(error)) from error
-                wait_s = next(waits, None)
-                if wait_s is None:
+                tries = tries.lost(Fate.DIED)
+                verdict = after(tries, Fate.DIED)
+                if isinstance(verdict, GiveUp):
                     raise
-                log.warning("a step of MD is tried again in %g s: %s", wait_s, error)
-            time.sleep(wait_s)
+                log.warning("a step of MD is tried again in %g s: %s", verdict.delay_s, error)
+            time.sleep(verdict.delay_s)

@@ -28,7 +28,7 @@ from aimspax_core.campaign.actions import (
 from aimspax_core.campaign.events import Event, LabelArrived, LabelFailed, TaskLost
 from aimspax_core.campaign.exploration import segment_budget_s
 from aimspax_core.campaign.rounds import replayed
-from aimspax_core.campaign.rules import outlasted
+from aimspax_core.campaign.rules import tries_of
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import AimspaxError, CampaignError, LabelError
 from aimspax_core.inputs.campaign_inputs import Inputs
@@ -36,7 +36,6 @@ from aimspax_core.labels.durations import Durations
 from aimspax_core.labels.gate import EnergyGate, check_label
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore
-from aimspax_core.labels.tries import BACKOFF_S
 from aimspax_core.output.results import holdings
 from aimspax_core.safe_files import write_text
 from flows.pools.open import Pools
@@ -115,10 +114,9 @@ class Shell:
 
         A label that was lost is asked for a little later, and on another worker if there is one.
         """
-        losses = state.losses.get(action.id, 0)
-        if losses and isinstance(action, Label):
-            due = time.monotonic() + BACKOFF_S[min(losses, len(BACKOFF_S)) - 1]
-            self._put_off.append((due, action, state))
+        delay_s = tries_of(state, action.id).delay_s
+        if delay_s and isinstance(action, Label):
+            self._put_off.append((time.monotonic() + delay_s, action, state))
         else:
             self._submit(action, state)
 
@@ -128,7 +126,7 @@ class Shell:
         if isinstance(action, Label):
             self._geometries[action.key] = state.points[action.key].geometry
             seconds = partial(self._durations.of, self._geometries[action.key])
-            if outlasted(state, action.id):
+            if tries_of(state, action.id).out_of_time:
                 seconds = _all_of_a_job
         shunned = self._shunned.get(action.id, ())
         self._tickets[action.id] = pool.submit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import queue
 import tempfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from prefect.tasks import Task
 
 from aimspax_core.errors import AimspaxError, CampaignError, LabelError
 from aimspax_core.labels.store import label_key
-from aimspax_core.labels.tries import MAX_INTERRUPTIONS, Fate
+from aimspax_core.labels.tries import ONCE, Fate, Retry, Tries, after
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.reference.trial_label import Trial
 from aimspax_core.run_directory import RunDir
@@ -95,7 +95,7 @@ def trial_on_worker(title: str, request: TrialRequest, settings: Settings) -> Tr
 
 
 def _done(pool: Pool, task: Task[Any, Any], requests: Sequence[Any]) -> list[Ticket]:
-    """Have tasks done, and return them in order; one that was only interrupted is begun again.
+    """Have tasks done, and return them in order; one that was interrupted is tried again.
 
     Raises:
         CampaignError: The pool cannot have workers.
@@ -103,7 +103,7 @@ def _done(pool: Pool, task: Task[Any, Any], requests: Sequence[Any]) -> list[Tic
     back: queue.Queue[Ticket] = queue.Queue()
     order = {pool.submit(task, request, back.put): n for n, request in enumerate(requests)}
     done: dict[int, Ticket] = {}
-    tries = Counter(order.values())
+    tries: defaultdict[int, Tries] = defaultdict(Tries)
     while len(done) < len(requests):
         try:
             ticket = back.get(timeout=1.0)
@@ -112,22 +112,20 @@ def _done(pool: Pool, task: Task[Any, Any], requests: Sequence[Any]) -> list[Tic
                 raise CampaignError(pool.trouble) from None
             continue
         number = order[ticket]
-        if _interrupted(ticket) and tries[number] < MAX_INTERRUPTIONS:
-            tries[number] += 1
-            order[pool.submit(task, ticket.request, back.put)] = number
-        else:
-            done[number] = ticket
+        fate = _lost(ticket)
+        if fate is not None:
+            tries[number] = tries[number].lost(fate)
+            if isinstance(after(tries[number], fate, ONCE), Retry):
+                order[pool.submit(task, ticket.request, back.put)] = number
+                continue
+        done[number] = ticket
     return [done[number] for number in range(len(requests))]
 
 
-def _interrupted(ticket: Ticket) -> bool:
-    try:
-        ticket.result()
-    except WorkerLostError as error:
-        return error.fate is Fate.INTERRUPTED
-    except Exception:  # whatever it is, it is told where the outcome is asked for
-        return False
-    return False
+def _lost(ticket: Ticket) -> Fate | None:
+    """Return how a task was lost with its worker; None if it ended by itself."""
+    error = ticket.exception()
+    return error.fate if isinstance(error, WorkerLostError) else None
 
 
 def _request(wanted: Wanted, run: RunDir, directory: Path, folder: Path) -> LabelRequest:

@@ -6,7 +6,6 @@ import logging
 import math
 import queue
 import time
-from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,14 +20,7 @@ from aimspax_core.labels.gate import check_label
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.relabelling import Frame, Relabelled, Summary
 from aimspax_core.labels.store import LabelStore, label_key
-from aimspax_core.labels.tries import (
-    MAX_INTERRUPTIONS,
-    MAX_LOSSES,
-    MAX_LOST_LABELS,
-    MAX_TIMES_OUT,
-    TOO_SHORT,
-    Fate,
-)
+from aimspax_core.labels.tries import Fate, Retry, broken_text, reference_broken
 from aimspax_core.reference.registry import build_reference
 from flows.loops.stop import GRACE_S, POLL_S, Stop
 from flows.page.relabel_page import LabelPage
@@ -82,8 +74,6 @@ class Labelling:
         self.broken = ""
         self._given_up: dict[str, str] = {}  # since the last label came, and why
         self._shunned: dict[str, set[str]] = {}
-        self._outlasted: Counter[str] = Counter()
-        self._interrupted: Counter[str] = Counter()
         self._durations = Durations()
         self._flying: dict[str, _Flying] = {}
         self._back: queue.Queue[str] = queue.Queue()  # the first key of what is over
@@ -176,7 +166,7 @@ class Labelling:
 
     def _seconds(self, keys: tuple[str, ...]) -> float | None:
         """Return what a task takes; of a label that has outlasted a job, as much as there is."""
-        if self._outlasted[keys[0]]:
+        if self.waiting.tries(keys[0]).out_of_time:
             return math.inf
         each = self._durations.of(0)
         return None if each is None else each + (TASK_S if len(keys) > 1 else 0.0)
@@ -208,13 +198,15 @@ class Labelling:
             record: LabelManyRecord = flying.ticket.result()
         except WorkerLostError as error:
             crashes.add(flying.ticket.future, str(error))
-            self._torn(flying, error)
+            # Whichever label of a batch took its time: only one alone is known to outlast a job.
+            unsure = error.fate is Fate.OUT_OF_TIME and len(flying.keys) > 1
+            self._torn(flying, Fate.DIED if unsure else error.fate, str(error))
         except AimspaxError:
             raise  # what is wrong with one is wrong with all
         # Whatever else a task raises must not end the run: it is counted, and told in full.
         except Exception as error:
             log.debug("label-%s", flying.name, exc_info=True)
-            self._broken(flying, f"{type(error).__name__}: {error}")
+            self._torn(flying, Fate.DIED, f"{type(error).__name__}: {error}")
         else:
             self._take_in(flying, record)
         if self._save_due():
@@ -227,54 +219,36 @@ class Labelling:
                 self._durations.note(0, one.seconds)
             if one.transient:
                 self._shunned.setdefault(one.key, set()).add(one.worker)
-                self._lost(one.key, one.reason)
+                self._lost(one.key, Fate.DIED, one.reason)
             elif one.reason:
                 self._failed(one.key, one.reason)
             elif not self._admit(one.key):
-                self._lost(one.key, "its label is gone from the store")
+                self._lost(one.key, Fate.DIED, "its label is gone from the store")
         self.waiting.give_back(flying.keys[len(record.done) :])
 
-    def _torn(self, flying: _Flying, lost: WorkerLostError) -> None:
-        """A worker is gone: what it had is wanted again, and counted if it may have been its fault.
-
-        What outlasts a job twice is not tried for ever.
-        """
-        if lost.fate is Fate.INTERRUPTED:
-            self._interrupted.update(flying.keys[:1])
-            if self._interrupted[flying.keys[0]] < MAX_INTERRUPTIONS:
-                self.waiting.give_back([key for key in flying.keys if not self._admit(key)])
-                return
-        if lost.fate is Fate.OUT_OF_TIME and len(flying.keys) == 1:
-            key = flying.keys[0]
-            self._outlasted[key] += 1
-            if self._outlasted[key] >= MAX_TIMES_OUT and not self._admit(key):
-                self._failed(key, f"{lost}; {MAX_TIMES_OUT} times. {TOO_SHORT}")
-                return
-        self._broken(flying, str(lost))
-
-    def _broken(self, flying: _Flying, why: str) -> None:
-        """A task was lost: the first structure without a label is the suspect, and counted."""
+    def _torn(self, flying: _Flying, fate: Fate, why: str) -> None:
+        """Take back what a lost task has not labelled: only the first structure is suspected."""
         left = [key for key in flying.keys if not self._admit(key)]
         if left:
-            self._lost(left[0], why)
             self.waiting.give_back(left[1:])
+            self._lost(left[0], fate, why)
 
-    def _lost(self, key: str, why: str) -> None:
-        """Try a label again, or give it up; after a few in a row it is not the structures' fault.
+    def _lost(self, key: str, fate: Fate, why: str) -> None:
+        """Count a loss of a label: it is tried again, or given up.
 
-        So what is given up does not count as failed before another label comes.
+        A label that is given up counts as failed once another one has come; until then the
+        reference may be the cause.
         """
-        if self.waiting.lost(key, time.monotonic()):
-            log.warning("frame %d: %s; it is tried again", self._frames[key].index, why)
+        index = self._frames[key].index
+        verdict = self.waiting.lost(key, fate, time.monotonic())
+        if isinstance(verdict, Retry):
+            log.warning("frame %d: %s; it is tried again", index, why)
             return
-        reason = f"{why} ({MAX_LOSSES} times)"
-        log.warning("frame %d: %s", self._frames[key].index, reason)
+        reason = verdict.text(why)
+        log.warning("frame %d: %s", index, reason)
         self._given_up[key] = reason
-        if len(self._given_up) >= MAX_LOST_LABELS:
-            self.broken = (
-                f"{MAX_LOST_LABELS} labels in a row could not be computed; the last was frame "
-                f"{self._frames[key].index}: {reason}"
-            )
+        if reference_broken(len(self._given_up)):
+            self.broken = broken_text(f"frame {index}: {reason}")
 
     def _blame_structures(self) -> None:
         """Let what was given up count as failed, unless the reference is broken."""

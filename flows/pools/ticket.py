@@ -48,3 +48,7 @@ class Ticket:
         if self._error is not None:
             raise self._error
         return self._value
+
+    def exception(self) -> BaseException | None:
+        """Return what the task raised, or that its worker is gone; None if it has a result."""
+        return self._error

@@ -26,7 +26,7 @@ from aimspax_core.campaign.events import (
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Errors, Phase, Rules, TrajectoryStatus
 from aimspax_core.campaign.virtual import VirtualShell, World
-from aimspax_core.labels.tries import MAX_LOSSES
+from aimspax_core.labels.tries import TASK, Tries
 
 RULES = Rules(
     tags=("a", "b", "c"), geometries=2, seed=1, points_per_step=3, initial_epochs=5,
@@ -327,7 +327,7 @@ def test_it_converges_when_the_last_label_is_there_and_nothing_runs() -> None:
 def test_losing_a_training_that_is_not_needed_any_more_is_no_failure() -> None:
     state = draining()
     (action, *_) = (a for a in state.in_flight.values() if isinstance(a, Train))
-    state = state.but(losses={action.id: MAX_LOSSES - 1})
+    state = state.but(losses={action.id: Tries(died=TASK.died - 1)})
     assert apply(state, TaskLost(action_id=action.id, reason="gone")).phase is Phase.DRAIN
     final = TaskLost(action_id=action.id, reason="diverged", final=True)
     assert apply(state, final).phase is Phase.DRAIN

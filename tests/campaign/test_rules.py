@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from collections import Counter
 from dataclasses import replace
@@ -31,7 +32,7 @@ from aimspax_core.campaign.events import (
 )
 from aimspax_core.campaign.exploration import MAX_ROLLBACKS, segment_budget_s
 from aimspax_core.campaign.initial import MAX_BARREN_STEPS, split_share
-from aimspax_core.campaign.rules import apply, next_actions
+from aimspax_core.campaign.rules import apply, next_actions, tries_of
 from aimspax_core.campaign.state import (
     CampaignState,
     Errors,
@@ -41,7 +42,7 @@ from aimspax_core.campaign.state import (
     TrajectoryStatus,
 )
 from aimspax_core.campaign.virtual import VirtualShell, World
-from aimspax_core.labels.tries import MAX_LOSSES, MAX_LOST_LABELS
+from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW, TASK, Tries
 
 
 def make_rules(**changes: object) -> Rules:
@@ -388,7 +389,7 @@ def test_no_usable_label_at_all_ends_with_the_reason() -> None:
 
 def test_a_task_that_is_always_lost_stops_the_campaign_and_a_restart_tries_again() -> None:
     state = launch(apply(None, Started(rules=make_rules())))
-    for _ in range(MAX_LOSSES):
+    for _ in range(TASK.died):
         state = launch(apply(state, TaskLost(action_id="sample:1:0", reason="worker died")))
     assert state.phase is Phase.FAILED
     assert "worker died" in state.stop_reason
@@ -400,7 +401,7 @@ def test_a_task_that_is_always_lost_stops_the_campaign_and_a_restart_tries_again
 def test_a_label_lost_too_often_counts_as_failed() -> None:
     state = launch(apply(None, Started(rules=make_rules(geometries=1))))
     state = apply(state, Sampled(action_id="sample:1:0", geometry=0, version=1, found=("k", "l")))
-    for _ in range(MAX_LOSSES):
+    for _ in range(LABEL.died):
         state = apply(launch(state), TaskLost(action_id="label:k", reason="killed"))
     assert state.points["k"].status is PointStatus.FAILED
     assert state.points["l"].status is PointStatus.REQUESTED
@@ -833,10 +834,10 @@ def test_barren_steps_are_counted_in_a_row_and_forgotten_at_a_restart() -> None:
 
 def test_segments_are_counted_together_and_forgiven_by_one_that_comes_back() -> None:
     state = exploring()
-    for n in range(2 * MAX_LOSSES - 2):
+    for n in range(2 * TASK.died - 2):
         (action,) = (a for a in state.in_flight.values() if isinstance(a, Propagate))
         state = launch(apply(state, TaskLost(action_id=action.id, reason="killed")))
-        if n == MAX_LOSSES - 2:
+        if n == TASK.died - 2:
             state = after(state)
     assert state.phase is Phase.ACTIVE
     (action,) = (a for a in state.in_flight.values() if isinstance(a, Propagate))
@@ -847,7 +848,7 @@ def test_segments_are_counted_together_and_forgiven_by_one_that_comes_back() -> 
 
 def test_losses_that_do_not_count_are_not_counted() -> None:
     state = launch(apply(None, Started(rules=make_rules())))
-    for _ in range(3 * MAX_LOSSES):
+    for _ in range(3 * TASK.died):
         event = TaskLost(action_id="sample:1:0", reason="stopped", counted=False)
         state = launch(apply(state, event))
     assert state.phase is Phase.INITIAL
@@ -855,7 +856,7 @@ def test_losses_that_do_not_count_are_not_counted() -> None:
 
 def test_a_restart_forgives_losses() -> None:
     state = launch(apply(None, Started(rules=make_rules())))
-    for _ in range(MAX_LOSSES - 1):
+    for _ in range(TASK.died - 1):
         state = launch(apply(state, TaskLost(action_id="sample:1:0", reason="killed")))
     state = launch(apply(state, Resumed(rules=state.rules)))
     assert apply(state, TaskLost(action_id="sample:1:0", reason="killed")).phase is Phase.INITIAL
@@ -898,17 +899,17 @@ def test_the_memory_of_label_times_has_an_end() -> None:
 
 
 def losing(state: CampaignState, key: str) -> CampaignState:
-    for _ in range(MAX_LOSSES):
+    for _ in range(LABEL.died):
         state = apply(launch(state), TaskLost(action_id=f"label:{key}", reason="no launcher"))
     return state
 
 
 def test_labels_that_are_given_up_in_a_row_stop_a_campaign_and_none_of_the_last_is_lost() -> None:
     state = sampled(apply(None, Started(rules=make_rules(geometries=1))), 0, *"abcdef")
-    for key in "abcdef"[: MAX_LOST_LABELS - 1]:
+    for key in "abcdef"[: MAX_GIVEN_UP_IN_A_ROW - 1]:
         state = losing(state, key)
         assert state.phase is Phase.INITIAL
-    last = "abcdef"[MAX_LOST_LABELS - 1]
+    last = "abcdef"[MAX_GIVEN_UP_IN_A_ROW - 1]
     state = losing(state, last)
     assert state.phase is Phase.FAILED
     assert "3 labels in a row could not be computed; the last was lost 4 times" in state.stop_reason
@@ -981,3 +982,12 @@ def test_a_label_that_cannot_be_computed_again_stops_the_campaign() -> None:
     assert "is gone, and was not computed: SCF" in failed.stop_reason
     again = apply(failed, Resumed(rules=failed.rules))
     assert set(next_actions(again)) == {Label(key=key) for key in state.restoring}
+
+
+@pytest.mark.parametrize("losses", [{"label:a": 2, "label:a out-of-time": 1, "propagate": 3}, {}])
+def test_a_state_with_losses_of_an_earlier_release_is_taken(losses: dict[str, int]) -> None:
+    state = json.loads(exploring().model_dump_json())
+    taken = CampaignState.model_validate({**state, "losses": losses})
+    assert tries_of(taken, "label:a") == (Tries(2, 0, 1) if losses else Tries())
+    assert tries_of(taken, "propagate:7").died == (3 if losses else 0)
+    assert CampaignState.model_validate_json(taken.model_dump_json()) == taken

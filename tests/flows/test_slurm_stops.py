@@ -14,7 +14,7 @@ import pytest
 from ase.build import molecule
 
 from aimspax_core.campaign.state import Phase, PointStatus
-from aimspax_core.labels.tries import MAX_LOST_LABELS, MAX_TIMES_OUT
+from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW
 from aimspax_core.reference.tblite_engine import TbliteEngine
 from aimspax_core.settings.project import TbliteReference
 from tests.slurm.campaigns import Campaign, Jobs, Site, site
@@ -164,11 +164,11 @@ def test_labels_that_outlast_their_jobs_stop_a_campaign_with_advice(hasty: Campa
     assert hasty.codes == [1], hasty.outputs
     assert hasty.state.phase is Phase.FAILED
     (output,) = hasty.outputs
-    assert f"{MAX_LOST_LABELS} labels in a row could not be computed" in output
+    assert f"{MAX_GIVEN_UP_IN_A_ROW} labels in a row could not be computed" in output
     assert "give the jobs more time (--time)" in output
     lost = [e for e in hasty.lost() if e.action_id.startswith("label:")]
     assert {event.fate for event in lost} == {"out-of-time"}
-    assert len(lost) == hasty.starts <= MAX_TIMES_OUT * MAX_LOST_LABELS
+    assert len(lost) == hasty.starts <= LABEL.out_of_time * MAX_GIVEN_UP_IN_A_ROW
     assert not hasty.processes()
     assert not hasty.keys
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from aimspax_core.labels.batches import Batches
-from aimspax_core.labels.tries import BACKOFF_S, MAX_LOSSES
+from aimspax_core.labels.tries import BACKOFF_S, LABEL, Fate, GiveUp, Retry
 
 
 def batches(count: int, workers: int = 4, seconds: float | None = None) -> Batches:
@@ -66,7 +66,7 @@ def test_what_was_not_begun_comes_next() -> None:
 def test_what_was_lost_comes_alone_and_later() -> None:
     made = batches(10, seconds=5.0)
     made.next(0.0)
-    assert made.lost("0", now=100.0)
+    assert made.lost("0", Fate.DIED, now=100.0) == Retry(BACKOFF_S[0])
     assert "0" not in made.next(100.0)
     assert made.due_in(100.0) == BACKOFF_S[0]
     assert made.next(100.0 + BACKOFF_S[0]) == ("0",)
@@ -76,7 +76,25 @@ def test_nothing_is_due_for_ever_where_nothing_was_put_off() -> None:
     assert batches(3).due_in(0.0) == math.inf
 
 
-def test_a_label_is_given_up_after_as_many_losses_as_in_a_campaign() -> None:
+def test_a_label_whose_worker_was_interrupted_comes_next_and_with_others() -> None:
+    made = batches(10, seconds=5.0)
+    first = made.next(0.0)
+    made.give_back(first[1:])
+    assert made.lost(first[0], Fate.INTERRUPTED, now=0.0) == Retry(0.0)
+    assert made.next(0.0) == first
+
+
+def test_a_label_that_outlasted_a_job_comes_alone_and_at_once() -> None:
+    made = batches(10, seconds=5.0)
+    made.next(0.0)
+    made.lost("1", Fate.OUT_OF_TIME, now=0.0)
+    assert made.next(0.0) == ("1",)
+    assert made.tries("1").out_of_time == 1
+
+
+def test_a_label_is_given_up_as_the_rules_say() -> None:
     made = batches(0)
-    assert [made.lost("0", 0.0) for _ in range(MAX_LOSSES)] == [True] * (MAX_LOSSES - 1) + [False]
-    assert len(made) == MAX_LOSSES - 1
+    *earlier, last = [made.lost("0", Fate.DIED, 0.0) for _ in range(LABEL.died)]
+    assert all(isinstance(verdict, Retry) for verdict in earlier)
+    assert isinstance(last, GiveUp)
+    assert len(made) == LABEL.died - 1
