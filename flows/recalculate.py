@@ -26,6 +26,7 @@ from aimspax_core.structures import digest
 from flows.loops.relabel import Labelling
 from flows.loops.stop import Stop, stop_signals
 from flows.mistakes import told_plainly
+from flows.runs.handed_over import handed_over
 from flows.runs.log_files import api_logs, quiet_dask
 from flows.runs.names import run_directory
 
@@ -78,7 +79,9 @@ def recalculate(
     asked = LabelAsked(
         file, output, start, end, properties, geometry, save_interval, control, species_dir
     )
-    inputs = LabelInputs.read(run_directory(directory), asked, overrides)
+    inputs = handed_over(LabelInputs) or LabelInputs.read(
+        run_directory(directory), asked, overrides
+    )
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
         stack.enter_context(_alone(inputs))

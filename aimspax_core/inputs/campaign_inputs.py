@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ase import Atoms
 
 from aimspax_core.campaign.journal import load as load_journal
-from aimspax_core.campaign.state import Rules
+from aimspax_core.campaign.state import CampaignState, Rules
 from aimspax_core.errors import CampaignError, SettingsError, StructureError
 from aimspax_core.inputs.given_models import Pretrained, find_pretrained, seeds_of
 from aimspax_core.labels.dataset import DataKeys, read_labels
@@ -52,6 +52,7 @@ class Inputs:
         geometries: The start geometries.
         seeds: Each member's own seed, by tag, in order.
         pretrained: Members and datasets that the campaign begins from, if it does.
+        state: The campaign that was begun here; None if there is none.
     """
 
     settings: Settings
@@ -59,6 +60,7 @@ class Inputs:
     geometries: list[Atoms]
     seeds: dict[str, int]
     pretrained: Pretrained | None = None
+    state: CampaignState | None = None
 
     @classmethod
     def read(
@@ -97,12 +99,13 @@ class Inputs:
         ]
         if mistakes:
             raise SettingsError("\n".join(mistakes))
-        seeds, found, adopts = _members(settings, run, part)
+        _, state = load_journal(run)
+        seeds, found, adopts = _members(settings, run, part, state)
         if found is not None:
             _read_sets(settings, found)
         notes = _notes(settings, geometries, tuple(seeds), adopts)
         settings = replace(settings, notes=(*settings.notes, *notes))
-        return cls(settings, run, geometries, seeds, found)
+        return cls(settings, run, geometries, seeds, found, state)
 
     @property
     def rules(self) -> Rules:
@@ -150,7 +153,7 @@ def _store_stays(settings: Settings, run: RunDir) -> None:
 
 
 def _members(
-    settings: Settings, run: RunDir, part: Part
+    settings: Settings, run: RunDir, part: Part, state: CampaignState | None
 ) -> tuple[dict[str, int], Pretrained | None, bool]:
     """Return the members' seeds by tag, the files to adopt, and whether they are adopted ones.
 
@@ -158,7 +161,6 @@ def _members(
         CampaignError: There is no initial dataset to explore from.
         SettingsError: There is nothing to begin from.
     """
-    _, state = load_journal(run)
     if state is None:
         if part != "active" and settings.has_initial:
             return member_seeds(settings), None, False

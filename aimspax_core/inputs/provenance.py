@@ -70,6 +70,15 @@ def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[s
     return tuple(_differences(before["free"], now["free"]))
 
 
+def require_unchanged(run: RunDir, settings: Settings, geometries: list[Atoms]) -> None:
+    """Refuse to take up a campaign whose labels or models other settings have decided.
+
+    Raises:
+        SettingsError: Something has changed that decides what the labels or the models are.
+    """
+    changed(run, settings, geometries)
+
+
 def adopted(run: RunDir) -> bool | None:
     """Return whether the campaign began from models that were there; None if it was not recorded.
 

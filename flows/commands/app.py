@@ -225,11 +225,24 @@ def main() -> None:
 
 
 def finish(command_line: App) -> None:
-    """Run a command line; mistakes of the user end it with exit code 2 and one message."""
+    """Run a command line, and end the process with its exit code.
+
+    Mistakes of the user end it with one message, and so does a file that is missing, may not be
+    read or cannot be written; only a bug of ours shows a traceback.
+    """
     logging.getLogger("distributed").setLevel(logging.ERROR)
     try:
         code = command_line(result_action="return_value")
     except AimspaxError as error:
-        Console(stderr=True, highlight=False).print(str(error), markup=False, soft_wrap=True)
-        code = USER
+        code = _refuse(str(error), USER)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        code = _refuse(f"{error.filename}: {error.strerror}", FAILED)
     sys.exit(code)
+
+
+def _refuse(text: str, code: int) -> int:
+    """Print to stderr why a command ends; return its exit code."""
+    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+    return code

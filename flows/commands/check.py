@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
-from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.provenance import changed
 from aimspax_core.labels.store import LabelStore, gone_labels
 from aimspax_core.report.plan import plan, split_table
 from aimspax_core.settings.settings import Settings
 from flows.commands.exit_codes import DONE, USER, console
-
-if TYPE_CHECKING:
-    pass
 from flows.commands.status import state_text
 
 
@@ -37,9 +33,9 @@ def check(directory: Path, overrides: Mapping[str, Any]) -> int:
             table.add_row(str(step), str(training), str(validation))
         console.print(table)
     refused = _show_scripts(settings)
-    _, state = load_journal(inputs.run)
     if refused:
         return USER
+    state = inputs.state
     if state is None:
         console.print("No mistakes found; nothing has been run here yet.")
         return DONE

@@ -98,8 +98,9 @@ def command(
     show_dashboard(server_for(inputs.settings))
     from flows.commands.console import following
     from flows.recalculate import recalculate
+    from flows.runs.handed_over import hand_over
 
-    with following(console, max_convergence_epochs=0):
+    with following(console, max_convergence_epochs=0), hand_over(inputs):
         outcome: Any = recalculate(
             inputs.settings.directory, overrides=dict(overrides or {}), return_state=True, **wanted
         )

@@ -1,23 +1,22 @@
-"""What the commands of `aimspax` do with a run directory.
+"""The commands that run a campaign, or a part of it, in this process.
 
 Prefect is imported late: the address of its API must be known first.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aimspax_core.campaign.journal import load as load_journal
-from aimspax_core.campaign.state import Phase
+from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs, Part
 from aimspax_core.inputs.fresh import move_aside
-from aimspax_core.inputs.provenance import changed
+from aimspax_core.inputs.provenance import require_unchanged
 from aimspax_core.settings.settings import Settings
 from flows.commands.exit_codes import console
 from flows.commands.status import asks_more, report_outcome, show_results
@@ -26,42 +25,94 @@ if TYPE_CHECKING:
     from flows.server import Server
 
 
-_FLOWS: dict[Part, tuple[str, str]] = {
-    "all": ("flows.pipeline", "aims_pax"),
-    "initial": ("flows.initial_dataset", "initial_dataset"),
-    "active": ("flows.active_learning", "active_learning"),
-}
+@dataclass(frozen=True)
+class Plan:
+    """What is going to run, once nothing is left that the user would have to mend.
+
+    Attributes:
+        part: The campaign, or which part of it.
+        inputs: The run directory, read and checked.
+        overrides: Values that replace those of the settings files.
+    """
+
+    part: Part
+    inputs: Inputs
+    overrides: dict[str, Any]
+
+    @property
+    def finished(self) -> CampaignState | None:
+        """The campaign, if it is finished and the stopping rules of today ask for no more."""
+        state = self.inputs.state
+        if state is None or state.phase is not Phase.FINISHED or asks_more(state, self.inputs):
+            return None
+        return state
 
 
 def run_flow(part: Part, directory: Path, overrides: dict[str, Any], fresh: bool = False) -> int:
-    """Run a flow in this process, once nothing is left that the user would have to mend."""
+    """Run a campaign, or a part of it; return the exit code."""
+    return execute(prepare(part, directory, overrides, fresh))
+
+
+def prepare(part: Part, directory: Path, overrides: dict[str, Any], fresh: bool = False) -> Plan:
+    """Read and check a run directory; with `fresh`, move the campaign that was begun there aside.
+
+    Raises:
+        AimspaxError: There is something for the user to mend.
+    """
     inputs = Inputs.read(directory, overrides, part)
-    settings, run_dir = inputs.settings, inputs.run
-    _, state = load_journal(run_dir)
-    if fresh and part == "active" and state is not None and not state.adopted:
+    if fresh:
+        inputs = _afresh(part, directory, overrides, inputs)
+    elif inputs.state is None or not inputs.state.adopting:
+        require_unchanged(inputs.run, inputs.settings, inputs.geometries)
+    return Plan(part, inputs, overrides)
+
+
+def execute(plan: Plan) -> int:
+    """Run the flow of a plan and report how it ended; return the exit code."""
+    settings, run_dir = plan.inputs.settings, plan.inputs.run
+    if plan.finished is not None:
+        return show_results(run_dir, plan.finished, settings)
+    show_dashboard(server_for(settings))
+    from flows.commands.console import following
+    from flows.runs.handed_over import hand_over
+
+    flow, began = _flow_of(plan.part), time.monotonic()
+    with following(console, settings.al.max_convergence_epochs), hand_over(plan.inputs):
+        outcome = flow(settings.directory, plan.overrides, return_state=True)
+    return report_outcome(outcome, run_dir, settings, time.monotonic() - began)
+
+
+def _afresh(part: Part, directory: Path, overrides: dict[str, Any], inputs: Inputs) -> Inputs:
+    """Move the campaign that was begun here aside; return the inputs of the new one."""
+    state = inputs.state
+    if part == "active" and state is not None and not state.adopted:
         raise SettingsError(
-            f"{run_dir.output}: the initial dataset of this campaign is its own, and would be "
+            f"{inputs.run.output}: the initial dataset of this campaign is its own, and would be "
             "moved aside with it; `aimspax run --fresh` makes it anew"
         )
-    if not fresh and not (state is not None and state.adopting):
-        changed(run_dir, settings, inputs.geometries)
-    if fresh and (aside := move_aside(run_dir)):
-        console.print(
-            f"the earlier campaign is now in {aside}; its labels are used again", markup=False
-        )
-    _, state = load_journal(run_dir)
-    finished = state is not None and state.phase is Phase.FINISHED
-    if state is not None and finished and not asks_more(state, inputs):
-        return show_results(run_dir, state, settings)
-    show_dashboard(server_for(settings))
-    module, name = _FLOWS[part]
-    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    from flows.commands.console import following
+    aside = move_aside(inputs.run)
+    if aside is None:
+        return inputs
+    console.print(
+        f"the earlier campaign is now in {aside}; its labels are used again", markup=False
+    )
+    return Inputs.read(directory, overrides, part)
 
-    began = time.monotonic()
-    with following(console, settings.al.max_convergence_epochs):
-        outcome = function(settings.directory, overrides, return_state=True)
-    return report_outcome(outcome, run_dir, settings, time.monotonic() - began)
+
+def _flow_of(part: Part) -> Callable[..., Any]:
+    match part:
+        case "initial":
+            from flows.initial_dataset import initial_dataset
+
+            return initial_dataset
+        case "active":
+            from flows.active_learning import active_learning
+
+            return active_learning
+        case _:
+            from flows.pipeline import aims_pax
+
+            return aims_pax
 
 
 def server_for(settings: Settings) -> Server:

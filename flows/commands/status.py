@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
@@ -23,9 +23,6 @@ from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
 from flows.commands.exit_codes import DONE, FAILED, STOPPED, console
-
-if TYPE_CHECKING:
-    pass
 
 
 def status(directory: Path, overrides: Mapping[str, Any]) -> int:
@@ -77,8 +74,12 @@ def show_results(run_dir: RunDir, state: CampaignState, settings: Settings) -> i
     """Say that a campaign is finished, and what lies in its results; return the exit code."""
     console.print(f"This campaign is finished: {state.stop_reason}", markup=False)
     console.print(state_text(state, settings), markup=False)
+    files = sorted(run_dir.results.glob("*"))
+    if not files:
+        console.print(f"nothing is left of its results in {run_dir.results}", markup=False)
+        return DONE
     table = Table("file", "kB", title=f"Results in {run_dir.results}")
-    for path in sorted(run_dir.results.iterdir()):
+    for path in files:
         table.add_row(path.name, f"{path.stat().st_size / 1024:.0f}")
     console.print(table)
     return DONE

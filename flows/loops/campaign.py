@@ -39,6 +39,7 @@ from flows.loops.stop import GRACE_S, POLL_S, Stop, stop_signals
 from flows.page.campaign_page import Dashboard
 from flows.pools.open import pools
 from flows.runs.best_effort import by_product
+from flows.runs.handed_over import handed_over
 from flows.runs.listeners import Listener, listeners
 from flows.runs.log_files import campaign_logs
 from flows.runs.previous_attempt import take_over
@@ -65,7 +66,7 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         SettingsError, StructureError: There are mistakes in the run directory.
         CampaignError: Another process runs this campaign.
     """
-    inputs = Inputs.read(directory, overrides, part)
+    inputs = handed_over(Inputs) or Inputs.read(directory, overrides, part)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
         journal = stack.enter_context(Journal(inputs.run))

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextvars import Context
 from dataclasses import dataclass
+from types import ModuleType
 
 import pytest
 from prefect import task
@@ -15,6 +16,8 @@ from prefect.client.schemas.objects import Log
 
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling import collect
+from flows.loops import executor, relabel
+from flows.pools import pool
 from flows.pools.local import local_pool
 from flows.pools.pool import Pool
 from flows.runs.log_files import campaign_logs
@@ -84,3 +87,20 @@ def test_a_warning_on_a_worker_is_on_the_page_of_its_task(task_logs: list[Log]) 
 def test_a_warning_on_a_worker_is_in_the_log_file(logged: Logged, task_logs: list[Log]) -> None:
     wait_for(lambda: "geometry 3, step 40" in logged.text, "a worker's warning is in the file", 10)
     assert logged.text.count("geometry 3, step 40") == 1
+
+
+@pytest.mark.parametrize("loop", [executor, relabel, pool])
+def test_the_log_at_debug_shows_the_traceback_of_a_lost_task(
+    loop: ModuleType, inputs: SettingsFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.runs.log_files.APILogHandler", logging.NullHandler)
+    settings = inputs.load({"MISC.log_level": "DEBUG"})
+    run = RunDir.of(settings)
+    with campaign_logs(run, settings, None):
+        try:
+            raise AttributeError("a bug of ours")
+        except AttributeError:
+            loop.log.debug("label-ab12", exc_info=True)
+    text = (run.logs / "initial_dataset.log").read_text(encoding="utf-8")
+    assert "Traceback" in text
+    assert "AttributeError: a bug of ours" in text

@@ -1,0 +1,99 @@
+"""`aimspax run` before anything is launched: what it reads, and when there is nothing to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimspax_core.errors import SettingsError
+from aimspax_core.inputs.campaign_inputs import Inputs
+from flows.commands.app import finish
+from flows.commands.check import check
+from flows.commands.run import execute, prepare
+from flows.commands.status import status
+from flows.server import Server
+
+FINISHED = Path(__file__).parents[2] / "fixtures" / "0.1.0-8e65e71" / "finished"
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """The directory of a campaign that is finished."""
+    shutil.copytree(FINISHED, tmp_path / "water")
+    return tmp_path / "water"
+
+
+def test_a_finished_campaign_shows_its_results_and_runs_nothing(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(prepare("all", finished, {})) == 0
+    assert "water-511.model" in capsys.readouterr().out
+
+
+def test_a_finished_campaign_whose_results_were_moved_away_says_so(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (finished / "results").rename(finished.parent / "elsewhere")
+    assert execute(prepare("all", finished, {})) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"nothing is left of its results in {finished / 'results'}" in out
+
+
+@pytest.mark.parametrize("command", [check, status])
+def test_status_and_check_need_no_by_product_of_the_campaign(
+    finished: Path, command: Callable[[Path, dict[str, Any]], int]
+) -> None:
+    for gone in ("results", "data", "checkpoints", "losses", "analysis", "trajectories"):
+        shutil.rmtree(finished / gone)
+    (finished / "aimspax" / "snapshot.json").unlink()
+    assert command(finished, {}) == 0
+
+
+def test_the_flow_does_not_read_the_directory_again(
+    finished: Path, prefect_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.pipeline import aims_pax
+    from flows.runs.handed_over import hand_over
+
+    plan = prepare("all", finished, {})
+    monkeypatch.setattr(Inputs, "read", None)
+    with hand_over(plan.inputs):
+        assert aims_pax(finished, {}, return_state=True).is_completed()
+
+
+@pytest.mark.parametrize("part", ["all", "initial", "active"])
+def test_what_has_changed_is_refused_before_anything_starts(finished: Path, part: Any) -> None:
+    with pytest.raises(SettingsError, match="r_max"):
+        prepare(part, finished, {"ARCHITECTURE.r_max": 5.5})
+
+
+def test_fresh_reads_the_directory_again_once_the_campaign_is_aside(finished: Path) -> None:
+    plan = prepare("all", finished, {}, fresh=True)
+    assert plan.inputs.state is None
+    assert plan.finished is None
+    assert len([*finished.glob("earlier-*")]) == 1
+
+
+def test_fresh_active_learning_keeps_an_initial_dataset_that_nothing_else_has(
+    finished: Path,
+) -> None:
+    with pytest.raises(SettingsError, match="--fresh"):
+        prepare("active", finished, {}, fresh=True)
+    assert not [*finished.glob("earlier-*")]
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
+def test_a_file_that_cannot_be_had_ends_a_command_without_a_traceback(
+    error: type[OSError], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(result_action: str) -> int:
+        raise error(1, "no such thing", "folder/file")
+
+    with pytest.raises(SystemExit) as ended:
+        finish(fails)  # type: ignore[arg-type]
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.strip() == "folder/file: no such thing"
