@@ -23,7 +23,7 @@ from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
 from aimspax_core.labels.relabelling import Property, failed_file
 from aimspax_core.locks import Holder, held, holder
 from aimspax_core.structures import digest
-from flows.loops.relabel import Labelling
+from flows.loops.relabel import Relabelling
 from flows.loops.stop import Stop, stop_signals
 from flows.mistakes import told_plainly
 from flows.runs.handed_over import handed_over
@@ -77,7 +77,15 @@ def recalculate(
         CampaignError: Another process labels for the same output.
     """
     asked = LabelAsked(
-        file, output, start, end, properties, geometry, save_interval, control, species_dir
+        file=file,
+        output=output,
+        start=start,
+        end=end,
+        properties=properties,
+        geometry=geometry,
+        save_interval=save_interval,
+        control=control,
+        species_dir=species_dir,
     )
     inputs = handed_over(LabelInputs) or LabelInputs.read(
         run_directory(directory), asked, overrides
@@ -86,27 +94,26 @@ def recalculate(
         client = stack.enter_context(get_client(sync_client=True))
         stack.enter_context(_alone(inputs))
         stack.enter_context(_logs(inputs))
-        labelling = Labelling(inputs)
+        relabelling = Relabelling(inputs)
         stopped = stack.enter_context(stop_signals(client))
-        if labelling.waiting:
-            labelling.drive(client, stopped)
-        return _end(labelling, inputs, stopped)
+        if relabelling.waiting:
+            relabelling.drive(client, stopped)
+        return _end(relabelling, inputs, stopped)
 
 
-def _end(labelling: Labelling, inputs: LabelInputs, stopped: Stop) -> State[Any]:
-    """Write the output, and say how it went."""
-    labelling.save()
-    summary = labelling.summary()
+def _end(relabelling: Relabelling, inputs: LabelInputs, stopped: Stop) -> State[Any]:
+    """Write the output; return the state of the flow run, which says how the labelling went."""
+    relabelling.save()
+    summary = relabelling.summary()
     log.info("%s", summary)
-    if labelling.broken:
-        return Failed(message=f"{labelling.broken}; {summary}; mend it, and start again to go on")
+    if relabelling.broken:
+        return Failed(message=f"{relabelling.broken}; {summary}; mend it, and start again to go on")
     if stopped.reason:
         return Cancelled(message=f"{stopped.reason}; {summary}; start again to go on")
     if not summary.labelled:
-        frame, reason = labelling.found.failed[0]
-        beside = failed_file(inputs.output)
-        told = f"frame {frame.index}: {reason} (all of them: {beside})"
-        return Failed(message=f"not one frame could be labelled; {told}")
+        frame, reason = relabelling.found.failed[0]
+        first = f"frame {frame.index}: {reason} (all of them: {failed_file(inputs.output)})"
+        return Failed(message=f"not one frame could be labelled; {first}")
     return Completed(message=str(summary), data=summary)
 
 

@@ -20,6 +20,7 @@ from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore, StoredLabel, concerning, label_key
 from aimspax_core.reference.calculation_folder import held
 from aimspax_core.reference.registry import build_reference
+from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.project import EngineSettings, Gate
 from aimspax_core.structures import decode, digest
 
@@ -47,6 +48,39 @@ class LabelRequest:
     directory: Path
     refused: Path
     stress: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        key: str,
+        run: RunDir,
+        reference: EngineSettings,
+        gate: Gate,
+        directory: Path,
+        stress: bool,
+        structure: Path | None = None,
+    ) -> LabelRequest:
+        """Ask for a label of a run.
+
+        Args:
+            key: Key of the label.
+            run: Where the label store and refused structures lie.
+            reference: The engine.
+            gate: What may pass.
+            directory: The run directory.
+            stress: Whether the models are trained on stress.
+            structure: File that holds the structure; None: it waits in the run.
+        """
+        return cls(
+            key=key,
+            structure=structure or run.structure(key),
+            store=run.labels,
+            reference=reference,
+            gate=gate,
+            directory=directory,
+            refused=run.refused,
+            stress=stress,
+        )
 
 
 class LabelRecord(BaseModel):

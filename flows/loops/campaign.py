@@ -34,7 +34,7 @@ from aimspax_core.output.trajectories import forget, gather, settle
 from aimspax_core.report.figures import learning_curve
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import told
-from flows.loops.executor import Shell
+from flows.loops.executor import Executor
 from flows.loops.stop import GRACE_S, POLL_S, Stop, stop_signals
 from flows.page.campaign_page import Dashboard
 from flows.pools.open import pools
@@ -146,8 +146,8 @@ class Campaign:
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """The loop: launch what the rules want, and tell them what comes back."""
         with pools(self.settings) as workers:
-            shell = Shell(self.inputs, workers, client)
-            shell.know(self.state)
+            executor = Executor(self.inputs, workers, client)
+            executor.learn_labels(self.state)
             dashboard = Dashboard(workers, self.settings)
             dashboard.show(self.state, force=True)
             try:
@@ -159,28 +159,28 @@ class Campaign:
                     wanted = next_actions(self.state)
                     self._record(*(Launched(action=action) for action in wanted))
                     for action in wanted:
-                        shell.launch(action, self.state)
-                    self._record_next(shell, POLL_S)
+                        executor.launch(action, self.state)
+                    self._record_next(executor, POLL_S)
                     dashboard.show(self.state)
-                self._land(shell)
+                self._land(executor)
             finally:
-                shell.cancel()
+                executor.cancel()
             dashboard.show(self.state, force=True)
             if self.state.finished:
                 with by_product("learning curve"):
                     learning_curve(self.run, self.run.report)
                     dashboard.picture(self.run.report, told(self.state))
 
-    def _land(self, shell: Shell) -> None:
+    def _land(self, executor: Executor) -> None:
         """Give what still runs a little time to come back."""
         end = time.monotonic() + GRACE_S
-        while shell.hold() and (left := end - time.monotonic()) > 0:
-            self._record_next(shell, left)
+        while executor.hold() and (left := end - time.monotonic()) > 0:
+            self._record_next(executor, left)
         self._write_analysis(force=True)
 
-    def _record_next(self, shell: Shell, timeout_s: float) -> None:
+    def _record_next(self, executor: Executor, timeout_s: float) -> None:
         """Wait for the next completion, and record it if one comes in time."""
-        event = shell.next_event(timeout_s)
+        event = executor.next_event(timeout_s)
         if event is not None:
             self._record(event)
 

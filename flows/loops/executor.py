@@ -1,14 +1,13 @@
-"""The imperative shell: launches actions as tasks, and turns completions into events."""
+"""What a campaign wants to run becomes tasks on the pools; what comes back becomes events."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
-import math
 import queue
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from aimspax_core.campaign.rules import tries_of
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import AimspaxError, CampaignError, LabelError
 from aimspax_core.inputs.campaign_inputs import Inputs
-from aimspax_core.labels.durations import Durations
+from aimspax_core.labels.durations import UNKNOWN, Duration, Durations
 from aimspax_core.labels.gate import EnergyGate, check_label
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore
@@ -54,50 +53,38 @@ TRAIN_BUDGET_S = 10.0
 CONVERGE_BUDGET_S = 20.0
 """Time after which a task comes back at its next epoch's end, so that a stop waits briefly."""
 
+ML_TASK_S = 60.0
+"""What training and MD with the models take at most, with loading: they come back by themselves."""
+
 log = logging.getLogger(f"aimspax.{__name__}")
 
 
-def _ml_task_s() -> float | None:
-    """Return what training and MD take at most, with loading; they come back by themselves."""
-    return 60.0
+class Executor:
+    """Runs the actions of a campaign on the pools.
 
-
-def _unknown() -> float | None:
-    return None
-
-
-def _all_of_a_job() -> float | None:
-    return math.inf
-
-
-@dataclass
-class Shell:
-    """Runs actions on the pools.
-
-    Attributes:
+    Args:
         inputs: What the user has given.
         pools: Where tasks run.
         client: The Prefect API.
     """
 
-    inputs: Inputs
-    pools: Pools
-    client: SyncPrefectClient
-
-    def __post_init__(self) -> None:
-        self.run, self.settings = self.inputs.run, self.inputs.settings
-        self._done: queue.Queue[tuple[Action, Ticket]] = queue.Queue()
-        self._tickets: dict[str, Ticket] = {}
-        self._vanished: set[str] = set()
-        self._put_off: list[tuple[float, Action, CampaignState]] = []
-        self._shunned: dict[str, set[str]] = {}
+    def __init__(self, inputs: Inputs, pools: Pools, client: SyncPrefectClient) -> None:
+        self.inputs, self.pools, self.client = inputs, pools, client
+        self.run, self.settings = inputs.run, inputs.settings
         self._energies = EnergyGate(self.settings.gate)
         self._durations = Durations()
-        self._crashes = Crashes(self.client)
+        self._crashes = Crashes(client)
+        self._done: queue.Queue[tuple[Action, Ticket]] = queue.Queue()
+        # By the id of their action: tasks that wait or run, and workers where one has failed.
+        self._tickets: dict[str, Ticket] = {}
+        self._avoided: dict[str, set[str]] = {}
+        self._put_off: list[tuple[float, Label, CampaignState]] = []  # until this time
+        # By the key of their label: where it belongs, and that the store has it no more.
         self._geometries: dict[str, int] = {}
+        self._vanished: set[str] = set()
 
-    def know(self, state: CampaignState) -> None:
-        """Learn of the labels that there are: energies to judge others by, and what they took."""
+    def learn_labels(self, state: CampaignState) -> None:
+        """Take in the labels of the store: energies to judge others by, and what they took."""
         store = LabelStore(self.run.labels)
         given = [key for m in state.members.values() for key in (*m.training, *m.validation)]
         for key in dict.fromkeys((*given, *state.points)):
@@ -110,9 +97,13 @@ class Shell:
                     self._durations.note(state.points[key].geometry, wall_s)
 
     def launch(self, action: Action, state: CampaignState) -> None:
-        """Submit an action as a task; `state` is the one that has it in flight.
+        """Submit an action as a task.
 
-        A label that was lost is asked for a little later, and on another worker if there is one.
+        A label that was lost waits for its backoff, and avoids the worker where it was lost.
+
+        Args:
+            action: What to run.
+            state: The campaign's, with the action in flight.
         """
         delay_s = tries_of(state, action.id).delay_s
         if delay_s and isinstance(action, Label):
@@ -122,19 +113,28 @@ class Shell:
 
     def _submit(self, action: Action, state: CampaignState) -> None:
         pool, task, request = self._task(action, state)
-        seconds = _ml_task_s if pool is self.pools.ml else _unknown
-        if isinstance(action, Label):
-            self._geometries[action.key] = state.points[action.key].geometry
-            seconds = partial(self._durations.of, self._geometries[action.key])
-            if tries_of(state, action.id).out_of_time:
-                seconds = _all_of_a_job
-        shunned = self._shunned.get(action.id, ())
         self._tickets[action.id] = pool.submit(
-            task, request, lambda ticket: self._done.put((action, ticket)), shunned, seconds
+            task,
+            request,
+            lambda ticket: self._done.put((action, ticket)),
+            self._avoided.get(action.id, ()),
+            self._duration(action, pool, state),
         )
 
+    def _duration(self, action: Action, pool: Pool, state: CampaignState) -> Callable[[], Duration]:
+        """Return what says how long an action takes: it is asked again until the action begins."""
+        if isinstance(action, Label):
+            geometry = state.points[action.key].geometry
+            self._geometries[action.key] = geometry
+            return partial(self._durations.of, geometry, tries_of(state, action.id))
+        return lambda: ML_TASK_S if pool is self.pools.ml else UNKNOWN
+
     def next_event(self, timeout_s: float) -> Event | None:
-        """Return the next completion as an event; None if there is none within the time."""
+        """Return what became of the next task that ends; None if none ends within the time.
+
+        Raises:
+            CampaignError: A pool cannot have workers.
+        """
         self._crashes.settle()
         due = [entry for entry in self._put_off if entry[0] <= time.monotonic()]
         for entry in due:
@@ -154,14 +154,14 @@ class Shell:
         return self._event(action, ticket)
 
     def hold(self) -> bool:
-        """Begin nothing more; return whether anything still runs."""
+        """Begin no more tasks; return whether any still runs."""
         self._put_off.clear()
         waited = {ticket for pool in self.pools for ticket in pool.hold()}
         self._tickets = {id_: t for id_, t in self._tickets.items() if t not in waited}
         return bool(self._tickets)
 
     def cancel(self) -> None:
-        """Give up what still runs; its results would have been asked for again anyway."""
+        """Give up the tasks that still run: the next start asks for them again."""
         self.hold()
         give_up(self.client, [t.future for t in self._tickets.values() if t.future is not None])
         self._tickets.clear()
@@ -172,15 +172,15 @@ class Shell:
             result = ticket.result()
         except LabelError as error:
             if error.transient or not isinstance(action, Label):
-                self._shunned.setdefault(action.id, set()).add(error.worker)
+                self._avoided.setdefault(action.id, set()).add(error.worker)
                 return TaskLost(action_id=action.id, reason=str(error))
             return LabelFailed(key=action.key, reason=str(error), refused=error.refused)
         except WorkerLostError as error:
             self._crashes.add(ticket.future, str(error))
-            return TaskLost(action_id=action.id, reason=str(error), fate=error.fate.value)
+            return TaskLost(action_id=action.id, reason=str(error), fate=error.fate)
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)
-        # Whatever else a task raises must not end the run: it is counted, and told in full.
+        # Whatever else a task raises must not end the run: it is counted, and the log has it.
         except Exception as error:
             log.debug("%s", action.id, exc_info=True)
             return TaskLost(action_id=action.id, reason=f"{type(error).__name__}: {error}")
@@ -189,21 +189,21 @@ class Shell:
         return result
 
     def _label(self, action: Action, record: LabelRecord) -> Event:
-        """Trust a record only if its label is in the store, unharmed, and no outlier."""
+        """Return that a label arrived, if it is in the store, unharmed, and no outlier."""
         try:
             stored = LabelStore(self.run.labels).get(record.key)
         except OSError as error:  # of a network's file system, which may be back in a moment
             return TaskLost(action_id=action.id, reason=f"its label cannot be read: {error}")
         if stored is None:
             self._vanished.add(record.key)
-            # Counted: a store that never shows what workers write must not be paid for without end.
+            # Counted as a loss: the store may never show what workers write.
             return TaskLost(action_id=action.id, reason="its label is gone from the store")
         try:
             check_label(stored.atoms, stored.label, self.settings.gate, self.settings.stress)
             self._energies.admit(stored.atoms, stored.label.energy)
         except LabelError as error:
-            told = refuse(self.run.refused, record.key, stored.atoms, str(error), stored.label)
-            return LabelFailed(key=record.key, reason=str(told), refused=True)
+            refused = refuse(self.run.refused, record.key, stored.atoms, str(error), stored.label)
+            return LabelFailed(key=record.key, reason=str(refused), refused=True)
         if record.core_hours:  # it was computed now
             self._durations.note(self._geometries[record.key], record.wall_s)
         return LabelArrived(key=record.key, wall_s=record.wall_s, core_hours=record.core_hours)
@@ -214,7 +214,7 @@ class Shell:
         match action:
             case Label():
                 task = label.with_options(
-                    # Prefect's records stay with the run, so that its next process finds them.
+                    # Prefect's results stay with the run, so that its next process finds them.
                     result_storage=run.prefect_results,
                     refresh_cache=action.key in self._vanished or action.key in state.restoring,
                 )
@@ -248,19 +248,14 @@ class Shell:
                 )  # fmt: skip
 
     def _label_request(self, action: Label, state: CampaignState) -> LabelRequest:
-        return LabelRequest(
-            key=action.key,
-            structure=self.run.structure(action.key),
-            store=self.run.labels,
-            reference=self.settings.reference_of(state.points[action.key].geometry),
-            gate=self.settings.gate,
-            directory=self.settings.directory,
-            refused=self.run.refused,
-            stress=self.settings.stress,
+        settings = self.settings
+        reference = settings.reference_of(state.points[action.key].geometry)
+        return LabelRequest.of(
+            action.key, self.run, reference, settings.gate, settings.directory, settings.stress
         )
 
     def _elements(self, state: CampaignState) -> tuple[int, ...]:
-        """The atomic numbers that the models know."""
+        """Return the atomic numbers that the models know."""
         return state.elements or self.inputs.elements
 
     def _training(
@@ -302,7 +297,10 @@ class Shell:
 
 
 def _sets(state: CampaignState, tag: str) -> dict[str, tuple[str, ...]]:
-    """What a member trains on now; constants follow from its whole set, whatever is replayed."""
+    """Return the sets that a member trains on now.
+
+    With a replay strategy they are a part; the model's constants follow from the whole set then.
+    """
     training, validation = replayed(state, tag)
     everything = state.dataset(tag)[0]
     sets = {"training": training, "validation": validation}

@@ -1,4 +1,4 @@
-"""A few labels outside of a campaign, by the same way: Prefect, the reference pool, the store."""
+"""A few labels outside of a campaign: through Prefect, the reference pool and the label store."""
 
 from __future__ import annotations
 
@@ -32,6 +32,9 @@ from flows.pools.workers import WorkerLostError
 from tasks.label import LabelRecord, LabelRequest, label
 from tasks.trial import TrialRequest, trial
 
+LOOK_S = 1.0
+"""From one look at whether the pool can have workers to the next."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -64,7 +67,7 @@ def label_all(
         SettingsError, ModelError: An engine cannot be made.
     """
     run.state.mkdir(parents=True, exist_ok=True)
-    # A folder that workers see, and not the campaign's own: it may be running.
+    # A folder that workers see. Not the campaign's own folder: the campaign may be running.
     with tempfile.TemporaryDirectory(dir=run.state, prefix="labels-") as folder:
         requests = [_request(one, run, settings.directory, Path(folder)) for one in wanted]
         return labels(title, requests, run.prefect_results, _few(settings, len(requests)))
@@ -75,10 +78,10 @@ def labels(
     title: str, requests: list[LabelRequest], results: Path, settings: Settings
 ) -> list[Outcome]:
     """Submit labels to the reference pool, and wait for all of them."""
-    # What Prefect remembers of a label says nothing of whether it can be had now.
+    # Prefect's cached result of a label does not show that the label can be computed now.
     task = label.with_options(result_storage=results, refresh_cache=True)
     with reference_pool(settings) as pool:
-        return [_outcome(ticket) for ticket in _done(pool, task, requests)]
+        return [_outcome(ticket) for ticket in run_all(pool, task, requests)]
 
 
 @flow(name="trial", flow_run_name="{title}", validate_parameters=False)
@@ -89,13 +92,16 @@ def trial_on_worker(title: str, request: TrialRequest, settings: Settings) -> Tr
         LabelError, EngineError: There is no answer.
     """
     with reference_pool(_few(settings, 1)) as pool:
-        (ticket,) = _done(pool, trial, [request])
+        (ticket,) = run_all(pool, trial, [request])
         result: Trial = ticket.result()
         return result
 
 
-def _done(pool: Pool, task: Task[Any, Any], requests: Sequence[Any]) -> list[Ticket]:
-    """Have tasks done, and return them in order; one that was interrupted is tried again.
+def run_all(pool: Pool, task: Task[Any, Any], requests: Sequence[Any]) -> list[Ticket]:
+    """Run tasks on a pool; one that was interrupted is tried again.
+
+    Returns:
+        Their tickets, in order, once all tasks are over.
 
     Raises:
         CampaignError: The pool cannot have workers.
@@ -106,7 +112,7 @@ def _done(pool: Pool, task: Task[Any, Any], requests: Sequence[Any]) -> list[Tic
     tries: defaultdict[int, Tries] = defaultdict(Tries)
     while len(done) < len(requests):
         try:
-            ticket = back.get(timeout=1.0)
+            ticket = back.get(timeout=LOOK_S)
         except queue.Empty:
             if pool.trouble:
                 raise CampaignError(pool.trouble) from None
@@ -133,20 +139,13 @@ def _request(wanted: Wanted, run: RunDir, directory: Path, folder: Path) -> Labe
     key = label_key(wanted.atoms, identity)
     structure = folder / f"{key}.json"
     write_text(structure, json.dumps(encode(wanted.atoms)))
-    return LabelRequest(
-        key=key,
-        structure=structure,
-        store=run.labels,
-        reference=wanted.reference,
-        gate=wanted.gate,
-        directory=directory,
-        refused=run.refused,
-        stress=wanted.stress,
+    return LabelRequest.of(
+        key, run, wanted.reference, wanted.gate, directory, wanted.stress, structure
     )
 
 
 def _few(settings: Settings, labels: int) -> Settings:
-    """Return the settings with no more workers than there is work."""
+    """Return the settings with no more workers than there are labels."""
     less = settings.cluster.with_labels_at_once(labels)
     return replace(settings, project=settings.project.model_copy(update={"CLUSTER": less}))
 
@@ -158,7 +157,7 @@ def _outcome(ticket: Ticket) -> Outcome:
         return LabelError(str(error), transient=True)
     except AimspaxError as error:
         return error
-    # Whatever else a task raises is told, like all the others.
+    # Whatever else a task raises is an outcome like the others; the log has its traceback.
     except Exception as error:
         return LabelError(f"{type(error).__name__}: {error}", transient=True)
     return record

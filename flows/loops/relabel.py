@@ -1,9 +1,8 @@
-"""The loop that labels a dataset: batches through the pool of references, and what comes back."""
+"""The loop that labels a dataset again: batches go to the reference pool, labels come back."""
 
 from __future__ import annotations
 
 import logging
-import math
 import queue
 import time
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from aimspax_core.errors import AimspaxError, CampaignError, LabelError, Structu
 from aimspax_core.inputs.relabel_inputs import LabelInputs
 from aimspax_core.labels.batches import TASK_S, Batches
 from aimspax_core.labels.dataset import DataKeys
-from aimspax_core.labels.durations import Durations
+from aimspax_core.labels.durations import Duration, Durations
 from aimspax_core.labels.gate import check_label
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.relabelling import Frame, Relabelled, Summary
@@ -37,25 +36,25 @@ SAVE_S = 60.0
 """The output is written again after this time at the latest, if there is something new."""
 
 _SHARE = 20
-"""Writing the output takes at most one part of so many of the time."""
+"""Writing the output takes at most one part in so many of the time."""
 
-TELL_S = 10.0
+PROGRESS_S = 10.0
 """From one line on the progress to the next."""
 
 log = logging.getLogger("aimspax")
 
 
 @dataclass(frozen=True)
-class _Flying:
-    """A task that was submitted."""
+class _Submitted:
+    """A task that was submitted: it labels the structures with these keys."""
 
     name: str
     keys: tuple[str, ...]
     ticket: Ticket
 
 
-class Labelling:
-    """A dataset that is being labelled in this process.
+class Relabelling:
+    """A dataset that is being labelled again in this process.
 
     Attributes:
         waiting: The labels that are still to be computed.
@@ -66,18 +65,18 @@ class Labelling:
     def __init__(self, inputs: LabelInputs) -> None:
         self._inputs, self._run, settings = inputs, inputs.run, inputs.settings
         self._keys, self._store = DataKeys.of(settings.misc), LabelStore(inputs.run.labels)
-        self._began = self._saved = self._told = time.monotonic()
+        self._began = self._saved = self._reported = time.monotonic()
         reference = build_reference(inputs.reference, settings.directory)
         self._identity = reference.identity()
         self.found = Relabelled(inputs.frames, self._keys, inputs.properties, settings.gate)
         self._frames: dict[str, Frame] = {}
         self.broken = ""
-        self._given_up: dict[str, str] = {}  # since the last label came, and why
-        self._shunned: dict[str, set[str]] = {}
+        self._given_up: dict[str, str] = {}  # labels since the last one that came, and why
+        self._avoided: dict[str, set[str]] = {}  # workers where a label has failed
         self._durations = Durations()
-        self._flying: dict[str, _Flying] = {}
-        self._back: queue.Queue[str] = queue.Queue()  # the first key of what is over
-        self._unsaved, self._save_took = 1, 0.0  # it may be that all frames have failed already
+        self._submitted: dict[str, _Submitted] = {}  # by the first of their keys
+        self._done: queue.Queue[str] = queue.Queue()  # the first keys of tasks that are over
+        self._unsaved, self._save_took = 1, 0.0  # all frames may have failed already
         for frame in inputs.frames:
             self._take_up(frame)
         self._stored = frozenset(self.found.labels)
@@ -100,11 +99,11 @@ class Labelling:
             self._admit(key)
 
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
-        """The loop: submit batches, and see what comes back."""
+        """Run the loop: submit batches, and take in what they have done."""
         with reference_pool(self._inputs.settings) as pool:
             page, crashes = LabelPage(self._inputs, pool), Crashes(client)
             try:
-                while (self.waiting or self._flying) and not (self.broken or stopped.asked()):
+                while (self.waiting or self._submitted) and not (self.broken or stopped.asked()):
                     self._launch(pool)
                     self._settle(crashes, min(POLL_S, self.waiting.due_in(time.monotonic())))
                     if pool.trouble:
@@ -112,20 +111,20 @@ class Labelling:
                     self._report(page)
                 self._hold(pool)
                 end = time.monotonic() + GRACE_S
-                while self._flying and (left := end - time.monotonic()) > 0:
+                while self._submitted and (left := end - time.monotonic()) > 0:
                     self._settle(crashes, left)
-                if not self.waiting and not self._flying:
+                if not self.waiting and not self._submitted:
                     self._blame_structures()
             finally:
                 self._hold(pool)
-                futures = [flying.ticket.future for flying in self._flying.values()]
+                futures = [task.ticket.future for task in self._submitted.values()]
                 give_up(client, [future for future in futures if future is not None])
                 crashes.settle(everything=True)
                 self.save()
                 page.end(self.found)
 
     def summary(self) -> Summary:
-        """Return how it went."""
+        """Return how the labelling went."""
         labelled = self.found.labelled
         return Summary(
             output=self._inputs.output,
@@ -139,16 +138,16 @@ class Labelling:
         )
 
     def _hold(self, pool: Pool) -> None:
-        """Begin nothing more; what waited for a worker waits here again."""
+        """Begin no more tasks; labels whose task waited for a worker wait here again."""
         waited = pool.hold()
-        for first, flying in list(self._flying.items()):
-            if flying.ticket in waited:
-                del self._flying[first]
-                self.waiting.give_back(flying.keys)
+        for first, task in list(self._submitted.items()):
+            if task.ticket in waited:
+                del self._submitted[first]
+                self.waiting.give_back(task.keys)
 
     def _launch(self, pool: Pool) -> None:
         """Submit a batch for every worker that there may be."""
-        while len(self._flying) < pool.capacity:
+        while len(self._submitted) < pool.capacity:
             keys = self.waiting.next(time.monotonic())
             if not keys:
                 return
@@ -159,76 +158,67 @@ class Labelling:
             first, last = min(places), max(places)
             name = f"{first}..{last}" if last > first else str(first)
             request = LabelManyRequest(name, keys, self._request(keys[0]), self._run, TASK_S)
-            back = partial(self._came_back, keys[0])
-            seconds = partial(self._seconds, keys)
-            ticket = pool.submit(label_many, request, back, self._shunned.get(keys[0], ()), seconds)
-            self._flying[keys[0]] = _Flying(name, keys, ticket)
+            avoided = self._avoided.get(keys[0], ())
+            duration = partial(self._duration, keys)
+            done = partial(self._put_done, keys[0])
+            ticket = pool.submit(label_many, request, done, avoided, duration)
+            self._submitted[keys[0]] = _Submitted(name, keys, ticket)
 
-    def _seconds(self, keys: tuple[str, ...]) -> float | None:
-        """Return what a task takes; of a label that has outlasted a job, as much as there is."""
-        if self.waiting.tries(keys[0]).out_of_time:
-            return math.inf
-        each = self._durations.of(0)
-        return None if each is None else each + (TASK_S if len(keys) > 1 else 0.0)
+    def _duration(self, keys: tuple[str, ...]) -> Duration:
+        """Return how long a task takes: its last label may begin just before its time is over."""
+        last = self._durations.of(0, self.waiting.tries(keys[0]))
+        return last if last is None or len(keys) == 1 else TASK_S + last
 
-    def _came_back(self, first: str, _: Ticket) -> None:
-        self._back.put(first)
+    def _put_done(self, first: str, _: Ticket) -> None:
+        self._done.put(first)
 
     def _request(self, key: str) -> LabelRequest:
         inputs = self._inputs
-        return LabelRequest(
-            key=key,
-            structure=self._run.structure(key),
-            store=self._run.labels,
-            reference=inputs.reference,
-            gate=inputs.settings.gate,
-            directory=inputs.settings.directory,
-            refused=self._run.refused,
-            stress=inputs.stress,
-        )
+        gate, directory = inputs.settings.gate, inputs.settings.directory
+        return LabelRequest.of(key, self._run, inputs.reference, gate, directory, inputs.stress)
 
     def _settle(self, crashes: Crashes, timeout_s: float) -> None:
-        """Take in what one task has done, if one comes back within the time."""
+        """Take in what one task has done, if one ends within the time."""
         crashes.settle()
         try:
-            flying = self._flying.pop(self._back.get(timeout=timeout_s))
+            task = self._submitted.pop(self._done.get(timeout=timeout_s))
         except queue.Empty:
             return
         try:
-            record: LabelManyRecord = flying.ticket.result()
+            record: LabelManyRecord = task.ticket.result()
         except WorkerLostError as error:
-            crashes.add(flying.ticket.future, str(error))
-            # Whichever label of a batch took its time: only one alone is known to outlast a job.
-            unsure = error.fate is Fate.OUT_OF_TIME and len(flying.keys) > 1
-            self._torn(flying, Fate.DIED if unsure else error.fate, str(error))
+            crashes.add(task.ticket.future, str(error))
+            # Only of a label that was alone it is known that it outlasts a job.
+            unsure = error.fate is Fate.OUT_OF_TIME and len(task.keys) > 1
+            self._torn(task, Fate.DIED if unsure else error.fate, str(error))
         except AimspaxError:
             raise  # what is wrong with one is wrong with all
-        # Whatever else a task raises must not end the run: it is counted, and told in full.
+        # Whatever else a task raises must not end the run: it is counted, and the log has it.
         except Exception as error:
-            log.debug("label-%s", flying.name, exc_info=True)
-            self._torn(flying, Fate.DIED, f"{type(error).__name__}: {error}")
+            log.debug("label-%s", task.name, exc_info=True)
+            self._torn(task, Fate.DIED, f"{type(error).__name__}: {error}")
         else:
-            self._take_in(flying, record)
+            self._take_in(task, record)
         if self._save_due():
             self.save()
 
-    def _take_in(self, flying: _Flying, record: LabelManyRecord) -> None:
+    def _take_in(self, task: _Submitted, record: LabelManyRecord) -> None:
         for one in record.done:
             self.waiting.took(one.seconds)
             if not one.reason:
                 self._durations.note(0, one.seconds)
             if one.transient:
-                self._shunned.setdefault(one.key, set()).add(one.worker)
+                self._avoided.setdefault(one.key, set()).add(one.worker)
                 self._lost(one.key, Fate.DIED, one.reason)
             elif one.reason:
                 self._failed(one.key, one.reason)
             elif not self._admit(one.key):
                 self._lost(one.key, Fate.DIED, "its label is gone from the store")
-        self.waiting.give_back(flying.keys[len(record.done) :])
+        self.waiting.give_back(task.keys[len(record.done) :])
 
-    def _torn(self, flying: _Flying, fate: Fate, why: str) -> None:
+    def _torn(self, task: _Submitted, fate: Fate, why: str) -> None:
         """Take back what a lost task has not labelled: only the first structure is suspected."""
-        left = [key for key in flying.keys if not self._admit(key)]
+        left = [key for key in task.keys if not self._admit(key)]
         if left:
             self.waiting.give_back(left[1:])
             self._lost(left[0], fate, why)
@@ -270,7 +260,7 @@ class Labelling:
         try:
             check_label(stored.atoms, stored.label, self._inputs.settings.gate, self._inputs.stress)
         except LabelError:
-            return False  # the task tells why, and keeps it aside
+            return False  # the task says why, and keeps the structure aside
         label = stored.label
         self.found.labels[key] = Label(label.energy, label.forces, label.stress)
         self._unsaved += 1
@@ -278,7 +268,7 @@ class Labelling:
         return True
 
     def _save_due(self) -> bool:
-        """Whether it is time to write the output: often, but not most of the time."""
+        """Return whether to write the output: often, but not most of the time."""
         since = time.monotonic() - self._saved
         enough = self._unsaved >= self._inputs.save_interval or since > SAVE_S
         return bool(self._unsaved) and enough and since > _SHARE * self._save_took
@@ -293,17 +283,17 @@ class Labelling:
         self._unsaved, self._save_took = 0, self._saved - began
 
     def _report(self, page: LabelPage) -> None:
-        """Tell how far it is, now and then."""
-        if time.monotonic() - self._told < TELL_S:
+        """Say how far the labelling is, now and then."""
+        if time.monotonic() - self._reported < PROGRESS_S:
             return
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
         done, failed = len(self.found.labels), len(self.found.reasons)
-        rate = (done - len(self._stored)) / (self._told - self._began)
+        rate = (done - len(self._stored)) / (self._reported - self._began)
         left = len(self._frames) - done - failed
         ends = f", about {left / rate / 60:.0f} min left" if rate else ""
-        told = (
+        progress = (
             f"{done} of {len(self._frames)} structures labelled, {failed} failed, "
             f"{60 * rate:.0f} a minute{ends}"
         )
-        log.info("%s", told)
-        page.show((done + failed) / len(self._frames), told)
+        log.info("%s", progress)
+        page.show((done + failed) / len(self._frames), progress)

@@ -1,15 +1,15 @@
-"""What Prefect, Dask and the shell add to a task: labels of H2, which cost next to nothing.
+"""What Prefect, Dask and the executor add to a task: labels of H2, which cost next to nothing.
 
 Run as a script: `python tests/benchmarks/bench_orchestration.py [--labels 60] [--repeats 3]`.
 
 In each repeat, in turns, on a reference pool of one worker:
 
-- `Shell`: a third of the labels through `Shell.launch` and `Shell.next_event`, as a campaign does
+- `Executor`: a third of the labels through its `launch` and `next_event`, as a campaign does
 - `Dask alone`: as many other labels through the same pool's Dask client, without Prefect
 
 A line's `time an event` is (wall time from the first launch to the last event - what the labels
-themselves took) / number of labels. What the shell takes more than Dask alone is Prefect's share
-(and the little that the shell does itself). `launch` and `next_event` are the time that the
+themselves took) / number of labels. What the executor takes more than Dask alone is Prefect's share
+(and the little that the executor does itself). `launch` and `next_event` are the time that the
 campaign's loop spends in them, waiting for completions not included; `round trip` is one label
 launched into an empty pool, until its event is there. Nothing is asserted.
 """
@@ -35,25 +35,25 @@ from flows import server
 
 if TYPE_CHECKING:
     from aimspax_core.campaign.state import CampaignState
-    from flows.loops.executor import Shell
+    from flows.loops.executor import Executor
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "aspirin"
 SMALL = {"CLUSTER.max_workers": 1, "CLUSTER.ml.max_workers": 1}
 TIMEOUT_S = 60.0
 
 
-def structures(shell: Shell) -> Iterator[str]:
+def structures(executor: Executor) -> Iterator[str]:
     """Write H2 at ever other bond lengths, and give the keys of the labels."""
     from aimspax_core.reference.registry import build_reference
     from tasks.structures import keep_structure
 
-    identity = build_reference(shell.settings.reference, shell.settings.directory).identity()
+    identity = build_reference(executor.settings.reference, executor.settings.directory).identity()
     for number in count():
         bond = 0.65 + 1e-4 * number
-        yield keep_structure(shell.run, Atoms("H2", [(0, 0, 0), (0, 0, bond)]), identity)
+        yield keep_structure(executor.run, Atoms("H2", [(0, 0, 0), (0, 0, bond)]), identity)
 
 
-def through_shell(shell: Shell, state: CampaignState, keys: list[str]) -> dict[str, float]:
+def through_executor(executor: Executor, state: CampaignState, keys: list[str]) -> dict[str, float]:
     """Label as a campaign's loop does; return seconds: wall, own, launch, next_event."""
     from aimspax_core.campaign.actions import Label
     from aimspax_core.campaign.events import LabelArrived
@@ -63,13 +63,13 @@ def through_shell(shell: Shell, state: CampaignState, keys: list[str]) -> dict[s
     spent = {"wall": 0.0, "own": 0.0, "launch": 0.0, "next_event": 0.0}
     began = time.perf_counter()
     for key in keys:
-        shell.launch(Label(key=key), state)
+        executor.launch(Label(key=key), state)
     spent["launch"] = time.perf_counter() - began
     for _ in keys:
-        while shell._done.empty():
+        while executor._done.empty():
             time.sleep(0.001)
         asked = time.perf_counter()
-        event = shell.next_event(TIMEOUT_S)
+        event = executor.next_event(TIMEOUT_S)
         spent["next_event"] += time.perf_counter() - asked
         assert isinstance(event, LabelArrived), event
         spent["own"] += event.wall_s
@@ -77,15 +77,15 @@ def through_shell(shell: Shell, state: CampaignState, keys: list[str]) -> dict[s
     return spent
 
 
-def through_dask(shell: Shell, state: CampaignState, keys: list[str]) -> dict[str, float]:
+def through_dask(executor: Executor, state: CampaignState, keys: list[str]) -> dict[str, float]:
     """Label on the same worker without Prefect; return seconds: wall, own."""
     from aimspax_core.campaign.actions import Label
     from aimspax_core.campaign.state import Point
 
     state = state.but(points={key: Point(key=key, geometry=0) for key in keys})
-    client: Any = shell.pools.reference.runner.client
+    client: Any = executor.pools.reference.runner.client
     began = time.perf_counter()
-    requests = [shell._label_request(Label(key=key), state) for key in keys]
+    requests = [executor._label_request(Label(key=key), state) for key in keys]
     futures = [client.submit(_plain, request) for request in requests]
     own = sum(future.result().wall_s for future in futures)
     return {"wall": time.perf_counter() - began, "own": own}
@@ -105,30 +105,32 @@ def measure(folder: Path, labels: int, repeats: int) -> dict[str, list[dict[str,
 
     from aimspax_core.campaign.state import CampaignState, Rules
     from aimspax_core.inputs.campaign_inputs import Inputs
-    from flows.loops.executor import Shell
+    from flows.loops.executor import Executor
     from flows.pools.open import pools
 
     inputs = Inputs.read(folder, SMALL)
     settings = inputs.settings
     state = CampaignState.begin(Rules.of(settings, ("a", "b"), 1))
-    found: dict[str, list[dict[str, float]]] = {"Shell": [], "Dask alone": [], "round trip": []}
+    found: dict[str, list[dict[str, float]]] = {"Executor": [], "Dask alone": [], "round trip": []}
 
     @flow(name="bench-orchestration")
     def bench() -> None:
         with get_client(sync_client=True) as client, pools(settings) as workers:
-            shell = Shell(inputs, workers, client)
-            keys = structures(shell)
+            executor = Executor(inputs, workers, client)
+            keys = structures(executor)
             some = max(1, labels // repeats)
-            through_shell(shell, state, [next(keys) for _ in range(3)])  # imports on the worker
-            through_dask(shell, state, [next(keys) for _ in range(3)])
+            through_executor(
+                executor, state, [next(keys) for _ in range(3)]
+            )  # imports on the worker
+            through_dask(executor, state, [next(keys) for _ in range(3)])
             for _ in range(repeats):
-                found["Shell"].append(
-                    through_shell(shell, state, [next(keys) for _ in range(some)])
+                found["Executor"].append(
+                    through_executor(executor, state, [next(keys) for _ in range(some)])
                 )
                 found["Dask alone"].append(
-                    through_dask(shell, state, [next(keys) for _ in range(some)])
+                    through_dask(executor, state, [next(keys) for _ in range(some)])
                 )
-                alone = [through_shell(shell, state, [next(keys)]) for _ in range(5)]
+                alone = [through_executor(executor, state, [next(keys)]) for _ in range(5)]
                 found["round trip"].extend(alone)
 
     bench()
@@ -144,15 +146,15 @@ def table(found: dict[str, list[dict[str, float]]], labels: int, repeats: int) -
         values = [run[name] - (run["own"] if name == "wall" else 0.0) for run in found[way]]
         return 1000 * statistics.median(values) / number
 
-    shell, dask = per_label("Shell", "wall"), per_label("Dask alone", "wall")
-    own = per_label("Shell", "own")
+    executor, dask = per_label("Executor", "wall"), per_label("Dask alone", "wall")
+    own = per_label("Executor", "own")
     print(f"{repeats} x {some} labels of H2 (own time {own:.1f} ms), 1 worker, ms a label; ")
     print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}")
-    print(f"{'time an event':<44}{shell:>8.1f}")
-    print(f"{'  of it Dask and the label store':<44}{dask:>8.1f}{dask / shell:>8.0%}")
-    print(f"{'  of it Prefect and the shell':<44}{shell - dask:>8.1f}{1 - dask / shell:>8.0%}")
-    print(f"{'in launch (the loop)':<44}{per_label('Shell', 'launch'):>8.1f}")
-    print(f"{'in next_event (the loop)':<44}{per_label('Shell', 'next_event'):>8.1f}")
+    print(f"{'time an event':<44}{executor:>8.1f}")
+    print(f"{'  of it Dask and the label store':<44}{dask:>8.1f}{dask / executor:>8.0%}")
+    print(f"{'  of it Prefect and ours':<44}{executor - dask:>8.1f}{1 - dask / executor:>8.0%}")
+    print(f"{'in launch (the loop)':<44}{per_label('Executor', 'launch'):>8.1f}")
+    print(f"{'in next_event (the loop)':<44}{per_label('Executor', 'next_event'):>8.1f}")
     print(f"{'round trip into an empty pool':<44}{per_label('round trip', 'wall', 1):>8.1f}")
 
 

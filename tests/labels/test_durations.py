@@ -7,7 +7,8 @@ import platform
 
 import pytest
 
-from aimspax_core.labels.durations import Durations
+from aimspax_core.labels.durations import UNKNOWN, WHOLE_JOB, Durations
+from aimspax_core.labels.tries import Tries
 from aimspax_core.versions import versions
 
 
@@ -56,3 +57,13 @@ def test_versions_are_those_that_are_installed():
 @pytest.mark.parametrize("name", ["aimspax", "distributed", "prefect", "mace-torch", "numpy"])
 def test_versions_name_what_decides(name):
     assert name in versions()
+
+
+def test_a_label_that_outlasted_a_job_is_given_a_whole_one():
+    assert _of(3.0).of(0, Tries(out_of_time=1)) == WHOLE_JOB
+    assert _of().of(0, Tries(out_of_time=1)) == WHOLE_JOB
+
+
+def test_other_losses_say_nothing_of_how_long_a_label_takes():
+    assert _of(3.0).of(0, Tries(died=2, interrupted=5)) == 3.0
+    assert _of().of(0, Tries(died=2)) is UNKNOWN

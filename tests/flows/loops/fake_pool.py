@@ -1,0 +1,54 @@
+"""A pool without workers: a task is over at once, with the outcome that the test has chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(eq=False)
+class FakeTicket:
+    """A task that is over."""
+
+    task: Any
+    request: Any
+    outcome: Any
+    avoid: frozenset[str]
+    seconds: Callable[[], float | None]
+    future: None = None
+
+    def result(self) -> Any:
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+    def exception(self) -> BaseException | None:
+        return self.outcome if isinstance(self.outcome, BaseException) else None
+
+
+@dataclass
+class FakePool:
+    """Gives each task the next outcome."""
+
+    outcomes: list[Any] = field(default_factory=list)
+    tickets: list[FakeTicket] = field(default_factory=list)
+    trouble: str = ""
+    capacity: int = 1
+
+    def submit(
+        self,
+        task: Any,
+        request: Any,
+        done: Callable[[Any], None],
+        avoid: Iterable[str] = (),
+        seconds: Callable[[], float | None] = lambda: None,
+    ) -> FakeTicket:
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        ticket = FakeTicket(task, request, outcome, frozenset(avoid), seconds)
+        self.tickets.append(ticket)
+        done(ticket)
+        return ticket
+
+    def hold(self) -> list[FakeTicket]:
+        return []

@@ -1,0 +1,149 @@
+"""What a campaign's actions become, and what comes back, without workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ase.io
+import pytest
+from ase.build import molecule
+
+from aimspax_core.campaign.actions import Action, Label, Sample
+from aimspax_core.campaign.events import Event, LabelFailed, TaskLost
+from aimspax_core.campaign.state import CampaignState, Point, Rules
+from aimspax_core.errors import CampaignError, LabelError, ModelError
+from aimspax_core.labels.durations import UNKNOWN, WHOLE_JOB
+from aimspax_core.labels.tries import BACKOFF_S, Fate, Tries
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.load import load
+from flows.loops import executor as module
+from flows.loops.executor import ML_TASK_S, Executor
+from flows.pools.workers import WorkerLostError
+from tests.flows.loops.fake_pool import FakePool
+
+PROJECT = """
+MISC: {path_to_geometry: water.xyz}
+REFERENCE: {engine: tblite, method: GFN1-xTB}
+INITIAL_DATASET_GENERATION:
+  {initial_sampling: foundational, foundational_model: mace-mp, max_initial_epochs: 4,
+   n_points_per_sampling_step_idg: 3}
+ACTIVE_LEARNING: {num_trajectories: 1, max_MD_steps: 1}
+MD: {stat_ensemble: NVT, temperature: 300, timestep: 0.5, friction: 0.01}
+CLUSTER: {type: local, max_workers: 1}
+"""
+LABEL, OTHER = Label(key="k"), Label(key="other")
+SAMPLE = Sample(geometry=0, step=1, points=3)
+
+
+class Stage:
+    """An executor on pools without workers, with a clock that the test turns."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "aimsPAX.yaml").write_text(PROJECT)
+        (folder / "mace.yaml").write_text("GENERAL: {name_exp: water}\n")
+        ase.io.write(folder / "water.xyz", molecule("H2O"))
+        settings = load(folder)
+        self.now, self.ml, self.reference = 0.0, FakePool(), FakePool()
+        state = CampaignState.begin(Rules.of(settings, ("a",), 1))
+        points = {key: Point(key=key, geometry=0) for key in (LABEL.key, OTHER.key)}
+        self.state = state.but(points=points)
+        inputs: Any = SimpleNamespace(run=RunDir.of(settings), settings=settings)
+        self.executor = Executor(inputs, Pools(self.ml, self.reference), SimpleNamespace())  # type: ignore[arg-type]
+
+    def lost(self, action: Action, tries: Tries) -> None:
+        """Launch an action that was lost before."""
+        self.executor.launch(action, self.state.but(losses={action.id: tries}))
+
+    def outcome(self, action: Action, error: BaseException) -> Event | None:
+        """Return the event that an error becomes."""
+        (self.reference if isinstance(action, Label) else self.ml).outcomes.append(error)
+        self.executor.launch(action, self.state)
+        return self.executor.next_event(0.0)
+
+
+class Pools(SimpleNamespace):
+    """Both pools."""
+
+    def __init__(self, ml: FakePool, reference: FakePool) -> None:
+        super().__init__(ml=ml, reference=reference)
+
+    def __iter__(self) -> Any:
+        return iter((self.ml, self.reference))
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    made = Stage(tmp_path)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: made.now))
+    return made
+
+
+def test_a_label_that_died_waits_for_its_backoff(stage: Stage) -> None:
+    stage.lost(LABEL, Tries(died=2))
+    stage.now = BACKOFF_S[1] - 0.1
+    stage.executor.next_event(0.0)
+    assert not stage.reference.tickets
+    stage.now = BACKOFF_S[1]
+    stage.executor.next_event(0.0)
+    assert len(stage.reference.tickets) == 1
+
+
+@pytest.mark.parametrize("tries", [Tries(), Tries(interrupted=3), Tries(out_of_time=1)])
+def test_a_label_that_did_not_die_does_not_wait(stage: Stage, tries: Tries) -> None:
+    stage.lost(LABEL, tries)
+    assert len(stage.reference.tickets) == 1
+
+
+def test_training_and_md_do_not_wait(stage: Stage) -> None:
+    stage.lost(SAMPLE, Tries(died=3))
+    assert len(stage.ml.tickets) == 1
+
+
+def test_tasks_say_how_long_they_take(stage: Stage) -> None:
+    stage.executor.launch(LABEL, stage.state)
+    stage.lost(OTHER, Tries(out_of_time=1))
+    stage.executor.launch(SAMPLE, stage.state)
+    first, second = stage.reference.tickets
+    assert [first.seconds(), second.seconds()] == [UNKNOWN, WHOLE_JOB]
+    assert stage.ml.tickets[0].seconds() == ML_TASK_S
+
+
+@pytest.mark.parametrize(
+    ("error", "fate", "final"),
+    [
+        (LabelError("no node", transient=True, worker="tcp://a"), Fate.DIED, False),
+        (WorkerLostError("its job was preempted", Fate.INTERRUPTED), Fate.INTERRUPTED, False),
+        (WorkerLostError("no time left", Fate.OUT_OF_TIME), Fate.OUT_OF_TIME, False),
+        (ModelError("no such file"), Fate.DIED, True),
+        (TypeError("a bug of ours"), Fate.DIED, False),
+    ],
+)
+def test_a_task_without_a_result_is_lost(
+    stage: Stage, error: BaseException, fate: Fate, final: bool
+) -> None:
+    event = stage.outcome(LABEL, error)
+    assert isinstance(event, TaskLost)
+    assert (event.action_id, event.fate, event.final, event.counted) == (
+        LABEL.id, fate, final, True,
+    )  # fmt: skip
+    assert str(error) in event.reason
+
+
+def test_a_structure_without_an_answer_is_a_failed_label(stage: Stage) -> None:
+    event = stage.outcome(LABEL, LabelError("SCF not converged"))
+    assert event == LabelFailed(key="k", reason="SCF not converged")
+    assert isinstance(stage.outcome(SAMPLE, LabelError("SCF not converged")), TaskLost)
+
+
+def test_a_label_avoids_the_worker_where_it_failed(stage: Stage) -> None:
+    stage.outcome(LABEL, LabelError("no node", transient=True, worker="tcp://a"))
+    stage.executor.launch(LABEL, stage.state)
+    assert [ticket.avoid for ticket in stage.reference.tickets] == [frozenset(), {"tcp://a"}]
+
+
+def test_a_pool_without_workers_ends_the_campaign(stage: Stage) -> None:
+    stage.ml.trouble = "no such partition"
+    with pytest.raises(CampaignError, match="no such partition"):
+        stage.executor.next_event(0.0)
