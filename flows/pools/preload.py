@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import urllib.parse
-import urllib.request
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +23,7 @@ from distributed import Worker
 
 from aimspax_core.safe_files import write_text
 from aimspax_core.versions import versions
-from flows.server.api import keep_off_proxies
+from flows.server.api import keep_off_proxies, silence
 
 GPUS = "AIMSPAX_GPUS"
 """Environment variable that lists the GPUs of a pool, for its workers to share; `job` stands for
@@ -163,16 +162,10 @@ def mismatch(flow: dict[str, str], here: dict[str, str]) -> str:
 
 def _unreachable(api: str) -> str:
     """Say why the API does not answer; empty if it does."""
-    end, problem = time.monotonic() + _API_PATIENCE_S, ""
-    opener = urllib.request.build_opener()
-    while time.monotonic() < end:
-        try:
-            with opener.open(f"{api}/health", timeout=10):
-                return ""
-        except (OSError, ValueError) as error:
-            problem = str(getattr(error, "reason", error))
+    end = time.monotonic() + _API_PATIENCE_S
+    while (problem := silence(api)) and time.monotonic() < end:
         time.sleep(2)
-    return problem
+    return problem or ""
 
 
 def _leave(told: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """The Prefect server of a run: the configured one, or a local one that outlives the run.
 
-`ensure` must be called before Prefect is imported; nothing in this room imports it.
+`ensure` points this process and its children at the server. Nothing here imports Prefect, which
+takes seconds.
 """
 
 from flows.server.api import ServerError

@@ -1,4 +1,4 @@
-"""A Prefect API as seen without importing Prefect: its settings, and whether it answers to us."""
+"""A Prefect API without Prefect, which takes seconds to import: its settings, and if it answers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import logging
 import os
 import ssl
 import tomllib
-import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from aimspax_core.errors import AimspaxError
 
@@ -35,8 +36,8 @@ class Setting:
     """One of Prefect's settings.
 
     Attributes:
-        value: What it is.
-        source: Where it was found, for messages.
+        value: The setting's value.
+        source: Where the value was found (environment or profile), for messages.
     """
 
     value: str
@@ -66,77 +67,91 @@ def prefect_home() -> Path:
 
 
 def silence(api_url: str, password: str | None = None) -> str | None:
-    """Say why the API, as in `PREFECT_API_URL`, does not answer; None if it does."""
+    """Return why the API, as in `PREFECT_API_URL`, does not answer; None if it does."""
     try:
         ask(f"{api_url}/health", password)
-    except urllib.error.HTTPError as error:
-        return f"{api_url}/health answers {error.code} {error.reason}"
+    except httpx.HTTPStatusError as error:
+        answer = error.response
+        return f"{api_url}/health answers {answer.status_code} {answer.reason_phrase}"
     except json.JSONDecodeError:
         return f"what answers at {api_url} is not a Prefect API (does the address end in /api?)"
-    except (OSError, ValueError) as error:
-        return f"{api_url}/health does not answer ({getattr(error, 'reason', error)})"
+    except NO_ANSWER as error:
+        return f"{api_url}/health does not answer ({_reason(error)})"
     return None
 
 
 def problem(api_url: str, password: str | None = None) -> str | None:
-    """Ask the API whether it is there and takes our credentials.
+    """Return why the API cannot be used: it is silent or refuses our credentials; None if it can.
 
     Args:
         api_url: As in `PREFECT_API_URL`.
         password: None for the credentials that Prefect's client would use.
-
-    Returns:
-        What is wrong, or None.
     """
     if silent := silence(api_url, password):
         return silent
     try:
         ask(f"{api_url}/admin/version", password)
-    except urllib.error.HTTPError as error:
-        if error.code in {401, 403}:
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             return f"it wants other credentials than those in {AUTH}"
-    except (OSError, ValueError) as error:
-        return f"{api_url}/admin/version does not answer ({getattr(error, 'reason', error)})"
+    except NO_ANSWER as error:
+        return f"{api_url}/admin/version does not answer ({_reason(error)})"
     return None
 
 
 def ask(url: str, password: str | None = None, body: Any = None, timeout_s: float = 5.0) -> Any:
-    """Ask an API; with the credentials and certificates that Prefect's client would use.
+    """Ask an API, with the credentials and certificates that Prefect's client would use.
 
     Args:
         url: What to get, or where to post.
         password: Used instead of those credentials.
         body: What to post, as JSON; None to get.
-        timeout_s: How long to wait for an answer.
+        timeout_s: How long to wait for an answer (s).
 
     Raises:
-        OSError: There is no answer, or it is an error.
-        ValueError: It is not JSON, or this is not an address.
+        httpx.HTTPStatusError: The answer is an error.
+        NO_ANSWER: There is no answer, it is not JSON, or this is not an address.
     """
-    request = urllib.request.Request(url, None if body is None else json.dumps(body).encode())
-    request.add_header("Content-Type", "application/json")
+    headers = {}
     auth = Setting(password, "") if password else setting(AUTH)
     if auth:
-        token = base64.b64encode(auth.value.encode()).decode()
-        request.add_header("Authorization", f"Basic {token}")
+        headers["Authorization"] = f"Basic {base64.b64encode(auth.value.encode()).decode()}"
     elif key := setting("PREFECT_API_KEY"):
-        request.add_header("Authorization", f"Bearer {key.value}")
-    handlers: list[urllib.request.BaseHandler] = []
-    if url.startswith("https:"):
-        certificates = setting("PREFECT_API_SSL_CERT_FILE")
-        context = ssl.create_default_context(cafile=certificates.value if certificates else None)
-        insecure = setting("PREFECT_API_TLS_INSECURE_SKIP_VERIFY")
-        if insecure and insecure.value.lower() in {"1", "true", "yes", "on"}:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        handlers.append(urllib.request.HTTPSHandler(context=context))
-    if on_loopback(url):
-        handlers.append(urllib.request.ProxyHandler({}))
-    with urllib.request.build_opener(*handlers).open(request, timeout=timeout_s) as answer:
-        return json.loads(answer.read())
+        headers["Authorization"] = f"Bearer {key.value}"
+    answer = httpx.request(
+        "GET" if body is None else "POST",
+        url,
+        json=body,
+        headers=headers,
+        timeout=timeout_s,
+        follow_redirects=True,
+        verify=_certificates() if url.startswith("https:") else False,
+        trust_env=not on_loopback(url),  # no proxy leads there
+    )
+    answer.raise_for_status()
+    return answer.json()
+
+
+NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, ValueError)
+"""What `ask` raises if there is no answer in JSON."""
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _certificates() -> ssl.SSLContext:
+    """Return whom to trust, as Prefect's settings say."""
+    file = setting("PREFECT_API_SSL_CERT_FILE")
+    context = ssl.create_default_context(cafile=file.value if file else None)
+    insecure = setting("PREFECT_API_TLS_INSECURE_SKIP_VERIFY")
+    if insecure and insecure.value.lower() in {"1", "true", "yes", "on"}:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def on_loopback(url: str) -> bool:
-    """True for an address under which only this machine itself is reached."""
+    """Return whether a URL leads to this machine itself, whichever machine that is."""
     host = urllib.parse.urlsplit(url).hostname or ""
     try:
         address = ipaddress.ip_address(host)
@@ -146,10 +161,10 @@ def on_loopback(url: str) -> bool:
 
 
 def keep_off_proxies(*hosts: str) -> None:
-    """Let Prefect's client reach this machine where the web is reached through a proxy.
+    """Let Prefect's client reach this machine directly where a proxy leads to the web.
 
     Args:
-        hosts: Names or addresses that it has beside those of the loopback.
+        hosts: Names or addresses of this machine besides those of the loopback.
     """
     if not urllib.request.getproxies_environment():
         return

@@ -1,12 +1,9 @@
-"""The Prefect server of a run: the one that is configured, or a local one that outlives the run.
-
-Prefect reads `PREFECT_API_URL` when it is imported, so `ensure` has to be called before that; this
-module therefore does not import Prefect.
-"""
+"""The Prefect server of a run: the one that is configured, or a local one that outlives the run."""
 
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +61,9 @@ def ensure(host: str | None = None) -> Server:
             loopback only is started again for that, unless flow runs use it.
 
     Returns:
-        The server, which answers. `PREFECT_API_URL` is set to it, and `PREFECT_API_AUTH_STRING` to
-        the password if it is one of ours.
+        The server, which answers. `PREFECT_API_URL` is set to its API, and
+        `PREFECT_API_AUTH_STRING` to the password if that is one of ours; Prefect, if it has been
+        imported already, reads its settings again.
 
     Raises:
         ServerError: The named server does not answer, or cannot be reached by compute nodes; or
@@ -80,6 +78,10 @@ def ensure(host: str | None = None) -> Server:
         os.environ[OURS] = server.api_url
     if on_loopback(server.api_url):
         keep_off_proxies()
+    if "prefect" in sys.modules:  # it has read the environment as it was before
+        from prefect.context import refresh_global_settings_context
+
+        refresh_global_settings_context()
     return server
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from flows.server.api import (
     AUTH,
     LOOPBACK,
+    NO_ANSWER,
     SERVER_AUTH,
     ServerError,
     Setting,
@@ -128,7 +129,7 @@ def _end_unused(home: Path, state: State) -> None:
     url = f"{state.url}/api/flow_runs/filter"
     try:
         runs = ask(url, state.key(home), {"flow_runs": active, "limit": 5}, timeout_s=30)
-    except (OSError, ValueError) as error:
+    except NO_ANSWER as error:
         raise ServerError(_failure(home, f"does not tell what it runs: {error}", state)) from error
     if runs:
         raise ServerError(

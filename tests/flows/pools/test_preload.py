@@ -19,7 +19,7 @@ HERE = {"python": "3.11.7", "prefect": "3.8.8", "torch": "2.13.0"}
 START = """
 import os, sys
 from distributed import Worker
-from flows import worker
+from flows.pools import preload as worker
 worker._API_PATIENCE_S = 0.5
 starting = Worker.__new__(Worker)  # one that need not find a scheduler
 starting.name = sys.argv[1]

@@ -77,6 +77,23 @@ def test_another_process_uses_the_running_server(
     assert not found["started"]
 
 
+def test_prefect_that_was_imported_before_is_pointed_at_the_server(
+    prefect_server: server.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL")
+    code = (
+        "from prefect.settings import PREFECT_API_URL\n"
+        "assert PREFECT_API_URL.value() is None\n"
+        "from flows import server\n"
+        "server.ensure()\n"
+        "print(PREFECT_API_URL.value())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.strip() == prefect_server.api_url, done.stderr
+
+
 def test_dashboard_is_served(prefect_server: server.Server) -> None:
     page = fetch(f"{prefect_server.url}/v2/dashboard", accept="text/html")
     assert b"<title>Prefect" in page
