@@ -21,7 +21,8 @@ from aimspax_core.labels.store import LabelStore, StoredLabel, concerning, label
 from aimspax_core.reference.calculation_folder import held
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
-from aimspax_core.settings.project import EngineSettings, Gate
+from aimspax_core.settings.engines import Gate
+from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.structures import decode, digest
 
 

@@ -10,7 +10,7 @@ from prefect import task
 
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.reference.trial_label import Trial, hold_against_energies
-from aimspax_core.settings.engines import EngineSettings
+from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.structures import decode
 
 

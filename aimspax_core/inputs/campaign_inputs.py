@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,26 +11,16 @@ from ase import Atoms
 
 from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.state import CampaignState, Rules
+from aimspax_core.devices import missing_gpu
 from aimspax_core.errors import CampaignError, SettingsError, StructureError
+from aimspax_core.inputs.engine_findings import findings
 from aimspax_core.inputs.given_models import Pretrained, find_pretrained, seeds_of
 from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.labels.gate import check_structure
-from aimspax_core.reference.aims.engine import mistakes as aims_mistakes
-from aimspax_core.reference.ase.checks import usable
-from aimspax_core.reference.pyscf.refusals import why_not as why_no_pyscf
-from aimspax_core.reference.registry import forget_references
+from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import needs_stress, why_not
 from aimspax_core.settings.load import load
-from aimspax_core.settings.project import (
-    AimsReference,
-    AseReference,
-    EngineSettings,
-    MaceMpReference,
-    MaceReference,
-    PyscfReference,
-    TbliteReference,
-)
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.seeds import member_seeds
 from aimspax_core.settings.settings import Settings
@@ -80,7 +69,6 @@ class Inputs:
             StructureError: A geometry cannot be read, or the gate would keep it back.
             CampaignError: `active` was asked for, and the initial dataset is not done yet.
         """
-        forget_references()
         settings = load(directory, *settings_files(Path(directory), overrides))
         if part != "any":
             settings.require(part)
@@ -90,11 +78,11 @@ class Inputs:
         _store_stays(settings, run)
         geometries = read_geometries(settings.geometry_files)
         _pass_gate(settings, geometries)
+        engines = list(_engine_findings(settings, geometries))
         mistakes = [
             *_elements(settings, geometries),
-            *_spins(settings, geometries),
             *_dynamics(settings, geometries),
-            *_engines(settings, geometries),
+            *(line for finding, line in engines if not finding.note),
             *_device(settings),
         ]
         if mistakes:
@@ -103,7 +91,10 @@ class Inputs:
         seeds, found, adopts = _members(settings, run, part, state)
         if found is not None:
             _read_sets(settings, found)
-        notes = _notes(settings, geometries, tuple(seeds), adopts)
+        notes = [
+            *_notes(settings, geometries, tuple(seeds), adopts),
+            *(line for finding, line in engines if finding.note),
+        ]
         settings = replace(settings, notes=(*settings.notes, *notes))
         return cls(settings, run, geometries, seeds, found, state)
 
@@ -213,40 +204,26 @@ def _dynamics(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
             yield f"aimsPAX.yaml  {place}: {file.name}: {why}{hint}"
 
 
-def _engines(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
-    """ASE calculators must be there, and give the stress that somebody will ask for."""
-    idg = settings.idg
+def _engine_findings(settings: Settings, geometries: list[Atoms]) -> Iterator[tuple[Finding, str]]:
+    """Yield what the reference's kind and the sampling engine's say, each with a line of text."""
+    cluster, idg = settings.cluster, settings.idg
     periodic = any(atoms.pbc.all() for atoms in geometries)
     npt = any(needs_stress(settings.md(index)) for index in range(len(geometries)))
     driving = idg.initial_sampling == "aimd" and npt
-    wanted = driving or (settings.stress and periodic)
-    engines: dict[str, tuple[EngineSettings, bool]] = {"REFERENCE": (settings.reference, wanted)}
+    use = Use(settings.directory, here=cluster.reference_jobs is None)
+    engines = {
+        "REFERENCE": (settings.reference, driving or (settings.stress and periodic)),
+    }
     if idg.initial_sampling == "engine" and idg.sampling_engine is not None:
-        place = "INITIAL_DATASET_GENERATION.sampling_engine"
-        engines[place] = (idg.sampling_engine, npt)
+        engines["INITIAL_DATASET_GENERATION.sampling_engine"] = (idg.sampling_engine, npt)
+    names = [file.name for file in settings.geometry_files]
     for place, (engine, stress) in engines.items():
-        for text in _unusable(settings, engine, stress, geometries):
-            yield f"aimsPAX.yaml  {place}.{text}"
-
-
-def _unusable(
-    settings: Settings, engine: EngineSettings, stress: bool, geometries: list[Atoms]
-) -> Iterator[str]:
-    """Say what keeps an engine from answering, each sentence beginning with its key."""
-    if isinstance(engine, AseReference):
-        why = usable(engine, settings.directory, stress)
-        if why is not None:
-            yield why
-    for index, (file, atoms) in enumerate(zip(settings.geometry_files, geometries, strict=True)):
-        if isinstance(engine, AimsReference):
-            own = engine.of_geometry(index)
-            for key, text in aims_mistakes(own, settings.directory, atoms):
-                yield f"{key}: {file.name}: {text}"
-        if isinstance(engine, PyscfReference):
-            why = why_no_pyscf(engine, atoms, stress and bool(atoms.pbc.all()))
-            if why is not None:
-                key, _, text = why.partition(": ")
-                yield f"{key}: {file.name}: {text}"
+        structures = [
+            (engine.of_geometry(index), name, atoms)
+            for index, (name, atoms) in enumerate(zip(names, geometries, strict=True))
+        ]
+        for found in findings(structures, replace(use, stress=stress)):
+            yield found.finding, found.line(f"aimsPAX.yaml  {place}")
 
 
 def _pass_gate(settings: Settings, geometries: list[Atoms]) -> None:
@@ -283,48 +260,6 @@ def _notes(
                 f"aimsPAX.yaml: ACTIVE_LEARNING.{key} has no effect: the members begin from "
                 "INITIAL_DATASET_GENERATION (`aimspax active-learning` begins from what is given)"
             )
-    yield from _charges(settings, geometries)
-    yield from _launcher(settings)
-
-
-_OF_SHELLS = (
-    "cd",
-    "export",
-    "module",
-    "ml",
-    "ulimit",
-    "source",
-    ".",
-    "set",
-    "eval",
-    "exec",
-    "time",
-)
-"""Words that a launch line may begin with and that are no programs."""
-
-
-def _launcher(settings: Settings) -> Iterator[str]:
-    """A launch line may begin with a program that only the nodes have."""
-    if not isinstance(settings.reference, AimsReference):
-        return
-    first = settings.reference.launch_str.split()[0]
-    plain = not set(first) & set("=$(){};&|<>\"'`") and first not in _OF_SHELLS
-    if plain and shutil.which(first) is None and not Path(first).expanduser().exists():
-        yield f"aimsPAX.yaml: launch_str begins with {first}, which is not found on this machine"
-
-
-def _charges(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
-    """Initial charges of atoms say nothing to tblite, which takes the total charge."""
-    reference = settings.reference
-    if not isinstance(reference, TbliteReference):
-        return
-    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
-        total = float(atoms.info.get("charge", reference.charge))
-        if atoms.has("initial_charges") and abs(atoms.get_initial_charges().sum() - total) > 0.5:
-            yield (
-                f"{file.name}: the initial charges add up to {atoms.get_initial_charges().sum():g};"
-                f" the reference is given the charge {total:g} (REFERENCE.charge)"
-            )
 
 
 def _elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
@@ -336,49 +271,16 @@ def _elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
         yield f"mace.yaml  ARCHITECTURE.atomic_energies: no energy for {missing}"
 
 
-def _spins(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
-    """A multiplicity must suit the number of electrons."""
-    reference = settings.reference
-    if not isinstance(reference, TbliteReference):
-        return
-    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
-        electrons = int(atoms.numbers.sum()) - reference.charge
-        if (electrons + reference.spin) % 2 == 0:
-            allowed = "2, 4, …" if electrons % 2 else "1, 3, …"
-            yield (
-                f"REFERENCE.spin: the multiplicity is {reference.spin}, but with charge "
-                f"{reference.charge} {file.name} ({atoms.get_chemical_formula()}) has "
-                f"{electrons} electrons; allowed: {allowed}"
-            )
-
-
 def _device(settings: Settings) -> Iterator[str]:
-    """A GPU that is asked for here must be there, and what needs one must have it.
-
-    What runs in Slurm jobs has theirs.
-    """
-    cluster, reference = settings.cluster, settings.reference
-    devices: dict[str, str] = {}
-    if cluster.ml_jobs is None:
-        devices["mace.yaml  MISC.device"] = settings.model.MISC.device
-    if cluster.reference_jobs is None and isinstance(reference, MaceReference | MaceMpReference):
-        devices["aimsPAX.yaml  REFERENCE.device"] = reference.device
-    for place, device in devices.items():
-        if device != "cpu":
-            yield from missing_gpu(place, device)
-    if settings.model.MISC.enable_cueq and cluster.ml_jobs is None:
+    """The models' GPU must be there, unless they run in jobs of a cluster, which have theirs."""
+    if settings.cluster.ml_jobs is not None:
+        return
+    missing = missing_gpu(settings.model.MISC.device)
+    if missing is not None:
+        yield f"mace.yaml  MISC.device: {missing}"
+    if settings.model.MISC.enable_cueq:
         from aimspax_core.model.mace.cueq import why_no_cueq
 
         why = why_no_cueq(settings.model)
         if why is not None:
             yield f"mace.yaml  MISC.enable_cueq: {why}"
-
-
-def missing_gpu(place: str, device: str) -> Iterator[str]:
-    """Say that a GPU which a setting asks for is not there."""
-    import torch  # takes seconds, and only this needs it
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count <= int(device.partition(":")[2] or 0):
-        there = f"torch sees {count} CUDA devices" if count else "torch sees no CUDA device"
-        yield f"{place}: found {device!r}; {there}; allowed: cpu"

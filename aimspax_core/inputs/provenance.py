@@ -12,16 +12,16 @@ from typing import Any
 from ase import Atoms
 
 from aimspax_core.errors import SettingsError
-from aimspax_core.reference.registry import build_reference
+from aimspax_core.reference.registry import kind_of, make_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import sha256, write_text
 from aimspax_core.settings.frozen import _METHOD, FREE_WITHIN, FROZEN
-from aimspax_core.settings.project import AimsReference, MaceMpReference, MaceReference
+from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.reading.mistakes import shown
 from aimspax_core.settings.settings import Settings
 from aimspax_core.settings.values import leaves
 from aimspax_core.structures import digest, encode
-from aimspax_core.versions import version_of, versions
+from aimspax_core.versions import versions
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
@@ -134,9 +134,9 @@ def _trajectory_seeds(settings: Settings, md: dict[str, Any]) -> dict[str, int]:
 def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield what is in the files that decide labels and models: another file may have the name."""
     reference = settings.reference
-    aims = isinstance(reference, AimsReference)  # what it says of its files is in its identity
+    told = kind_of(reference).identity_has_files
     named = {
-        "REFERENCE": {} if aims else reference.model_dump(mode="json"),
+        "REFERENCE": {} if told else reference.model_dump(mode="json"),
         f"{_AL}.initial_train_dataset": settings.al.initial_train_dataset,
         f"{_AL}.initial_valid_dataset": settings.al.initial_valid_dataset,
     }
@@ -151,33 +151,24 @@ def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
 def _identity(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
     """Return what tells the method from others; its keys in the settings do not tell versions.
 
-    Of a teacher, keys and content of the file tell all else; to make it would import torch, which
-    takes seconds.
+    An engine with settings for each geometry has an identity for each, by its index.
     """
-    reference = settings.reference
-    if isinstance(reference, MaceReference | MaceMpReference):
-        packages = {"version": "mace-torch"}
-        if isinstance(reference, MaceMpReference) and reference.dispersion:
-            packages["dispersion_version"] = "torch-dftd"
-        return {key: version_of(name) for key, name in packages.items()}
-    if not isinstance(reference, AimsReference):
-        return build_reference(reference, settings.directory).identity()
-    elements = {symbol for atoms in geometries for symbol in atoms.get_chemical_symbols()}
-    if not isinstance(reference.control, dict):
-        return _of_aims(settings, 0, elements)
-    return {str(index): _of_aims(settings, index, elements) for index in range(len(geometries))}
+    elements = frozenset(symbol for atoms in geometries for symbol in atoms.symbols)
+    if not settings.reference.by_geometry():
+        return _identity_of(settings.reference, settings.directory, elements)
+    return {
+        str(index): _identity_of(settings.reference_of(index), settings.directory, elements)
+        for index in range(len(geometries))
+    }
 
 
-def _of_aims(settings: Settings, geometry: int, elements: set[str]) -> dict[str, Any]:
-    """Return the identity of FHI-aims by keyword, with the species that the campaign needs."""
-    engine = build_reference(settings.reference_of(geometry), settings.directory)
-    identity = engine.identity()
-    keywords: dict[str, str] = {}
-    for name, *values in identity["control"]:
-        text = " ".join(values) or "set"
-        keywords[name] = f"{keywords[name]}; {text}" if name in keywords else text
-    species = {name: sha[:16] for name, sha in identity["species"].items() if name in elements}
-    return {**identity, "control": keywords, "species": species}
+def _identity_of(
+    reference: EngineSettings, directory: Path, elements: frozenset[str]
+) -> dict[str, Any]:
+    frozen = kind_of(reference).frozen
+    if frozen is not None:
+        return dict(frozen(reference, directory, elements))
+    return make_reference(reference, directory).identity()
 
 
 def _flat(content: Any, prefix: str = "") -> dict[str, Any]:

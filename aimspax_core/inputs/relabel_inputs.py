@@ -8,22 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
+from ase import Atoms
+
 from aimspax_core.errors import SettingsError, StructureError
-from aimspax_core.inputs.campaign_inputs import missing_gpu
+from aimspax_core.inputs.engine_findings import findings
 from aimspax_core.labels.dataset import DataKeys
 from aimspax_core.labels.relabelling import Frame, Property, read_frames
-from aimspax_core.reference.ase.checks import usable
-from aimspax_core.reference.pyscf.refusals import why_not
+from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.load import load
-from aimspax_core.settings.project import (
-    AimsReference,
-    AseReference,
-    EngineSettings,
-    MaceMpReference,
-    MaceReference,
-    PyscfReference,
-)
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import MODEL_FILES, Settings
 
@@ -105,7 +99,7 @@ class LabelInputs:
         if not file.is_file():
             raise StructureError(f"there is no file {file}")
         settings = _settings(directory, file, overrides)
-        mistakes = [*_asked(asked), *_aims_asked(settings, asked)]
+        mistakes = [*_asked(asked), *_engine_asked(settings, asked)]
         if mistakes:
             raise SettingsError("\n".join(mistakes))
         run = RunDir.of(settings)
@@ -160,32 +154,31 @@ def _asked(asked: LabelAsked) -> Iterator[str]:
             yield f"--properties: found {name!r}; allowed: {', '.join(get_args(Property))}"
 
 
-def _aims_asked(settings: Settings, asked: LabelAsked) -> Iterator[str]:
-    """What only FHI-aims has must be there."""
+def _engine_asked(settings: Settings, asked: LabelAsked) -> Iterator[str]:
+    """What is asked of the engine must be something that it has."""
     reference = settings.reference
-    for flag, path in (("--control", asked.control), ("--species-dir", asked.species_dir)):
-        if path is not None and not isinstance(reference, AimsReference):
+    for key, path in _replaced(asked).items():
+        flag = f"--{key.replace('_', '-')}"
+        if key not in type(reference).model_fields:
             yield f"{flag}: found '{path}'; the reference is {reference.engine}, which has none"
-        elif path is not None and not (settings.directory / path).exists():
+        elif not (settings.directory / path).exists():
             yield f"{flag}: found '{path}'; there is no such file or folder"
-    if not isinstance(reference, AimsReference) or not isinstance(reference.control, dict):
-        return
-    if asked.control is None and asked.geometry not in reference.control:
-        allowed = ", ".join(map(str, reference.control))
-        yield f"--geometry: found {asked.geometry}; REFERENCE.control has a file for {allowed}"
+    for key, values in reference.by_geometry().items():
+        if key not in _replaced(asked) and asked.geometry not in values:
+            allowed = ", ".join(map(str, values))
+            yield f"--geometry: found {asked.geometry}; REFERENCE.{key} has a file for {allowed}"
+
+
+def _replaced(asked: LabelAsked) -> dict[str, Path]:
+    """Return the keys of REFERENCE that hold instead of those of the settings."""
+    given = {"control": asked.control, "species_dir": asked.species_dir}
+    return {key: path for key, path in given.items() if path is not None}
 
 
 def _reference(settings: Settings, asked: LabelAsked, stress: bool) -> EngineSettings:
     """Return the engine as it is for this dataset."""
-    reference = settings.reference
-    if not isinstance(reference, AimsReference):
-        return reference
-    changes: dict[str, Any] = {"compute_stress": True} if stress else {}
-    if asked.control is not None:
-        changes["control"] = asked.control
-    if asked.species_dir is not None:
-        changes["species_dir"] = asked.species_dir
-    return reference.model_copy(update=changes).of_geometry(asked.geometry)
+    reference = settings.reference.with_stress() if stress else settings.reference
+    return reference.model_copy(update=_replaced(asked)).of_geometry(asked.geometry)
 
 
 def _engine(
@@ -195,62 +188,38 @@ def _engine(
     stress: bool,
     file: str,
 ) -> Iterator[str]:
-    """What keeps the engine from labelling these frames, found before anything is launched."""
-    match reference:
-        case MaceReference() | MaceMpReference() if reference.device != "cpu":
-            yield from missing_gpu("aimsPAX.yaml  REFERENCE.device", reference.device)
-        case AseReference():
-            periodic = any(frame.atoms.pbc.all() for frame in frames)
-            why = usable(reference, settings.directory, stress and periodic)
-            if why is not None:
-                yield f"aimsPAX.yaml  REFERENCE.{why}"
-        case PyscfReference():
-            yield from _pyscf(settings, reference, frames, stress, file)
-        case AimsReference():
-            yield from _aims(settings, reference, frames, file)
+    """What keeps the engine from labelling these frames, found before anything is launched.
+
+    The engine is asked about one frame of each composition, periodicity, charge and spin; each
+    mistake is told of the first frame that has it.
+    """
+    use = Use(
+        settings.directory,
+        stress=stress and any(frame.atoms.pbc.all() for frame in frames),
+        here=settings.cluster.reference_jobs is None,
+    )
+    told: set[Finding] = set()
+    structures = _one_of_each(frames, DataKeys.of(settings.misc))
+    named = ((reference, f"{file}, frame {index}", atoms) for index, atoms in structures)
+    for found in findings(named, use):
+        if found.finding not in told and not found.finding.note:
+            told.add(found.finding)
+            yield found.line("aimsPAX.yaml  REFERENCE")
 
 
-def _pyscf(
-    settings: Settings,
-    reference: PyscfReference,
-    frames: Sequence[Frame],
-    stress: bool,
-    file: str,
-) -> Iterator[str]:
-    """PySCF is asked about one frame of each kind that can be given to it; see `_aims`."""
-    keys, asked, told = DataKeys.of(settings.misc), set(), set()
+def _one_of_each(frames: Sequence[Frame], keys: DataKeys) -> Iterator[tuple[int, Atoms]]:
+    """Yield index and structure of a frame of each kind; one that is no structure fails alone."""
+    asked: set[tuple[object, ...]] = set()
     for frame in frames:
         atoms, info = frame.atoms, frame.atoms.info
         electrons = (str(info.get(k)) for k in (keys.total_charge, keys.total_spin, *_ELECTRONS))
-        kind = (atoms.get_chemical_formula(), tuple(atoms.pbc), *electrons)
+        magnetic = atoms.has("initial_magmoms") and bool(atoms.get_initial_magnetic_moments().any())
+        kind = (atoms.get_chemical_formula(), tuple(atoms.pbc), magnetic, *electrons)
         if kind in asked:
             continue
         try:
             structure = frame.structure(keys)
         except StructureError:
-            continue  # it fails alone
+            continue
         asked.add(kind)
-        why = why_not(reference, structure, stress and bool(atoms.pbc.all()))
-        if why is not None and why not in told:
-            told.add(why)
-            key, _, text = why.partition(": ")
-            yield f"aimsPAX.yaml  REFERENCE.{key}: {file}, frame {frame.index}: {text}"
-
-
-def _aims(
-    settings: Settings, reference: AimsReference, frames: Sequence[Frame], file: str
-) -> Iterator[str]:
-    """FHI-aims is asked about one frame of each kind; each mistake is told once."""
-    from aimspax_core.reference.aims.engine import mistakes
-
-    kinds: dict[tuple[object, ...], Frame] = {}
-    for frame in frames:
-        atoms = frame.atoms
-        magnetic = atoms.has("initial_magmoms") and bool(atoms.get_initial_magnetic_moments().any())
-        kinds.setdefault((frozenset(atoms.symbols), tuple(atoms.pbc), magnetic), frame)
-    told = set()
-    for frame in kinds.values():
-        for key, text in mistakes(reference, settings.directory, frame.atoms):
-            if (key, text) not in told:
-                told.add((key, text))
-                yield f"aimsPAX.yaml  REFERENCE.{key}: {file}, frame {frame.index}: {text}"
+        yield frame.index, structure

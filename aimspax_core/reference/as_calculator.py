@@ -18,7 +18,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from aimspax_core.errors import LabelError
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.tries import Fate, GiveUp, Tries, after
-from aimspax_core.reference.engine import Reference
+from aimspax_core.reference.interface import Reference
 
 log = logging.getLogger(f"aimspax.{__name__}")
 

@@ -1,34 +1,33 @@
-"""From settings to an engine, made once in a process."""
+"""From settings to engines. The table is `settings.known_engines.KINDS`."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import OrderedDict
 from pathlib import Path
 
-from aimspax_core.reference.engine import Reference
-from aimspax_core.settings.project import (
-    AimsReference,
-    AseReference,
-    EngineSettings,
-    MaceMpReference,
-    MaceReference,
-    PyscfReference,
-    TbliteReference,
-)
+from aimspax_core.reference.interface import Kind, Reference
+from aimspax_core.settings.known_engines import LOADED, EngineSettings
+
+_KEPT = 32
+"""Engines that a process keeps at most: the reference of each geometry, and a sampling engine."""
 
 _building = threading.Lock()
-_built: dict[tuple[str, Path], Reference] = {}
+_built: OrderedDict[tuple[str, Path], Reference] = OrderedDict()
 
 
-def forget_references() -> None:
-    """Have engines made anew: a run that begins takes their files as they are now."""
-    with _building:
-        _built.clear()
+def kinds() -> tuple[Kind, ...]:
+    """Return all kinds of engines, in the order of the table."""
+    return LOADED
 
 
-def build_reference(settings: EngineSettings, directory: Path) -> Reference:
-    """Return the engine that the settings name, made once in a process.
+def kind_of(settings: EngineSettings) -> Kind:
+    """Return the kind of engine that a section is for."""
+    return next(kind for kind in kinds() if kind.section is type(settings))
+
+
+def make_reference(settings: EngineSettings, directory: Path) -> Reference:
+    """Return a new engine, which takes its files as they are now.
 
     Args:
         settings: A section REFERENCE, or one like it.
@@ -38,53 +37,20 @@ def build_reference(settings: EngineSettings, directory: Path) -> Reference:
         ModelError: A teacher's file cannot be read.
         SettingsError: A user's calculator cannot be imported, or its files cannot be read.
     """
-    makers: dict[type, Callable[..., Reference]] = {
-        TbliteReference: _tblite,
-        MaceReference: _mace,
-        MaceMpReference: _mace_mp,
-        AseReference: _ase,
-        AimsReference: _aims,
-        PyscfReference: _pyscf,
-    }
+    return kind_of(settings).make(settings, directory.resolve())
+
+
+def build_reference(settings: EngineSettings, directory: Path) -> Reference:
+    """Return an engine that this process has made before, or a new one: for workers.
+
+    Arguments and errors are those of `make_reference`.
+    """
     # Their text, because arguments for a calculator have no hash, and 1 must not pass for True.
     key = (repr(settings), directory.resolve())
     with _building:
         if key not in _built:
-            _built[key] = makers[type(settings)](settings, key[1])
+            _built[key] = make_reference(settings, directory)
+        _built.move_to_end(key)
+        while len(_built) > _KEPT:
+            _built.popitem(last=False)
         return _built[key]
-
-
-def _tblite(settings: TbliteReference, _: Path) -> Reference:
-    from aimspax_core.reference.tblite_engine import TbliteEngine
-
-    return TbliteEngine(settings)
-
-
-def _mace(settings: MaceReference, directory: Path) -> Reference:
-    from aimspax_core.reference.mace_engine import MaceTeacher
-
-    return MaceTeacher(settings, directory)
-
-
-def _mace_mp(settings: MaceMpReference, directory: Path) -> Reference:
-    from aimspax_core.reference.mace_engine import FoundationTeacher
-
-    return FoundationTeacher(settings, directory)
-
-
-def _ase(settings: AseReference, directory: Path) -> Reference:
-    from aimspax_core.reference.ase.engine import AseEngine
-
-    return AseEngine(settings, directory)
-
-
-def _aims(settings: AimsReference, directory: Path) -> Reference:
-    from aimspax_core.reference.aims.engine import AimsEngine
-
-    return AimsEngine(settings, directory)
-
-
-def _pyscf(settings: PyscfReference, directory: Path) -> Reference:
-    from aimspax_core.reference.pyscf.engine import PyscfEngine
-
-    return PyscfEngine(settings, directory)

@@ -1,4 +1,4 @@
-"""Isolated atoms: their ground states, and how each engine is to be set up for one.
+"""Isolated atoms and their ground states.
 
 Ground states are NIST's, "Ground Levels and Ionization Energies for the Neutral Atoms", W. C.
 Martin, A. Musgrove, S. Kotochigova, J. E. Sansonetti, doi:10.18434/T42P4C.
@@ -7,17 +7,13 @@ Martin, A. Musgrove, S. Kotochigova, J. E. Sansonetti, doi:10.18434/T42P4C.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ase import Atoms
 from ase.data import chemical_symbols
 
 from aimspax_core.errors import SettingsError
-from aimspax_core.safe_files import write_text
-from aimspax_core.settings.aims_control.control import Control
-from aimspax_core.settings.aims_control.keywords import PART_OF
-from aimspax_core.settings.engines import AimsReference, EngineSettings, TbliteReference
-from aimspax_core.settings.pyscf import PyscfReference
+from aimspax_core.reference.registry import kind_of
+from aimspax_core.settings.known_engines import EngineSettings
 
 # 2S+1 and L, from hydrogen on. Of Pa, U and Np, whose levels are not of this coupling, it is the
 # term of the 5f shell with one 6d electron, spins parallel.
@@ -34,19 +30,10 @@ _TERMS = tuple(" ".join(_ROWS).split())
 _BOX = 12.0
 """Edge of the cell for an atom that must have one (Å)."""
 
-_XTB_F_IN_CORE = range(58, 72)
-"""GFN-xTB has three valence electrons for each of Ce to Lu, as for La: a doublet."""
-
 _NAMES = (
     *("singlet", "doublet", "triplet", "quartet", "quintet", "sextet", "septet", "octet"),
     "nonet",
 )
-
-_OF_CELLS = (
-    *("k_grid", "k_grid_density", "k_points_external", "k_offset", "symmetry_reduced_k_grid"),
-    *("compute_analytical_stress", "compute_numerical_stress", "use_dipole_correction"),
-)
-_OF_SPIN = ("spin", "fixed_spin_moment", "default_initial_moment")
 
 
 @dataclass(frozen=True)
@@ -96,55 +83,12 @@ def ground_state(number: int, reference: EngineSettings) -> GroundState:
         reference: The engine; some have fewer electrons than the atom.
 
     Raises:
-        SettingsError: The element is one that too little is known of.
+        SettingsError: The ground state is not known.
     """
     if not 1 <= number <= len(_TERMS):
         raise SettingsError(
             f"no ground state of {chemical_symbols[number]} is known; allowed: H to "
             f"{chemical_symbols[len(_TERMS)]}"
         )
-    if isinstance(reference, TbliteReference) and number in _XTB_F_IN_CORE:
-        return GroundState(number, 2)
-    return GroundState(number, int(_TERMS[number - 1][0]))
-
-
-def in_vacuum(
-    reference: EngineSettings, directory: Path, folder: Path, multiplicity: int
-) -> EngineSettings:
-    """Return an engine's settings for something small and neutral in vacuum.
-
-    The method stays as it is; what belongs to cells goes, and the spin follows the multiplicity:
-    a structure's `info["spin"]` says the rest.
-
-    Args:
-        reference: The engine.
-        directory: The run directory.
-        folder: Where a control file for FHI-aims is written.
-        multiplicity: 2S+1; FHI-aims is to be spin-polarised where it is above 1.
-
-    Raises:
-        SettingsError: A control file cannot be read.
-    """
-    if isinstance(reference, PyscfReference):
-        return reference.model_copy(update={"k_grid": None, "compute_stress": False})
-    if not isinstance(reference, AimsReference):
-        return reference
-    assert not isinstance(reference.control, dict)
-    control, wrong = Control.read(directory / reference.control)
-    if wrong:
-        raise SettingsError("\n".join(str(mistake) for mistake in wrong))
-    for name in (*_OF_CELLS, *_OF_SPIN, "output", *PART_OF):
-        control = control.without(name)
-    polarised = multiplicity > 1
-    control = control.with_("spin", "collinear" if polarised else "none")
-    file = folder / f"control-{'open' if polarised else 'closed'}-shell.in"
-    write_text(file, control.text())
-    return reference.model_copy(update={"control": file, "compute_stress": False})
-
-
-def needs_cell(reference: EngineSettings) -> bool:
-    """Tell whether only a periodic cell gives an atom the energy that the others are told by.
-
-    PySCF's pseudopotentials are those of its cells: without them an atom has its core electrons.
-    """
-    return isinstance(reference, PyscfReference) and reference.pseudo is not None
+    multiplicity = kind_of(reference).atom_multiplicity(number)
+    return GroundState(number, multiplicity or int(_TERMS[number - 1][0]))

@@ -18,7 +18,7 @@ from ase.units import Bohr, Hartree
 
 from aimspax_core.labels.gate import check_label
 from aimspax_core.labels.label import Label
-from aimspax_core.reference.engine import Reference
+from aimspax_core.reference.interface import Reference
 from aimspax_core.settings.engines import Gate
 
 LONG_S = 300.0

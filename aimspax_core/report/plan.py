@@ -10,6 +10,7 @@ from ase import Atoms
 from aimspax_core.campaign.initial import split_share
 from aimspax_core.sampling.dynamics import describe
 from aimspax_core.settings.cluster import SlurmJobs
+from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.project import FoundationalModel
 from aimspax_core.settings.settings import Settings
 from aimspax_core.text import duration_text
@@ -167,10 +168,9 @@ def _dynamics(settings: Settings, geometries: list[Atoms]) -> list[str]:
     ]
 
 
-def _engine(engine: object) -> str:
-    name = getattr(engine, "engine", "")
-    ways = ("method", "xc", "model_path", "mace_model", "calculator", "launch_str")
-    return f"{name} {next((v for w in ways if (v := getattr(engine, w, ''))), '')}".strip()
+def _engine(engine: EngineSettings) -> str:
+    command = f", run by `{engine.command_text}`" if engine.command_text else ""
+    return f"{engine.engine_text}{command}"
 
 
 def _sampler(settings: Settings) -> str:
@@ -178,6 +178,7 @@ def _sampler(settings: Settings) -> str:
     if idg.initial_sampling == "aimd":
         return "the reference itself"
     if idg.initial_sampling == "engine":
+        assert idg.sampling_engine is not None
         return _engine(idg.sampling_engine)
     return _foundation_model(idg.foundation)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from aimspax_core.errors import StructureError
 from aimspax_core.settings.cluster import Cluster, SlurmJobs
@@ -13,7 +14,6 @@ from aimspax_core.settings.original.keys import PROJECT
 from aimspax_core.settings.original.translate import said_at
 from aimspax_core.settings.project import (
     ActiveLearning,
-    AimsReference,
     InitialDatasetGeneration,
     ProjectSettings,
 )
@@ -52,14 +52,14 @@ def cover_geometries(
 
 
 def cover_controls(file: Document, directory: Path, project: ProjectSettings) -> None:
-    """With control files by index, every geometry needs its own; one too many does no harm."""
+    """With values by index, every geometry needs its own; one too many does no harm."""
     idg, reference = project.INITIAL_DATASET_GENERATION, project.REFERENCE
-    controls: dict[tuple[str, ...], dict[int, Path]] = {}
-    if isinstance(reference, AimsReference) and isinstance(reference.control, dict):
-        controls[said_at(file, "aims", "control", PROJECT)[0]] = reference.control
+    controls: dict[tuple[str, ...], Mapping[int, Any]] = {}
+    for key, values in reference.by_geometry().items():
+        controls[said_at(file, reference.engine, key, PROJECT)[0]] = values
     sampler = idg.sampling_engine if idg.initial_sampling == "engine" else None
-    if isinstance(sampler, AimsReference) and isinstance(sampler.control, dict):
-        controls[_IDG, "sampling_engine", "control"] = sampler.control
+    for key, values in sampler.by_geometry().items() if sampler is not None else ():
+        controls[_IDG, "sampling_engine", key] = values
     if not controls:
         return
     try:

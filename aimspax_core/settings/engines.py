@@ -1,27 +1,21 @@
-"""The engines of the settings: reference methods, foundation models, teachers, and the gate."""
+"""What the sections of all engines share; foundation models, teachers, and the gate."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.pyscf import PyscfReference
 from aimspax_core.settings.values import (
     AnyCase,
-    Count,
-    Device,
-    ExistingControls,
     ExistingFile,
-    ExistingFolder,
     Fraction,
-    NonNegative,
     Place,
     Positive,
     Section,
-    Whole,
 )
 
 FOUNDATION_MODELS = (
@@ -51,33 +45,101 @@ FoundationName = Annotated[
 ]
 
 
-def _a_line(text: str) -> str:
-    if not text.strip():
-        raise PydanticCustomError("wrong", "allowed: the shell line that runs the code")
-    return text
+class EngineSection(Section):
+    """A section that sets up a reference engine: REFERENCE, or one written like it.
+
+    The section of an engine inherits from this one, names its engine by `engine: Literal["…"]`, and
+    overrides what holds for it.
+    """
+
+    starts_programs: ClassVar[bool] = False
+    """Whether calculations start other programs, and have folders; see `ProgramSection`."""
+
+    slow: ClassVar[bool] = False
+    """Whether it is too slow to drive the first MD itself, in what `aimspax init` writes."""
+
+    free: ClassVar[tuple[str, ...]] = ()
+    """Keys that may change while a campaign goes on, as no label depends on them; `*`: any text."""
+
+    heeds_spin: ClassVar[bool | None] = True
+    """Whether a structure's multiplicity enters its energy; None: it depends."""
+
+    cell_hint: ClassVar[str] = ""
+    """What `aimspax init` writes for periodic structures."""
+
+    engine: str
+
+    @classmethod
+    def engine_name(cls) -> str:
+        """Return what `engine` calls it."""
+        (name,) = get_args(cls.model_fields["engine"].annotation)
+        return str(name)
+
+    @classmethod
+    def example(cls, charge: int, spin: int, periodic: bool) -> dict[str, Any]:
+        """Return the keys that `aimspax init` writes, for all start geometries.
+
+        Args:
+            charge: Their total charge (e).
+            spin: Their multiplicity, 2S+1.
+            periodic: Whether one of them is a cell that is periodic in three directions.
+        """
+        return {"engine": cls.engine_name()}
+
+    @classmethod
+    def example_files(cls, charge: int, spin: int, periodic: bool) -> dict[str, str]:
+        """Return texts by file name that belong to `example`, and that it takes too."""
+        return {}
+
+    @property
+    def method_text(self) -> str:
+        """The method in a few words, without the engine's name."""
+        return ""
+
+    @property
+    def engine_text(self) -> str:
+        """The engine and its method."""
+        return f"{self.engine} {self.method_text}".strip()
+
+    @property
+    def command_text(self) -> str:
+        """The shell line that starts the engine's program, if the section has one."""
+        return ""
+
+    @property
+    def atoms_in_cell(self) -> bool | None:
+        """Whether a single atom needs a periodic cell; None: if it fails without."""
+        return False
+
+    def by_geometry(self) -> Mapping[str, Mapping[int, Any]]:
+        """Return the keys whose values are given for each geometry, by its index."""
+        return {}
+
+    def of_geometry(self, index: int) -> Self:
+        """Return the section as it holds for a geometry."""
+        return self
+
+    def with_stress(self) -> Self:
+        """Return the section with the stress of periodic structures asked for."""
+        return self
 
 
-class TbliteReference(Section):
-    """REFERENCE with `engine: tblite`: extended tight binding; needs no further installation."""
+class ProgramSection(EngineSection):
+    """A section of an engine that starts programs, each calculation in a folder of its own."""
 
-    engine: Literal["tblite"] = Field(description="The engine.")
-    method: Literal["GFN2-xTB", "GFN1-xTB"] = Field("GFN2-xTB", description="Parametrisation.")
-    charge: Whole = Field(0, description="Total charge (e).")
-    spin: Count = Field(1, description="Spin multiplicity, 2S+1.")
-    accuracy: Positive = Field(
-        1.0, description="Tightness of the SCF convergence; smaller is tighter."
+    starts_programs: ClassVar[bool] = True
+    slow: ClassVar[bool] = True
+
+    calc_dir: Place = Field(
+        Path("./calc"),
+        description="Folder of the calculations, each in one of its own, if a program is run; in "
+        "a relative one the run directory is where it begins. The original's place is CLUSTER.",
     )
-    max_iterations: Count = Field(250, description="SCF cycles before it counts as failed.")
-    electronic_temperature: NonNegative = Field(300.0, description="Electronic temperature (K).")
-
-
-class MaceReference(Section):
-    """REFERENCE with `engine: mace`: a teacher, a MACE model file that stands in for DFT."""
-
-    engine: Literal["mace"] = Field(description="The engine.")
-    model_path: ExistingFile = Field(description="The teacher's `.model` file.")
-    device: Device = Field("cpu", description="Where it runs.")
-    default_dtype: Literal["float32", "float64"] = Field("float64", description="Number format.")
+    clean_dirs: bool = Field(
+        True,
+        description="Remove the folders of good calculations; those of failed ones stay. The "
+        "original's place is CLUSTER.",
+    )
 
 
 class FoundationalModel(Section):
@@ -107,123 +169,6 @@ class FoundationalModel(Section):
             "dispersion_cutoff": self.dispersion_cutoff,
             "damping": self.damping,
         }
-
-
-class MaceMpReference(FoundationalModel):
-    """REFERENCE with `engine: mace-mp`: a teacher that is one of MACE's foundation models.
-
-    MACE fetches a model that it knows by name from the internet, once.
-    """
-
-    engine: Literal["mace-mp"] = Field(description="The engine.")
-    device: Device = Field("cpu", description="Where it runs.")
-    default_dtype: Literal["float32", "float64"] = Field("float64", description="Number format.")
-
-
-class AseReference(Section):
-    """REFERENCE with `engine: ase`: any ASE calculator that Python can import."""
-
-    engine: Literal["ase"] = Field(description="The engine.")
-    calculator: str = Field(
-        description="Import path of the calculator's class, or of a function that returns one.",
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$",
-        json_schema_extra={"allowed": "an import path, such as ase.calculators.emt.EMT"},
-    )
-    arguments: dict[str, Any] = Field(
-        default_factory=dict,
-        description="Its keyword arguments. Names of files and folders begin in the run directory; "
-        "a file's content is part of every label's key, also of one that is named beside its "
-        "folder, and a `command` is not. An argument that is an object is written "
-        "`{import: its.path, arguments: {…}}`.",
-        json_schema_extra={"allowed": "a section with the calculator's keyword arguments"},
-    )
-    calc_dir: Place = Field(
-        Path("./calc"),
-        description="Folder of the calculations, each in one of its own, if the calculator runs a "
-        "program; in a relative one the run directory is where it begins. The original's place is "
-        "CLUSTER.",
-    )
-    clean_dirs: bool = Field(
-        True,
-        description="Remove the folders of good calculations; those of failed ones stay. The "
-        "original's place is CLUSTER.",
-    )
-    version: str = Field(
-        "",
-        description="Part of every label's key: change it when the method has changed, or the "
-        "program behind the calculator.",
-    )
-
-
-class AimsReference(Section):
-    """REFERENCE with `engine: aims`: FHI-aims, run by the user's own launch line.
-
-    The original has some of these keys in other sections, where they may stay; a file without a
-    section REFERENCE is read as one for FHI-aims.
-    """
-
-    engine: Literal["aims"] = Field(description="The engine.")
-    species_dir: ExistingFolder = Field(
-        description="Folder of species defaults, with files such as `14_Si_default`. The "
-        "original's places are INITIAL_DATASET_GENERATION and ACTIVE_LEARNING.",
-    )
-    launch_str: Annotated[str, AfterValidator(_a_line)] = Field(
-        description="The shell line that runs FHI-aims, as it is: "
-        "`srun path/to/aims.x >> aims.out`. The original's place is CLUSTER.",
-        json_schema_extra={"allowed": "a shell line, such as: srun path/to/aims.x >> aims.out"},
-    )
-    control: ExistingControls = Field(
-        Path("./control.in"),
-        description="The settings of FHI-aims, without species: a file, or files by index of the "
-        "geometry. The original's place is `MISC.path_to_control`.",
-        json_schema_extra={"allowed": "a file, or files by index: {0: control.in, 1: bulk.in}"},
-    )
-    calc_dir: Place = Field(
-        Path("./calc"),
-        description="Folder of the calculations, each in one of its own; in a relative one the "
-        "run directory is where it begins. The original's place is CLUSTER.",
-    )
-    clean_dirs: bool = Field(
-        True,
-        description="Remove the folders of good calculations; those of failed ones stay. The "
-        "original's place is CLUSTER.",
-    )
-    timeout: Positive = Field(
-        86400.0, description="Seconds after which a calculation is ended and tried elsewhere."
-    )
-    energy: Literal["free", "total"] = Field(
-        "free",
-        description="Which energy is learnt: the electronic free energy, which the forces belong "
-        "to and which ASE reads, or the total energy (that of zero broadening for metals). They "
-        "differ only where states are partly occupied.",
-    )
-    compute_stress: bool = Field(
-        False,
-        description="Compute the stress of periodic structures; it is computed in any case if the "
-        "models train on it.",
-    )
-    version: str = Field(
-        "",
-        description="Part of every label's key: write the version of FHI-aims, and change it when "
-        "the executable changes.",
-    )
-
-    def of_geometry(self, index: int) -> AimsReference:
-        """Return these settings with the one control file that holds for a geometry."""
-        if not isinstance(self.control, dict):
-            return self
-        return self.model_copy(update={"control": self.control[index]})
-
-
-EngineSettings = Annotated[
-    TbliteReference
-    | MaceReference
-    | MaceMpReference
-    | AseReference
-    | AimsReference
-    | PyscfReference,
-    Field(discriminator="engine"),
-]
 
 
 class Gate(Section):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from aimspax_core.settings.known_engines import SECTIONS
+
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
 
@@ -48,11 +50,7 @@ FROZEN = (
 """What may not change, beside the geometries and the content of the files that these keys name."""
 
 
-FREE_WITHIN = (
-    "REFERENCE.device",
-    *(f"REFERENCE.{key}" for key in ("launch_str", "calc_dir", "clean_dirs", "timeout")),
-    *(f"REFERENCE.{key}" for key in ("threads", "max_memory", "max_cycle", "max_iterations")),
-    *("REFERENCE.arguments.command", "REFERENCE.arguments.*.command"),
-    *(f"REFERENCE.{key}" for key in ("control*", "species_dir")),  # their content is frozen
+FREE_WITHIN = tuple(
+    dict.fromkeys(f"REFERENCE.{key}" for section in SECTIONS for key in section.free)
 )
 """What may change although a pattern of `FROZEN` has it."""

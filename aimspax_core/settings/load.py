@@ -28,7 +28,7 @@ from aimspax_core.settings.original.translate import (
     reference_of,
     teacher_as_reference,
 )
-from aimspax_core.settings.project import AimsReference, Misc, ProjectSettings
+from aimspax_core.settings.project import Misc, ProjectSettings
 from aimspax_core.settings.reading.environment import from_environment
 from aimspax_core.settings.reading.mistakes import (
     ENVIRONMENT,
@@ -116,21 +116,17 @@ def _controls(directory: Path, project: Document, notes: list[str]) -> list[Mist
 
 
 def _with_stress(project: ProjectSettings, model: ModelSettings) -> ProjectSettings:
-    """Have FHI-aims compute stress if the models train on it, or MD that it drives moves a cell."""
+    """Ask engines for stress if the models train on it, or MD that they drive moves a cell."""
     md, idg = project.MD, project.INITIAL_DATASET_GENERATION
     moves = any(one.ensemble.moves_cell for one in (md.values() if isinstance(md, dict) else [md]))
     driver = idg.initial_sampling if moves else None
     wanted: dict[str, Any] = {}
-    if isinstance(project.REFERENCE, AimsReference) and (model.stress or driver == "aimd"):
-        wanted["REFERENCE"] = _stressed(project.REFERENCE)
-    if isinstance(idg.sampling_engine, AimsReference) and driver == "engine":
-        sampler = _stressed(idg.sampling_engine)
+    if model.stress or driver == "aimd":
+        wanted["REFERENCE"] = project.REFERENCE.with_stress()
+    if idg.sampling_engine is not None and driver == "engine":
+        sampler = idg.sampling_engine.with_stress()
         wanted[_IDG] = idg.model_copy(update={"sampling_engine": sampler})
     return project.model_copy(update=wanted)
-
-
-def _stressed(engine: AimsReference) -> AimsReference:
-    return engine.model_copy(update={"compute_stress": True})
 
 
 def _model_file(directory: Path, mistakes: list[Mistake]) -> Path:

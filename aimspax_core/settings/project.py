@@ -15,19 +15,13 @@ from pydantic_core import PydanticCustomError
 from aimspax_core.settings.cluster import Blocks, Cluster, MlBlocks, MlPool
 from aimspax_core.settings.engines import (
     FOUNDATION_MODELS,
-    AimsReference,
-    AseReference,
-    EngineSettings,
     FoundationalModel,
     FoundationName,
     Gate,
-    MaceMpReference,
-    MaceReference,
-    TbliteReference,
     Teacher,
 )
+from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MD, MDs
-from aimspax_core.settings.pyscf import PyscfReference
 from aimspax_core.settings.values import (
     AnyCase,
     ByTag,
@@ -52,22 +46,16 @@ __all__ = [
     "FOUNDATION_MODELS",
     "MD",
     "ActiveLearning",
-    "AimsReference",
-    "AseReference",
     "Blocks",
     "Cluster",
     "EngineSettings",
     "FoundationalModel",
     "Gate",
     "InitialDatasetGeneration",
-    "MaceMpReference",
-    "MaceReference",
     "Misc",
     "MlBlocks",
     "MlPool",
     "ProjectSettings",
-    "PyscfReference",
-    "TbliteReference",
     "Teacher",
 ]
 

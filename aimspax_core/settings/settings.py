@@ -8,13 +8,12 @@ from pathlib import Path
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.machine import machine_cores, visible_gpus
+from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import (
     MD,
     ActiveLearning,
-    AimsReference,
     Cluster,
-    EngineSettings,
     Gate,
     InitialDatasetGeneration,
     Misc,
@@ -80,13 +79,13 @@ class Settings:
 
     def reference_of(self, geometry: int) -> EngineSettings:
         """The section REFERENCE as it holds for a geometry, with its own control file if it has."""
-        return _of_geometry(self.reference, geometry)
+        return self.reference.of_geometry(geometry)
 
     def sampling_engine_of(self, geometry: int) -> EngineSettings | None:
         """The engine that drives a geometry's sampling MD; None: a foundation model does."""
         engines = {"aimd": self.reference, "engine": self.idg.sampling_engine}
         engine = engines.get(self.idg.initial_sampling)
-        return None if engine is None else _of_geometry(engine, geometry)
+        return None if engine is None else engine.of_geometry(geometry)
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -138,7 +137,3 @@ class Settings:
             StructureError: There is none.
         """
         return self.misc.geometry_files(self.directory)
-
-
-def _of_geometry(engine: EngineSettings, geometry: int) -> EngineSettings:
-    return engine.of_geometry(geometry) if isinstance(engine, AimsReference) else engine

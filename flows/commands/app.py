@@ -18,6 +18,7 @@ from rich.console import Console
 
 from aimspax_core import __version__
 from aimspax_core.errors import AimspaxError
+from aimspax_core.settings.known_engines import EngineName
 from flows.commands import check as checking
 from flows.commands import status as progress
 from flows.commands.evaluate import NOTHING, Asked, Dataset
@@ -140,7 +141,7 @@ def init(
         str | None, Parameter(help="Name of the experiment; none: the directory's.")
     ] = None,
     reference: Annotated[
-        Literal["tblite", "aims", "pyscf", "mace", "mace-mp", "ase"],
+        EngineName,
         Parameter(help="What labels the structures."),
     ] = "tblite",
 ) -> int:

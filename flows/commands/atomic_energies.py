@@ -15,16 +15,11 @@ from ase.data import atomic_numbers
 from aimspax_core.errors import AimspaxError, SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.labels.store import LabelStore
-from aimspax_core.reference.single_atoms import GroundState, ground_state, in_vacuum, needs_cell
+from aimspax_core.reference.registry import kind_of
+from aimspax_core.reference.single_atoms import GroundState, ground_state
 from aimspax_core.safe_files import write_text
-from aimspax_core.settings.engines import (
-    AimsReference,
-    AseReference,
-    EngineSettings,
-    Gate,
-    MaceMpReference,
-    MaceReference,
-)
+from aimspax_core.settings.engines import Gate
+from aimspax_core.settings.known_engines import EngineSettings
 from flows.commands.exit_codes import DONE, USER, console
 from flows.commands.run import server_for
 
@@ -62,10 +57,10 @@ def atomic_energies(
     reference = inputs.settings.reference_of(0)
     numbers = _numbers(elements) or inputs.elements
     states = [ground_state(number, reference) for number in numbers]
-    if isinstance(reference, AseReference):
+    if reference.heeds_spin is None:
         console.print(
             "note: each atom has its spin as an initial magnetic moment and as info['spin'] "
-            f"(2S+1); whether {reference.calculator} heeds them is for you to know",
+            f"(2S+1); whether {reference.method_text} heeds them is for you to know",
             style="yellow", markup=False,
         )  # fmt: skip
     answers = _answers(states, reference, inputs)
@@ -99,11 +94,11 @@ def _answers(
     states: Sequence[GroundState], reference: EngineSettings, inputs: Inputs
 ) -> list[_Answer]:
     """Have all atoms labelled; those that no calculator takes without a cell get one."""
-    box = needs_cell(reference)
-    answers = _labelled(states, reference, inputs, box)
+    box = reference.atoms_in_cell
+    answers = _labelled(states, reference, inputs, box is True)
     periodic = any(atoms.pbc.any() for atoms in inputs.geometries)
     failed = [answer.state for answer in answers if answer.energy is None]
-    if isinstance(reference, AseReference) and periodic and failed:
+    if box is None and periodic and failed:
         console.print("without a cell it fails; once more in a large one", markup=False)
         again = {a.state: a for a in _labelled(failed, reference, inputs, box=True)}
         answers = [again.get(answer.state, answer) for answer in answers]
@@ -117,7 +112,7 @@ def _labelled(
     from flows.loops.few_labels import Wanted, label_all
 
     settings, run = inputs.settings, inputs.run
-    wanted = []
+    wanted, in_vacuum = [], kind_of(reference).in_vacuum
     for state in states:
         engine = in_vacuum(reference, settings.directory, run.state / "atoms", state.multiplicity)
         wanted.append(Wanted(state.atoms(box), engine, Gate()))
@@ -145,14 +140,5 @@ def _lines(answers: Sequence[_Answer], method: str) -> Iterator[str]:
 
 
 def _method(reference: EngineSettings) -> str:
-    match reference:
-        case AimsReference():
-            return f"FHI-aims, {reference.control}"
-        case MaceReference():
-            return f"the teacher {reference.model_path}, which knows no spin"
-        case MaceMpReference():
-            return f"the teacher {reference.mace_model}, which knows no spin"
-        case AseReference():
-            return reference.calculator
-    told = reference.model_dump(include={"method", "xc", "basis"})
-    return " ".join((reference.engine, *(str(value) for value in told.values())))
+    known = ", which knows no spin" if reference.heeds_spin is False else ""
+    return f"{reference.engine_text}{known}"

@@ -22,11 +22,11 @@ from ase import Atoms
 from aimspax_core.errors import AimspaxError, CampaignError, EngineError, LabelError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.machine import machine_cores
-from aimspax_core.reference.engine import Reference
-from aimspax_core.reference.registry import build_reference
-from aimspax_core.reference.single_atoms import in_vacuum
+from aimspax_core.reference.interface import Reference
+from aimspax_core.reference.registry import kind_of, make_reference
 from aimspax_core.reference.trial_label import Trial, diatomic, hold_against_energies, off_balance
-from aimspax_core.settings.engines import AimsReference, AseReference, EngineSettings
+from aimspax_core.settings.engines import ProgramSection
+from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import encode
 from aimspax_core.text import duration_text
@@ -158,7 +158,7 @@ def _folders(inputs: Inputs) -> tuple[bool, str]:
         "label store": run.labels,
         "temporary files": Path(tempfile.gettempdir()),
     }
-    if isinstance(settings.reference, AimsReference | AseReference):
+    if isinstance(settings.reference, ProgramSection):
         places["calculations"] = settings.directory / settings.reference.calc_dir
     free: dict[int, tuple[float, list[str]]] = {}
     for name, place in places.items():
@@ -214,7 +214,7 @@ def _server(settings: Settings) -> tuple[Server, str]:
 
 def _engine(inputs: Inputs) -> tuple[Reference, str]:
     settings = inputs.settings
-    reference = build_reference(settings.reference_of(0), settings.directory)
+    reference = make_reference(settings.reference_of(0), settings.directory)
     identity = reference.identity()
     versions = {**identity.get("provider", {}), "version": identity.get("version")}
     told = [f"{name} {value:.12}" for name, value in versions.items() if value]
@@ -238,7 +238,8 @@ def _trial(inputs: Inputs) -> tuple[Trial, str]:
     if molecules:
         index, atoms = min(molecules, key=lambda pair: int(pair[1].numbers.min()))
         atoms = diatomic(int(atoms.numbers.min()))
-        engine = in_vacuum(settings.reference_of(index), settings.directory, folder, 1)
+        engine = settings.reference_of(index)
+        engine = kind_of(engine).in_vacuum(engine, settings.directory, folder, 1)
     else:
         index, atoms = min(numbered, key=lambda pair: len(pair[1]))
         stress = settings.stress and bool(atoms.pbc.all())
@@ -261,7 +262,7 @@ def _trial(inputs: Inputs) -> tuple[Trial, str]:
 def _tried(engine: EngineSettings, atoms: Atoms, stress: bool, settings: Settings) -> Trial:
     """Have it computed where labels are: here, or in a Slurm job."""
     if settings.cluster.reference_jobs is None:
-        return hold_against_energies(build_reference(engine, settings.directory), atoms, stress)
+        return hold_against_energies(make_reference(engine, settings.directory), atoms, stress)
     from flows.loops.few_labels import trial_on_worker
     from tasks.trial import TrialRequest
 

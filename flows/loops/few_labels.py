@@ -18,11 +18,12 @@ from prefect.tasks import Task
 from aimspax_core.errors import AimspaxError, CampaignError, LabelError
 from aimspax_core.labels.store import label_key
 from aimspax_core.labels.tries import ONCE, Fate, Retry, Tries, after
-from aimspax_core.reference.registry import build_reference
+from aimspax_core.reference.registry import make_reference
 from aimspax_core.reference.trial_label import Trial
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import write_text
-from aimspax_core.settings.engines import EngineSettings, Gate
+from aimspax_core.settings.engines import Gate
+from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import encode
 from flows.pools.open import reference_pool
@@ -135,7 +136,7 @@ def _lost(ticket: Ticket) -> Fate | None:
 
 
 def _request(wanted: Wanted, run: RunDir, directory: Path, folder: Path) -> LabelRequest:
-    identity = build_reference(wanted.reference, directory).identity()
+    identity = make_reference(wanted.reference, directory).identity()
     key = label_key(wanted.atoms, identity)
     structure = folder / f"{key}.json"
     write_text(structure, json.dumps(encode(wanted.atoms)))

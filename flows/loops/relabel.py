@@ -20,7 +20,7 @@ from aimspax_core.labels.label import Label
 from aimspax_core.labels.relabelling import Frame, Relabelled, Summary
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.labels.tries import Fate, Retry, broken_text, reference_broken
-from aimspax_core.reference.registry import build_reference
+from aimspax_core.reference.registry import make_reference
 from flows.loops.stop import GRACE_S, POLL_S, Stop
 from flows.page.relabel_page import LabelPage
 from flows.pools.open import reference_pool
@@ -66,7 +66,7 @@ class Relabelling:
         self._inputs, self._run, settings = inputs, inputs.run, inputs.settings
         self._keys, self._store = DataKeys.of(settings.misc), LabelStore(inputs.run.labels)
         self._began = self._saved = self._reported = time.monotonic()
-        reference = build_reference(inputs.reference, settings.directory)
+        reference = make_reference(inputs.reference, settings.directory)
         self._identity = reference.identity()
         self.found = Relabelled(inputs.frames, self._keys, inputs.properties, settings.gate)
         self._frames: dict[str, Frame] = {}

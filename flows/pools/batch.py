@@ -11,7 +11,6 @@ import dask
 
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.cluster import Slot, SlurmJobs
-from aimspax_core.settings.engines import AimsReference, AseReference
 from aimspax_core.settings.settings import Settings
 from aimspax_core.versions import versions
 from flows.pools.dask_settings import (
@@ -44,7 +43,7 @@ def batch_pool(name: str, jobs: SlurmJobs, settings: Settings) -> Iterator[Pool]
         dask.config.set({**DASK, **FAR}),
         scheduler_options(jobs, cluster, folder, job_log(run, name), prefix) as runner,
     ):
-        program = isinstance(settings.reference, AimsReference | AseReference)
+        program = settings.reference.starts_programs
         orders(jobs, gpus=name == "ml", here=not program).write(folder)
         dask_cluster = runner.client.cluster
         assert isinstance(dask_cluster, BlockCluster)

@@ -12,9 +12,10 @@ from ase.build import molecule
 from aimspax_core.errors import LabelError, StructureError
 from aimspax_core.labels.gate import check_label, check_structure
 from aimspax_core.labels.label import Label
-from aimspax_core.reference import mace_engine
+from aimspax_core.reference.mace import engine as mace_engine
+from aimspax_core.reference.mace.kind import MaceMpReference, MaceReference
 from aimspax_core.reference.registry import build_reference
-from aimspax_core.settings import engines
+from aimspax_core.reference.tblite.kind import TbliteReference
 from tests.every_key.base import Asked, with_values
 from tests.every_key.test_sampling import FOUNDATION
 
@@ -31,7 +32,7 @@ TBLITE: list[tuple[str, Any, dict[str, Any]]] = [
 def energy(**given: Any) -> float:
     atoms = molecule("H2O")
     atoms.rattle(0.1, seed=0)
-    settings = engines.TbliteReference(engine="tblite", **given)
+    settings = TbliteReference(engine="tblite", **given)
     return build_reference(settings, Path()).label(atoms).energy
 
 
@@ -66,7 +67,7 @@ def test_a_teacher_runs_where_and_how_it_is_asked_to(
     (folder / "t.model").touch()
     values = ["cpu", "cuda:1"] if key == "device" else ["float32", "float64"]
     for value in values:
-        given = engines.MaceReference(engine="mace", model_path=Path("t.model"), **{key: value})
+        given = MaceReference(engine="mace", model_path=Path("t.model"), **{key: value})
         with pytest.raises(Asked):
             build_reference(given, folder).calculator()
     assert found == values
@@ -86,7 +87,7 @@ def test_a_teacher_is_the_foundation_model_asked_for(
 ) -> None:
     for given in ({}, {key: value}):
         with pytest.raises(Asked):
-            build_reference(engines.MaceMpReference(engine="mace-mp", **given), folder).calculator()
+            build_reference(MaceMpReference(engine="mace-mp", **given), folder).calculator()
     without, with_it = (one[name] for one in asked)
     assert with_it == expected
     assert without != with_it

@@ -12,10 +12,10 @@ from ase.build import molecule
 import tasks.propagate
 import tasks.sample
 from aimspax_core.output.trajectories import part
+from aimspax_core.reference.ase.kind import AseReference
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import load_state
-from aimspax_core.settings import engines
 from aimspax_core.settings.settings import Settings
 from tasks.sample import SampleRequest, sample
 from tests.every_key.base import AL, IDG, Asked, with_values
@@ -112,6 +112,6 @@ def test_the_sampling_md_has_the_engine_asked_for(
     given = {"initial_sampling": sampling, "sampling_engine": other}
     atoms = molecule("H2O")
     atoms.calc = tasks.sample._calculator(with_values(folder, {IDG: given}), 0)
-    plain = engines.AseReference(engine="ase", calculator=calculator)
+    plain = AseReference(engine="ase", calculator=calculator)
     expected = build_reference(plain, folder).label(molecule("H2O")).energy
     assert atoms.get_potential_energy() == pytest.approx(expected)

@@ -21,9 +21,9 @@ from aimspax_core.campaign.journal import entries, load
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.labels.store import LabelStore
-from aimspax_core.reference.tblite_engine import TbliteEngine
+from aimspax_core.reference.tblite.engine import TbliteEngine
+from aimspax_core.reference.tblite.kind import TbliteReference
 from aimspax_core.run_directory import RunDir
-from aimspax_core.settings.project import TbliteReference
 from flows.server import Server
 
 AIMS = Path(__file__).parents[1] / "aims"

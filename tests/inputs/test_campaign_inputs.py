@@ -45,13 +45,13 @@ def test_elements_of_all_geometries_count(directory: Path) -> None:
 
 def test_a_multiplicity_that_does_not_suit_the_electrons_is_refused(directory: Path) -> None:
     (directory / "aimsPAX.yaml").write_text(PROJECT.replace("SPIN", "2"))
-    with pytest.raises(SettingsError, match=r"multiplicity is 2, .* a.xyz \(H2O\) has 10"):
+    with pytest.raises(SettingsError, match=r"REFERENCE\.spin: a\.xyz: .* is 2, .* H2O has 10"):
         Inputs.read(directory)
 
 
 def test_a_radical_needs_its_multiplicity(directory: Path) -> None:
     ase.io.write(directory / "geometries" / "c.xyz", molecule("CH3"))
-    with pytest.raises(SettingsError, match=r"c.xyz \(CH3\) has 9 electrons; allowed: 2, 4"):
+    with pytest.raises(SettingsError, match=r"spin: c\.xyz: .* CH3 has 9 electrons; allowed: 2, 4"):
         Inputs.read(directory)
 
 

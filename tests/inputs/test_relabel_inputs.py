@@ -12,8 +12,8 @@ from ase.build import bulk, molecule
 
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
-from aimspax_core.reference.pyscf.refusals import why_not
-from aimspax_core.settings.project import AimsReference
+from aimspax_core.reference.aims.kind import AimsReference
+from aimspax_core.reference.pyscf.refusals import structure_refused
 
 PROJECT = """
 REFERENCE: {REFERENCE}
@@ -206,9 +206,9 @@ def test_each_kind_is_asked_about_once(directory: Path, monkeypatch: pytest.Monk
 
     def counted(reference: Any, atoms: Atoms, stress: bool) -> str | None:
         asked.append(str(atoms.symbols))
-        return why_not(reference, atoms, stress)
+        return structure_refused(reference, atoms, stress)
 
-    monkeypatch.setattr("aimspax_core.inputs.relabel_inputs.why_not", counted)
+    monkeypatch.setattr("aimspax_core.reference.pyscf.refusals.structure_refused", counted)
     read(pyscf(directory, PYSCF, [molecule("H2O"), molecule("CH4")] * 50))
     assert asked == ["OH2", "CH4"]
 

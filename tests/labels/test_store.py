@@ -16,8 +16,8 @@ from ase.build import molecule
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore, gone_labels, label_key
-from aimspax_core.reference.tblite_engine import TbliteEngine
-from aimspax_core.settings.project import TbliteReference
+from aimspax_core.reference.tblite.engine import TbliteEngine
+from aimspax_core.reference.tblite.kind import TbliteReference
 
 RNG = np.random.default_rng(0)
 

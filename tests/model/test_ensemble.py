@@ -15,9 +15,9 @@ from aimspax_core.model.committee import Committee
 from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.member import Member, Stage
-from aimspax_core.reference.tblite_engine import TbliteEngine
+from aimspax_core.reference.tblite.engine import TbliteEngine
+from aimspax_core.reference.tblite.kind import TbliteReference
 from aimspax_core.settings.model import ModelSettings
-from aimspax_core.settings.project import TbliteReference
 
 ELEMENTS = (1, 8)
 

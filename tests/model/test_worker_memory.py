@@ -15,9 +15,9 @@ from aimspax_core.model import worker_memory as module
 from aimspax_core.model.mace.build import Constants
 from aimspax_core.model.member import Member
 from aimspax_core.model.worker_memory import MAX_MEMBERS, Kept, kept
-from aimspax_core.reference.tblite_engine import TbliteEngine
+from aimspax_core.reference.tblite.engine import TbliteEngine
+from aimspax_core.reference.tblite.kind import TbliteReference
 from aimspax_core.settings.model import ModelSettings
-from aimspax_core.settings.project import TbliteReference
 
 SETTINGS = ModelSettings.model_validate(
     {

@@ -13,11 +13,13 @@ from ase.data import atomic_numbers, chemical_symbols, ground_state_magnetic_mom
 from tblite.ase import TBLite
 
 from aimspax_core.errors import SettingsError
-from aimspax_core.reference.registry import build_reference
-from aimspax_core.reference.single_atoms import ground_state, in_vacuum, needs_cell
+from aimspax_core.reference.aims.kind import AimsReference
+from aimspax_core.reference.ase.kind import AseReference
+from aimspax_core.reference.pyscf.kind import PyscfReference
+from aimspax_core.reference.registry import build_reference, kind_of
+from aimspax_core.reference.single_atoms import ground_state
+from aimspax_core.reference.tblite.kind import TbliteReference
 from aimspax_core.settings.aims_control.control import Control
-from aimspax_core.settings.engines import AimsReference, AseReference, TbliteReference
-from aimspax_core.settings.pyscf import PyscfReference
 
 ANY = AseReference(engine="ase", calculator="ase.calculators.emt.EMT")
 XTB = TbliteReference(engine="tblite")
@@ -93,6 +95,10 @@ def aims(tmp_path: Path) -> AimsReference:
     )
 
 
+def in_vacuum(section, directory, folder, multiplicity):
+    return kind_of(section).in_vacuum(section, directory, folder, multiplicity)
+
+
 def names(settings: AimsReference, directory: Path) -> list[str]:
     assert isinstance(settings.control, Path)
     return [keyword.name for keyword in Control.read(directory / settings.control)[0].keywords]
@@ -142,7 +148,7 @@ def test_a_closed_shell_is_not_spin_polarised(aims, tmp_path):
 def test_pseudopotentials_of_cells_need_a_cell_for_the_atom_too():
     molecules = PyscfReference(engine="pyscf")
     cells = PyscfReference(engine="pyscf", basis="gth-dzvp-molopt-sr", pseudo="gth-pbe")
-    assert [needs_cell(molecules), needs_cell(cells), needs_cell(ANY)] == [False, True, False]
+    assert [s.atoms_in_cell for s in (molecules, cells, ANY, XTB)] == [False, True, None, False]
 
 
 def test_an_atom_has_no_k_points(tmp_path):

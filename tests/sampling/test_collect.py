@@ -14,11 +14,13 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from aimspax_core.errors import StructureError
+from aimspax_core.reference.ase.kind import AseReference
 from aimspax_core.reference.registry import build_reference
-from aimspax_core.reference.tblite_engine import TbliteEngine
+from aimspax_core.reference.tblite.engine import TbliteEngine
+from aimspax_core.reference.tblite.kind import TbliteReference
 from aimspax_core.sampling.collect import MAX_FRESH_STARTS, Collected, begin, collect
 from aimspax_core.sampling.dynamics import MDState, load_state, resume, save_state
-from aimspax_core.settings.project import MD, AseReference, TbliteReference
+from aimspax_core.settings.project import MD
 
 MD_SETTINGS = MD(stat_ensemble="nvt", temperature=500.0, timestep=1.0, friction=0.01)
 WATER = molecule("H2O")

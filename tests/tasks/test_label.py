@@ -18,9 +18,10 @@ import tasks.label as module
 from aimspax_core.errors import CampaignError, LabelError
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
+from aimspax_core.reference.ase.kind import AseReference
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
-from aimspax_core.settings.project import AseReference, Gate
+from aimspax_core.settings.project import Gate
 from aimspax_core.settings.settings import Settings
 from tasks.label import LabelRequest, label, label_cache_key
 from tasks.structures import keep_structure

@@ -30,8 +30,8 @@ from aimspax_core.labels.label import Label
 from aimspax_core.reference.ase.arguments import SCRATCH, Arguments
 from aimspax_core.reference.ase.checks import _computed, _runs_a_program, _signature, error_text
 from aimspax_core.reference.ase.importing import named, provider, sha256
+from aimspax_core.reference.ase.kind import AseReference
 from aimspax_core.reference.calculation_folder import calculation_folder, not_converged
-from aimspax_core.settings.project import AseReference
 from aimspax_core.structures import decode, encode
 
 # Errors of the world rather than of the structure: another try may help.

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from aimspax_core.errors import LabelError, SettingsError
 from aimspax_core.labels.label import Label
 from aimspax_core.reference.as_calculator import LabelCalculator
+from aimspax_core.reference.pyscf.kind import PyscfReference
 from aimspax_core.reference.pyscf.refusals import functional_refused, structure_refused
 from aimspax_core.reference.pyscf.terms import (
     INSTALL,
@@ -25,7 +26,6 @@ from aimspax_core.reference.pyscf.terms import (
     is_hybrid,
     words,
 )
-from aimspax_core.settings.pyscf import PyscfReference
 from aimspax_core.versions import version_of
 
 _GAMMA = (1, 1, 1)

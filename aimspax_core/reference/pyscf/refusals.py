@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from aimspax_core.errors import LabelError
+from aimspax_core.reference.pyscf.kind import PyscfReference
 from aimspax_core.reference.pyscf.terms import (
     INSTALL,
     built,
@@ -22,29 +23,18 @@ from aimspax_core.reference.pyscf.terms import (
     of_element,
     words,
 )
-from aimspax_core.settings.pyscf import PyscfReference
 from aimspax_core.text import did_you_mean
 
 
-def why_not(settings: PyscfReference, atoms: Atoms, stress: bool) -> str | None:
-    """Find what PySCF cannot do of what is asked, before anything is launched.
-
-    Args:
-        settings: The section REFERENCE.
-        atoms: A structure that it will label, or one like it.
-        stress: Whether its stress is needed.
+def method_refused(settings: PyscfReference) -> str | None:
+    """Find what keeps PySCF from a method, whatever the structure; it may not be installed.
 
     Returns:
-        One sentence that begins with a key, or None if energy, forces and what else is needed
-        can be had.
+        One sentence that begins with a key, or None.
     """
     if importlib.util.find_spec("pyscf") is None:
         return f"engine: PySCF is not installed; {INSTALL}"
-    return (
-        functional_refused(settings)
-        or _dispersion_refused(settings)
-        or structure_refused(settings, atoms, stress)
-    )
+    return functional_refused(settings) or _dispersion_refused(settings)
 
 
 def structure_refused(settings: PyscfReference, atoms: Atoms, stress: bool) -> str | None:

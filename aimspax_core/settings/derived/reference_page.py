@@ -16,20 +16,15 @@ from pydantic import BaseModel
 
 from aimspax_core.settings.cluster import Blocks, MlBlocks, MlPool
 from aimspax_core.settings.engines import (
-    AimsReference,
-    AseReference,
     FoundationalModel,
-    MaceMpReference,
-    MaceReference,
-    TbliteReference,
     Teacher,
 )
 from aimspax_core.settings.frozen import FREE_WITHIN, FROZEN
+from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.md import MD
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.original import keys
 from aimspax_core.settings.project import ProjectSettings
-from aimspax_core.settings.pyscf import PyscfReference
 from aimspax_core.settings.reading.wording import resolved, words
 from aimspax_core.settings.values import Section
 from aimspax_core.text import or_list
@@ -99,14 +94,7 @@ by the same reference are used again.
 """
 
 _CASES: dict[str, Mapping[str, type[Section]]] = {
-    "REFERENCE": {
-        "`engine: aims`": AimsReference,
-        "`engine: tblite`": TbliteReference,
-        "`engine: pyscf`": PyscfReference,
-        "`engine: ase`": AseReference,
-        "`engine: mace`": MaceReference,
-        "`engine: mace-mp`": MaceMpReference,
-    },
+    "REFERENCE": {f"`engine: {section.engine_name()}`": section for section in SECTIONS},
     "MD": {"": MD},
 }
 """Sections that follow one of several models."""

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.original import keys
 from aimspax_core.settings.project import ProjectSettings
@@ -147,7 +148,12 @@ def _allow_less(content: dict[str, Any]) -> None:
         for phase in phases
         for way in (asked, aims)
     ]
-    content["$defs"]["AimsReference"]["required"] = ["engine"]
+    for engine in SECTIONS:
+        elsewhere = {
+            m.key for m in keys.PROJECT.moved.values() if engine.engine_name() in m.engines
+        }
+        inner = content["$defs"][engine.__name__]
+        inner["required"] = [name for name in inner["required"] if name not in elsewhere]
     content["allOf"] = [
         {"anyOf": [{"required": [phase]} for phase in phases]},
         {"anyOf": [{"required": ["REFERENCE"]}, *said]},

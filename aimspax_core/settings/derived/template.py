@@ -20,44 +20,21 @@ from pydantic.fields import FieldInfo
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.machine import machine_cores
-from aimspax_core.reference.aims.engine import CONTROL
 from aimspax_core.settings.derived import yaml_text
+from aimspax_core.settings.engines import EngineSection
+from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.md import cell_keys
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import (
-    AimsReference,
-    AseReference,
-    MaceMpReference,
-    MaceReference,
     ProjectSettings,
-    PyscfReference,
-    TbliteReference,
 )
 from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE
 from aimspax_core.structures import geometry_files, read_geometries
 
-Engine = Literal["tblite", "aims", "pyscf", "mace", "mace-mp", "ase"]
+_ENGINES = {section.engine_name(): section for section in SECTIONS}
 
 WIDTH, COLUMN = 99, 40
 """The longest line, and where the meaning of a key begins."""
-
-_REFERENCES: dict[str, tuple[type[BaseModel], dict[str, Any]]] = {
-    "tblite": (TbliteReference, {"engine": "tblite", "method": "GFN2-xTB"}),
-    "aims": (
-        AimsReference,
-        {
-            "engine": "aims",
-            "species_dir": "path/to/species_defaults/defaults_2020/light",
-            "launch_str": "mpirun -np 4 path/to/aims.x > aims.out",
-        },
-    ),
-    "pyscf": (PyscfReference, {"engine": "pyscf", "xc": "pbe", "basis": "def2-svp"}),
-    "mace": (MaceReference, {"engine": "mace", "model_path": "teacher.model"}),
-    "mace-mp": (MaceMpReference, {"engine": "mace-mp", "mace_model": "medium"}),
-    "ase": (AseReference, {"engine": "ase", "calculator": "ase.calculators.emt.EMT"}),
-}
-_SLOW = ("aims", "pyscf", "ase")
-"""Engines that are too slow to drive the first MD themselves."""
 
 _CELL_ONLY = (
     *cell_keys(),
@@ -97,7 +74,7 @@ class _System:
 
 
 def write_inputs(
-    directory: Path, geometry: Sequence[Path], name: str | None, engine: Engine
+    directory: Path, geometry: Sequence[Path], name: str | None, engine: str
 ) -> list[Path]:
     """Write `aimsPAX.yaml`, `mace.yaml` and the geometry or geometries.
 
@@ -105,7 +82,7 @@ def write_inputs(
         directory: The run directory; made if it is not there.
         geometry: Geometry files, or folders of them.
         name: Name of the experiment; none: the directory's.
-        engine: What labels the structures.
+        engine: Name of the engine that labels the structures.
 
     Returns:
         What was written.
@@ -122,7 +99,8 @@ def write_inputs(
     geometries = read_geometries(sources)
     copies, place = _copies(directory, sources)
     name = (name or directory.resolve().name).replace("/", "-").lstrip(".-") or "aimspax"
-    system = _system(name, place, sources, geometries, engine)
+    section = _ENGINES[engine]
+    system = _system(name, place, sources, geometries, section)
     project, model = directory / PROJECT_FILE, directory / MODEL_FILES[0]
     wanted = {project, *(directory / file for file in MODEL_FILES), *copies}
     wanted |= {target.parent for target in copies} - {directory}  # its other files would count too
@@ -132,13 +110,18 @@ def write_inputs(
     for target, source in copies.items():
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(source, target)
-    project.write_text(_project_text(system, engine), encoding="utf-8")
+    project.write_text(_project_text(system, section), encoding="utf-8")
     model.write_text(_model_text(system), encoding="utf-8")
-    control = directory / CONTROL
-    if engine != "aims" or control.exists():  # the user's own
-        return [project, model, *copies]
-    control.write_text(_control_text(system), encoding="utf-8")
-    return [project, model, control, *copies]
+    return [project, model, *_examples(directory, system, section), *copies]
+
+
+def _examples(directory: Path, system: _System, section: type[EngineSection]) -> Iterator[Path]:
+    """Write what belongs to the engine, but for files of the user's own; yield what is written."""
+    texts = section.example_files(system.charge, system.spin, system.periodic)
+    for path, text in ((directory / name, text) for name, text in texts.items()):
+        if not path.exists():
+            path.write_text(text, encoding="utf-8")
+            yield path
 
 
 def _copies(directory: Path, sources: list[Path]) -> tuple[dict[Path, Path], Place]:
@@ -173,11 +156,15 @@ def _name(source: Path) -> str:
 
 
 def _system(
-    name: str, place: Place, sources: list[Path], geometries: list[Atoms], engine: Engine
+    name: str,
+    place: Place,
+    sources: list[Path],
+    geometries: list[Atoms],
+    engine: type[EngineSection],
 ) -> _System:
     charges = {_charge(atoms) for atoms in geometries}
     spins = {_multiplicity(atoms) for atoms in geometries}
-    if engine in ("tblite", "pyscf") and max(len(charges), len(spins)) > 1:
+    if {"charge", "spin"} <= engine.model_fields.keys() and max(len(charges), len(spins)) > 1:
         parities = ", ".join(
             f"{file.name} ({atoms.get_chemical_formula()}) has {int(atoms.numbers.sum())}"
             for file, atoms in zip(sources, geometries, strict=True)
@@ -214,16 +201,11 @@ def _multiplicity(atoms: Atoms) -> int:
     return 1 + max(unpaired, (int(atoms.numbers.sum()) - _charge(atoms)) % 2)
 
 
-def _project_text(system: _System, engine: Engine) -> str:
-    reference, chosen = _REFERENCES[engine]
-    if engine in ("tblite", "pyscf"):
-        chosen = {**chosen, "charge": system.charge, "spin": system.spin}
-    if engine == "pyscf" and system.periodic:
-        chosen |= {"basis": "gth-dzvp-molopt-sr", "pseudo": "gth-pbe", "k_grid": [2, 2, 2]}
+def _project_text(system: _System, engine: type[EngineSection]) -> str:
     sections: dict[str, dict[str, Any]] = {
-        "REFERENCE": chosen,
+        "REFERENCE": engine.example(system.charge, system.spin, system.periodic),
         "INITIAL_DATASET_GENERATION": {
-            "initial_sampling": "foundational" if engine in _SLOW else "aimd",
+            "initial_sampling": "foundational" if engine.slow else "aimd",
             "n_points_per_sampling_step_idg": 10,
             "skip_step_initial": 25,
             "ensemble_size": 4,
@@ -255,7 +237,7 @@ def _project_text(system: _System, engine: Engine) -> str:
         "GATE": {},
     }
     hints = {
-        "REFERENCE": f"what labels the structures; engines: {', '.join(get_args(Engine))}",
+        "REFERENCE": f"what labels the structures; engines: {', '.join(_ENGINES)}",
         "INITIAL_DATASET_GENERATION": "the first points, and an ensemble trained on them",
         "ACTIVE_LEARNING": "exploring with the ensemble, labelling where it is unsure",
         "MD": "the dynamics of all trajectories",
@@ -265,7 +247,7 @@ def _project_text(system: _System, engine: Engine) -> str:
         "MISC": "files, folders, and names in datasets",
         "GATE": "what may reach the reference or a dataset",
     }
-    schemas = {name: _schema(ProjectSettings, name) for name in sections} | {"REFERENCE": reference}
+    schemas = {name: _schema(ProjectSettings, name) for name in sections} | {"REFERENCE": engine}
     title = [
         f"Active learning of a MACE force field for {system.formulas}.",
         "A key that is commented out is at its default. `aimspax check` finds mistakes, and says "
@@ -277,26 +259,9 @@ def _project_text(system: _System, engine: Engine) -> str:
             "the cell too; train on stress then: `compute_stress: True` and `loss: stress` in "
             f"{MODEL_FILES[0]}."
         )
-        if engine == "tblite":
-            title.append("tblite computes the Γ point alone: give it a supercell.")
+        if engine.cell_hint:
+            title.append(engine.cell_hint)
     return _text(title, sections, hints, schemas, system)
-
-
-def _control_text(system: _System) -> str:
-    """Return settings of FHI-aims to begin with; the species come from `species_dir`."""
-    lines = [
-        "# FHI-aims; the basis comes from species_dir, forces are added",
-        "xc                  pbe",
-    ]
-    if system.spin > 1 and not system.periodic:
-        lines += ["spin                collinear", "default_initial_moment  hund"]
-    else:
-        lines.append("spin                none")
-    lines += [f"charge              {system.charge}", "relativistic        atomic_zora scalar"]
-    lines += ["sc_accuracy_rho     1e-5", "sc_accuracy_forces  1e-4", "sc_iter_limit       200"]
-    if system.periodic:
-        lines += ["k_grid              2 2 2    # as dense as your cell needs"]
-    return "\n".join(lines) + "\n"
 
 
 def _model_text(system: _System) -> str:

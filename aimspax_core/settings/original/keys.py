@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from aimspax_core.settings.known_engines import SECTIONS
+
 
 class Moved(NamedTuple):
     """Where in REFERENCE a key of another section is, for which engines, and why for no other."""
@@ -52,6 +54,7 @@ def _all(section: str, keys: str, value: Any) -> dict[tuple[str, str], Any]:
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 _NOT_AIMS = "only FHI-aims needs it, and it is not the reference here"
 _NO_PROGRAM = "the reference here runs no program of its own"
+_START_PROGRAMS = tuple(s.engine_name() for s in SECTIONS if s.starts_programs)
 _NO_MOLECULES = "uncertainty between molecules is not available"
 _MACE_ONLY = "aimspax trains MACE models; other kinds are not planned yet"
 _FROM_THE_START = "aimspax trains models from the start; fine-tuning is not planned yet"
@@ -83,8 +86,8 @@ PROJECT = OtherKeys(
         (_AL, "species_dir"): Moved("species_dir", ("aims",), _NOT_AIMS),
         ("MISC", "path_to_control"): Moved("control", ("aims",), _NOT_AIMS),
         ("CLUSTER", "launch_str"): Moved("launch_str", ("aims",), _NOT_AIMS),
-        ("CLUSTER", "calc_dir"): Moved("calc_dir", ("aims", "ase"), _NO_PROGRAM),
-        ("CLUSTER", "clean_dirs"): Moved("clean_dirs", ("aims", "ase"), _NO_PROGRAM),
+        ("CLUSTER", "calc_dir"): Moved("calc_dir", _START_PROGRAMS, _NO_PROGRAM),
+        ("CLUSTER", "clean_dirs"): Moved("clean_dirs", _START_PROGRAMS, _NO_PROGRAM),
     },
     ignored={
         **_all("CLUSTER", "parsl_info_dir port executor", NO_PARSL),

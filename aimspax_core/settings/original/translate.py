@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.original.keys import NO_PARSL, PARSL_OPTIONS, OtherKeys
 from aimspax_core.settings.reading.mistakes import shown
 from aimspax_core.settings.reading.yaml_lines import Document
@@ -13,10 +14,8 @@ from aimspax_core.settings.values import by_index, is_index, lower
 
 _PHASES = ("INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING")
 _REFERENCE = "REFERENCE"
+_START_PROGRAMS = tuple(s.engine_name() for s in SECTIONS if s.starts_programs)
 _BLOCKS = (("CLUSTER", "blocks"), ("CLUSTER", "parsl_options"))
-_RUNS_PROGRAMS = ("aims", "ase")
-"""Engines whose calculations have folders."""
-
 Written = dict[tuple[str, ...], tuple[str, ...]]
 """Where the user has written a key, or would have, by its place in REFERENCE."""
 
@@ -301,7 +300,7 @@ def reference_of(
         if said[0] != target:
             written[target] = said[0]
     output = data.get("MISC", {}).get("output_dir") if isinstance(data.get("MISC"), dict) else None
-    if engine in _RUNS_PROGRAMS and isinstance(output, str):
+    if engine in _START_PROGRAMS and isinstance(output, str):
         reference.setdefault("calc_dir", f"{output}/calc")
     data[_REFERENCE] = reference
     return written

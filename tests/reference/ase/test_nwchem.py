@@ -17,7 +17,8 @@ from ase.build import molecule
 from aimspax_core.errors import LabelError
 from aimspax_core.labels.gate import check_label
 from aimspax_core.reference.ase.engine import AseEngine
-from aimspax_core.settings.project import AseReference, Gate
+from aimspax_core.reference.ase.kind import AseReference
+from aimspax_core.settings.project import Gate
 
 NUMBER = r"\s+(-?\d+\.\d+)"
 BY_HAND = """start by_hand

@@ -22,13 +22,18 @@ from pyscf.pbc import gto as pbc_gto
 
 from aimspax_core.errors import LabelError
 from aimspax_core.reference.pyscf.engine import PyscfEngine
-from aimspax_core.reference.pyscf.refusals import why_not
-from aimspax_core.settings.pyscf import PyscfReference
+from aimspax_core.reference.pyscf.kind import PyscfReference
+from aimspax_core.reference.pyscf.refusals import method_refused, structure_refused
 from aimspax_core.structures import digest
 
 HARTREE = nist.HARTREE2EV
 FORCE = nist.HARTREE2EV / nist.BOHR
 CELL = {"basis": "gth-szv", "pseudo": "gth-pade", "ke_cutoff": 40.0}
+
+
+def why_not(section: PyscfReference, atoms: Atoms, stress: bool) -> str | None:
+    """What is said before anything is launched."""
+    return method_refused(section) or structure_refused(section, atoms, stress)
 
 
 def settings(**changes: Any) -> PyscfReference:

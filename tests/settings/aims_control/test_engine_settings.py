@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from aimspax_core.settings.project import AimsReference, AseReference, TbliteReference
+from aimspax_core.reference.aims.kind import AimsReference
+from aimspax_core.reference.ase.kind import AseReference
+from aimspax_core.reference.tblite.kind import TbliteReference
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 LAUNCH = "srun aims.x >> aims.out"

@@ -1,12 +1,19 @@
-"""REFERENCE with `engine: pyscf`: Hartree-Fock and density functionals of PySCF."""
+"""REFERENCE with `engine: pyscf`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from aimspax_core.settings.values import AnyCase, Count, Natural, Positive, Section, Whole
+from aimspax_core.reference.interface import Finding, Kind, Reference, Use
+from aimspax_core.settings.engines import EngineSection
+from aimspax_core.settings.values import AnyCase, Count, Natural, Positive, Whole
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 ByElement = Annotated[
     str | dict[str, str],
@@ -15,11 +22,14 @@ ByElement = Annotated[
 """One name for all elements, or a name by chemical symbol."""
 
 
-class PyscfReference(Section):
+class PyscfReference(EngineSection):
     """REFERENCE with `engine: pyscf`: molecules, and cells periodic in all three directions.
 
     Periodic cells need a GTH basis (`basis: gth-dzvp-molopt-sr`) and its `pseudo` (`gth-pbe`).
     """
+
+    slow: ClassVar[bool] = True
+    free: ClassVar[tuple[str, ...]] = ("threads", "max_memory", "max_cycle")
 
     engine: Literal["pyscf"] = Field(description="The engine.")
     xc: str = Field(
@@ -80,3 +90,62 @@ class PyscfReference(Section):
     )
     threads: Count = Field(1, description="Threads of a calculation.")
     max_memory: Positive = Field(4000, description="Memory that a calculation may use (MB).")
+
+    @classmethod
+    def example(cls, charge: int, spin: int, periodic: bool) -> dict[str, Any]:
+        """See `EngineSection.example`."""
+        molecules = {"engine": "pyscf", "xc": "pbe", "basis": "def2-svp"}
+        cells = {"basis": "gth-dzvp-molopt-sr", "pseudo": "gth-pbe", "k_grid": [2, 2, 2]}
+        return {**molecules, "charge": charge, "spin": spin, **(cells if periodic else {})}
+
+    @property
+    def method_text(self) -> str:
+        """See `EngineSection.method_text`."""
+        return f"{self.xc} {self.basis}"
+
+    @property
+    def atoms_in_cell(self) -> bool | None:
+        """See `EngineSection.atoms_in_cell`.
+
+        Pseudopotentials are those of cells: without them an atom has its core electrons.
+        """
+        return self.pseudo is not None
+
+
+def _check(section: PyscfReference, use: Use) -> Iterator[Finding]:
+    from aimspax_core.reference.pyscf.refusals import method_refused
+
+    yield from _finding(method_refused(section))
+
+
+def _check_structure(section: PyscfReference, use: Use, atoms: Atoms) -> Iterator[Finding]:
+    from aimspax_core.reference.pyscf.refusals import structure_refused
+
+    yield from _finding(structure_refused(section, atoms, use.stress))
+
+
+def _finding(refused: str | None) -> Iterator[Finding]:
+    if refused is not None:
+        key, _, text = refused.partition(": ")
+        yield Finding(key, text)
+
+
+def _in_vacuum(
+    section: PyscfReference, directory: Path, folder: Path, multiplicity: int
+) -> EngineSection:
+    return section.model_copy(update={"k_grid": None, "compute_stress": False})
+
+
+def _make(section: PyscfReference, directory: Path) -> Reference:
+    from aimspax_core.reference.pyscf.engine import PyscfEngine
+
+    return PyscfEngine(section, directory)
+
+
+PYSCF = Kind(
+    section=PyscfReference,
+    make=_make,
+    check=_check,
+    check_structure=_check_structure,
+    in_vacuum=_in_vacuum,
+)

@@ -17,8 +17,8 @@ from aimspax_core.errors import LabelError, ModelError
 from aimspax_core.labels.label import Label
 from aimspax_core.model.mace.foundation import foundation_calculator
 from aimspax_core.model.mace.model_files import load_model
+from aimspax_core.reference.mace.kind import MaceMpReference, MaceReference
 from aimspax_core.safe_files import sha256
-from aimspax_core.settings.project import MaceMpReference, MaceReference
 from aimspax_core.versions import version_of
 
 

@@ -12,8 +12,8 @@ from ase.units import Bohr, Hartree, kB
 from tblite.interface import Calculator
 
 from aimspax_core.errors import LabelError
-from aimspax_core.reference.tblite_engine import TbliteEngine
-from aimspax_core.settings.project import TbliteReference
+from aimspax_core.reference.tblite.engine import TbliteEngine
+from aimspax_core.reference.tblite.kind import TbliteReference
 
 
 def engine(**changes: Any) -> TbliteEngine:

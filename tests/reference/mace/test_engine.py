@@ -17,11 +17,12 @@ from ase.calculators.mixing import SumCalculator
 from aimspax_core.errors import LabelError, ModelError
 from aimspax_core.model.mace.build import Constants, build
 from aimspax_core.model.mace.model_files import save_model
-from aimspax_core.reference import mace_engine as teachers
-from aimspax_core.reference.mace_engine import FoundationTeacher, MaceTeacher
+from aimspax_core.reference.mace import engine as teachers
+from aimspax_core.reference.mace.engine import FoundationTeacher, MaceTeacher
+from aimspax_core.reference.mace.kind import MaceMpReference, MaceReference
 from aimspax_core.reference.registry import build_reference
+from aimspax_core.reference.tblite.kind import TbliteReference
 from aimspax_core.settings.model import ModelSettings
-from aimspax_core.settings.project import MaceMpReference, MaceReference, TbliteReference
 
 SETTINGS = ModelSettings.model_validate(
     {

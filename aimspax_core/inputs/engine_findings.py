@@ -1,0 +1,53 @@
+"""What an engine's kind has to say of its settings and the structures that it will label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from ase import Atoms
+
+from aimspax_core.reference.interface import Finding, Use
+from aimspax_core.reference.registry import kind_of
+from aimspax_core.settings.known_engines import EngineSettings
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finding, and the structure that it is about.
+
+    Attributes:
+        finding: What was found.
+        structure: The structure's name; empty if the finding is about the engine alone.
+    """
+
+    finding: Finding
+    structure: str = ""
+
+    def line(self, section: str) -> str:
+        """Return it as a line of a message, beginning with the section's name and the key."""
+        about = f"{self.structure}: " if self.structure else ""
+        return f"{section}.{self.finding.key}: {about}{self.finding.text}"
+
+
+def findings(structures: Iterable[tuple[EngineSettings, str, Atoms]], use: Use) -> Iterator[Found]:
+    """Ask each engine about itself once, and about each of its structures if it is usable.
+
+    Args:
+        structures: Settings of the engine, which may differ from structure to structure; the
+            structure's name; the structure.
+        use: How the engine will be used; `stress` if stress of periodic structures is needed.
+    """
+    usable: dict[str, bool] = {}
+    told: set[Finding] = set()
+    for section, name, atoms in structures:
+        kind, text = kind_of(section), repr(section)
+        if text not in usable:
+            found = list(kind.check(section, use))
+            usable[text] = all(finding.note for finding in found)
+            yield from (Found(finding) for finding in found if finding not in told)
+            told.update(found)
+        if usable[text]:
+            own = replace(use, stress=use.stress and bool(atoms.pbc.all()))
+            for finding in kind.check_structure(section, own, atoms):
+                yield Found(finding, name)

@@ -1,0 +1,1 @@
+"""Teachers: MACE models that label in place of DFT."""

@@ -1,0 +1,1 @@
+"""GFN-xTB through tblite."""

@@ -1,0 +1,95 @@
+"""REFERENCE with `engine: tblite`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from aimspax_core.reference.interface import Finding, Kind, Reference, Use
+from aimspax_core.settings.engines import EngineSection
+from aimspax_core.settings.values import Count, NonNegative, Positive, Whole
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+_F_IN_CORE = range(58, 72)
+"""GFN-xTB has three valence electrons for each of Ce to Lu, as for La: a doublet."""
+
+
+class TbliteReference(EngineSection):
+    """REFERENCE with `engine: tblite`: extended tight binding; needs no further installation."""
+
+    free: ClassVar[tuple[str, ...]] = ("max_iterations",)
+    cell_hint: ClassVar[str] = "tblite computes the Γ point alone: give it a supercell."
+
+    engine: Literal["tblite"] = Field(description="The engine.")
+    method: Literal["GFN2-xTB", "GFN1-xTB"] = Field("GFN2-xTB", description="Parametrisation.")
+    charge: Whole = Field(0, description="Total charge (e).")
+    spin: Count = Field(1, description="Spin multiplicity, 2S+1.")
+    accuracy: Positive = Field(
+        1.0, description="Tightness of the SCF convergence; smaller is tighter."
+    )
+    max_iterations: Count = Field(250, description="SCF cycles before it counts as failed.")
+    electronic_temperature: NonNegative = Field(300.0, description="Electronic temperature (K).")
+
+    @classmethod
+    def example(cls, charge: int, spin: int, periodic: bool) -> dict[str, Any]:
+        """See `EngineSection.example`."""
+        return {"engine": "tblite", "method": "GFN2-xTB", "charge": charge, "spin": spin}
+
+    @property
+    def method_text(self) -> str:
+        """See `EngineSection.method_text`."""
+        return self.method
+
+
+def _check_structure(section: TbliteReference, use: Use, atoms: Atoms) -> Iterator[Finding]:
+    """The multiplicity must suit the number of electrons, and initial charges the total charge."""
+    charge = float(atoms.info.get("charge", section.charge))
+    spin = float(atoms.info.get("spin", section.spin))
+    if charge != round(charge):
+        yield Finding("charge", f"the total charge is {charge:g}; allowed: a whole number")
+    elif spin != round(spin) or spin < 1:
+        yield Finding("spin", f"the multiplicity is {spin:g}; allowed: 1, 2, 3, …")
+    else:
+        yield from _check_spin(atoms, round(charge), round(spin))
+    initial = float(atoms.get_initial_charges().sum())
+    if atoms.has("initial_charges") and abs(initial - charge) > 0.5:
+        text = f"the initial charges add up to {initial:g}; tblite is given the charge {charge:g}"
+        yield Finding("charge", text, note=True)
+
+
+def _check_spin(atoms: Atoms, charge: int, spin: int) -> Iterator[Finding]:
+    in_core = sum(z - 3 for z in atoms.numbers.tolist() if z in _F_IN_CORE)
+    electrons = int(atoms.numbers.sum()) - in_core - charge
+    if electrons < 0:
+        yield Finding("charge", f"{atoms.get_chemical_formula()} has no {charge} electrons to lose")
+    elif (electrons + spin) % 2 == 0:
+        allowed = "2, 4, …" if electrons % 2 else "1, 3, …"
+        valence = " (three of each lanthanide)" if in_core else ""
+        yield Finding(
+            "spin",
+            f"the multiplicity is {spin}, but with charge {charge} {atoms.get_chemical_formula()} "
+            f"has {electrons} electrons{valence}; allowed: {allowed}",
+        )
+
+
+def _atom_multiplicity(number: int) -> int | None:
+    return 2 if number in _F_IN_CORE else None
+
+
+def _make(section: TbliteReference, directory: Path) -> Reference:
+    from aimspax_core.reference.tblite.engine import TbliteEngine
+
+    return TbliteEngine(section)
+
+
+TBLITE = Kind(
+    section=TbliteReference,
+    make=_make,
+    check_structure=_check_structure,
+    atom_multiplicity=_atom_multiplicity,
+)
