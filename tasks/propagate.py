@@ -39,7 +39,7 @@ from aimspax_core.sampling.snapshots import save_prediction, write_frames
 from aimspax_core.settings.project import FoundationalModel
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import read_geometries
-from aimspax_core.uncertainty import Window
+from aimspax_core.uncertainty.threshold import Window
 from tasks.structures import keep_structure
 
 if TYPE_CHECKING:

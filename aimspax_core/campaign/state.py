@@ -11,7 +11,7 @@ from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.record import Record
 from aimspax_core.labels.tries import Tries, from_counts
 from aimspax_core.settings.settings import Settings
-from aimspax_core.uncertainty import Window
+from aimspax_core.uncertainty.threshold import Window
 
 SCHEMA_VERSION = 2
 """Goes up when a state of an older release cannot be taken as it is."""

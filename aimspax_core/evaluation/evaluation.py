@@ -7,9 +7,9 @@ frames, forces over all components of all atoms, stresses over all nine componen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -20,9 +20,8 @@ from aimspax_core.errors import ModelError
 from aimspax_core.evaluation.frames import Array, Frames
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.mace.model_files import load_model
-from aimspax_core.uncertainty import UncertaintyType, measure
-
-MEASURES: tuple[UncertaintyType, ...] = get_args(UncertaintyType)
+from aimspax_core.prediction import Prediction
+from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Deviation:
 
 
 @dataclass(frozen=True)
-class Errors:
+class FrameErrors:
     """The errors on some of the frames; None where no frame has the label."""
 
     frames: int
@@ -76,19 +75,19 @@ class Errors:
 class Scores:
     """The errors of one model, or of the mean prediction of all; forces alone by element."""
 
-    total: Errors
+    total: FrameErrors
     by_element: dict[str, Deviation]
-    by_geometry: dict[str, Errors]
+    by_geometry: dict[str, FrameErrors]
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Uncertainty and true error of the mean prediction's forces, of each frame that has forces.
+    """Uncertainty and true error of the mean prediction, by one measure, in the measure's unit.
 
     Attributes:
-        uncertainty: As `uncertainty.measure` has it, in eV/Å.
-        error: Each atom's root mean square force error over x, y and z, reduced over the atoms
-            as the uncertainty is, in eV/Å.
+        uncertainty: Of each of the F frames whose labels the measure needs, shape (F,).
+        error: What the measure says of two members, the label and its mirror image beyond the mean
+            prediction: each is off from their mean by just the true error. Shape (F,).
     """
 
     uncertainty: Array
@@ -115,7 +114,8 @@ class Evaluation:
         predictions: What they say of it.
         scores: The errors of each model, by its tag.
         mean: The errors of the mean prediction; None for a single model.
-        trust: By measure of uncertainty; empty for a single model, or without forces.
+        trust: By measure of uncertainty; empty for a single model, and without a measure for whose
+            error no frame has the labels.
     """
 
     frames: Frames
@@ -171,9 +171,7 @@ def evaluate(
     found = _predict(frames, models, batch_size, on_batch)
     scores = {model.tag: _scores(frames, *found.of(m)) for m, model in enumerate(models)}
     mean = _scores(frames, *found.of(None)) if len(models) > 1 else None
-    trust = {}
-    if len(models) > 1 and frames.has_forces.any():
-        trust = {kind: _trust(frames, found.forces, kind) for kind in MEASURES}
+    trust = _trust(frames, found) if len(models) > 1 else {}
     return Evaluation(frames, tuple(models), found, scores, mean, trust)
 
 
@@ -223,7 +221,7 @@ def _scores(frames: Frames, energy: Array, forces: Array, stress: Array) -> Scor
     off_energy = (energy - frames.energy)[:, None]
     off_forces, off_stress = forces - frames.forces, (stress - frames.stress).reshape(-1, 9)
 
-    def errors(group: NDArray[np.int_], count: int) -> list[Errors]:
+    def errors(group: NDArray[np.int_], count: int) -> list[FrameErrors]:
         columns = (
             np.bincount(group, minlength=count).tolist(),
             np.bincount(group, frames.sizes, minlength=count).astype(int).tolist(),
@@ -232,7 +230,7 @@ def _scores(frames: Frames, energy: Array, forces: Array, stress: Array) -> Scor
             _deviations(off_forces, np.repeat(group, frames.sizes), count),
             _deviations(off_stress, group, count),
         )
-        return [Errors(*row) for row in zip(*columns, strict=True)]
+        return [FrameErrors(*row) for row in zip(*columns, strict=True)]
 
     by_element = zip(elements, _deviations(off_forces, element, len(elements)), strict=True)
     return Scores(
@@ -265,15 +263,41 @@ def _deviations(off: Array, group: NDArray[np.int_], count: int) -> list[Deviati
     ]
 
 
-def _trust(frames: Frames, forces: Array, kind: UncertaintyType) -> Trust:
-    uncertainty, error = [], []
-    for frame in np.flatnonzero(frames.has_forces).tolist():
-        own = forces[:, frames.own(frame)]
-        off = own.mean(axis=0) - frames.forces[frames.own(frame)]
-        uncertainty.append(measure(own, kind))
-        # Two that are `off` from their mean, this way and that, deviate by just the error.
-        error.append(measure(np.stack([off, -off]), kind))
-    return Trust(np.array(uncertainty), np.array(error))
+def _trust(frames: Frames, found: Predictions) -> dict[UncertaintyType, Trust]:
+    """Return the trust by each measure that any frame has the labels for."""
+    pairs: dict[UncertaintyType, list[tuple[float, float]]] = {one.name: [] for one in MEASURES}
+    for frame in range(len(frames)):
+        structure = frames.atoms(frame)
+        prediction = _prediction(found, frame, frames.own(frame))
+        mirrored = _mirrored(prediction, frames, frame)
+        for one in MEASURES:
+            error = one.function(mirrored, structure)
+            if np.isfinite(error):
+                pairs[one.name].append((one.function(prediction, structure), error))
+    return {name: Trust(*np.array(rows).T) for name, rows in pairs.items() if rows}
+
+
+def _prediction(found: Predictions, frame: int, own: slice) -> Prediction:
+    """Return what the models say of a frame, as one committee."""
+    energies, forces = found.energy[:, frame], found.forces[:, own]
+    stress = found.stress[:, frame].mean(axis=0)
+    return Prediction(
+        energy=float(energies.mean()),
+        forces=forces.mean(axis=0),
+        member_energies=energies,
+        member_forces=forces,
+        stress=stress if np.isfinite(stress).all() else None,
+    )
+
+
+def _mirrored(mean: Prediction, frames: Frames, frame: int) -> Prediction:
+    """Return a committee of two around a mean prediction: the label, and its mirror image."""
+    energy, forces = float(frames.energy[frame]), frames.forces[frames.own(frame)]
+    return replace(
+        mean,
+        member_energies=np.array([energy, 2 * mean.energy - energy]),
+        member_forces=np.stack([forces, 2 * mean.forces - forces]),
+    )
 
 
 def _correlation(one: Array, other: Array) -> float | None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from aimspax_core.evaluation.evaluation import Deviation, Evaluation, Scores, Trust
 from aimspax_core.safe_files import replacing
-from aimspax_core.uncertainty import UncertaintyType
+from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType, measure_of
 
 Array = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class _Parity:
 
     Attributes:
         axis: The name of both axes, without `reference` or `predicted`.
-        field: Its errors in `Errors`.
+        field: Its errors in `FrameErrors`.
         unit: The unit of both axes.
         error_unit: The unit of errors.
         error_factor: The errors' factor from the axes' unit.
@@ -70,7 +70,7 @@ class _Series:
     values: Array
 
 
-def draw(found: Evaluation, folder: Path, kind: UncertaintyType = "max_atomic_sd") -> list[Path]:
+def draw(found: Evaluation, folder: Path, kind: UncertaintyType = MEASURES[0].name) -> list[Path]:
     """Draw an evaluation, and remove figures of an earlier one that this one does not have.
 
     Args:
@@ -179,7 +179,8 @@ def _trust_figure(trust: Trust, kind: UncertaintyType) -> Figure:
     figure = Figure(figsize=(5.6, 5.4), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    _panel(axes, f"uncertainty, {kind} (eV/Å)", "true force error, reduced alike (eV/Å)")
+    unit = measure_of(kind).unit
+    _panel(axes, f"uncertainty, {kind} ({unit})", f"true error by the same measure ({unit})")
     drawn = (trust.uncertainty > 0) & (trust.error > 0)
     uncertainty, error = trust.uncertainty[drawn], trust.error[drawn]
     told = " and ".join(

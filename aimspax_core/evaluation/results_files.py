@@ -14,10 +14,11 @@ from ase.units import GPa
 from numpy.typing import NDArray
 
 from aimspax_core import __version__
-from aimspax_core.evaluation.evaluation import Deviation, Errors, Evaluation, Scores
+from aimspax_core.evaluation.evaluation import Deviation, Evaluation, FrameErrors, Scores
 from aimspax_core.evaluation.frames import QUANTITIES
 from aimspax_core.safe_files import replacing, write_text
-from aimspax_core.uncertainty import atomic_sd
+from aimspax_core.uncertainty.force_spread import atomic_sd
+from aimspax_core.uncertainty.measures import measure_of
 
 _MILLI = 1000.0
 
@@ -31,7 +32,7 @@ _SHOWN = (
     ("stress", "stress", "meV_per_A3", _MILLI),
     ("stress", "stress", "GPa", 1 / GPa),
 )
-"""Field of `Errors`, its short name as in `errors.csv`, unit, and that unit in eV and Å."""
+"""Field of `FrameErrors`, its short name as in `errors.csv`, unit, and that unit in eV and Å."""
 
 _NAMES = {"energy_per_atom": "e_per_atom", "energy": "e", "forces": "f", "stress": "stress"}
 """The original's names of the errors."""
@@ -46,11 +47,11 @@ def as_json(found: Evaluation) -> dict[str, Any]:
         `aimspax` (version); `dataset`: `file`, `frames`, `atoms` and `labelled`, the frames that
         have `energy`, `forces`, `stress`; `models`: by tag `file`, `dtype`, `r_max_A`, `elements`
         and `errors`; `ensemble_mean`: the errors of the mean prediction, or null; `uncertainty`:
-        by measure `frames`, `mean_uncertainty_meV_per_A`, `mean_error_meV_per_A` and the
-        correlations `pearson`, `spearman` between the two. Errors have `total`, `by_geometry`
-        (both: `frames`, `atoms`, and `mae_`, `rmse_`, `max_` with `e_meV_per_atom`, `e_meV`,
-        `f_meV_per_A`, `stress_meV_per_A3`, `stress_GPa`) and `by_element` (`atoms`, and the three
-        of `f_meV_per_A`).
+        by measure `frames`, `mean_uncertainty_meV_per_A`, `mean_error_meV_per_A` (or whatever a
+        thousandth of the measure's unit is) and the correlations `pearson`, `spearman` between the
+        two. Errors have `total`, `by_geometry` (both: `frames`, `atoms`, and `mae_`, `rmse_`,
+        `max_` with `e_meV_per_atom`, `e_meV`, `f_meV_per_A`, `stress_meV_per_A3`, `stress_GPa`)
+        and `by_element` (`atoms`, and the three of `f_meV_per_A`).
     """
     frames = found.frames
     return {
@@ -75,12 +76,13 @@ def as_json(found: Evaluation) -> dict[str, Any]:
         "uncertainty": {
             kind: {
                 "frames": len(trust.error),
-                "mean_uncertainty_meV_per_A": _MILLI * float(trust.uncertainty.mean()),
-                "mean_error_meV_per_A": _MILLI * float(trust.error.mean()),
+                f"mean_uncertainty_{unit}": _MILLI * float(trust.uncertainty.mean()),
+                f"mean_error_{unit}": _MILLI * float(trust.error.mean()),
                 "pearson": trust.pearson,
                 "spearman": trust.spearman,
             }
             for kind, trust in found.trust.items()
+            for unit in [measure_of(kind).plain_unit]
         },
     }
 
@@ -157,7 +159,7 @@ def _scores(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _errors(errors: Errors) -> dict[str, Any]:
+def _errors(errors: FrameErrors) -> dict[str, Any]:
     shown: dict[str, Any] = {"frames": errors.frames, "atoms": errors.atoms}
     for field, name, unit, factor in _SHOWN:
         shown |= _deviation(getattr(errors, field), name, unit, factor)

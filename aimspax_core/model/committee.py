@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from aimspax_core.errors import ModelError
+from aimspax_core.prediction import Prediction
 
 Array = NDArray[np.float64]
 
@@ -27,26 +28,6 @@ _LAYOUTS = 256
 
 _CPU_EDGES = 2000
 """A CPU's batches are cut here: past it, intermediate results leave the caches (7-20 % slower)."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a committee of M members says about one structure of N atoms.
-
-    Attributes:
-        energy: Mean energy in eV.
-        forces: Mean forces, shape (N, 3), in eV/Å.
-        member_energies: Shape (M,), in eV.
-        member_forces: Shape (M, N, 3), in eV/Å.
-        stress: Mean stress, shape (3, 3), in eV/Å³, with ASE's sign; None if it was not asked for,
-            or the structure is not periodic in all three directions.
-    """
-
-    energy: float
-    forces: Array
-    member_energies: Array
-    member_forces: Array
-    stress: Array | None = None
 
 
 class Committee:

@@ -31,7 +31,7 @@ from aimspax_core.labels.store import LabelStore, StoredLabel
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
 from aimspax_core.settings.settings import Settings
-from aimspax_core.uncertainty import atomic_sd
+from aimspax_core.uncertainty.force_spread import atomic_sd
 
 Arrays = dict[str, NDArray[Any]]
 

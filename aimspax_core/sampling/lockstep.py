@@ -25,7 +25,7 @@ from greenlet import getcurrent, greenlet
 from aimspax_core.errors import ExplodedError
 
 if TYPE_CHECKING:
-    from aimspax_core.model.committee import Prediction
+    from aimspax_core.prediction import Prediction
 
 MAX_VOLUME_FACTOR = 8.0
 """How far a cell may swell or shrink before it counts as exploded."""

@@ -31,10 +31,11 @@ from aimspax_core.sampling.lockstep import (
 )
 from aimspax_core.sampling.snapshots import Frame
 from aimspax_core.structures import decode, encode
-from aimspax_core.uncertainty import UncertaintyType, Window, check, measure
+from aimspax_core.uncertainty.measures import Measure, UncertaintyType, measure_of
+from aimspax_core.uncertainty.threshold import Window, check
 
 if TYPE_CHECKING:
-    from aimspax_core.model.committee import Prediction
+    from aimspax_core.prediction import Prediction
     from aimspax_core.settings.project import MD
 
 
@@ -45,7 +46,7 @@ class SegmentSettings:
     Attributes:
         skip_step: Steps from one check to the next, counted over a trajectory's life.
         c_x: Margin of the threshold.
-        uncertainty_type: Measure of the committee's disagreement.
+        uncertainty_type: Name of the measure of the committee's disagreement.
         max_steps: Steps of a trajectory's life; may be infinite.
         uncertain_limit: Steps without a crossing after which a structure is taken anyway
             (`uncert_not_crossed_limit`); may be infinite.
@@ -88,7 +89,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Check:
-    """One check of a trajectory: its life's step, the uncertainty and the threshold in eV/Å."""
+    """One check of a trajectory: its life's step, and uncertainty and threshold by the measure."""
 
     trajectory: int
     step: int
@@ -105,7 +106,7 @@ class Look:
         step: MD steps made in its life.
         structure: The structure, which no reference needs to refuse.
         prediction: What the committee says of it.
-        threshold: In force then, in eV/Å; None during warm-up.
+        threshold: In force then; None during warm-up.
     """
 
     trajectory: int
@@ -197,7 +198,8 @@ def run_segment(
         Exception: What the evaluation, the settings or a programming mistake raises. What happens
             to one trajectory (StructureError, ExplodedError) is its result instead.
     """
-    segment = _Segment(settings, window, evaluate, check_structure, clock, clock())
+    measure = measure_of(settings.uncertainty_type)
+    segment = _Segment(settings, measure, window, evaluate, check_structure, clock, clock())
     ordered = sorted(starts, key=lambda start: start.trajectory)
     jobs = [partial(segment.propagate, start) for start in ordered]
     run = run_lockstep(jobs, segment.predict, judge)
@@ -254,6 +256,7 @@ class _Segment:
     """What the trajectories of a segment share: settings, the window, the clock."""
 
     settings: SegmentSettings
+    measure: Measure
     window: Window
     evaluate: Evaluate
     check_structure: Callable[[Atoms], None]
@@ -323,7 +326,7 @@ class _Segment:
         if check_due:
             self.check_structure(structure)
         prediction = calculator.judgement(atoms)
-        uncertainty = measure(prediction.member_forces, self.settings.uncertainty_type)
+        uncertainty = self.measure.function(prediction, structure)
         if not isfinite(uncertainty):
             if not check_due:
                 return over

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from aimspax_core.safe_files import replacing, write_text
 
 if TYPE_CHECKING:
-    from aimspax_core.model.committee import Prediction
+    from aimspax_core.prediction import Prediction
 
 Array = NDArray[np.float64]
 

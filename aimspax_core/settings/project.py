@@ -41,6 +41,7 @@ from aimspax_core.settings.values import (
     lower,
 )
 from aimspax_core.structures import geometry_files
+from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType, measures_text
 
 __all__ = [
     "FOUNDATION_MODELS",
@@ -193,10 +194,9 @@ class ActiveLearning(_Phase):
     skip_step_mlff: Count = Field(
         25, description="MD steps from one check of the uncertainty to the next."
     )
-    uncertainty_type: Literal["max_atomic_sd", "mean_atomic_sd", "ensemble_sd"] = Field(
-        "max_atomic_sd",
-        description="Measure of the ensemble's disagreement on forces: largest or mean standard "
-        "deviation of an atom, or that of the whole structure.",
+    uncertainty_type: UncertaintyType = Field(
+        MEASURES[0].name,
+        description=f"Measure of the ensemble's disagreement: {measures_text()}.",
     )
     uncert_not_crossed_limit: Limit = Field(
         50000, description="MD steps without a crossing after which a point is taken anyway."

@@ -23,11 +23,11 @@ from rich.table import Table
 from aimspax_core.errors import ModelError, SettingsError
 from aimspax_core.labels.dataset import DEFAULT_KEYS, DataKeys
 from aimspax_core.safe_files import write_text
-from aimspax_core.uncertainty import UncertaintyType
+from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType, measure_of
 from flows.commands.exit_codes import DONE, console
 
 if TYPE_CHECKING:
-    from aimspax_core.evaluation.evaluation import Deviation, Errors, Evaluation
+    from aimspax_core.evaluation.evaluation import Deviation, Evaluation, FrameErrors
     from aimspax_core.evaluation.frames import Quantity
 
 Output = Literal["energy", "forces", "stress", "virials"]
@@ -97,7 +97,7 @@ class _Given:
     folder: Path
     device: str = "cpu"
     keys: DataKeys = DEFAULT_KEYS
-    measure: UncertaintyType = "max_atomic_sd"
+    measure: UncertaintyType = MEASURES[0].name
 
 
 def evaluate(
@@ -244,7 +244,7 @@ def tables(found: Evaluation, width: int = WIDTH) -> list[Table]:
         title = (
             f"By geometry ({escape(of)}{f'; {left} more in evaluation.json' if left > 0 else ''})"
         )
-        geometries: dict[tuple[str, ...], list[Errors]] = {}
+        geometries: dict[tuple[str, ...], list[FrameErrors]] = {}
         geometries |= {(name, str(e.frames)): [e] for name, e in largest[:_MOST_GEOMETRIES]}
         shown.append(_table(title, ("geometry", "frames"), geometries, columns))
     if found.trust:
@@ -254,7 +254,7 @@ def tables(found: Evaluation, width: int = WIDTH) -> list[Table]:
 
 @dataclass(frozen=True)
 class _Column:
-    """One kind of error: its field in `Errors`, what of it, how it is shown, and if always."""
+    """One kind of error: its field in `FrameErrors`, what of it, how it is shown, and if always."""
 
     field: str
     statistic: str
@@ -289,7 +289,7 @@ def _heading(column: _Column) -> str:
 def _table(
     title: str,
     names: tuple[str, ...],
-    rows: Mapping[tuple[str, ...], Sequence[Errors]],
+    rows: Mapping[tuple[str, ...], Sequence[FrameErrors]],
     columns: Sequence[_Column],
 ) -> Table:
     """Return a table of errors, each the average over a list of them; only what was measured."""
@@ -305,14 +305,14 @@ def _table(
 
 
 def _trust_table(found: Evaluation) -> Table:
-    headings = ("mean of it\nmeV/Å", "mean force error\nmeV/Å", "Pearson", "Spearman")
+    headings = ("mean of it", "mean error", "unit", "Pearson", "Spearman")
     table = Table("uncertainty", *headings, title="Uncertainty against true error, by structure")
     for kind, trust in found.trust.items():
         means = (f"{1000 * values.mean():.1f}" for values in (trust.uncertainty, trust.error))
         correlations = (
             "-" if value is None else f"{value:.3f}" for value in (trust.pearson, trust.spearman)
         )
-        table.add_row(kind, *means, *correlations)
+        table.add_row(kind, *means, f"m{measure_of(kind).unit}", *correlations)
     return table
 
 

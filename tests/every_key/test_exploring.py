@@ -16,10 +16,10 @@ import tasks.propagate
 import tasks.sample
 from aimspax_core.campaign.events import SegmentFinished
 from aimspax_core.campaign.state import Trajectory
-from aimspax_core.model.committee import Prediction
 from aimspax_core.output.trajectories import part
+from aimspax_core.prediction import Prediction
 from aimspax_core.run_directory import RunDir
-from aimspax_core.uncertainty import Window
+from aimspax_core.uncertainty.threshold import Window
 from tasks.propagate import PropagateRequest, propagate
 from tests.every_key.base import AL, with_values
 

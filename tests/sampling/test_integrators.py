@@ -13,7 +13,7 @@ from ase.calculators.emt import EMT
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from aimspax_core.errors import ExplodedError
-from aimspax_core.model.committee import Prediction
+from aimspax_core.prediction import Prediction
 from aimspax_core.sampling.dynamics import (
     MDState,
     capture,

@@ -15,7 +15,8 @@ from mace import modules
 from mace.calculators import MACECalculator
 
 from aimspax_core.errors import ExplodedError
-from aimspax_core.model.committee import Committee, Prediction
+from aimspax_core.model.committee import Committee
+from aimspax_core.prediction import Prediction
 from aimspax_core.sampling.lockstep import LockstepStats, run_lockstep, volume_guard
 
 Irreps = modules.models.o3.Irreps  # e3nn itself can be imported only after MACE

@@ -11,11 +11,12 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
 from aimspax_core.errors import StructureError
-from aimspax_core.model.committee import Prediction
+from aimspax_core.prediction import Prediction
 from aimspax_core.sampling.dynamics import random_stream, start
 from aimspax_core.sampling.segment import Outcome, SegmentSettings, Start, run_segment
 from aimspax_core.settings.project import MD
-from aimspax_core.uncertainty import Window, measure
+from aimspax_core.uncertainty.measures import measure_of
+from aimspax_core.uncertainty.threshold import Window
 
 MD_SETTINGS = MD(stat_ensemble="nvt", temperature=500.0, timestep=1.0, friction=0.01)
 REFERENCE = molecule("H2O").positions
@@ -85,7 +86,7 @@ def test_checks_fall_on_multiples_of_skip_step_and_the_end_on_max_steps():
 def test_uncertainty_is_that_of_the_state_checked():
     (result,) = run(starts(1)).results
     (prediction,) = springs([result.state.structure])
-    expected = measure(prediction.member_forces, "max_atomic_sd")
+    expected = measure_of("max_atomic_sd").function(prediction, result.state.structure)
     assert result.checks[-1].uncertainty == expected
 
 
@@ -513,7 +514,8 @@ def test_the_driver_drives_and_the_committee_judges():
     (alone,) = run(starts(1), evaluate=soft).results
     assert_same_state(driven.state, alone.state)
     (expected,) = springs([driven.state.structure])
-    assert driven.checks[-1].uncertainty == measure(expected.member_forces, "max_atomic_sd")
+    uncertainty = measure_of("max_atomic_sd").function(expected, driven.state.structure)
+    assert driven.checks[-1].uncertainty == uncertainty
     np.testing.assert_array_equal(driven.frames[-1].forces, expected.forces)
 
 

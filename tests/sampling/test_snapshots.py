@@ -8,7 +8,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from aimspax_core.model.committee import Prediction
+from aimspax_core.prediction import Prediction
 from aimspax_core.sampling.snapshots import Frame, save_prediction, write_frames
 
 

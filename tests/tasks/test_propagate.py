@@ -38,7 +38,8 @@ from aimspax_core.sampling.segment import Start
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import decode, read_geometries
-from aimspax_core.uncertainty import Window, measure
+from aimspax_core.uncertainty.measures import measure_of
+from aimspax_core.uncertainty.threshold import Window
 from tasks.propagate import PropagateRequest, propagate
 
 
@@ -441,8 +442,9 @@ def test_under_a_foundation_model_the_committee_judges(
     event = propagate.fn(request(driven, run, trajectory, checkpoints=checkpoints))
     assert (event.evaluations, event.structures) == (6, 6), "five of the driver, one judgement"
     committee = kept(driven.model, (1, 8)).ensemble.committee(checkpoints)
-    (judged,) = committee.evaluate([load_state(run.trajectory(0, 7)).structure])
-    uncertainty = measure(judged.member_forces, "max_atomic_sd")
+    structure = load_state(run.trajectory(0, 7)).structure
+    (judged,) = committee.evaluate([structure])
+    uncertainty = measure_of("max_atomic_sd").function(judged, structure)
     assert event.uncertainties == (pytest.approx(uncertainty, rel=1e-9),)
     frame = ase.io.read(part(run, "trajectory", 0, 7))
     np.testing.assert_allclose(frame.get_forces(), judged.forces, atol=1e-7)

@@ -21,8 +21,9 @@ from mace.calculators.foundations_models import (
 )
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model.committee import Committee, Prediction
+from aimspax_core.model.committee import Committee
 from aimspax_core.model.mace.model_files import load_model, model_lock
+from aimspax_core.prediction import Prediction
 
 
 class Driver:

@@ -1,4 +1,4 @@
-"""The committee's uncertainty, by hand; and the moving threshold."""
+"""The moving threshold of the uncertainty."""
 
 import math
 from dataclasses import replace
@@ -6,37 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aimspax_core.uncertainty import WARM_UP, WINDOW, Window, atomic_sd, check, measure
-
-# Two members, two atoms: atom 0 differs by 2 in x (deviations ±1), atom 1 by 2, 4, 4 (±1, ±2, ±2).
-FORCES = np.array([[[1.0, 5.0, 0.0], [1.0, 2.0, 2.0]], [[-1.0, 5.0, 0.0], [-1.0, -2.0, -2.0]]])
-SD_0 = math.sqrt(1 / 3)
-SD_1 = math.sqrt((1 + 4 + 4) / 3)
-
-
-def test_atomic_sd_averages_over_members_and_components():
-    assert atomic_sd(FORCES) == pytest.approx([SD_0, SD_1], rel=1e-15)
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("max_atomic_sd", SD_1),
-        ("mean_atomic_sd", (SD_0 + SD_1) / 2),
-        ("ensemble_sd", math.sqrt((1 + 1 + 4 + 4) / 6)),
-    ],
-)
-def test_measure(kind, expected):
-    assert measure(FORCES, kind) == pytest.approx(expected, rel=1e-15)
-
-
-def test_unknown_measure_is_refused():
-    with pytest.raises(ValueError, match="max_sd"):
-        measure(FORCES, "max_sd")
-
-
-def test_committee_of_one_has_no_uncertainty():
-    assert measure(FORCES[:1], "max_atomic_sd") == 0.0
+from aimspax_core.uncertainty.threshold import WARM_UP, WINDOW, Window, check
 
 
 def test_no_threshold_during_warm_up():
