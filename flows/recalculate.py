@@ -1,7 +1,8 @@
-"""Label a whole dataset again: each structure through the pool of references, paid for once.
+"""Label a whole dataset again with the reference; each structure is computed once.
 
-The original's `aims-PAX-recalc`. Unlike there, what comes out is in the order of the dataset, under
-the names of the settings (`MISC.energy_key`, …), and a run that was stopped goes on by itself.
+This is the original's `aims-PAX-recalc`. Unlike there, the output is in the order of the dataset,
+its labels have the names of the settings (`MISC.energy_key`, …), and a run that was stopped goes on
+when it is started again.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from flows.loops.relabel import Relabelling
 from flows.loops.stop import Stop, stop_signals
 from flows.mistakes import told_plainly
 from flows.runs.handed_over import handed_over
-from flows.runs.log_files import api_logs, quiet_dask
+from flows.runs.log_files import relabel_logs
 from flows.runs.names import run_directory
 
 log = logging.getLogger("aimspax")
 
 
 def dataset_name() -> str:
-    """Return the name of the dataset's file, which is what the flow run is called."""
+    """Return the name of the flow run: that of the dataset's file."""
     return Path(str(flow_run.parameters["file"]).strip()).name
 
 
@@ -61,10 +62,10 @@ def recalculate(
     Args:
         directory: The run directory, with `aimsPAX.yaml`; `mace.yaml` is not needed.
         file: The dataset, in any format that ASE reads.
-        output: Where the labelled frames go, as extended XYZ; those that failed are listed beside.
+        output: File for the labelled frames (extended XYZ); failed ones are listed next to it.
         start: The first frame, from 0.
         end: The frame after the last one.
-        properties: What is written of a label: energy, forces, stress.
+        properties: Which parts of a label are written: energy, forces, stress.
         geometry: By which geometry's settings, where those of the reference are by index.
         save_interval: Labels from one writing of the output to the next.
         control: Control file of FHI-aims in place of that of the settings.
@@ -93,7 +94,7 @@ def recalculate(
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
         stack.enter_context(_alone(inputs))
-        stack.enter_context(_logs(inputs))
+        stack.enter_context(relabel_logs(inputs.run, inputs.settings))
         relabelling = Relabelling(inputs)
         stopped = stack.enter_context(stop_signals(client))
         if relabelling.waiting:
@@ -119,10 +120,10 @@ def _end(relabelling: Relabelling, inputs: LabelInputs, stopped: Stop) -> State[
 
 @contextlib.contextmanager
 def _alone(inputs: LabelInputs) -> Iterator[None]:
-    """Let nobody else label for the same output; a campaign in the directory is no obstacle.
+    """Keep other processes from writing the same output; a campaign may run in the directory.
 
     Raises:
-        CampaignError: Somebody does.
+        CampaignError: Another process writes it.
     """
     folder = inputs.run.state / "labelling"
     folder.mkdir(parents=True, exist_ok=True)
@@ -134,25 +135,3 @@ def _alone(inputs: LabelInputs) -> Iterator[None]:
                 f"{inputs.output} is being written by another process: {holder(lock) or Holder()}"
             )
         yield
-
-
-@contextlib.contextmanager
-def _logs(inputs: LabelInputs) -> Iterator[None]:
-    """Send what the logger `aimspax` says to `logs/recalculate.log` and to Prefect."""
-    quiet_dask()
-    inputs.run.logs.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(inputs.run.logs / "recalculate.log", encoding="utf-8")
-    form = "%(asctime)s %(levelname)-7s %(message)s"
-    file.setFormatter(logging.Formatter(form, "%Y-%m-%d %H:%M:%S"))
-    logger, handlers = logging.getLogger("aimspax"), (file, api_logs())
-    before = logger.level
-    logger.setLevel(inputs.settings.model.MISC.log_level)
-    for handler in handlers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()
-        logger.setLevel(before)

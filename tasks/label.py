@@ -32,12 +32,12 @@ class LabelRequest:
 
     Attributes:
         key: Key of the label: structure and reference.
-        structure: File that holds the structure.
+        structure: File of the structure.
         store: Folder of the label store.
         reference: The engine.
-        gate: What may pass.
+        gate: Limits of what may enter a dataset.
         directory: The run directory; relative paths in the settings begin there.
-        refused: Folder of what the gate does not let pass.
+        refused: Folder for structures and labels that the gate refuses.
         stress: Whether the models are trained on stress.
     """
 
@@ -67,10 +67,10 @@ class LabelRequest:
             key: Key of the label.
             run: Where the label store and refused structures lie.
             reference: The engine.
-            gate: What may pass.
+            gate: Limits of what may enter a dataset.
             directory: The run directory.
             stress: Whether the models are trained on stress.
-            structure: File that holds the structure; None: it waits in the run.
+            structure: File of the structure; None: the run's own.
         """
         return cls(
             key=key,
@@ -85,9 +85,14 @@ class LabelRequest:
 
 
 class LabelRecord(BaseModel):
-    """What a label task returns: where the label is by key, not by path, and what it cost.
+    """What a label task returns: the key of the label in the store, and its cost.
 
-    A label that was found in the store took its time, but cost nothing now.
+    Attributes:
+        key: Key of the label.
+        wall_s: Seconds that the calculation took, whenever that was.
+        core_hours: Its cost; 0 if the label was in the store already.
+        host: The machine that computed it.
+        worker: Address of the worker that ran the task.
     """
 
     key: str
@@ -98,7 +103,7 @@ class LabelRecord(BaseModel):
 
 
 def label_cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
-    """Prefect's cache uses the label store's own key, and asks anew when stress is needed."""
+    """Return the label's key for Prefect's cache; a label with stress has another one."""
     request = parameters["request"]
     return f"label-{request.key}{'-stress' if request.stress else ''}"
 
@@ -111,10 +116,10 @@ def label_cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
     result_serializer="json",
 )
 def label(request: LabelRequest) -> LabelRecord:
-    """Return the record of a structure's label, computing the label first if nobody has.
+    """Return the record of a structure's label, computing the label first unless it is stored.
 
-    What may go better another time is not tried again here, on this worker: the rules of the
-    campaign count, and ask again.
+    After a transient error the task fails, and does not try again on the same worker: the rules of
+    the campaign count its losses, and ask for the label again.
 
     Raises:
         LabelError: See `labelled`.
@@ -125,13 +130,12 @@ def label(request: LabelRequest) -> LabelRecord:
 
 
 def labelled(request: LabelRequest) -> LabelRecord:
-    """Label one structure, unless there is a label; the label is on the disk when this returns.
+    """Label one structure, unless it has a label; the label is on the disk when this returns.
 
     Raises:
         LabelError: The engine answered, but not with a usable label (`transient=False`), or could
-            not be run at all (`transient=True`). A label in the store that the gate does not let
-            pass, or without the stress that is needed, counts as not usable: what is stored is
-            never replaced.
+            not be run at all (`transient=True`). A stored label that the gate does not let pass,
+            or without the stress that is needed, is not usable, but never replaced.
         EngineError: The engine refuses its input.
         CampaignError: The reference here is not the one that was asked for, or the label store
             cannot be written to.
@@ -155,7 +159,7 @@ def labelled(request: LabelRequest) -> LabelRecord:
 
 
 def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
-    """Compute a label and store it; what the gate refuses is kept aside."""
+    """Compute a label and store it; a label that the gate refuses is kept elsewhere."""
     atoms = decode(json.loads(request.structure.read_text(encoding="utf-8")))
     try:
         check_structure(atoms, request.gate)
@@ -188,27 +192,27 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
             raise refuse(request.refused, request.key, atoms, str(error), answer) from error
         try:
             return store.put(request.key, atoms, answer, identity)
-        except OSError as error:  # another try would compute it again, and end here again
+        except OSError as error:  # a retry would compute the label again, and end here again
             raise CampaignError(f"a label cannot be stored: {error}") from error
 
 
 def _check_stored(request: LabelRequest, stored: StoredLabel, store: LabelStore) -> None:
-    """Refuse a label of the store that this campaign could not use.
+    """Refuse a stored label that this campaign cannot use.
 
-    It may have been stored by one with another gate, or without stress.
+    A campaign with another gate, or without stress, may have stored it.
     """
     try:
         check_label(stored.atoms, stored.label, request.gate, request.stress)
     except LabelError as error:
-        told = (
+        reason = (
             f"{error}; this label is from the label store, where the same reference wrote it: "
             f"remove {store.path(stored.key)} to have it computed again"
         )
-        raise refuse(request.refused, stored.key, stored.atoms, told, stored.label) from error
+        raise refuse(request.refused, stored.key, stored.atoms, reason, stored.label) from error
 
 
 def _address() -> str:
-    """Return the address of the Dask worker that this runs on; empty if it is none."""
+    """Return the address of the Dask worker that this runs on; empty outside of workers."""
     try:
         return str(get_worker().address)
     except ValueError:

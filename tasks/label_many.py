@@ -1,4 +1,4 @@
-"""Label a batch of structures on one worker, where a task for each would cost more than it does."""
+"""Label a batch of structures in one task, where each takes less time than a task costs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class LabelManyRequest:
     """Which structures to label, and how.
 
     Attributes:
-        name: What the task is called after `label-`: the frames that it is about.
+        name: The frames, for the name of the task run: `label-NAME`.
         keys: Keys of the labels.
-        request: How to label the first of them; the others in the same way.
-        run: The run directory, where the structures wait.
+        request: How to label the first structure; the others are labelled in the same way.
+        run: The run directory, with the structures.
         time_budget_s: No further structure is begun after this time.
     """
 
@@ -33,14 +33,14 @@ class LabelManyRequest:
 
 
 class Labelled(BaseModel):
-    """What became of one structure; without a reason its label is in the store.
+    """What became of one structure.
 
     Attributes:
         key: Key of the label.
-        seconds: What it took here.
-        reason: Why there is no label.
+        seconds: How long the label took here.
+        reason: Why there is no label; empty if there is one, in the store.
         transient: Whether trying again may help.
-        worker: Address of the worker where it went wrong.
+        worker: Address of the worker where the label failed.
     """
 
     key: str
@@ -51,19 +51,19 @@ class Labelled(BaseModel):
 
 
 class LabelManyRecord(BaseModel):
-    """What became of the structures that were begun, in their order."""
+    """What became of the structures that were begun, in the order of the request."""
 
     done: tuple[Labelled, ...]
 
 
 @task(name="label-many", task_run_name="label-{request.name}")
 def label_many(request: LabelManyRequest) -> LabelManyRecord:
-    """Label structures one after the other until the time is over; one at least.
+    """Label structures one after the other until the time budget is used; at least one.
 
-    A structure that fails leaves the others alone, and each label is in the store at once.
+    The failure of one structure does not end the task, and each label is stored at once.
 
     Raises:
-        EngineError: The engine refuses its input; so it would with all others.
+        EngineError: The engine refuses its input, as it would for all other structures.
         CampaignError: The reference here is not the one that was asked for.
     """
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Try a reference where labels are computed: a small calculation, held against its own energies."""
+"""Try a reference where labels are computed: are its forces the slopes of its energies?"""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from aimspax_core.structures import decode
 
 @dataclass(frozen=True)
 class TrialRequest:
-    """What to compute, and with what.
+    """Which structure to compute, and how.
 
     Attributes:
-        structure: The structure, encoded.
+        structure: The structure, encoded as JSON.
         reference: The engine.
         directory: The run directory; relative paths in the settings begin there.
-        stress: Whether its stress is tried, too.
+        stress: Whether the stress is tried, too.
     """
 
     structure: str
@@ -33,10 +33,10 @@ class TrialRequest:
 
 @task(name="trial")
 def trial(request: TrialRequest) -> Trial:
-    """Compute something small, and hold it against its own energies.
+    """Compute a small structure, and compare forces and stress with differences of energies.
 
     Raises:
-        LabelError, EngineError: There is no answer.
+        LabelError, EngineError: The reference does not compute it.
     """
     reference = build_reference(request.reference, request.directory)
     atoms = decode(json.loads(request.structure))

@@ -1,4 +1,4 @@
-"""Labels that wait, dealt to workers in batches: fast ones many a task, slow ones one a task."""
+"""Labels that wait for workers, in batches: many fast labels to a task, or one slow label."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from statistics import median
 from aimspax_core.labels.tries import Fate, GiveUp, Retry, Tries, after
 
 TASK_S = 10.0
-"""What a task should take: far above what it costs to start one, and a stop does not wait long."""
+"""How long a task should take (s): much longer than its start, and no long wait for a stop."""
 
 _SHORT_S = 1.0
-"""What is shorter than this is not split further among workers."""
+"""Tasks are not made shorter than this (s) to give every worker one."""
 
 _MOST = 1000
+"""Labels that a task has at most."""
+
 _KNOWN = 3
-"""Times that must be known before two structures share a task."""
+"""Times of labels that must be known before two structures share a task."""
 
 _REMEMBERED = 101
+"""Times of labels that are remembered."""
 
 
 class Batches:
     """Labels that wait for a worker.
 
-    A label that was lost is asked for again alone, so that it takes no others along.
+    A label that died or ran out of time is tried again alone, so that no others are lost with it.
 
     Args:
-        keys: Their keys, in order.
-        workers: How many share them.
+        keys: Keys of the labels, in order.
+        workers: How many workers share them.
     """
 
     def __init__(self, keys: Iterable[str], workers: int) -> None:
@@ -40,11 +43,11 @@ class Batches:
         self._put_off: list[tuple[float, str]] = []
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return how many labels wait."""
         return len(self._line) + len(self._put_off)
 
     def next(self, now: float) -> tuple[str, ...]:
-        """Take out the next batch; an empty one if nothing is due.
+        """Take out the next batch; an empty one if no label is due.
 
         Args:
             now: The time (s), of a clock that does not go back.
@@ -56,15 +59,15 @@ class Batches:
         return tuple(self._line.popleft() for _ in range(min(self._size(), len(self._line))))
 
     def due_in(self, now: float) -> float:
-        """Return the time (s) until one that was put off is due; infinite if there is none."""
+        """Return the time (s) until a label's backoff is over; infinite if there is none."""
         return max(0.0, min((due for due, _ in self._put_off), default=math.inf) - now)
 
     def took(self, seconds: float) -> None:
-        """Learn what a label took."""
+        """Remember how long a label took (s)."""
         self._seconds.append(seconds)
 
     def give_back(self, keys: Iterable[str]) -> None:
-        """Put labels that a task has not begun with in front of the line, in their order."""
+        """Put labels that a task has not begun in front of the line, in their order."""
         self._line.extendleft(reversed(tuple(keys)))
 
     def lost(self, key: str, fate: Fate, now: float) -> Retry | GiveUp:
@@ -89,7 +92,7 @@ class Batches:
         return self._tries[key]
 
     def _size(self) -> int:
-        """How many fit into a task; towards the end, so few that every worker gets some."""
+        """Return how many labels fit into a task; towards the end, so few that all workers work."""
         if len(self._seconds) < _KNOWN:
             return 1
         each = max(median(self._seconds), TASK_S / _MOST)

@@ -1,4 +1,4 @@
-"""A label: what a reference method says of a structure."""
+"""A label: energy, forces and stress of a structure, from a reference method."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Label:
-    """What the reference says of a structure.
+    """Energy, forces and stress of a structure with N atoms.
 
     Attributes:
         energy: Total energy (eV).
         forces: (N, 3), eV/Å.
         stress: (3, 3), eV/Å³, or None if it was not computed.
-        provenance: How it came about: engine, version, warnings; seconds (`wall_s`) and `cores`.
-        structure: The structure as the engine understood it, in its order, if it tells.
+        provenance: Where the label comes from: engine, version, warnings; the seconds (`wall_s`)
+            and `cores` that it took.
+        structure: The structure in the engine's output, in the engine's order of atoms; None if
+            the output has none.
     """
 
     energy: float

@@ -1,4 +1,4 @@
-"""Points that the gate refused: kept aside with the reason, where no dataset looks for them."""
+"""Structures and labels that the gate refused: kept with the reason, outside of all datasets."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from aimspax_core.errors import LabelError
 from aimspax_core.labels.label import Label
 from aimspax_core.safe_files import write_text
 
-_TOLD = 20
+_NAME = 20
 """Characters of a key that name a file."""
 
 
 def refuse(
     folder: Path, key: str, atoms: Atoms, reason: str, label: Label | None = None
 ) -> LabelError:
-    """Keep a point aside as extended XYZ; return the error that says so.
+    """Write a refused structure as extended XYZ; return the error to raise.
 
     Args:
-        folder: Where it goes, in a file named by the key.
-        key: The key of its label.
+        folder: Folder of the file, which is named by the key.
+        key: Key of the label.
         atoms: The structure.
-        reason: Why it was refused.
-        label: What the reference said, if it was asked; under names that no dataset has.
+        reason: Why the gate refused it.
+        label: The refused label, if one was computed; written under names that no dataset uses.
     """
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     frame.info = {"reason": " ".join(reason.replace('"', "'").split()), "key": key}
@@ -39,5 +39,5 @@ def refuse(
             frame.info["refused_stress"] = np.array(label.stress)
     text = io.StringIO()
     ase.io.write(text, frame, format="extxyz")
-    write_text(folder / f"{key[:_TOLD]}.xyz", text.getvalue())
+    write_text(folder / f"{key[:_NAME]}.xyz", text.getvalue())
     return LabelError(f"refused by the gate: {reason}", refused=True)

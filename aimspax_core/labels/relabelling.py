@@ -1,7 +1,7 @@
-"""A dataset that is labelled again: its frames, what became of each, and the file that comes out.
+"""A dataset that is labelled again: its frames, what became of each, and the output file.
 
-The original (`aims-PAX-recalc`) writes labels in the order in which they come back, as `energy` and
-`forces`; here they are in the order of the dataset, under the names that all other datasets have.
+The original (`aims-PAX-recalc`) writes labels in the order in which they are computed, as `energy`
+and `forces`; here they are in the order of the dataset, under the names of all other datasets.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NAMED_BY_ASE = ("energy", "free_energy", "energies", "forces", "stress", "stres
 """What ASE and other programs call the labels that are to be replaced."""
 
 _OTHERS = 3
-"""Labels of a composition that one is compared with at least; as the gate of a campaign has it."""
+"""Labels of a composition that one is compared with at least; the same as in `EnergyGate`."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Frame:
     """A frame of a dataset.
 
     Attributes:
-        index: Its place in the file, from 0.
-        atoms: What the file says of it, without energies, forces and stress.
-        energy: The energy (eV) that it had, if it had one.
-        forces: The forces (N, 3) (eV/Å) that it had, if it had some.
+        index: The frame's place in the file, from 0.
+        atoms: The N atoms and all else that the file has of the frame, but no labels.
+        energy: The energy (eV) in the file, if there is one.
+        forces: The forces (N, 3) (eV/Å) in the file, if there are some.
     """
 
     index: int
@@ -52,13 +52,13 @@ class Frame:
     forces: NDArray[np.float64] | None = None
 
     def structure(self, keys: DataKeys) -> Atoms:
-        """Return what the reference is given: the structure, with its charge and multiplicity.
+        """Return the structure for the reference, with its charge and multiplicity.
 
         Args:
-            keys: What the file calls them.
+            keys: Names of charge and multiplicity in the file.
 
         Raises:
-            StructureError: There are no atoms, or a number is none.
+            StructureError: There are no atoms, or something that should be a number is none.
         """
         bare = self.atoms.copy()
         for name, key in (("charge", keys.total_charge), ("spin", keys.total_spin)):
@@ -79,12 +79,12 @@ def read_frames(path: Path, keys: DataKeys, start: int = 0, end: int | None = No
 
     Args:
         path: A file in any format that ASE reads.
-        keys: What its labels are called; what ASE calls them is known.
+        keys: Names of the labels in the file; those that ASE uses are known.
         start: The first frame, from 0.
         end: The frame after the last one; None: all.
 
     Raises:
-        StructureError: It cannot be read, or holds no such frames.
+        StructureError: The file cannot be read, or has no such frames.
     """
     try:
         found = ase.io.read(path, index=slice(start, end))
@@ -130,7 +130,7 @@ class Difference:
     """How far new labels are from old ones.
 
     Attributes:
-        frames: Frames that have both energies.
+        frames: Frames that have an old and a new energy.
         energy_per_atom: Mean absolute difference of the energies (eV/atom).
         forces: Mean absolute difference of the forces' components (eV/Å); None without old ones.
     """
@@ -145,14 +145,14 @@ class Summary:
     """How the labelling of a dataset went.
 
     Attributes:
-        output: Where the labelled frames are.
+        output: File of the labelled frames.
         frames: Frames of the dataset.
-        labelled: Those that have a label now.
-        stored: Those of them whose label was in the store.
-        failed: Those that get none.
+        labelled: Frames that have a label now.
+        stored: Frames whose label was in the store.
+        failed: Frames that get no label.
         computed: Structures that were labelled in this run.
-        seconds: What that took.
-        difference: How far the labels are from those that the file had.
+        seconds: How long this run took.
+        difference: How far the labels are from those of the file.
     """
 
     output: Path
@@ -183,8 +183,8 @@ class Relabelled:
 
     Args:
         frames: The frames, in the order of the file.
-        keys: What the labels are called in what is written.
-        properties: Which of them are written.
+        keys: Names of the labels in the output.
+        properties: Which labels are written.
         gate: `max_energy_deviation` in eV/atom.
 
     Attributes:
@@ -202,46 +202,46 @@ class Relabelled:
         self.reasons: dict[str, str] = {}
 
     def belongs(self, frame: Frame, key: str) -> None:
-        """Say which label a frame gets; the same structure twice gets the same one."""
+        """Note the key of a frame's label; frames of the same structure share one."""
         self._of_frame[frame.index] = key
 
     def unfit(self, frame: Frame, reason: str) -> None:
-        """Say that a frame cannot be given to the reference."""
+        """Note that a frame cannot be given to the reference."""
         self._unfit[frame.index] = reason
 
     @property
     def labelled(self) -> list[Frame]:
-        """The frames that have got a label which may enter a dataset, in order."""
+        """The frames with a label that the gate lets pass, in order."""
         off = self._outliers()
         return [f for f in self._frames if (k := self.key(f)) in self.labels and k not in off]
 
     @property
     def failed(self) -> list[tuple[Frame, str]]:
-        """The frames that get none, in order, and why."""
-        reasons = {**self.reasons, **self._outliers()}
-        told = [(f, self._unfit.get(f.index) or reasons.get(self.key(f))) for f in self._frames]
-        return [(frame, why) for frame, why in told if why is not None]
+        """The frames that get no label, in order, and why."""
+        of_key = {**self.reasons, **self._outliers()}
+        found = [(f, self._unfit.get(f.index) or of_key.get(self.key(f))) for f in self._frames]
+        return [(frame, reason) for frame, reason in found if reason is not None]
 
     def write(self, path: Path) -> None:
-        """Write the labelled frames as extended XYZ, and what failed beside it, both atomically.
+        """Write the labelled frames as extended XYZ, and a list of those that failed; atomically.
 
-        If there are none, what may be there from another time stays.
+        With no labelled frames, a file of an earlier run stays.
         """
         if labelled := self.labelled:
             write(path, [self._atoms(frame) for frame in labelled])
-        failed, beside = self.failed, failed_file(path)
+        failed, listed = self.failed, failed_file(path)
         if not failed:
-            beside.unlink(missing_ok=True)
+            listed.unlink(missing_ok=True)
             return
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         table.writerow(("frame", "formula", "reason"))
         for frame, reason in failed:
             table.writerow((frame.index, frame.atoms.get_chemical_formula(), reason))
-        write_text(beside, text.getvalue())
+        write_text(listed, text.getvalue())
 
     def difference(self) -> Difference | None:
-        """Compare with the labels that the file had; None if it had none."""
+        """Compare with the labels of the file; None if it has none."""
         energies, forces = [], []
         for frame in self.labelled:
             label = self.labels[self.key(frame)]
@@ -255,11 +255,11 @@ class Relabelled:
         return Difference(len(energies), float(np.mean(energies)), components)
 
     def key(self, frame: Frame) -> str:
-        """Return the key of a frame's label; empty if it cannot have one."""
+        """Return the key of a frame's label; empty if the frame cannot have one."""
         return self._of_frame.get(frame.index, "")
 
     def _atoms(self, frame: Frame) -> Atoms:
-        """Return a frame with its label, and with all else that the file says of it."""
+        """Return a frame with its label, and all else that the file has of it."""
         label, keys = self.labels[self.key(frame)], self._keys
         atoms: Atoms = frame.atoms.copy()
         if "energy" in self._properties:
@@ -274,9 +274,10 @@ class Relabelled:
         return atoms
 
     def _outliers(self) -> dict[str, str]:
-        """Return which energies are too far from those of the same composition, and the words.
+        """Return the keys of labels whose energy is too far from those of their composition.
 
-        Compared with all labels, so that it does not matter which of them came first.
+        With each comes the reason. Each is compared with all others, so that the order in which
+        they were computed does not matter.
         """
         limit = self._gate.max_energy_deviation
         groups: dict[str, dict[str, float]] = {}
@@ -306,5 +307,5 @@ def _far(formula: str, energies: Mapping[str, float], limit: float) -> Iterator[
 
 
 def failed_file(output: Path) -> Path:
-    """Return where the failed frames of an output are listed."""
+    """Return the file that lists the failed frames of an output."""
     return output.with_name(f"{output.stem}.failed.csv")

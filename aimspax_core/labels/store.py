@@ -31,11 +31,11 @@ def gone_labels(
     Args:
         store: Where they should be.
         keys: Of all labels that are counted.
-        structure: Gives the file of a label's structure.
+        structure: Returns the file of a label's structure.
 
     Raises:
-        CampaignError: Some are gone with their structures, as those of given datasets may be; the
-            text says how many, and where the first one was.
+        CampaignError: The structures of some labels are gone, too (those of given datasets have no
+            files); the text says how many, and where the first label was.
     """
     gone = [key for key in keys if store.get(key) is None]
     lost = [store.path(key) for key in gone if not structure(key).exists()]
@@ -59,7 +59,10 @@ def label_key(atoms: Atoms, identity: dict[str, Any]) -> str:
 
 
 def concerning(atoms: Atoms, identity: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a reference's identity concerns a structure: its elements' `species` only."""
+    """Return the part of a reference's identity that a structure depends on.
+
+    Of its `species`, only those of the structure's elements count.
+    """
     if "species" not in identity:
         return identity
     symbols = {*atoms.get_chemical_symbols()}
@@ -69,7 +72,7 @@ def concerning(atoms: Atoms, identity: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class StoredLabel:
-    """A label with its structure, as it lies in the store."""
+    """A label of the store, with its structure."""
 
     key: str
     atoms: Atoms
@@ -79,15 +82,15 @@ class StoredLabel:
 class LabelStore:
     """A folder of labels, one JSON file each, named by key.
 
-    It may be shared by several campaigns at once: a file appears whole or not at all, and who
-    holds the `claim` on a key is the only one to compute its label.
+    Several campaigns may share a store at the same time: a file appears whole or not at all, and
+    only the process that holds the `claim` on a key computes its label.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def path(self, key: str) -> Path:
-        """Return where the label with this key lies, or would lie."""
+        """Return the file of the label with this key, which need not be there."""
         return self._folder / key[:2] / f"{key}.json"
 
     def has(self, key: str) -> bool:
@@ -97,9 +100,9 @@ class LabelStore:
     def get(self, key: str) -> StoredLabel | None:
         """Return the label with this key, or None.
 
-        A file that cannot be read, that was changed after it was written, or that holds the label
-        of another structure, is set aside under another name, and the label counts as absent: it
-        is computed again rather than trusted.
+        A damaged file is renamed, and its label counts as absent, so that it is computed again.
+        Damaged is a file that cannot be read, that was changed after it was written, or that holds
+        the label of another structure.
         """
         path = self.path(key)
         try:
@@ -130,9 +133,9 @@ class LabelStore:
         Args:
             key: Its key.
             atoms: The structure.
-            label: What the reference said of it.
-            identity: The reference's; with it, whoever reads the file can tell that the label is
-                of the structure that the key stands for.
+            label: Its label.
+            identity: The reference's `identity()`; with it, a reader of the file can check that
+                the key stands for this structure and this reference.
         """
         stored = self.get(key)
         if stored is not None:
@@ -147,7 +150,8 @@ class LabelStore:
         }
         if identity is not None:
             content["reference"] = concerning(atoms, identity)
-        content = json.loads(json.dumps(content, allow_nan=False))  # as it will be read
+        # The checksum is of what a reader gets: JSON changes some numbers and containers.
+        content = json.loads(json.dumps(content, allow_nan=False))
         text = json.dumps({**content, "checksum": digest(content)}, allow_nan=False)
         write_text(self.path(key), text)
         return StoredLabel(key, atoms, label)
@@ -173,10 +177,10 @@ def _refuse(constant: str) -> float:
 
 
 def _verified(content: dict[str, Any], key: str) -> Atoms:
-    """Return the structure of a label's file, once the file is found to be what was written.
+    """Return the structure of a label's file, if the file is as it was written.
 
     Raises:
-        ValueError: It is not. Files of earlier versions have less to be judged by.
+        ValueError: It is not. In files of earlier releases less can be checked.
     """
     if content["key"] != key:
         raise ValueError("it holds the label of another key")

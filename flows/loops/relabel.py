@@ -88,7 +88,7 @@ class Relabelling:
         )  # fmt: skip
 
     def _take_up(self, frame: Frame) -> None:
-        """Look for a frame's label in the store."""
+        """Note the key of a frame's label, and take the label from the store if it is there."""
         try:
             key = label_key(frame.structure(self._keys), self._identity)
         except StructureError as error:
@@ -241,7 +241,7 @@ class Relabelling:
             self.broken = broken_text(f"frame {index}: {reason}")
 
     def _blame_structures(self) -> None:
-        """Let what was given up count as failed, unless the reference is broken."""
+        """Count labels that were given up as failed, unless the reference is broken."""
         if self._given_up and not self.broken:
             self.found.reasons |= self._given_up
             self._unsaved += len(self._given_up)

@@ -17,10 +17,10 @@ from prefect.context import FlowRunContext
 from flows.runs.best_effort import courtesy
 
 GRACE_S = 15.0
-"""How long a stop waits for what is running, before it is given up."""
+"""How long a stop waits for running tasks before it gives them up (s)."""
 
 POLL_S = 2.0
-"""From one look at the flow run's own state to the next."""
+"""From one look at the flow run's own state to the next (s)."""
 
 log = logging.getLogger("aimspax")
 
@@ -29,7 +29,7 @@ class Stop:
     """Whether somebody wants the run to stop: a signal, or Cancel in the UI.
 
     Attributes:
-        reason: Who; empty if nobody does.
+        reason: Who wants it; empty if nobody does.
     """
 
     def __init__(self, client: SyncPrefectClient) -> None:
@@ -42,7 +42,10 @@ class Stop:
         )
 
     def asked(self) -> bool:
-        """Look at the flow run's own state now and then; nobody else tells us of a Cancel."""
+        """Return whether the run should stop.
+
+        Prefect does not tell this process of a Cancel: it looks at the flow run's state itself.
+        """
         if not self.reason and self._flow_run_id and time.monotonic() - self._looked > POLL_S:
             self._looked = time.monotonic()
             with courtesy("looking for a Cancel"):

@@ -70,17 +70,35 @@ def campaign_logs(run: RunDir, settings: Settings, state: CampaignState | None) 
         settings: The settings in force; the files begin with them, nothing else shows them.
         state: The campaign's, before it is taken up; None: it has not begun.
     """
+    files = _ByPhase(run, settings, state)
+    with (
+        logged_to(files, api_logs(), level=settings.model.MISC.log_level),
+        listening(files.on_state),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def relabel_logs(run: RunDir, settings: Settings) -> Iterator[None]:
+    """Send what the logger `aimspax` says to `logs/recalculate.log` and to Prefect."""
+    run.logs.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(run.logs / "recalculate.log", encoding="utf-8")
+    file.setFormatter(_FORM)
+    with logged_to(file, api_logs(), level=settings.model.MISC.log_level):
+        yield
+
+
+@contextlib.contextmanager
+def logged_to(*handlers: logging.Handler, level: str) -> Iterator[None]:
+    """Send what the logger `aimspax` says to these handlers, which are closed after the block."""
     quiet_dask()
     logger = logging.getLogger("aimspax")
-    files = _ByPhase(run, settings, state)
-    handlers: list[logging.Handler] = [files, api_logs()]
     before = logger.level
-    logger.setLevel(settings.model.MISC.log_level)
+    logger.setLevel(level)
     for handler in handlers:
         logger.addHandler(handler)
     try:
-        with listening(files.on_state):
-            yield
+        yield
     finally:
         for handler in handlers:
             logger.removeHandler(handler)

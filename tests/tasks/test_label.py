@@ -46,14 +46,8 @@ class Counting:
 def request(settings: Settings, run: RunDir, atoms: Atoms | None = None) -> LabelRequest:
     identity = build_reference(settings.reference, settings.directory).identity()
     key = keep_structure(run, atoms or molecule("H2O"), identity)
-    return LabelRequest(
-        key=key,
-        structure=run.structure(key),
-        store=run.labels,
-        reference=settings.reference,
-        gate=settings.gate,
-        directory=settings.directory,
-        refused=run.refused,
+    return LabelRequest.of(
+        key, run, settings.reference, settings.gate, settings.directory, stress=False
     )
 
 
