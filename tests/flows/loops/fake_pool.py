@@ -29,9 +29,10 @@ class FakeTicket:
 
 @dataclass
 class FakePool:
-    """Gives each task the next outcome."""
+    """Gives each task the next outcome, or what `answer` returns for its request."""
 
     outcomes: list[Any] = field(default_factory=list)
+    answer: Callable[[Any], Any] | None = None
     tickets: list[FakeTicket] = field(default_factory=list)
     trouble: str = ""
     capacity: int = 1
@@ -44,7 +45,10 @@ class FakePool:
         avoid: Iterable[str] = (),
         seconds: Callable[[], float | None] = lambda: None,
     ) -> FakeTicket:
-        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if self.answer is not None:
+            outcome = self.answer(request)
+        else:
+            outcome = self.outcomes.pop(0) if self.outcomes else None
         ticket = FakeTicket(task, request, outcome, frozenset(avoid), seconds)
         self.tickets.append(ticket)
         done(ticket)
