@@ -9,12 +9,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.loops.campaign import run_campaign
-from flows.mistakes import told_plainly
+from flows.runs.failures import plain_failures
 from flows.runs.names import campaign_name, run_directory
 
 
 @flow(name="initial-dataset", flow_run_name=campaign_name)
-@told_plainly
+@plain_failures
 def initial_dataset(directory: Path, overrides: dict[str, Any] | None = None) -> State[Any]:
     """Sample, label and train until the initial dataset is good enough.
 

@@ -26,7 +26,7 @@ from aimspax_core.locks import Holder, held, holder
 from aimspax_core.structures import digest
 from flows.loops.relabel import Relabelling
 from flows.loops.stop import Stop, stop_signals
-from flows.mistakes import told_plainly
+from flows.runs.failures import plain_failures
 from flows.runs.handed_over import handed_over
 from flows.runs.log_files import relabel_logs
 from flows.runs.names import run_directory
@@ -40,7 +40,7 @@ def dataset_name() -> str:
 
 
 @flow(name="label", flow_run_name=dataset_name)
-@told_plainly
+@plain_failures
 def recalculate(
     directory: Path,
     file: Path,

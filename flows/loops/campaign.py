@@ -38,11 +38,11 @@ from flows.loops.executor import Executor
 from flows.loops.stop import GRACE_S, POLL_S, Stop, stop_signals
 from flows.page.campaign_page import Dashboard
 from flows.pools.open import pools
-from flows.runs.best_effort import by_product
+from flows.runs.best_effort import best_effort
 from flows.runs.handed_over import handed_over
 from flows.runs.listeners import Listener, listeners
 from flows.runs.log_files import campaign_logs
-from flows.runs.previous_attempt import take_over
+from flows.runs.previous_attempt import replace_previous
 
 ANALYSIS_S = 60.0
 """From one renewal of `analysis/` to the next."""
@@ -72,7 +72,7 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         journal = stack.enter_context(Journal(inputs.run))
         before = journal.state if journal.begun else None
         stack.enter_context(campaign_logs(inputs.run, inputs.settings, before))
-        take_over(client, inputs.run)
+        replace_previous(client, inputs.run)
         campaign = Campaign(inputs, journal, part)
         campaign.take_up()
         if campaign.over:
@@ -131,7 +131,7 @@ class Campaign:
             for tag in self.inputs.seeds:
                 losses_file(self.run, tag).unlink(missing_ok=True)
             self._record(Started(rules=self.inputs.rules, adopt=adopts))
-        with by_product("trajectories"):
+        with best_effort("trajectories"):
             settle(self.run, self.state)
         self._analysis = Analysis.of(self.run, self.settings)
 
@@ -167,7 +167,7 @@ class Campaign:
                 executor.cancel()
             dashboard.show(self.state, force=True)
             if self.state.finished:
-                with by_product("learning curve"):
+                with best_effort("learning curve"):
                     learning_curve(self.run, self.run.report)
                     dashboard.picture(self.run.report, told(self.state))
 
@@ -216,20 +216,20 @@ class Campaign:
     def _append_losses(
         self, before: CampaignState | None, event: Event, after: CampaignState
     ) -> None:
-        with by_product("losses"):
+        with best_effort("losses"):
             append_losses(self.run, event)
 
     def _gather_frames(
         self, before: CampaignState | None, event: Event, after: CampaignState
     ) -> None:
-        with by_product("trajectories"):
+        with best_effort("trajectories"):
             gather(self.run, event)
 
     def _remove_obsolete_files(
         self, before: CampaignState | None, event: Event, after: CampaignState
     ) -> None:
         if before is not None and not isinstance(event, Launched):  # a launch leaves all in use
-            with by_product("removing what is obsolete"):
+            with best_effort("removing what is obsolete"):
                 tidy(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
 
     def _note_for_analysis(
@@ -243,7 +243,7 @@ class Campaign:
         """Renew `analysis/` now and then."""
         due = force or time.monotonic() - self._analysed > ANALYSIS_S
         if self._analysis is not None and self._analysis.wanted and due:
-            with by_product("analysis"):
+            with best_effort("analysis"):
                 self._analysis.write()
             self._analysed = time.monotonic()
 

@@ -41,7 +41,7 @@ from flows.pools.open import Pools
 from flows.pools.pool import Pool
 from flows.pools.ticket import Ticket
 from flows.pools.workers import WorkerLostError
-from flows.runs.failures import Crashes, give_up
+from flows.runs.failures import LostTasks, cancel_tasks
 from tasks.adopt import AdoptRequest, adopt
 from tasks.label import LabelRecord, LabelRequest, label
 from tasks.propagate import PropagateRequest, propagate
@@ -73,7 +73,7 @@ class Executor:
         self.run, self.settings = inputs.run, inputs.settings
         self._energies = EnergyGate(self.settings.gate)
         self._durations = Durations()
-        self._crashes = Crashes(client)
+        self._lost_tasks = LostTasks(client)
         self._done: queue.Queue[tuple[Action, Ticket]] = queue.Queue()
         # By the id of their action: tasks that wait or run, and workers where one has failed.
         self._tickets: dict[str, Ticket] = {}
@@ -135,7 +135,7 @@ class Executor:
         Raises:
             CampaignError: A pool cannot have workers.
         """
-        self._crashes.settle()
+        self._lost_tasks.settle()
         due = [entry for entry in self._put_off if entry[0] <= time.monotonic()]
         for entry in due:
             self._put_off.remove(entry)
@@ -163,9 +163,11 @@ class Executor:
     def cancel(self) -> None:
         """Give up the tasks that still run: the next start asks for them again."""
         self.hold()
-        give_up(self.client, [t.future for t in self._tickets.values() if t.future is not None])
+        cancel_tasks(
+            self.client, [t.future for t in self._tickets.values() if t.future is not None]
+        )
         self._tickets.clear()
-        self._crashes.settle(everything=True)
+        self._lost_tasks.settle(everything=True)
 
     def _event(self, action: Action, ticket: Ticket) -> Event:
         try:
@@ -176,7 +178,7 @@ class Executor:
                 return TaskLost(action_id=action.id, reason=str(error))
             return LabelFailed(key=action.key, reason=str(error), refused=error.refused)
         except WorkerLostError as error:
-            self._crashes.add(ticket.future, str(error))
+            self._lost_tasks.add(ticket.future, str(error))
             return TaskLost(action_id=action.id, reason=str(error), fate=error.fate)
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)

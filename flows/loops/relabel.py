@@ -27,7 +27,7 @@ from flows.pools.open import reference_pool
 from flows.pools.pool import Pool
 from flows.pools.ticket import Ticket
 from flows.pools.workers import WorkerLostError
-from flows.runs.failures import Crashes, give_up
+from flows.runs.failures import LostTasks, cancel_tasks
 from tasks.label import LabelRequest
 from tasks.label_many import LabelManyRecord, LabelManyRequest, label_many
 from tasks.structures import keep_structure
@@ -101,25 +101,25 @@ class Relabelling:
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """Run the loop: submit batches, and take in what they have done."""
         with reference_pool(self._inputs.settings) as pool:
-            page, crashes = LabelPage(self._inputs, pool), Crashes(client)
+            page, lost_tasks = LabelPage(self._inputs, pool), LostTasks(client)
             try:
                 while (self.waiting or self._submitted) and not (self.broken or stopped.asked()):
                     self._launch(pool)
-                    self._settle(crashes, min(POLL_S, self.waiting.due_in(time.monotonic())))
+                    self._settle(lost_tasks, min(POLL_S, self.waiting.due_in(time.monotonic())))
                     if pool.trouble:
                         raise CampaignError(pool.trouble)
                     self._report(page)
                 self._hold(pool)
                 end = time.monotonic() + GRACE_S
                 while self._submitted and (left := end - time.monotonic()) > 0:
-                    self._settle(crashes, left)
+                    self._settle(lost_tasks, left)
                 if not self.waiting and not self._submitted:
                     self._blame_structures()
             finally:
                 self._hold(pool)
                 futures = [task.ticket.future for task in self._submitted.values()]
-                give_up(client, [future for future in futures if future is not None])
-                crashes.settle(everything=True)
+                cancel_tasks(client, [future for future in futures if future is not None])
+                lost_tasks.settle(everything=True)
                 self.save()
                 page.end(self.found)
 
@@ -177,9 +177,9 @@ class Relabelling:
         gate, directory = inputs.settings.gate, inputs.settings.directory
         return LabelRequest.of(key, self._run, inputs.reference, gate, directory, inputs.stress)
 
-    def _settle(self, crashes: Crashes, timeout_s: float) -> None:
+    def _settle(self, lost_tasks: LostTasks, timeout_s: float) -> None:
         """Take in what one task has done, if one ends within the time."""
-        crashes.settle()
+        lost_tasks.settle()
         try:
             task = self._submitted.pop(self._done.get(timeout=timeout_s))
         except queue.Empty:
@@ -187,7 +187,7 @@ class Relabelling:
         try:
             record: LabelManyRecord = task.ticket.result()
         except WorkerLostError as error:
-            crashes.add(task.ticket.future, str(error))
+            lost_tasks.add(task.ticket.future, str(error))
             # Only of a label that was alone it is known that it outlasts a job.
             unsure = error.fate is Fate.OUT_OF_TIME and len(task.keys) > 1
             self._torn(task, Fate.DIED if unsure else error.fate, str(error))

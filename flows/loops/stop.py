@@ -14,7 +14,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.context import FlowRunContext
 
-from flows.runs.best_effort import courtesy
+from flows.runs.best_effort import best_effort
 
 GRACE_S = 15.0
 """How long a stop waits for running tasks before it gives them up (s)."""
@@ -48,7 +48,7 @@ class Stop:
         """
         if not self.reason and self._flow_run_id and time.monotonic() - self._looked > POLL_S:
             self._looked = time.monotonic()
-            with courtesy("looking for a Cancel"):
+            with best_effort("looking for a Cancel"):
                 state = self._client.read_flow_run(self._flow_run_id).state
                 if state is not None and (state.is_cancelling() or state.is_cancelled()):
                     self.reason = "cancelled in Prefect"

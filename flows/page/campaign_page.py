@@ -22,7 +22,7 @@ from aimspax_core.report.failed_labels import by_reason, rows
 from aimspax_core.report.progress import progress
 from aimspax_core.settings.settings import Settings
 from flows.pools.open import Pools
-from flows.runs.best_effort import courtesy
+from flows.runs.best_effort import best_effort
 
 REFRESH_S = 10.0
 """From one renewal of the progress to the next; each is a call to the API."""
@@ -45,7 +45,7 @@ class Dashboard:
         self._rounds: tuple[int, int] = (-1, -1)
         self._failures = 0
         self._jobs: dict[str, list[dict[str, str]]] = {}
-        with courtesy("linking the Dask dashboards"):
+        with best_effort("linking the Dask dashboards"):
             for pool in pools:
                 count = "1 worker" if pool.capacity == 1 else f"{pool.capacity} workers at most"
                 create_link_artifact(
@@ -60,12 +60,12 @@ class Dashboard:
         if not force and time.monotonic() - self._shown < REFRESH_S:
             return
         self._shown = time.monotonic()
-        with courtesy("renewing the artifacts"):
+        with best_effort("renewing the artifacts"):
             self._renew(state, force)
 
     def picture(self, path: Path, description: str) -> None:
         """Show a PNG on the run's page."""
-        with courtesy("showing a picture"):
+        with best_effort("showing a picture"):
             data = base64.b64encode(path.read_bytes()).decode()
             create_image_artifact(
                 f"data:image/png;base64,{data}", f"{self._name}-learning-curve", description

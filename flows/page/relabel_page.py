@@ -15,7 +15,7 @@ from prefect.artifacts import (
 from aimspax_core.inputs.relabel_inputs import LabelInputs
 from aimspax_core.labels.relabelling import Relabelled, failed_file
 from flows.pools.pool import Pool
-from flows.runs.best_effort import courtesy
+from flows.runs.best_effort import best_effort
 
 _ROWS = 200
 """Failed frames that the page lists; the file beside the output has all."""
@@ -29,7 +29,7 @@ class LabelPage:
         stem = f"{inputs.settings.directory.name}-{inputs.file.stem}"
         self._name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
         self._progress: UUID | None = None
-        with courtesy("linking the Dask dashboard"):
+        with best_effort("linking the Dask dashboard"):
             create_link_artifact(
                 link=pool.dashboard,
                 link_text=f"Dask dashboard of the reference pool ({pool.capacity} workers at most)",
@@ -39,7 +39,7 @@ class LabelPage:
 
     def show(self, fraction: float, description: str) -> None:
         """Renew the progress."""
-        with courtesy("renewing the progress"):
+        with best_effort("renewing the progress"):
             if self._progress is None:
                 self._progress = create_progress_artifact(
                     100 * fraction, f"{self._name}-label-progress", description
@@ -62,7 +62,7 @@ class LabelPage:
             }
             for frame, reason in failed[:_ROWS]
         ]
-        with courtesy("listing the failed frames"):
+        with best_effort("listing the failed frames"):
             create_table_artifact(
                 table=rows,
                 key=f"{self._name}-label-failed",

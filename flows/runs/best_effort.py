@@ -1,4 +1,4 @@
-"""What a campaign can do without: calls to the Prefect API, and files that only show it."""
+"""Work that a run can do without: calls to the Prefect API, and files that only show something."""
 
 from __future__ import annotations
 
@@ -8,39 +8,32 @@ from collections.abc import Iterator
 
 import httpx
 
-log = logging.getLogger("aimspax")
-_told: set[str] = set()
+log = logging.getLogger(f"aimspax.{__name__}")
+
+_failing: set[str] = set()
+"""What has been warned of, and has not worked since."""
 
 
 @contextlib.contextmanager
-def courtesy(what: str) -> Iterator[None]:
-    """Go on if the API does not answer; say so once, until it answers again.
+def best_effort(what: str) -> Iterator[None]:
+    """Go on if the Prefect API does not answer in the block, or a file cannot be written.
+
+    A warning says so, once until the same work succeeds again.
 
     Args:
-        what: What is being done, for the warning.
+        what: The work, for the warning.
     """
     try:
         yield
     except httpx.HTTPError as error:
-        if what not in _told:
-            log.warning("the Prefect API does not answer (%s): %s; going on", what, error)
-            _told.add(what)
-    else:
-        _told.discard(what)
-
-
-@contextlib.contextmanager
-def by_product(what: str) -> Iterator[None]:
-    """Go on if a file that the campaign does not need cannot be written; say so once.
-
-    Args:
-        what: Which, for the warning.
-    """
-    try:
-        yield
+        _warn(what, f"the Prefect API does not answer ({what}): {error}; going on")
     except OSError as error:
-        if what not in _told:
-            log.warning("%s: %s; going on without", what, error)
-            _told.add(what)
+        _warn(what, f"{what}: {error}; going on without")
     else:
-        _told.discard(what)
+        _failing.discard(what)
+
+
+def _warn(what: str, text: str) -> None:
+    if what not in _failing:
+        _failing.add(what)
+        log.warning("%s", text)

@@ -1,4 +1,4 @@
-"""Where a campaign's log lines go: `logs/`, the console, and Prefect's page of the run."""
+"""Where the log lines of a run go: the files in `logs/`, and the run's page in Prefect."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 from prefect.logging.handlers import APILogHandler
 
@@ -25,7 +26,7 @@ _FORM = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %
 class _ByPhase(logging.Handler):
     """Writes `initial_dataset.log` until that is done, then `active_learning.log`.
 
-    What this process writes to a file begins with the settings in force.
+    The first lines of this process in a file are the settings in force.
     """
 
     def __init__(self, run: RunDir, settings: Settings, state: CampaignState | None) -> None:
@@ -34,11 +35,8 @@ class _ByPhase(logging.Handler):
         self._settings = settings
         self._run, self._first = run, state
         self._files = {
-            name: logging.FileHandler(run.logs / f"{name}.log", encoding="utf-8", delay=True)
-            for name in ("initial_dataset", "active_learning")
+            name: _file(run.logs / f"{name}.log") for name in ("initial_dataset", "active_learning")
         }
-        for file in self._files.values():
-            file.setFormatter(_FORM)
         self._begun: set[str] = set()
         self._current = _file_of(state)
 
@@ -63,7 +61,7 @@ class _ByPhase(logging.Handler):
 
 @contextlib.contextmanager
 def campaign_logs(run: RunDir, settings: Settings, state: CampaignState | None) -> Iterator[None]:
-    """Send what the logger `aimspax` says to the run's log files and to Prefect.
+    """Write a campaign's log lines to its log files and to its page while the block runs.
 
     Args:
         run: The run directory.
@@ -71,43 +69,45 @@ def campaign_logs(run: RunDir, settings: Settings, state: CampaignState | None) 
         state: The campaign's, before it is taken up; None: it has not begun.
     """
     files = _ByPhase(run, settings, state)
-    with (
-        logged_to(files, api_logs(), level=settings.model.MISC.log_level),
-        listening(files.on_state),
-    ):
+    with logged_to(files, level=settings.model.MISC.log_level), listening(files.on_state):
         yield
 
 
 @contextlib.contextmanager
 def relabel_logs(run: RunDir, settings: Settings) -> Iterator[None]:
-    """Send what the logger `aimspax` says to `logs/recalculate.log` and to Prefect."""
+    """Write the log lines of relabelling to `recalculate.log` and to its page in the block."""
     run.logs.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(run.logs / "recalculate.log", encoding="utf-8")
-    file.setFormatter(_FORM)
-    with logged_to(file, api_logs(), level=settings.model.MISC.log_level):
+    with logged_to(_file(run.logs / "recalculate.log"), level=settings.model.MISC.log_level):
         yield
 
 
 @contextlib.contextmanager
 def logged_to(*handlers: logging.Handler, level: str) -> Iterator[None]:
-    """Send what the logger `aimspax` says to these handlers, which are closed after the block."""
-    quiet_dask()
-    logger = logging.getLogger("aimspax")
+    """Send all our log lines to handlers, and to the flow run's page, while the block runs.
+
+    Args:
+        handlers: Closed at the end of the block.
+        level: The least important lines that are sent.
+    """
+    # That workers die is logged by the run itself, with what became of their tasks.
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed.scheduler").setLevel(logging.CRITICAL)
+    logger, everything = logging.getLogger("aimspax"), (*handlers, _flow_page())
     before = logger.level
     logger.setLevel(level)
-    for handler in handlers:
+    for handler in everything:
         logger.addHandler(handler)
     try:
         yield
     finally:
-        for handler in handlers:
+        for handler in everything:
             logger.removeHandler(handler)
             handler.close()
         logger.setLevel(before)
 
 
-def api_logs() -> logging.Handler:
-    """Return what sends the log lines of this process to the page of the flow run.
+def _flow_page() -> logging.Handler:
+    """Return the handler that sends the log lines of this process to the page of the flow run.
 
     Lines of workers come here as well, but they are on the page of their task runs already.
     """
@@ -116,10 +116,11 @@ def api_logs() -> logging.Handler:
     return handler
 
 
-def quiet_dask() -> None:
-    """Have Dask say only what nobody else does: that workers die is told by the run itself."""
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    logging.getLogger("distributed.scheduler").setLevel(logging.CRITICAL)
+def _file(path: Path) -> logging.FileHandler:
+    """Return the handler that appends log lines to a file, which is made with the first line."""
+    file = logging.FileHandler(path, encoding="utf-8", delay=True)
+    file.setFormatter(_FORM)
+    return file
 
 
 def _file_of(state: CampaignState | None) -> str:
@@ -128,7 +129,7 @@ def _file_of(state: CampaignState | None) -> str:
 
 
 def _beginning(run: RunDir, state: CampaignState | None, file: str) -> str:
-    """Say what this process does in a file: begin, go on from the other file, or take up again."""
+    """Return the first line of a file: this process begins, goes on or takes up the campaign."""
     who = f"process {os.getpid()} on {socket.gethostname()}"
     if file != _file_of(state):
         return f"{who} goes on with the campaign in {run.output}"

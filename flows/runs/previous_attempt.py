@@ -1,4 +1,4 @@
-"""Flow runs whose process is gone: nobody else tells Prefect that they do not run any more."""
+"""The previous attempt at a run, whose process is gone: nobody else shows it in Prefect as over."""
 
 from __future__ import annotations
 
@@ -22,76 +22,84 @@ from prefect.states import Crashed
 
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import write_text
-from flows.runs.best_effort import by_product, courtesy
+from flows.runs.best_effort import best_effort
 
 _UNDER_WAY = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
 _PAGE = 200
 
-log = logging.getLogger("aimspax")
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 @dataclass(frozen=True)
-class Attempt:
+class RunAttempt:
     """One process's attempt at a flow run.
 
     Attributes:
         flow_run: The flow run's id.
-        number: Which attempt it is; Prefect counts them.
+        number: Which attempt at this flow run it is, from 1, as Prefect counts them.
     """
 
     flow_run: str
     number: int
 
 
-def this_attempt() -> Attempt | None:
-    """Return what this process is doing; None outside of a flow run."""
+def this_attempt() -> RunAttempt | None:
+    """Return the attempt that this process makes; None outside of a flow run."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return None
-    return Attempt(str(context.flow_run.id), context.flow_run.run_count)
+    return RunAttempt(str(context.flow_run.id), context.flow_run.run_count)
 
 
-def take_over(client: SyncPrefectClient, run: RunDir) -> None:
-    """Close the attempt that had a campaign before, and note that this one has it now.
+def replace_previous(client: SyncPrefectClient, run: RunDir) -> None:
+    """Show the previous attempt at a campaign as crashed, and note this attempt in its place.
 
-    Whoever calls this holds the campaign's lock: the other process is gone.
+    Whoever calls this holds the campaign's lock, so the process of the previous attempt is gone.
     """
     file, now = run.state / "flow-run.json", this_attempt()
     try:
-        before = Attempt(**json.loads(file.read_text(encoding="utf-8")))
+        before = RunAttempt(**json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         before = None
     except (ValueError, TypeError) as error:
         log.debug("%s: %s", file, error)
         before = None
     if before is not None and before != now:
-        close(client, before, "its process is gone; the campaign was taken up again")
+        mark_attempt_crashed(client, before, "its process is gone; the campaign was taken up again")
     if now is not None:
-        with by_product("noting the flow run"):
+        with best_effort("noting the flow run"):
             write_text(file, json.dumps(asdict(now)))
 
 
-def close(client: SyncPrefectClient, attempt: Attempt, why: str) -> None:
-    """Set an attempt's flow run, and its tasks, to Crashed, if they are shown as under way."""
-    with courtesy("closing a flow run that is gone"):
+def mark_attempt_crashed(client: SyncPrefectClient, attempt: RunAttempt, why: str) -> None:
+    """Show the flow run of an attempt, and its tasks, as crashed if Prefect shows them running.
+
+    Args:
+        client: The Prefect API.
+        attempt: The attempt; if there was a later one at the same flow run, nothing is done.
+        why: The message of their state.
+    """
+    with best_effort("closing a flow run that is gone"):
         try:
             flow_run = client.read_flow_run(UUID(attempt.flow_run))
         except ObjectNotFound:
             return
         if flow_run.run_count > attempt.number:
-            return  # it was started again, and that process looks after it
-        _close_tasks(client, attempt, why)
+            return  # a later attempt looks after it
+        _mark_tasks_crashed(client, attempt, why)
         if flow_run.state is not None and flow_run.state.type in _UNDER_WAY:
             client.set_flow_run_state(flow_run.id, Crashed(message=why), force=True)
 
 
-def _close_tasks(client: SyncPrefectClient, attempt: Attempt, why: str) -> None:
-    of_it = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(attempt.flow_run)]))
+def _mark_tasks_crashed(client: SyncPrefectClient, attempt: RunAttempt, why: str) -> None:
+    of_the_run = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(attempt.flow_run)]))
     under_way = TaskRunFilter(
         state=TaskRunFilterState(type=TaskRunFilterStateType(any_=list(_UNDER_WAY)))
     )
     while True:
-        tasks = client.read_task_runs(flow_run_filter=of_it, task_run_filter=under_way, limit=_PAGE)
+        tasks = client.read_task_runs(
+            flow_run_filter=of_the_run, task_run_filter=under_way, limit=_PAGE
+        )
         for task in tasks:
             client.set_task_run_state(task.id, Crashed(message=why), force=True)
         if len(tasks) < _PAGE:

@@ -147,10 +147,10 @@ def _tell(flow_run: str, number: str) -> None:
     """Show in Prefect that a run was killed; it is imported only now, as it is big."""
     from prefect.client.orchestration import get_client
 
-    from flows.runs.previous_attempt import Attempt, close
+    from flows.runs.previous_attempt import RunAttempt, mark_attempt_crashed
 
     with get_client(sync_client=True) as client:
-        close(client, Attempt(flow_run, int(number)), "its process was killed")
+        mark_attempt_crashed(client, RunAttempt(flow_run, int(number)), "its process was killed")
 
 
 def clean(folder: Path) -> None:
