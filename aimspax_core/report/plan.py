@@ -9,9 +9,10 @@ from ase import Atoms
 
 from aimspax_core.campaign.initial import split_share
 from aimspax_core.sampling.dynamics import describe
-from aimspax_core.settings.cluster import SlurmJobs
+from aimspax_core.settings.cluster import BatchJobs
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.project import FoundationalModel
+from aimspax_core.settings.schedulers import scheduler_row
 from aimspax_core.settings.settings import Settings
 from aimspax_core.text import duration_text
 
@@ -60,20 +61,20 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
 
 
 def _jobs(settings: Settings) -> Iterator[str]:
-    """Yield how labels, and training and MD, run on Slurm, if one of them does."""
+    """Yield how labels, and training and MD, run in batch jobs, if one of them does."""
     cluster = settings.cluster
     labels, ml = cluster.reference_jobs, cluster.ml_jobs
     if labels is None and ml is None:
         return
     if labels is not None:
-        yield f"labels: in {_slurm_jobs(labels, 'calculation', cluster.idle_time)}"
+        yield f"labels: in {_batch_jobs(labels, 'calculation', cluster.idle_time)}"
     if ml is not None:
-        yield f"training and MD: in {_slurm_jobs(ml, 'process', cluster.idle_time)}"
+        yield f"training and MD: in {_batch_jobs(ml, 'process', cluster.idle_time)}"
     else:
         yield f"training and MD: on this machine, {_many(settings.ml_workers, 'process')}"
 
 
-def _slurm_jobs(jobs: SlurmJobs, what: str, idle_time: float) -> str:
+def _batch_jobs(jobs: BatchJobs, what: str, idle_time: float) -> str:
     blocks, each = jobs.blocks, jobs.per_slot
     limit = (
         "no time limit said"
@@ -86,7 +87,7 @@ def _slurm_jobs(jobs: SlurmJobs, what: str, idle_time: float) -> str:
     number = f"{most}" if least == most else f"{least} to {most}"
     apiece = f" ({', '.join(has)} each)" if has else ""
     return (
-        f"Slurm jobs {jobs.name!r}, {number} at a time "
+        f"{scheduler_row(jobs.scheduler).title} jobs {jobs.name!r}, {number} at a time "
         f"({blocks.init_blocks} at the start), each with {_many(blocks.nodes_per_block, 'node')}, "
         f"{_many(jobs.slots, what)} at once{apiece}, {limit}; "
         f"one without work for {duration_text(idle_time)} is given back"

@@ -1,4 +1,4 @@
-"""CLUSTER: where labels are computed, and where training and MD run; this machine, or Slurm jobs.
+"""CLUSTER: where labels are computed, and where training and MD run; this machine, or batch jobs.
 
 Source: aims-PAX README, section "CLUSTER", and the second generation's keys. `ml` is ours.
 """
@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from aimspax_core.settings.sbatch.header import JobHeader
+from aimspax_core.settings.schedulers import (
+    SCHEDULERS,
+    JobOptions,
+    options_reader,
+    scheduler_row,
+)
 from aimspax_core.settings.values import AnyCase, Count, Natural, NonNegative, Positive, Section
 
-EXAMPLE = "#SBATCH --partition=cpu --ntasks-per-node=128 --time=24:00:00"
+if TYPE_CHECKING:
+    Type = str
+else:
+    Type = Literal[("local", *(row.name for row in SCHEDULERS))]
+
 _NAME = "aimspax"
 
 
@@ -86,10 +95,11 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class SlurmJobs:
+class BatchJobs:
     """Jobs of one kind, as a pool starts them.
 
     Attributes:
+        scheduler: What starts them, by its name in the table of schedulers.
         name: Their name in the queue.
         header: Their options, complete but for files of output.
         prologue: Shell lines that run in a job before Python starts.
@@ -100,8 +110,9 @@ class SlurmJobs:
         per_slot: What each of several calculations in a job may have; None if there is one.
     """
 
+    scheduler: str
     name: str
-    header: JobHeader
+    header: JobOptions
     prologue: str
     blocks: Blocks
     slots: int
@@ -131,15 +142,6 @@ class MlPool(Section):
     )
     worker_str: str = Field("", description="Shell lines that run in a job before Python starts.")
 
-    @field_validator("slurm_str")
-    @classmethod
-    def _told(cls, text: str | None, info: ValidationInfo) -> str | None:
-        if text is not None and not text.strip():
-            raise _wrong(f"found nothing; allowed: the options of jobs: {EXAMPLE}")
-        if text is not None and "blocks" in info.data:
-            _header(text, 1)
-        return text
-
 
 class _Wanted(NamedTuple):
     """What a calculation wants of a resource, and what a node of the job has of it."""
@@ -153,7 +155,7 @@ class _Wanted(NamedTuple):
 class Cluster(Section):
     """CLUSTER: where labels are computed, and where training and MD run."""
 
-    type: Annotated[Literal["local", "slurm"], AnyCase()] = Field(
+    type: Annotated[Type, AnyCase()] = Field(
         "local",
         description="Labels are computed on this machine, or in Slurm jobs. Not given: `slurm` "
         "if there is `slurm_str`, `worker_str` or `blocks`.",
@@ -206,28 +208,48 @@ class Cluster(Section):
     @field_validator("slurm_str")
     @classmethod
     def _of_jobs(cls, text: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("type") != "slurm":
+        kind = info.data.get("type", "local")
+        if kind == "local":
             return text
         if text is None or not text.strip():
-            raise _wrong(f"missing; `type: slurm` needs the options of its jobs: {EXAMPLE}")
+            example = scheduler_row(kind).example
+            raise _wrong(f"missing; `type: {kind}` needs the options of its jobs: {example}")
         if "blocks" in info.data:
             nodes = info.data["blocks"].nodes_per_block
-            header = _header(text, nodes, info.data.get("tasks_per_node"))
+            header = _header(kind, text, nodes, info.data.get("tasks_per_node"))
             _slots(_wanted(header, info.data), nodes)
         return text
 
+    @field_validator("ml")
+    @classmethod
+    def _of_ml_jobs(cls, ml: MlPool, info: ValidationInfo) -> MlPool:
+        """Read the options of the jobs of training, which are those of the scheduler in `type`."""
+        if ml.slurm_str is None or "type" not in info.data:
+            return ml
+        kind = info.data["type"]
+        try:
+            if not ml.slurm_str.strip():
+                example = scheduler_row(kind).example
+                raise _wrong(f"found nothing; allowed: the options of jobs: {example}")
+            _header(kind, ml.slurm_str, 1)
+        except PydanticCustomError as wrong:
+            mistake = InitErrorDetails(type=wrong, loc=("slurm_str",), input=ml.slurm_str)
+            raise ValidationError.from_exception_data("ml", [mistake]) from None
+        return ml
+
     @property
-    def reference_jobs(self) -> SlurmJobs | None:
+    def reference_jobs(self) -> BatchJobs | None:
         """The jobs that compute labels; None if this machine does."""
-        if self.type != "slurm" or self.slurm_str is None:
+        if self.type == "local" or self.slurm_str is None:
             return None
         nodes = self.blocks.nodes_per_block
-        header = _header(self.slurm_str, nodes, self.tasks_per_node)
+        header = _header(self.type, self.slurm_str, nodes, self.tasks_per_node)
         slots = _slots(_wanted(header, dict(self)), nodes)
-        name = header.get("job-name") or self.project_name or self.blocks.label or _NAME
-        return SlurmJobs(
+        name = header.job_name or self.project_name or self.blocks.label or _NAME
+        return BatchJobs(
+            scheduler=self.type,
             name=name,
-            header=header.having("job-name", name),
+            header=header.named(name),
             prologue=self.worker_str,
             blocks=self.blocks,
             slots=slots,
@@ -237,12 +259,12 @@ class Cluster(Section):
         )
 
     @property
-    def ml_jobs(self) -> SlurmJobs | None:
+    def ml_jobs(self) -> BatchJobs | None:
         """The jobs that train and run MD; None if this machine does."""
         ml = self.ml
         if ml.slurm_str is None:
             return None
-        header = _header(ml.slurm_str, 1)
+        header = _header(self.type, ml.slurm_str, 1)
         gpus = header.gpus_per_node
         slots = max(1, min(gpus, ml.max_workers or gpus))
         blocks: Blocks = ml.blocks
@@ -250,10 +272,11 @@ class Cluster(Section):
             needed = max(math.ceil(ml.max_workers / slots), blocks.min_blocks, blocks.init_blocks)
             blocks = blocks.model_copy(update={"max_blocks": needed})
         general = self.project_name or self.blocks.label or _NAME
-        name = header.get("job-name") or ml.blocks.label or f"{general}-ml"
-        return SlurmJobs(
+        name = header.job_name or ml.blocks.label or f"{general}-ml"
+        return BatchJobs(
+            scheduler=scheduler_row(self.type).name,
             name=name,
-            header=header.having("job-name", name),
+            header=header.named(name),
             prologue=ml.worker_str,
             blocks=blocks,
             slots=slots,
@@ -286,36 +309,39 @@ def _wrong(told: str) -> PydanticCustomError:
     return PydanticCustomError("plain", "{told}", {"told": told})
 
 
-def _limit(header: JobHeader) -> float | None:
+def _limit(header: JobOptions) -> float | None:
     """Return the time limit (s) as Slurm takes it: in whole minutes."""
     return None if header.walltime_s is None else 60.0 * math.ceil(header.walltime_s / 60)
 
 
-def _header(text: str, nodes: int, tasks: int | None = None) -> JobHeader:
+def _header(kind: str, text: str, nodes: int, tasks: int | None = None) -> JobOptions:
     """Read the options of a job that has so many nodes, and tasks on each if that is said.
+
+    Args:
+        kind: The scheduler, as `type` names it.
+        text: The options.
+        nodes: Nodes of the job.
+        tasks: Tasks on each node, if a key of its own says it.
 
     Raises:
         PydanticCustomError: Its text has a line for each mistake.
     """
-    said = {"nodes": ("nodes_per_block", nodes)}
-    if tasks is not None:
-        said["ntasks-per-node"] = ("tasks_per_node", tasks)
     try:
-        return JobHeader.parse(text, said)
+        return options_reader(kind)(text, nodes, tasks)
     except ValueError as error:
         raise _wrong(str(error)) from None
 
 
-def _wanted(header: JobHeader, keys: dict[str, Any]) -> list[_Wanted]:
+def _wanted(header: JobOptions, keys: dict[str, Any]) -> list[_Wanted]:
     """Return what is asked for one calculation."""
     rows = (
-        ("cores_per_job", header.cores_per_node, "--ntasks-per-node=<cores of a node>"),
-        ("memory_per_job", header.memory_per_node_mb, "--mem=<MB of a node>"),
-        ("disk_per_job", header.disk_per_node_mb, "--tmp=<MB of a node>"),
+        ("cores_per_job", header.cores_per_node, "cores"),
+        ("memory_per_job", header.memory_per_node_mb, "memory"),
+        ("disk_per_job", header.disk_per_node_mb, "disk"),
     )
     return [
-        _Wanted(key, keys[key], there, option)
-        for key, there, option in rows
+        _Wanted(key, keys[key], there, header.hints[what])
+        for key, there, what in rows
         if keys.get(key) is not None
     ]
 
@@ -328,7 +354,7 @@ def _slots(asked: list[_Wanted], nodes: int) -> int:
     """
     if not asked:
         return 1
-    unknown = [f"`#SBATCH {one.option}` for {one.key}" for one in asked if one.there is None]
+    unknown = [f"`{one.option}` for {one.key}" for one in asked if one.there is None]
     if unknown:
         told = f"does not say what a node has; add {' and '.join(unknown)}"
         raise _wrong(told)
@@ -346,7 +372,7 @@ def _slots(asked: list[_Wanted], nodes: int) -> int:
 
 
 def _share(
-    header: JobHeader,
+    header: JobOptions,
     nodes: int,
     slots: int,
     cores: int | None = None,

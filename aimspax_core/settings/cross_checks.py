@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aimspax_core.errors import StructureError
-from aimspax_core.settings.cluster import Cluster, SlurmJobs
+from aimspax_core.settings.cluster import BatchJobs, Cluster
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.original.keys import PROJECT
 from aimspax_core.settings.original.translate import said_at
@@ -130,24 +130,27 @@ def on_slurm(cluster: Cluster, model: ModelSettings) -> Iterator[str]:
         if jobs is not None:
             key = f"CLUSTER.{place}slurm_str"
             yield from (f"{key}: {note}" for note in jobs.header.notes)
-            if not jobs.header.has("time"):
-                yield f"{key} has no --time; what the limit of a job ends runs again in another"
+            if not jobs.header.has_limit:
+                limit = jobs.header.hints["time"]
+                yield f"{key} has no {limit}; what the limit of a job ends runs again in another"
     if cluster.ml_jobs is not None:
         yield from _of_ml(cluster.ml_jobs, cluster.ml.max_workers, model.MISC.device)
 
 
-def _of_ml(jobs: SlurmJobs, asked: int | None, device: str) -> Iterator[str]:
+def _of_ml(jobs: BatchJobs, asked: int | None, device: str) -> Iterator[str]:
     if (asked or 0) > jobs.most:
         yield f"CLUSTER.ml.max_workers is {asked}; ml.blocks have {jobs.most} at once"
     if device != "cpu" and not jobs.header.gpus_per_node:
-        yield f"CLUSTER.ml.slurm_str asks for no GPU (--gres=gpu:1), and MISC.device is {device}"
+        gpu = jobs.header.hints["gpus"]
+        yield f"CLUSTER.ml.slurm_str asks for no GPU ({gpu}), and MISC.device is {device}"
 
 
 def _without_effect(cluster: Cluster) -> Iterator[str]:
     """Yield a line on keys of Slurm jobs that are not started."""
     given = cluster.model_fields_set
-    if cluster.type == "slurm" and "max_workers" in given:
-        yield "CLUSTER.max_workers has no effect with `type: slurm`; blocks say how many jobs"
+    if cluster.type != "local" and "max_workers" in given:
+        kind = f"`type: {cluster.type}`"
+        yield f"CLUSTER.max_workers has no effect with {kind}; blocks say how many jobs"
     idle = [key for key in _OF_LABELS if key in given] if cluster.type == "local" else []
     if cluster.type == "local" and cluster.ml.slurm_str is None:
         idle += [key for key in _OF_SLURM if key in given]

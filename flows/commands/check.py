@@ -49,7 +49,7 @@ def check(directory: Path, overrides: Mapping[str, Any]) -> int:
 
 
 def _show_scripts(settings: Settings) -> bool:
-    """Print the scripts of Slurm jobs; return whether Slurm refuses one."""
+    """Print the scripts of batch jobs; return whether their scheduler refuses one."""
     cluster = settings.cluster
     if cluster.reference_jobs is None and cluster.ml_jobs is None:
         return False
@@ -63,7 +63,7 @@ def _show_scripts(settings: Settings) -> bool:
             refused = True
             console.print(f"it would fail: {script.problem}\n", style="red", markup=False)
         elif script.problem:
-            told = f"Slurm could not be asked about it: {script.problem}\n"
+            told = f"{script.scheduler} could not be asked about it: {script.problem}\n"
             console.print(told, style="yellow", markup=False)
         else:
             console.print(f"{script.taken}\n", markup=False)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import socket
-import subprocess
 
 from distributed.utils import get_ip, get_ip_interface
 
 from aimspax_core.errors import SettingsError
+from flows.pools.jobs.scheduler import Scheduler
 
 
-def reachable_address(host: str | None, interface: str | None) -> str:
+def reachable_address(host: str | None, interface: str | None, scheduler: Scheduler) -> str:
     """Return the address of this machine for compute nodes.
 
     Args:
         host: What the settings say: a name or address.
         interface: What the settings say: a network interface of this machine.
+        scheduler: What starts the jobs.
 
     Returns:
-        Without either: the address that this machine has on its way to Slurm's controller, which
-        is on the cluster's network; else that on its way out.
+        Without either: the address that this machine has on its way to the scheduler's controller,
+        which is on the cluster's network; else the address on its way out.
 
     Raises:
         SettingsError: There is no such interface or host here.
@@ -35,7 +35,7 @@ def reachable_address(host: str | None, interface: str | None) -> str:
             host != "localhost"
             and found != host
             and ipaddress.ip_address(found).is_loopback
-            and not _alone()
+            and not _alone(scheduler)
         ):
             raise SettingsError(
                 f"CLUSTER.host: {host} is {found} here, where no other machine can reach it; give "
@@ -47,35 +47,18 @@ def reachable_address(host: str | None, interface: str | None) -> str:
             return str(get_ip_interface(interface))
         except (ValueError, OSError) as error:
             raise SettingsError(f"CLUSTER.interface: {error}") from error
-    controller = _controller()
+    controller = scheduler.controller()
     address = _towards(controller) if controller else None
     if address is None or ipaddress.ip_address(address).is_loopback:
         return str(get_ip())
     return address
 
 
-def _alone() -> bool:
-    """Tell whether Slurm is on this machine only, as far as can be told."""
-    controller = _controller()
+def _alone(scheduler: Scheduler) -> bool:
+    """Tell whether the scheduler is on this machine only, as far as can be told."""
+    controller = scheduler.controller()
     address = _towards(controller) if controller else None
     return address is not None and ipaddress.ip_address(address).is_loopback
-
-
-def _controller() -> str | None:
-    """Return the address of Slurm's controller; None if Slurm does not say."""
-    try:
-        told = subprocess.run(
-            ["scontrol", "show", "config"],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    found = re.search(r"^SlurmctldHost\S*\s*=\s*([^\s(,]+)(?:\(([^)]+)\))?", told.stdout, re.M)
-    return None if found is None else found[2] or found[1]
 
 
 def _towards(host: str) -> str | None:

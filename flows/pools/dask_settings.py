@@ -15,9 +15,10 @@ from prefect_dask.task_runners import DaskTaskRunner
 from tornado.routing import Rule, RuleRouter
 from tornado.web import Application
 
-from aimspax_core.settings.cluster import Cluster, SlurmJobs
+from aimspax_core.settings.cluster import BatchJobs, Cluster
 from flows.pools.address import reachable_address
-from flows.pools.jobs.script import TCP, BlockCluster, keys
+from flows.pools.jobs.scheduler import Scheduler
+from flows.pools.jobs.script import TCP, BatchCluster, keys
 
 _LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
 
@@ -37,7 +38,7 @@ QUIET = {
 
 
 DASK = {
-    # A task whose worker dies comes back to the rules at once; they count, and ask again.
+    # A task whose worker dies is lost at once; the rules count that, and ask for it again.
     "distributed.scheduler.allowed-failures": 0,
     # What becomes of a job is for `pools.jobs.fleet` to see.
     "distributed.deploy.lost-worker-timeout": "365 days",
@@ -45,7 +46,7 @@ DASK = {
 
 
 FAR = {
-    # Whether a job is there Slurm knows; a network that is silent for a while costs nothing.
+    # Whether a job is there its scheduler knows; a silent network costs nothing for a while.
     "distributed.scheduler.worker-ttl": None,
     "distributed.comm.timeouts.tcp": TCP,
 }
@@ -71,23 +72,37 @@ def secret_prefix() -> str:
 
 
 def scheduler_options(
-    jobs: SlurmJobs, cluster: Cluster, folder: Path, log: str, prefix: str
+    scheduler: Scheduler,
+    jobs: BatchJobs,
+    cluster: Cluster,
+    folder: Path,
+    output: str,
+    prefix: str,
 ) -> DaskTaskRunner:
-    """Return the runner of a pool of Slurm jobs; only who has the folder's key can talk to it."""
+    """Return the runner of a pool of jobs; only those who have the folder's key can talk to it.
+
+    Args:
+        scheduler: What starts the jobs.
+        jobs: What the settings say of the jobs.
+        cluster: The section CLUSTER.
+        folder: Where the pool keeps what workers need; gets the keys.
+        output: Where jobs write their output, as `Scheduler.header` has it.
+        prefix: First part of the paths of the dashboard.
+    """
     return DaskTaskRunner(
-        cluster_class=BlockCluster,
+        cluster_class=BatchCluster,
         cluster_kwargs={
             "security": keys(folder),
             "interface": cluster.interface,
             "scheduler_options": {
-                "host": reachable_address(cluster.host, cluster.interface),
+                "host": reachable_address(cluster.host, cluster.interface, scheduler),
                 "port": 0,
                 "dashboard_address": "127.0.0.1:0",
                 "http_prefix": prefix,
             },
-            "block": jobs,
+            "jobs": jobs,
+            "header": scheduler.header(jobs, output),
             "folder": folder,
-            "log": log,
         },
     )
 

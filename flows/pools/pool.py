@@ -1,4 +1,4 @@
-"""A pool of Dask workers, and the line of tasks that wait for one of them.
+"""A pool of Dask workers, which gives them the tasks of its line.
 
 A task is given to Dask only when a worker is free for it, and to that worker alone. So a worker
 that dies takes nothing along but what it was computing, a task that would not fit into the time
@@ -11,8 +11,9 @@ import contextvars
 import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator
+import traceback
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from distributed import KilledWorker, Scheduler
@@ -21,10 +22,11 @@ from prefect.context import get_settings_context
 from prefect.tasks import Task
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
-from aimspax_core.errors import LabelError
+from aimspax_core.errors import AimspaxError, LabelError
 from aimspax_core.labels.tries import Fate
 from flows.pools.dask_hooks import RememberedSettings, WorkerWatch
 from flows.pools.dask_settings import hide_paths
+from flows.pools.line import Line
 from flows.pools.ticket import Ticket, submitting
 from flows.pools.workers import Steady, WorkerLostError, Workforce
 
@@ -44,14 +46,15 @@ log = logging.getLogger(f"aimspax.{__name__}")
 
 
 class Pool:
-    """A started task runner, the line before it, and where it can be watched.
+    """A started task runner, the line of tasks before it, and where it can be watched.
 
     Args:
         name: `ml` or `reference`.
         runner: The started runner.
         capacity: How many tasks can run at once, at most.
-        workforce: What is known of its workers.
-        prefix: Of the paths of its Dask dashboard.
+        workforce: What is known of its workers; not given: they are on this machine.
+        line: Its tasks, if somebody else has to know of them.
+        prefix: First part of the paths of its Dask dashboard.
     """
 
     def __init__(
@@ -60,18 +63,18 @@ class Pool:
         runner: DaskTaskRunner,
         capacity: int,
         workforce: Workforce | None = None,
+        line: Line | None = None,
         prefix: str = "",
     ) -> None:
         self.name, self.runner, self.capacity = name, runner, capacity
-        self.trouble = ""
-        self._workforce = workforce or Steady()
-        self._line: deque[Ticket] = deque()
-        self._running: dict[Ticket, str] = {}
+        self._workforce = Steady() if workforce is None else workforce
+        self._line = Line() if line is None else line
+        self._trouble = ""
         self._landed: deque[Ticket] = deque()
-        self._lost: list[Ticket] = []
         self._doubtful: list[tuple[float, Ticket, LabelError]] = []
+        self._shown: set[str] = set()  # where tasks have failed whose traceback is in the log
         self._closed = False
-        self._lock, self._wake = threading.Lock(), threading.Event()
+        self._wake = threading.Event()
         self._prefix = prefix
         # What is logged on workers is handled here as well, by the log files of the run.
         level = logging.getLogger("aimspax").getEffectiveLevel()
@@ -95,24 +98,23 @@ class Pool:
         return f"http://127.0.0.1:{port}{self._prefix}/status"
 
     @property
+    def trouble(self) -> str:
+        """Why the pool cannot go on; empty while it can."""
+        return self._trouble or self._workforce.trouble
+
+    @property
     def outstanding(self) -> int:
         """How many tasks wait or run."""
-        return len(self._line) + len(self._running) + len(self._lost)
+        return self._line.outstanding
 
     def waiting(self) -> list[Ticket]:
         """Return the tasks that wait."""
-        with self._lock:
-            return list(self._line)
+        return self._line.waiting
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """The Slurm jobs, in words; none for a pool of this machine."""
+        """The batch jobs of the pool, as rows of a table; none for a pool of this machine."""
         return self._workforce.rows()
-
-    def busy(self, address: str) -> int:
-        """Return how many tasks a worker has."""
-        with self._lock:
-            return sum(there == address for there in self._running.values())
 
     def submit(
         self,
@@ -128,20 +130,18 @@ class Pool:
             task: The Prefect task; its only parameter is called `request`.
             request: What it is asked to do.
             done: Called with the ticket in another thread when the task is over.
-            avoid: Addresses of workers where it should not run if there are others.
-            seconds: Says what it takes, if that is known when it could begin.
+            avoid: Addresses of workers where the task should not run if there are others.
+            seconds: Returns how long it will take (s), if that is known when it could begin.
         """
-        ticket = Ticket(task, request, avoid, seconds, _done=done)
-        with self._lock:
-            self._line.append(ticket)
+        ticket = Ticket(task, request, avoid, seconds)
+        ticket.outcome.add_done_callback(lambda _: done(ticket))
+        self._line.add(ticket)
         self._wake.set()
         return ticket
 
     def hold(self) -> list[Ticket]:
         """Begin nothing more; return the tasks that waited, which are dropped."""
-        with self._lock:
-            dropped, self._line = list(self._line), deque()
-        return dropped
+        return self._line.drop_waiting()
 
     def dismiss(self) -> None:
         """Have the workers leave; the run is over."""
@@ -165,7 +165,7 @@ class Pool:
     def _serve_line(self) -> None:
         failures = 0
         while not self._closed:
-            self._wake.wait(_TICK_S if self._lost or self._line or self._doubtful else 60.0)
+            self._wake.wait(_TICK_S if self._to_look_at() else 60.0)
             self._wake.clear()
             try:
                 self._settle()
@@ -173,36 +173,38 @@ class Pool:
                 failures = 0
             # A pool that stands still would let the run wait for ever: it is told instead.
             except Exception as error:
-                log.debug("the %s pool", self.name, exc_info=True)
                 failures += 1
+                level = logging.ERROR if failures == _FAILURES else logging.DEBUG
+                log.log(level, "the %s pool", self.name, exc_info=True)
                 if failures >= _FAILURES:
-                    self.trouble = f"the {self.name} pool: {type(error).__name__}: {error}"
+                    self._trouble = f"the {self.name} pool: {type(error).__name__}: {error}"
                 self._wake.set()
+
+    def _to_look_at(self) -> bool:
+        return bool(self._line.lost or self._line.waiting or self._doubtful)
 
     def _settle(self) -> None:
         """Take in what is over, and what was lost."""
         while self._landed:
             self._take_in(self._landed.popleft())
         # In this order: what failed because its worker goes is lost, not failed.
-        with self._lock:
-            gone = [t for t, there in self._running.items() if there not in self._scheduler.workers]
-        for ticket in gone:
-            self._lose(ticket)
+        for ticket, address in self._line.running.items():
+            if address not in self._scheduler.workers:
+                self._lose(ticket)
         for entry in list(self._doubtful):
             self._judge(*entry)
-        for ticket in list(self._lost):
-            told = self._workforce.explain(ticket.address)
-            if told is None and time.monotonic() - ticket._lost > EXPLAIN_S:
-                told = WorkerLostError("its worker is gone", Fate.DIED)
-            if told is not None:
-                self._lost.remove(ticket)
-                self._finish(ticket, error=told)
+        for ticket, since in self._line.lost.items():
+            error = self._workforce.explain(ticket.address)
+            if error is None and time.monotonic() - since > EXPLAIN_S:
+                error = WorkerLostError("its worker is gone", Fate.DIED)
+            if error is not None:
+                self._finish(ticket, error=error)
 
     def _take_in(self, ticket: Ticket) -> None:
         """Get what a task returned or raised; its worker may be gone."""
         assert ticket.future is not None
-        if ticket not in self._running:
-            return  # it was lost, and that has been told
+        if ticket not in self._line.running:
+            return  # it was lost, and whoever asked for it knows
         try:
             value = ticket.future.result(timeout=GATHER_S)
         except KilledWorker:
@@ -214,22 +216,36 @@ class Pool:
                 self._finish(ticket, error=error)
         # Whatever a task raises is for whoever asked for it.
         except BaseException as error:
-            if ticket.address not in self._scheduler.workers and _torn(error):
+            if ticket.address not in self._scheduler.workers and _from_dask(error):
                 self._lose(ticket)
             else:
+                self._show(ticket, error)
                 self._finish(ticket, error=error)
         else:
             self._finish(ticket, value)
 
+    def _show(self, ticket: Ticket, error: BaseException) -> None:
+        """Write the traceback of what should not have happened to the log; of each kind once."""
+        if isinstance(error, AimspaxError):
+            return
+        frames = traceback.extract_tb(error.__traceback__)
+        kind = f"{type(error).__name__} {frames[-1] if frames else error}"
+        level = logging.DEBUG if kind in self._shown else logging.ERROR
+        self._shown.add(kind)
+        log.log(
+            level, "a task %s of the %s pool failed", ticket.task.name, self.name, exc_info=error
+        )
+
     def _judge(self, since: float, ticket: Ticket, error: LabelError) -> None:
         """Tell what failed from what was lost: a job that ends takes its engine along first."""
         sound: bool | None = True
-        if ticket in self._running:
+        runs = ticket in self._line.running
+        if runs:
             sound = self._workforce.sound(ticket.address, since)
             if sound is None and time.monotonic() - since < EXPLAIN_S:
                 return
         self._doubtful.remove((since, ticket, error))
-        if ticket not in self._running:
+        if not runs:
             return  # its worker has gone meanwhile
         if sound is False:
             reason = f"{error} (while its worker, or Slurm, was going)"
@@ -239,41 +255,31 @@ class Pool:
 
     def _lose(self, ticket: Ticket) -> None:
         """Take a task back from a worker that is gone; nobody else may take it up."""
-        with self._lock:
-            if self._running.pop(ticket, None) is None:
-                return
-        ticket._lost = time.monotonic()
-        self._lost.append(ticket)
-        assert ticket.future is not None
-        ticket.future.wrapped_future.cancel()
+        if self._line.lose(ticket, time.monotonic()) and ticket.future is not None:
+            ticket.future.wrapped_future.cancel()
 
     def _finish(
         self, ticket: Ticket, value: Any = None, error: BaseException | None = None
     ) -> None:
-        with self._lock:
-            self._running.pop(ticket, None)
-        ticket._value, ticket._error = value, error
+        self._line.end(ticket)
         if ticket.future is not None:
             # Dask computes a finished task again when its worker dies, as long as it is held.
             ticket.future.wrapped_future.release()
-        assert ticket._done is not None
-        ticket._done(ticket)
+        if error is None:
+            ticket.outcome.set_result(value)
+        else:
+            ticket.outcome.set_exception(error)
 
     def _dispatch(self) -> None:
         """Give tasks to free workers, in the order of the line."""
         free = self._free()
         while free:
-            with self._lock:
-                chosen = next(self._matches(free), None)
-                if chosen is None:
-                    return
-                ticket, address = chosen
-                self._line.remove(ticket)
-                ticket.address = address
-                self._running[ticket] = address
-            free[address] -= 1
-            if not free[address]:
-                del free[address]
+            ticket = self._line.begin(lambda waiting: self._match(waiting, free))
+            if ticket is None:
+                return
+            free[ticket.address] -= 1
+            if not free[ticket.address]:
+                del free[ticket.address]
             self._begin(ticket)
 
     def _begin(self, ticket: Ticket) -> None:
@@ -282,6 +288,7 @@ class Pool:
                 future = self._submitted(ticket)
         # Also what cannot be sent is for whoever asked for it.
         except Exception as error:
+            self._show(ticket, error)
             self._finish(ticket, error=error)
             return
         ticket.future = future
@@ -309,8 +316,7 @@ class Pool:
 
     def _free(self) -> dict[str, int]:
         """Return how many more tasks each worker can take, if any."""
-        with self._lock:
-            taken = Counter(self._running.values())
+        taken = self._line.taken()
         free = {}
         for address in list(self._scheduler.workers):
             worker = self._scheduler.workers.get(address)
@@ -321,18 +327,18 @@ class Pool:
                 free[worker.address] = places
         return free
 
-    def _matches(self, free: Collection[str]) -> Iterator[tuple[Ticket, str]]:
-        """Yield the tasks that can begin now, and where."""
-        for ticket in self._line:
+    def _match(self, waiting: Sequence[Ticket], free: Collection[str]) -> tuple[Ticket, str] | None:
+        """Return the first task that can begin now, and where; None if there is none."""
+        for ticket in waiting:
             alone = all(address in ticket.avoid for address in list(self._scheduler.workers))
             for address in free:
                 welcome = alone or address not in ticket.avoid
                 if welcome and self._workforce.room(address, ticket.seconds()):
-                    yield ticket, address
-                    break
+                    return ticket, address
+        return None
 
 
-def _torn(error: BaseException) -> bool:
+def _from_dask(error: BaseException) -> bool:
     """Tell what Dask raises about a worker that left from what a task raises."""
     modules = {"distributed", "asyncio", "concurrent"}
     return isinstance(error, TimeoutError) or type(error).__module__.split(".")[0] in modules

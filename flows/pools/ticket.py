@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,12 +20,14 @@ class Ticket:
 
     Attributes:
         task: The Prefect task.
-        request: Its only parameter.
-        avoid: Addresses of workers where it should not run if there are others.
-        seconds: Says what it takes, if that is known when it could begin; where there is less
-            time it does not.
-        address: The worker that has it; empty while it waits.
-        future: What Prefect knows it by; None while it waits.
+        request: The task's only parameter.
+        avoid: Addresses of workers where the task should not run if there are others.
+        seconds: Returns how long the task will take (s), if that is known when it could begin; on
+            a worker with less time it does not begin.
+        address: The worker that has the task; empty while it waits.
+        future: What Prefect knows the task run by; None while the task waits.
+        outcome: Done when the task is over, with what it returned or raised; a `WorkerLostError`
+            if its worker is gone.
     """
 
     task: Task[Any, Any]
@@ -33,10 +36,7 @@ class Ticket:
     seconds: Callable[[], float | None] = lambda: None
     address: str = ""
     future: PrefectDaskFuture[Any] | None = None
-    _done: Callable[[Ticket], None] | None = None
-    _value: Any = None
-    _error: BaseException | None = None
-    _lost: float = field(default=0.0)  # since when its worker has been gone
+    outcome: Future[Any] = field(default_factory=Future)
 
     def result(self) -> Any:
         """Return what the task returned, once it is over.
@@ -45,10 +45,8 @@ class Ticket:
             WorkerLostError: Its worker is gone.
             Exception: What the task raised.
         """
-        if self._error is not None:
-            raise self._error
-        return self._value
+        return self.outcome.result()
 
     def exception(self) -> BaseException | None:
-        """Return what the task raised, or that its worker is gone; None if it has a result."""
-        return self._error
+        """Return what the task raised, once it is over; None if it has a result."""
+        return self.outcome.exception()

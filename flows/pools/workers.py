@@ -1,4 +1,4 @@
-"""What a pool must know of its workers beside what Dask tells: why they go, how long they stay."""
+"""What a pool has to know of its workers that Dask does not: why they go, how long they stay."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class WorkerLostError(AimspaxError):
     """A task's worker is gone, and the task with it.
 
     Args:
-        reason: What became of the worker, in words.
-        fate: The same in one.
+        reason: What became of the worker.
+        fate: What that means for the task.
     """
 
     def __init__(self, reason: str, fate: Fate = Fate.DIED) -> None:
@@ -26,14 +26,19 @@ class WorkerLostError(AimspaxError):
 
 
 class Workforce(Protocol):
-    """What a pool must know of its workers beside what Dask tells."""
+    """What a pool has to know of its workers that Dask does not."""
+
+    @property
+    def trouble(self) -> str:
+        """Why no worker will come any more; empty while all is well."""
+        ...
 
     def explain(self, address: str) -> WorkerLostError | None:
-        """Say what became of a worker that is gone; None while that is not known yet."""
+        """Return what became of a worker that is gone; None while that is not known yet."""
         ...
 
     def room(self, address: str, seconds: float | None) -> bool:
-        """Tell whether a task that takes so long has the time on a worker."""
+        """Tell whether a task that takes so long (s; None: not known) has the time on a worker."""
         ...
 
     def sound(self, address: str, since: float) -> bool | None:
@@ -49,16 +54,21 @@ class Workforce(Protocol):
         ...
 
     def rows(self) -> list[dict[str, str]]:
-        """Return the jobs that the workers are in, in words, for a table."""
+        """Return the jobs that the workers are in, as rows of a table."""
         ...
 
     def dismiss(self) -> None:
-        """Ask that all workers go, without waiting for it."""
+        """Ask that all workers go, and do not wait for them."""
         ...
 
 
 class Steady:
-    """Workers on this machine: they have all the time, and nobody knows why they die."""
+    """Workers on this machine: they have no time limit, and nobody knows why they die."""
+
+    @property
+    def trouble(self) -> str:
+        """See `Workforce.trouble`."""
+        return ""
 
     def explain(self, address: str) -> WorkerLostError | None:
         """See `Workforce.explain`."""
@@ -77,4 +87,4 @@ class Steady:
         return []
 
     def dismiss(self) -> None:
-        """See `Workforce.dismiss`; they end with the pool, which takes no time."""
+        """See `Workforce.dismiss`; these workers end with the pool, which takes no time."""

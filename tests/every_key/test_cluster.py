@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aimspax_core.settings.cluster import Cluster, SlurmJobs
+from aimspax_core.settings.cluster import BatchJobs, Cluster
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
 from flows.pools import batch
@@ -43,14 +43,14 @@ ML: list[tuple[str, Any]] = [
 ]
 
 
-def _labels(**content: Any) -> SlurmJobs | None:
+def _labels(**content: Any) -> BatchJobs | None:
     start = "" if "tasks_per_node" in content else HEADER
     return Cluster.model_validate(
         {"type": "slurm", "slurm_str": start or "#SBATCH --time=5", **content}
     ).reference_jobs
 
 
-def _ml(**content: Any) -> SlurmJobs | None:
+def _ml(**content: Any) -> BatchJobs | None:
     return Cluster.model_validate({"ml": {"slurm_str": HEADER, **content}}).ml_jobs
 
 
@@ -95,8 +95,8 @@ def begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.key("Cluster", "idle_time", "queue_notice")
 def test_a_pool_of_jobs_is_as_patient_as_asked(folder: Path, begun: Any) -> None:
-    *_, patience, _ = begun(_on_slurm(folder, "host: localhost, idle_time: 7, queue_notice: 9"))
-    assert (patience.idle, patience.queue) == (7, 9)
+    policy, *_ = begun(_on_slurm(folder, "host: localhost, idle_time: 7, queue_notice: 9"))
+    assert (policy.idle_s, policy.notice_s) == (7, 9)
 
 
 @pytest.mark.key("Cluster", "interface", "host")
@@ -107,5 +107,5 @@ def test_a_pool_of_jobs_is_as_patient_as_asked(folder: Path, begun: Any) -> None
 def test_jobs_reach_the_flow_where_they_are_asked_to(
     folder: Path, begun: Any, more: str, address: str
 ) -> None:
-    _, cluster, *_ = begun(_on_slurm(folder, more))
+    _, _, cluster, *_ = begun(_on_slurm(folder, more))
     assert cluster.scheduler_address.startswith(f"tls://{address}:")

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from aimspax_core.settings.cluster import Blocks, Cluster, Slot, SlurmJobs
+from aimspax_core.settings.cluster import BatchJobs, Blocks, Cluster, Slot
 
 WHOLE = "a whole number of at least 1"
 HEADER = "#SBATCH --ntasks-per-node=128 --mem=256G --time=1-0"
 
 
-def _jobs(**content: object) -> SlurmJobs:
+def _jobs(**content: object) -> BatchJobs:
     jobs = Cluster.model_validate({"type": "slurm", "slurm_str": HEADER, **content}).reference_jobs
     assert jobs is not None
     return jobs
 
 
-def _ml(**ml: object) -> SlurmJobs:
+def _ml(**ml: object) -> BatchJobs:
     jobs = Cluster.model_validate({"ml": {"slurm_str": "#SBATCH -t 60", **ml}}).ml_jobs
     assert jobs is not None
     return jobs

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from aimspax_core.settings.sbatch.known_options import (
     ALIASES,
@@ -65,6 +66,13 @@ class JobHeader:
 
     directives: tuple[Directive, ...]
     notes: tuple[str, ...] = field(default=(), compare=False)
+    hints: ClassVar[Mapping[str, str]] = {
+        "cores": "#SBATCH --ntasks-per-node=<cores of a node>",
+        "memory": "#SBATCH --mem=<MB of a node>",
+        "disk": "#SBATCH --tmp=<MB of a node>",
+        "gpus": "--gres=gpu:1",
+        "time": "--time",
+    }
 
     @classmethod
     def parse(cls, text: str, said: Mapping[str, tuple[str, int]] | None = None) -> JobHeader:
@@ -103,9 +111,23 @@ class JobHeader:
         others = tuple(one for one in self.directives if one.name != name)
         return JobHeader((*others, Directive(name, value, 0)), self.notes)
 
+    def named(self, name: str) -> JobHeader:
+        """Return the same options for jobs of this name."""
+        return self.having("job-name", name)
+
     def lines(self) -> tuple[str, ...]:
         """Return what follows `#SBATCH ` in the lines of a job script, an option a line."""
         return tuple(map(str, self.directives))
+
+    @property
+    def job_name(self) -> str | None:
+        """Name of the job; None if the options have none."""
+        return self.get("job-name")
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether there is a time limit among the options, be it that there is none."""
+        return self.has("time")
 
     @property
     def walltime_s(self) -> float | None:
@@ -166,6 +188,14 @@ class JobHeader:
         ntasks = _count(self.get("ntasks"))
         spread = max(1, ntasks // self._nodes) if ntasks else None
         return _count(self.get("ntasks-per-node")) or spread
+
+
+def read_options(text: str, nodes: int, tasks_per_node: int | None = None) -> JobHeader:
+    """Read the options of a job; see `ReadOptions` in the table of schedulers."""
+    said = {"nodes": ("nodes_per_block", nodes)}
+    if tasks_per_node is not None:
+        said["ntasks-per-node"] = ("tasks_per_node", tasks_per_node)
+    return JobHeader.parse(text, said)
 
 
 class _Reader:

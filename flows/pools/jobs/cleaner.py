@@ -1,4 +1,4 @@
-"""What stays when a run is killed: a small process that cancels the run's Slurm jobs.
+"""What stays when a run is killed: a small process that cancels the jobs of the run.
 
 It waits for the end of the run, which is the end of the pipe that it holds to it, however the run
 ends; then it cancels all jobs whose scripts lie in the pool's folder, and removes the folder with
@@ -24,8 +24,7 @@ from pathlib import Path
 
 from aimspax_core import locks
 from aimspax_core.errors import CampaignError
-from flows.pools.jobs import slurm
-from flows.pools.jobs.slurm import SlurmSilentError
+from flows.pools.jobs.scheduler import SchedulerSilentError, State, scheduler
 
 PATIENCE_S = 20.0
 """How long the end of a run waits for its guard."""
@@ -34,10 +33,8 @@ _IN_ORDER = b"in order"
 """What a run says to its guard when it ends; one that is killed says nothing."""
 
 _GIVE_UP_S = 24 * 3600.0
-_QUIET_LOOKS = 2  # an sbatch that was under way when the run died shows up a moment later
+_QUIET_LOOKS = 2  # a submission that was under way when the run died shows up a moment later
 _LOOK_S = 1.5
-
-_OVER = slurm.ENDED | {"COMPLETING"}
 
 log = logging.getLogger(f"aimspax.{__name__}")
 
@@ -47,8 +44,9 @@ def guarded(parent: Path, name: str, logs: Path, attempt: Sequence[str] = ()) ->
     """Make a folder for a pool's scripts and keys; its jobs and itself are gone after the block.
 
     Args:
-        parent: Where folders of pools lie; what runs that are gone have left there is removed.
-        name: Of the pool.
+        parent: Where folders of pools lie, with the scheduler's name in the table of schedulers;
+            what runs that are gone have left there is removed.
+        name: Name of the pool.
         logs: Where the guard writes what goes wrong.
         attempt: The flow run's id, and the number of the attempt, if this is one.
 
@@ -72,7 +70,7 @@ def guarded(parent: Path, name: str, logs: Path, attempt: Sequence[str] = ()) ->
                 guard.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             logging.getLogger("aimspax").warning(
-                "Slurm has not cancelled all jobs of the %s pool yet; process %d goes on trying",
+                "not all jobs of the %s pool are cancelled yet; process %d goes on trying",
                 *(name, guard.pid),
             )
 
@@ -88,7 +86,7 @@ def _end(guard: subprocess.Popen[bytes]) -> None:
 def _start(folder: Path, logs: Path, attempt: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Start a guard of a folder, in a session of its own: what ends the run does not end it."""
     logs.mkdir(parents=True, exist_ok=True)
-    with (logs / "slurm-guard.log").open("ab") as output:
+    with (logs / f"{folder.parent.name}-guard.log").open("ab") as output:
         guard = subprocess.Popen(
             [sys.executable, "-P", "-m", "flows.pools.jobs.cleaner", str(folder), *attempt],
             stdin=subprocess.PIPE,
@@ -101,7 +99,7 @@ def _start(folder: Path, logs: Path, attempt: Sequence[str] = ()) -> subprocess.
     guard.stdout.close()
     if not there:
         raise CampaignError(
-            f"what cancels Slurm jobs when a run is killed does not start; see {output.name}"
+            f"what cancels jobs when a run is killed does not start; see {output.name}"
         )
     return guard
 
@@ -118,7 +116,7 @@ def _sweep(parent: Path, logs: Path) -> None:
 
 @contextlib.contextmanager
 def _alone(parent: Path) -> Iterator[None]:
-    """Let no other run look for leftovers while a folder is there and its guard is not yet."""
+    """Let no other run look for leftovers before the guard of a new folder is there."""
     with locks.held(parent.with_suffix(".lock"), math.inf):
         yield
 
@@ -157,15 +155,17 @@ def clean(folder: Path) -> None:
     """Cancel all jobs of a folder until none is left, and remove it."""
     for key in folder.glob("*.pem"):
         key.unlink(missing_ok=True)  # no worker starts any more
+    queue = scheduler(folder.parent.name)
     end, quiet, wait = time.monotonic() + _GIVE_UP_S, 0, 1.0
     if not any(folder.glob("*.sh")):
         quiet = _QUIET_LOOKS  # nothing was ever submitted
     while quiet < _QUIET_LOOKS and time.monotonic() < end:
         try:
-            live = [job.id for job in slurm.jobs(folder) if job.state not in _OVER]
-            slurm.cancel(live)
+            states = {job.id: job.state for job in queue.jobs(folder)}
+            live = [id_ for id_, s in states.items() if not s.is_over and s is not State.ENDING]
+            queue.cancel(live)
             quiet, wait = (0 if live else quiet + 1), _LOOK_S
-        except SlurmSilentError as error:
+        except SchedulerSilentError as error:
             log.warning("%s; trying again in %.0f s", error, wait)
             wait = min(2 * wait, 300.0)
         if quiet < _QUIET_LOOKS:

@@ -1,4 +1,4 @@
-"""The script of a Slurm job of a pool: the user's header and shell lines, then a Dask worker.
+"""The script of a job of a pool: its options and the user's shell lines, then a Dask worker.
 
 Secrets are in no script: it names files that only their owner can read.
 """
@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dask_jobqueue.slurm import SLURMCluster, SLURMJob
+from dask_jobqueue.core import Job, JobQueueCluster
 from distributed.security import Security
 
 from aimspax_core.run_directory import RunDir
-from aimspax_core.settings.cluster import SlurmJobs
+from aimspax_core.settings.cluster import BatchJobs
 from flows.pools.jobs.job import margin_s
 from flows.pools.preload import NO_PAGES, POOL, SCRATCH
 
@@ -28,29 +29,31 @@ DEATH_S = 60
 """A worker that does not find its scheduler for so long ends, and its job with it."""
 
 
-class BlockJob(SLURMJob):
-    """One job: `nodes_per_block` nodes, with one worker in its batch step for each calculation.
+class BatchJob(Job):
+    """One job: `nodes_per_block` nodes, with one worker on the first for each calculation.
 
     The engine's launch line (`srun …`) has the whole allocation, or its share of it.
 
     Args:
         scheduler: Address of the Dask scheduler.
         name: Name of the job's worker.
-        block: What the settings say of such jobs.
+        jobs: What the settings say of such jobs.
+        header: The lines at the head of the script, for the scheduler of jobs.
         folder: Where the pool keeps what workers need.
-        log: Where the job's output goes; may have Slurm's patterns (`%j`).
         security: With the files of the keys.
         interface: Network interface of the nodes that the worker listens on.
     """
+
+    config_name = "local"  # whose settings of dask-jobqueue say nothing of a scheduler
 
     def __init__(
         self,
         scheduler: str | None = None,
         name: str | None = None,
         *,
-        block: SlurmJobs,
+        jobs: BatchJobs,
+        header: Sequence[str],
         folder: Path,
-        log: str,
         security: Security | None = None,
         interface: str | None = None,
         protocol: str | None = None,
@@ -59,8 +62,8 @@ class BlockJob(SLURMJob):
         super().__init__(
             scheduler,
             name,
-            cores=block.slots,
-            processes=block.slots,
+            cores=jobs.slots,
+            processes=jobs.slots,
             memory="1 GB",  # has no effect: header and command are below
             protocol=protocol,
             security=security,
@@ -68,7 +71,7 @@ class BlockJob(SLURMJob):
             config_name=config_name,
             shebang="#!/bin/bash",
             job_script_prologue=[
-                block.prologue.rstrip("\n"),
+                jobs.prologue.rstrip("\n"),
                 f"export {POOL}={shlex.quote(str(folder))}",
                 f"export DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP={TCP}",
                 *(f"export {name}='{value}'" for name, value in NO_PAGES.items()),
@@ -76,20 +79,18 @@ class BlockJob(SLURMJob):
                 f"export {SCRATCH}=$(mktemp -d) || exit 1",
             ],
         )
-        self.job_header = "\n".join(f"#SBATCH {line}" for line in header(block, log))
-        command = [block.python or sys.executable, "-P", "-m", "distributed.cli.dask_worker"]
-        command += [str(scheduler), *self._options(block, str(name), security, interface)]
-        self._command_template = " ".join(
-            ["exec", shlex.join(command), _SCRATCH, *_lifetime(block)]
-        )
+        self.job_header = "\n".join(header)
+        command = [jobs.python or sys.executable, "-P", "-m", "distributed.cli.dask_worker"]
+        command += [str(scheduler), *self._options(jobs, str(name), security, interface)]
+        self._command_template = " ".join(["exec", shlex.join(command), _SCRATCH, *_lifetime(jobs)])
 
     def _options(
-        self, block: SlurmJobs, name: str, security: Security | None, interface: str | None
+        self, jobs: BatchJobs, name: str, security: Security | None, interface: str | None
     ) -> list[str]:
         options = {
             "--name": name,
             "--nthreads": "1",
-            "--nworkers": str(block.slots),
+            "--nworkers": str(jobs.slots),
             "--memory-limit": "0",
             "--death-timeout": str(DEATH_S),
             "--dashboard-address": "127.0.0.1:0",
@@ -107,22 +108,22 @@ class BlockJob(SLURMJob):
         # A nanny keeps several workers of one job apart; one alone ends with its job.
         several = ["--nanny", "--preload-nanny", "flows.pools.preload"]
         flat = [part for pair in options.items() for part in pair]
-        return [*flat, "--no-dashboard", *(several if block.slots > 1 else ["--no-nanny"])]
+        return [*flat, "--no-dashboard", *(several if jobs.slots > 1 else ["--no-nanny"])]
 
 
-class BlockCluster(SLURMCluster):
-    """The scheduler of a pool of Slurm jobs, and the scripts of its jobs.
+class BatchCluster(JobQueueCluster):
+    """The Dask scheduler of a pool of jobs, and the scripts of its jobs.
 
     Its jobs are submitted and watched by `Fleet`: `scale` and `adapt` do not replace jobs that
-    end, and do not say why Slurm refuses one.
+    end, and do not say why a job is refused.
     """
 
-    job_cls: type[SLURMJob] = BlockJob
+    job_cls: type[Job] = BatchJob
 
     def script(self, name: str) -> str:
         """Return the script of the job whose worker has a name."""
         options: dict[str, Any] = self.new_spec["options"]
-        return str(BlockJob(self.scheduler_address, name, **options).job_script())
+        return str(BatchJob(self.scheduler_address, name, **options).job_script())
 
 
 def keys(folder: Path) -> Security:
@@ -148,29 +149,18 @@ def key_files(folder: Path) -> Security:
     return Security(require_encryption=True, tls_ca_file=str(folder / "ca_file.pem"), **files)
 
 
-def header(block: SlurmJobs, log: str) -> list[str]:
-    """Return the options of a job for Slurm: the user's, and what they leave open."""
-    given = block.header
-    lines = [*given.lines()]
-    if not given.has("output"):
-        lines.append(f'--output="{log}"')
-    if not given.has("open-mode"):
-        lines.append("--open-mode=append")  # what a job said before it was requeued stays
-    return lines
-
-
-def _lifetime(block: SlurmJobs) -> list[str]:
+def _lifetime(jobs: BatchJobs) -> list[str]:
     """Have workers leave in order before their job is killed, and not all at once.
 
     Bash counts the seconds since the script began.
     """
-    if block.walltime_s is None:
+    if jobs.walltime_s is None:
         return []
-    margin = margin_s(block.walltime_s)
-    seconds = int(block.walltime_s - margin)
+    margin = margin_s(jobs.walltime_s)
+    seconds = int(jobs.walltime_s - margin)
     return [f'--lifetime "$(({seconds} - SECONDS)) seconds"', f"--lifetime-stagger {margin / 2:g}s"]
 
 
-def job_log(run: RunDir, pool: str) -> str:
-    """Return where the jobs of a pool write their output, for `#SBATCH --output`."""
-    return str(run.logs / f"slurm-{pool}-").replace("%", "%%") + "%j.out"
+def output_of_jobs(run: RunDir, scheduler: str, pool: str) -> str:
+    """Return where the jobs of a pool write their output: a job's file is `<this><id>.out`."""
+    return str(run.logs / f"{scheduler}-{pool}-")

@@ -1,24 +1,35 @@
-"""Slurm's commands, as a pool of jobs needs them: what there is, and cancelling it.
+"""Slurm: its commands and its variables, as a pool of jobs needs them. Nothing else speaks Slurm.
 
-No Dask and no Prefect here: the guard of a run, which outlives it, uses this too.
+No Dask and no Prefect here: the cleaner of a run, which outlives it, uses this too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import subprocess
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-PATIENCE_S = 60.0
-"""How long one command may take; a controller that is busy answers late."""
+from aimspax_core.settings.sbatch.header import JobHeader
+from flows.pools.jobs.scheduler import (
+    PATIENCE_S,
+    Environment,
+    Listed,
+    SchedulerRefusedError,
+    SchedulerSilentError,
+    State,
+)
+
+if TYPE_CHECKING:
+    from aimspax_core.settings.cluster import BatchJobs, Slot
 
 _WITHHELD = ("PREFECT_", "SQUEUE_", "SCANCEL_")
-"""Beginnings of variables that commands do not get: a job's environment is kept by Slurm, and shown
-to administrators; and what the user's shell says of squeue and scancel would hide jobs from us."""
+"""Beginnings of variables that commands do not get: Slurm keeps the environment of a job, and shows
+it to administrators; and the user's own settings of squeue and scancel would hide jobs."""
 
 _OF_ALL_JOBS = frozenset({"SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JWT", "SLURM_MPI_TYPE"})
 
@@ -30,106 +41,144 @@ _BUSY = re.compile(
 )
 """What Slurm says when another time may be better; limits of the number of jobs are such."""
 
-WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"})
-RUNNING = frozenset({"RUNNING", "CONFIGURING"})
-ENDED = frozenset(
-    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
-    | {"PREEMPTED", "REVOKED", "TIMEOUT"}
+_STATES = {
+    **dict.fromkeys(
+        ("PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT"), State.WAITING
+    ),
+    **dict.fromkeys(("RUNNING", "CONFIGURING"), State.RUNNING),
+    "COMPLETING": State.ENDING,
+    "COMPLETED": State.COMPLETED,
+    "FAILED": State.FAILED,
+    "TIMEOUT": State.OUT_OF_TIME,
+    "OUT_OF_MEMORY": State.OUT_OF_MEMORY,
+    "CANCELLED": State.CANCELLED,
+    "PREEMPTED": State.PREEMPTED,
+    "NODE_FAIL": State.NODE_LOST,
+    **dict.fromkeys(("BOOT_FAIL", "DEADLINE", "REVOKED"), State.ENDED),
+}
+"""States of Slurm (squeue's manual, Job State Codes); the others are of jobs that are paused."""
+
+_HOPELESS = frozenset(
+    {"PartitionConfig", "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints"}
+    | {"InvalidAccount", "InvalidQOS", "AccountNotAllowed", "QOSNotAllowed"}
+    | {"QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit"}
+    | {"JobHeldUser", "JobHeldAdmin", "DependencyNeverSatisfied"}
 )
-"""States of Slurm (squeue's manual, Job State Codes); `ENDED`, because the job ran."""
+"""Reasons of a job that waits which do not go away by themselves."""
+
+_EXPORT = "SLURM_EXPORT_ENV"
+"""Set by `--export=NONE`; a `srun` would then have nothing of the job's environment."""
+
+_OF_THE_JOB = (
+    *("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NTASKS_PER_CORE", "SLURM_NTASKS_PER_SOCKET"),
+    *("SLURM_NPROCS", "SLURM_TASKS_PER_NODE", "SLURM_CPUS_PER_TASK", "SRUN_CPUS_PER_TASK"),
+    *("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU", "SLURM_TRES_PER_TASK"),
+    "SLURM_THREADS_PER_CORE",
+)
+"""What a plain `srun` would take from the job, and so take all of it."""
 
 _FORM = "%i|%T|%L|%S|%r|%N|%o"
 _LEFT = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
 
 
-class SlurmSilentError(Exception):
-    """Slurm does not answer, or cannot at the moment."""
+class Slurm:
+    """See `Scheduler`."""
+
+    title = "Slurm"
+    commands = ("sbatch", "squeue", "scancel")
+    starts_programs = True
+
+    def submit(self, script: Path, timeout_s: float = PATIENCE_S) -> str:
+        """See `Scheduler.submit`."""
+        answer = _run(["sbatch", "--parsable", str(script)], timeout_s)
+        number = re.search(r"^(\d+)", answer, re.MULTILINE)
+        if number is None:
+            raise SchedulerRefusedError(f"sbatch says {answer.strip()!r}")
+        return number[1]
+
+    def jobs(self, folder: Path, timeout_s: float = PATIENCE_S) -> list[Listed]:
+        """See `Scheduler.jobs`."""
+        user = str(os.getuid())
+        text = _run(["squeue", "-h", "-t", "all", "-u", user, "-o", _FORM], timeout_s)
+        rows = (line.split("|", 6) for line in text.splitlines())
+        listed = [_listed(*row) for row in rows if len(row) == 7]
+        return [job for job in listed if job.script.parent == folder]
+
+    def cancel(self, ids: Collection[str], timeout_s: float = PATIENCE_S) -> None:
+        """See `Scheduler.cancel`."""
+        if ids:
+            with contextlib.suppress(SchedulerRefusedError):  # one has ended; the list shows others
+                _run(["scancel", *ids], timeout_s)
+
+    def tried(self, script: Path, timeout_s: float = PATIENCE_S) -> str:
+        """See `Scheduler.tried`."""
+        return _run(["sbatch", "--test-only", str(script)], timeout_s, everything=True).strip()
+
+    def header(self, jobs: BatchJobs, output: str) -> list[str]:
+        """See `Scheduler.header`: the user's options, and what they leave open."""
+        given = cast(JobHeader, jobs.header)
+        lines = [*given.lines()]
+        if not given.has("output"):
+            lines.append(f'--output="{output.replace("%", "%%")}%j.out"')
+        if not given.has("open-mode"):
+            lines.append("--open-mode=append")  # what a job printed before it was requeued stays
+        return [f"#SBATCH {line}" for line in lines]
+
+    def environment(self, jobs: BatchJobs, shared: bool) -> Environment:
+        """See `Scheduler.environment`."""
+        if not shared or jobs.per_slot is None:
+            return Environment(unset=(_EXPORT,))
+        return Environment(steps(jobs, jobs.per_slot), (_EXPORT, *_OF_THE_JOB))
+
+    def controller(self) -> str | None:
+        """See `Scheduler.controller`."""
+        try:
+            text = _run(["scontrol", "show", "config"], 20.0)
+        except (SchedulerSilentError, SchedulerRefusedError):
+            return None
+        found = re.search(r"^SlurmctldHost\S*\s*=\s*([^\s(,]+)(?:\(([^)]+)\))?", text, re.M)
+        return None if found is None else found[2] or found[1]
 
 
-class SlurmRefusedError(Exception):
-    """Slurm refuses what it was asked for."""
+def _listed(
+    id_: str, state: str, time: str, start: str, reason: str, nodes: str, script: str
+) -> Listed:
+    """Return a row of squeue."""
+    reason = "" if reason == "None" else reason
+    found = _STATES.get(state, State.PAUSED)
+    hopeless = found is State.WAITING and reason in _HOPELESS
+    return Listed(id_, found, Path(script), state, left(time), start, reason, hopeless, nodes)
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A job as Slurm shows it.
+def steps(jobs: BatchJobs, slot: Slot) -> dict[str, str]:
+    """Return what gives each plain `srun` of a job its own share, so that several run at once.
 
-    Attributes:
-        id: Its number.
-        state: Its state, such as `PENDING`.
-        left_s: How long it may still run (s); None without a limit, or while it does not run.
-        start: When it began, as Slurm writes it; another time after it was requeued.
-        reason: Why it waits, or why it ended.
-        nodes: Where it runs.
-        script: The script that it was submitted with.
+    Source: srun's manual, Input Environment Variables; tried with Slurm 22.05.
+
+    Args:
+        jobs: What the settings say of the jobs.
+        slot: What one calculation may have.
     """
-
-    id: str
-    state: str
-    left_s: float | None
-    start: str
-    reason: str
-    nodes: str
-    script: Path
-
-
-def jobs(folder: Path, timeout_s: float = PATIENCE_S) -> list[Listed]:
-    """Return the jobs whose scripts lie in a folder, those that ended a moment ago included.
-
-    Raises:
-        SlurmSilentError: Slurm does not answer.
-    """
-    user = str(os.getuid())
-    text = _run(["squeue", "-h", "-t", "all", "-u", user, "-o", _FORM], timeout_s)
-    lines = (line.split("|", 6) for line in text.splitlines())
-    listed = [
-        Listed(id_, state, left(time), start, reason, nodes, Path(script))
-        for id_, state, time, start, reason, nodes, script in (
-            row for row in lines if len(row) == 7
-        )
-    ]
-    return [job for job in listed if job.script.parent == folder]
-
-
-def cancel(ids: Collection[str], timeout_s: float = PATIENCE_S) -> None:
-    """Cancel jobs; those that have ended meanwhile are no error.
-
-    Raises:
-        SlurmSilentError: Slurm does not answer.
-    """
-    if ids:
-        with contextlib.suppress(SlurmRefusedError):  # one has ended; the next look tells of others
-            _run(["scancel", *ids], timeout_s)
-
-
-def submit(script: Path, timeout_s: float = PATIENCE_S) -> str:
-    """Submit a script; return the job's number.
-
-    Raises:
-        SlurmRefusedError: Slurm does not take it; the text is its own.
-        SlurmSilentError: Slurm does not answer.
-    """
-    told = _run(["sbatch", "--parsable", str(script)], timeout_s)
-    number = re.search(r"^(\d+)", told, re.MULTILINE)
-    if number is None:
-        raise SlurmRefusedError(f"sbatch says {told.strip()!r}")
-    return number[1]
-
-
-def tried(script: Path, timeout_s: float = PATIENCE_S) -> str:
-    """Ask Slurm whether it would take a script; return what it says.
-
-    Raises:
-        SlurmRefusedError: It would not; the text is its own.
-        SlurmSilentError: Slurm does not answer.
-    """
-    return _run(["sbatch", "--test-only", str(script)], timeout_s, everything=True).strip()
+    threads = int(cast(JobHeader, jobs.header).get("cpus-per-task") or 1)
+    on_a_node = jobs.header.cores_per_node
+    nodes = math.ceil(slot.cores / on_a_node) if slot.cores and on_a_node else 1
+    variables = {
+        "SLURM_EXACT": "1",  # not all cores of the nodes
+        "SLURM_CPUS_PER_TASK": str(threads),
+        "SRUN_CPUS_PER_TASK": str(threads),
+        "SLURM_MEM_PER_NODE": str(int((slot.memory_mb or 0) / nodes)),  # 0: it is shared
+    }
+    if slot.cores is not None:
+        variables["SLURM_NTASKS"] = str(max(1, slot.cores // threads))
+    if nodes == 1:
+        variables |= {"SLURM_NNODES": "1", "SLURM_JOB_NUM_NODES": "1"}
+    return variables
 
 
 def left(text: str) -> float | None:
-    """Read a time of squeue such as `1-02:03:04` (s); None for one that is no time."""
+    """Read a time of squeue such as `1-02:03:04` (s); None for what is no time."""
     if text.strip() == "INVALID":
-        return 0.0  # it is over; Slurm will end the job at its next look
+        return 0.0  # the time is over; Slurm will end the job at its next look
     found = _LEFT.fullmatch(text.strip())
     if found is None:
         return None
@@ -140,8 +189,8 @@ def left(text: str) -> float | None:
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment for commands of Slurm, which may hand it on to jobs.
 
-    A run that is in a job itself keeps to itself what Slurm says of that job (`SLURM_MEM_PER_NODE`
-    and others): a `srun` in one of its jobs would take it for its own.
+    A run that is in a job itself does not hand on what Slurm says of that job (`SLURM_MEM_PER_NODE`
+    and others): a `srun` in one of the run's jobs would take it for its own.
     """
     own = "SLURM_JOB_ID" in environment
     return {
@@ -153,7 +202,12 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _run(command: list[str], timeout_s: float, everything: bool = False) -> str:
-    """Run a command of Slurm, and tell silence from refusal."""
+    """Run a command of Slurm; return what it prints.
+
+    Raises:
+        SchedulerSilentError: It does not answer, or says that another time may be better.
+        SchedulerRefusedError: It refuses.
+    """
     try:
         ended = subprocess.run(
             command,
@@ -166,12 +220,14 @@ def _run(command: list[str], timeout_s: float, everything: bool = False) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise SlurmSilentError(f"{command[0]} does not answer within {timeout_s:.0f} s") from error
+        raise SchedulerSilentError(
+            f"{command[0]} does not answer within {timeout_s:.0f} s"
+        ) from error
     except OSError as error:
-        raise SlurmSilentError(f"{command[0]} cannot be run: {error.strerror}") from error
+        raise SchedulerSilentError(f"{command[0]} cannot be run: {error.strerror}") from error
     if ended.returncode == 0:
         return ended.stdout + (ended.stderr if everything else "")
-    told = " ".join(ended.stderr.split()) or f"{command[0]} ended with {ended.returncode}"
-    if command[0] == "squeue" or _BUSY.search(told):
-        raise SlurmSilentError(told)
-    raise SlurmRefusedError(told)
+    answer = " ".join(ended.stderr.split()) or f"{command[0]} ended with {ended.returncode}"
+    if command[0] == "squeue" or _BUSY.search(answer):
+        raise SchedulerSilentError(answer)
+    raise SchedulerRefusedError(answer)

@@ -11,6 +11,7 @@ import pytest
 
 from aimspax_core.errors import SettingsError
 from flows.pools.address import reachable_address
+from flows.pools.jobs.slurm import Slurm as Queue
 from tests.slurm.machine import Slurm
 
 
@@ -32,25 +33,25 @@ def _controller(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> Non
 
 
 def test_the_host_of_the_settings_holds():
-    assert reachable_address("localhost", None) == "127.0.0.1"
+    assert reachable_address("localhost", None, Queue()) == "127.0.0.1"
 
 
 def test_the_host_goes_before_the_interface():
-    assert reachable_address("127.0.0.1", "no-such-interface") == "127.0.0.1"
+    assert reachable_address("127.0.0.1", "no-such-interface", Queue()) == "127.0.0.1"
 
 
 def test_an_unknown_host_is_told():
     with pytest.raises(SettingsError, match=r"CLUSTER\.host: no-such-host\.invalid"):
-        reachable_address("no-such-host.invalid", None)
+        reachable_address("no-such-host.invalid", None, Queue())
 
 
 def test_the_interface_of_the_settings_holds():
-    assert reachable_address(None, "lo") == "127.0.0.1"
+    assert reachable_address(None, "lo", Queue()) == "127.0.0.1"
 
 
 def test_an_unknown_interface_is_told():
     with pytest.raises(SettingsError, match=r"CLUSTER\.interface: .*'ib7'"):
-        reachable_address(None, "ib7")
+        reachable_address(None, "ib7", Queue())
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_without_either_it_is_the_one_towards_the_controller(
 ):
     address = _outside()
     _controller(monkeypatch, tmp_path, line.format(address))
-    assert reachable_address(None, None) == address
+    assert reachable_address(None, None, Queue()) == address
 
 
 @pytest.mark.parametrize(
@@ -82,14 +83,14 @@ def test_a_controller_that_says_nothing_of_the_network_is_not_asked(
 ):
     _outside()
     _controller(monkeypatch, tmp_path, line)
-    assert not reachable_address(None, None).startswith("127.")
+    assert not reachable_address(None, None, Queue()).startswith("127.")
 
 
 def test_a_controller_on_this_machine_does_not_make_it_loopback(slurm: Slurm):
     _outside()
-    assert not reachable_address(None, None).startswith("127.")
+    assert not reachable_address(None, None, Queue()).startswith("127.")
 
 
 def test_without_slurm_there_is_an_address_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    socket.inet_aton(reachable_address(None, None))
+    socket.inet_aton(reachable_address(None, None, Queue()))

@@ -12,6 +12,7 @@ import pytest
 from aimspax_core.settings.cluster import Cluster
 from aimspax_core.versions import versions
 from flows.pools.batch import orders
+from flows.pools.jobs.slurm import Slurm
 from flows.pools.preload import GPUS, POOL, REFUSED, Orders, mismatch
 from tests.conftest import free_port
 
@@ -114,7 +115,7 @@ def test_a_worker_gets_what_the_flow_has_of_prefect_and_its_key(
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     jobs = Cluster.model_validate({"type": "slurm", "slurm_str": "#SBATCH -t 1"}).reference_jobs
     assert jobs is not None
-    orders(jobs, gpus=False).write(tmp_path)
+    orders(Slurm(), jobs, gpus=False).write(tmp_path)
     monkeypatch.delenv("PREFECT_API_AUTH_STRING")
     seen = _seen(_start(asked=("PREFECT_API_AUTH_STRING",), **{POOL: str(tmp_path)}))
     assert seen == {"PREFECT_API_AUTH_STRING": "admin:hunter2"}
@@ -126,7 +127,7 @@ def test_srun_hands_on_the_environment_of_a_job_that_had_none(
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     jobs = Cluster.model_validate({"type": "slurm", "slurm_str": "#SBATCH -t 1"}).reference_jobs
     assert jobs is not None
-    orders(jobs, gpus=False).write(tmp_path)
+    orders(Slurm(), jobs, gpus=False).write(tmp_path)
     job = {POOL: str(tmp_path), "SLURM_EXPORT_ENV": "NONE", "SLURM_NTASKS": "8"}
     seen = _seen(_start(asked=("SLURM_EXPORT_ENV", "SLURM_NTASKS"), **job))
     assert seen == {"SLURM_EXPORT_ENV": None, "SLURM_NTASKS": "8"}  # the whole job is its
@@ -140,7 +141,7 @@ def test_a_share_of_a_job_does_not_have_the_tasks_of_the_job(
     given = {"type": "slurm", "slurm_str": header, "cores_per_job": 4}
     jobs = Cluster.model_validate(given).reference_jobs
     assert jobs is not None
-    orders(jobs, gpus=False).write(tmp_path)
+    orders(Slurm(), jobs, gpus=False).write(tmp_path)
     job = {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4", "SLURM_MEM_PER_CPU": "512"}
     asked = (*job, "SRUN_CPUS_PER_TASK", "SLURM_EXACT", "SLURM_NNODES")
     assert _seen(_start(asked=asked, **job, **{POOL: str(tmp_path)})) == {

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from aimspax_core.errors import SettingsError
-from aimspax_core.settings.cluster import Cluster, SlurmJobs
+from aimspax_core.settings.cluster import BatchJobs, Cluster
 from flows.pools.jobs.check import _wrong, host_for_jobs
 
 
-def jobs(**keys: object) -> SlurmJobs:
+def jobs(**keys: object) -> BatchJobs:
     content = {"type": "slurm", "slurm_str": "#SBATCH --time=60", **keys}
     found = Cluster.model_validate(content).reference_jobs
     assert found is not None

@@ -17,25 +17,26 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Running
 
-from flows.pools.jobs import slurm as slurm_queue
 from flows.pools.jobs.cleaner import guarded
+from flows.pools.jobs.slurm import Slurm as Queue
 from flows.server import Server
 from tests.flows.hosting import host, wait_for
 from tests.slurm.machine import Slurm
 
+slurm_queue = Queue()
 SCRIPT = "#!/bin/bash\n#SBATCH --ntasks=4 --mem=100 --time=10 --output=/dev/null\nexec sleep 600\n"
 RUN = """
     import sys, time
     from pathlib import Path
-    from flows import slurm_queue
     from flows.pools.jobs.cleaner import guarded
+    from flows.pools.jobs.slurm import Slurm
 
     parent, script, jobs, *attempt = sys.argv[1:]
     with guarded(Path(parent), "reference", Path(parent).parent / "logs", attempt) as folder:
         for number in range(int(jobs)):
             file = folder / f"reference-{number}.sh"
             file.write_text(script)
-            slurm_queue.submit(file)
+            Slurm().submit(file)
         print(folder, flush=True)
         time.sleep(600)
 """
@@ -81,18 +82,18 @@ def _states(folder: Path) -> list[str]:
 
 def _both_there(folder: Path) -> None:
     """Wait until one of two jobs runs, and the other one waits for it."""
-    wait_for(lambda: _states(folder) == ["PENDING", "RUNNING"], "one runs, one waits")
+    wait_for(lambda: _states(folder) == ["running", "waiting"], "one runs, one waits")
 
 
 def _all_over(folder: Path) -> bool:
-    return not folder.exists() and {*_states(folder)} == {"CANCELLED"}
+    return not folder.exists() and {*_states(folder)} == {"cancelled"}
 
 
 def _submit(folder: Path) -> None:
     script = folder / "reference-0.sh"
     script.write_text(SCRIPT)
     slurm_queue.submit(script)
-    wait_for(lambda: _states(folder) == ["RUNNING"], "it runs")
+    wait_for(lambda: _states(folder) == ["running"], "it runs")
 
 
 def test_nobody_else_can_look_into_the_folder(parent: Path) -> None:
@@ -154,7 +155,7 @@ def test_what_a_killed_run_and_its_killed_guard_left_is_swept_by_the_next(
         _both_there(run.folder)
         run.guard.kill()
         run.kill()
-    assert _states(run.folder) == ["PENDING", "RUNNING"]
+    assert _states(run.folder) == ["running", "waiting"]
     with guarded(parent, "reference", parent.parent / "logs"):
         wait_for(lambda: _all_over(run.folder), "nothing is left")
 
@@ -166,7 +167,7 @@ def test_a_folder_whose_guard_lives_is_left_alone(slurm: Slurm, parent: Path) ->
         _submit(first)
         with guarded(parent, "ml", logs):
             pass  # its own guard has looked twice by now
-        assert _states(first) == ["RUNNING"]
+        assert _states(first) == ["running"]
         assert first.exists()
 
 

@@ -1,4 +1,4 @@
-"""The script of a pool's Slurm jobs: what users wrote, one worker, and no secret."""
+"""The script of a pool's jobs, with Slurm: what users wrote, one worker, and no secret."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from aimspax_core.settings.cluster import Cluster, SlurmJobs
-from flows.pools.jobs import slurm as slurm_queue
-from flows.pools.jobs.script import BlockCluster, BlockJob, key_files, keys
+from aimspax_core.settings.cluster import BatchJobs, Cluster
+from flows.pools.jobs.script import BatchCluster, BatchJob, key_files, keys
+from flows.pools.jobs.slurm import Slurm as Queue
 from flows.pools.preload import POOL
 from tests.slurm.machine import Slurm
 
+slurm_queue = Queue()
 SCHEDULER = "tls://127.0.0.1:4711"
 HEADER = """
 #SBATCH --partition=debug      # the small one
@@ -36,18 +37,18 @@ print("it has run")
 """
 
 
-def _jobs(**content: object) -> SlurmJobs:
+def _jobs(**content: object) -> BatchJobs:
     given = {"type": "slurm", "slurm_str": HEADER, **content}
     jobs = Cluster.model_validate(given).reference_jobs
     assert jobs is not None
     return jobs
 
 
-def _job(folder: Path, jobs: SlurmJobs, **options: Any) -> str:
+def _job(folder: Path, jobs: BatchJobs, output: str = "out-") -> str:
     """The script of a job; the folder gets its keys."""
-    options["security"] = keys(folder)
-    given = {"folder": folder, "log": str(folder / "%j.out"), **options}
-    return str(BlockJob(SCHEDULER, "reference-0", block=jobs, **given).job_script())
+    header = slurm_queue.header(jobs, output)
+    given: dict[str, Any] = {"jobs": jobs, "header": header, "security": keys(folder)}
+    return str(BatchJob(SCHEDULER, "reference-0", folder=folder, **given).job_script())
 
 
 def _directives(script: str) -> list[str]:
@@ -186,9 +187,8 @@ def ran(slurm: Slurm, tmp_path: Path) -> Ran:
     python.write_text(PYTHON.format(python=sys.executable))
     python.chmod(0o755)
     jobs = _jobs(python=str(python), worker_str="export OWN='a b'")
-    log = str(folder / "out-").replace("%", "%%") + "%j.out"
     script = folder / "reference-0.sh"
-    script.write_text(_job(folder, jobs, log=log))
+    script.write_text(_job(folder, jobs, str(folder / "out-")))
     job = slurm_queue.submit(script)
     slurm.wait(lambda: slurm.state(int(job)) == "COMPLETED", "the job is done")
     assert "it has run" in (folder / f"out-{job}.out").read_text()
@@ -213,9 +213,9 @@ def test_slurm_takes_the_script(slurm: Slurm, tmp_path: Path, content: dict[str,
 
 
 def test_a_cluster_has_a_script_for_each_of_its_jobs(tmp_path: Path) -> None:
-    options = {"block": _jobs(), "folder": tmp_path, "log": "x", "security": keys(tmp_path)}
+    options = {"jobs": _jobs(), "header": [], "folder": tmp_path, "security": keys(tmp_path)}
     where = {"host": "127.0.0.1", "port": 0, "dashboard_address": "127.0.0.1:0"}
-    with BlockCluster(**options, scheduler_options=where, silence_logs=50) as cluster:
+    with BatchCluster(**options, scheduler_options=where, silence_logs=50) as cluster:
         script = cluster.script("reference-7")
         argv = shlex.split(script.splitlines()[-1])
         assert _option(argv, "--name") == "reference-7"

@@ -1,4 +1,4 @@
-"""Slurm's commands, as a pool of jobs uses them."""
+"""Slurm's commands and variables, as a pool of jobs uses them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from flows.pools.jobs import slurm as slurm_queue
-from flows.pools.jobs.slurm import ENDED, Listed, SlurmRefusedError, SlurmSilentError
+from flows.pools.jobs.scheduler import (
+    Listed,
+    SchedulerRefusedError,
+    SchedulerSilentError,
+    State,
+)
+from flows.pools.jobs.slurm import Slurm as Queue
+from flows.pools.jobs.slurm import left
 from tests.slurm.machine import Slurm
 
 PATIENCE_S = 2.0
+
+slurm_queue = Queue()
 
 
 def _script(folder: Path, options: str = "", body: str = "sleep 300", name: str = "job.sh") -> Path:
@@ -43,13 +51,13 @@ def _run(slurm: Slurm, script: Path, state: str) -> Listed:
     ],
 )  # fmt: skip
 def test_the_time_that_is_left_is_read(text: str, seconds: float | None) -> None:
-    assert slurm_queue.left(text) == seconds
+    assert left(text) == seconds
 
 
 def test_a_running_job_is_listed_with_its_time_and_node(slurm: Slurm, tmp_path: Path) -> None:
     job = _run(slurm, _script(tmp_path, "--time=10"), "RUNNING")
     assert job.left_s is not None and 0 < job.left_s <= 600
-    assert (job.state, job.nodes, job.script) == ("RUNNING", "cpu1", tmp_path / "job.sh")
+    assert (job.state, job.nodes, job.script) == (State.RUNNING, "cpu1", tmp_path / "job.sh")
 
 
 def test_a_job_without_a_limit_has_no_time_left(slurm: Slurm, tmp_path: Path) -> None:
@@ -60,7 +68,7 @@ def test_a_reason_of_many_words_is_read(slurm: Slurm, tmp_path: Path) -> None:
     slurm.node_down()
     slurm_queue.submit(_script(tmp_path))
     slurm.wait(lambda: "DOWN, DRAINED or" in _listed(tmp_path).reason, "Slurm says why")
-    assert (_listed(tmp_path).state, _listed(tmp_path).nodes) == ("PENDING", "")
+    assert (_listed(tmp_path).state, _listed(tmp_path).nodes) == (State.WAITING, "")
 
 
 def test_jobs_are_known_by_a_script_with_any_name(slurm: Slurm, tmp_path: Path) -> None:
@@ -80,7 +88,7 @@ def test_jobs_of_other_folders_are_not_listed(slurm: Slurm, tmp_path: Path) -> N
 
 def test_a_job_that_ended_is_still_listed(slurm: Slurm, tmp_path: Path) -> None:
     job = _run(slurm, _script(tmp_path, body="exit 3"), "FAILED")
-    assert job.state in ENDED
+    assert (job.state, job.state_text) == (State.FAILED, "FAILED")
     assert job.reason == "NonZeroExitCode"
 
 
@@ -89,7 +97,9 @@ def test_cancelled_jobs_end_whether_they_run_or_wait(slurm: Slurm, tmp_path: Pat
     slurm.wait(lambda: slurm.state(int(first)) == "RUNNING", "one runs")
     second = slurm_queue.submit(_script(tmp_path, "--ntasks=4", name="second.sh"))
     slurm_queue.cancel([first, second])
-    slurm.wait(lambda: {job.state for job in slurm_queue.jobs(tmp_path)} == {"CANCELLED"}, "both")
+    slurm.wait(
+        lambda: {job.state for job in slurm_queue.jobs(tmp_path)} == {State.CANCELLED}, "both"
+    )
 
 
 def test_cancelling_what_has_ended_or_never_was_is_no_error(slurm: Slurm, tmp_path: Path) -> None:
@@ -113,7 +123,7 @@ def test_cancelling_what_has_ended_or_never_was_is_no_error(slurm: Slurm, tmp_pa
 def test_what_slurm_refuses_is_told_in_its_words(
     slurm: Slurm, tmp_path: Path, options: str, told: str
 ) -> None:
-    with pytest.raises(SlurmRefusedError) as caught:
+    with pytest.raises(SchedulerRefusedError) as caught:
         slurm_queue.submit(_script(tmp_path, options))
     assert told in str(caught.value)
 
@@ -126,7 +136,7 @@ def test_trying_a_script_submits_nothing(slurm: Slurm, tmp_path: Path) -> None:
 def test_a_script_that_would_be_refused_is_told_when_it_is_tried(
     slurm: Slurm, tmp_path: Path
 ) -> None:
-    with pytest.raises(SlurmRefusedError, match="invalid partition specified: nope"):
+    with pytest.raises(SchedulerRefusedError, match="invalid partition specified: nope"):
         slurm_queue.tried(_script(tmp_path, "--partition=nope"))
 
 
@@ -134,19 +144,19 @@ def test_a_script_that_would_be_refused_is_told_when_it_is_tried(
 def test_a_frozen_controller_is_silent_and_refuses_nothing(slurm: Slurm, tmp_path: Path) -> None:
     script = _script(tmp_path)
     with slurm.controller_frozen():
-        with pytest.raises(SlurmSilentError, match="squeue does not answer within 2 s"):
+        with pytest.raises(SchedulerSilentError, match="squeue does not answer within 2 s"):
             slurm_queue.jobs(tmp_path, PATIENCE_S)
-        with pytest.raises(SlurmSilentError):
+        with pytest.raises(SchedulerSilentError):
             slurm_queue.cancel(["1"], PATIENCE_S)
-        with pytest.raises(SlurmSilentError):
+        with pytest.raises(SchedulerSilentError):
             slurm_queue.tried(script, PATIENCE_S)
-        with pytest.raises(SlurmSilentError, match="timed out"):
+        with pytest.raises(SchedulerSilentError, match="timed out"):
             slurm_queue.submit(script)  # its own patience is over
 
 
 def test_without_slurm_it_is_silent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SlurmSilentError, match="squeue cannot be run"):
+    with pytest.raises(SchedulerSilentError, match="squeue cannot be run"):
         slurm_queue.jobs(tmp_path)
 
 
