@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aimspax_core.labels.tries import Fate
-from flows.pools.jobs.job import Job, duration_text, margin_s
+from flows.pools.jobs.job import Job, margin_s
 from flows.pools.jobs.scheduler import State
 
 HOUR = 3600.0
@@ -101,7 +101,7 @@ def test_an_end_says_whether_the_task_may_be_at_fault(
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"state": State.OUT_OF_TIME}, "came to its time limit (60 min)"),
+        ({"state": State.OUT_OF_TIME}, "came to its time limit (1 h)"),
         ({"state": State.OUT_OF_TIME, "walltime_s": None}, "came to its time limit"),
         ({"state": State.COMPLETED}, "ended in order"),
         ({"state": State.CANCELLED, "nodes": "n1"}, "was cancelled on n1"),
@@ -145,11 +145,3 @@ def test_a_row_shows_the_schedulers_own_word_and_an_end_while_it_runs() -> None:
     assert (row["job"], row["state"], row["nodes"]) == ("7", "running", "n1")
     assert row["ends"]
     assert not _job(state=State.FAILED, ends_at=9.0).row(0.0)["ends"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "120 min"), (9000, "2.5 h")],
-)
-def test_a_length_of_time_is_told_in_fitting_units(seconds: float, text: str) -> None:
-    assert duration_text(seconds) == text
