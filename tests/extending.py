@@ -50,6 +50,19 @@ class Copy:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def passes(self, test: str, selected: str) -> None:
+        """Run the tests of a file of ours that have a word in their names, with the copy's code.
+
+        Args:
+            test: The file, such as `tests/sampling/test_conformance.py`; it needs no other of ours.
+            selected: What `pytest -k` selects, such as the name of what the page adds.
+        """
+        path = self.folder / test
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / test, path)
+        asked = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-k", selected, test]
+        self.python(f"import pytest, sys; sys.exit(pytest.main({asked}))")
+
 
 def extended(page: str, folder: Path) -> Copy:
     """Copy the code, and add what a page of docs/extending adds.
@@ -82,11 +95,12 @@ def _add_row(folder: Path, where: str, text: str) -> None:
     source = (folder / name).read_text(encoding="utf-8")
     imports = [line for line in text.splitlines() if line.startswith(("from ", "import "))]
     row = "\n".join(line for line in text.splitlines() if line not in imports).strip()
+    row = row.removesuffix(",")  # ruff, which formats pages too, makes a tuple of a row with one
     begin = re.search(rf"^{table}\b.*= [(\[{{]$", source, re.MULTILINE)
     assert begin, f"{name} has no table {table}"
     end = re.compile(r"^[)\]}]$", re.MULTILINE).search(source, begin.end())
     assert end, f"the table {table} of {name} does not end"
-    source = f"{source[: end.start()]}    {row}\n{source[end.start() :]}"
+    source = f"{source[: end.start()]}    {row},\n{source[end.start() :]}"
     future = "from __future__ import annotations\n"
     head = "\n".join(imports)
     source = source.replace(future, f"{future}\n{head}\n", 1) if imports else source

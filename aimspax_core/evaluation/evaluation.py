@@ -171,7 +171,7 @@ def evaluate(
     found = _predict(frames, models, batch_size, on_batch)
     scores = {model.tag: _scores(frames, *found.of(m)) for m, model in enumerate(models)}
     mean = _scores(frames, *found.of(None)) if len(models) > 1 else None
-    trust = _trust(frames, found) if len(models) > 1 else {}
+    trust = trusts(frames, found) if len(models) > 1 else {}
     return Evaluation(frames, tuple(models), found, scores, mean, trust)
 
 
@@ -263,7 +263,7 @@ def _deviations(off: Array, group: NDArray[np.int_], count: int) -> list[Deviati
     ]
 
 
-def _trust(frames: Frames, found: Predictions) -> dict[UncertaintyType, Trust]:
+def trusts(frames: Frames, found: Predictions) -> dict[UncertaintyType, Trust]:
     """Return the trust by each measure that any frame has the labels for."""
     pairs: dict[UncertaintyType, list[tuple[float, float]]] = {one.name: [] for one in MEASURES}
     for frame in range(len(frames)):
