@@ -22,7 +22,7 @@ from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.labels.tries import Fate, Retry, broken_text, reference_broken
 from aimspax_core.reference.registry import make_reference
 from flows.loops.stop import GRACE_S, POLL_S, Stop
-from flows.page.relabel_page import LabelPage
+from flows.page.relabel_page import RelabelPage
 from flows.pools.open import reference_pool
 from flows.pools.pool import Pool
 from flows.pools.ticket import Ticket
@@ -101,7 +101,7 @@ class Relabelling:
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """Run the loop: submit batches, and take in what they have done."""
         with reference_pool(self._inputs.settings) as pool:
-            page, lost_tasks = LabelPage(self._inputs, pool), LostTasks(client)
+            page, lost_tasks = RelabelPage(self._inputs, pool), LostTasks(client)
             try:
                 while (self.waiting or self._submitted) and not (self.broken or stopped.asked()):
                     self._launch(pool)
@@ -282,7 +282,7 @@ class Relabelling:
         self._saved = time.monotonic()
         self._unsaved, self._save_took = 0, self._saved - began
 
-    def _report(self, page: LabelPage) -> None:
+    def _report(self, page: RelabelPage) -> None:
         """Say how far the labelling is, now and then."""
         if time.monotonic() - self._reported < PROGRESS_S:
             return

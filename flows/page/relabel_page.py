@@ -21,7 +21,7 @@ _ROWS = 200
 """Failed frames that the page lists; the file beside the output has all."""
 
 
-class LabelPage:
+class RelabelPage:
     """The artifacts of one flow run: progress, the failed frames, and the Dask dashboard."""
 
     def __init__(self, inputs: LabelInputs, pool: Pool) -> None:

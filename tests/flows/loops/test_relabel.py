@@ -99,7 +99,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
 
     page = SimpleNamespace(show=lambda *_: None, end=lambda *_: None)
     monkeypatch.setattr(relabel, "reference_pool", pool)
-    monkeypatch.setattr(relabel, "LabelPage", lambda *_: page)
+    monkeypatch.setattr(relabel, "RelabelPage", lambda *_: page)
     monkeypatch.setattr(aimspax_core.labels.tries, "BACKOFF_S", (0.0, 0.0, 0.0))
     return made
 
