@@ -38,6 +38,7 @@ from aimspax_core.sampling.segment import (
 from aimspax_core.sampling.snapshots import save_prediction, write_frames
 from aimspax_core.settings.project import FoundationalModel
 from aimspax_core.settings.settings import Settings
+from aimspax_core.stopping.limits import MAX_MD_STEPS
 from aimspax_core.structures import read_geometries
 from aimspax_core.uncertainty.threshold import Window
 from tasks.structures import keep_structure
@@ -184,7 +185,7 @@ def _segment_settings(request: PropagateRequest) -> SegmentSettings:
         skip_step=al.skip_step_mlff,
         c_x=al.c_x,
         uncertainty_type=al.uncertainty_type,
-        max_steps=al.max_MD_steps,
+        max_steps=MAX_MD_STEPS.limit(al),
         uncertain_limit=al.uncert_not_crossed_limit,
         max_force=request.settings.gate.max_force,
         time_budget_s=request.time_budget_s,

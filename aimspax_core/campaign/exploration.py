@@ -17,11 +17,10 @@ from aimspax_core.campaign.state import (
     Trajectory,
     TrajectoryStatus,
 )
+from aimspax_core.campaign.stopping import ending
 
 MAX_ROLLBACKS = 10
 """Rollbacks in a row, without a label in between, after which a trajectory is given up."""
-
-ALL_OVER = "all trajectories are finished"
 
 SEGMENT_SHARE = 0.01
 SEGMENT_MIN_S, SEGMENT_MAX_S = 2.0, 30.0
@@ -29,7 +28,7 @@ SEGMENT_MIN_S, SEGMENT_MAX_S = 2.0, 30.0
 
 def begin(state: CampaignState) -> CampaignState:
     """Start the trajectories."""
-    state = convergence.forgotten(state).but(phase=Phase.ACTIVE, stop_reason="")
+    state = convergence.forgotten(state).but(phase=Phase.ACTIVE, stop_rule="", stop_reason="")
     return _stop_if_due(_all_trajectories(state))
 
 
@@ -101,11 +100,11 @@ def _looked_at(state: CampaignState, look: Look) -> CampaignState:
     )
 
 
-def settle(state: CampaignState, judge_accuracy: bool = False) -> CampaignState:
+def settle(state: CampaignState, fresh_errors: bool = False) -> CampaignState:
     """Start a round if points wait for one; stop if it is time, and end what is being stopped."""
     if state.phase is Phase.DRAIN:
         return drained(state)
-    return _stop_if_due(_train(state), judge_accuracy)
+    return _stop_if_due(_train(state), fresh_errors)
 
 
 def _moved(state: CampaignState, result: TrajectoryResult) -> CampaignState:
@@ -178,26 +177,7 @@ def trained(state: CampaignState, points: tuple[str, ...]) -> CampaignState:
         if t.status is TrajectoryStatus.TRAINING and t.waiting_for in learnt
     )
     state = _change(state, *done, status=TrajectoryStatus.RUNNING, waiting_for=None)
-    return settle(state, judge_accuracy=True)
-
-
-def stop_reason(state: CampaignState, judge_accuracy: bool = True) -> str | None:
-    """Say why exploring is over, or None.
-
-    Args:
-        state: The campaign.
-        judge_accuracy: Whether the validation errors belong to the present members.
-    """
-    rules, error = state.rules, state.mean_force_mae
-    if judge_accuracy and error is not None and error < rules.desired_acc and state.training:
-        return f"validation force MAE {error:.4f} eV/Å is below {rules.desired_acc:.4f} eV/Å"
-    if state.training_set_size >= rules.max_train_set_size:
-        return f"max_train_set_size: {state.training_set_size} points"
-    if all(t.over for t in state.trajectories):
-        lost = sum(t.status is TrajectoryStatus.FAILED for t in state.trajectories)
-        more = f" ({lost} given up after {MAX_ROLLBACKS} rollbacks in a row)" if lost else ""
-        return ALL_OVER + more
-    return None
+    return settle(state, fresh_errors=True)
 
 
 def drained(state: CampaignState) -> CampaignState:
@@ -238,19 +218,22 @@ def reopened(state: CampaignState) -> CampaignState:
             longer = _change(longer, trajectory.index, status=TrajectoryStatus.RUNNING)
     if state.phase is Phase.ACTIVE:
         return longer
-    if stop_reason(longer) is not None:
+    if ending(longer, "active") is not None:
         return state
-    return settle(convergence.forgotten(longer).but(phase=Phase.ACTIVE, stop_reason=""))
+    return settle(
+        convergence.forgotten(longer).but(phase=Phase.ACTIVE, stop_rule="", stop_reason="")
+    )
 
 
-def _stop_if_due(state: CampaignState, judge_accuracy: bool = False) -> CampaignState:
-    reason = stop_reason(state, judge_accuracy)
-    if state.phase is not Phase.ACTIVE or reason is None:
+def _stop_if_due(state: CampaignState, fresh_errors: bool = False) -> CampaignState:
+    if state.phase is not Phase.ACTIVE:
         return state
-    unfinished = state.open_points or state.pending or state.round is not None
-    if reason.startswith(ALL_OVER) and unfinished:
-        return state  # what the last of them found is still being learnt
-    return drained(state.but(phase=Phase.DRAIN, stop_reason=reason))
+    learning = bool(state.open_points or state.pending or state.round is not None)
+    end = ending(state, "active", fresh_errors, learning)
+    if end is None:
+        return state
+    state = state.but(phase=Phase.DRAIN, stop_rule=end.rule.name, stop_reason=end.reason)
+    return drained(state)
 
 
 def _train(state: CampaignState) -> CampaignState:

@@ -12,6 +12,7 @@ from aimspax_core.campaign import convergence, rounds
 from aimspax_core.campaign.actions import Action, Sample
 from aimspax_core.campaign.events import Sampled
 from aimspax_core.campaign.state import CampaignState, Member, Phase, Point, PointStatus
+from aimspax_core.campaign.stopping import ending
 
 MAX_BARREN_STEPS = 3
 """Sampling steps in a row without one usable label before the campaign gives up."""
@@ -145,11 +146,11 @@ def _shuffled(items: Sequence[T], seed: tuple[int, ...]) -> list[T]:
 
 
 def trained(state: CampaignState) -> CampaignState:
-    """After a round: end the phase if one of its limits is reached, else sample again."""
-    reason = stop_reason(state)
-    if reason is None:
+    """After a round: end the phase if a stopping rule says so, else sample again."""
+    end = ending(state, "initial")
+    if end is None:
         return state.but(sampling_step=state.sampling_step + 1)
-    state = state.but(stop_reason=reason)
+    state = state.but(stop_rule=end.rule.name, stop_reason=end.reason)
     if state.rules.converge_initial:
         return convergence.begin(state, Phase.INITIAL_CONVERGE, tuple(state.members))
     return state.but(phase=Phase.INITIAL_PUBLISH)
@@ -158,25 +159,12 @@ def trained(state: CampaignState) -> CampaignState:
 def reopened(state: CampaignState) -> CampaignState:
     """Sample again if the limits of the initial dataset, as they are today, ask for more."""
     ended = (Phase.INITIAL_CONVERGE, Phase.INITIAL_PUBLISH, Phase.READY)
-    if state.adopted or state.phase not in ended or stop_reason(state) is not None:
+    if state.adopted or state.phase not in ended or ending(state, "initial") is not None:
         return state
     return convergence.forgotten(state).but(
         phase=Phase.INITIAL,
+        stop_rule="",
         stop_reason="",
         sampling_step=state.sampling_step + 1,
         published_initial=False,
     )
-
-
-def stop_reason(state: CampaignState) -> str | None:
-    """Say why the initial dataset is good enough, or None."""
-    rules, error = state.rules, state.mean_force_mae
-    epochs = min(m.epochs for m in state.members.values())
-    size = len({key for m in state.members.values() for key in (*m.training, *m.validation)})
-    if error is not None and error <= rules.initial_accuracy:
-        return f"validation force MAE {error:.4f} eV/Å reached {rules.initial_accuracy:.4f} eV/Å"
-    if epochs >= rules.max_initial_epochs:
-        return f"max_initial_epochs: {epochs} epochs"
-    if size >= rules.max_initial_set_size:
-        return f"max_initial_set_size: {size} points"
-    return None

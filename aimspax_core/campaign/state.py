@@ -11,6 +11,8 @@ from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.record import Record
 from aimspax_core.labels.tries import Tries, from_counts
 from aimspax_core.settings.settings import Settings
+from aimspax_core.stopping.rule import Rule
+from aimspax_core.stopping.table import RULES
 from aimspax_core.uncertainty.threshold import Window
 
 SCHEMA_VERSION = 2
@@ -37,6 +39,8 @@ class Rules(Record):
     """The numbers of the settings that the rules use, as they were when the run started.
 
     They are part of the state, so that a journal gives the same state whenever it is replayed.
+    Stopping rules of release 0.1.0 have their limits in fields of their own, named like the rules;
+    all later ones have theirs in `limits`, by the rule's name, if they have one.
     """
 
     tags: tuple[str, ...]
@@ -65,31 +69,35 @@ class Rules(Record):
     train_subset: int | None = None
     valid_subset: int | None = None
     update_checkpoints: bool = True
+    limits: dict[str, float] = Field(default_factory=dict)
+
+    def limit(self, rule: Rule) -> float:
+        """Return the limit of a stopping rule; its key's `off` if it has none."""
+        if rule.name in Rules.model_fields:
+            return float(getattr(self, rule.name))
+        return self.limits.get(rule.name, rule.key.off)
 
     @classmethod
     def of(cls, settings: Settings, tags: tuple[str, ...], geometries: int) -> Rules:
         """Take the rules' numbers from the settings."""
         idg, al = settings.idg, settings.al
         subsets = al.replay_strategy == "random_subset"
+        sections = {"initial": idg, "active": al}
+        limits = {rule.name: rule.limit(sections[rule.stage]) for rule in RULES}
+        off = {rule.name: rule.key.off for rule in RULES}
         return cls(
             tags=tags,
             geometries=geometries,
             seed=settings.model.GENERAL.seed,
             points_per_step=idg.n_points_per_sampling_step_idg,
             initial_epochs=idg.intermediate_epochs_idg,
-            initial_accuracy=idg.desired_acc * idg.desired_acc_scale_idg,
-            max_initial_epochs=idg.max_initial_epochs,
-            max_initial_set_size=idg.max_initial_set_size,
             initial_valid_ratio=idg.valid_ratio,
             converge_initial=idg.converge_initial,
             num_trajectories=max(al.num_trajectories, geometries),
             epochs_per_round=al.epochs_per_worker,
             valid_ratio=al.valid_ratio,
-            desired_acc=al.desired_acc,
-            max_train_set_size=al.max_train_set_size,
             freeze_threshold_dataset=al.freeze_threshold_dataset,
             c_x=al.c_x,
-            max_md_steps=al.max_MD_steps,
             converge_al=al.converge_al,
             converge_best=al.converge_best,
             max_segments=settings.ml_workers,
@@ -98,6 +106,12 @@ class Rules(Record):
             train_subset=al.train_subset_size if subsets else None,
             valid_subset=al.valid_subset_size if subsets else None,
             update_checkpoints=al.update_md_checkpoints,
+            limits={
+                name: limit
+                for name, limit in limits.items()
+                if name not in cls.model_fields and limit != off[name]
+            },
+            **{name: limit for name, limit in limits.items() if name in cls.model_fields},
         )
 
 
@@ -213,7 +227,8 @@ class CampaignState(Record):
     rules: Rules
     phase: Phase = Phase.INITIAL
     failed_in: Phase | None = None
-    stop_reason: str = ""
+    stop_rule: str = ""  # name of the stopping rule that ended the phase, or the one before
+    stop_reason: str = ""  # what that rule said; of a campaign that failed: why
     stop_reason_before: str = ""  # the failure
     members: dict[str, Member]
     points: dict[str, Point] = Field(default_factory=dict)
@@ -272,6 +287,36 @@ class CampaignState(Record):
     def training_set_size(self) -> int:
         """The largest member's training set, its initial points included."""
         return max(len(m.training) for m in self.members.values()) + len(self.training)
+
+    @property
+    def initial_set_size(self) -> int:
+        """Points of the initial dataset, all members together, each counted once."""
+        return len({k for m in self.members.values() for k in (*m.training, *m.validation)})
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the member that has trained least, convergence left out."""
+        return min(member.epochs for member in self.members.values())
+
+    @property
+    def explored(self) -> bool:
+        """Whether points that exploring found are in training sets."""
+        return bool(self.training)
+
+    @property
+    def mean_md_steps(self) -> float:
+        """MD steps of the trajectories that explore, on average."""
+        return sum(t.step for t in self.trajectories) / max(1, len(self.trajectories))
+
+    @property
+    def trajectories_over(self) -> bool:
+        """Whether no trajectory will run again."""
+        return all(trajectory.over for trajectory in self.trajectories)
+
+    @property
+    def trajectories_given_up(self) -> int:
+        """How many trajectories ended because they were rolled back too often."""
+        return sum(t.status is TrajectoryStatus.FAILED for t in self.trajectories)
 
     @property
     def mean_force_mae(self) -> float | None:

@@ -23,8 +23,10 @@ from aimspax_core.campaign.events import (
 from aimspax_core.campaign.journal import Entry, entries
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
+from aimspax_core.stopping.rule import Stage
 from aimspax_core.text import duration_text
 
 # Okabe and Ito's palette, which every kind of colour vision can tell apart.
@@ -158,14 +160,14 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
         )  # fmt: skip
     end = max(found.mean[-1][0], *found.converged, found.explored_from or 0, 1)
     axes.set_xlim(0, 1.03 * end)
-    rules, boundary = found.state.rules, found.explored_from
+    boundary = found.explored_from
     if boundary is None:
-        _goal(axes, rules.initial_accuracy, 0.0, 1.0, "goal of the initial dataset")
+        _goals(axes, found.state, "initial")
     else:
         share = boundary / axes.get_xlim()[1]
         if not found.state.adopted:
-            _goal(axes, rules.initial_accuracy, 0.0, share, "goal of the initial dataset")
-        _goal(axes, rules.desired_acc, 0.0, 1.0, "desired_acc")
+            _goals(axes, found.state, "initial", share)
+        _goals(axes, found.state, "active")
         axes.axvspan(boundary, axes.get_xlim()[1], color=_PALE, zorder=-2)
         axes.axvline(boundary, color=_GREY, linewidth=0.8, zorder=-1)
         _above(axes, "active learning", "right")
@@ -222,14 +224,18 @@ def _log_scale(axes: Axes, values: list[float]) -> None:
     axes.set_axisbelow(True)
 
 
-def _goal(axes: Axes, goal: float, begin: float, end: float, name: str) -> None:
-    """A line where a phase may end, `begin` and `end` in fractions of the axis."""
-    if not 0 < goal < float("inf"):
-        return
+def _goals(axes: Axes, state: CampaignState, stage: Stage, end: float = 1.0) -> None:
+    """A line at each force MAE that ends a phase, up to `end` in fractions of the axis."""
+    for outlook in outlooks(state, stage):
+        if outlook.rule.goal:
+            _goal(axes, 1000 * outlook.limit, end, outlook.rule.goal)
+
+
+def _goal(axes: Axes, goal: float, end: float, name: str) -> None:
     dashes = (0, (4, 3))
-    axes.axhline(1000 * goal, begin, end, color="black", linewidth=1.0, linestyle=dashes, zorder=1)
+    axes.axhline(goal, 0.0, end, color="black", linewidth=1.0, linestyle=dashes, zorder=1)
     axes.annotate(
-        f"{name}: {1000 * goal:.3g}", (0, 1000 * goal), (6, 3), textcoords="offset points",
+        f"{name}: {goal:.3g}", (0, goal), (6, 3), textcoords="offset points",
         xycoords=axes.get_yaxis_transform(), size=9, color="black",
     )  # fmt: skip
 

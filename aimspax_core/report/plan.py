@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from ase import Atoms
@@ -14,6 +13,8 @@ from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.project import FoundationalModel
 from aimspax_core.settings.schedulers import scheduler_row
 from aimspax_core.settings.settings import Settings
+from aimspax_core.stopping.rule import Stage
+from aimspax_core.stopping.table import rules_of
 from aimspax_core.text import duration_text
 
 _SHOWN_STEPS = 5
@@ -53,7 +54,7 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         *_given_data(settings),
         f"active learning: {max(al.num_trajectories, len(geometries))} trajectories"
         f"{_driver(settings)}, a check every "
-        f"{al.skip_step_mlff} steps, until {_active_end(settings)}",
+        f"{al.skip_step_mlff} steps, until {_end('active', al)}",
         *_replay(settings),
         *_analysis(settings),
         f"convergence: {_convergence(settings)}",
@@ -107,7 +108,7 @@ def _initial(settings: Settings, members: int, geometries: int) -> str:
     return (
         f"sampled by {_sampler(settings)}, {labels if shared else labels * members} labels a "
         f"step{shared}, {idg.intermediate_epochs_idg} epochs after each, "
-        f"until {_initial_end(settings)}"
+        f"until {_end('initial', idg)}"
     )
 
 
@@ -189,28 +190,10 @@ def _foundation_model(model: FoundationalModel) -> str:
     return f"the MACE-MP foundation model {model.mace_model!r}{dispersion}"
 
 
-def _initial_end(settings: Settings) -> str:
-    idg = settings.idg
-    ends = []
-    if idg.desired_acc:
-        accuracy = 1000 * idg.desired_acc * idg.desired_acc_scale_idg
-        ends.append(f"the validation force MAE is {accuracy:g} meV/Å")
-    if idg.max_initial_epochs < math.inf:
-        ends.append(f"{idg.max_initial_epochs:g} epochs")
-    if idg.max_initial_set_size < math.inf:
-        ends.append(f"{idg.max_initial_set_size:g} points")
-    return " or ".join(ends)
-
-
-def _active_end(settings: Settings) -> str:
-    al = settings.al
-    ends = []
-    if al.desired_acc:
-        ends.append(f"the validation force MAE is below {1000 * al.desired_acc:g} meV/Å")
-    if al.max_train_set_size < math.inf:
-        ends.append(f"a training set has {al.max_train_set_size:g} points")
-    if al.max_MD_steps < math.inf:
-        ends.append(f"every trajectory has made {al.max_MD_steps:g} steps")
+def _end(stage: Stage, section: object) -> str:
+    """Return what ends a phase: `a training set has 500 points or ...`."""
+    limits = ((rule, rule.limit(section)) for rule in rules_of(stage))
+    ends = [rule.text(limit) for rule, limit in limits if limit != rule.key.off]
     return " or ".join(ends) or "you stop it"
 
 

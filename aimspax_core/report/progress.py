@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.campaign.stopping import outlooks
+from aimspax_core.stopping.rule import Stage
 
 _TITLES = {
     Phase.ADOPT: "taking over members and datasets",
@@ -20,6 +21,9 @@ _TITLES = {
     Phase.FINISHED: "finished",
     Phase.FAILED: "failed",
 }
+
+_STAGES: dict[Phase, Stage] = {Phase.INITIAL: "initial", Phase.ACTIVE: "active"}
+"""Phases that stopping rules end."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +48,8 @@ def progress(state: CampaignState, max_convergence_epochs: int) -> Progress:
     fraction: float | None = 1.0
     if phase is Phase.ADOPT:
         fraction = None
-    elif phase is Phase.INITIAL:
-        fraction = _initial(state)
-    elif phase is Phase.ACTIVE:
-        fraction = _active(state)
+    elif phase in _STAGES:
+        fraction = _nearest(state, _STAGES[phase])
     elif phase in (Phase.CONVERGE, Phase.INITIAL_CONVERGE):
         members = [m for m in state.members.values() if m.converging is not None]
         done = [1.0 if m.converged else m.converge_epochs / max_convergence_epochs for m in members]
@@ -72,30 +74,15 @@ def told(state: CampaignState) -> str:
     return ", ".join(parts)
 
 
-def _initial(state: CampaignState) -> float | None:
-    rules = state.rules
-    epochs = min(m.epochs for m in state.members.values())
-    done = [epochs / rules.max_initial_epochs, state.labels / rules.max_initial_set_size]
-    done.append(_towards(state.mean_force_mae, rules.initial_accuracy))
-    return _nearest(done)
+def limits_text(state: CampaignState) -> list[str]:
+    """Return a line on each stopping rule that may end the present phase."""
+    return [
+        f"ends when {outlook.rule.text(outlook.limit)}: {outlook.progress:.0%}"
+        for outlook in outlooks(state, _STAGES[state.phase])
+        if state.phase in _STAGES
+    ]
 
 
-def _active(state: CampaignState) -> float | None:
-    rules = state.rules
-    steps = sum(t.step for t in state.trajectories) / max(1, len(state.trajectories))
-    done = [state.training_set_size / rules.max_train_set_size, steps / rules.max_md_steps]
-    done.append(_towards(state.mean_force_mae, rules.desired_acc))
-    return _nearest(done)
-
-
-def _towards(error: float | None, goal: float) -> float:
-    """How near an error is to its goal; errors fall roughly as a power of the work done."""
-    start = 1.0  # eV/Å: about what an untrained ensemble shows
-    if error is None or goal <= 0 or error >= start:
-        return 0.0
-    return math.log(start / error) / math.log(start / goal) if error > goal else 1.0
-
-
-def _nearest(done: list[float]) -> float | None:
-    best = max(done)
-    return min(1.0, best) if best > 0 else None
+def _nearest(state: CampaignState, stage: Stage) -> float | None:
+    """Return the progress towards the nearest limit; None if nothing has been reached of any."""
+    return max((outlook.progress for outlook in outlooks(state, stage)), default=0.0) or None

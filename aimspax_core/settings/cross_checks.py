@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from aimspax_core.settings.project import (
 )
 from aimspax_core.settings.reading.yaml_lines import Document
 from aimspax_core.settings.values import Section
+from aimspax_core.stopping.table import rules_of
+from aimspax_core.text import or_list
 
 _OF_LABELS = (
     *("blocks", "slurm_str", "worker_str"),
@@ -105,10 +106,11 @@ def doubts(project: ProjectSettings) -> Iterator[str]:
             place = "MD" if index is None else f"MD.{index}"
             verb = "means" if len(md.idle) == 1 else "mean"
             yield f"{place}: {', '.join(md.idle)} {verb} nothing to {md.row.title}"
-    if al.desired_acc == 0 and min(al.max_MD_steps, al.max_train_set_size) == math.inf:
+    rules = rules_of("active")
+    if all(rule.limit(al) == rule.key.off for rule in rules):
         yield (
             "ACTIVE_LEARNING: nothing ends this phase; it runs until you stop it "
-            "(desired_acc, max_MD_steps or max_train_set_size would)"
+            f"({or_list(rule.key.name for rule in rules)} would)"
         )
     if "ensemble_size" in al.model_fields_set and al.ensemble_size != idg.ensemble_size:
         yield (

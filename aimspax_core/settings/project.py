@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, create_model, field_validator
 from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.cluster import Blocks, Cluster, MlBlocks, MlPool
@@ -23,6 +23,7 @@ from aimspax_core.settings.engines import (
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MD, MDs
 from aimspax_core.settings.values import (
+    Amount,
     AnyCase,
     ByTag,
     Count,
@@ -40,7 +41,10 @@ from aimspax_core.settings.values import (
     Whole,
     lower,
 )
+from aimspax_core.stopping.rule import KeyKind, Stage
+from aimspax_core.stopping.table import rules_of
 from aimspax_core.structures import geometry_files
+from aimspax_core.text import and_list
 from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType, measures_text
 
 __all__ = [
@@ -70,9 +74,6 @@ def _same_sampler(value: Any) -> Any:
 class _Phase(Section):
     """What both phases have."""
 
-    desired_acc: NonNegative = Field(
-        0.0, description="Force MAE (eV/Å) in validation that ends the phase; 0: none does."
-    )
     ensemble_size: Whole = Field(
         4,
         ge=2,
@@ -94,7 +95,24 @@ class _Phase(Section):
     )
 
 
-class InitialDatasetGeneration(_Phase):
+def _limits(stage: Stage) -> dict[str, Any]:
+    """Return the fields for the keys of the rules that may end a phase."""
+    types: dict[KeyKind, Any] = {"count": Limit, "amount": Amount, "accuracy": NonNegative}
+    keys = [rule.key for rule in rules_of(stage)]
+    return {k.name: (types[k.kind], Field(k.off, description=k.description)) for k in keys}
+
+
+if TYPE_CHECKING:  # limits are read by their rules: `rule.limit(section)`
+
+    class _InitialLimits(Section): ...
+
+    class _ActiveLimits(Section): ...
+else:
+    _InitialLimits = create_model("_InitialLimits", __base__=Section, **_limits("initial"))
+    _ActiveLimits = create_model("_ActiveLimits", __base__=Section, **_limits("active"))
+
+
+class InitialDatasetGeneration(_Phase, _InitialLimits):
     """INITIAL_DATASET_GENERATION: the first points, and an ensemble trained on them."""
 
     n_points_per_sampling_step_idg: Count = Field(
@@ -126,10 +144,6 @@ class InitialDatasetGeneration(_Phase):
     intermediate_epochs_idg: Count = Field(
         5, description="Epochs of training after each sampling step."
     )
-    max_initial_epochs: Limit = Field(math.inf, description="Most epochs of the phase.")
-    max_initial_set_size: Limit = Field(
-        math.inf, description="Most labelled points of the phase, all members together."
-    )
     analysis: bool = Field(False, description="Keep metrics of the phase in `analysis/`.")
     distinct_model_sets: bool = Field(
         True, description="Give each member its own points; else all have the same."
@@ -151,18 +165,19 @@ class InitialDatasetGeneration(_Phase):
             )
         return engine
 
-    @field_validator("max_initial_set_size")
+    @field_validator(rules_of("initial")[-1].key.name)
     @classmethod
-    def _ends(cls, size: float, info: ValidationInfo) -> float:
+    def _ends(cls, last: float, info: ValidationInfo) -> float:
         """Refuse a phase without an end; with the last limit, so that all others are known."""
-        limits = (size, info.data.get("max_initial_epochs", 1))
-        if info.data.get("desired_acc", 1) == 0 and min(limits) == math.inf:
+        keys = [rule.key for rule in rules_of("initial")]
+        found = {**info.data, str(info.field_name): last}
+        if all(found.get(key.name) == key.off for key in keys):  # one that is wrong was meant
+            named = [f"{k.name} (above 0)" if k.kind == "accuracy" else k.name for k in keys]
             raise PydanticCustomError(
                 "section",
-                "nothing ends this phase; allowed: at least one of desired_acc (above 0), "
-                "max_initial_epochs and max_initial_set_size",
+                f"nothing ends this phase; allowed: at least one of {and_list(named)}",
             )
-        return size
+        return last
 
     @property
     def foundation(self) -> FoundationalModel:
@@ -172,7 +187,7 @@ class InitialDatasetGeneration(_Phase):
         )
 
 
-class ActiveLearning(_Phase):
+class ActiveLearning(_Phase, _ActiveLimits):
     """ACTIVE_LEARNING: exploring with the ensemble, labelling where it is unsure."""
 
     num_trajectories: Count = Field(description="Trajectories that explore.")
@@ -186,10 +201,6 @@ class ActiveLearning(_Phase):
     intermediate_epochs_al: Count = Field(1, description="Epochs of a step within a round.")
     freeze_threshold_dataset: Limit = Field(
         math.inf, description="Size of a member's training set at which the threshold freezes."
-    )
-    max_MD_steps: Limit = Field(math.inf, description="MD steps after which a trajectory ends.")
-    max_train_set_size: Limit = Field(
-        math.inf, description="Size of a member's training set that ends the phase."
     )
     skip_step_mlff: Count = Field(
         25, description="MD steps from one check of the uncertainty to the next."

@@ -232,6 +232,14 @@ Limit = Annotated[
 ]
 """A whole number, or infinity: `inf`, `np.inf`, `.inf`."""
 
+Amount = Annotated[
+    float,
+    Field(gt=0, json_schema_extra={"allowed": "a number above 0, or inf"}),
+    BeforeValidator(_infinity),
+    _NUMBER,
+]
+"""A number, or infinity."""
+
 Device = Annotated[
     str,
     Field(

@@ -17,7 +17,7 @@ from aimspax_core.errors import AimspaxError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.report.error_tables import DEFAULT_TABLE, columns
 from aimspax_core.report.failed_labels import by_reason
-from aimspax_core.report.progress import progress
+from aimspax_core.report.progress import limits_text, progress
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
@@ -38,7 +38,8 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
     console.print(f"{state_text(state, settings)} ({running})", markup=False)
     if state.stop_reason:
         console.print(f"reason: {state.stop_reason}", markup=False)
-
+    for line in limits_text(state):
+        console.print(line, markup=False)
     for table in status_tables(state, settings.model.MISC.error_table):
         console.print(table)
     return DONE

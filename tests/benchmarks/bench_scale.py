@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -42,14 +43,16 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from aimspax_core.campaign import journal as journals
 from aimspax_core.campaign.events import Event, Launched, Started
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, Rules, TrajectoryStatus
-from aimspax_core.campaign.virtual import VirtualShell, World
 from aimspax_core.report.narrative import lines
 from aimspax_core.run_directory import RunDir
+from tests.campaign.virtual import VirtualShell, World
 
 BUSY = 0.95
 """The share of busy slots that is wanted."""

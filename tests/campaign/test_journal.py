@@ -23,9 +23,9 @@ from aimspax_core.campaign.events import Event, ExplorationAsked, Resumed, Start
 from aimspax_core.campaign.journal import Journal, entries, holder, load
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Rules
-from aimspax_core.campaign.virtual import VirtualShell, World
 from aimspax_core.errors import CampaignError
 from aimspax_core.run_directory import RunDir
+from tests.campaign.virtual import VirtualShell, World
 
 RULES = Rules(
     tags=("a", "b"), geometries=1, seed=1, points_per_step=3, initial_epochs=5,

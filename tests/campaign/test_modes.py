@@ -19,8 +19,8 @@ from aimspax_core.campaign.events import (
 from aimspax_core.campaign.rounds import replayed
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus, TrajectoryStatus
-from aimspax_core.campaign.virtual import VirtualShell, World
 from tests.campaign.test_rules import make_rules
+from tests.campaign.virtual import VirtualShell, World
 
 ORDINARY = World()
 

@@ -25,8 +25,8 @@ from aimspax_core.campaign.events import (
 )
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Errors, Phase, Rules, TrajectoryStatus
-from aimspax_core.campaign.virtual import VirtualShell, World
 from aimspax_core.labels.tries import TASK, Tries
+from tests.campaign.virtual import VirtualShell, World
 
 RULES = Rules(
     tags=("a", "b", "c"), geometries=2, seed=1, points_per_step=3, initial_epochs=5,

@@ -41,8 +41,8 @@ from aimspax_core.campaign.state import (
     Rules,
     TrajectoryStatus,
 )
-from aimspax_core.campaign.virtual import VirtualShell, World
 from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW, TASK, Tries
+from tests.campaign.virtual import VirtualShell, World
 
 
 def make_rules(**changes: object) -> Rules:

@@ -26,13 +26,13 @@ from aimspax_core.campaign.events import (
 )
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.state import CampaignState, Errors, Rules
-from aimspax_core.campaign.virtual import VirtualShell, World
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.output.analysis import Analysis, write_analysis
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
+from tests.campaign.virtual import VirtualShell, World
 
 PROJECT = """
 REFERENCE: {engine: tblite}

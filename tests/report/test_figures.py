@@ -14,9 +14,9 @@ from PIL import Image
 from aimspax_core.campaign.events import Event, Resumed, Started
 from aimspax_core.campaign.journal import Entry, Journal, entries
 from aimspax_core.campaign.state import CampaignState, Phase, Rules
-from aimspax_core.campaign.virtual import VirtualShell, World
 from aimspax_core.report.figures import curves, learning_curve
 from aimspax_core.run_directory import RunDir
+from tests.campaign.virtual import VirtualShell, World
 
 RULES = Rules(
     tags=("a-1", "a-2"), geometries=1, seed=1, points_per_step=3, initial_epochs=5,

@@ -26,9 +26,9 @@ from aimspax_core.campaign.events import (
 )
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Member, Phase, Rules
-from aimspax_core.campaign.virtual import VirtualShell, World
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import progress, told
+from tests.campaign.virtual import VirtualShell, World
 
 RULES = Rules(
     tags=("a", "b"), geometries=1, seed=1, points_per_step=3, initial_epochs=5,

@@ -307,7 +307,7 @@ def test_active_learning_without_an_end_is_only_noted(inputs):
     del inputs.project[AL]["desired_acc"]
     assert inputs.load().notes == (
         f"aimsPAX.yaml: {AL}: nothing ends this phase; it runs until you stop it "
-        "(desired_acc, max_MD_steps or max_train_set_size would)",
+        "(desired_acc, max_train_set_size or max_MD_steps would)",
     )
 
 

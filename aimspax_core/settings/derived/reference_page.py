@@ -27,6 +27,8 @@ from aimspax_core.settings.original import keys
 from aimspax_core.settings.project import ProjectSettings
 from aimspax_core.settings.reading.wording import resolved, words
 from aimspax_core.settings.values import Section
+from aimspax_core.stopping.rule import Stage
+from aimspax_core.stopping.table import rules_of
 from aimspax_core.text import or_list
 
 BEGIN = """\
@@ -43,9 +45,10 @@ are. `aimspax check` reads them, tells every mistake with its line, and what wou
   of `aimsPAX.yaml`, and GENERAL of `mace.yaml`. A phase without a section is not run; active
   learning alone begins from
   the models in `model_dir` and their datasets.
-- A phase needs an end: INITIAL_DATASET_GENERATION one of `desired_acc`, `max_initial_epochs` and
-  `max_initial_set_size`; ACTIVE_LEARNING without `desired_acc`, `max_MD_steps` and
-  `max_train_set_size` runs until it is stopped.
+- A phase needs an end. INITIAL_DATASET_GENERATION is ended by
+  {initial}: at least one is needed.
+  ACTIVE_LEARNING is ended by {active};
+  without one of them it runs until it is stopped.
 - A key that is not on this page is a mistake.
 - No limit is written `inf`, `np.inf` or `.inf`; nothing is `null`.
 - Paths are relative to the run directory; `~` is the home folder.
@@ -129,7 +132,11 @@ _FILES = (
 
 def page() -> str:
     """Return the whole page as Markdown."""
-    parts = [BEGIN]
+    ends: dict[Stage, str] = {
+        stage: or_list(f"`{rule.key.name}`" for rule in rules_of(stage))
+        for stage in ("initial", "active")
+    }
+    parts = [BEGIN.format(**ends)]
     for file in _FILES:
         parts.append(f"## {file.name}\n")
         parts += [part for section in file.sections for part in _section(file, section)]

@@ -1,7 +1,4 @@
-"""A second shell, with a virtual clock and made-up durations: the same rules, no science.
-
-For planning (what would 500 reference slots and 2,000 trajectories do?) and for tests.
-"""
+"""A campaign without science: the real rules, a virtual clock, made-up durations and results."""
 
 from __future__ import annotations
 
@@ -65,6 +62,7 @@ class World:
     crosses: float = 0.5
     finishes: float = 0.0
     looks: float = 0.0
+    label_core_hours: float = 0.0
     error_start: float = 0.5
     error_decay: float = 0.02
 
@@ -170,7 +168,7 @@ class VirtualShell:
             case Label():
                 if self.rng.random() < self.world.label_fails:
                     return LabelFailed(key=action.key, reason="virtual SCF not converged")
-                return LabelArrived(key=action.key, wall_s=self.world.label_s)
+                return self._label(action)
             case Sample():
                 keys = tuple(self._structure() for _ in range(action.points))
                 return Sampled(
@@ -201,6 +199,10 @@ class VirtualShell:
                 return self._adopted(action)
             case Publish():
                 return Published(what=action.what)
+
+    def _label(self, action: Label) -> LabelArrived:
+        world = self.world
+        return LabelArrived(key=action.key, wall_s=world.label_s, core_hours=world.label_core_hours)
 
     def _segment(self, action: Propagate) -> SegmentFinished:
         results, looks = [], []
