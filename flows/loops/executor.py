@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import queue
 import time
 from collections.abc import Callable
@@ -55,8 +54,6 @@ CONVERGE_BUDGET_S = 20.0
 
 ML_TASK_S = 60.0
 """What training and MD with the models take at most, with loading: they come back by themselves."""
-
-log = logging.getLogger(f"aimspax.{__name__}")
 
 
 class Executor:
@@ -182,9 +179,9 @@ class Executor:
             return TaskLost(action_id=action.id, reason=str(error), fate=error.fate)
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)
-        # Whatever else a task raises must not end the run: it is counted, and the log has it.
+        # Whatever else a task raises must not end the run: it is counted as a loss. The pool has
+        # logged the traceback.
         except Exception as error:
-            log.debug("%s", action.id, exc_info=True)
             return TaskLost(action_id=action.id, reason=f"{type(error).__name__}: {error}")
         if isinstance(result, LabelRecord):
             return self._label(action, result)

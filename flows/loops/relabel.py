@@ -48,7 +48,6 @@ log = logging.getLogger("aimspax")
 class _Submitted:
     """A task that was submitted: it labels the structures with these keys."""
 
-    name: str
     keys: tuple[str, ...]
     ticket: Ticket
 
@@ -162,7 +161,7 @@ class Relabelling:
             duration = partial(self._duration, keys)
             done = partial(self._put_done, keys[0])
             ticket = pool.submit(label_many, request, done, avoided, duration)
-            self._submitted[keys[0]] = _Submitted(name, keys, ticket)
+            self._submitted[keys[0]] = _Submitted(keys, ticket)
 
     def _duration(self, keys: tuple[str, ...]) -> Duration:
         """Return how long a task takes: its last label may begin just before its time is over."""
@@ -193,9 +192,9 @@ class Relabelling:
             self._torn(task, Fate.DIED if unsure else error.fate, str(error))
         except AimspaxError:
             raise  # what is wrong with one is wrong with all
-        # Whatever else a task raises must not end the run: it is counted, and the log has it.
+        # Whatever else a task raises must not end the run: it is counted as a loss. The pool has
+        # logged the traceback.
         except Exception as error:
-            log.debug("label-%s", task.name, exc_info=True)
             self._torn(task, Fate.DIED, f"{type(error).__name__}: {error}")
         else:
             self._take_in(task, record)

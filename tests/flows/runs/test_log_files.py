@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextvars import Context
 from dataclasses import dataclass
-from types import ModuleType
 
 import pytest
 from prefect import task
@@ -16,8 +15,6 @@ from prefect.client.schemas.objects import Log
 
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling import collect
-from flows.loops import executor, relabel
-from flows.pools import pool
 from flows.pools.local import local_pool
 from flows.pools.pool import Pool
 from flows.runs.log_files import campaign_logs
@@ -30,6 +27,12 @@ from tests.settings_files import SettingsFiles
 def explode(request: str) -> None:
     """Log what sampling logs about a trajectory that begins again."""
     collect.log.warning("sampling of geometry %s", request)
+
+
+@task
+def stumble(request: str) -> None:
+    """Fail by a mistake in our code."""
+    raise AttributeError("a bug of ours")
 
 
 @dataclass
@@ -89,18 +92,13 @@ def test_a_warning_on_a_worker_is_in_the_log_file(logged: Logged, task_logs: lis
     assert logged.text.count("geometry 3, step 40") == 1
 
 
-@pytest.mark.parametrize("loop", [executor, relabel, pool])
-def test_the_log_at_debug_shows_the_traceback_of_a_lost_task(
-    loop: ModuleType, inputs: SettingsFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.runs.log_files.APILogHandler", logging.NullHandler)
-    settings = inputs.load({"MISC.log_level": "DEBUG"})
-    run = RunDir.of(settings)
-    with campaign_logs(run, settings, None):
-        try:
-            raise AttributeError("a bug of ours")
-        except AttributeError:
-            loop.log.debug("label-ab12", exc_info=True)
-    text = (run.logs / "initial_dataset.log").read_text(encoding="utf-8")
-    assert "Traceback" in text
-    assert "AttributeError: a bug of ours" in text
+def test_the_first_traceback_of_a_bug_is_in_the_log_file_as_an_error(logged: Logged) -> None:
+    landed = Landed()
+    for request in ("first", "second"):
+        logged.pool.submit(stumble, request, landed)
+    tickets = landed.wait(2)
+    assert all(isinstance(ticket.exception(), AttributeError) for ticket in tickets)
+    assert logged.text.count("Traceback (most recent call last)") == 1
+    assert logged.text.count("AttributeError: a bug of ours") == 1
+    (line,) = [line for line in logged.text.splitlines() if "a task stumble of the" in line]
+    assert "ERROR" in line
