@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from aimspax_core.campaign.state import Errors
+from aimspax_core.campaign.state import CampaignState, Errors
 
 DEFAULT_TABLE = "PerAtomMAE"
 
@@ -85,6 +85,29 @@ def columns(table: str, found: Iterable[Errors | None] = ()) -> tuple[Column, ..
     kind = "RMSE" if "RMSE" in table else "MAE"
     measured = any(_stress(kind).value(errors) is not None for errors in found)
     return (*chosen, _stress(kind)) if measured and _stress(kind) not in chosen else chosen
+
+
+def error_rows(state: CampaignState, table: str) -> list[dict[str, str | int]]:
+    """Return a row for each member: epochs, sizes of its sets, and its errors on validation.
+
+    Args:
+        state: The campaign; the errors are the best of a member's convergence, or else the last.
+        table: `MISC.error_table`.
+    """
+    errors = {tag: member.best or member.errors for tag, member in state.members.items()}
+    shown = columns(table, errors.values())
+    rows: list[dict[str, str | int]] = []
+    for member in state.members.values():
+        training, validation = state.dataset(member.tag)
+        row: dict[str, str | int] = {
+            "member": member.tag,
+            "epochs": member.epochs + member.converge_epochs,
+            "training": len(training),
+            "validation": len(validation),
+        }
+        row |= {column.heading: column.text(errors[member.tag]) for column in shown}
+        rows.append(row)
+    return rows
 
 
 def told(table: str, found: Sequence[Errors]) -> str:

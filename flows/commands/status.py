@@ -15,7 +15,7 @@ from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
 from aimspax_core.errors import AimspaxError
 from aimspax_core.inputs.campaign_inputs import Inputs
-from aimspax_core.report.error_tables import DEFAULT_TABLE, columns
+from aimspax_core.report.error_tables import DEFAULT_TABLE, error_rows
 from aimspax_core.report.failed_labels import by_reason
 from aimspax_core.report.progress import limits_text, progress
 from aimspax_core.run_directory import RunDir
@@ -104,19 +104,10 @@ def status_tables(state: CampaignState, error_table: str = DEFAULT_TABLE) -> lis
         state: The campaign.
         error_table: Which errors to show: `MISC.error_table`.
     """
-    errors = {tag: member.best or member.errors for tag, member in state.members.items()}
-    shown = columns(error_table, errors.values())
-    headings = ("member", "epochs", "training", "validation", *(c.heading for c in shown))
-    members = Table(*headings, title="Members")
-    for member in state.members.values():
-        training, validation = state.dataset(member.tag)
-        members.add_row(
-            member.tag,
-            str(member.epochs + member.converge_epochs),
-            str(len(training)),
-            str(len(validation)),
-            *(column.text(errors[member.tag]) for column in shown),
-        )
+    rows = error_rows(state, error_table)
+    members = Table(*rows[0], title="Members")
+    for row in rows:
+        members.add_row(*map(str, row.values()))
     tables = [members]
     if state.failed_labels:
         failed = Table("points without a label", "count", title="Failed labels")

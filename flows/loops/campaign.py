@@ -36,7 +36,7 @@ from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import told
 from flows.loops.executor import Executor
 from flows.loops.stop import GRACE_S, POLL_S, Stop, stop_signals
-from flows.page.campaign_page import Dashboard
+from flows.page.campaign_page import CampaignPage
 from flows.pools.open import pools
 from flows.runs.best_effort import best_effort
 from flows.runs.handed_over import handed_over
@@ -148,8 +148,10 @@ class Campaign:
         with pools(self.settings) as workers:
             executor = Executor(self.inputs, workers, client)
             executor.learn_labels(self.state)
-            dashboard = Dashboard(workers, self.settings)
-            dashboard.show(self.state, force=True)
+            page = CampaignPage(self.settings, lambda: {pool.name: pool.rows for pool in workers})
+            for pool in workers:
+                page.link(pool.name, pool.dashboard, pool.capacity)
+            page.show(self.state, force=True)
             try:
                 while not stopped.asked():
                     if self.state.phase is Phase.READY and self.part != "initial":
@@ -161,15 +163,15 @@ class Campaign:
                     for action in wanted:
                         executor.launch(action, self.state)
                     self._record_next(executor, POLL_S)
-                    dashboard.show(self.state)
+                    page.show(self.state)
                 self._land(executor)
             finally:
                 executor.cancel()
-            dashboard.show(self.state, force=True)
+            page.show(self.state, force=True)
             if self.state.finished:
                 with best_effort("learning curve"):
                     learning_curve(self.run, self.run.report)
-                    dashboard.picture(self.run.report, told(self.state))
+                    page.show_picture(self.run.report, told(self.state))
 
     def _land(self, executor: Executor) -> None:
         """Give what still runs a little time to come back."""

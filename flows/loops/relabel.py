@@ -100,7 +100,8 @@ class Relabelling:
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """Run the loop: submit batches, and take in what they have done."""
         with reference_pool(self._inputs.settings) as pool:
-            page, lost_tasks = RelabelPage(self._inputs, pool), LostTasks(client)
+            page, lost_tasks = RelabelPage(self._inputs), LostTasks(client)
+            page.begin(pool.name, pool.dashboard, pool.capacity)
             try:
                 while (self.waiting or self._submitted) and not (self.broken or stopped.asked()):
                     self._launch(pool)

@@ -1,20 +1,12 @@
-"""What the labelling of a dataset shows on its page in Prefect."""
+"""What the labelling of a dataset shows on its page in Prefect: progress, and failed frames."""
 
 from __future__ import annotations
 
-import re
-from uuid import UUID
-
-from prefect.artifacts import (
-    create_link_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_table_artifact
 
 from aimspax_core.inputs.relabel_inputs import LabelInputs
 from aimspax_core.labels.relabelling import Relabelled, failed_file
-from flows.pools.pool import Pool
+from flows.page.artifacts import ProgressArtifact, key_of, link_dask
 from flows.runs.best_effort import best_effort
 
 _ROWS = 200
@@ -22,36 +14,33 @@ _ROWS = 200
 
 
 class RelabelPage:
-    """The artifacts of one flow run: progress, the failed frames, and the Dask dashboard."""
+    """The artifacts of one flow run.
 
-    def __init__(self, inputs: LabelInputs, pool: Pool) -> None:
+    Args:
+        inputs: The dataset, and where its labels go.
+    """
+
+    def __init__(self, inputs: LabelInputs) -> None:
         self._inputs = inputs
-        stem = f"{inputs.settings.directory.name}-{inputs.file.stem}"
-        self._name = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
-        self._progress: UUID | None = None
-        with best_effort("linking the Dask dashboard"):
-            create_link_artifact(
-                link=pool.dashboard,
-                link_text=f"Dask dashboard of the reference pool ({pool.capacity} workers at most)",
-                key=f"{self._name}-dask-reference",
-            )
-        self.show(0.0, f"labelling {inputs.file.name}")
+        self._key = key_of(f"{inputs.settings.directory.name}-{inputs.file.stem}")
+        self._progress = ProgressArtifact(f"{self._key}-label-progress")
+
+    def begin(self, pool: str, dashboard: str, workers: int) -> None:
+        """Link the Dask dashboard of the pool (see `link_dask`); nothing is done yet."""
+        link_dask(self._key, pool, dashboard, workers)
+        self.show(0.0, f"labelling {self._inputs.file.name}")
 
     def show(self, fraction: float, description: str) -> None:
-        """Renew the progress."""
-        with best_effort("renewing the progress"):
-            if self._progress is None:
-                self._progress = create_progress_artifact(
-                    100 * fraction, f"{self._name}-label-progress", description
-                )  # type: ignore[assignment]
-            else:
-                update_progress_artifact(self._progress, 100 * fraction, description)
+        """Renew the progress; see `ProgressArtifact.show`."""
+        self._progress.show(fraction, description)
 
     def end(self, found: Relabelled) -> None:
-        """Show how it ended."""
+        """Show how many frames are labelled, and list those that failed."""
         labelled, failed, total = len(found.labelled), found.failed, len(self._inputs.frames)
-        told = f"{labelled} of {total} frames labelled, {len(failed)} failed"
-        self.show((labelled + len(failed)) / total, told)
+        self.show(
+            (labelled + len(failed)) / total,
+            f"{labelled} of {total} frames labelled, {len(failed)} failed",
+        )
         if not failed:
             return
         rows = [
@@ -65,6 +54,6 @@ class RelabelPage:
         with best_effort("listing the failed frames"):
             create_table_artifact(
                 table=rows,
-                key=f"{self._name}-label-failed",
+                key=f"{self._key}-label-failed",
                 description=f"{len(failed)} frames failed; {failed_file(self._inputs.output)}",
             )

@@ -8,10 +8,9 @@ import pytest
 from rich.console import Console
 
 from aimspax_core.campaign.state import CampaignState, Errors, Rules
-from aimspax_core.report.error_tables import DEFAULT_TABLE, columns, told
+from aimspax_core.report.error_tables import DEFAULT_TABLE, columns, error_rows, told
 from aimspax_core.settings.model import ModelMisc
 from flows.commands.status import status_tables
-from flows.page.campaign_page import error_rows
 
 ERRORS = Errors(
     epoch=3, train_loss=0.5, valid_loss=0.7, mae_f=0.0111, rmse_f=0.0222, mae_e=0.3, rmse_e=0.4,

@@ -36,6 +36,8 @@ class FakePool:
     tickets: list[FakeTicket] = field(default_factory=list)
     trouble: str = ""
     capacity: int = 1
+    name: str = "reference"
+    dashboard: str = ""
 
     def submit(
         self,

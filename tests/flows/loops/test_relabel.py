@@ -97,7 +97,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     def pool(_: object) -> Iterator[FakePool]:
         yield FakePool(answer=made.answer)
 
-    page = SimpleNamespace(show=lambda *_: None, end=lambda *_: None)
+    page = SimpleNamespace(begin=lambda *_: None, show=lambda *_: None, end=lambda *_: None)
     monkeypatch.setattr(relabel, "reference_pool", pool)
     monkeypatch.setattr(relabel, "RelabelPage", lambda *_: page)
     monkeypatch.setattr(aimspax_core.labels.tries, "BACKOFF_S", (0.0, 0.0, 0.0))
