@@ -35,7 +35,7 @@ from aimspax_core.sampling.segment import (
     Start,
     run_segment,
 )
-from aimspax_core.sampling.snapshots import save_prediction, write_frames
+from aimspax_core.sampling.snapshots import save_prediction, write_snapshots
 from aimspax_core.settings.project import FoundationalModel
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.limits import MAX_MD_STEPS
@@ -190,7 +190,7 @@ def _segment_settings(request: PropagateRequest) -> SegmentSettings:
         max_force=request.settings.gate.max_force,
         time_budget_s=request.time_budget_s,
         look_every=al.analysis_skip if al.analysis else None,
-        frame_every=al.save_trajectories_interval if al.save_trajectories else None,
+        snapshot_every=al.save_trajectories_interval if al.save_trajectories else None,
     )
 
 
@@ -201,7 +201,7 @@ def _kept(request: PropagateRequest, result: Result, before: Trajectory) -> Traj
         info = {"trajectory": before.index, "geometry": before.geometry}
         info |= {"rollbacks": before.rollbacks}
         frames = part(request.run, "trajectory", before.index, request.number)
-        write_frames(frames, result.frames, info, request.tags)
+        write_snapshots(frames, result.snapshots, info, request.tags)
     if result.state is not None:
         save_state(request.run.trajectory(result.trajectory, request.number), result.state)
         if result.outcome is Outcome.CROSSED:

@@ -21,8 +21,8 @@ from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.collect import begin, collect
 from aimspax_core.sampling.dynamics import load_state, save_state
-from aimspax_core.sampling.snapshots import write_frames
-from aimspax_core.settings.project import FoundationalModel
+from aimspax_core.sampling.snapshots import write_snapshots
+from aimspax_core.settings.project import FoundationalModel, Gate
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import read_geometries
 from tasks.structures import keep_structure
@@ -55,22 +55,23 @@ def sample(request: SampleRequest) -> Sampled:
     began = time.perf_counter()
     settings, run, idg = request.settings, request.run, request.settings.idg
     atoms = read_geometries(settings.geometry_files)[request.geometry]
+    md = settings.md(request.geometry)
     state = (
         load_state(run.sampler(request.geometry, request.version))
         if request.version
-        else begin(atoms, settings.md(request.geometry), request.geometry)
+        else begin(atoms, md, request.geometry)
     )
     found = collect(
-        request.geometry,
-        atoms,
         state,
-        settings.md(request.geometry),
         _calculator(settings, request.geometry),
-        request.points,
-        idg.skip_step_initial,
-        partial(_pass, request),
-        settings.gate.max_force,
-        idg.save_trajectories_interval if idg.save_trajectories else None,
+        geometry=request.geometry,
+        atoms=atoms,
+        md=md,
+        gate=settings.gate,
+        points=request.points,
+        skip_step=idg.skip_step_initial,
+        snapshot_every=idg.save_trajectories_interval if idg.save_trajectories else None,
+        pass_gate=partial(_pass_gate, request),
     )
     reference = settings.reference_of(request.geometry)
     identity = build_reference(reference, settings.directory).identity()
@@ -78,7 +79,7 @@ def sample(request: SampleRequest) -> Sampled:
     version = request.version + 1
     if idg.save_trajectories:
         info = {"geometry": request.geometry}
-        write_frames(part(run, "initial", request.geometry, version), found.frames, info)
+        write_snapshots(part(run, "initial", request.geometry, version), found.snapshots, info)
     save_state(run.sampler(request.geometry, version), found.state)
     return Sampled(
         action_id=request.action_id,
@@ -90,14 +91,14 @@ def sample(request: SampleRequest) -> Sampled:
     )
 
 
-def _pass(request: SampleRequest, atoms: Atoms) -> None:
-    """Let a structure through the gate; one that is refused is kept aside.
+def _pass_gate(request: SampleRequest, atoms: Atoms, gate: Gate) -> None:
+    """Let a structure through the gate; keep one that is refused in the folder of refused ones.
 
     Raises:
-        StructureError: No engine may see it.
+        StructureError: The gate refuses it.
     """
     try:
-        check_structure(atoms, request.settings.gate)
+        check_structure(atoms, gate)
     except StructureError as error:
         name = f"sampled-{request.geometry}-{secrets.token_hex(4)}"
         refuse(request.run.refused, name, atoms, str(error))

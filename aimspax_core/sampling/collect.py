@@ -12,10 +12,11 @@ from ase.calculators.calculator import Calculator, CalculatorError
 from ase.md.md import MolecularDynamics
 
 from aimspax_core.errors import ExplodedError, StructureError
+from aimspax_core.labels.gate import check_structure
 from aimspax_core.sampling.dynamics import MDState, capture, random_stream, resume, start
 from aimspax_core.sampling.lockstep import volume_guard
-from aimspax_core.sampling.snapshots import Frame
-from aimspax_core.settings.project import MD
+from aimspax_core.sampling.snapshots import Snapshot
+from aimspax_core.settings.project import MD, Gate
 from aimspax_core.structures import decode, encode
 
 MAX_FRESH_STARTS = 3
@@ -43,14 +44,14 @@ class Collected:
     Attributes:
         state: Where it goes on; its step counts those of exploded beginnings too.
         structures: The points, in order; no momenta.
-        refused: Stretches without a point: exploded, or kept back by `check_structure`.
-        frames: Frames of the way, in order; also of stretches that ended in an explosion.
+        refused: Stretches without a point: exploded, or refused by the gate.
+        snapshots: Its snapshots, in order; also those before an explosion.
     """
 
     state: MDState
     structures: tuple[Atoms, ...]
     refused: int
-    frames: tuple[Frame, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
 
 
 def begin(atoms: Atoms, md: MD, geometry: int, attempt: int = 0) -> MDState:
@@ -59,46 +60,48 @@ def begin(atoms: Atoms, md: MD, geometry: int, attempt: int = 0) -> MDState:
 
 
 def collect(
+    state: MDState,
+    calculator: Calculator,
+    *,
     geometry: int,
     atoms: Atoms,
-    state: MDState,
     md: MD,
-    calculator: Calculator,
+    gate: Gate,
     points: int,
     skip_step: int,
-    check_structure: Callable[[Atoms], None],
-    max_force: float,
-    frame_every: int | None = None,
+    snapshot_every: int | None = None,
+    pass_gate: Callable[[Atoms, Gate], None] = check_structure,
 ) -> Collected:
     """Run MD and take a structure every `skip_step` steps.
 
-    A trajectory that explodes begins again from its geometry with new noise; after a few times
-    what there is has to do.
+    A trajectory that explodes begins again from its geometry with new noise. After
+    `MAX_FRESH_STARTS` of them the call ends with the structures that it has.
 
     Args:
+        state: Where the trajectory is.
+        calculator: Drives the MD; it gives stress if the dynamics needs it.
         geometry: Index of the geometry; it chooses the random streams of new beginnings.
         atoms: The start geometry.
-        state: Where the trajectory is.
         md: The geometry's MD settings.
-        calculator: Drives the MD; it gives stress if the dynamics needs it.
+        gate: What structures must hold; a force above its `max_force` (eV/Å) is an explosion.
         points: How many structures to take.
         skip_step: MD steps from one to the next.
-        check_structure: Raises `StructureError` for a structure that no engine may see.
-        max_force: Largest force on an atom that is not an explosion, in eV/Å.
-        frame_every: MD steps of the trajectory's life from one frame to the next; None: no frames.
+        snapshot_every: MD steps of the trajectory's life from one snapshot to the next; None: no
+            snapshots.
+        pass_gate: Raises `StructureError` for a structure that the gate refuses.
     """
     taken: list[Atoms] = []
-    frames: list[Frame] = []
+    snapshots: list[Snapshot] = []
     refused = restarts = 0
     dynamics, rng = resume(state, md, calculator)
-    guards = (_finite, _force_guard(max_force), volume_guard(atoms), _shift_guard(atoms))
+    guards = (_finite, _force_guard(gate.max_force), volume_guard(atoms), _shift_guard(atoms))
     step = state.step
     while len(taken) + refused < points:
         began, step = step, step + skip_step
         try:
             for at in _advance(dynamics, guards, range(began, step)):
-                frames += _frames(dynamics.atoms, at, frame_every)
-            check_structure(dynamics.atoms)
+                snapshots += _snapshots(dynamics.atoms, at, snapshot_every)
+            pass_gate(dynamics.atoms, gate)
             taken.append(capture(dynamics, rng, step).structure)
         # An integrator whose barostat is no longer finite fails in the algebra of its cell.
         except (CalculatorError, ExplodedError, StructureError, np.linalg.LinAlgError) as error:
@@ -111,7 +114,7 @@ def collect(
                 break
     for structure in taken:
         del structure.arrays["momenta"]
-    return Collected(capture(dynamics, rng, step), tuple(taken), refused, tuple(frames))
+    return Collected(capture(dynamics, rng, step), tuple(taken), refused, tuple(snapshots))
 
 
 def _advance(
@@ -130,14 +133,14 @@ def _advance(
             yield steps.start + dynamics.nsteps - before
 
 
-def _frames(atoms: Atoms, step: int, every: int | None) -> list[Frame]:
-    """Return a frame if it is time for one; energy and forces are at hand."""
+def _snapshots(atoms: Atoms, step: int, every: int | None) -> list[Snapshot]:
+    """Return a snapshot if it is time for one; energy and forces are at hand."""
     if every is None or step % every:
         return []
     moving = decode(encode(atoms))
     moving.set_momenta(atoms.get_momenta())
     energy = float(atoms.get_potential_energy())
-    return [Frame(moving, step, energy, np.array(atoms.get_forces(apply_constraint=False)))]
+    return [Snapshot(moving, step, energy, np.array(atoms.get_forces(apply_constraint=False)))]
 
 
 def _finite(atoms: Atoms) -> None:

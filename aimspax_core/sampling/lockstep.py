@@ -2,10 +2,10 @@
 
 Each job runs in its own greenlet. Where its integrator asks for forces, the calculator hands the
 structure to a hub and sleeps; once every live job waits, the hub evaluates all structures at once
-and wakes the jobs in order with their answers. No integrator needs to know.
+and wakes the jobs in order with their answers. An integrator sees an ordinary ASE calculator.
 
-Where one model drives and a committee judges, a job may also ask for a judgement of its structure;
-the judgements asked for in a round are evaluated at once, too.
+Where one model drives and a committee judges, a job may also ask for the committee's prediction, a
+judgement; all judgements asked for in a round are evaluated at once, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aimspax_core.prediction import Prediction
 
 MAX_VOLUME_FACTOR = 8.0
-"""How far a cell may swell or shrink before it counts as exploded."""
+"""By what factor a cell's volume may grow or shrink before it counts as exploded."""
 
 T = TypeVar("T")
 Evaluate = Callable[[Sequence[Atoms]], Sequence["Prediction"]]
@@ -48,11 +48,6 @@ class LockstepStats:
     evaluations: int = 0
     structures: int = 0
     seconds: float = 0.0
-
-    @property
-    def mean_batch_size(self) -> float:
-        """Structures an evaluation; 0 if there was none."""
-        return self.structures / self.evaluations if self.evaluations else 0.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ def volume_guard(atoms: Atoms, volume: float | None = None) -> Callable[[Atoms],
 
 @dataclass(frozen=True)
 class _Request:
-    """What a sleeping job waits for: a structure's forces, or the judgement of it."""
+    """What a sleeping job waits for: the driver's prediction of a structure, or a judgement."""
 
     atoms: Atoms
     judge: bool = False
@@ -106,7 +101,7 @@ class LockstepCalculator(Calculator):
 
     Args:
         hub: Answers requests.
-        apart: Whether another than the driver judges.
+        apart: Whether the committee that judges is another than the driver.
     """
 
     implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's)
@@ -169,7 +164,7 @@ def run_lockstep(
         jobs: Functions that use the calculator they are given, each of its own. Between two
             evaluations they run one after another, in order: they may share state without locks.
         evaluate: Predicts the structures of all waiting jobs, in the jobs' order.
-        judge: Predicts those that a judgement was asked of; None: `evaluate` has done it.
+        judge: Predicts structures that a judgement is asked for; None: that of `evaluate` is one.
 
     Returns:
         Each job's return value, or the exception that ended it and it alone; and the cost.

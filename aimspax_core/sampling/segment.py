@@ -29,7 +29,7 @@ from aimspax_core.sampling.lockstep import (
     run_lockstep,
     volume_guard,
 )
-from aimspax_core.sampling.snapshots import Frame
+from aimspax_core.sampling.snapshots import Snapshot
 from aimspax_core.structures import decode, encode
 from aimspax_core.uncertainty.measures import Measure, UncertaintyType, measure_of
 from aimspax_core.uncertainty.threshold import Window, check
@@ -53,7 +53,7 @@ class SegmentSettings:
         max_force: Largest force on an atom that is not an explosion, in eV/Å.
         time_budget_s: Time after which trajectories halt at their next check.
         look_every: Steps of a trajectory's life from one look to the next; None: no looks.
-        frame_every: Likewise for frames.
+        snapshot_every: Likewise for snapshots.
     """
 
     skip_step: int
@@ -64,7 +64,7 @@ class SegmentSettings:
     max_force: float
     time_budget_s: float
     look_every: int | None = None
-    frame_every: int | None = None
+    snapshot_every: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,11 @@ class Look:
     """A structure that is kept for analysis.
 
     Attributes:
-        trajectory: Whose it is.
-        step: MD steps made in its life.
-        structure: The structure, which no reference needs to refuse.
+        trajectory: Index of its trajectory.
+        step: MD steps made in the trajectory's life.
+        structure: The structure; it passed the check of structures.
         prediction: What the committee says of it.
-        threshold: In force then; None during warm-up.
+        threshold: The threshold at that step; None during warm-up.
     """
 
     trajectory: int
@@ -138,7 +138,7 @@ class Result:
         checks: Its checks, in order.
         since_crossing: Steps since its last crossing; 0 if it crossed just now.
         looks: What was kept for analysis, in order.
-        frames: Its frames, in order; also of a way that ended in an explosion.
+        snapshots: Its snapshots, in order; also those before an explosion.
         reason: `uncertainty` or `limit` if it crossed, what happened if it exploded, else empty.
     """
 
@@ -149,7 +149,7 @@ class Result:
     checks: tuple[Check, ...]
     since_crossing: int
     looks: tuple[Look, ...] = ()
-    frames: tuple[Frame, ...] = ()
+    snapshots: tuple[Snapshot, ...] = ()
     reason: str = ""
 
 
@@ -174,10 +174,10 @@ def run_segment(
     """Propagate trajectories until each has halted.
 
     A trajectory is checked wherever its step is a multiple of `skip_step`, except where it starts:
-    there it was checked before. So each makes at least one check, and something always advances.
-    All checks share one window, in the order of lockstep rounds, then trajectories. A structure
-    that is refused does not enter it. Looks and frames change nothing for the trajectories, and
-    looks do not enter the window; where the judgement is not finite there are none.
+    there it was checked before. So each makes at least one check, and every segment advances it.
+    All checks share one window, in the order of lockstep rounds, then of trajectories; a structure
+    that is refused does not enter it. Looks and snapshots change nothing for the trajectories, and
+    looks do not enter the window. Where the judgement is not finite there is no look or snapshot.
 
     Args:
         starts: The trajectories, each at most once, each with its own dynamics.
@@ -186,8 +186,8 @@ def run_segment(
         evaluate: The driver's predictions, with stress if one of the dynamics needs it; such as
             `Committee.evaluate`.
         check_structure: Raises StructureError for a structure that no reference should see.
-        judge: The committee's predictions where another drives: asked for checks, looks and frames
-            only. None: the driver is the committee.
+        judge: The committee's predictions where another model drives: asked for at checks, looks
+            and snapshots only. None: the committee drives.
         clock: Time in seconds; the time budget counts from this call.
 
     Returns:
@@ -213,13 +213,13 @@ def run_segment(
 
 @dataclass
 class _Walk:
-    """One trajectory's way through the segment so far."""
+    """What one trajectory has done in the segment so far."""
 
     start: Start
     steps: int = 0
     checks: list[Check] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
-    frames: list[Frame] = field(default_factory=list)
+    snapshots: list[Snapshot] = field(default_factory=list)
 
     @property
     def step(self) -> int:
@@ -243,7 +243,7 @@ class _Walk:
             checks=tuple(self.checks),
             since_crossing=0 if outcome is Outcome.CROSSED else self.since_crossing,
             looks=tuple(self.looks),
-            frames=tuple(self.frames),
+            snapshots=tuple(self.snapshots),
             reason=reason,
         )
 
@@ -266,10 +266,11 @@ class _Segment:
     checks: list[Check] = field(default_factory=list)
 
     def predict(self, structures: Sequence[Atoms]) -> Sequence[Prediction]:
-        """Evaluate one round's structures and look at the clock.
+        """Evaluate one round's structures and read the clock.
 
-        Once a round, so that all checks of a round see the same time: trajectories that are
-        in step stay in step across the cut, and share the window in the order of an unbroken run.
+        The clock is read once a round, so that all checks of a round see the same time:
+        trajectories that are in step stay in step across the cut, and share the window in the order
+        of an unbroken run.
         """
         predictions = self.evaluate(structures)
         self.over = self.clock() - self.began >= self.settings.time_budget_s
@@ -315,12 +316,16 @@ class _Segment:
     def _stop(
         self, walk: _Walk, atoms: Atoms, calculator: LockstepCalculator
     ) -> tuple[Outcome | None, str]:
-        """Do what is due at a step; return why the trajectory halts, or None, and the reason."""
+        """Check, look and take a snapshot if they are due at a step.
+
+        Returns:
+            Why the trajectory halts (None: it goes on), and the reason; see `Result`.
+        """
         check_due = walk.due(self.settings.skip_step)
         look_due = walk.due(self.settings.look_every)
-        frame_due = walk.due(self.settings.frame_every)
+        snapshot_due = walk.due(self.settings.snapshot_every)
         over = (Outcome.FINISHED, "") if walk.step >= self.settings.max_steps else _GOES_ON
-        if not (check_due or look_due or frame_due):
+        if not (check_due or look_due or snapshot_due):
             return over
         structure = decode(encode(atoms))
         if check_due:
@@ -337,11 +342,11 @@ class _Segment:
             walk.looks.append(
                 Look(walk.start.trajectory, walk.step, structure, prediction, threshold)
             )
-        if frame_due:
+        if snapshot_due:
             moving = structure.copy()
             moving.set_momenta(atoms.get_momenta())
-            walk.frames.append(
-                Frame(
+            walk.snapshots.append(
+                Snapshot(
                     moving,
                     walk.step,
                     prediction.energy,
@@ -353,7 +358,7 @@ class _Segment:
         return verdict
 
     def _check(self, walk: _Walk, uncertainty: float) -> tuple[Outcome | None, str]:
-        """Hold an uncertainty against the threshold."""
+        """Compare an uncertainty with the threshold; return as `_stop` does."""
         self.window, threshold, crossed = check(self.window, uncertainty, self.settings.c_x)
         made = Check(walk.start.trajectory, walk.step, uncertainty, threshold)
         walk.checks.append(made)

@@ -1,4 +1,4 @@
-"""What is kept of MD on its way: frames of trajectories, predictions of structures looked at."""
+"""Files that MD leaves: snapshots of trajectories, and predictions for the analysis."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One frame of a trajectory of N atoms.
+class Snapshot:
+    """A trajectory of N atoms at one step: a frame of its file.
 
     Attributes:
         atoms: The structure, with its momenta; no constraint or calculator.
@@ -32,7 +32,7 @@ class Frame:
         energy: In eV; a committee's mean.
         forces: Shape (N, 3), in eV/Å; a committee's mean.
         member_forces: Shape (M, N, 3), in eV/Å; no member where no committee judges.
-        uncertainty: In eV/Å, if a check fell on this step.
+        uncertainty: By the campaign's measure, if there was a check at this step.
     """
 
     atoms: Atoms
@@ -43,44 +43,44 @@ class Frame:
     uncertainty: float | None = None
 
 
-def write_frames(
-    path: Path, frames: Sequence[Frame], info: Mapping[str, Any], tags: Sequence[str] = ()
+def write_snapshots(
+    path: Path, snapshots: Sequence[Snapshot], info: Mapping[str, Any], tags: Sequence[str] = ()
 ) -> None:
-    """Write frames as extended XYZ, atomically; without any, see that there is no such file.
+    """Write snapshots as extended XYZ, atomically; if there are none, remove the file.
 
     Args:
         path: The file.
-        frames: What to write; each with the forces of as many members as there are tags, if any.
-        info: What to write of every frame beside its step and uncertainty.
-        tags: The members' names; they are numbered where there are none.
+        snapshots: What to write; each with the forces of as many members as there are tags, if any.
+        info: What to write in the comment of each frame beside its step and uncertainty.
+        tags: The members' names; without any they are numbered.
 
     Notes:
         Columns: species, positions (Å), `velocities` (ASE's unit, 98.2 Å/ps), `forces` and, for
         each member, `forces_<tag>` (eV/Å). In the comment: the cell (Å), `energy` (eV), `step`,
-        and `uncertainty` (eV/Å) where a check fell.
+        and `uncertainty` where there was a check.
     """
-    if not frames:
+    if not snapshots:
         path.unlink(missing_ok=True)
         return
-    write_text(path, "".join(_text(frame, info, tags) for frame in frames))
+    write_text(path, "".join(_text(snapshot, info, tags) for snapshot in snapshots))
 
 
-def _text(frame: Frame, info: Mapping[str, Any], tags: Sequence[str]) -> str:
-    """Return a frame as extended XYZ; MD on a GPU would notice ASE's writer, which takes thrice."""
-    atoms = frame.atoms
-    names = tags or [str(number) for number in range(len(frame.member_forces))]
-    members = zip(names, frame.member_forces, strict=True)
+def _text(snapshot: Snapshot, info: Mapping[str, Any], tags: Sequence[str]) -> str:
+    """Return a snapshot as extended XYZ; ASE's writer takes three times as long."""
+    atoms = snapshot.atoms
+    names = tags or [str(number) for number in range(len(snapshot.member_forces))]
+    members = zip(names, snapshot.member_forces, strict=True)
     columns = {
         "pos": atoms.positions,
         "velocities": atoms.get_velocities(),
-        "forces": frame.forces,
+        "forces": snapshot.forces,
         **{"forces_" + re.sub(r'[\s:="]', "_", name): forces for name, forces in members},
     }
     comment = {"Lattice": atoms.cell.array.T} if atoms.cell.any() else {}
     comment |= {"Properties": "species:S:1" + "".join(f":{name}:R:3" for name in columns)}
-    comment |= atoms.info | {"step": frame.step, **info, "energy": frame.energy}
-    if frame.uncertainty is not None:
-        comment["uncertainty"] = frame.uncertainty
+    comment |= atoms.info | {"step": snapshot.step, **info, "energy": snapshot.energy}
+    if snapshot.uncertainty is not None:
+        comment["uncertainty"] = snapshot.uncertainty
     comment["pbc"] = atoms.pbc
     numbers = np.concatenate([*columns.values()], axis=1)
     line = "%-2s" + " %16.8f" * numbers.shape[1] + "\n"
@@ -91,14 +91,14 @@ def _text(frame: Frame, info: Mapping[str, Any], tags: Sequence[str]) -> str:
 
 
 def save_prediction(path: Path, prediction: Prediction, trajectory: int, step: int) -> None:
-    """Write what a committee of M said of a structure of N atoms as `.npz`, atomically.
+    """Write a prediction of M members for a structure of N atoms as `.npz`, atomically.
 
     Args:
         path: The file. Its arrays: `member_forces` (M, N, 3) and `forces` (N, 3), their mean, in
             eV/Å, `member_energies` (M,) in eV, `step` and `trajectory` (single numbers).
-        prediction: What it said.
-        trajectory: Whose structure it is.
-        step: At which MD step of its life.
+        prediction: The prediction.
+        trajectory: Index of the structure's trajectory.
+        step: MD steps made in the trajectory's life.
     """
     with replacing(path) as aside:
         np.savez(

@@ -15,7 +15,7 @@ from aimspax_core.campaign.state import CampaignState, Sampler, Trajectory
 from aimspax_core.output import trajectories
 from aimspax_core.output.trajectories import forget, gather, part, settle, trajectory_file
 from aimspax_core.run_directory import RunDir
-from aimspax_core.sampling.snapshots import Frame, write_frames
+from aimspax_core.sampling.snapshots import Snapshot, write_snapshots
 
 
 @pytest.fixture
@@ -30,9 +30,9 @@ def leave(run: RunDir, number: int, steps: range, index: int = 0, rollbacks: int
     for step in steps:
         atoms = molecule("H2O")
         atoms.set_momenta(np.full((3, 3), float(step)))
-        frames.append(Frame(atoms, step, -1.0, np.zeros((3, 3)), np.zeros((2, 3, 3))))
+        frames.append(Snapshot(atoms, step, -1.0, np.zeros((3, 3)), np.zeros((2, 3, 3))))
     path = part(run, "trajectory", index, number)
-    write_frames(path, frames, {"trajectory": index, "geometry": 0, "rollbacks": rollbacks})
+    write_snapshots(path, frames, {"trajectory": index, "geometry": 0, "rollbacks": rollbacks})
     return path
 
 

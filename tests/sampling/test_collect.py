@@ -20,7 +20,7 @@ from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.kind import TbliteReference
 from aimspax_core.sampling.collect import MAX_FRESH_STARTS, Collected, begin, collect
 from aimspax_core.sampling.dynamics import MDState, load_state, resume, save_state
-from aimspax_core.settings.project import MD
+from aimspax_core.settings.project import MD, Gate
 
 MD_SETTINGS = MD(stat_ensemble="nvt", temperature=500.0, timestep=1.0, friction=0.01)
 WATER = molecule("H2O")
@@ -45,7 +45,7 @@ class Springs(Calculator):
         self.results = {"energy": 2.5 * float((away**2).sum()), "forces": forces}
 
 
-def passes(atoms: Atoms) -> None:
+def passes(atoms: Atoms, gate: Gate) -> None:
     """Refuse nothing."""
 
 
@@ -53,16 +53,43 @@ def sampled(
     points: int = 4,
     state: MDState | None = None,
     calculator: Calculator | None = None,
-    check: Callable[[Atoms], None] = passes,
+    pass_gate: Callable[[Atoms, Gate], None] = passes,
     geometry: int = 0,
-    frame_every: int | None = None,
+    snapshot_every: int | None = None,
     max_force: float = 50.0,
 ) -> Collected:
     state = state or begin(WATER, MD_SETTINGS, geometry)
     calculator = calculator or Springs()
     return collect(
-        geometry, WATER, state, MD_SETTINGS, calculator, points, 5, check, max_force, frame_every
-    )  # fmt: skip
+        state,
+        calculator,
+        geometry=geometry,
+        atoms=WATER,
+        md=MD_SETTINGS,
+        gate=Gate(max_force=max_force),
+        points=points,
+        skip_step=5,
+        snapshot_every=snapshot_every,
+        pass_gate=pass_gate,
+    )
+
+
+def of(
+    atoms: Atoms, md: MD, calculator: Calculator, points: int, skip_step: int,
+    state: MDState | None = None,
+) -> Collected:  # fmt: skip
+    """Points of a trajectory of other atoms under other dynamics."""
+    return collect(
+        begin(atoms, md, 0) if state is None else state,
+        calculator,
+        geometry=0,
+        atoms=atoms,
+        md=md,
+        gate=Gate(max_force=50.0),
+        points=points,
+        skip_step=skip_step,
+        pass_gate=passes,
+    )
 
 
 def same(left: MDState, right: MDState) -> None:
@@ -169,7 +196,7 @@ def test_a_fragment_that_leaves_is_an_explosion(pbc: bool, allowed: float) -> No
     velocities = np.zeros((3, 3))
     velocities[1, 0] = allowed / 7.5 / units.fs
     state.structure.set_velocities(velocities)
-    found = collect(0, away, state, md, Free(), 3, 5, passes, 50.0)
+    found = of(away, md, Free(), 3, 5, state)
     assert (len(found.structures), found.refused) == (2, 1)
     assert allowed < max(farthest) < 1.1 * allowed
 
@@ -187,12 +214,12 @@ def test_a_calculator_that_fails_is_an_explosion() -> None:
 def test_what_the_gate_refuses_is_counted_and_not_taken() -> None:
     checked = []
 
-    def refuse_second(atoms: Atoms) -> None:
+    def refuse_second(atoms: Atoms, gate: Gate) -> None:
         checked.append(atoms)
         if len(checked) == 2:
             raise StructureError("too close")
 
-    found = sampled(4, check=refuse_second)
+    found = sampled(4, pass_gate=refuse_second)
     assert (len(found.structures), found.refused) == (3, 1)
 
 
@@ -215,37 +242,38 @@ def test_a_programming_mistake_is_raised() -> None:
         sampled(calculator=Springs(wrong))
 
 
-def test_frames_fall_on_steps_of_the_trajectorys_life_over_any_cut() -> None:
+def test_snapshots_fall_on_steps_of_the_trajectorys_life_over_any_cut() -> None:
     calculator = Springs()
-    whole = sampled(6, calculator=calculator, frame_every=4)
-    assert calculator.calls == 31, "a frame costs nothing"
-    assert [frame.step for frame in whole.frames] == [4, 8, 12, 16, 20, 24, 28]
-    first = sampled(1, frame_every=4)
-    second = sampled(5, first.state, frame_every=4)
-    for one, other in zip(whole.frames, (*first.frames, *second.frames), strict=True):
+    whole = sampled(6, calculator=calculator, snapshot_every=4)
+    assert calculator.calls == 31, "a snapshot costs nothing"
+    assert [snapshot.step for snapshot in whole.snapshots] == [4, 8, 12, 16, 20, 24, 28]
+    first = sampled(1, snapshot_every=4)
+    second = sampled(5, first.state, snapshot_every=4)
+    for one, other in zip(whole.snapshots, (*first.snapshots, *second.snapshots), strict=True):
         assert one.step == other.step
         np.testing.assert_array_equal(one.atoms.positions, other.atoms.positions)
         np.testing.assert_array_equal(one.atoms.get_momenta(), other.atoms.get_momenta())
 
 
-def test_a_frame_has_energy_and_forces_of_its_structure() -> None:
-    frame = sampled(1, frame_every=5).frames[-1]
-    away = frame.atoms.positions - WATER.positions
-    np.testing.assert_array_equal(frame.forces, -5.0 * away)
-    assert frame.energy == 2.5 * (away**2).sum()
-    assert len(frame.member_forces) == 0
-    assert not frame.atoms.constraints
+def test_a_snapshot_has_energy_and_forces_of_its_structure() -> None:
+    snapshot = sampled(1, snapshot_every=5).snapshots[-1]
+    away = snapshot.atoms.positions - WATER.positions
+    np.testing.assert_array_equal(snapshot.forces, -5.0 * away)
+    assert snapshot.energy == 2.5 * (away**2).sum()
+    assert len(snapshot.member_forces) == 0
+    assert not snapshot.atoms.constraints
 
 
-def test_frames_change_nothing_and_are_kept_up_to_an_explosion() -> None:
+def test_snapshots_change_nothing_and_are_kept_up_to_an_explosion() -> None:
     def broken() -> Springs:
         return Springs(lambda call, forces: forces * (math.nan if call == 8 else 1.0))
 
-    plain, framed = sampled(4, calculator=broken()), sampled(4, calculator=broken(), frame_every=2)
+    plain = sampled(4, calculator=broken())
+    framed = sampled(4, calculator=broken(), snapshot_every=2)
     same(plain.state, framed.state)
-    assert (plain.frames, framed.refused) == ((), 1)
+    assert (plain.snapshots, framed.refused) == ((), 1)
     # It explodes at step 7; the next beginning counts from 10.
-    assert [frame.step for frame in framed.frames] == [2, 4, 6, 12, 14, 16, 18, 20]
+    assert [snapshot.step for snapshot in framed.snapshots] == [2, 4, 6, 12, 14, 16, 18, 20]
 
 
 EMT = build_reference(
@@ -265,7 +293,7 @@ def test_any_engine_with_stress_drives_npt_over_any_cut(barostat: Any, tmp_path:
     start = begin(crystal(), md, 0)
 
     def run(state: MDState, points: int) -> Collected:
-        return collect(0, crystal(), state, md, EMT.calculator(), points, 3, passes, 50.0)
+        return of(crystal(), md, EMT.calculator(), points, 3, state)
 
     whole, first = run(start, 4), run(start, 1)
     save_state(tmp_path / "state.json", first.state)
@@ -302,7 +330,7 @@ def test_guarding_the_forces_costs_no_evaluation(md: MD) -> None:
     alone, expected = counting()
     resume(state, md, alone)[0].run(12)
     guarded, calls = counting()
-    collect(0, crystal(), state, md, guarded, 4, 3, passes, 50.0)
+    of(crystal(), md, guarded, 4, 3, state)
     assert len(calls) == len(expected) >= 13
 
 
@@ -322,7 +350,7 @@ def test_a_cell_that_explodes_or_collapses_begins_again(pressure: float) -> None
             }
 
     md = MD(stat_ensemble="npt", temperature=300.0, timestep=2.0, taup=50.0, compressibility_au=5.0)
-    found = collect(0, crystal(), begin(crystal(), md, 0), md, Pushed(), 10, 1, passes, 50.0)
+    found = of(crystal(), md, Pushed(), 10, 1)
     assert (len(found.structures), found.refused) == (8, 2)
     factors = [atoms.cell.volume / crystal().cell.volume for atoms in found.structures]
     assert 1 / 8 < min(factors) < max(factors) < 8

@@ -92,7 +92,7 @@ def test_uncertainty_is_that_of_the_state_checked():
 
 def test_a_step_costs_one_evaluation():
     stats = run(starts(3), max_steps=50, time_budget_s=math.inf).stats
-    assert (stats.evaluations, stats.mean_batch_size) == (51, 3.0)
+    assert (stats.evaluations, stats.structures) == (51, 3 * 51)
 
 
 def test_each_trajectory_makes_one_check_without_any_time():
@@ -392,21 +392,21 @@ def nothing(structures):
     ]
 
 
-# --- looks and frames
+# --- looks and snapshots
 
 
-def test_looks_and_frames_fall_on_exact_steps_of_a_trajectorys_life():
+def test_looks_and_snapshots_fall_on_exact_steps_of_a_trajectorys_life():
     (ahead,) = go_on(run(starts(1), skip_step=3).results)
     (result,) = run([ahead], max_steps=20, time_budget_s=math.inf, look_every=4,
-                    frame_every=7).results  # fmt: skip
+                    snapshot_every=7).results  # fmt: skip
     assert [look.step for look in result.looks] == [4, 8, 12, 16, 20]
-    assert [frame.step for frame in result.frames] == [7, 14]
+    assert [snapshot.step for snapshot in result.snapshots] == [7, 14]
 
 
-def test_looks_and_frames_change_nothing_for_trajectories_checks_and_window():
+def test_looks_and_snapshots_change_nothing_for_trajectories_checks_and_window():
     plain = run(starts(3), max_steps=40, c_x=0.3, time_budget_s=math.inf)
     looked = run(
-        starts(3), max_steps=40, c_x=0.3, time_budget_s=math.inf, look_every=3, frame_every=2
+        starts(3), max_steps=40, c_x=0.3, time_budget_s=math.inf, look_every=3, snapshot_every=2
     )
     assert looked.checks == plain.checks
     assert looked.stats.evaluations == plain.stats.evaluations
@@ -449,12 +449,12 @@ def test_what_the_gate_refuses_between_checks_is_not_looked_at_and_goes_on():
     assert [look.step for look in result.looks] == [4]
 
 
-def test_frames_have_velocities_forces_and_the_uncertainty_of_a_check():
-    (result,) = run(starts(1), max_steps=10, time_budget_s=math.inf, frame_every=1).results
-    assert [f.uncertainty for f in result.frames if f.uncertainty is not None] == [
+def test_snapshots_have_velocities_forces_and_the_uncertainty_of_a_check():
+    (result,) = run(starts(1), max_steps=10, time_budget_s=math.inf, snapshot_every=1).results
+    assert [f.uncertainty for f in result.snapshots if f.uncertainty is not None] == [
         check.uncertainty for check in result.checks
     ]
-    last = result.frames[-1]
+    last = result.snapshots[-1]
     assert last.uncertainty is not None
     np.testing.assert_array_equal(last.atoms.get_momenta(), result.state.structure.get_momenta())
     (expected,) = springs([last.atoms])
@@ -463,9 +463,9 @@ def test_frames_have_velocities_forces_and_the_uncertainty_of_a_check():
     assert last.energy == expected.energy
 
 
-def test_frames_of_a_way_that_exploded_are_kept():
-    (result,) = run(starts(1), max_force=1e-9, frame_every=1).results
-    assert (result.outcome, result.frames) == (Outcome.EXPLODED, ())
+def test_snapshots_of_a_way_that_exploded_are_kept():
+    (result,) = run(starts(1), max_force=1e-9, snapshot_every=1).results
+    assert (result.outcome, result.snapshots) == (Outcome.EXPLODED, ())
     calls = itertools.count()
 
     def breaking(structures):
@@ -474,27 +474,27 @@ def test_frames_of_a_way_that_exploded_are_kept():
             predictions[0].forces[0, 0] = 1e4
         return predictions
 
-    (result,) = run(starts(1), evaluate=breaking, frame_every=1).results
-    assert (result.outcome, [f.step for f in result.frames]) == (Outcome.EXPLODED, [1, 2, 3])
+    (result,) = run(starts(1), evaluate=breaking, snapshot_every=1).results
+    assert (result.outcome, [f.step for f in result.snapshots]) == (Outcome.EXPLODED, [1, 2, 3])
 
 
 @pytest.mark.parametrize("budget", [1.0, 7.0, 23.0])
-def test_segments_make_the_looks_and_frames_of_an_unbroken_run(budget):
-    every = {"max_steps": 60, "look_every": 7, "frame_every": 3}
+def test_segments_make_the_looks_and_snapshots_of_an_unbroken_run(budget):
+    every = {"max_steps": 60, "look_every": 7, "snapshot_every": 3}
     unbroken = run(starts(2), time_budget_s=math.inf, **every).results
-    begin, looks, frames = starts(2), {0: [], 1: []}, {0: [], 1: []}
+    begin, looks, snapshots = starts(2), {0: [], 1: []}, {0: [], 1: []}
     while begin:
         results = run(begin, time_budget_s=budget, **every).results
         for r in results:
             looks[r.trajectory] += r.looks
-            frames[r.trajectory] += r.frames
+            snapshots[r.trajectory] += r.snapshots
         begin = go_on(r for r in results if r.outcome is Outcome.RUNNING)
     for whole in unbroken:
         for cut, expected in (
-            (looks[whole.trajectory], whole.looks), (frames[whole.trajectory], whole.frames)
+            (looks[whole.trajectory], whole.looks), (snapshots[whole.trajectory], whole.snapshots)
         ):  # fmt: skip
             assert [x.step for x in cut] == [x.step for x in expected]
-        for cut, expected in zip(frames[whole.trajectory], whole.frames, strict=True):
+        for cut, expected in zip(snapshots[whole.trajectory], whole.snapshots, strict=True):
             np.testing.assert_array_equal(cut.atoms.positions, expected.atoms.positions)
 
 
@@ -510,13 +510,13 @@ def soft(structures):
 
 
 def test_the_driver_drives_and_the_committee_judges():
-    (driven,) = run(starts(1), evaluate=soft, judge=springs, frame_every=5).results
+    (driven,) = run(starts(1), evaluate=soft, judge=springs, snapshot_every=5).results
     (alone,) = run(starts(1), evaluate=soft).results
     assert_same_state(driven.state, alone.state)
     (expected,) = springs([driven.state.structure])
     uncertainty = measure_of("max_atomic_sd").function(expected, driven.state.structure)
     assert driven.checks[-1].uncertainty == uncertainty
-    np.testing.assert_array_equal(driven.frames[-1].forces, expected.forces)
+    np.testing.assert_array_equal(driven.snapshots[-1].forces, expected.forces)
 
 
 def test_the_committee_is_asked_only_where_it_is_needed_and_for_all_at_once():
@@ -526,7 +526,7 @@ def test_the_committee_is_asked_only_where_it_is_needed_and_for_all_at_once():
         asked.append(len(structures))
         return springs(structures)
 
-    end = {"max_steps": 20, "time_budget_s": math.inf, "look_every": 10, "frame_every": 7}
+    end = {"max_steps": 20, "time_budget_s": math.inf, "look_every": 10, "snapshot_every": 7}
     result = run(starts(3), evaluate=soft, judge=judge, **end)
     assert asked == [3] * 6  # steps 5, 7, 10, 14, 15, 20
     assert (result.stats.evaluations, result.stats.structures) == (27, 81)
@@ -545,15 +545,15 @@ def unsure_at(*rounds):
     return judge
 
 
-def test_a_judgement_that_is_not_finite_drops_looks_and_frames_but_not_the_trajectory():
-    every = {"max_steps": 10, "time_budget_s": math.inf, "look_every": 2, "frame_every": 3}
+def test_a_judgement_that_is_not_finite_drops_looks_and_snapshots_but_not_the_trajectory():
+    every = {"max_steps": 10, "time_budget_s": math.inf, "look_every": 2, "snapshot_every": 3}
     (plain,) = run(starts(1), evaluate=soft, judge=springs, **every).results
     judge = unsure_at(1, 2)  # steps 2, 3, 4, 5, 6, 8, 9, 10
     (result,) = run(starts(1), evaluate=soft, judge=judge, **every).results
     assert (result.outcome, result.checks) == (Outcome.FINISHED, plain.checks)
     assert_same_state(result.state, plain.state)
     assert [look.step for look in result.looks] == [4, 6, 8, 10]
-    assert [frame.step for frame in result.frames] == [6, 9]
+    assert [snapshot.step for snapshot in result.snapshots] == [6, 9]
 
 
 def test_a_look_at_the_end_that_is_not_finite_ends_a_trajectory_as_any_other_does():

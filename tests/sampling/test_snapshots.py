@@ -1,4 +1,4 @@
-"""Frames and predictions on disk: complete, readable by ASE, and written whole or not at all."""
+"""Snapshots and predictions on disk: complete, readable by ASE, and written whole or not at all."""
 
 import io
 
@@ -9,15 +9,17 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from aimspax_core.prediction import Prediction
-from aimspax_core.sampling.snapshots import Frame, save_prediction, write_frames
+from aimspax_core.sampling.snapshots import Snapshot, save_prediction, write_snapshots
 
 
-def frame(atoms: Atoms, step: int, members: int = 2, uncertainty: float | None = None) -> Frame:
+def snapshot(
+    atoms: Atoms, step: int, members: int = 2, uncertainty: float | None = None
+) -> Snapshot:
     rng = np.random.default_rng(step)
     atoms = atoms.copy()
     atoms.set_momenta(rng.standard_normal((len(atoms), 3)))
     forces = rng.standard_normal((members, len(atoms), 3))
-    return Frame(atoms, step, -1.5 * step, forces[:2].sum(axis=0) / 2, forces, uncertainty)
+    return Snapshot(atoms, step, -1.5 * step, forces[:2].sum(axis=0) / 2, forces, uncertainty)
 
 
 TRICLINIC = Atoms("CuO", [[0, 0, 0], [1, 2, 3]], cell=[[4, 0.5, 0.25], [1, 5, 2], [0, 3, 6]], pbc=1)
@@ -26,11 +28,11 @@ SLAB = Atoms("Cu", cell=[3, 3, 0], pbc=[True, True, False])
 
 @pytest.mark.parametrize("atoms", [molecule("H2O"), bulk("Cu"), TRICLINIC, SLAB])
 def test_ase_reads_everything_back(tmp_path, atoms):
-    frames = [frame(atoms, 5), frame(atoms, 10, uncertainty=0.25)]
+    snapshots = [snapshot(atoms, 5), snapshot(atoms, 10, uncertainty=0.25)]
     path = tmp_path / "new" / "part.extxyz"
-    write_frames(path, frames, {"trajectory": 3, "rollbacks": 1}, ["water-17", "water-4"])
+    write_snapshots(path, snapshots, {"trajectory": 3, "rollbacks": 1}, ["water-17", "water-4"])
     found = ase.io.read(path, ":")
-    for made, read in zip(frames, found, strict=True):
+    for made, read in zip(snapshots, found, strict=True):
         assert read.get_chemical_formula() == atoms.get_chemical_formula()
         assert (read.pbc == atoms.pbc).all()
         close = {"rtol": 0, "atol": 1e-7}
@@ -47,40 +49,40 @@ def test_ase_reads_everything_back(tmp_path, atoms):
 
 def test_members_without_tags_are_numbered_and_odd_tags_made_fit(tmp_path):
     path = tmp_path / "part.extxyz"
-    write_frames(path, [frame(molecule("H2O"), 1)], {})
+    write_snapshots(path, [snapshot(molecule("H2O"), 1)], {})
     assert {"forces_0", "forces_1"} <= {*ase.io.read(path).arrays}
-    write_frames(path, [frame(molecule("H2O"), 1)], {}, ["my model:1", 'a="b"'])
+    write_snapshots(path, [snapshot(molecule("H2O"), 1)], {}, ["my model:1", 'a="b"'])
     assert {"forces_my_model_1", "forces_a__b_"} <= {*ase.io.read(path).arrays}
 
 
-def test_frames_without_a_committee_have_the_forces_alone(tmp_path):
+def test_snapshots_without_a_committee_have_the_forces_alone(tmp_path):
     path = tmp_path / "part.extxyz"
-    write_frames(path, [frame(molecule("H2O"), 1, members=0)], {"geometry": 0})
+    write_snapshots(path, [snapshot(molecule("H2O"), 1, members=0)], {"geometry": 0})
     read = ase.io.read(path)
     assert {*read.arrays} == {"numbers", "positions", "velocities"}
     assert read.calc.results.keys() == {"energy", "forces"}
 
 
-def test_no_frames_leave_no_file(tmp_path):
+def test_no_snapshots_leave_no_file(tmp_path):
     path = tmp_path / "part.extxyz"
-    write_frames(path, [frame(molecule("H2O"), 1)], {})
-    write_frames(path, [], {})
-    write_frames(path, [], {})
+    write_snapshots(path, [snapshot(molecule("H2O"), 1)], {})
+    write_snapshots(path, [], {})
+    write_snapshots(path, [], {})
     assert [*tmp_path.iterdir()] == []
 
 
 def test_the_atoms_given_stay_as_they_were(tmp_path):
-    made = frame(molecule("H2O"), 1)
+    made = snapshot(molecule("H2O"), 1)
     momenta = made.atoms.get_momenta()
-    write_frames(tmp_path / "part.extxyz", [made], {})
+    write_snapshots(tmp_path / "part.extxyz", [made], {})
     np.testing.assert_array_equal(made.atoms.get_momenta(), momenta)
     assert made.atoms.calc is None
 
 
 def test_parts_one_after_the_other_are_one_trajectory(tmp_path):
     for part in (1, 2):
-        frames = [frame(molecule("H2O"), 10 * part + i) for i in range(2)]
-        write_frames(tmp_path / f"{part}.extxyz", frames, {})
+        snapshots = [snapshot(molecule("H2O"), 10 * part + i) for i in range(2)]
+        write_snapshots(tmp_path / f"{part}.extxyz", snapshots, {})
     text = "".join((tmp_path / f"{part}.extxyz").read_text(encoding="utf-8") for part in (1, 2))
     read = ase.io.read(io.StringIO(text), ":", format="extxyz")
     assert [atoms.info["step"] for atoms in read] == [10, 11, 20, 21]
