@@ -11,7 +11,7 @@ import numpy as np
 from aimspax_core.campaign import convergence, rounds
 from aimspax_core.campaign.actions import Action, Sample
 from aimspax_core.campaign.events import Sampled
-from aimspax_core.campaign.state import CampaignState, Member, Phase, Point, PointStatus
+from aimspax_core.campaign.state import CampaignState, MemberState, Phase, Point, PointStatus
 from aimspax_core.campaign.stopping import ending
 
 MAX_BARREN_STEPS = 3
@@ -132,7 +132,7 @@ def split_share(total: int, in_validation: int, valid_ratio: float) -> int:
     return max(0, min(target, total - 1) - in_validation)
 
 
-def _with_share(member: Member, share: Sequence[str], valid_ratio: float) -> Member:
+def _with_share(member: MemberState, share: Sequence[str], valid_ratio: float) -> MemberState:
     total = len(member.training) + len(member.validation) + len(share)
     count = min(len(share), split_share(total, len(member.validation), valid_ratio))
     return member.but(

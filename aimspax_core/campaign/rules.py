@@ -257,10 +257,7 @@ def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignSta
     if not tries.reference_broken(len(lost) + 1):
         state = state.but(lost_labels=(*lost, action.key))
         return _label_failed(state, LabelFailed(key=action.key, reason=reason))
-    wanted = {
-        key: state.points[key].model_copy(update={"status": PointStatus.REQUESTED, "reason": ""})
-        for key in lost
-    }
+    wanted = {key: state.points[key].but(status=PointStatus.REQUESTED, reason="") for key in lost}
     state = state.but(
         points={**state.points, **wanted},
         open_points=(*state.open_points, *lost),

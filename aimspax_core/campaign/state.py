@@ -185,7 +185,7 @@ class Errors(Record):
     seconds: float
 
 
-class Member(Record):
+class MemberState(Record):
     """One model of the ensemble."""
 
     tag: str
@@ -230,7 +230,7 @@ class CampaignState(Record):
     stop_rule: str = ""  # name of the stopping rule that ended the phase, or the one before
     stop_reason: str = ""  # what that rule said; of a campaign that failed: why
     stop_reason_before: str = ""  # the failure
-    members: dict[str, Member]
+    members: dict[str, MemberState]
     points: dict[str, Point] = Field(default_factory=dict)
     open_points: tuple[str, ...] = ()
     sampling_step: int = 1
@@ -279,7 +279,7 @@ class CampaignState(Record):
             rules=rules,
             phase=Phase.ADOPT if adopt else Phase.INITIAL,
             adopted=adopt,
-            members={tag: Member(tag=tag) for tag in rules.tags},
+            members={tag: MemberState(tag=tag) for tag in rules.tags},
             samplers=tuple(Sampler(geometry=g) for g in range(rules.geometries)),
         )
 

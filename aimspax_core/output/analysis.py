@@ -43,20 +43,12 @@ CHECKS = {"t_intervals": "step", "thresholds": "threshold", "uncertainties": "un
 log = logging.getLogger(f"aimspax.{__name__}")
 
 
-def write_analysis(run: RunDir, settings: Settings) -> None:
-    """Write the files of `analysis/` from the journal, the predictions and the labels.
-
-    Nothing is written where `analysis` is off, or where there is nothing to tell yet. All is read
-    anew (about a second for 1,000 looks); to write again and again, keep an `Analysis`.
-    """
-    Analysis.of(run, settings).write()
-
-
 class Analysis:
     """What `analysis/` holds, taken in as a campaign goes on.
 
-    What was read once is kept, so that to write again costs only what is new: a flow keeps one of
-    these, tells it every event, and writes from time to time.
+    What was read once is kept, so that to write again costs only what is new; to read all anew
+    takes about a second for 1,000 looks. A flow keeps one of these, hands it every event, and
+    writes from time to time. Nothing is written where `analysis` is off, or nothing was found.
     """
 
     def __init__(self, run: RunDir, settings: Settings) -> None:

@@ -15,7 +15,7 @@ from aimspax_core.campaign.state import CampaignState, Errors
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import DataKeys, labelled, write
 from aimspax_core.labels.store import LabelStore
-from aimspax_core.report.error_tables import columns, told
+from aimspax_core.report.error_tables import columns, errors_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing, write_text
 from aimspax_core.settings.seeds import member_seeds
@@ -184,6 +184,8 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool) -> st
             if member.converged
             else "as active learning ended (averaged weights); not converged"
         )
-        errors = told(settings.model.MISC.error_table, [member.errors] if member.errors else [])
+        errors = errors_text(
+            settings.model.MISC.error_table, [member.errors] if member.errors else []
+        )
         lines.append(f"{member.tag}.model: {what}{', ' if errors else ''}{errors}")
     return "\n".join(lines) + "\n"

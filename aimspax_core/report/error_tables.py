@@ -110,7 +110,7 @@ def error_rows(state: CampaignState, table: str) -> list[dict[str, str | int]]:
     return rows
 
 
-def told(table: str, found: Sequence[Errors]) -> str:
+def errors_text(table: str, found: Sequence[Errors]) -> str:
     """Return errors in words, each averaged over the members: `force MAE 12.3 meV/Å, ...`."""
     parts = []
     for column in columns(table, found):

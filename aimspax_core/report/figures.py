@@ -126,8 +126,8 @@ def _headings(figure: Figure, found: Curves) -> None:
         return
     name = state.rules.tags[0].rpartition("-")[0] or state.rules.tags[0]
     counts = f"{state.labels} labels, {len(state.members)} models"
-    told = f"{name}: {counts}, {duration_text(found.seconds)}"
-    figure.text(0.075, 0.93, told, size=13, weight="bold")
+    title = f"{name}: {counts}, {duration_text(found.seconds)}"
+    figure.text(0.075, 0.93, title, size=13, weight="bold")
     match state.phase:
         case Phase.FINISHED:
             below = f"explored until: {state.stop_reason}"

@@ -26,7 +26,7 @@ from aimspax_core.campaign.state import (
     Round,
     TrajectoryStatus,
 )
-from aimspax_core.report.error_tables import DEFAULT_TABLE, told
+from aimspax_core.report.error_tables import DEFAULT_TABLE, errors_text
 
 _NEWS = {
     Phase.ACTIVE: "active learning begins",
@@ -99,14 +99,14 @@ def _said(
         case TrainingFinished():
             return _training(before, event, after, table)
         case ConvergenceAdvanced():
-            best = f", best {told(table, [event.best])}" if event.best else ""
+            best = f", best {errors_text(table, [event.best])}" if event.best else ""
             done = "converged" if event.converged else "converging"
             return f"{event.tag} {done}: {after.members[event.tag].converge_epochs} epochs{best}"
         case Published():
             return f"{event.what} models and datasets written"
         case TaskLost():
-            told_here = event.counted and not event.final  # the campaign's end says the reason
-            return f"{_short(event.action_id)} was lost: {event.reason}" if told_here else None
+            here = event.counted and not event.final  # the campaign's end says the reason
+            return f"{_short(event.action_id)} was lost: {event.reason}" if here else None
     return None
 
 
@@ -167,7 +167,7 @@ def _failed(before: CampaignState | None, event: LabelFailed, after: CampaignSta
 
 
 def _label(before: CampaignState | None, event: LabelArrived, after: CampaignState) -> str | None:
-    """A line for every label of the exploration; the initial ones are told in steps."""
+    """A line for every label of the exploration; those of the initial dataset are counted."""
     point = after.points[event.key]
     if before is None or before.points[event.key] == point:
         return None
@@ -195,13 +195,13 @@ def _segment(event: SegmentFinished, after: CampaignState) -> str:
         word: sum(r.outcome == word for r in event.results)
         for word in ("crossed", "running", "finished", "exploded")
     }
-    told = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
+    outcomes = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
     threshold = after.window.threshold(after.rules.c_x)
     level = f"threshold {threshold:.4f} eV/Å" if threshold is not None else "no threshold yet"
     steps = max((r.step for r in event.results), default=0)
     reasons = {r.reason for r in event.results if r.outcome == "exploded"}
     why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
-    return f"MD to step {steps}: {told}{why}; {level}"
+    return f"MD to step {steps}: {outcomes}{why}; {level}"
 
 
 def _training(
@@ -212,7 +212,7 @@ def _training(
         return None
     found = [m.errors for m in after.members.values() if m.errors is not None]
     complete = len(found) == len(after.members)
-    errors = f"validation {told(table, found)}" if complete else "no error yet"
+    errors = f"validation {errors_text(table, found)}" if complete else "no error yet"
     epochs = min(m.epochs for m in after.members.values())
     return (
         f"round {before.round.number} on {_new_points(before.round)}: {errors} "

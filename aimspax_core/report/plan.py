@@ -1,4 +1,4 @@
-"""What a run would do, told before it starts."""
+"""What a run would do, in sentences, before it starts."""
 
 from __future__ import annotations
 

@@ -34,12 +34,12 @@ class Progress:
         title: The phase, in words.
         fraction: Share of the phase that is done, by whichever of its limits is nearest; None if
             nothing bounds it.
-        told: What has been reached, in words.
+        reached: What has been reached, in words.
     """
 
     title: str
     fraction: float | None
-    told: str
+    reached: str
 
 
 def progress(state: CampaignState, max_convergence_epochs: int) -> Progress:
@@ -54,10 +54,10 @@ def progress(state: CampaignState, max_convergence_epochs: int) -> Progress:
         members = [m for m in state.members.values() if m.converging is not None]
         done = [1.0 if m.converged else m.converge_epochs / max_convergence_epochs for m in members]
         fraction = sum(done) / len(done) if done else None
-    return Progress(_TITLES[state.phase], fraction, told(state))
+    return Progress(_TITLES[state.phase], fraction, progress_text(state))
 
 
-def told(state: CampaignState) -> str:
+def progress_text(state: CampaignState) -> str:
     """Return what a campaign has reached, in one line."""
     parts = [f"{state.labels} labels"]
     if state.failed_labels:

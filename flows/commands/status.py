@@ -89,7 +89,7 @@ def show_results(run_dir: RunDir, state: CampaignState, settings: Settings) -> i
 def state_text(state: CampaignState, settings: Settings) -> str:
     """Describe how far a campaign is, in a line."""
     now = progress(state, settings.al.max_convergence_epochs)
-    return f"{now.title}: {now.told}"
+    return f"{now.title}: {now.reached}"
 
 
 def asks_more(state: CampaignState, inputs: Inputs) -> bool:

@@ -33,7 +33,7 @@ from aimspax_core.output.loss_logs import append_losses, losses_file
 from aimspax_core.output.trajectories import forget, gather, settle
 from aimspax_core.report.figures import learning_curve
 from aimspax_core.report.narrative import lines
-from aimspax_core.report.progress import told
+from aimspax_core.report.progress import progress_text
 from flows.loops.executor import Executor
 from flows.loops.stop import GRACE_S, POLL_S, Stop, stop_signals
 from flows.page.campaign_page import CampaignPage
@@ -76,7 +76,7 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         campaign = Campaign(inputs, journal, part)
         campaign.take_up()
         if campaign.over:
-            log.info("finished already: %s", told(journal.state))
+            log.info("finished already: %s", progress_text(journal.state))
         else:
             stopped = stack.enter_context(stop_signals(client))
             campaign.drive(client, stopped)
@@ -171,7 +171,7 @@ class Campaign:
             if self.state.finished:
                 with best_effort("learning curve"):
                     learning_curve(self.run, self.run.report)
-                    page.show_picture(self.run.report, told(self.state))
+                    page.show_picture(self.run.report, progress_text(self.state))
 
     def _land(self, executor: Executor) -> None:
         """Give what still runs a little time to come back."""
@@ -251,4 +251,4 @@ class Campaign:
 
 
 def _completed(state: CampaignState) -> State[Any]:
-    return Completed(message=f"{state.phase}: {told(state)}")
+    return Completed(message=f"{state.phase}: {progress_text(state)}")

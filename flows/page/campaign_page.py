@@ -58,7 +58,7 @@ class CampaignPage:
             return
         self._shown = time.monotonic()
         now = progress(state, self._settings.al.max_convergence_epochs)
-        self._progress.show(now.fraction or 0.0, f"{now.title}: {now.told}")
+        self._progress.show(now.fraction or 0.0, f"{now.title}: {now.reached}")
         with best_effort("renewing the tables"):
             self._show_failed_labels(state)
             self._show_jobs(force)

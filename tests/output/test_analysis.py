@@ -28,7 +28,7 @@ from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.state import CampaignState, Errors, Rules
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
-from aimspax_core.output.analysis import Analysis, write_analysis
+from aimspax_core.output.analysis import Analysis
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
@@ -154,7 +154,7 @@ def told_campaign(folder: Path, **world: float) -> Told:
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     """A campaign in which some labels fail and some tasks are lost."""
     told = told_campaign(tmp_path_factory.mktemp("told"), label_fails=0.1, task_lost=0.05)
-    write_analysis(told.run, told.settings)
+    Analysis.of(told.run, told.settings).write()
     return told
 
 
@@ -373,7 +373,7 @@ def test_nothing_is_written_when_analysis_is_off(told: Told, tmp_path: Path) -> 
     settings = settings_of(other, off)
     RunDir.of(settings).state.mkdir()
     RunDir.of(settings).journal.write_bytes(told.run.journal.read_bytes())
-    write_analysis(RunDir.of(settings), settings)
+    Analysis.of(RunDir.of(settings), settings).write()
     assert not RunDir.of(settings).analysis.exists()
 
 
@@ -393,7 +393,7 @@ def test_each_phase_has_its_own_switch(
     run = RunDir.of(settings)
     run.state.mkdir()
     run.journal.write_bytes(told.run.journal.read_bytes())
-    write_analysis(run, settings)
+    Analysis.of(run, settings).write()
     assert {path.name for path in run.analysis.iterdir()} == files
 
 
@@ -415,7 +415,7 @@ def test_written_as_it_goes_on_it_is_the_same_as_from_the_journal(
             step_by_step.write()
     step_by_step.write()
     now = {p.stem: arrays(told, p.stem) for p in told.run.analysis.iterdir()}
-    write_analysis(told.run, told.settings)
+    Analysis.of(told.run, told.settings).write()
     for name, before in now.items():
         after = arrays(told, name)
         assert before.keys() == after.keys()
@@ -430,7 +430,7 @@ def test_what_has_not_changed_is_not_written_again(told: Told) -> None:
         path.unlink()
     found.write()
     assert list(told.run.analysis.iterdir()) == []
-    write_analysis(told.run, told.settings)
+    Analysis.of(told.run, told.settings).write()
 
 
 def test_a_prediction_that_is_gone_is_told_and_left_out(
@@ -440,6 +440,6 @@ def test_a_prediction_that_is_gone_is_told_and_left_out(
     look, _ = seen(told, 0)[0]
     told.run.prediction(look.key).unlink()
     with caplog.at_level(logging.WARNING):
-        write_analysis(told.run, told.settings)
+        Analysis.of(told.run, told.settings).write()
     assert f"{look.key}.npz is left out of the analysis" in caplog.text
     assert len(arrays(told, "analysis_checks")["0/threshold"]) == len(seen(told, 0)) - 1

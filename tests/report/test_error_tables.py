@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from aimspax_core.campaign.state import CampaignState, Errors, Rules
-from aimspax_core.report.error_tables import DEFAULT_TABLE, columns, error_rows, told
+from aimspax_core.report.error_tables import DEFAULT_TABLE, columns, error_rows, errors_text
 from aimspax_core.settings.model import ModelMisc
 from flows.commands.status import status_tables
 
@@ -40,7 +40,7 @@ TABLES = typing.get_args(ModelMisc.model_fields["error_table"].annotation)
 )
 def test_each_table_shows_its_errors(table: str, shown: str) -> None:
     found = STRESS if "stress" in table else ERRORS
-    assert told(table, [found]) == shown
+    assert errors_text(table, [found]) == shown
 
 
 def test_every_table_of_the_settings_is_known() -> None:
@@ -59,13 +59,13 @@ def test_an_error_that_was_not_measured_is_a_dash() -> None:
     shown = columns("PerAtomMAEstressvirials", [ERRORS])
     assert [column.text(ERRORS) for column in shown] == ["11.1", "3.33", "-"]
     assert [column.text(None) for column in shown] == ["-", "-", "-"]
-    assert told("PerAtomMAEstressvirials", [ERRORS]) == told("PerAtomMAE", [ERRORS])
+    assert errors_text("PerAtomMAEstressvirials", [ERRORS]) == errors_text("PerAtomMAE", [ERRORS])
 
 
 def test_told_is_the_mean_over_the_members() -> None:
     other = ERRORS.model_copy(update={"mae_f": 0.0133})
-    assert told("PerAtomMAE", [ERRORS, other]).startswith("force MAE 12.2 meV/Å")
-    assert told("PerAtomMAE", []) == ""
+    assert errors_text("PerAtomMAE", [ERRORS, other]).startswith("force MAE 12.2 meV/Å")
+    assert errors_text("PerAtomMAE", []) == ""
 
 
 # ---- where they are shown -------------------------------------------------------------------

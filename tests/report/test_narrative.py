@@ -25,9 +25,9 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
 )
 from aimspax_core.campaign.rules import apply
-from aimspax_core.campaign.state import CampaignState, Member, Phase, Rules
+from aimspax_core.campaign.state import CampaignState, MemberState, Phase, Rules
 from aimspax_core.report.narrative import lines
-from aimspax_core.report.progress import progress, told
+from aimspax_core.report.progress import progress, progress_text
 from tests.campaign.virtual import VirtualShell, World
 
 RULES = Rules(
@@ -246,7 +246,7 @@ def test_progress_can_be_told_at_every_moment() -> None:
     for _, _, state in STEPS:
         found = progress(state, 100)
         assert found.fraction is None or 0 <= found.fraction <= 1
-        assert f"{state.labels} labels" in found.told
+        assert f"{state.labels} labels" in found.reached
 
 
 def test_progress_is_that_of_the_nearest_limit() -> None:
@@ -282,7 +282,7 @@ def test_an_accuracy_that_is_reached_is_all_of_the_way(goal: float) -> None:
 def test_progress_of_a_convergence_is_in_epochs() -> None:
     state = next(s for _, _, s in STEPS if s.phase is Phase.CONVERGE)
     tag = next(m.tag for m in state.members.values() if m.converging)
-    half: Member = state.members[tag].model_copy(update={"converge_epochs": 50})
+    half: MemberState = state.members[tag].model_copy(update={"converge_epochs": 50})
     assert progress(state.but(members={**state.members, tag: half}), 100).fraction == 0.5
 
 
@@ -290,4 +290,4 @@ def test_a_failed_campaign_is_as_far_as_it_came() -> None:
     (*_, (_, _, state)) = played(World(label_fails=1.0))
     found = progress(state, 100)
     assert found.title == "failed"
-    assert "failed" in told(state)
+    assert "failed" in progress_text(state)
