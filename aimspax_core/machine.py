@@ -1,4 +1,4 @@
-"""The GPUs of this machine that this process may use."""
+"""What this process may use of the machine that it runs on, and which worker it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import logging
 import os
 import shutil
 import subprocess
+
+WORKER_ADDRESS = "AIMSPAX_WORKER_ADDRESS"
+"""Environment variable of a worker's process: the worker's address."""
 
 PATIENCE_S = 30
 """How long the driver has to answer."""
@@ -41,3 +44,8 @@ def machine_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS
+
+
+def worker_address() -> str:
+    """Return the address of the worker that this process is; empty if it is none."""
+    return os.environ.get(WORKER_ADDRESS, "")

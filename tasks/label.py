@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distributed import get_worker
 from prefect import task
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
@@ -18,6 +17,7 @@ from aimspax_core.errors import CampaignError, LabelError, StructureError
 from aimspax_core.labels.gate import check_label, check_structure
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore, StoredLabel, concerning, label_key
+from aimspax_core.machine import worker_address
 from aimspax_core.reference.calculation_folder import held
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
@@ -154,7 +154,7 @@ def labelled(request: LabelRequest) -> LabelRecord:
         wall_s=provenance.get("wall_s", 0.0),
         core_hours=provenance.get("core_hours", 0.0) if computed else 0.0,
         host=provenance.get("host", ""),
-        worker=_address(),
+        worker=worker_address(),
     )
 
 
@@ -177,7 +177,7 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
         try:
             answer = reference.label(atoms)
         except LabelError as error:
-            raise LabelError(str(error), error.transient, _address()) from error
+            raise LabelError(str(error), error.transient, worker_address()) from error
         seconds = time.perf_counter() - began
         answer.provenance.update(
             host=socket.gethostname(),
@@ -209,11 +209,3 @@ def _check_stored(request: LabelRequest, stored: StoredLabel, store: LabelStore)
             f"remove {store.path(stored.key)} to have it computed again"
         )
         raise refuse(request.refused, stored.key, stored.atoms, reason, stored.label) from error
-
-
-def _address() -> str:
-    """Return the address of the Dask worker that this runs on; empty outside of workers."""
-    try:
-        return str(get_worker().address)
-    except ValueError:
-        return ""

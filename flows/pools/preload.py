@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from distributed import Worker
 
+from aimspax_core.machine import WORKER_ADDRESS
 from aimspax_core.safe_files import write_text
 from aimspax_core.versions import versions
 from flows.server.api import keep_off_proxies, silence
@@ -93,6 +94,7 @@ def dask_setup(worker: Any) -> None:
         _take_orders(Path(folder))
     if not isinstance(worker, Worker):
         return  # the nannies of a job are one process, whose workers would inherit what one takes
+    os.environ[WORKER_ADDRESS] = str(worker.address)
     gpus = os.environ.get(GPUS, "")
     if gpus == "job":
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")

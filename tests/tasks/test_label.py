@@ -18,6 +18,7 @@ import tasks.label as module
 from aimspax_core.errors import CampaignError, LabelError
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
+from aimspax_core.machine import WORKER_ADDRESS
 from aimspax_core.reference.ase.kind import AseReference
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
@@ -305,13 +306,19 @@ def test_a_planted_explosion_is_refused(settings: Settings, run: RunDir) -> None
     assert _kept(run).info["refused_energy"] < 0
 
 
+@pytest.mark.parametrize("address", ["tls://node7:8786", ""])
 def test_an_error_tells_on_which_worker_it_happened(
-    settings: Settings, run: RunDir, engine: Counting
+    settings: Settings,
+    run: RunDir,
+    engine: Counting,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
 ) -> None:
+    monkeypatch.setenv(WORKER_ADDRESS, address)
     engine.answer = LabelError("node lost", transient=True)
     with pytest.raises(LabelError) as found:
         label.fn(request(settings, run))
-    assert (found.value.transient, found.value.worker) == (True, "")  # here there is none
+    assert (found.value.transient, found.value.worker) == (True, address)
 
 
 def test_a_store_that_cannot_be_written_to_stops_all_instead_of_computing_again(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aimspax_core.machine import WORKER_ADDRESS
 from aimspax_core.settings.cluster import Cluster
 from aimspax_core.versions import versions
 from flows.pools.batch import orders
@@ -24,6 +25,7 @@ from flows.pools import preload as worker
 worker._API_PATIENCE_S = 0.5
 starting = Worker.__new__(Worker)  # one that need not find a scheduler
 starting.name = sys.argv[1]
+starting._address = "tls://here:1"
 worker.dask_setup(starting)
 print({name: os.environ.get(name) for name in sys.argv[2:]})
 """
@@ -179,6 +181,10 @@ def test_a_job_without_gpus_has_none_to_deal(tmp_path: Path):
 
 
 # Where it starts
+
+
+def test_a_worker_tells_its_tasks_its_address() -> None:
+    assert _seen(_start(asked=(WORKER_ADDRESS,))) == {WORKER_ADDRESS: "tls://here:1"}
 
 
 def test_a_worker_takes_no_code_from_where_it_starts(tmp_path: Path):
