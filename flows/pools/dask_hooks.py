@@ -12,19 +12,19 @@ from pydantic import PrivateAttr
 
 
 class RememberedSettings(SettingsContext):
-    """Prefect's settings, written out once: for each task anew, that is most of what it costs."""
+    """Prefect's settings, which are serialised once: doing so for each task is most of its cost."""
 
-    _written: dict[str, Any] | None = PrivateAttr(default=None)
+    _serialized: dict[bool, dict[str, Any]] = PrivateAttr(default_factory=dict)
 
     def serialize(self, include_secrets: bool = True) -> dict[str, Any]:
         """See `ContextModel.serialize`."""
-        if self._written is None:
-            self._written = super().serialize(include_secrets)
-        return self._written
+        if include_secrets not in self._serialized:
+            self._serialized[include_secrets] = super().serialize(include_secrets)
+        return self._serialized[include_secrets]
 
 
 class WorkerWatch(SchedulerPlugin):
-    """Tells the pool that a worker has come or gone."""
+    """Wakes the pool when a worker has come or gone."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -276,6 +277,26 @@ def test_a_label_that_cannot_be_had_comes_back_with_all_it_says(pool: Pool, land
     assert (str(error), error.transient, error.worker, error.refused) == (
         "not converged", False, "tcp://a", True,
     )  # fmt: skip
+
+
+def test_the_traceback_of_a_bug_is_in_the_log_once(
+    pool: Pool, landed: Landed, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(3):
+        pool.submit(throw, ValueError(number), landed)
+    landed.wait(3)
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.name.startswith("aimspax")
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ValueError
+
+
+def test_a_failure_that_is_expected_has_no_traceback_in_the_log(
+    pool: Pool, landed: Landed, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool.submit(throw, LabelError("not converged"), landed)
+    landed.wait(1)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_what_cannot_be_sent_is_told_to_who_asked(
