@@ -191,7 +191,8 @@ def _engine(
     """What keeps the engine from labelling these frames, found before anything is launched.
 
     The engine is asked about one frame of each composition, periodicity, charge and spin; each
-    mistake is told of the first frame that has it.
+    mistake is told of the first frame that has it. A frame whose own charge or multiplicity is
+    impossible fails alone: the settings are right for the others.
     """
     use = Use(
         settings.directory,
@@ -199,9 +200,13 @@ def _engine(
         here=settings.cluster.reference_jobs is None,
     )
     told: set[Finding] = set()
-    structures = _one_of_each(frames, DataKeys.of(settings.misc))
-    named = ((reference, f"{file}, frame {index}", atoms) for index, atoms in structures)
-    for found in findings(named, use):
+    structures = {
+        f"{file}, frame {index}": atoms
+        for index, atoms in _one_of_each(frames, DataKeys.of(settings.misc))
+    }
+    for found in findings(((reference, name, a) for name, a in structures.items()), use):
+        if found.structure and found.finding.key in structures[found.structure].info:
+            continue
         if found.finding not in told and not found.finding.note:
             told.add(found.finding)
             yield found.line("aimsPAX.yaml  REFERENCE")

@@ -183,6 +183,21 @@ def test_a_radicals_multiplicity_may_be_in_the_dataset(directory: Path) -> None:
     assert len(read(pyscf(directory, PYSCF, [radical])).frames) == 1
 
 
+@pytest.mark.parametrize("engine", [TBLITE, PYSCF])
+def test_a_frame_whose_own_multiplicity_is_impossible_fails_alone(
+    directory: Path, engine: str
+) -> None:
+    broken = molecule("H2O")
+    broken.info["total_spin"] = 2
+    assert len(read(pyscf(directory, engine, [molecule("H2O"), broken])).frames) == 2
+
+
+@pytest.mark.parametrize("engine", [TBLITE, PYSCF])
+def test_a_frame_that_the_settings_make_impossible_stops_all(directory: Path, engine: str) -> None:
+    with pytest.raises(SettingsError, match=r"REFERENCE\.spin: data\.xyz, frame 1: "):
+        read(pyscf(directory, engine, [molecule("H2O"), molecule("CH3")]))
+
+
 def test_stress_is_asked_of_pyscf_for_cells_only(directory: Path) -> None:
     cell = "{engine: pyscf, xc: hse06, basis: gth-szv, pseudo: gth-pbe}"
     pyscf(directory, cell, [bulk("Si")])
