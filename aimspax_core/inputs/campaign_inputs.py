@@ -210,19 +210,19 @@ def _engine_findings(settings: Settings, geometries: list[Atoms]) -> Iterator[tu
     periodic = any(atoms.pbc.all() for atoms in geometries)
     npt = any(needs_stress(settings.md(index)) for index in range(len(geometries)))
     driving = idg.initial_sampling == "aimd" and npt
-    use = Use(settings.directory, here=cluster.reference_jobs is None)
-    engines = {
-        "REFERENCE": (settings.reference, driving or (settings.stress and periodic)),
-    }
+    wanted = driving or (settings.stress and periodic)
+    labels = Use(settings.directory, wanted, here=cluster.reference_jobs is None)
+    engines = {"REFERENCE": (settings.reference, labels)}
     if idg.initial_sampling == "engine" and idg.sampling_engine is not None:
-        engines["INITIAL_DATASET_GENERATION.sampling_engine"] = (idg.sampling_engine, npt)
+        sampling = Use(settings.directory, npt, here=cluster.ml_jobs is None)  # where models run
+        engines["INITIAL_DATASET_GENERATION.sampling_engine"] = (idg.sampling_engine, sampling)
     names = [file.name for file in settings.geometry_files]
-    for place, (engine, stress) in engines.items():
+    for place, (engine, use) in engines.items():
         structures = [
             (engine.of_geometry(index), name, atoms)
             for index, (name, atoms) in enumerate(zip(names, geometries, strict=True))
         ]
-        for found in findings(structures, replace(use, stress=stress)):
+        for found in findings(structures, use):
             yield found.finding, found.line(f"aimsPAX.yaml  {place}")
 
 

@@ -65,15 +65,18 @@ def _check_structure(section: TbliteReference, use: Use, atoms: Atoms) -> Iterat
 def _check_spin(atoms: Atoms, charge: int, spin: int) -> Iterator[Finding]:
     in_core = sum(z - 3 for z in atoms.numbers.tolist() if z in _F_IN_CORE)
     electrons = int(atoms.numbers.sum()) - in_core - charge
+    formula = atoms.get_chemical_formula()
     if electrons < 0:
-        yield Finding("charge", f"{atoms.get_chemical_formula()} has no {charge} electrons to lose")
+        yield Finding("charge", f"{formula} has no {charge} electrons to lose")
+    elif spin > electrons + 1:
+        yield Finding("spin", f"the multiplicity is {spin}; {formula} has {electrons} electrons")
     elif (electrons + spin) % 2 == 0:
         allowed = "2, 4, …" if electrons % 2 else "1, 3, …"
         valence = " (three of each lanthanide)" if in_core else ""
         yield Finding(
             "spin",
-            f"the multiplicity is {spin}, but with charge {charge} {atoms.get_chemical_formula()} "
-            f"has {electrons} electrons{valence}; allowed: {allowed}",
+            f"the multiplicity is {spin}, but with charge {charge} {formula} has "
+            f"{electrons} electrons{valence}; allowed: {allowed}",
         )
 
 

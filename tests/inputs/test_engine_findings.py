@@ -1,0 +1,150 @@
+"""Reference and sampling engine are checked alike, with what each geometry file says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+from aimspax_core.errors import SettingsError
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
+
+SAMPLER = "INITIAL_DATASET_GENERATION.sampling_engine"
+PLACES = ("REFERENCE", SAMPLER)
+CERIUM = Atoms("CeO", positions=[[0, 0, 0], [0, 0, 1.8]])  # three valence electrons in GFN-xTB
+EMT = {"engine": "ase", "calculator": "ase.calculators.emt.EMT"}
+PROJECT = """
+INITIAL_DATASET_GENERATION:
+  {n_points_per_sampling_step_idg: 3, max_initial_epochs: 4, initial_sampling: aimd}
+ACTIVE_LEARNING: {num_trajectories: 1, max_train_set_size: 16}
+MD: {stat_ensemble: NVT}
+MISC: {path_to_geometry: geometry.extxyz}
+"""
+HEADER = "#SBATCH --time=1:00:00\n#SBATCH --gres=gpu:1"
+SLURM = {
+    "REFERENCE": {"CLUSTER.type": "slurm", "CLUSTER.slurm_str": HEADER},
+    SAMPLER: {"CLUSTER.ml": {"slurm_str": HEADER}},
+}
+"""What has the engine run in jobs: sampling MD runs where the models do."""
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "mace.yaml").write_text("GENERAL: {name_exp: test}")
+    ase.io.write(tmp_path / "geometry.extxyz", molecule("H2O"))
+    return tmp_path
+
+
+def engine_at(directory: Path, place: str, **engine: Any) -> dict[str, Any]:
+    """Put an engine into one of the two places that have one; return what is to override."""
+    reference = engine if place == "REFERENCE" else EMT
+    (directory / "aimsPAX.yaml").write_text(f"{PROJECT}REFERENCE: {json.dumps(reference)}\n")
+    sampling = {"INITIAL_DATASET_GENERATION.initial_sampling": "engine", SAMPLER: engine}
+    return sampling if place == SAMPLER else {}
+
+
+def structure(name: str, **info: float) -> Atoms:
+    atoms = molecule(name)
+    atoms.info.update(info)
+    return atoms
+
+
+def mistakes(directory: Path, overrides: dict[str, Any]) -> list[str]:
+    """Section and key of each mistake."""
+    try:
+        Inputs.read(directory, overrides)
+    except SettingsError as error:
+        return [line.partition("  ")[2].partition(": ")[0] for line in str(error).splitlines()]
+    return []
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("atoms", "engine", "key"),
+    [
+        (structure("CH3"), {}, "spin"),
+        (structure("CH3"), {"spin": 2}, None),
+        (structure("CH3", spin=2), {}, None),
+        (structure("CH3", spin=2), {"spin": 1}, None),
+        (structure("CH3", charge=1), {}, None),
+        (structure("H2O", charge=1), {}, "spin"),
+        (structure("H2O", charge=1, spin=2), {}, None),
+        (structure("H2O", spin=3), {}, None),
+        (structure("H2O", spin=2), {}, "spin"),
+        (structure("H2O", spin=1.5), {}, "spin"),
+        (structure("H2O", charge=0.5), {}, "charge"),
+        (structure("H2O"), {"charge": 1}, "spin"),
+        (CERIUM, {}, "spin"),
+        (CERIUM, {"spin": 2}, None),
+        (structure("H2"), {"charge": 3}, "charge"),
+        (structure("H2"), {"spin": 5}, "spin"),
+    ],
+    ids=str,
+)
+def test_tblite_has_the_charge_and_the_multiplicity_of_the_geometry_file(
+    directory: Path, place: str, atoms: Atoms, engine: dict[str, Any], key: str | None
+) -> None:
+    ase.io.write(directory / "geometry.extxyz", atoms)
+    overrides = engine_at(directory, place, engine="tblite", **engine)
+    assert mistakes(directory, overrides) == ([f"{place}.{key}"] if key else [])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_gpu_of_an_engine_must_be_there(
+    directory: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    asked = engine_at(directory, place, engine="mace-mp", device="cuda")
+    assert mistakes(directory, asked) == [f"{place}.device"]
+    assert mistakes(directory, asked | SLURM[place]) == []
+
+
+def test_a_dataset_may_be_labelled_on_gpus_of_slurm_jobs(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    engine_at(directory, "REFERENCE", engine="mace-mp", device="cuda")
+    asked = LabelAsked(Path("geometry.extxyz"))
+    with pytest.raises(SettingsError, match=r"REFERENCE\.device: found 'cuda'"):
+        LabelInputs.read(directory, asked)
+    assert LabelInputs.read(directory, asked, SLURM["REFERENCE"]).frames
+
+
+def test_a_frame_with_an_impossible_multiplicity_is_told_before_a_dataset_is_labelled(
+    directory: Path,
+) -> None:
+    frames = [structure("H2O"), structure("CH3", spin=2), structure("CH3")]
+    ase.io.write(directory / "data.extxyz", frames)
+    engine_at(directory, "REFERENCE", engine="tblite")
+    with pytest.raises(SettingsError, match=r"REFERENCE\.spin: data\.extxyz, frame 2: "):
+        LabelInputs.read(directory, LabelAsked(Path("data.extxyz")))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_initial_charges_that_the_engine_does_not_see_are_told(directory: Path, place: str) -> None:
+    ion = molecule("H2O")
+    ion.set_initial_charges([1, 0, 0])
+    ase.io.write(directory / "geometry.extxyz", ion)
+    notes = Inputs.read(directory, engine_at(directory, place, engine="tblite")).settings.notes
+    assert any(f"{place}.charge: geometry.extxyz: the initial charges" in note for note in notes)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_program_that_is_not_on_this_machine_is_told(directory: Path, place: str) -> None:
+    (directory / "light").mkdir()
+    for name in ("01_H", "08_O"):
+        (directory / "light" / f"{name}_default").write_text(f"species {name[3:]}\n")
+    (directory / "control.in").write_text("xc pbe\n")
+    engine = {"engine": "aims", "species_dir": "light", "launch_str": "srun-of-nowhere aims.x"}
+    notes = Inputs.read(directory, engine_at(directory, place, **engine)).settings.notes
+    assert any(f"{place}.launch_str: srun-of-nowhere is not found" in note for note in notes)
