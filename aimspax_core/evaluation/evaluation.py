@@ -1,4 +1,4 @@
-"""Models held against a labelled dataset: predictions, errors, and what the spread says of them.
+"""Models compared with a labelled dataset: predictions, errors, and uncertainty against true error.
 
 Errors are defined as MACE defines them (`mace.tools.train.MACELoss`): energies are averaged over
 frames, forces over all components of all atoms, stresses over all nine components.
@@ -26,7 +26,7 @@ from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType
 
 @dataclass(frozen=True)
 class Tested:
-    """A model that is held against a dataset: its name, its file, and how it is evaluated."""
+    """A model that is compared with a dataset: its name, its file, and how it is evaluated."""
 
     tag: str
     path: Path
@@ -36,7 +36,7 @@ class Tested:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What M models say of all frames; shapes and units of `Frames` with M in front."""
+    """The predictions of M models for all frames; shapes and units of `Frames` with M in front."""
 
     energy: Array
     forces: Array
@@ -51,7 +51,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Deviation:
-    """Errors of one quantity, in eV and Å: how many numbers they average over, and they."""
+    """Errors of one quantity, in eV and Å, and how many numbers they are averages over."""
 
     count: int
     mae: float
@@ -106,12 +106,12 @@ class Trust:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that is known of models on a dataset.
+    """The results of models on a dataset.
 
     Attributes:
         frames: The dataset.
         models: The M models.
-        predictions: What they say of it.
+        predictions: Their predictions for it.
         scores: The errors of each model, by its tag.
         mean: The errors of the mean prediction; None for a single model.
         trust: By measure of uncertainty; empty for a single model, and without a measure for whose
@@ -156,13 +156,13 @@ def evaluate(
     batch_size: int = 16,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
-    """Hold models, which may differ in everything but what they predict, against a dataset.
+    """Compare models, which may differ in elements, cutoff and size, with a dataset.
 
     Args:
         frames: The dataset.
         models: One or more.
         batch_size: How many structures are evaluated at once.
-        on_batch: Told how many structures more have been evaluated by one model.
+        on_batch: Called after each batch of one model with the number of its structures.
 
     Raises:
         ModelError: A model does not know an element of a frame, or predicts nothing finite of one.
@@ -278,7 +278,7 @@ def trusts(frames: Frames, found: Predictions) -> dict[UncertaintyType, Trust]:
 
 
 def _prediction(found: Predictions, frame: int, own: slice) -> Prediction:
-    """Return what the models say of a frame, as one committee."""
+    """Return the models' predictions for a frame as those of one committee."""
     energies, forces = found.energy[:, frame], found.forces[:, own]
     stress = found.stress[:, frame].mean(axis=0)
     return Prediction(

@@ -93,7 +93,7 @@ class Frames:
         return Atoms(self.numbers[own], self.positions[own], cell=cell, pbc=pbc)
 
     def where(self, frame: int) -> str:
-        """Return the words that name a frame in messages."""
+        """Return the name of a frame in messages: file, index and formula."""
         return frame_name(self.path, frame, self.atoms(frame))
 
 

@@ -130,14 +130,14 @@ def _parity_figure(found: Evaluation, parity: _Parity) -> Figure:
     size = 14.0 if parity.labels.size < 500 else 4.0
     series = _series(found, parity)
     for one in series:
-        told = f"{one.name}: {_told(getattr(one.scores.total, parity.field), parity)}"
+        legend = f"{one.name}: {_errors_text(getattr(one.scores.total, parity.field), parity)}"
         if dense:
             shown = " (shown)" if one is series[-1] else ""
-            left.scatter((), (), color="none", label=told + shown)
+            left.scatter((), (), color="none", label=legend + shown)
             continue
         off = parity.error_factor * (one.values - parity.labels)
         look = {"s": size, "color": one.colour, "alpha": 0.6, "linewidths": 0}
-        left.scatter(parity.labels, one.values, label=told, **look)
+        left.scatter(parity.labels, one.values, label=legend, **look)
         right.scatter(parity.labels, off, **look)
     if dense:
         series = series[-1:]
@@ -183,12 +183,12 @@ def _trust_figure(trust: Trust, kind: UncertaintyType) -> Figure:
     _panel(axes, f"uncertainty, {kind} ({unit})", f"true error by the same measure ({unit})")
     drawn = (trust.uncertainty > 0) & (trust.error > 0)
     uncertainty, error = trust.uncertainty[drawn], trust.error[drawn]
-    told = " and ".join(
+    correlations = " and ".join(
         f"{name} {value:.2f}"
         for name, value in (("Pearson", trust.pearson), ("Spearman", trust.spearman))
         if value is not None
     )
-    axes.set_title(f"{len(trust.error)} structures; {told or 'no correlation'}", size=10.5)
+    axes.set_title(f"{len(trust.error)} structures; {correlations or 'no correlation'}", size=10.5)
     if not drawn.any():
         axes.text(0.5, 0.5, "no spread, or no error", transform=axes.transAxes, ha="center")
         return figure
@@ -234,7 +234,7 @@ def _span(*values: Array) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _told(deviation: Deviation | None, parity: _Parity) -> str:
+def _errors_text(deviation: Deviation | None, parity: _Parity) -> str:
     assert deviation is not None, "a figure is drawn only of what was measured"
     mae, rmse = 1000 * deviation.mae, 1000 * deviation.rmse
     return f"MAE {mae:.{parity.digits}f}, RMSE {rmse:.{parity.digits}f} {parity.error_unit}"

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: JSON, arrays, and the predictions themselves."""
+"""The files of an evaluation: JSON, arrays, and the dataset with predictions."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def write_arrays(found: Evaluation, path: Path, predictions: bool = False) -> No
 
 
 def write_predictions(found: Evaluation, path: Path) -> None:
-    """Write the dataset once more, with what the models say beside all that it had.
+    """Write a copy of the dataset with the models' predictions added.
 
     `MACE_energy` (eV), `MACE_forces` (eV/Å) and, if the dataset has stress, `MACE_stress` (eV/Å³)
     are the mean prediction, or that of the one model. With two models and more each one's own

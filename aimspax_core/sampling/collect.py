@@ -123,7 +123,7 @@ def _advance(
     """Run MD over some steps of the trajectory's life; yield how many it has made after each.
 
     Raises:
-        ExplodedError: A guard said so.
+        ExplodedError: A guard raised it.
     """
     before = dynamics.nsteps
     for _ in dynamics.irun(len(steps)):

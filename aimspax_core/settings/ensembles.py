@@ -1,4 +1,4 @@
-"""The ensembles of molecular dynamics: the table of all, and what each has to say of itself.
+"""The ensembles of molecular dynamics: the table of all, and the interface of each.
 
 An ensemble is one file in `aimspax_core/sampling/integrators/` and one row of `ENSEMBLES`;
 docs/extending/md-ensemble.md adds one. A row gives names only: the settings read them from here,
@@ -47,7 +47,7 @@ class Row:
 
     @property
     def chosen_by(self) -> str | None:
-        """The key of MD that has the name as its value; None where `stat_ensemble` says all."""
+        """The key of MD that has the name as its value; None where `stat_ensemble` is enough."""
         return CHOSEN_BY.get(self.stat_ensemble)
 
     @property
@@ -158,8 +158,8 @@ class Ensemble:
     """What the program may ask about an ensemble.
 
     `md` is always the section MD, which has the keys of `keys`: times in fs, `temperature` in K.
-    `atoms` are in ASE's units (Å, u, eV; momenta in u·Å/(Å·sqrt(u/eV))), and may be changed only
-    where it is said.
+    `atoms` are in ASE's units (Å, u, eV; momenta in u·Å/(Å·sqrt(u/eV))); only `build`, `fit` and
+    `take_over` may change them.
 
     Attributes:
         keys: The keys of MD that mean something to it; those that no other ensemble has are added

@@ -78,7 +78,7 @@ def _isotropic(atoms: Atoms, md: IsotropicMTKKeys, rng: np.random.Generator) -> 
 def _flexible(atoms: Atoms, md: MTKKeys, rng: np.random.Generator) -> MolecularDynamics:
     if md.mask is None:
         return MTKNPT(atoms, **_values(md))
-    # ASE indexes with the mask; a tuple of truth values, as it says it wants, selects nothing.
+    # ASE indexes with the mask; a tuple of truth values, its documented type, selects nothing.
     mask: Any = np.array(md.mask, dtype=bool)
     return MaskedMTKNPT(atoms, mask=mask, **_values(md))
 
