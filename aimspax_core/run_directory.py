@@ -1,4 +1,4 @@
-"""Where everything of a run lies: the layout of a run directory."""
+"""The layout of a run directory: the path of everything that a run writes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RunDir:
 
     @property
     def refused(self) -> Path:
-        """What the gate did not let pass, one file a point."""
+        """Labels that the gate refused, one file a point."""
         return self.output / "refused"
 
     @property
@@ -77,7 +77,7 @@ class RunDir:
 
     @property
     def results(self) -> Path:
-        """What the user takes away."""
+        """Models and datasets of a finished campaign."""
         return self.output / "results"
 
     @property
@@ -87,12 +87,12 @@ class RunDir:
 
     @property
     def analysis(self) -> Path:
-        """What `analysis: True` keeps."""
+        """The files that `analysis: True` asks for."""
         return self.output / "analysis"
 
     @property
     def trajectories(self) -> Path:
-        """What `save_trajectories: True` keeps."""
+        """The files that `save_trajectories: True` asks for."""
         return self.output / "trajectories"
 
     @property
@@ -101,7 +101,7 @@ class RunDir:
         return self.state / "frames"
 
     def prediction(self, key: str) -> Path:
-        """What the committee said of a structure that is labelled for analysis."""
+        """The committee's prediction of a structure that is labelled for analysis."""
         return self.state / "predictions" / key[:2] / f"{key}.npz"
 
     def structure(self, key: str) -> Path:

@@ -1,4 +1,4 @@
-"""Make room for a new campaign, without losing the old one."""
+"""What `--fresh` does: an earlier campaign is moved aside, and nothing of it is lost."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ log = logging.getLogger(f"aimspax.{__name__}")
 
 
 def move_aside(run_dir: RunDir) -> Path | None:
-    """Move a campaign to `earlier-…`; its labels are in both places then.
+    """Move a campaign to a folder `earlier-…`; its labels are in both places then.
 
-    A label store elsewhere (`MISC.label_store`) is left alone.
-
-    Members and datasets that it began from stay where they are, and so do those of a campaign that
-    is too broken to tell whether it began from them.
+    A label store elsewhere (`MISC.label_store`) is left alone. Models and datasets that the
+    campaign began from stay where they are; so they do if the campaign is too damaged to know.
 
     Returns:
-        Where it is now; None if there was none.
+        The folder; None if there was no campaign.
 
     Raises:
-        SettingsError: A process is running it, or labels a dataset here.
+        SettingsError: A process is running the campaign, or labels a dataset here.
     """
     who = holder(run_dir)
     if who is not None:
@@ -48,7 +46,7 @@ def move_aside(run_dir: RunDir) -> Path | None:
     known = _adopted(run_dir)
     if known is None and (there := [str(f) for f in began_from if f.exists()]):
         log.warning(
-            "whether the earlier campaign began from models of yours cannot be told: %s not moved",
+            "it is not known whether the earlier campaign began from models of yours: %s not moved",
             f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'}",
         )
     # Unless it made its members itself, the new campaign begins from them too.
@@ -64,12 +62,12 @@ def move_aside(run_dir: RunDir) -> Path | None:
 
 
 def _labelling(run_dir: RunDir) -> bool:
-    """Whether a process labels a dataset here; see `flows.recalculate`."""
+    """Return whether a process labels a dataset here; see `flows.recalculate`."""
     return any(locks.holder(path) for path in (run_dir.state / "labelling").glob("*.lock"))
 
 
 def _adopted(run_dir: RunDir) -> bool | None:
-    """Whether a campaign began from members that were there; None if nothing tells."""
+    """Return whether a campaign began from given models; None if it is too damaged to know."""
     known = adopted(run_dir)
     if known is not None:
         return known
@@ -81,7 +79,7 @@ def _adopted(run_dir: RunDir) -> bool | None:
 
 
 def _link(source: str, target: str) -> None:
-    """Have one file in two places: a label is paid for once, and stored once where that works."""
+    """Give a file a second place, as a link where the file system can, else as a copy."""
     try:
         os.link(source, target)
     except OSError:

@@ -21,11 +21,11 @@ from aimspax_core.errors import AimspaxError
 from aimspax_core.settings.known_engines import EngineName
 from flows.commands import check as checking
 from flows.commands import status as progress
-from flows.commands.evaluate import NOTHING, Asked, Dataset
+from flows.commands.evaluate import DEFAULT_OPTIONS, Dataset, EvaluationOptions
 from flows.commands.evaluate import evaluate as evaluate_models
 from flows.commands.exit_codes import DONE, FAILED, USER, console
-from flows.commands.label_dataset import NOTHING as ALL_FRAMES
-from flows.commands.label_dataset import Asked as LabelOptions
+from flows.commands.label_dataset import DEFAULT_OPTIONS as ALL_FRAMES
+from flows.commands.label_dataset import RelabelOptions
 from flows.commands.options import NONE, Directory, Fresh, Host, Options
 from flows.commands.run import run_flow
 
@@ -76,7 +76,9 @@ def status(directory: Directory = Path(), *, options: Options = NONE) -> int:
 
 
 @app.command
-def evaluate(data: Dataset, *, asked: Asked = NOTHING, options: Options = NONE) -> int:
+def evaluate(
+    data: Dataset, *, asked: EvaluationOptions = DEFAULT_OPTIONS, options: Options = NONE
+) -> int:
     """Hold models against a labelled dataset: errors, figures, and what uncertainties tell."""
     evaluate_models(data, asked, options.overrides)
     return DONE
@@ -87,13 +89,13 @@ def label(
     file: Annotated[Path, Parameter(help="The dataset, in any format that ASE reads.")],
     *,
     directory: Directory = Path(),
-    asked: LabelOptions = ALL_FRAMES,
+    asked: RelabelOptions = ALL_FRAMES,
     options: Options = NONE,
 ) -> int:
     """Label a whole dataset with the reference; labels that are there are not paid for again."""
-    from flows.commands.label_dataset import command
+    from flows.commands.label_dataset import label_dataset
 
-    return command(file, asked, directory, options.overrides)
+    return label_dataset(file, asked, directory, options.overrides)
 
 
 @app.command
@@ -215,8 +217,8 @@ def server_status() -> int:
     if found.server.password:
         console.print(f"its password is in {found.server.password}", markup=False)
     if found.server.ours:
-        told = f"process {found.server.pid}, Prefect {found.version}, since {found.started}"
-        console.print(f"{told}; what it printed: {found.log}", markup=False)
+        process = f"process {found.server.pid}, Prefect {found.version}, since {found.started}"
+        console.print(f"{process}; what it printed: {found.log}", markup=False)
     return FAILED if found.problem else DONE
 
 

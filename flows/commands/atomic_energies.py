@@ -24,7 +24,7 @@ from flows.commands.exit_codes import DONE, USER, console
 from flows.commands.run import server_for
 
 FILE = "atomic_energies.yaml"
-"""In the folder of all that is written."""
+"""The file that is written, in the output folder."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _numbers(elements: Sequence[str]) -> tuple[int, ...]:
     """Return atomic numbers of symbols, sorted.
 
     Raises:
-        SettingsError: One is none.
+        SettingsError: A symbol is not that of an element.
     """
     found = {name: atomic_numbers.get(name.capitalize(), 0) for name in elements}
     unknown = [name for name, number in found.items() if not number]
@@ -93,7 +93,7 @@ def _numbers(elements: Sequence[str]) -> tuple[int, ...]:
 def _answers(
     states: Sequence[GroundState], reference: EngineSettings, inputs: Inputs
 ) -> list[_Answer]:
-    """Have all atoms labelled; those that no calculator takes without a cell get one."""
+    """Label all atoms; those that the engine does not accept without a cell get a large one."""
     box = reference.atoms_in_cell
     answers = _labelled(states, reference, inputs, box is True)
     periodic = any(atoms.pbc.any() for atoms in inputs.geometries)

@@ -63,8 +63,8 @@ def _show_scripts(settings: Settings) -> bool:
             refused = True
             console.print(f"it would fail: {script.problem}\n", style="red", markup=False)
         elif script.problem:
-            told = f"{script.scheduler} could not be asked about it: {script.problem}\n"
-            console.print(told, style="yellow", markup=False)
+            reason = f"{script.scheduler} could not be asked about it: {script.problem}\n"
+            console.print(reason, style="yellow", markup=False)
         else:
             console.print(f"{script.taken}\n", markup=False)
     return refused

@@ -38,14 +38,14 @@ from flows.server import Server, ServerError
 T = TypeVar("T")
 
 _LOW_GB = 1.0
-"""Less than this on a disk ends a campaign soon."""
+"""With less space than this on a disk (GB) a campaign would end soon."""
 
 _MENDABLE = re.compile(r"not found|no such file|permission denied|not a directory", re.IGNORECASE)
-"""What is the user's to mend although the machine says it."""
+"""Errors of the operating system that the user can mend."""
 
 
 def doctor(directory: Path, overrides: Mapping[str, Any]) -> int:
-    """Try what a campaign needs, one thing after the other, and print what came out.
+    """Try what a campaign needs, one thing after the other, and print a line for each.
 
     Args:
         directory: The run directory.
@@ -91,35 +91,35 @@ class _Checklist:
 
     @property
     def code(self) -> int:
-        """What is for the user to mend counts before what the machine did."""
+        """The exit code: something for the user to mend outweighs a failure of the machine."""
         return max(self._codes)
 
     def check(self, name: str, work: Callable[[], tuple[T, str]]) -> T | None:
-        """Try one thing; return what it found, or None if it failed."""
+        """Try one thing and print a line; return what `work` found, or None if it failed."""
         began = time.perf_counter()
         try:
             with console.status(name):
-                found, told = work()
+                found, details = work()
         # Also of a user's calculator, which may raise anything: no traceback helps here.
         except Exception as error:
             self._codes.add(USER if _for_the_user(error) else FAILED)
-            self._print("✗", name, began, _said(error), "red")
+            self._print("✗", name, began, _error_text(error), "red")
             return None
-        self._print("✓", name, began, told, "green")
+        self._print("✓", name, began, details, "green")
         return found
 
     def skip(self, name: str, why: str) -> None:
-        """Say that one thing was not tried."""
+        """Print that one thing was not tried."""
         console.print(f"- {name}: not tried, {why}", markup=False)
 
-    def _print(self, mark: str, name: str, began: float, told: str, style: str) -> None:
+    def _print(self, mark: str, name: str, began: float, details: str, style: str) -> None:
         console.print(mark, style=style, end=" ")
         seconds = time.perf_counter() - began
-        console.print(f"{name} ({duration_text(seconds)}): {told}", markup=False)
+        console.print(f"{name} ({duration_text(seconds)}): {details}", markup=False)
 
 
 def _for_the_user(error: Exception) -> bool:
-    """Tell what the user can mend from what the machine did."""
+    """Return whether the user can mend an error; else the machine failed."""
     if isinstance(error, LabelError) and error.transient:
         return _MENDABLE.search(str(error)) is not None
     if isinstance(error, OSError):
@@ -127,8 +127,8 @@ def _for_the_user(error: Exception) -> bool:
     return isinstance(error, AimspaxError) and not isinstance(error, ServerError)
 
 
-def _said(error: Exception) -> str:
-    """Return an error's own words, and where its files are."""
+def _error_text(error: Exception) -> str:
+    """Return an error's text, and where the files of the failed calculation are."""
     text = str(error) if isinstance(error, AimspaxError) else f"{type(error).__name__}: {error}"
     notes = [n for n in getattr(error, "__notes__", ()) if n.rpartition(" ")[2] not in text]
     return "; ".join((text, *notes))
@@ -144,8 +144,8 @@ def _folders(inputs: Inputs) -> tuple[bool, str]:
     """Write to every folder that a run writes to, and see how much space is left.
 
     Raises:
-        OSError: One cannot be written to.
-        CampaignError: There is hardly any space.
+        OSError: A folder cannot be written to.
+        CampaignError: A disk has hardly any space.
     """
     run, settings = inputs.run, inputs.settings
     places = {
@@ -167,8 +167,8 @@ def _folders(inputs: Inputs) -> tuple[bool, str]:
         if space < _LOW_GB:
             raise CampaignError(f"{there}: {space:.1f} GB left for {name}; make room")
         free.setdefault(there.stat().st_dev, (space, []))[1].append(name)
-    told = (f"{space:.0f} GB left for {', '.join(names)}" for space, names in free.values())
-    return True, "; ".join(told)
+    left = (f"{space:.0f} GB left for {', '.join(names)}" for space, names in free.values())
+    return True, "; ".join(left)
 
 
 def _writable(place: Path) -> Path:
@@ -217,19 +217,19 @@ def _engine(inputs: Inputs) -> tuple[Reference, str]:
     reference = make_reference(settings.reference_of(0), settings.directory)
     identity = reference.identity()
     versions = {**identity.get("provider", {}), "version": identity.get("version")}
-    told = [f"{name} {value:.12}" for name, value in versions.items() if value]
-    return reference, ", ".join((settings.reference.engine, *told))
+    found = [f"{name} {value:.12}" for name, value in versions.items() if value]
+    return reference, ", ".join((settings.reference.engine, *found))
 
 
 def _trial(inputs: Inputs) -> tuple[Trial, str]:
-    """Compute something small, and hold it against its own energies.
+    """Label something small, and compare its forces (and stress) with differences of energies.
 
     Two atoms of the lightest element of the molecules; if there are only periodic structures, the
-    smallest one: what it needs (k-points, a cell) is what the settings have.
+    smallest of these, because k-points and cell of the settings belong to them.
 
     Raises:
-        LabelError: There is no answer.
-        EngineError: It is not the derivative of the energy.
+        LabelError: The engine has no answer.
+        EngineError: Forces or stress are not the derivatives of the energy.
     """
     settings, folder = inputs.settings, inputs.run.state / "atoms"
     numbered = list(enumerate(inputs.geometries))
@@ -245,7 +245,7 @@ def _trial(inputs: Inputs) -> tuple[Trial, str]:
         stress = settings.stress and bool(atoms.pbc.all())
         atoms = off_balance(atoms, stress)
         engine = settings.reference_of(index)
-    trial = _tried(engine, atoms, stress, settings)
+    trial = _run_trial(engine, atoms, stress, settings)
     formula = atoms.get_chemical_formula()
     wrong = [str(comparison) for comparison in trial.comparisons if not comparison.agrees]
     if wrong:
@@ -259,8 +259,8 @@ def _trial(inputs: Inputs) -> tuple[Trial, str]:
     return trial, f"{took}; {'; '.join(map(str, trial.comparisons))}"
 
 
-def _tried(engine: EngineSettings, atoms: Atoms, stress: bool, settings: Settings) -> Trial:
-    """Have it computed where labels are: here, or in a Slurm job."""
+def _run_trial(engine: EngineSettings, atoms: Atoms, stress: bool, settings: Settings) -> Trial:
+    """Run the trial where labels are computed: in this process, or in a job of the cluster."""
     if settings.cluster.reference_jobs is None:
         return hold_against_energies(make_reference(engine, settings.directory), atoms, stress)
     from flows.loops.few_labels import trial_on_worker
@@ -271,10 +271,10 @@ def _tried(engine: EngineSettings, atoms: Atoms, stress: bool, settings: Setting
 
 
 def _through_the_pool(inputs: Inputs) -> tuple[bool, str]:
-    """Have the first start geometry labelled as a campaign would.
+    """Label the first start geometry on a worker, as a campaign would.
 
     Raises:
-        AimspaxError: It did not come back.
+        AimspaxError: There is no label.
     """
     from flows.loops.few_labels import Wanted, label_all
 
@@ -284,22 +284,22 @@ def _through_the_pool(inputs: Inputs) -> tuple[bool, str]:
     (record,) = label_all(f"doctor of {settings.directory.name}", [wanted], run, settings)
     if isinstance(record, AimspaxError):
         raise record
-    told = [
+    details = [
         f"{atoms.get_chemical_formula()} took {duration_text(record.wall_s)}, the engine's start "
         f"included, and {record.core_hours:.2g} core-hours on {record.host}"
     ]
     stored = _finished(inputs, record.key)
     if stored is not None and stored < began:
-        told.append(
+        details.append(
             f"it was in the label store, since {time.strftime('%x %X', time.localtime(stored))}"
         )
     if settings.has_initial:
-        told.append(_forecast(inputs, record.wall_s))
-    return True, "; ".join(told)
+        details.append(_forecast(inputs, record.wall_s))
+    return True, "; ".join(details)
 
 
 def _finished(inputs: Inputs, key: str) -> float | None:
-    """Return when a label was computed (seconds since 1970), if it says so."""
+    """Return when a label was computed (seconds since 1970); None if the label does not say."""
     from aimspax_core.labels.store import LabelStore
 
     stored = LabelStore(inputs.run.labels).get(key)
@@ -310,7 +310,7 @@ def _finished(inputs: Inputs, key: str) -> float | None:
 
 
 def _forecast(inputs: Inputs, seconds: float) -> str:
-    """Say what a sampling step of the initial dataset costs, if all labels are like the first."""
+    """Describe what a sampling step of the initial dataset costs if all labels cost the same."""
     settings, idg, geometries = inputs.settings, inputs.settings.idg, len(inputs.geometries)
     workers = settings.cluster.labels_at_once
     each = idg.n_points_per_sampling_step_idg * (
@@ -318,10 +318,10 @@ def _forecast(inputs: Inputs, seconds: float) -> str:
     )
     labels = each * geometries
     lasting = math.ceil(labels / workers) * seconds
-    told = f"a sampling step of the initial dataset has {labels} labels"
+    cost = f"a sampling step of the initial dataset has {labels} labels"
     if idg.initial_sampling == "aimd":
         # Trajectories run side by side, the steps of each one after the other.
         steps = each * idg.skip_step_initial
         lasting += math.ceil(geometries / workers) * steps * seconds
-        told += f" and {steps * geometries} steps of MD by the reference"
-    return f"{told}: at most about {duration_text(lasting)} with {workers} at a time"
+        cost += f" and {steps * geometries} steps of MD by the reference"
+    return f"{cost}: at most about {duration_text(lasting)} with {workers} at a time"

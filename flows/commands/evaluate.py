@@ -36,7 +36,7 @@ Dataset = Annotated[Path, Parameter(help="Labelled dataset, extended XYZ.")]
 TABLES = "evaluation.txt"
 
 _MOST_GEOMETRIES = 20
-"""So many geometries are shown, those with the most frames; the JSON file has all."""
+"""How many geometries are shown, those with the most frames; the JSON file has all."""
 
 WIDTH = 150
 """Columns of text that the tables need in full."""
@@ -50,8 +50,8 @@ def _flag(name: str, meaning: str, several: bool = False) -> Parameter:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Asked:
-    """What can be asked of an evaluation; all spellings of the original are taken.
+class EvaluationOptions:
+    """Options of an evaluation; all spellings of the original are accepted.
 
     What is None follows from the run directory, or else is the default of the settings.
     """
@@ -86,12 +86,12 @@ class Asked:
     virials_key: Annotated[str | None, _flag("virials_key", "Name of the virials.")] = None
 
 
-NOTHING = Asked()
+DEFAULT_OPTIONS = EvaluationOptions()
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What an evaluation works with, once a run directory has been asked."""
+class _Resolved:
+    """Models, folder and settings of an evaluation: as named, or else a run directory's."""
 
     models: dict[str, Path]
     folder: Path
@@ -101,29 +101,31 @@ class _Given:
 
 
 def evaluate(
-    data: Path, asked: Asked = NOTHING, overrides: Mapping[str, Any] | None = None
+    data: Path,
+    options: EvaluationOptions = DEFAULT_OPTIONS,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Hold models against a dataset; print tables, and write them with JSON and figures.
 
     Args:
         data: The labelled dataset.
-        asked: What of it, and where to.
-        overrides: Of the run directory's settings, if there is one.
+        options: Which models, what is compared, and where the results go.
+        overrides: Values that replace those of the run directory's files, if there is one.
 
     Returns:
-        What was found.
+        The errors of each model and of their mean.
 
     Raises:
         AimspaxError: Models, dataset or run directory cannot be used; the text says why.
     """
-    if asked.batch_size < 1:
-        raise SettingsError(f"--batch-size: found {asked.batch_size}; allowed: 1 and more")
-    given = _given(asked, overrides or {})
+    if options.batch_size < 1:
+        raise SettingsError(f"--batch-size: found {options.batch_size}; allowed: 1 and more")
+    resolved = _resolve(options, overrides or {})
     named = {
-        name: getattr(asked, f"{name}_key") for name in ("energy", "forces", "stress", "virials")
+        name: getattr(options, f"{name}_key") for name in ("energy", "forces", "stress", "virials")
     }
-    keys = replace(given.keys, **{name: key for name, key in named.items() if key is not None})
-    quantities = dict.fromkeys(_quantity(name) for name in asked.output_args)
+    keys = replace(resolved.keys, **{name: key for name, key in named.items() if key is not None})
+    quantities = dict.fromkeys(_quantity(name) for name in options.output_args)
 
     from aimspax_core.evaluation import evaluation, parity_plots, results_files
     from aimspax_core.evaluation import frames as frame_files
@@ -135,23 +137,23 @@ def evaluate(
             console.print(
                 f"{quantity}: only {has} of {len(frames)} frames have it ({key})", markup=False
             )
-    models = evaluation.open_models(given.models, given.device)
+    models = evaluation.open_models(resolved.models, resolved.device)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("predicting", total=len(frames) * len(models))
         found = evaluation.evaluate(
-            frames, models, asked.batch_size, lambda done: bar.advance(task, done)
+            frames, models, options.batch_size, lambda done: bar.advance(task, done)
         )
     text = Console(file=io.StringIO(), width=WIDTH, highlight=False)
     for table in tables(found, console.width):
         console.print(table)
     for table in tables(found):
         text.print(table)
-    write_text(given.folder / TABLES, text.file.getvalue())  # type: ignore[attr-defined]
-    results_files.write_json(found, given.folder / "evaluation.json")
-    parity_plots.draw(found, given.folder, given.measure)
-    if asked.return_predictions:
-        results_files.write_predictions(found, given.folder / "predictions.xyz")
-    console.print(f"written: {given.folder}", markup=False)
+    write_text(resolved.folder / TABLES, text.file.getvalue())  # type: ignore[attr-defined]
+    results_files.write_json(found, resolved.folder / "evaluation.json")
+    parity_plots.draw(found, resolved.folder, resolved.measure)
+    if options.return_predictions:
+        results_files.write_predictions(found, resolved.folder / "predictions.xyz")
+    console.print(f"written: {resolved.folder}", markup=False)
     return found
 
 
@@ -180,12 +182,14 @@ def aims_pax_test(
     from aimspax_core.evaluation.results_files import write_arrays
 
     unused = {"--dipole_key": dipole_key, "--charges_key": charges_key, "--head_key": head_key}
-    if told := ", ".join(flag for flag, value in unused.items() if value is not None):
-        console.print(f"{told}: accepted, but without effect", markup=False)
+    if flags := ", ".join(flag for flag, value in unused.items() if value is not None):
+        console.print(f"{flags}: accepted, but without effect", markup=False)
     keys = (energy_key, forces_key, stress_key, virials_key)
     predictions = return_predictions == "True"
-    asked = Asked(models, None, save, device, batch_size, output_args, predictions, *keys)
-    found = evaluate(data, asked)
+    options = EvaluationOptions(
+        models, None, save, device, batch_size, output_args, predictions, *keys
+    )
+    found = evaluate(data, options)
     write_arrays(found, save / "ensemble_test_results.npz", predictions)
     when = datetime.now().isoformat(sep=" ", timespec="seconds")
     head = f"{when} {', '.join(map(str, models))} on {data}\n"
@@ -200,7 +204,7 @@ def find_models(places: Sequence[Path]) -> dict[str, Path]:
     The tag is the file's stem, with the folder's name in front where two would be the same.
 
     Raises:
-        ModelError: There is nothing there, a folder holds no model, or two cannot be told apart.
+        ModelError: There is nothing there, a folder holds no model, or two would have one tag.
     """
     files = list(dict.fromkeys(file.resolve() for place in places for file in _models(place)))
     stems = Counter(file.stem for file in files)
@@ -216,8 +220,8 @@ def tables(found: Evaluation, width: int = WIDTH) -> list[Table]:
     """Return the tables of an evaluation: all models, then the best prediction in detail.
 
     Args:
-        found: What to show.
-        width: Of the terminal; below `WIDTH` the tables have the most asked for only.
+        found: The evaluation.
+        width: Columns of text of the terminal; below `WIDTH`, only the usual errors are shown.
     """
     columns = _COLUMNS if width >= WIDTH else tuple(c for c in _COLUMNS if c.brief)
     frames, models = found.frames, found.scores
@@ -254,7 +258,17 @@ def tables(found: Evaluation, width: int = WIDTH) -> list[Table]:
 
 @dataclass(frozen=True)
 class _Column:
-    """One kind of error: its field in `FrameErrors`, what of it, how it is shown, and if always."""
+    """A column of the tables: one statistic of one kind of error.
+
+    Attributes:
+        field: The kind of error, a field of `FrameErrors`.
+        statistic: A field of `Deviation`: mae, rmse or max.
+        name: The kind of error in the heading.
+        unit: The unit that it is shown in.
+        digits: Decimals.
+        factor: From the unit of `Deviation` to the unit shown.
+        brief: Whether narrow terminals show it too.
+    """
 
     field: str
     statistic: str
@@ -320,23 +334,23 @@ def _quantity(output: Output) -> Quantity:
     return "stress" if output == "virials" else output
 
 
-def _given(asked: Asked, overrides: Mapping[str, Any]) -> _Given:
-    """Ask the run directory, if there is one, for what the user has not said."""
-    if asked.directory is None and asked.models:
-        folder = asked.save or Path("evaluation")
-        return _Given(find_models(asked.models), folder, asked.device or "cpu")
+def _resolve(options: EvaluationOptions, overrides: Mapping[str, Any]) -> _Resolved:
+    """Take from the run directory, if there is one, what the options do not name."""
+    if options.directory is None and options.models:
+        folder = options.save or Path("evaluation")
+        return _Resolved(find_models(options.models), folder, options.device or "cpu")
     from aimspax_core.run_directory import RunDir
     from aimspax_core.settings.load import load
     from aimspax_core.settings.reading.which_files import settings_files
 
-    directory = asked.directory or Path()
+    directory = options.directory or Path()
     settings = load(directory, *settings_files(directory, overrides))
     run = RunDir.of(settings)
-    places = asked.models or (run.results if any(run.results.glob("*.model")) else run.models,)
-    return _Given(
+    places = options.models or (run.results if any(run.results.glob("*.model")) else run.models,)
+    return _Resolved(
         find_models(places),
-        asked.save or run.output / "evaluation",
-        asked.device or settings.model.MISC.device,
+        options.save or run.output / "evaluation",
+        options.device or settings.model.MISC.device,
         DataKeys.of(settings.misc),
         settings.al.uncertainty_type,
     )

@@ -1,4 +1,4 @@
-"""How commands end, and the terminal that they write to."""
+"""Exit codes of the commands, and the terminal that they print to."""
 
 from __future__ import annotations
 

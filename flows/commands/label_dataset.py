@@ -22,8 +22,8 @@ from flows.commands.status import not_completed
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Asked:
-    """What can be asked beside dataset and directory; all spellings of the original are taken."""
+class RelabelOptions:
+    """Options besides dataset and directory; all spellings of the original are accepted."""
 
     output: Annotated[
         Path | None,
@@ -71,26 +71,26 @@ class Asked:
     ] = None
 
 
-NOTHING = Asked()
+DEFAULT_OPTIONS = RelabelOptions()
 
 
-def command(
-    file: Path, asked: Asked, directory: Path, overrides: Mapping[str, Any] | None = None
+def label_dataset(
+    file: Path, options: RelabelOptions, directory: Path, overrides: Mapping[str, Any] | None = None
 ) -> int:
-    """Label a dataset again, once nothing is left that the user would have to mend.
+    """Label a dataset again, once it and the run directory have no mistakes.
 
     Args:
-        file: The dataset; its name, and all others, begin in the working directory.
-        asked: What is asked beside it.
+        file: The dataset; like all names of files, its path begins in the working directory.
+        options: Which frames and properties, and where the labels go.
         directory: The run directory.
-        overrides: Of its settings.
+        overrides: Values that replace those of its settings files.
 
     Returns:
         The exit code; 0 also if some of the frames failed for reasons of their own.
     """
     wanted: dict[str, Any] = {
         name: value.expanduser().absolute() if isinstance(value, Path) else value
-        for name, value in {**asdict(asked), "file": file}.items()
+        for name, value in {**asdict(options), "file": file}.items()
     }
     inputs = LabelInputs.read(directory, LabelAsked(**wanted), overrides)
     for note in inputs.settings.notes:
@@ -108,7 +108,7 @@ def command(
 
 
 def _report(outcome: Any, inputs: LabelInputs) -> int:
-    """Say how it ended; return the exit code."""
+    """Print how the labelling ended; return the exit code."""
     if outcome.is_completed():
         summary: Summary = outcome.result()
         console.print(_table(summary))

@@ -1,4 +1,4 @@
-"""What can be asked for on the command line beside the directory, and how it reaches a flow."""
+"""Options that several commands have besides the directory, and how they reach a flow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Fresh = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Options:
-    """Values and files in place of the usual ones; all spellings of the original are taken."""
+    """Values and files in place of the usual ones; all spellings of the original are accepted."""
 
     assignments: Annotated[
         tuple[str, ...],
@@ -60,7 +60,7 @@ class Options:
         """The options as the overrides of a flow.
 
         Raises:
-            SettingsError: An assignment is none.
+            SettingsError: An assignment is not `SECTION.key=value`.
         """
         found = dict(_assigned(text) for text in self.assignments)
         for name, file in ((PROJECT, self.project), (MODEL, self.model)):
@@ -73,7 +73,7 @@ NONE = Options()
 
 
 def _assigned(assignment: str) -> tuple[str, Any]:
-    """Read `SECTION.key=value`; the value as YAML reads it."""
+    """Return key and value of `SECTION.key=value`; the value is read as YAML."""
     key, equals, text = assignment.partition("=")
     if not equals or "." not in key:
         raise SettingsError(f"--set {assignment!r}: allowed: SECTION.key=value")

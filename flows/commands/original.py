@@ -11,8 +11,8 @@ from aimspax_core import __version__
 from aimspax_core.settings.reading.which_files import PROJECT
 from flows.commands.app import CODES, finish
 from flows.commands.evaluate import aims_pax_test
-from flows.commands.label_dataset import NOTHING as ALL_FRAMES
-from flows.commands.label_dataset import Asked as LabelOptions
+from flows.commands.label_dataset import DEFAULT_OPTIONS as ALL_FRAMES
+from flows.commands.label_dataset import RelabelOptions
 from flows.commands.options import NONE, Fresh, Options
 from flows.commands.run import run_flow
 
@@ -69,13 +69,13 @@ def recalc() -> None:
         *,
         data: Annotated[Path, Parameter(help="The dataset, in any format that ASE reads.")],
         settings: Annotated[Path | None, Parameter(help="File in place of aimsPAX.yaml.")] = None,
-        asked: LabelOptions = ALL_FRAMES,
+        asked: RelabelOptions = ALL_FRAMES,
     ) -> int:
         """Label a dataset again with the settings of this directory; see `aimspax label`."""
-        from flows.commands.label_dataset import command as run
+        from flows.commands.label_dataset import label_dataset
 
         named = {} if settings is None else {PROJECT: str(settings.expanduser().absolute())}
-        return run(data, asked, Path(), named)
+        return label_dataset(data, asked, Path(), named)
 
     finish(app)
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is going to run, once nothing is left that the user would have to mend.
+    """What is going to run, in a run directory that has no mistakes.
 
     Attributes:
-        part: The campaign, or which part of it.
+        part: The whole campaign, its initial dataset or active learning.
         inputs: The run directory, read and checked.
         overrides: Values that replace those of the settings files.
     """
@@ -116,10 +116,10 @@ def _flow_of(part: Part) -> Callable[..., Any]:
 
 
 def server_for(settings: Settings) -> Server:
-    """Find or start the Prefect server; one that compute nodes reach, if there are any.
+    """Find or start the Prefect server; with jobs of a cluster, one that compute nodes reach.
 
     Raises:
-        ServerError: There is none.
+        ServerError: The server does not answer, or cannot be started.
         SettingsError: It cannot listen where the settings say.
     """
     from flows import server
@@ -136,7 +136,7 @@ def server_for(settings: Settings) -> Server:
 
 
 def show_dashboard(server: Server) -> None:
-    """Say where a server is, and what opens it."""
+    """Print where the dashboard of a server is, and where its password."""
     console.print(f"dashboard: {server.url}", markup=False)
     if server.password:
         console.print(f"it asks for a password, which is in {server.password}", markup=False)

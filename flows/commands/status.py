@@ -1,4 +1,4 @@
-"""The command `aimspax status`, and what a run says at its end."""
+"""The command `aimspax status`, and what a run prints at its end."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
+from aimspax_core.text import duration_text
 from flows.commands.exit_codes import DONE, FAILED, STOPPED, console
 
 
@@ -46,23 +47,23 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
 
 
 def report_outcome(outcome: Any, run_dir: RunDir, settings: Settings, seconds: float) -> int:
-    """Say how the run ended; return the exit code."""
+    """Print how a run ended; return the exit code."""
     _, state = load_journal(run_dir)
     if outcome.is_completed() and state is not None:
-        minutes = f"{seconds / 60:.1f} min"
+        took = duration_text(seconds)
         if state.phase is Phase.FINISHED:
-            console.print(f"finished in {minutes}")
+            console.print(f"finished in {took}")
             return show_results(run_dir, state, settings)
-        console.print(f"{state_text(state, settings)} ({minutes})", markup=False)
+        console.print(f"{state_text(state, settings)} ({took})", markup=False)
         return DONE
     return not_completed(outcome)
 
 
 def not_completed(outcome: Any) -> int:
-    """Say why a flow did not end well; return the exit code.
+    """Print why a flow did not complete; return the exit code.
 
     Raises:
-        AimspaxError: It ended with one of ours, which `cli.finish` tells.
+        AimspaxError: The flow failed with this error; the command line prints it.
     """
     error = outcome.result(raise_on_failure=False)
     if isinstance(error, AimspaxError):
@@ -72,7 +73,7 @@ def not_completed(outcome: Any) -> int:
 
 
 def show_results(run_dir: RunDir, state: CampaignState, settings: Settings) -> int:
-    """Say that a campaign is finished, and what lies in its results; return the exit code."""
+    """Print that a campaign is finished, and the files of its results; return the exit code."""
     console.print(f"This campaign is finished: {state.stop_reason}", markup=False)
     console.print(state_text(state, settings), markup=False)
     files = sorted(run_dir.results.glob("*"))
@@ -93,7 +94,7 @@ def state_text(state: CampaignState, settings: Settings) -> str:
 
 
 def asks_more(state: CampaignState, inputs: Inputs) -> bool:
-    """True if the stopping rules, as they are today, would let a finished campaign go on."""
+    """Return whether a finished campaign would go on by the stopping rules of today's settings."""
     return apply(state, Resumed(rules=inputs.rules)).phase is not Phase.FINISHED
 
 

@@ -1,1 +1,1 @@
-"""What the page of a run shows beside its tasks."""
+"""What the page of a flow run in Prefect shows besides its tasks."""

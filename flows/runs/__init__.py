@@ -1,1 +1,1 @@
-"""Flow runs in Prefect: their names, log files, failures and earlier attempts."""
+"""Flow runs: their names, log files, listeners, failures and previous attempts."""

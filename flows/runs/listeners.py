@@ -1,4 +1,4 @@
-"""Who learns of each change of a running campaign's state, besides the campaign itself.
+"""Listeners: functions that are called at each change of a running campaign's state.
 
 The log files and the terminal's bar follow the state, but neither belongs to the loop that runs
 the campaign: they join here, and the loop tells them.

@@ -1,4 +1,4 @@
-"""Run directories as they are given to a flow, and names that a chemist recognises."""
+"""The run directory that a flow is given, and the name of its run in Prefect."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def run_directory(directory: Path) -> Path:
 
 
 def _written(directory: Path | str) -> Path:
-    """Read what was typed: a form's box for text may hold the end of a line too."""
+    """Return a path as it was typed into a form, which may have added the end of a line."""
     return Path(str(directory).strip()).expanduser()

@@ -45,7 +45,7 @@ class Setting:
 
 
 def setting(name: str) -> Setting | None:
-    """Read one of Prefect's settings as Prefect would: the environment first, then the profile."""
+    """Return one of Prefect's settings: the environment goes before the active profile."""
     if value := os.environ.get(name):
         return Setting(value, f"{name} in the environment")
     path = Path(os.environ.get("PREFECT_PROFILES_PATH") or prefect_home() / "profiles.toml")

@@ -24,22 +24,23 @@ from flows.server.own_files import Server, log_file, running
 
 __all__ = ["CLIENT_VARIABLES", "Server", "ServerError", "ServerStatus", "ensure", "status", "stop"]
 
-OURS = "AIMSPAX_SERVER_URL"  # beside an equal PREFECT_API_URL: set by `ensure`, not by the user
+OURS = "AIMSPAX_SERVER_URL"
+"""Where it equals PREFECT_API_URL, `ensure` has set that, not the user."""
 
 CLIENT_VARIABLES = (URL, OURS, AUTH)
-"""What `ensure` sets in the environment for whoever talks to the server."""
+"""Environment variables that `ensure` sets for clients of the server."""
 
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What there is to know about the server that a run would use.
+    """The server that a run would use, and how it does.
 
     Attributes:
         server: The server that a run would use.
         problem: Why it cannot be used, or None if it answers.
-        version: The Prefect that a server of ours runs.
-        started: When a server of ours was started (ISO 8601).
-        log: What a server of ours printed.
+        version: Of Prefect, if the server is ours.
+        started: When the server was started (ISO 8601), if it is ours.
+        log: The file with the server's output, if it is ours.
     """
 
     server: Server
@@ -56,9 +57,9 @@ def ensure(host: str | None = None) -> Server:
     profile) is used and never started. Any number of processes may call this at once.
 
     Args:
-        host: Name or address under which compute nodes reach this machine, if they have to. A
-            server of ours then listens beyond loopback, with a password; one that listens on
-            loopback only is started again for that, unless flow runs use it.
+        host: Name or address under which compute nodes reach this machine; None if there are
+            none. With a host, our server listens on all interfaces and has a password; if it runs
+            and listens on loopback only, it is started again, unless flow runs use it.
 
     Returns:
         The server, which answers. `PREFECT_API_URL` is set to its API, and

@@ -54,14 +54,14 @@ def find_or_start(host: str | None) -> Server:
     """Return our server on this machine, starting it if it does not run; see `server.ensure`.
 
     Raises:
-        ServerError: It cannot be used.
+        ServerError: The server cannot be used, or cannot be started.
     """
     home = prefect_home()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     port = None
     with starting_or_stopping(home):
         found = running(home)
-        # It may still be coming up: whoever started it need not have lived to see that.
+        # The server may still be starting, also if the process that started it has died.
         if found is not None and not (_comes_up(home, found) or alive(home)):
             found = None
         if found is not None:
@@ -82,12 +82,12 @@ def find_or_start(host: str | None) -> Server:
 
 
 def own_problem(home: Path, state: State) -> str | None:
-    """Say what is wrong with our server; None if it answers and takes our credentials."""
+    """Return why our server cannot be used; None if it answers and accepts our credentials."""
     return problem(f"{state.url}/api", state.key(home))
 
 
 def end() -> State | None:
-    """End our server; return what it was, or None if there was none."""
+    """End our server; return its state before, or None if there was no server."""
     home = prefect_home()
     if not home.is_dir():
         return None
@@ -99,8 +99,8 @@ def end() -> State | None:
     return state
 
 
-def _password_to_be(home: Path, everywhere: bool) -> Setting | None:
-    """Return the password for a server that is to be started: the user's own, or one of ours."""
+def password_for(home: Path, everywhere: bool) -> Setting | None:
+    """Return the password of a server that is about to start: the user's own, or one of ours."""
     if chosen := setting(SERVER_AUTH):
         return chosen
     if not everywhere:
@@ -111,7 +111,7 @@ def _password_to_be(home: Path, everywhere: bool) -> Setting | None:
 
 
 def _insist(home: Path, state: State) -> None:
-    """Make sure that a server which was there before can be used."""
+    """Refuse a running server of ours that cannot be used; warn if its Prefect is another one."""
     if wrong := own_problem(home, state):
         there = f" (its password: {state.password})" if state.password else ""
         raise ServerError(_failure(home, f"lives, but cannot be used: {wrong}{there}", state))
@@ -124,7 +124,7 @@ def _insist(home: Path, state: State) -> None:
 
 
 def _end_unused(home: Path, state: State) -> None:
-    """End a server on loopback, to start it again for compute nodes; not while runs use it."""
+    """End our server on loopback, which is then started for compute nodes; not while in use."""
     active = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
     url = f"{state.url}/api/flow_runs/filter"
     try:
@@ -148,9 +148,9 @@ def _end_unused(home: Path, state: State) -> None:
 def _start(home: Path, everywhere: bool, port: int | None) -> State:
     """Start the server and wait until it answers; another port if one was taken meanwhile."""
     address = _EVERYWHERE if everywhere else LOOPBACK
-    password = _password_to_be(home, everywhere)
+    password = password_for(home, everywhere)
     for _ in range(3):
-        port = port or _free_port(address)
+        port = port or free_port(address)
         process = _spawn(home, address, port, password)
         state = State(
             pid=process.pid,
@@ -175,7 +175,7 @@ def _start(home: Path, everywhere: bool, port: int | None) -> State:
     raise ServerError(_failure(home, what, state))
 
 
-def _free_port(address: str) -> int:
+def free_port(address: str) -> int:
     """Return the port that Prefect would use (4200) if it is free, else any free one."""
     wanted = setting("PREFECT_SERVER_API_PORT")
     for port in (int(wanted.value) if wanted else 4200, 0):
@@ -189,7 +189,7 @@ def _free_port(address: str) -> int:
 def _spawn(
     home: Path, address: str, port: int, password: Setting | None
 ) -> subprocess.Popen[bytes]:
-    """Start the server in a session of its own, holding the lock that says that it lives."""
+    """Start the server in a session of its own; it holds the lock that shows that it lives."""
     command = [sys.executable, "-m", "prefect", "server", "start"]
     command += ["--host", address, "--port", str(port)]
     log = os.open(log_file(home), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
@@ -212,12 +212,12 @@ def _spawn(
     return process
 
 
-# Servers that this process started: kept so that one that has ended can be reaped.
 _children: dict[int, subprocess.Popen[bytes]] = {}
+"""Servers that this process started; it has to reap those that end."""
 
 
 def _environment(home: Path, port: int, password: Setting | None) -> dict[str, str]:
-    """Settings of the server: ours where they must be, the user's own before our defaults."""
+    """Return the environment of the server: the user's settings go before our defaults."""
     defaults = {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -86,19 +86,19 @@ class State:
         return read_key(home) if self.has_key else None
 
     def server(self, home: Path, started: bool, host: str | None = None) -> Server:
-        """Describe the server for who reaches it as `host`; its page stays on loopback."""
+        """Return the server with the API's address as seen from clients that reach it as `host`."""
         address = f"http://{host}:{self.port}" if host else self.url
         where = str(home / KEY) if self.has_key else self.password
         return Server(self.url, f"{address}/api", self.pid, started, ours=True, password=where)
 
 
 def write_state(home: Path, state: State) -> None:
-    """Note where the server listens."""
+    """Write down where the server listens."""
     write_text(_state_file(home), json.dumps(asdict(state), indent=2), private=True)
 
 
 def forget_state(home: Path) -> None:
-    """Note that there is no server."""
+    """Remove what was written about a server that has ended."""
     _state_file(home).unlink(missing_ok=True)
 
 
@@ -112,10 +112,10 @@ def log_file(home: Path) -> Path:
 
 
 def running(home: Path) -> State | None:
-    """Return the state of our server if it lives on this host; a stale file does not count.
+    """Return the state of our server; None if it does not run, whatever the file says.
 
     Raises:
-        ServerError: It lives on another host, or its state cannot be read.
+        ServerError: The server runs on another host, or its state cannot be read.
     """
     if not alive(home):
         return None
@@ -137,7 +137,7 @@ def running(home: Path) -> State | None:
 
 @contextlib.contextmanager
 def starting_or_stopping(home: Path) -> Iterator[None]:
-    """Let one process at a time start or stop the server; it does not inherit this lock."""
+    """Let one process at a time start or stop the server, which does not inherit this lock."""
     with _locks_required(), held(_lock(home), math.inf, required=True, mode=0o600):
         yield
 
@@ -177,7 +177,7 @@ def _alive_lock(home: Path) -> Path:
 
 @contextlib.contextmanager
 def _locks_required() -> Iterator[None]:
-    """Say what to do where the file system has no locks: two servers would share a database."""
+    """Advise on file systems without locks, where two servers could share a database."""
     try:
         yield
     except NoLocksError as error:
@@ -185,7 +185,7 @@ def _locks_required() -> Iterator[None]:
 
 
 def make_key(home: Path) -> str:
-    """Return the password in the key file, which is made if there is none."""
+    """Return the password in the key file; make one if there is no key file."""
     if not (home / KEY).exists():
         # A name before the colon, as HTTP wants it: `curl --user` takes it, too.
         write_text(home / KEY, f"aimspax:{secrets.token_urlsafe(32)}\n", private=True)
@@ -196,7 +196,7 @@ def read_key(home: Path) -> str:
     """Return the password in the key file.
 
     Raises:
-        ServerError: It cannot be read, or others can read it.
+        ServerError: The file cannot be read, is empty, or can be read by others.
     """
     path = home / KEY
     advice = "End the server with `aimspax server stop` and delete that file: a new one is made."

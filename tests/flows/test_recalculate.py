@@ -28,7 +28,7 @@ from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
 from aimspax_core.labels.relabelling import Summary
 from aimspax_core.reference.registry import build_reference
 from flows.commands.exit_codes import FAILED
-from flows.commands.label_dataset import NOTHING, command
+from flows.commands.label_dataset import DEFAULT_OPTIONS, label_dataset
 from flows.server import Server
 
 PROJECT = """
@@ -41,9 +41,9 @@ TBLITE = "{engine: tblite, method: GFN1-xTB}"
 COMMAND = """
 import sys
 from pathlib import Path
-from flows.commands.label_dataset import NOTHING, command
+from flows.commands.label_dataset import DEFAULT_OPTIONS, label_dataset
 if __name__ == "__main__":
-    sys.exit(command(Path(sys.argv[1]), NOTHING, Path(sys.argv[2])))
+    sys.exit(label_dataset(Path(sys.argv[1]), DEFAULT_OPTIONS, Path(sys.argv[2])))
 """
 SHORT, RADICAL, NONSENSE = 5, 7, 9
 FRAMES = 120
@@ -295,7 +295,7 @@ def test_a_reference_that_is_not_there_stops_all_and_no_frame_counts_as_failed(
 ) -> None:
     monkeypatch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     file = pairs(tmp_path / "pairs.xyz", [2.0 + 0.01 * index for index in range(12)])
-    assert command(file, NOTHING, deadly) == FAILED
+    assert label_dataset(file, DEFAULT_OPTIONS, deadly) == FAILED
     told = capsys.readouterr().out
     assert "3 labels in a row could not be computed; the last was frame " in told
     assert "srun: no such partition; 0 of 12 frames labelled" in told

@@ -15,7 +15,7 @@ from cyclopts import App
 from aimspax_core.errors import ModelError
 from aimspax_core.labels.dataset import write
 from aimspax_core.model.mace.model_files import save_model
-from flows.commands.evaluate import Asked, aims_pax_test, evaluate, find_models
+from flows.commands.evaluate import EvaluationOptions, aims_pax_test, evaluate, find_models
 from tests.model.test_committee import tiny_mace
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "aspirin"
@@ -52,14 +52,14 @@ def files(folder: Path) -> set[str]:
 def test_everything_is_written_to_the_folder_that_was_asked_for(
     place: Path, tmp_path: Path
 ) -> None:
-    evaluate(place / "test.xyz", Asked((place / "models",), save=tmp_path / "out"))
+    evaluate(place / "test.xyz", EvaluationOptions((place / "models",), save=tmp_path / "out"))
     assert files(tmp_path / "out") == OURS
     told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert list(told["models"]) == ["m-0", "m-1"]
 
 
 def test_the_text_shows_the_errors_of_the_json_file(place: Path, tmp_path: Path) -> None:
-    evaluate(place / "test.xyz", Asked((place / "models",), save=tmp_path))
+    evaluate(place / "test.xyz", EvaluationOptions((place / "models",), save=tmp_path))
     mean = json.loads((tmp_path / "evaluation.json").read_text())["ensemble_mean"]["total"]
     row = next(
         line
@@ -79,7 +79,7 @@ def test_a_run_directory_gives_models_keys_and_folder(place: Path, tmp_path: Pat
     shutil.copytree(place / "models", run / "results")
     write(tmp_path / "named.xyz", labelled("my_energy", "my_forces"))
     keys = {"MISC.energy_key": "my_energy", "MISC.forces_key": "my_forces"}
-    found = evaluate(tmp_path / "named.xyz", Asked(directory=run), keys)
+    found = evaluate(tmp_path / "named.xyz", EvaluationOptions(directory=run), keys)
     assert [model.tag for model in found.models] == ["m-0", "m-1"]
     assert found.frames.labelled("energy") == found.frames.labelled("forces") == 4
     assert files(run / "evaluation") == OURS
@@ -89,7 +89,9 @@ def test_without_results_the_models_are_those_of_model_dir(place: Path, tmp_path
     run = tmp_path / "run"
     shutil.copytree(EXAMPLE, run)
     shutil.copytree(place / "models", run / "elsewhere")
-    found = evaluate(place / "test.xyz", Asked(directory=run), {"GENERAL.model_dir": "./elsewhere"})
+    found = evaluate(
+        place / "test.xyz", EvaluationOptions(directory=run), {"GENERAL.model_dir": "./elsewhere"}
+    )
     assert [model.path.parent.name for model in found.models] == ["elsewhere"] * 2
 
 
@@ -99,7 +101,7 @@ def test_labels_that_are_left_out_are_told(
     frames = labelled()
     del frames[2].info["REF_energy"]
     write(tmp_path / "some.xyz", frames)
-    evaluate(tmp_path / "some.xyz", Asked((place / "models",), save=tmp_path))
+    evaluate(tmp_path / "some.xyz", EvaluationOptions((place / "models",), save=tmp_path))
     assert "energy: only 3 of 4 frames have it (REF_energy)" in capsys.readouterr().out
 
 

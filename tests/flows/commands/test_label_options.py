@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from aimspax_core.inputs.relabel_inputs import LabelAsked
-from flows.commands.label_dataset import Asked
+from flows.commands.label_dataset import RelabelOptions
 from flows.recalculate import recalculate
 
 NEEDED = {"file", "directory"}
@@ -24,4 +24,4 @@ def test_the_flow_has_every_option_with_its_default() -> None:
 
 
 def test_the_command_has_every_option_with_its_default() -> None:
-    assert defaults(Asked) == defaults(LabelAsked)
+    assert defaults(RelabelOptions) == defaults(LabelAsked)

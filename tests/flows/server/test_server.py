@@ -267,19 +267,19 @@ def test_the_users_own_password_is_taken_before_one_of_ours(
     home: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "someone:secret")
-    chosen = own._password_to_be(home, everywhere=True)
+    chosen = own.password_for(home, everywhere=True)
     assert chosen is not None
     assert (chosen.value, chosen.source) == ("someone:secret", f"{name} in the environment")
     assert not (home / "aimspax-server.key").exists()
 
 
 def test_password_is_made_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = own._password_to_be(home, everywhere=True)
+    first = own.password_for(home, everywhere=True)
     assert first is not None
     assert len(first.value) > 40
-    assert own._password_to_be(home, everywhere=True) == first
+    assert own.password_for(home, everywhere=True) == first
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", first.value)  # as `ensure` leaves it
-    assert own._password_to_be(home, everywhere=True) == first
+    assert own.password_for(home, everywhere=True) == first
 
 
 def test_password_that_others_can_read_is_not_used(home: Path) -> None:
@@ -322,7 +322,7 @@ def test_something_else_at_the_named_address_is_no_server(
 def test_taken_port_is_avoided(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with answering("application/json", b"true") as url:
         monkeypatch.setenv("PREFECT_SERVER_API_PORT", url.rpartition(":")[2])
-        assert own._free_port("127.0.0.1") != int(url.rpartition(":")[2])
+        assert own.free_port("127.0.0.1") != int(url.rpartition(":")[2])
 
 
 def test_proxies_are_kept_off_the_local_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
