@@ -76,10 +76,12 @@ def progress_text(state: CampaignState) -> str:
 
 def limits_text(state: CampaignState) -> list[str]:
     """Return a line on each stopping rule that may end the present phase."""
+    stage = _STAGES.get(state.phase)
+    if stage is None:
+        return []
     return [
         f"ends when {outlook.rule.text(outlook.limit)}: {outlook.progress:.0%}"
-        for outlook in outlooks(state, _STAGES[state.phase])
-        if state.phase in _STAGES
+        for outlook in outlooks(state, stage)
     ]
 
 
