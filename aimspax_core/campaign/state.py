@@ -13,6 +13,7 @@ from aimspax_core.labels.tries import Tries, from_counts
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.rule import Rule
 from aimspax_core.stopping.table import RULES
+from aimspax_core.uncertainty.measures import measure_of
 from aimspax_core.uncertainty.threshold import Window
 
 SCHEMA_VERSION = 2
@@ -70,6 +71,7 @@ class Rules(Record):
     valid_subset: int | None = None
     update_checkpoints: bool = True
     limits: dict[str, float] = Field(default_factory=dict)
+    uncertainty_unit: str = "eV/Å"
 
     def limit(self, rule: Rule) -> float:
         """Return the limit of a stopping rule; its key's `off` if it has none."""
@@ -106,6 +108,7 @@ class Rules(Record):
             train_subset=al.train_subset_size if subsets else None,
             valid_subset=al.valid_subset_size if subsets else None,
             update_checkpoints=al.update_md_checkpoints,
+            uncertainty_unit=measure_of(al.uncertainty_type).unit,
             limits={
                 name: limit
                 for name, limit in limits.items()

@@ -46,8 +46,8 @@ class Curves:
         mean: The same, averaged over the members.
         converged: Lowest force MAE (meV/Å) of a convergence, by the number of labels it was on.
         explored_from: Number of labels when active learning began; None if it has not.
-        checks: Finite uncertainties (eV/Å) in the order in which the threshold saw them.
-        thresholds: The threshold (eV/Å) after so many checks; there is none while it warms up.
+        checks: Finite uncertainties in the order in which the threshold saw them.
+        thresholds: The threshold after so many checks; there is none while it warms up.
         seconds: Wall time, without the pauses between two runs.
         state: The campaign after the last event; None if nothing has happened.
     """
@@ -180,7 +180,8 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
 
 
 def _draw_checks(axes: Axes, found: Curves) -> None:
-    _frame(axes, "uncertainty checks", "uncertainty of the forces (eV/Å)")
+    unit = found.state.rules.uncertainty_unit if found.state else "eV/Å"
+    _frame(axes, "uncertainty checks", f"uncertainty ({unit})")
     shown = [(n, value) for n, value in enumerate(found.checks, start=1) if value > 0]
     if not shown:
         begun = found.explored_from is not None

@@ -136,7 +136,8 @@ def _frozen(before: CampaignState, after: CampaignState) -> list[str]:
     level = after.window.frozen
     if level is None or before.window.frozen is not None:
         return []
-    return [f"threshold frozen at {level:.4f} eV/Å, training sets of {after.training_set_size}"]
+    unit = after.rules.uncertainty_unit
+    return [f"threshold frozen at {level:.4f} {unit}, training sets of {after.training_set_size}"]
 
 
 def _given_up(before: CampaignState, after: CampaignState) -> list[str]:
@@ -197,7 +198,8 @@ def _segment(event: SegmentFinished, after: CampaignState) -> str:
     }
     outcomes = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
     threshold = after.window.threshold(after.rules.c_x)
-    level = f"threshold {threshold:.4f} eV/Å" if threshold is not None else "no threshold yet"
+    unit = after.rules.uncertainty_unit
+    level = f"threshold {threshold:.4f} {unit}" if threshold is not None else "no threshold yet"
     steps = max((r.step for r in event.results), default=0)
     reasons = {r.reason for r in event.results if r.outcome == "exploded"}
     why = f" ({'; '.join(sorted(reasons))})" if reasons else ""

@@ -161,6 +161,17 @@ def test_a_threshold_that_freezes_is_told_once() -> None:
     assert line.startswith(f"threshold frozen at {level:.4f} eV/Å, training sets of ")
 
 
+def test_thresholds_have_the_unit_of_the_measure() -> None:
+    rules = RULES.model_copy(
+        update={"freeze_threshold_dataset": 15.0, "uncertainty_unit": "eV/atom"}
+    )
+    steps = played(World(), rules)
+    news = [line for step in steps for line in lines(*step) if "threshold " in line]
+    assert any("eV/atom" in line for line in news if line.startswith("threshold frozen"))
+    assert any("eV/atom" in line for line in news if line.startswith("MD to step"))
+    assert not any("eV/Å" in line for line in news)
+
+
 def test_a_label_that_came_twice_is_no_news() -> None:
     _, event, after = next(
         step for step, found in of(LabelArrived) if any("goes to" in line for line in found)

@@ -14,6 +14,7 @@ import numpy as np
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from aimspax_core.campaign.state import Rules
 from aimspax_core.evaluation.evaluation import Predictions, Tested, trusts
 from aimspax_core.evaluation.frames import read_frames
 from aimspax_core.prediction import Prediction
@@ -33,6 +34,7 @@ MD: {stat_ensemble: nvt}
 water = molecule("H2O")
 ase.io.write(folder / "geometry.in", water)
 settings = load(folder)
+print(Rules.of(settings, ("a", "b"), 1).uncertainty_unit)
 
 
 def evaluate(structures):
@@ -67,7 +69,8 @@ def test_a_measure_is_one_file_and_one_row(copy: Copy) -> None:
 
 def test_the_toy_judges_a_segment_and_an_evaluation(copy: Copy) -> None:
     """Members that differ by ±0.3 eV on three atoms; the mean is 0.3 eV off the label."""
-    segment, evaluation = copy.python(RUN).splitlines()
+    unit, segment, evaluation = copy.python(RUN).splitlines()
+    assert unit == "eV/atom"
     assert segment == "[0.1, 0.1]"
     assert evaluation == "energy_sd [0.1] [0.1]"
 
