@@ -8,14 +8,21 @@ EXAMPLE ?= aspirin
 MINUTES ?= 30
 SEED ?= 1
 
-.PHONY: help demo test lint bench soak clean
+# What needs neither torch nor a server.
+QUICK  := tests/campaign tests/labels tests/report tests/settings tests/test_errors.py \
+          tests/test_machine.py tests/test_safe_files.py tests/test_structures.py
+COVER  := $(if $(COVERAGE),--cov --cov-append --cov-report=)
+
+.PHONY: help demo test quick lint docs bench soak clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   run the aspirin example in runs/aspirin (installs what is needed, once)"
 	@echo "            EXAMPLE=silicon runs that one"
-	@echo "make test   lint, check types and layers, run all tests"
-	@echo "make lint   ruff, mypy and import-linter only"
+	@echo "make test   lint, check types and layers, run all tests (COVERAGE=1 counts covered lines)"
+	@echo "make quick  the tests that need neither torch nor a server: settings, labels, rules"
+	@echo "make lint   ruff, codespell, mypy and import-linter only"
+	@echo "make docs   write docs/settings.md anew"
 	@echo "make bench  run every benchmark in tests/benchmarks"
 	@echo "make soak   campaigns on a real Slurm under random interruptions, MINUTES=30 of them"
 	@echo "make clean  remove the environment and all caches (runs/ stays)"
@@ -25,14 +32,22 @@ demo: $(VENV)/.installed | runs/$(EXAMPLE)
 
 # Side by side, one thread each; whole campaigns, which wait much, two at a time and file by file.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --ignore tests/flows
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/flows
+	rm -f .coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(COVER) -n auto --maxprocesses 4 --ignore tests/flows
+	$(BIN)/python -m pytest $(COVER) -n 2 --dist loadfile tests/flows
+
+quick: $(VENV)/.installed-dev
+	AIMSPAX_TEST_QUICK=1 $(BIN)/python -m pytest -n 2 -m "not slow and not torch" $(QUICK)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m aimspax_core.settings.derived.reference_page > docs/settings.md
 
 bench: $(VENV)/.installed-dev
 	@set -e; for bench in tests/benchmarks/bench_*.py; do \
