@@ -66,6 +66,7 @@ def test_atomic_energies_cover_every_element(directory: Path) -> None:
         Inputs.read(directory, {"ARCHITECTURE.atomic_energies": {"H": -13.6}})
 
 
+@pytest.mark.torch
 def test_a_gpu_that_is_not_there_is_found_before_anything_starts(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
