@@ -9,8 +9,8 @@ MINUTES ?= 30
 SEED ?= 1
 
 # What needs neither torch nor a server.
-QUICK  := tests/campaign tests/labels tests/report tests/settings tests/test_errors.py \
-          tests/test_machine.py tests/test_safe_files.py tests/test_structures.py
+QUICK  := tests/campaign tests/inputs tests/labels tests/report tests/settings tests/test_*.py \
+          --ignore tests/campaign/test_old_runs.py --ignore tests/labels/test_dataset.py
 COVER  := $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
 .PHONY: help demo test quick lint docs bench soak clean

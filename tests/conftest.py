@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from tests.slurm.machine import NotPossible, Slurm, running
 # Cores may be shared: a slow example is no failure. On CI the same examples are tried each time.
 settings.register_profile("aimspax", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("aimspax")
+
+if os.environ.get("AIMSPAX_TEST_QUICK"):  # `make quick`: a test that needs torch fails there
+    sys.modules["torch"] = None  # type: ignore[assignment]
 
 KEYS = pytest.StashKey[dict[str, set[str]]]()
 """Keys of the settings that the collected tests show, by section: `@pytest.mark.key`."""
