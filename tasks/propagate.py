@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ase import Atoms
 from prefect import task
@@ -36,15 +35,11 @@ from aimspax_core.sampling.segment import (
     run_segment,
 )
 from aimspax_core.sampling.snapshots import save_prediction, write_snapshots
-from aimspax_core.settings.project import FoundationalModel
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.limits import MAX_MD_STEPS
 from aimspax_core.structures import read_geometries
 from aimspax_core.uncertainty.threshold import Window
 from tasks.structures import keep_structure
-
-if TYPE_CHECKING:
-    from aimspax_core.model.mace.foundation import Driver
 
 EXPLORING_STREAM = 1
 """First number of the random streams of exploring trajectories; sampling ones have 0."""
@@ -112,28 +107,17 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
 
 def _models(request: PropagateRequest) -> tuple[Evaluate, Evaluate | None]:
     """Return what drives, and what judges if it is another."""
-    from aimspax_core.model.worker_memory import kept
+    from aimspax_core.model.worker_memory import worker_memory
 
-    settings = request.settings
-    committee = kept(settings.model, request.elements).ensemble.committee(request.checkpoints)
+    settings, memory = request.settings, worker_memory()
+    committee = memory.ensemble(settings.model).committee(request.checkpoints)
     stress = any(needs_stress(settings.md(t.geometry)) for t in request.trajectories)
     if not settings.al.use_foundational:
         return partial(committee.evaluate, stress=stress), None
-    driver = _driver(
-        settings.al.foundational_model_settings,
-        settings.directory,
-        settings.model.MISC.device,
-        settings.model.GENERAL.default_dtype,
-    )
+    model = settings.al.foundational_model_settings
+    kind, directory = settings.al.foundational_model, settings.directory
+    driver = memory.foundation(kind, model, directory, settings.model).driver
     return partial(driver.evaluate, stress=stress), committee.evaluate
-
-
-@cache
-def _driver(model: FoundationalModel, directory: Path, device: str, dtype: str) -> Driver:
-    """The foundation model, loaded once in a process; a local file may be relative to the run."""
-    from aimspax_core.model.mace.foundation import driver
-
-    return driver(device=device, dtype=dtype, **model.for_mace(directory))
 
 
 def _starts(request: PropagateRequest) -> list[Start]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
@@ -22,7 +21,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.collect import begin, collect
 from aimspax_core.sampling.dynamics import load_state, save_state
 from aimspax_core.sampling.snapshots import write_snapshots
-from aimspax_core.settings.project import FoundationalModel, Gate
+from aimspax_core.settings.project import Gate
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import read_geometries
 from tasks.structures import keep_structure
@@ -110,15 +109,11 @@ def _calculator(settings: Settings, geometry: int) -> Calculator:
     engine = settings.sampling_engine_of(geometry)
     if engine is not None:
         return build_reference(engine, settings.directory).calculator()
-    general, misc = settings.model.GENERAL, settings.model.MISC
-    return _foundation(
-        settings.idg.foundation, settings.directory, misc.device, general.default_dtype
+    # Models take seconds to import, which the flow's process need not spend.
+    from aimspax_core.model.worker_memory import worker_memory
+
+    idg = settings.idg
+    model = worker_memory().foundation(
+        idg.foundational_model, idg.foundation, settings.directory, settings.model
     )
-
-
-@cache
-def _foundation(model: FoundationalModel, directory: Path, device: str, dtype: str) -> Calculator:
-    """The foundation model, loaded once in a process; a local file may be relative to the run."""
-    from aimspax_core.model.mace.foundation import foundation_calculator
-
-    return foundation_calculator(device=device, dtype=dtype, **model.for_mace(directory))
+    return model.calculator

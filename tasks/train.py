@@ -18,10 +18,9 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from mace.data import AtomicData
-
-    from aimspax_core.model.mace.learner import Metrics
-    from aimspax_core.model.worker_memory import Kept
+    from aimspax_core.model.family import Graph
+    from aimspax_core.model.learner import Metrics
+    from aimspax_core.model.worker_memory import WorkerMemory
 
 
 @dataclass(frozen=True)
@@ -51,24 +50,26 @@ class TrainRequest:
 def train(request: TrainRequest) -> TrainingFinished:
     """Train a member within its round; its checkpoint is on disk when this returns."""
     began = time.perf_counter()
-    # MACE takes seconds to import, which the flow's process and the label workers need not spend.
+    # Models take seconds to import, which the flow's process and the label workers need not spend.
     from aimspax_core.model.member import Member, Stage
-    from aimspax_core.model.worker_memory import kept
+    from aimspax_core.model.schedule import Budget
+    from aimspax_core.model.worker_memory import worker_memory
 
     action, settings = request.action, request.settings
     assert isinstance(action, Train)
-    memory = kept(settings.model, request.elements)
+    memory = worker_memory()
     data = _data(request, memory)
     if action.start is None:
         elements, model = request.elements, settings.model
         member = Member.create(model, elements, action.tag, request.seed, data.constants)
     else:
-        member = memory.take_member(_checkpoint(request, action.start))
+        member = memory.take_member(_checkpoint(request, action.start), settings.model)
         if member.stage.value != action.stage:
             member.enter(Stage(action.stage))
         member.renew_constants(data.constants)
     initial = action.stage == "initial"
     idg, al = settings.idg, settings.al
+    step = idg.intermediate_epochs_idg if initial else al.intermediate_epochs_al
     before = member.epoch
     found = member.train(
         data.training,
@@ -77,8 +78,7 @@ def train(request: TrainRequest) -> TrainingFinished:
         valid_skip=idg.valid_skip if initial else al.valid_skip,
         scheduler=initial and idg.scheduler_initial,
         patience=None if initial else al.epochs_per_worker,
-        time_budget_s=request.time_budget_s,
-        step=idg.intermediate_epochs_idg if initial else al.intermediate_epochs_al,
+        budget=Budget(request.time_budget_s, step),
     )
     memory.keep_member(_checkpoint(request, action.checkpoint), member)
     return TrainingFinished(
@@ -96,13 +96,14 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
     """Train a member towards convergence; its checkpoint is on disk when this returns."""
     began = time.perf_counter()
     from aimspax_core.model.member import Stage
-    from aimspax_core.model.worker_memory import kept
+    from aimspax_core.model.schedule import Budget
+    from aimspax_core.model.worker_memory import worker_memory
 
     action, settings = request.action, request.settings
     assert isinstance(action, Converge)
-    memory = kept(settings.model, request.elements)
+    memory = worker_memory()
     data = _data(request, memory)
-    member = memory.take_member(_checkpoint(request, action.start))
+    member = memory.take_member(_checkpoint(request, action.start), settings.model)
     if action.first:
         member.enter(Stage.CONVERGE)
         member.renew_constants(data.constants)
@@ -115,7 +116,7 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         patience=phase.convergence_patience,
         margin=phase.margin,
         valid_skip=phase.valid_skip,
-        time_budget_s=request.time_budget_s,
+        budget=Budget(request.time_budget_s),
     )
     memory.keep_member(_checkpoint(request, action.checkpoint), member)
     return ConvergenceAdvanced(
@@ -134,16 +135,19 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
 class _Data:
     """A member's graphs: what it trains on, what it is validated on, its whole training set."""
 
-    training: list[AtomicData]
-    validation: list[AtomicData]
-    constants: list[AtomicData]
+    training: list[Graph]
+    validation: list[Graph]
+    constants: list[Graph]
 
 
-def _data(request: TrainRequest, memory: Kept) -> _Data:
+def _data(request: TrainRequest, memory: WorkerMemory) -> _Data:
     sets = json.loads(request.dataset.read_text(encoding="utf-8"))[request.action.tag]
     store = LabelStore(request.run.labels)
     sets.setdefault("constants", sets["training"])
-    return _Data(**{name: memory.graphs(store, keys) for name, keys in sets.items()})
+    model, elements = request.settings.model, request.elements
+    return _Data(
+        **{name: memory.graphs(store, keys, model, elements) for name, keys in sets.items()}
+    )
 
 
 def _checkpoint(request: TrainRequest, name: str) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -19,7 +18,7 @@ from scipy.stats import rankdata
 from aimspax_core.errors import ModelError
 from aimspax_core.evaluation.frames import Array, Frames
 from aimspax_core.model.committee import Committee
-from aimspax_core.model.mace.model_files import load_model
+from aimspax_core.model.family import load_any
 from aimspax_core.prediction import Prediction
 from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType
 
@@ -130,23 +129,22 @@ def open_models(files: dict[str, Path], device: str = "cpu") -> tuple[Tested, ..
     """Load models, each in the number format that it was saved in.
 
     Args:
-        files: MACE's `.model` files, by the name that the model goes by.
+        files: Model files of any family, by the name that the model goes by.
         device: `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        ModelError: A file holds no MACE model, or one that needs inputs beyond a structure, or
+        ModelError: A file holds no model, or one that needs inputs beyond a structure, or
             there is no such device.
     """
     models = []
     for tag, path in files.items():
-        model: Any = load_model(path)
-        elements = tuple(int(z) for z in model.atomic_numbers)
+        family, model = load_any(path)
         try:
-            committee = Committee([model], device=device)
+            committee = Committee(family.evaluator([model], device))
         # What torch says of a device that it does not know, was not built for, or does not find.
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"{path} cannot be put on device {device!r}: {error}") from error
-        models.append(Tested(tag, path, elements, committee))
+        models.append(Tested(tag, path, committee.evaluator.elements, committee))
     return tuple(models)
 
 

@@ -65,8 +65,8 @@ def as_json(found: Evaluation) -> dict[str, Any]:
         "models": {
             model.tag: {
                 "file": str(model.path),
-                "dtype": str(model.committee.dtype).removeprefix("torch."),
-                "r_max_A": model.committee.r_max,
+                "dtype": str(model.committee.evaluator.dtype).removeprefix("torch."),
+                "r_max_A": model.committee.evaluator.r_max,
                 "elements": list(model.elements),
                 "errors": _scores(found.scores[model.tag]),
             }

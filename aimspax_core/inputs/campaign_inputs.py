@@ -24,7 +24,7 @@ from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.seeds import member_seeds
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import read_geometries, symbols_text
+from aimspax_core.structures import read_geometries
 
 Part = Literal["all", "initial", "active", "any"]
 """What is asked for: a whole campaign, its initial dataset, active learning from there, or
@@ -80,7 +80,7 @@ class Inputs:
         _pass_gate(settings, geometries)
         engines = list(_engine_findings(settings, geometries))
         mistakes = [
-            *_elements(settings, geometries),
+            *_models(settings, geometries),
             *_dynamics(settings, geometries),
             *(line for finding, line in engines if not finding.note),
             *_device(settings),
@@ -262,13 +262,12 @@ def _notes(
             )
 
 
-def _elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
-    """Atomic energies, if given, must cover every element."""
-    known = settings.model.ARCHITECTURE.atomic_energies
-    found = {int(z) for atoms in geometries for z in atoms.numbers}
-    if known is not None and found - set(known):
-        missing = symbols_text(found - set(known))
-        yield f"mace.yaml  ARCHITECTURE.atomic_energies: no energy for {missing}"
+def _models(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Yield what the models' family finds wrong before anything is launched."""
+    elements = sorted({int(z) for atoms in geometries for z in atoms.numbers})
+    here = settings.cluster.ml_jobs is None
+    for mistake in settings.model.family.mistakes(settings.model, elements, here):
+        yield f"mace.yaml  {mistake}"
 
 
 def _device(settings: Settings) -> Iterator[str]:
@@ -278,9 +277,3 @@ def _device(settings: Settings) -> Iterator[str]:
     missing = missing_gpu(settings.model.MISC.device)
     if missing is not None:
         yield f"mace.yaml  MISC.device: {missing}"
-    if settings.model.MISC.enable_cueq:
-        from aimspax_core.model.mace.cueq import why_no_cueq
-
-        why = why_no_cueq(settings.model)
-        if why is not None:
-            yield f"mace.yaml  MISC.enable_cueq: {why}"

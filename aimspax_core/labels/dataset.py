@@ -66,7 +66,7 @@ _PER_ATOM = ("hirshfeld_ratios", "charges")
 _ALONG = ("dipole", "polarizability", *_PER_ATOM, "head")
 
 DEFAULT_KEYS = DataKeys()
-"""The names of aims-PAX, by which `model.mace.graphs.graphs` finds labels too."""
+"""The names of aims-PAX, by which a family of models finds labels too."""
 
 
 def labelled(stored: StoredLabel, keys: DataKeys = DEFAULT_KEYS) -> Atoms:

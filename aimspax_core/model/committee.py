@@ -1,21 +1,17 @@
-"""A committee of MACE models, each evaluated once on batched graphs of many structures."""
+"""A committee of models, each evaluated once on batches of many structures."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from ase import Atoms
-from mace.data.neighborhood import get_neighborhood
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-from aimspax_core.errors import ModelError
 from aimspax_core.prediction import Prediction
 
 Array = NDArray[np.float64]
@@ -23,57 +19,80 @@ Array = NDArray[np.float64]
 _FARTHEST = 1e5
 """No coordinate (Å) beyond this is meant; searches for neighbours overflow or never end there."""
 
-_LAYOUTS = 256
-"""How many batches' element encodings are kept."""
 
-_CPU_EDGES = 2000
-"""A CPU's batches are cut here: past it, intermediate results leave the caches (7-20 % slower)."""
+@dataclass(frozen=True)
+class Outputs:
+    """What M models say about a batch of n structures with N atoms in all.
+
+    Attributes:
+        energies: Shape (M, n), in eV.
+        forces: Shape (M, N, 3), in eV/Å; the structures one after the other.
+        stresses: Shape (M, n, 3, 3), in eV/Å³, with ASE's sign; None if it was not asked for.
+    """
+
+    energies: Array
+    forces: Array
+    stresses: Array | None
+
+
+class Evaluator(Protocol):
+    """M models of one family, put side by side by the family; they share elements and cutoff.
+
+    Notes:
+        The evaluator takes the models over: they are moved to the device and number format,
+        set to evaluation, and their parameters no longer ask for gradients. Train copies.
+
+    Attributes:
+        dtype: The number format that they compute in.
+        elements: Atomic numbers that they know.
+        r_max: Their cutoff radius (Å).
+        max_edges: Most edges in one batch (a single structure may have more).
+    """
+
+    dtype: torch.dtype
+    elements: tuple[int, ...]
+    r_max: float
+    max_edges: float
+
+    def __len__(self) -> int:
+        """Return the number of models M."""
+        ...
+
+    def graph(self, atoms: Atoms) -> Any:
+        """Return a structure as `evaluate` reads it; positions and cell are finite."""
+        ...
+
+    def edges(self, graph: Any) -> int:
+        """Return the number of a graph's edges, which evaluating it costs."""
+        ...
+
+    def evaluate(self, batch: Sequence[Any], stress: bool) -> Outputs:
+        """Predict the structures of one batch.
+
+        Args:
+            batch: What `graph` returned; sizes, compositions and periodicities may be mixed.
+            stress: Whether to predict stress as well; that of structures that are not periodic in
+                all directions is not looked at.
+
+        Raises:
+            ModelError: A structure has an element that the models were not made for.
+        """
+        ...
 
 
 class Committee:
-    """Models that share elements and cutoff, evaluated side by side.
-
-    A batch may mix sizes, compositions and periodicities. A single model is a committee of one,
-    with no spread.
-
-    Notes:
-        The committee takes the models over: they are moved to the device and number format,
-        set to evaluation, and their parameters no longer ask for gradients. Train copies.
+    """Models evaluated side by side. A single model is a committee of one, with no spread.
 
     Args:
-        models: M models with the interface of MACE's `ScaleShiftMACE`.
-        device: Where to evaluate: `cpu`, `cuda`, `cuda:1`…
-        dtype: `float32` or `float64`; None keeps the first model's.
-        max_edges: Most edges in one batch (a single structure may have more); None: as many as is
-            fast on a CPU, all at once elsewhere.
-
-    Raises:
-        ModelError: No model, or models that do not fit together or need inputs beyond a structure.
+        evaluator: The models.
     """
 
-    def __init__(
-        self,
-        models: Sequence[torch.nn.Module],
-        device: str | torch.device = "cpu",
-        dtype: str | None = None,
-        max_edges: int | None = None,
-    ) -> None:
-        if not models:
-            raise ModelError("a committee needs at least one model")
-        self.device = torch.device(device)
-        self.dtype = getattr(torch, dtype) if dtype else next(models[0].parameters()).dtype
-        self.r_max = _shared_cutoff(models)
-        self._element_index = _shared_elements(models)
-        self._head = _head(models[0])
-        self._models: list[Any] = [model.to(self.device, self.dtype).eval() for model in models]
-        for model in self._models:
-            model.requires_grad_(False)
-        self._max_edges = max_edges or (_CPU_EDGES if self.device.type == "cpu" else math.inf)
-        self._layouts: dict[tuple[bytes, ...], dict[str, torch.Tensor]] = {}
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
 
     def __len__(self) -> int:
         """Return the number of members M."""
-        return len(self._models)
+        return len(self.evaluator)
 
     def evaluate(self, structures: Sequence[Atoms], stress: bool = False) -> list[Prediction]:
         """Predict energy, forces and, if asked for, stress of each structure.
@@ -90,80 +109,49 @@ class Committee:
             ModelError: A structure has an element that the models were not made for.
         """
         usable = [_is_usable(atoms) for atoms in structures]
-        graphs = [_neighbours(atoms, self.r_max) for atoms in compress(structures, usable)]
+        graphs = [(atoms, self.evaluator.graph(atoms)) for atoms in compress(structures, usable)]
         predictions = chain.from_iterable(
-            self._evaluate(batch, stress) for batch in _batches(graphs, self._max_edges)
+            self._evaluate(batch, stress) for batch in self._batches(graphs)
         )
         return [
             next(predictions) if good else self._nothing(len(atoms))
             for atoms, good in zip(structures, usable, strict=True)
         ]
 
-    def _evaluate(self, batch: Sequence[_Neighbours], stress: bool) -> list[Prediction]:
+    def _batches(self, graphs: Sequence[tuple[Atoms, Any]]) -> Iterator[list[tuple[Atoms, Any]]]:
+        """Yield graphs, in order, in lists of at most `max_edges` edges, or of one."""
+        batch: list[tuple[Atoms, Any]] = []
+        edges = 0
+        for atoms, graph in graphs:
+            own = self.evaluator.edges(graph)
+            if batch and edges + own > self.evaluator.max_edges:
+                yield batch
+                batch, edges = [], 0
+            batch.append((atoms, graph))
+            edges += own
+        if batch:
+            yield batch
+
+    def _evaluate(self, batch: Sequence[tuple[Atoms, Any]], stress: bool) -> list[Prediction]:
         """Predict the structures of one batch."""
-        inputs = self._inputs(batch)
-        # A copy a member: with stress, the model puts strained positions in place of the given.
-        outputs = [model(dict(inputs), compute_stress=stress) for model in self._models]
-        energies = _gather(outputs, "energy")
-        forces = _gather(outputs, "forces")
-        stresses = _gather(outputs, "stress").mean(axis=0) if stress else None
-        mean_energies, mean_forces = energies.mean(axis=0), forces.mean(axis=0)
-        ends = np.cumsum([len(graph.atoms) for graph in batch])
+        found = self.evaluator.evaluate([graph for _, graph in batch], stress)
+        stresses = None if found.stresses is None else found.stresses.mean(axis=0)
+        mean_energies, mean_forces = found.energies.mean(axis=0), found.forces.mean(axis=0)
+        ends = np.cumsum([len(atoms) for atoms, _ in batch])
         predictions = []
-        for i, (graph, end) in enumerate(zip(batch, ends, strict=True)):
-            own = slice(end - len(graph.atoms), end)
-            periodic = graph.atoms.pbc.all()
+        for i, ((atoms, _), end) in enumerate(zip(batch, ends, strict=True)):
+            own = slice(end - len(atoms), end)
+            periodic = atoms.pbc.all()
             predictions.append(
                 Prediction(
                     energy=float(mean_energies[i]),
                     forces=mean_forces[own],
-                    member_energies=energies[:, i],
-                    member_forces=forces[:, own],
+                    member_energies=found.energies[:, i],
+                    member_forces=found.forces[:, own],
                     stress=stresses[i] if stresses is not None and periodic else None,
                 )
             )
         return predictions
-
-    def _inputs(self, batch: Sequence[_Neighbours]) -> dict[str, torch.Tensor]:
-        """Return the batched graph under the names that MACE's `forward` reads."""
-        starts = np.cumsum([0] + [len(graph.atoms) for graph in batch[:-1]])
-        edges = [graph.edges + start for graph, start in zip(batch, starts, strict=True)]
-        edge_index = np.concatenate(edges, axis=1).astype(np.int64)
-        return self._layout([graph.atoms.numbers for graph in batch]) | {
-            "positions": self._float([graph.atoms.positions for graph in batch]),
-            "edge_index": torch.from_numpy(edge_index).to(self.device),
-            "shifts": self._float([graph.shifts for graph in batch]),
-            "unit_shifts": self._float([graph.unit_shifts for graph in batch]),
-            "cell": self._float([graph.cell for graph in batch]),
-        }
-
-    def _layout(self, numbers: Sequence[NDArray[np.integer]]) -> dict[str, torch.Tensor]:
-        """Return what depends on the atoms' kinds alone; kept, since MD asks for the same again."""
-        key = tuple(structure.tobytes() for structure in numbers)
-        if key not in self._layouts:
-            if len(self._layouts) >= _LAYOUTS:
-                self._layouts.clear()
-            sizes = np.array([len(structure) for structure in numbers])
-            index = self._elements(np.concatenate(numbers))
-            layout = {
-                "node_attrs": self._float([np.eye(self._element_index.max() + 1)[index]]),
-                "batch": torch.from_numpy(np.repeat(np.arange(len(sizes)), sizes)),
-                "ptr": torch.from_numpy(np.concatenate([[0], np.cumsum(sizes)])),
-                "head": torch.full((len(sizes),), self._head),
-            }
-            self._layouts[key] = {name: value.to(self.device) for name, value in layout.items()}
-        return self._layouts[key]
-
-    def _elements(self, numbers: NDArray[np.integer]) -> NDArray[np.intp]:
-        """Return the models' index of each atom's element."""
-        index = self._element_index[numbers]
-        if (index < 0).any():
-            unknown = sorted({int(z) for z in numbers[index < 0]})
-            raise ModelError(f"the models do not know the elements with atomic numbers {unknown}")
-        return index
-
-    def _float(self, arrays: Sequence[NDArray[Any]]) -> torch.Tensor:
-        return torch.from_numpy(np.concatenate(arrays)).to(self.device, self.dtype)
 
     def _nothing(self, n_atoms: int) -> Prediction:
         """Return the prediction of a structure that could not be evaluated: NaN throughout."""
@@ -176,85 +164,7 @@ class Committee:
         )
 
 
-@dataclass(frozen=True)
-class _Neighbours:
-    """A structure with its edges (2, E), shifts (E, 3) in Å, unit shifts (E, 3) and cell (3, 3)."""
-
-    atoms: Atoms
-    edges: NDArray[np.integer]
-    shifts: NDArray[Any]
-    unit_shifts: NDArray[Any]
-    cell: Array
-
-
 def _is_usable(atoms: Atoms) -> bool:
     """Return whether positions and cell are in bounds; NaN is not."""
     positions, cell = np.abs(atoms.positions), np.abs(atoms.cell.array)
     return bool((positions < _FARTHEST).all() and (cell < _FARTHEST).all())
-
-
-def _gather(outputs: Sequence[dict[str, torch.Tensor]], name: str) -> Array:
-    """Return one output of all members, shape (M, …), copied from the device in one piece."""
-    return torch.stack([output[name].detach() for output in outputs]).double().cpu().numpy()
-
-
-def _neighbours(atoms: Atoms, r_max: float) -> _Neighbours:
-    """Return a structure with all its edges up to the cutoff (Å).
-
-    Periodic structures are MACE's own business. For the others MACE makes up a box that grows with
-    the atoms' distance from the origin, and the search through it takes seconds once a fragment
-    is 100 Å away; a tree does not mind. The box matters for nothing but stress, which they lack.
-    """
-    if atoms.pbc.any():
-        return _Neighbours(
-            atoms,
-            *get_neighborhood(
-                atoms.positions, r_max, pbc=tuple(atoms.pbc), cell=atoms.cell.array.copy()
-            ),
-        )
-    pairs = cKDTree(atoms.positions).query_pairs(r_max, output_type="ndarray").T
-    edges = np.concatenate([pairs, pairs[::-1]], axis=1)
-    none = np.zeros((edges.shape[1], 3))
-    return _Neighbours(atoms, edges, none, none, np.identity(3))
-
-
-def _batches(graphs: Sequence[_Neighbours], max_edges: float) -> Iterator[list[_Neighbours]]:
-    """Yield graphs, in order, in lists of at most so many edges, or of one."""
-    batch: list[_Neighbours] = []
-    edges = 0
-    for graph in graphs:
-        own = graph.edges.shape[1]
-        if batch and edges + own > max_edges:
-            yield batch
-            batch, edges = [], 0
-        batch.append(graph)
-        edges += own
-    if batch:
-        yield batch
-
-
-def _shared_cutoff(models: Sequence[Any]) -> float:
-    """Return the cutoff radius (Å) of all the models."""
-    cutoffs = {float(model.r_max) for model in models}
-    if len(cutoffs) > 1:
-        raise ModelError(f"the models of a committee differ in r_max: {sorted(cutoffs)} Å")
-    return cutoffs.pop()
-
-
-def _shared_elements(models: Sequence[Any]) -> NDArray[np.intp]:
-    """Return the table from atomic number to the models' element index; -1 where there is none."""
-    elements = {tuple(int(z) for z in model.atomic_numbers) for model in models}
-    if len(elements) > 1:
-        raise ModelError(f"the models of a committee differ in their elements: {sorted(elements)}")
-    if any(hasattr(model, "joint_embedding") for model in models):
-        raise ModelError("models that are conditioned on charge, spin or the like cannot be used")
-    numbers = np.array(elements.pop())
-    table = np.full(256, -1, dtype=np.intp)
-    table[numbers] = np.arange(len(numbers))
-    return table
-
-
-def _head(model: Any) -> int:
-    """Return the index of the head to use: `Default`, else the last, as MACE's calculator does."""
-    heads = [str(head).lower() for head in getattr(model, "heads", None) or ["default"]]
-    return heads.index("default") if "default" in heads else len(heads) - 1

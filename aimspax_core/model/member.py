@@ -1,27 +1,27 @@
-"""One member of the ensemble in training: stages, chunks, patience and checkpoints."""
+"""One member of the ensemble in training: stages, stretches of epochs, checkpoints."""
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from mace.data import AtomicData
-from mace.tools.torch_geometric.batch import Batch
 from torch_ema import ExponentialMovingAverage
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model.checkpoint import read_checkpoint, restore, state_of
-from aimspax_core.model.mace.build import Constants, build, constants_of, set_constants
-from aimspax_core.model.mace.learner import Learner, Metrics
-from aimspax_core.model.mace.model_files import write_atomically
-from aimspax_core.model.schedule import Chunk, Convergence, OnEpoch
+from aimspax_core.model.checkpoint import read_checkpoint, write_checkpoint
+from aimspax_core.model.family import Constants, Graph, family_of
+from aimspax_core.model.learner import Learner, Metrics
+from aimspax_core.model.schedule import Budget, Convergence, Progress, start_of_stage_two
+from aimspax_core.model.stretch import Converging, Rounds, Stretch
 from aimspax_core.settings.model import ModelSettings
+
+_COUNTERS = (*("epoch", "best_valid_loss", "validations_without_improvement", "last_improvement"),)
+"""What a checkpoint has of `Progress` among its counters."""
 
 
 class Stage(StrEnum):
@@ -29,7 +29,7 @@ class Stage(StrEnum):
 
     INITIAL has a scheduler, ACTIVE none; CONVERGE starts from the averaged weights with a new
     EMA, optimizer and scheduler, and keeps the best epoch's weights. With `TRAINING.swa` it has
-    MACE's stage two at its end: another loss, another learning rate, and a best epoch of its own.
+    a second stage at its end: another loss, another learning rate, and a best epoch of its own.
     """
 
     INITIAL = "initial"
@@ -38,42 +38,39 @@ class Stage(StrEnum):
 
 
 class Member:
-    """A MACE model in training; resumable from its checkpoint at every epoch boundary.
+    """A model in training; resumable from its checkpoint at every epoch boundary.
 
     Training n epochs, saving, loading elsewhere and training m more gives the same weights as
     n + m in one go: the order of batches follows from seed, stage and epoch alone, and only
     validations at multiples of `valid_skip` steer scheduler and patience.
     After a `ModelError` from training the weights are spoilt: load the last checkpoint again.
 
-    Attributes:
+    Args:
+        settings: The user's; they name the family.
+        elements: Atomic numbers that the model is to know.
         tag: Name of the member.
         seed: Seed of its first weights, and of the order of its batches unless `TRAINING.seed`
             is given.
-        elements: Atomic numbers, sorted.
-        settings: The user's model settings.
         constants: Data-dependent constants of the model.
+
+    Attributes:
+        tag: As given.
+        seed: As given.
+        elements: Sorted.
+        settings: As given.
+        constants: Those that hold now.
         learner: Model, averages, optimizer and scheduler.
         stage: See `Stage`.
-        epoch: Epochs done in this stage.
+        progress: How far the member is in its stage.
         total_epochs: Epochs done in all stages.
-        best_valid_loss: Lowest validation loss of the stage (CONVERGE: the last that was better
-            by more than the margin).
-        validations_without_improvement: Counted since then, or since the last fresh optimizer.
-        last_improvement: Epoch of `best_valid_loss`.
         best_weights: CONVERGE: weights of the best epoch, by name, or none.
         best_metrics: CONVERGE: their validation; of stage two, whose loss is
             another function, as soon as it has been validated.
-        stage_two_from: CONVERGE: epoch at which MACE's stage two (SWA) began, or none.
         keeps_energies: Atomic energies are no fit to the training set, but a given model's.
     """
 
-    epoch: int
-    best_valid_loss: float
-    validations_without_improvement: int
-    last_improvement: int
+    progress: Progress
     best_metrics: Metrics | None
-    stage_two_from: int | None
-    keeps_energies: bool = False
     best_weights: dict[str, torch.Tensor] | None
 
     def __init__(
@@ -87,11 +84,13 @@ class Member:
         self.settings, self.tag, self.seed = settings, tag, int(seed)
         self.elements = sorted(int(z) for z in elements)
         self.constants = constants
-        model = build(settings, self.elements, constants, self.seed)
-        self.learner = Learner(settings, model, scheduler=True)
+        self._family = family_of(settings)
+        model = self._family.build(settings, self.elements, constants, self.seed)
+        self.learner = Learner(self._family, settings, model, scheduler=True)
         self.stage = Stage.INITIAL
         self.total_epochs = 0
-        self._reset_counters()
+        self.keeps_energies = False
+        self._begin_stage()
 
     @classmethod
     def create(
@@ -100,10 +99,11 @@ class Member:
         elements: Sequence[int],
         tag: str,
         seed: int,
-        train: Sequence[AtomicData],
+        train: Sequence[Graph],
     ) -> Member:
         """Return a fresh member in `Stage.INITIAL`, its constants taken from `train`."""
-        return cls(settings, elements, tag, seed, constants_of(train, elements, settings))
+        constants = family_of(settings).constants_of(train, elements, settings)
+        return cls(settings, elements, tag, seed, constants)
 
     @classmethod
     def load(cls, path: Path, settings: ModelSettings) -> Member:
@@ -116,12 +116,12 @@ class Member:
         dtype = settings.GENERAL.default_dtype
         if state["dtype"] != dtype:
             raise ModelError(f"checkpoint {path} is in {state['dtype']}, the settings say {dtype}")
-        constants = Constants(**state["constants"])
-        member = cls(settings, state["elements"], state["tag"], state["seed"], constants)
         try:
+            constants = family_of(settings).constants(**state["constants"])
+            member = cls(settings, state["elements"], state["tag"], state["seed"], constants)
             member.enter(Stage(state["stage"]))
-            restore(member, state)
-        except (KeyError, RuntimeError, ValueError) as error:
+            member._restore(state)
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(f"checkpoint {path} does not fit these settings: {error}") from error
         return member
 
@@ -131,7 +131,7 @@ class Member:
         Raises:
             ModelError: The weights are not finite.
         """
-        write_atomically(state_of(self), path)
+        write_checkpoint(self._state(), path)
 
     @property
     def model(self) -> torch.nn.Module:
@@ -143,6 +143,11 @@ class Member:
         """The averaged weights, or none."""
         return self.learner.ema
 
+    @property
+    def epoch(self) -> int:
+        """Epochs done in this stage."""
+        return self.progress.epoch
+
     def enter(self, stage: Stage) -> None:
         """Begin a stage: new optimizer, new scheduler where the stage has one, counters at 0.
 
@@ -153,35 +158,36 @@ class Member:
         self.stage = Stage(stage)
         if self.stage is Stage.CONVERGE:
             self.learner.take_averages(raw=self.settings.MISC.restart_latest)
-        self.learner.fresh_optimizer(scheduler=self.stage is not Stage.ACTIVE)
-        self._reset_counters()
+        self.renew_optimizer()
+        self._begin_stage()
 
-    def renew_constants(self, train: Sequence[AtomicData]) -> None:
+    def renew_optimizer(self) -> None:
+        """Forget the optimizer's moments and the learning rate; ACTIVE has no scheduler."""
+        self.learner.fresh_optimizer(scheduler=self.stage is not Stage.ACTIVE)
+
+    def renew_constants(self, train: Sequence[Graph]) -> None:
         """Take the data-dependent constants from a training set that has grown.
 
         Raises:
             ModelError: They would change under the best weights that a convergence keeps.
         """
         known = self.constants.atomic_energies if self.keeps_energies else None
-        constants = constants_of(train, self.elements, self.settings, known)
+        constants = self._family.constants_of(train, self.elements, self.settings, known)
         if self.best_weights is not None and constants != self.constants:
             raise ModelError(f"{self.tag}: the training set must not change while converging")
         self.constants = constants
-        set_constants(self.model, constants, self.elements)
+        self._family.set_constants(self.model, constants, self.elements)
 
     def train(
         self,
-        train: Sequence[AtomicData],
-        valid: Sequence[AtomicData],
+        train: Sequence[Graph],
+        valid: Sequence[Graph],
         *,
         epochs: int,
         valid_skip: int,
         scheduler: bool,
         patience: int | None = None,
-        time_budget_s: float = math.inf,
-        step: int = 1,
-        clock: Callable[[], float] = time.monotonic,
-        on_epoch: OnEpoch | None = None,
+        budget: Budget | None = None,
     ) -> list[Metrics]:
         """Train up to `epochs` more epochs (INITIAL or ACTIVE) and return the validations.
 
@@ -193,43 +199,28 @@ class Member:
                 epoch asked for; a validation off the multiples is only reported.
             scheduler: Let the scheduler act; ACTIVE has none anyhow.
             patience: A fresh optimizer after more than so many validations without a better one.
-            time_budget_s: Stop after the first `step` that ends beyond it.
-            step: Epochs between two looks at the clock; one step is always done.
-            clock: Seconds.
-            on_epoch: Called after each epoch with the stage's epoch and its validation, if any.
+            budget: How long; without one, all epochs.
 
         Raises:
             ModelError: A loss or weight became non-finite, or a set is empty.
         """
         if self.stage is Stage.CONVERGE:
             raise ValueError("a converging member goes on with converge()")
-        last = self.epoch + epochs
-
-        def judge(metrics: Metrics) -> None:
-            self._note(metrics, margin=0.0)
-            if patience is not None and self.validations_without_improvement > patience:
-                # A kick out of a local minimum.
-                self.learner.fresh_optimizer(scheduler=self.stage is not Stage.ACTIVE)
-                self.validations_without_improvement = 0
-
-        how = (valid_skip, scheduler, time_budget_s, step, clock, on_epoch)
-        return self._run(train, valid, Chunk(lambda: self.epoch >= last, lambda: None, judge, *how))
+        stretch = Rounds(self, self.epoch + epochs, scheduler, patience)
+        return self._run(stretch, train, valid, valid_skip, budget or Budget())
 
     def converge(
         self,
-        train: Sequence[AtomicData],
-        valid: Sequence[AtomicData],
+        train: Sequence[Graph],
+        valid: Sequence[Graph],
         *,
         max_epochs: int,
         patience: int,
         margin: float,
         valid_skip: int = 1,
-        time_budget_s: float = math.inf,
-        step: int = 1,
-        clock: Callable[[], float] = time.monotonic,
-        on_epoch: OnEpoch | None = None,
+        budget: Budget | None = None,
     ) -> tuple[list[Metrics], bool]:
-        """Train a chunk of the convergence; call again until it has finished.
+        """Train a stretch of the convergence; call again until it has finished.
 
         The weights it begins with are validated as epoch 0 and may be the best; they do not
         count for patience.
@@ -239,37 +230,27 @@ class Member:
             valid: See there.
             max_epochs: Of the whole convergence; the last one is always validated.
             patience: Epochs without an improvement of the validation loss by more than `margin`;
-                then it ends, or MACE's stage two begins if it is still to come (see `Convergence`).
+                then it ends, or stage two begins if it is still to come (see `Convergence`).
             margin: See there. The kept best weights are of the lowest loss whatever the margin.
             valid_skip: Validate at multiples of it.
-            time_budget_s: Of this chunk.
-            step: See `train`.
-            clock: See `train`.
-            on_epoch: See `train`.
+            budget: Of this stretch; without one, the whole convergence.
 
         Returns:
-            The validations of this chunk, and whether the convergence has finished.
+            The validations of this stretch, and whether the convergence has finished.
         """
         if self.stage is not Stage.CONVERGE:
             raise ValueError("enter(Stage.CONVERGE) first")
-        rules = Convergence.of(self.settings, max_epochs, patience, valid_skip)
-
-        def finished() -> bool:
-            return rules.ended(self.epoch, self.last_improvement, self.stage_two_from)
-
-        def prepare() -> None:
-            if rules.stage_two_due(self.epoch, self.last_improvement, self.stage_two_from):
-                self._begin_stage_two()
-
+        budget = budget or Budget()
+        start = start_of_stage_two(self.settings, max_epochs)
+        stretch = Converging(self, Convergence(max_epochs, patience, valid_skip, start), margin)
         first = []
         if self.best_metrics is None:
-            start, batches = clock(), self.learner.valid_batches(valid)
-            first.append(self._validate(batches, None, self.learner.lr, lambda: clock() - start))
-            self._keep(first[0])
-        how = (valid_skip, True, time_budget_s, step, clock, on_epoch)
-        judge = partial(self._note, margin=margin)
-        more = self._run(train, valid, Chunk(finished, prepare, judge, *how))
-        return first + more, finished()
+            began, batches = budget.clock(), self.learner.steps.batches(valid)
+            lr = self.learner.lr
+            first.append(self._validate(batches, None, lr, lambda: budget.clock() - began))
+            self.keep_best(first[0])
+        more = self._run(stretch, train, valid, valid_skip, budget)
+        return first + more, stretch.ended()
 
     def averaged_model(self) -> torch.nn.Module:
         """Return a copy of the model on the CPU with the averaged weights (raw without EMA)."""
@@ -285,55 +266,61 @@ class Member:
             raise ModelError(f"{self.tag} has no best epoch: it has not begun to converge")
         return self.learner.model_with(self.best_weights)
 
+    def keep_best(self, metrics: Metrics) -> None:
+        """Keep the present averaged weights as those of the best epoch."""
+        self.best_metrics, self.best_weights = metrics, self.learner.averaged_weights()
+
     def _run(
         self,
-        train: Sequence[AtomicData],
-        valid: Sequence[AtomicData],
-        chunk: Chunk,
+        stretch: Stretch,
+        train: Sequence[Graph],
+        valid: Sequence[Graph],
+        valid_skip: int,
+        budget: Budget,
     ) -> list[Metrics]:
-        """Train epoch after epoch until finished or out of time."""
-        started, results = chunk.clock(), []
-        batches = self.learner.valid_batches(valid)
-        while not chunk.finished():
-            for _ in range(chunk.step):
-                metrics = self._epoch(train, batches, chunk)
+        """Train epoch after epoch until the stretch has ended or its time is up."""
+        began, results = budget.clock(), []
+        batches = self.learner.steps.batches(valid)
+        while not stretch.ended():
+            for _ in range(budget.step):
+                metrics = self._epoch(stretch, train, batches, valid_skip, budget.clock)
                 if metrics is not None:
                     results.append(metrics)
-                if chunk.on_epoch is not None:
-                    chunk.on_epoch(self.epoch, metrics)
-                if chunk.finished():
+                if stretch.ended():
                     break
-            if chunk.clock() - started >= chunk.time_budget_s:
+            if budget.clock() - began >= budget.seconds:
                 break
         return results
 
     def _epoch(
         self,
-        train: Sequence[AtomicData],
-        valid: Sequence[Batch],
-        chunk: Chunk,
+        stretch: Stretch,
+        train: Sequence[Graph],
+        batches: Sequence[Any],
+        valid_skip: int,
+        clock: Callable[[], float],
     ) -> Metrics | None:
         """Train one epoch and validate if it is due; let the validation steer."""
-        started = chunk.clock()
+        began = clock()
         with self._named(self.epoch + 1):
-            chunk.prepare()
+            stretch.before()
             self.learner.begin_epoch()
             lr = self.learner.lr
             train_loss = self.learner.train_epoch(train, self._order())
-        self.epoch += 1
+        self.progress.epoch += 1
         self.total_epochs += 1
-        if chunk.scheduler:
-            self.learner.step_scheduler(None)
-        due = self.epoch % chunk.valid_skip == 0
-        if not due and not chunk.finished():
+        if stretch.scheduler:
+            self.learner.end_epoch()
+        due = self.epoch % valid_skip == 0
+        if not due and not stretch.ended():
             return None
-        metrics = self._validate(valid, train_loss, lr, lambda: chunk.clock() - started)
+        metrics = self._validate(batches, train_loss, lr, lambda: clock() - began)
         # The end of a convergence is part of its settings; the end of a call to train() is not,
         # and must not steer, or training in parts would differ from training in one go.
         if due or self.stage is Stage.CONVERGE:
-            if chunk.scheduler:
-                self.learner.step_scheduler(metrics.valid_loss)
-            chunk.judge(metrics)
+            if stretch.scheduler:
+                self.learner.end_validation(metrics.valid_loss)
+            stretch.after(metrics)
         return metrics
 
     def _order(self) -> tuple[int, int, int]:
@@ -344,47 +331,58 @@ class Member:
 
     def _validate(
         self,
-        valid: Sequence[Batch],
+        batches: Sequence[Any],
         train_loss: float | None,
         lr: float,
         seconds: Callable[[], float],
     ) -> Metrics:
         with self._named(self.epoch):
-            loss, errors = self.learner.validate(valid)
+            loss, errors = self.learner.validate(batches)
         return Metrics(self.epoch, train_loss, loss, lr=lr, seconds=seconds(), **errors)
 
-    def _note(self, metrics: Metrics, margin: float) -> None:
-        """Count a validation; in CONVERGE keep its weights if it is the best so far."""
-        best = self.best_metrics
-        if best is not None:
-            other_loss = self.stage_two_from is not None and best.epoch <= self.stage_two_from
-            if other_loss or metrics.valid_loss < best.valid_loss:
-                self._keep(metrics)
-        if self.best_valid_loss - metrics.valid_loss > margin:
-            self.best_valid_loss = metrics.valid_loss
-            self.last_improvement = self.epoch
-            self.validations_without_improvement = 0
-        else:
-            self.validations_without_improvement += 1
-
-    def _keep(self, metrics: Metrics) -> None:
-        self.best_metrics, self.best_weights = metrics, self.learner.averaged_weights()
-
-    def _begin_stage_two(self) -> None:
-        """Go on with MACE's stage two; its losses are compared among themselves only."""
-        self.learner.begin_stage_two()
-        self.stage_two_from = self.last_improvement = self.epoch
-        self.best_valid_loss = math.inf
-        self.validations_without_improvement = 0
-
-    def _reset_counters(self) -> None:
-        self.epoch = 0
-        self.best_valid_loss = math.inf
-        self.validations_without_improvement = 0
-        self.last_improvement = 0
+    def _begin_stage(self) -> None:
+        self.progress = Progress()
         self.best_metrics = None
         self.best_weights = None
-        self.stage_two_from = None
+
+    def _state(self) -> dict[str, Any]:
+        """Return all that the member needs to go on.
+
+        Raises:
+            ModelError: The weights are not finite.
+        """
+        counters = {name: getattr(self.progress, name) for name in _COUNTERS}
+        return {
+            "dtype": self.settings.GENERAL.default_dtype,
+            "tag": self.tag,
+            "seed": self.seed,
+            "elements": self.elements,
+            "constants": asdict(self.constants),  # type: ignore[call-overload]
+            "stage": self.stage.value,
+            "counters": counters | {"total_epochs": self.total_epochs},
+            "stage_two_from": self.progress.stage_two_from,
+            "keeps_energies": self.keeps_energies,
+            "learner": self.learner.state_dict(),
+            "best_weights": self.best_weights,
+            "best_metrics": None if self.best_metrics is None else asdict(self.best_metrics),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Go on, in a stage that has just been entered, where `_state` was asked.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: The state is of another architecture or training.
+        """
+        self.learner.load_state_dict(state["learner"])
+        counters = state["counters"]
+        # The first checkpoints did not have these two.
+        self.keeps_energies = state.get("keeps_energies", False)
+        counted = {name: counters[name] for name in _COUNTERS}
+        self.progress = Progress(**counted, stage_two_from=state.get("stage_two_from"))
+        self.total_epochs = counters["total_epochs"]
+        self.best_weights = state["best_weights"]
+        best = state["best_metrics"]
+        self.best_metrics = None if best is None else Metrics(**best)
 
     @contextmanager
     def _named(self, epoch: int) -> Iterator[None]:

@@ -1,44 +1,66 @@
-"""How a stretch of training goes about it, and when a convergence changes stage and ends."""
+"""How long a stretch of training lasts, how far a stage is, when a convergence ends."""
 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aimspax_core.model.mace.learner import Metrics
 from aimspax_core.settings.model import ModelSettings
 
 log = logging.getLogger(f"aimspax.{__name__}")
 
-OnEpoch = Callable[[int, Metrics | None], None]
-
 
 @dataclass(frozen=True)
-class Chunk:
-    """How one call to `Member.train` or `Member.converge` goes about it.
+class Budget:
+    """The time that a call to `Member.train` or `Member.converge` has.
 
     Attributes:
-        finished: Whether the present epoch is the last; asked at epoch boundaries.
-        prepare: Called before every epoch.
-        judge: Called with every validation that steers.
-        valid_skip: As their arguments, like all that follow.
-        scheduler: See there.
-        time_budget_s: See there.
-        step: See there.
-        clock: See there.
-        on_epoch: See there.
+        seconds: Training stops after the first step that ends beyond it.
+        step: Epochs between two looks at the clock; one step is always done.
+        clock: Returns seconds.
     """
 
-    finished: Callable[[], bool]
-    prepare: Callable[[], None]
-    judge: Callable[[Metrics], None]
-    valid_skip: int
-    scheduler: bool
-    time_budget_s: float
-    step: int
-    clock: Callable[[], float]
-    on_epoch: OnEpoch | None
+    seconds: float = math.inf
+    step: int = 1
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass
+class Progress:
+    """How far a member is in its stage.
+
+    Attributes:
+        epoch: Epochs done in this stage.
+        best_valid_loss: Lowest validation loss of the stage (CONVERGE: the last that was better
+            by more than the margin).
+        validations_without_improvement: Counted since then, or since the last fresh optimizer.
+        last_improvement: Epoch of `best_valid_loss`.
+        stage_two_from: CONVERGE: epoch at which the second stage (SWA) began, or none.
+    """
+
+    epoch: int = 0
+    best_valid_loss: float = math.inf
+    validations_without_improvement: int = 0
+    last_improvement: int = 0
+    stage_two_from: int | None = None
+
+    def count(self, valid_loss: float, margin: float) -> None:
+        """Count a validation; only one that is better by more than the margin is an improvement."""
+        if self.best_valid_loss - valid_loss > margin:
+            self.best_valid_loss = valid_loss
+            self.last_improvement = self.epoch
+            self.validations_without_improvement = 0
+        else:
+            self.validations_without_improvement += 1
+
+    def begin_stage_two(self) -> None:
+        """Begin the second stage, whose losses are compared among themselves only."""
+        self.stage_two_from = self.last_improvement = self.epoch
+        self.best_valid_loss = math.inf
+        self.validations_without_improvement = 0
 
 
 @dataclass(frozen=True)
@@ -60,43 +82,29 @@ class Convergence:
     valid_skip: int
     start: int | None
 
-    @classmethod
-    def of(
-        cls, settings: ModelSettings, max_epochs: int, patience: int, valid_skip: int
-    ) -> Convergence:
-        """Return the rules that follow from the settings."""
-        return cls(max_epochs, patience, valid_skip, start_of_stage_two(settings, max_epochs))
-
-    def stage_two_due(self, epoch: int, last_improvement: int, began: int | None) -> bool:
-        """Return whether stage two begins with the next epoch.
-
-        Args:
-            epoch: Epochs done.
-            last_improvement: Epoch of the last improvement in this stage.
-            began: Epoch at which stage two began, or none.
-        """
-        if self.start is None or began is not None:
+    def stage_two_due(self, progress: Progress) -> bool:
+        """Return whether stage two begins with the next epoch."""
+        if self.start is None or progress.stage_two_from is not None:
             return False
-        return epoch >= self.start or self._out_of_patience(epoch, last_improvement)
+        return progress.epoch >= self.start or self._out_of_patience(progress)
 
-    def ended(self, epoch: int, last_improvement: int, began: int | None) -> bool:
-        """Return whether the convergence has ended; arguments as in `stage_two_due`."""
-        if self.start is None:
-            last, stage_two_to_come = self.max_epochs, False
-        elif began is None:
-            last, stage_two_to_come = self.max_epochs, True
-        else:
-            last, stage_two_to_come = began + self.max_epochs - self.start, False
-        patient = stage_two_to_come or not self._out_of_patience(epoch, last_improvement)
-        return epoch >= last or not patient
+    def ended(self, progress: Progress) -> bool:
+        """Return whether the convergence has ended."""
+        began = progress.stage_two_from
+        stage_two_to_come = self.start is not None and began is None
+        last = self.max_epochs
+        if self.start is not None and began is not None:
+            last = began + self.max_epochs - self.start
+        patient = stage_two_to_come or not self._out_of_patience(progress)
+        return progress.epoch >= last or not patient
 
-    def _out_of_patience(self, epoch: int, last_improvement: int) -> bool:
-        validated = epoch > 0 and epoch % self.valid_skip == 0
-        return validated and epoch - last_improvement >= self.patience
+    def _out_of_patience(self, progress: Progress) -> bool:
+        validated = progress.epoch > 0 and progress.epoch % self.valid_skip == 0
+        return validated and progress.epoch - progress.last_improvement >= self.patience
 
 
 def start_of_stage_two(settings: ModelSettings, max_epochs: int) -> int | None:
-    """Return the epochs that a convergence trains before MACE's stage two, or none without it.
+    """Return the epochs that a convergence trains before stage two, or none without it.
 
     `start_swa` not given: three quarters of the epochs (`mace.tools.scripts_utils.get_swa`).
     """

@@ -130,14 +130,14 @@ def _seeds(path: Path, settings: Settings, members: Sequence[Holdings]) -> None:
 
 
 def _models(settings: Settings, members: Sequence[Holdings], folders: Sequence[Path]) -> None:
-    from aimspax_core.model.mace.model_files import save_model
+    from aimspax_core.model.family import family_of
     from aimspax_core.model.member import Member
 
     for member in members:
         trained = Member.load(member.converged or member.checkpoint, settings.model)
         model = trained.best_model() if trained.best_metrics else trained.averaged_model()
         for folder in folders:
-            save_model(model, folder / f"{member.tag}.model")
+            family_of(settings.model).save(model, folder / f"{member.tag}.model")
 
 
 def _table(members: Sequence[Holdings], table: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from aimspax_core.settings.families.known_families import FAMILIES
 from aimspax_core.settings.known_engines import SECTIONS
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
@@ -45,7 +46,7 @@ FROZEN = (
     Frozen("mace.yaml", "TRAINING.optimizer", "its moments are kept"),
     Frozen("mace.yaml", "TRAINING.amsgrad", "the optimizer's moments are kept"),
     Frozen("mace.yaml", "TRAINING.scheduler", "its state is kept"),
-    Frozen("mace.yaml", "MISC.enable_cueq", "the kernels' weights and moments are kept"),
+    *(Frozen("mace.yaml", *keys) for family in FAMILIES for keys in family.frozen),
 )
 """What may not change, beside the geometries and the content of the files that these keys name."""
 

@@ -1,20 +1,21 @@
-"""Settings of the MACE models: `mace.yaml`, with MACE's own names.
+"""Settings of the models: `mace.yaml` (or `model.yaml`), with MACE's own names.
+
+The section ARCHITECTURE is that of the family which `model_choice` names (`families`); the other
+sections are shared by all families.
 
 Source: aims-PAX README, section "MACE settings", and the second generation's keys.
 """
 
 from __future__ import annotations
 
-import math
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from ase.data import atomic_numbers, chemical_symbols
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.reading.mistakes import shown
+from aimspax_core.settings.families.known_families import FAMILIES, row_of
+from aimspax_core.settings.families.row import Architecture, FamilyRow
 from aimspax_core.settings.values import (
     AnyCase,
     Count,
@@ -30,22 +31,8 @@ from aimspax_core.settings.values import (
 )
 
 
-def _text(value: Any) -> Any:
-    """MACE writes `gate: None` as a name; YAML reads it so too, but `null` as nothing."""
-    name = "none" if value is None else lower(value)
-    return "None" if name == "none" else name
-
-
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
-
-
-def _model_class(value: Any) -> Any:
-    """Read `mace` as the second generation does: a kind of model, of the usual class."""
-    if not isinstance(value, str) or value == "MACE":
-        return value
-    usual = value.lower() in ("mace", "scaleshiftmace")
-    return "ScaleShiftMACE" if usual else value
 
 
 def _file_name(value: str) -> str:
@@ -54,48 +41,17 @@ def _file_name(value: str) -> str:
     return value
 
 
-def _irreps(value: str) -> str:
-    if not re.fullmatch(r"\s*(\d+x)?\d+[eo]\s*(\+\s*(\d+x)?\d+[eo]\s*)*", value):
-        raise PydanticCustomError("type", "not irreps")
-    return value
-
-
-def _by_number(value: Any) -> Any:
-    """Read energies by chemical symbol or atomic number as energies by atomic number."""
-    if not isinstance(value, dict):
-        return value
-    energies: dict[int, Any] = {}
-    for key, energy in value.items():
-        number: Any = atomic_numbers.get(str(key), key)
-        if isinstance(number, str) and number.isascii() and number.isdecimal():
-            number = int(number)
-        if number not in range(1, len(chemical_symbols)):
-            raise PydanticCustomError(
-                "plain", f"found {key}, which is no element; allowed: {_ENERGIES}"
-            )
-        if number in energies:
-            raise PydanticCustomError("plain", f"found {chemical_symbols[number]} twice")
-        if type(energy) not in (int, float) or not math.isfinite(energy):
-            text = f"found {shown(energy)} for {key}; allowed: {_ENERGIES}"
-            raise PydanticCustomError("plain", text)
-        energies[number] = energy
-    return energies
-
-
-_ENERGIES = "an energy (eV) for each element, such as {H: -13.6, C: -1029.5}"
-
-Interaction = Literal[
-    "RealAgnosticResidualInteractionBlock",
-    "RealAgnosticAttResidualInteractionBlock",
-    "RealAgnosticInteractionBlock",
-    "RealAgnosticDensityInteractionBlock",
-    "RealAgnosticDensityResidualInteractionBlock",
-    "RealAgnosticResidualNonLinearInteractionBlock",
-]
-
-
-STRESS_LOSSES = ("stress", "weighted_stress", "virials", "huber", "universal")
-"""The loss functions that have a term for stress or virials."""
+if TYPE_CHECKING:
+    ModelChoice = str
+    AnyLoss = str
+    AnyArchitecture = Architecture
+else:
+    ModelChoice = Literal[tuple(row.name for row in FAMILIES)]
+    AnyLoss = Literal[tuple(dict.fromkeys(loss for row in FAMILIES for loss in row.losses))]
+    AnyArchitecture = FAMILIES[0].architecture
+    if len(FAMILIES) > 1:
+        sections = Union[tuple(row.architecture for row in FAMILIES)]  # noqa: UP007
+        AnyArchitecture = Annotated[sections, Field(discriminator="model_choice")]
 
 
 class General(Section):
@@ -107,8 +63,8 @@ class General(Section):
             "allowed": "a text that can begin a file's name, in quotes if it is a number"
         },
     )
-    model_choice: Annotated[Literal["mace"], AnyCase()] = Field(
-        "mace", description="Kind of model; here or in ARCHITECTURE."
+    model_choice: Annotated[ModelChoice, AnyCase()] = Field(
+        FAMILIES[0].name, description="Kind of model; here or in ARCHITECTURE."
     )
     checkpoints_dir: Place = Field(Path("./checkpoints"), description="Folder of checkpoints.")
     compute_stress: bool = Field(
@@ -119,58 +75,6 @@ class General(Section):
     loss_dir: Place = Field(Path("./losses"), description="Folder of the training losses.")
     model_dir: Place = Field(Path("./model"), description="Folder of the models.")
     seed: Natural = Field(42, description="The members' own seeds are drawn from it.")
-
-
-class Architecture(Section):
-    """ARCHITECTURE: the MACE network; MACE's own names and meanings."""
-
-    atomic_energies: Annotated[dict[int, float] | None, BeforeValidator(_by_number)] = Field(
-        None,
-        description="Energy (eV) of each element's isolated atom, by symbol or atomic number; "
-        "none: least squares over the training set, renewed as it grows. A bare list, as the "
-        "original's README has it, is refused: it does not say whose energy is whose.",
-        json_schema_extra={"allowed": _ENERGIES},
-    )
-    compute_avg_num_neighbors: bool = Field(
-        True, description="Take the average number of neighbours from the training set; else 1."
-    )
-    correlation: Count = Field(3, description="Correlation order of the product basis.")
-    gate: Annotated[Literal["silu", "tanh", "abs", "None"], AnyCase(_text, (None,))] = Field(
-        "silu", description="Activation of the last readout."
-    )
-    interaction: Interaction = Field(
-        "RealAgnosticResidualInteractionBlock", description="Interaction block."
-    )
-    interaction_first: Interaction = Field(
-        "RealAgnosticResidualInteractionBlock", description="First interaction block."
-    )
-    max_ell: Natural = Field(3, description="Highest degree of the spherical harmonics.")
-    max_L: Natural = Field(1, description="Highest degree of the messages.")
-    MLP_irreps: Annotated[str, AfterValidator(_irreps)] = Field(
-        "16x0e",
-        description="Irreps of the last readout's hidden layer.",
-        json_schema_extra={"allowed": "irreps as e3nn writes them, such as 16x0e"},
-    )
-    model: Annotated[Literal["ScaleShiftMACE", "MACE"], AnyCase(_model_class)] = Field(
-        "ScaleShiftMACE",
-        description="Model class: with scale and shift of the energies, or without. The second "
-        "generation's `mace`, in small letters, is a kind of model and means `ScaleShiftMACE`.",
-    )
-    model_choice: Annotated[Literal["mace"], AnyCase()] = Field(
-        "mace", description="Kind of model; here or in GENERAL."
-    )
-    num_channels: Count = Field(128, description="Channels (features).")
-    num_cutoff_basis: Count = Field(5, description="Order of the cutoff polynomial.")
-    num_interactions: Count = Field(2, description="Message-passing layers.")
-    num_radial_basis: Count = Field(8, description="Radial basis functions.")
-    r_max: Positive = Field(5.0, description="Cutoff radius (Å).")
-    radial_MLP: list[Count] = Field([64, 64, 64], description="Hidden layers of the radial MLP.")
-    radial_type: Literal["bessel", "gaussian", "chebyshev"] = Field(
-        "bessel", description="Radial basis."
-    )
-    scaling: Literal["rms_forces_scaling", "std_scaling", "no_scaling"] = Field(
-        "rms_forces_scaling", description="How scale and shift follow from the training set."
-    )
 
 
 class Training(Section):
@@ -186,20 +90,7 @@ class Training(Section):
     ema_decay: Number = Field(0.99, gt=0, lt=1, description="Decay of that average.")
     energy_weight: NonNegative = Field(1.0, description="Weight of the energy in the loss.")
     forces_weight: NonNegative = Field(1000.0, description="Weight of the forces in the loss.")
-    loss: Annotated[
-        Literal[
-            "weighted",
-            "ef",
-            "forces_only",
-            "stress",
-            "weighted_stress",
-            "virials",
-            "huber",
-            "universal",
-            "l1l2energyforces",
-        ],
-        AnyCase(),
-    ] = Field(
+    loss: Annotated[AnyLoss, AnyCase()] = Field(
         "weighted",
         description="Loss function, by MACE's names; `weighted_stress` is another name of "
         "`stress`. `stress`, `virials`, `huber` and `universal` train on stress, and so need "
@@ -275,11 +166,45 @@ class ModelSettings(Section):
     """All of `mace.yaml`."""
 
     GENERAL: General
-    ARCHITECTURE: Architecture = Architecture()
+    ARCHITECTURE: AnyArchitecture = FAMILIES[0].architecture(model_choice=FAMILIES[0].name)
     TRAINING: Training = Training()
     MISC: ModelMisc = ModelMisc()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_model_choice(cls, data: Any) -> Any:
+        """Read `model_choice` in any case, and of GENERAL or ARCHITECTURE, whichever gives it."""
+        if not isinstance(data, dict):
+            return data
+        sections = {name: data.get(name, {}) for name in ("GENERAL", "ARCHITECTURE")}
+        sections = {k: v for k, v in sections.items() if isinstance(v, dict)}
+        found = {name: lower(section.get("model_choice")) for name, section in sections.items()}
+        known = [row.name for row in FAMILIES]
+        chosen = {name: choice for name, choice in found.items() if choice in known}
+        if len(set(chosen.values())) > 1:
+            text = " but ".join(f"{name}.model_choice {choice}" for name, choice in chosen.items())
+            raise PydanticCustomError("plain", "{text}", {"text": f"found {text}; allowed: one"})
+        choice = next(iter(chosen.values()), known[0])
+        return data | {
+            name: {**section, "model_choice": choice}
+            for name, section in sections.items()
+            if found[name] is None or name in chosen
+        }
+
+    @model_validator(mode="after")
+    def _loss_of_the_family(self) -> ModelSettings:
+        if self.TRAINING.loss not in self.family.losses:
+            text = f"TRAINING.loss: found {self.TRAINING.loss}; allowed for {self.family.name} "
+            text += f"models: {', '.join(self.family.losses)}"
+            raise PydanticCustomError("plain", "{text}", {"text": text})
+        return self
+
+    @property
+    def family(self) -> FamilyRow:
+        """The family that `model_choice` names."""
+        return row_of(self.ARCHITECTURE.model_choice)
 
     @property
     def stress(self) -> bool:
         """Whether labels need stress, for periodic structures: it is trained on or measured."""
-        return self.GENERAL.compute_stress or self.TRAINING.loss in STRESS_LOSSES
+        return self.GENERAL.compute_stress or self.TRAINING.loss in self.family.stress_losses

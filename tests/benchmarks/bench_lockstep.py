@@ -24,6 +24,7 @@ from mace import modules
 from mace.calculators import MACECalculator
 
 from aimspax_core.model.committee import Committee
+from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.sampling.dynamics import needs_stress, random_stream, resume, start
 from aimspax_core.sampling.lockstep import LockstepCalculator, LockstepStats, run_lockstep
 from aimspax_core.settings.project import MD
@@ -97,7 +98,7 @@ def table(name: str, atoms: Atoms, settings: MD, options: argparse.Namespace) ->
     stress = needs_stress(settings)
     elements = sorted({int(z) for z in atoms.numbers})
     models = [member(seed, options.channels, elements) for seed in range(options.members)]
-    committee = Committee(models, options.device)
+    committee = Committee(MaceEvaluator(models, options.device))
     calculator = MACECalculator(models=models, device=options.device, default_dtype="float32")
     for _ in range(2):  # TorchScript settles in its first calls
         in_lockstep([trajectory(atoms, settings, 0, 5)], committee, stress)

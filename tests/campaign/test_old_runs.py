@@ -152,9 +152,9 @@ def member(found: Member) -> dict[str, Any]:
         "stage": found.stage.value,
         "epoch": found.epoch,
         "total_epochs": found.total_epochs,
-        "best_valid_loss": found.best_valid_loss,
-        "validations_without_improvement": found.validations_without_improvement,
-        "last_improvement": found.last_improvement,
+        "best_valid_loss": found.progress.best_valid_loss,
+        "validations_without_improvement": found.progress.validations_without_improvement,
+        "last_improvement": found.progress.last_improvement,
         "lr": found.learner.lr,
         "constants": {
             "atomic_energies": [*map(list, sorted(found.constants.atomic_energies.items()))],

@@ -9,9 +9,8 @@ import ase.io
 import pytest
 from ase.build import molecule
 
-import tasks.propagate
-import tasks.sample
 from aimspax_core.model.mace import foundation
+from aimspax_core.model.worker_memory import worker_memory
 from tests.every_key.base import MODEL, PROJECT, Asked
 
 
@@ -37,6 +36,5 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(foundation, "load_model", lambda path: None)
     monkeypatch.setattr(foundation, "_foundation_file", lambda name: Path(name))
     monkeypatch.setattr(foundation.importlib.util, "find_spec", lambda name: object())
-    tasks.sample._foundation.cache_clear()
-    tasks.propagate._driver.cache_clear()
+    worker_memory().clear()
     return found

@@ -9,8 +9,8 @@ import ase.io
 import pytest
 from ase.build import molecule
 
-import tasks.propagate
 import tasks.sample
+from aimspax_core.model.worker_memory import worker_memory
 from aimspax_core.output.trajectories import part
 from aimspax_core.reference.ase.kind import AseReference
 from aimspax_core.reference.registry import build_reference
@@ -83,8 +83,11 @@ def test_the_driver_is_the_foundation_model_asked_for(
     for given in ({}, {key: value}):
         settings = with_values(folder, {AL: {"foundational_model_settings": given}})
         with pytest.raises(Asked):
-            tasks.propagate._driver(
-                settings.al.foundational_model_settings, settings.directory, "cpu", "float32"
+            worker_memory().foundation(
+                settings.al.foundational_model,
+                settings.al.foundational_model_settings,
+                settings.directory,
+                settings.model,
             )
     without, with_it = (one[name] for one in asked)
     assert with_it == expected

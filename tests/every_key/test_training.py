@@ -11,7 +11,7 @@ from ase.build import molecule
 
 from aimspax_core.campaign.actions import Converge, Train
 from aimspax_core.labels.store import LabelStore, label_key
-from aimspax_core.model import worker_memory
+from aimspax_core.model.worker_memory import worker_memory
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
@@ -40,7 +40,7 @@ class School:
         self.dataset.parent.mkdir(parents=True, exist_ok=True)
         sets = {"training": keys[:4], "validation": keys[4:], "constants": keys[:4]}
         self.dataset.write_text(json.dumps({TAG: sets}), encoding="utf-8")
-        worker_memory._kept.cache_clear()
+        worker_memory().clear()
 
     def _request(self, action: Any, budget_s: float) -> TrainRequest:
         return TrainRequest(action, self.run, self.settings, 11, (1, 8), self.dataset, budget_s)

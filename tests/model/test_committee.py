@@ -13,6 +13,7 @@ from mace.calculators import MACECalculator
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Committee
+from aimspax_core.model.mace.evaluator import MaceEvaluator
 
 ELEMENTS = [1, 6, 8, 29]
 
@@ -51,7 +52,7 @@ def models():
 
 @pytest.fixture(scope="module")
 def committee(models):
-    return Committee(models)
+    return Committee(MaceEvaluator(models))
 
 
 @pytest.fixture(scope="module")
@@ -146,22 +147,22 @@ def test_a_fragment_far_away_counts_as_alone(committee, distance):
 
 
 def test_one_model_is_a_committee_of_one():
-    (prediction,) = Committee([tiny_mace(7)]).evaluate([molecule("H2O")])
+    (prediction,) = Committee(MaceEvaluator([tiny_mace(7)])).evaluate([molecule("H2O")])
     assert prediction.member_forces.shape == (1, 3, 3)
     assert np.array_equal(prediction.member_forces[0], prediction.forces)
 
 
 @pytest.mark.parametrize("max_edges", [1, 40, 100])
 def test_cutting_the_batch_changes_nothing(models, committee, structures, max_edges):
-    cut = Committee(models, max_edges=max_edges).evaluate(structures)
+    cut = Committee(MaceEvaluator(models, max_edges=max_edges)).evaluate(structures)
     for a, b in zip(committee.evaluate(structures), cut, strict=True):
         np.testing.assert_allclose(a.member_forces, b.member_forces, rtol=0, atol=1e-12)
         assert a.energy == pytest.approx(b.energy, abs=1e-12)
 
 
 def test_float32_agrees_with_float64_to_its_precision(structures):
-    single = Committee([tiny_mace(3)], dtype="float32").evaluate(structures)
-    double = Committee([tiny_mace(3)]).evaluate(structures)
+    single = Committee(MaceEvaluator([tiny_mace(3)], dtype="float32")).evaluate(structures)
+    double = Committee(MaceEvaluator([tiny_mace(3)])).evaluate(structures)
     for a, b in zip(single, double, strict=True):
         assert a.forces.dtype == np.float64
         np.testing.assert_allclose(a.forces, b.forces, rtol=0, atol=1e-4)
@@ -182,11 +183,11 @@ def test_unknown_element_is_named(committee):
 )
 def test_models_that_do_not_fit_together_are_refused(models, what):
     with pytest.raises(ModelError, match=what):
-        Committee([tiny_mace(0, **options) for options in models])
+        Committee(MaceEvaluator([tiny_mace(0, **options) for options in models]))
 
 
 def test_conditioned_model_is_refused():
     model = tiny_mace(0)
     model.joint_embedding = torch.nn.Identity()
     with pytest.raises(ModelError, match="conditioned"):
-        Committee([model])
+        Committee(MaceEvaluator([model]))

@@ -18,6 +18,7 @@ from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.given_models import adopt
 from aimspax_core.model.mace import build, model_files
 from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.member import Member, Stage
 from aimspax_core.settings.model import ModelSettings
 
@@ -73,7 +74,7 @@ def predictions(committee: Committee) -> np.ndarray:
 def test_an_adopted_member_predicts_what_the_file_predicts(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "member.pt"
     assert adopt(file, settings(), "mine", 3, path) == ELEMENTS
-    theirs = predictions(Committee([model_files.load_model(file)]))
+    theirs = predictions(Committee(MaceEvaluator([model_files.load_model(file)])))
     ours = predictions(Ensemble(settings()).committee([path]))
     np.testing.assert_array_equal(ours, theirs)
     member = Member.load(path, settings())
@@ -87,8 +88,8 @@ def test_the_number_format_of_the_settings_counts(held: str, asked: str, tmp_pat
     model_files.save_model(build.build(settings(dtype=held), ELEMENTS, CONSTANTS, seed=7), given)
     adopt(given, settings(dtype=asked), "mine", 3, path)
     committee = Ensemble(settings(dtype=asked)).committee([path])
-    assert committee.dtype == getattr(torch, asked)
-    theirs = predictions(Committee([model_files.load_model(given)], dtype="float64"))
+    assert committee.evaluator.dtype == getattr(torch, asked)
+    theirs = predictions(Committee(MaceEvaluator([model_files.load_model(given)], dtype="float64")))
     np.testing.assert_allclose(predictions(committee), theirs, rtol=1e-4, atol=1e-3)
 
 

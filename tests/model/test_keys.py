@@ -15,7 +15,8 @@ from ase.calculators.emt import EMT
 
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.member import Member, Stage
-from aimspax_core.settings.model import Architecture, General, ModelMisc, ModelSettings, Training
+from aimspax_core.settings.families.mace import MaceArchitecture
+from aimspax_core.settings.model import General, ModelMisc, ModelSettings, Training
 
 ELEMENTS = (1, 8, 29)
 BASE: dict[str, dict[str, Any]] = {
@@ -175,7 +176,7 @@ def test_the_same_settings_give_the_same_evidence() -> None:
 
 @pytest.mark.parametrize(
     ("section", "rows"),
-    [(Architecture, ARCHITECTURE), (Training, TRAINING), (General, GENERAL), (ModelMisc, MISC)],
+    [(MaceArchitecture, ARCHITECTURE), (Training, TRAINING), (General, GENERAL), (ModelMisc, MISC)],
 )
 def test_no_key_is_forgotten(section: Any, rows: list[tuple[str, Any, str, Any]]) -> None:
     keys = set(section.model_fields)
@@ -186,7 +187,7 @@ def test_no_key_is_forgotten(section: Any, rows: list[tuple[str, Any, str, Any]]
 
 
 def test_model_choice_leaves_no_choice() -> None:
-    for section in (Architecture, General):
+    for section in (MaceArchitecture, General):
         assert get_args(section.model_fields["model_choice"].annotation) == ("mace",)
 
 

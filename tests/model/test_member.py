@@ -18,9 +18,11 @@ from ase.calculators.emt import EMT
 from mace.tools.train import evaluate
 
 from aimspax_core.errors import ModelError
+from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import build, model_files
 from aimspax_core.model.mace import graphs as mace_graphs
-from aimspax_core.model.member import Member, Metrics, Stage
+from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.schedule import Budget
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 6, 8)
@@ -214,14 +216,14 @@ RESUME = """
 import pickle
 import sys
 from pathlib import Path
-from aimspax_core.model import mace
+from aimspax_core.model.mace.graphs import graphs
 from aimspax_core.model.member import Member
 from aimspax_core.settings.model import ModelSettings
 
 folder = Path(sys.argv[1])
 settings = ModelSettings.model_validate_json((folder / "settings.json").read_text())
 train, valid = (
-    mace_graphs.graphs(pickle.loads((folder / name).read_bytes()), (1, 6, 8), settings)
+    graphs(pickle.loads((folder / name).read_bytes()), (1, 6, 8), settings)
     for name in ("train", "valid")
 )
 member = Member.load(folder / "member.pt", settings)
@@ -258,7 +260,7 @@ def test_loaded_member_has_the_saved_state(tmp_path: Path) -> None:
     loaded = Member.load(tmp_path / "member.pt", saved.settings)
     for name in ("tag", "seed", "elements", "stage", "epoch", "total_epochs", "constants"):
         assert getattr(loaded, name) == getattr(saved, name)
-    assert loaded.best_valid_loss == saved.best_valid_loss
+    assert loaded.progress == saved.progress
     train(saved, 2)
     train(loaded, 2)
     assert same(loaded.model, saved.model)
@@ -337,10 +339,11 @@ def test_fresh_optimizer_after_patience() -> None:
     trained.enter(Stage.ACTIVE)
     seen: list[tuple[int, int]] = []
 
-    def watch(epoch: int, metrics: Metrics | None) -> None:
-        seen.append((id(trained.learner.optimizer), trained.validations_without_improvement))
-
-    train(trained, 12, patience=2, on_epoch=watch)
+    kept = []  # or a new optimizer could have the place in memory of an old one
+    for _ in range(12):
+        train(trained, 1, patience=2)
+        kept.append(trained.learner.optimizer)
+        seen.append((id(kept[-1]), trained.progress.validations_without_improvement))
     optimizers = [optimizer for optimizer, _ in seen]
     changes = [i for i in range(1, len(seen)) if optimizers[i] != optimizers[i - 1]]
     assert changes
@@ -356,7 +359,7 @@ def test_validates_at_multiples_and_after_the_last_epoch() -> None:
 @pytest.mark.parametrize(("step", "budget", "done"), [(1, 15.0, 2), (3, 15.0, 3), (2, 0.0, 2)])
 def test_time_budget_is_looked_at_after_each_step(step: int, budget: float, done: int) -> None:
     trained = member()
-    train(trained, 9, step=step, time_budget_s=budget, clock=lambda: 10.0 * trained.epoch)
+    train(trained, 9, budget=Budget(budget, step, lambda: 10.0 * trained.epoch))
     assert trained.epoch == done
 
 
@@ -415,7 +418,7 @@ def test_convergence_in_chunks_equals_one_in_one_go(tmp_path: Path) -> None:
     expected, _ = whole.converge(TRAIN, VALID, **chosen)
     found, finished = [], False
     while not finished:
-        more, finished = parts.converge(TRAIN, VALID, time_budget_s=0.0, **chosen)
+        more, finished = parts.converge(TRAIN, VALID, budget=Budget(0.0), **chosen)
         found += more
         parts.save(tmp_path / "member.pt")
         parts = Member.load(tmp_path / "member.pt", parts.settings)

@@ -14,9 +14,10 @@ from ase.calculators.emt import EMT
 from mace import modules
 from mace.tools.train import evaluate
 
+from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import graphs as mace_graphs
-from aimspax_core.model.member import Member, Metrics, Stage
-from aimspax_core.model.schedule import start_of_stage_two
+from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.schedule import Budget, start_of_stage_two
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 6, 8)
@@ -91,7 +92,7 @@ def test_stage_two_has_maces_weights_and_learning_rate() -> None:
     assert finished
     assert [m.epoch for m in metrics] == list(range(7))
     assert [m.lr for m in metrics[1:]] == [0.02] * 4 + [0.001] * 2  # swa_lr of MACE
-    assert member.stage_two_from == 4
+    assert member.progress.stage_two_from == 4
     # swa_energy_weight and swa_forces_weight of MACE
     assert metrics[-1].valid_loss == pytest.approx(loss_of(member.averaged_model(), 1000.0, 100.0))
 
@@ -132,11 +133,11 @@ def test_the_best_weights_are_those_of_stage_two() -> None:
 
 def test_until_its_first_validation_the_best_is_of_stage_one() -> None:
     member = converging(start_swa=2)
-    converge(member, valid_skip=2, max_epochs=8, time_budget_s=0.0, step=3)
-    assert (member.epoch, member.stage_two_from) == (3, 2)
+    converge(member, valid_skip=2, max_epochs=8, budget=Budget(0.0, step=3))
+    assert (member.epoch, member.progress.stage_two_from) == (3, 2)
     assert member.best_metrics is not None
     assert member.best_metrics.epoch <= 2
-    converge(member, valid_skip=2, max_epochs=8, time_budget_s=0.0)
+    converge(member, valid_skip=2, max_epochs=8, budget=Budget(0.0))
     assert member.best_metrics.epoch == 4
 
 
@@ -145,7 +146,7 @@ def test_patience_in_stage_one_begins_stage_two_at_once_and_for_as_long() -> Non
     # Nothing is better by so much: stage one's first validation counts, then patience runs out.
     metrics, finished = converge(member, max_epochs=23, patience=2, margin=1e9)
     assert finished
-    assert member.stage_two_from == 3
+    assert member.progress.stage_two_from == 3
     assert [m.lr for m in metrics[1:]] == [0.01] * 3 + [0.001] * 3
     assert member.epoch == 3 + (23 - 20)
 
@@ -154,7 +155,7 @@ def test_patience_in_stage_two_ends_the_convergence() -> None:
     member = converging(start_swa=2)
     _, finished = converge(member, max_epochs=50, patience=2, margin=1e9)
     assert finished
-    assert (member.stage_two_from, member.epoch) == (2, 2 + 1 + 2)
+    assert (member.progress.stage_two_from, member.epoch) == (2, 2 + 1 + 2)
 
 
 @pytest.mark.parametrize("ema", [True, False])
@@ -168,14 +169,14 @@ def test_resumed_at_every_epoch_it_equals_one_in_one_go(
     found: list[Metrics] = []
     finished = False
     while not finished:
-        more, finished = converge(parts, time_budget_s=0.0)
+        more, finished = converge(parts, budget=Budget(0.0))
         found += more
         parts.save(tmp_path / "member.pt")
         parts = Member.load(tmp_path / "member.pt", parts.settings)
     assert [(m.epoch, m.valid_loss, m.lr) for m in found] == [
         (m.epoch, m.valid_loss, m.lr) for m in expected
     ]
-    assert parts.stage_two_from == whole.stage_two_from == 3
+    assert parts.progress.stage_two_from == whole.progress.stage_two_from == 3
     assert same(parts.model, whole.model)
     assert same(parts.best_model(), whole.best_model())
     assert converge(parts) == ([], True)
@@ -186,7 +187,7 @@ def test_the_next_stage_begins_without_it() -> None:
     converge(member, max_epochs=2)
     best = member.best_model()
     member.enter(Stage.ACTIVE)
-    assert member.stage_two_from is None
+    assert member.progress.stage_two_from is None
     assert same(member.model, best)
     (metrics,) = member.train(TRAIN, VALID, epochs=1, valid_skip=1, scheduler=False)
     assert metrics.lr == 0.02

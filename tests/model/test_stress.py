@@ -74,7 +74,7 @@ def graphs(structures: list[ase.Atoms]) -> list:
 def loss_of(trained: Member, data: list) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Loss of one batch and its gradients, by the learner's own function."""
     (batch,) = mace_graphs.batches(data, len(data))
-    asked = trained.learner._outputs
+    asked = trained.learner.steps.outputs
     output = trained.model(
         batch.to_dict(),
         training=True,
@@ -189,7 +189,7 @@ def test_a_mixed_set_trains_and_only_its_cells_are_measured(loss: str) -> None:
     mixed = graphs([a for pair in zip(water, cell, strict=True) for a in pair])
     trained = member(mixed, chosen)
     both, cells_only, none = (
-        trained.learner.validate(trained.learner.valid_batches(data))[1]
+        trained.learner.validate(trained.learner.steps.batches(data))[1]
         for data in (mixed, graphs(cell), graphs(water))
     )
     assert both["mae_stress"] == pytest.approx(cells_only["mae_stress"], rel=1e-9)
@@ -208,7 +208,7 @@ def test_compute_stress_measures_what_the_loss_does_not_train() -> None:
     for mine, theirs in zip(seen.model.parameters(), unseen.model.parameters(), strict=True):
         assert torch.equal(mine, theirs)
     measured, blind = (
-        trained.learner.validate(trained.learner.valid_batches(data))[1]
+        trained.learner.validate(trained.learner.steps.batches(data))[1]
         for trained in (seen, unseen)
     )
     assert measured["mae_stress"] > 0

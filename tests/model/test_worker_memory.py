@@ -14,9 +14,10 @@ from aimspax_core.labels.store import LabelStore
 from aimspax_core.model import worker_memory as module
 from aimspax_core.model.mace.build import Constants
 from aimspax_core.model.member import Member
-from aimspax_core.model.worker_memory import MAX_MEMBERS, Kept, kept
+from aimspax_core.model.worker_memory import MAX_MEMBERS, WorkerMemory, worker_memory
 from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.settings.engines import FoundationalModel
 from aimspax_core.settings.model import ModelSettings
 
 SETTINGS = ModelSettings.model_validate(
@@ -32,8 +33,8 @@ ELEMENTS = (1, 8)
 
 
 @pytest.fixture
-def memory() -> Kept:
-    return Kept(SETTINGS, ELEMENTS)
+def memory() -> WorkerMemory:
+    return WorkerMemory()
 
 
 def member(seed: int = 1) -> Member:
@@ -50,72 +51,123 @@ def weight(one: Member) -> float:
     return float(next(iter(one.model.parameters())).detach().flatten()[0])
 
 
-def test_a_member_is_taken_as_it_was_left(memory: Kept, tmp_path: Path) -> None:
+def test_a_member_is_taken_as_it_was_left(memory: WorkerMemory, tmp_path: Path) -> None:
     one = member()
     memory.keep_member(tmp_path / "c.pt", one)
     assert (tmp_path / "c.pt").exists()
-    assert memory.take_member(tmp_path / "c.pt") is one
+    assert memory.take_member(tmp_path / "c.pt", SETTINGS) is one
 
 
-def test_a_member_whose_training_failed_is_read_from_its_file(memory: Kept, tmp_path: Path) -> None:
+def test_a_member_whose_training_failed_is_read_from_its_file(
+    memory: WorkerMemory, tmp_path: Path
+) -> None:
     one, path = member(), tmp_path / "c.pt"
     memory.keep_member(path, one)
     before = weight(one)
-    spoil(memory.take_member(path))  # and never kept again
-    again = memory.take_member(path)
+    spoil(memory.take_member(path, SETTINGS))  # and never kept again
+    again = memory.take_member(path, SETTINGS)
     assert again is not one
     assert weight(again) == before
 
 
-def test_a_checkpoint_that_another_worker_wrote_counts(memory: Kept, tmp_path: Path) -> None:
+def test_a_checkpoint_that_another_worker_wrote_counts(
+    memory: WorkerMemory, tmp_path: Path
+) -> None:
     path = tmp_path / "c.pt"
     memory.keep_member(path, member(1))
-    Kept(SETTINGS, ELEMENTS).keep_member(path, member(2))
-    assert memory.take_member(path).tag == "tiny-2"
+    WorkerMemory().keep_member(path, member(2))
+    assert memory.take_member(path, SETTINGS).tag == "tiny-2"
 
 
-def test_a_member_without_its_file_is_not_taken(memory: Kept, tmp_path: Path) -> None:
+def test_a_member_without_its_file_is_not_taken(memory: WorkerMemory, tmp_path: Path) -> None:
     memory.keep_member(tmp_path / "c.pt", member())
     (tmp_path / "c.pt").unlink()
     with pytest.raises(ModelError, match="no checkpoint"):
-        memory.take_member(tmp_path / "c.pt")
+        memory.take_member(tmp_path / "c.pt", SETTINGS)
 
 
-def test_only_the_members_used_last_are_kept(memory: Kept, tmp_path: Path) -> None:
+def test_only_the_members_used_last_are_kept(memory: WorkerMemory, tmp_path: Path) -> None:
     one = member()
     for number in range(MAX_MEMBERS + 1):
         memory.keep_member(tmp_path / f"{number}.pt", one)
-    assert memory.take_member(tmp_path / "1.pt") is one
-    assert memory.take_member(tmp_path / "0.pt") is not one
+    assert memory.take_member(tmp_path / "1.pt", SETTINGS) is one
+    assert memory.take_member(tmp_path / "0.pt", SETTINGS) is not one
 
 
-def test_graphs_are_built_once(
-    memory: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store, engine = LabelStore(tmp_path), TbliteEngine(TbliteReference(engine="tblite"))
-    store.put("k1", molecule("H2O"), engine.label(molecule("H2O")))
-    store.put("k2", molecule("H2"), engine.label(molecule("H2")))
-    built = []
-    original = module.graphs
-    monkeypatch.setattr(module, "graphs", lambda *given: built.append(1) or original(*given))
-    first = memory.graphs(store, ["k1"])
-    both = memory.graphs(store, ["k2", "k1"])
+@pytest.fixture
+def store(tmp_path: Path) -> LabelStore:
+    found, engine = LabelStore(tmp_path), TbliteEngine(TbliteReference(engine="tblite"))
+    found.put("k1", molecule("H2O"), engine.label(molecule("H2O")))
+    found.put("k2", molecule("H2"), engine.label(molecule("H2")))
+    return found
+
+
+def test_graphs_are_built_once(memory: WorkerMemory, store: LabelStore) -> None:
+    first = memory.graphs(store, ["k1"], SETTINGS, ELEMENTS)
+    both = memory.graphs(store, ["k2", "k1"], SETTINGS, ELEMENTS)
     assert both[1] is first[0]
     assert [len(graph.positions) for graph in both] == [2, 3]
-    assert len(built) == 2
     assert float(both[1].energy) == store.get("k1").label.energy  # type: ignore[union-attr]
 
 
-def test_a_label_that_is_gone_is_named(memory: Kept, tmp_path: Path) -> None:
+def test_a_label_that_is_gone_is_named(memory: WorkerMemory, tmp_path: Path) -> None:
     with pytest.raises(CampaignError, match=rf"no{os.sep}nothing\.json is gone"):
-        memory.graphs(LabelStore(tmp_path), ["nothing"])
+        memory.graphs(LabelStore(tmp_path), ["nothing"], SETTINGS, ELEMENTS)
 
 
-def test_a_process_has_one_memory_for_the_same_settings() -> None:
+def test_graphs_are_dropped_when_they_have_too_many_atoms(
+    store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_GRAPH_ATOMS", 4)
+    memory = WorkerMemory()
+    water, hydrogen = (memory.graphs(store, [key], SETTINGS, ELEMENTS)[0] for key in ("k1", "k2"))
+    assert memory.graphs(store, ["k2"], SETTINGS, ELEMENTS) == [hydrogen]
+    assert memory.graphs(store, ["k1"], SETTINGS, ELEMENTS) != [water]
+
+
+def test_graphs_that_are_asked_for_at_once_are_kept_whatever_their_size(
+    store: LabelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_GRAPH_ATOMS", 1)
+    memory = WorkerMemory()
+    first = memory.graphs(store, ["k1", "k2"], SETTINGS, ELEMENTS)
+    assert memory.graphs(store, ["k1", "k2"], SETTINGS, ELEMENTS) == first
+
+
+OTHER = SETTINGS.model_copy(update={"TRAINING": SETTINGS.TRAINING.model_copy(update={"lr": 0.5})})
+
+
+def test_other_settings_or_elements_have_graphs_and_members_of_their_own(
+    memory: WorkerMemory, store: LabelStore, tmp_path: Path
+) -> None:
+    (graph,) = memory.graphs(store, ["k1"], SETTINGS, ELEMENTS)
     same = ModelSettings.model_validate(SETTINGS.model_dump())
-    assert kept(SETTINGS, ELEMENTS) is kept(same, ELEMENTS)
-    assert kept(SETTINGS, (1, 6)) is not kept(SETTINGS, ELEMENTS)
-    other = SETTINGS.model_copy(
-        update={"TRAINING": SETTINGS.TRAINING.model_copy(update={"lr": 0.5})}
-    )
-    assert kept(other, ELEMENTS) is not kept(SETTINGS, ELEMENTS)
+    assert memory.graphs(store, ["k1"], same, ELEMENTS) == [graph]
+    assert memory.graphs(store, ["k1"], OTHER, ELEMENTS) != [graph]
+    assert memory.graphs(store, ["k1"], SETTINGS, (1, 6, 8)) != [graph]
+    one, path = member(), tmp_path / "c.pt"
+    memory.keep_member(path, one)
+    assert memory.take_member(path, OTHER) is not one
+    assert memory.take_member(path, same) is one
+
+
+def test_an_ensemble_is_kept_by_its_settings(memory: WorkerMemory) -> None:
+    assert memory.ensemble(SETTINGS) is memory.ensemble(SETTINGS)
+    assert memory.ensemble(SETTINGS) is not memory.ensemble(OTHER)
+
+
+def test_a_foundation_model_is_loaded_once(
+    memory: WorkerMemory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "load_foundation", lambda kind, **asked: (kind, asked["model"]))
+    small, large = (FoundationalModel(mace_model=size) for size in ("small", "large"))
+    first = memory.foundation("mace-mp", small, tmp_path, SETTINGS)
+    assert first == ("mace-mp", "small")
+    assert memory.foundation("mace-mp", small, tmp_path, SETTINGS) is first
+    assert memory.foundation("mace-mp", large, tmp_path, SETTINGS) == ("mace-mp", "large")
+    memory.clear()
+    assert memory.foundation("mace-mp", small, tmp_path, SETTINGS) is not first
+
+
+def test_a_process_has_one_memory() -> None:
+    assert worker_memory() is worker_memory()

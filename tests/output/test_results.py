@@ -17,10 +17,11 @@ from aimspax_core.campaign.state import CampaignState, Errors, Rules
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import labelled, read
 from aimspax_core.labels.store import LabelStore, StoredLabel
+from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.mace import model_files
-from aimspax_core.model.mace.learner import Metrics
 from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.schedule import Budget
 from aimspax_core.output.results import Holdings, holdings, publish_final, publish_initial
 from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.kind import TbliteReference
@@ -98,7 +99,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
     best, other = members[0][0], members[1][0]
     best.enter(Stage.CONVERGE)
     options = {"max_epochs": 6, "patience": 9, "margin": 0.0, "step": 2}
-    _, done = best.converge(train, valid, time_budget_s=0.0, **options)
+    _, done = best.converge(train, valid, budget=Budget(0.0), **options)
     assert not done
     for group in best.learner.optimizer.param_groups:
         group["lr"] = 1.0  # from here on every epoch is worse

@@ -16,6 +16,7 @@ from mace.calculators import MACECalculator
 
 from aimspax_core.errors import ExplodedError
 from aimspax_core.model.committee import Committee
+from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.prediction import Prediction
 from aimspax_core.sampling.lockstep import LockstepStats, run_lockstep, volume_guard
 
@@ -84,7 +85,7 @@ def test_equals_ase_one_trajectory_after_the_other():
     models = [tiny_mace(seed) for seed in range(2)]
     start = [moving(molecule("H2O"), 0), moving(bulk("Cu", a=3.6), 1), moving(molecule("C2H6"), 2)]
     jobs = [langevin_job(atoms, seed, 100) for seed, atoms in enumerate(start)]
-    run = run_lockstep(jobs, Committee(models).evaluate)
+    run = run_lockstep(jobs, Committee(MaceEvaluator(models)).evaluate)
     calculator = MACECalculator(models=models, device="cpu", default_dtype="float64")
     for job, frames in zip(jobs, run.outcomes, strict=True):
         expected = job(calculator)

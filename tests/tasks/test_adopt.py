@@ -63,9 +63,10 @@ def test_adopted_members_predict_what_their_files_do(request_: AdoptRequest) -> 
     checkpoints = [run.checkpoint(tag, event.checkpoints[tag]) for tag in TAGS]
     (ours,) = Ensemble(settings.model).committee(checkpoints).evaluate([molecule("CH3OH")[[1, 2]]])
     from aimspax_core.model.committee import Committee
+    from aimspax_core.model.mace.evaluator import MaceEvaluator
 
     files = [load_model(path) for path in request_.pretrained.models.values()]
-    (theirs,) = Committee(files).evaluate([molecule("CH3OH")[[1, 2]]])
+    (theirs,) = Committee(MaceEvaluator(files)).evaluate([molecule("CH3OH")[[1, 2]]])
     np.testing.assert_allclose(ours.member_forces, theirs.member_forces, atol=1e-10)
 
 

@@ -19,10 +19,10 @@ from aimspax_core.campaign.state import Trajectory
 from aimspax_core.labels.store import label_key
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.mace.build import Constants, build
-from aimspax_core.model.mace.foundation import driver
+from aimspax_core.model.mace.foundation import foundation
 from aimspax_core.model.mace.model_files import save_model
 from aimspax_core.model.member import Member
-from aimspax_core.model.worker_memory import kept
+from aimspax_core.model.worker_memory import worker_memory
 from aimspax_core.output.trajectories import gather, part
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
@@ -426,7 +426,7 @@ def test_a_foundation_model_drives(
     moved = load_state(run.trajectory(0, 7)).structure.positions
     md = driven.md(0)
     begin = start(read_geometries(driven.geometry_files)[0], md, random_stream(42, 1, 0, 0))
-    alone = Alone(driver(driven.directory / "f.model", dtype="float64"))
+    alone = Alone(foundation(model=str(driven.directory / "f.model"), dtype="float64").driver)
     dynamics, _ = resume(begin, md, alone)
     dynamics.run(4)
     np.testing.assert_allclose(moved, dynamics.atoms.positions, rtol=0, atol=1e-12)
@@ -441,7 +441,7 @@ def test_under_a_foundation_model_the_committee_judges(
     trajectory = Trajectory(index=0, geometry=0)
     event = propagate.fn(request(driven, run, trajectory, checkpoints=checkpoints))
     assert (event.evaluations, event.structures) == (6, 6), "five of the driver, one judgement"
-    committee = kept(driven.model, (1, 8)).ensemble.committee(checkpoints)
+    committee = worker_memory().ensemble(driven.model).committee(checkpoints)
     structure = load_state(run.trajectory(0, 7)).structure
     (judged,) = committee.evaluate([structure])
     uncertainty = measure_of("max_atomic_sd").function(judged, structure)

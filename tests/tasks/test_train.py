@@ -13,8 +13,9 @@ from ase.build import molecule
 from aimspax_core.campaign.actions import Converge, Train
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.store import LabelStore, label_key
-from aimspax_core.model import worker_memory
-from aimspax_core.model.member import Member, Stage, read_checkpoint
+from aimspax_core.model.checkpoint import read_checkpoint
+from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.worker_memory import worker_memory
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
@@ -43,7 +44,7 @@ def fresh_worker() -> None:
 
 def forget() -> None:
     """What the death of a worker does to its memory."""
-    worker_memory._kept.cache_clear()
+    worker_memory().clear()
 
 
 def request(

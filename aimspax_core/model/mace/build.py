@@ -1,4 +1,4 @@
-"""MACE models: graphs and data-dependent constants, build, load, save, foundation models.
+"""MACE models: their data-dependent constants, and how they are built.
 
 Everything scientific is MACE's own (`mace.tools.model_script_utils.configure_model`,
 `mace.modules`, `mace.data`); this module only hands it the user's settings.
@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from aimspax_core.errors import ModelError
 from aimspax_core.model.mace.graphs import HEAD, arguments, batches, number_format
 from aimspax_core.model.mace.model_files import model_lock
+from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.structures import symbols_text
 
@@ -174,20 +175,20 @@ def _shift_and_scale(
     elements: Sequence[int],
     settings: ModelSettings,
 ) -> tuple[float, float]:
-    scaling = settings.ARCHITECTURE.scaling
+    scaling = mace_architecture(settings).scaling
     if scaling == "no_scaling":
         return 0.0, 1.0
     table = np.array([[energies[z] for z in elements]])
     shift, scale = modules.scaling_classes[scaling](collated, table)
-    if settings.ARCHITECTURE.model == "MACE":
+    if mace_architecture(settings).model == "MACE":
         shift = 0.0
     return float(np.ravel(shift)[0]), float(np.ravel(scale)[0])
 
 
 def _neighbours(collated: Any, settings: ModelSettings) -> float:
-    if not settings.ARCHITECTURE.compute_avg_num_neighbors:
+    if not mace_architecture(settings).compute_avg_num_neighbors:
         return 1.0
     if all(batch.edge_index.shape[1] == 0 for batch in collated):
-        r_max = settings.ARCHITECTURE.r_max
+        r_max = mace_architecture(settings).r_max
         raise ModelError(f"no two atoms of the training set are closer than r_max ({r_max} Å)")
     return float(modules.compute_avg_num_neighbors(collated))

@@ -5,7 +5,6 @@ Source: `mace.cli.convert_e3nn_cueq`, `mace.cli.convert_cueq_e3nn`, `mace.cli.ru
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
@@ -13,23 +12,13 @@ import torch
 from aimspax_core.errors import ModelError
 from aimspax_core.model.mace.graphs import number_format
 from aimspax_core.model.mace.model_files import model_lock
+from aimspax_core.settings.families.mace import why_no_cueq
 from aimspax_core.settings.model import ModelSettings
 
 
 def kernels(settings: ModelSettings) -> str:
-    """Return whose weights the members train and their checkpoints hold: `e3nn` or `cueq`."""
+    """Return whose weights members train and checkpoints hold: those of `e3nn` or of `cueq`."""
     return "cueq" if settings.MISC.enable_cueq else "e3nn"
-
-
-def require_kernels(learner: dict[str, Any], settings: ModelSettings) -> None:
-    """Refuse a learner's state of the other kind of weights.
-
-    Raises:
-        ValueError: `MISC.enable_cueq` was switched; moments and averages cannot be converted.
-    """
-    held, wanted = learner.get("kernels", "e3nn"), kernels(settings)
-    if held != wanted:
-        raise ValueError(f"MISC.enable_cueq was switched: it holds {held} weights, not {wanted}")
 
 
 def to_cueq(model: torch.nn.Module, settings: ModelSettings) -> torch.nn.Module:
@@ -71,21 +60,3 @@ def _converted(
             raise ModelError(
                 f"MACE cannot convert this ARCHITECTURE for MISC.enable_cueq: {error}"
             ) from error
-
-
-def why_no_cueq(settings: ModelSettings) -> str | None:
-    """Return, in a sentence, why cuEquivariance cannot be used; none if it can or is not asked for.
-
-    Nothing is imported: this may run where there is no GPU.
-    """
-    if not settings.MISC.enable_cueq:
-        return None
-    if not settings.MISC.device.startswith("cuda"):
-        return f"cuEquivariance runs on NVIDIA GPUs only, but MISC.device is {settings.MISC.device}"
-    for package in ("cuequivariance_torch", "cuequivariance_ops_torch"):
-        if importlib.util.find_spec(package) is None:
-            return (
-                f"cuEquivariance needs the package {package}, which is not installed "
-                "(pip install cuequivariance-torch cuequivariance-ops-torch-cu12)"
-            )
-    return None

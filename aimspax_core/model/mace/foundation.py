@@ -1,4 +1,4 @@
-"""A foundation model that drives dynamics: many structures at once, with dispersion if wanted."""
+"""MACE models that are not trained here: foundation models and files of teachers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.mixing import SumCalculator
-from mace.calculators import mace_mp
+from mace.calculators import MACECalculator, mace_mp
 from mace.calculators.foundations_models import (
     download_mace_mp_checkpoint,
     mace_mp_names,
@@ -22,6 +23,7 @@ from mace.calculators.foundations_models import (
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Committee
+from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.model_files import load_model, model_lock
 from aimspax_core.prediction import Prediction
 
@@ -56,27 +58,41 @@ class Driver:
         ]
 
 
-def driver(
-    model: str | Path,
-    device: str = "cpu",
-    dtype: str = "float32",
-    dispersion: bool = False,
-    dispersion_xc: str = "pbe",
-    dispersion_cutoff: float = 12.0,
-    damping: str = "bj",
-) -> Driver:
-    """Return a foundation model that can drive dynamics; arguments of `foundation_calculator`.
+class MaceFoundation:
+    """A foundation model, as a calculator and as a driver.
+
+    Args:
+        calculator: Of `foundation_calculator`.
+        device: Where it runs.
+        dtype: "float32" or "float64".
+    """
+
+    def __init__(self, calculator: Calculator, device: str, dtype: str) -> None:
+        self.calculator = calculator
+        self._device, self._dtype = device, dtype
+
+    @cached_property
+    def driver(self) -> Driver:
+        """The model in the place of a committee.
+
+        Raises:
+            ModelError: The model needs inputs beyond a structure.
+        """
+        calculator: Any = self.calculator
+        correction = None
+        if isinstance(calculator, SumCalculator):
+            calculator, correction = calculator.mixer.calcs
+        evaluator = MaceEvaluator(calculator.models, self._device, self._dtype)
+        return Driver(Committee(evaluator), correction)
+
+
+def foundation(device: str = "cpu", dtype: str = "float32", **asked: Any) -> MaceFoundation:
+    """Load a foundation model; arguments of `foundation_calculator`.
 
     Raises:
-        ModelError: As `foundation_calculator`; or the model needs inputs beyond a structure.
+        ModelError: As `foundation_calculator`.
     """
-    calculator: Any = foundation_calculator(
-        str(model), device, dtype, dispersion, dispersion_xc, dispersion_cutoff, damping
-    )
-    correction = None
-    if isinstance(calculator, SumCalculator):
-        calculator, correction = calculator.mixer.calcs
-    return Driver(Committee(calculator.models, device=device, dtype=dtype), correction)
+    return MaceFoundation(foundation_calculator(device=device, dtype=dtype, **asked), device, dtype)
 
 
 def _with_dispersion(calculator: Calculator, atoms: Atoms, found: Prediction) -> Prediction:
@@ -138,6 +154,21 @@ def foundation_calculator(
             dispersion_xc=dispersion_xc,
             dispersion_cutoff=dispersion_cutoff,
         )
+
+
+def file_calculator(path: Path, device: str, dtype: str) -> Calculator:
+    """Return MACE's own calculator of one `.model` file.
+
+    Args:
+        path: A file of MACE or of `save_model`.
+        device: `cpu`, `cuda` or `cuda:N`.
+        dtype: "float32" or "float64".
+
+    Raises:
+        ModelError: There is no such file, or it holds no MACE model.
+    """
+    model = load_model(path, device, dtype)
+    return MACECalculator(models=[model], device=device, default_dtype=dtype)
 
 
 def _foundation_file(model: str) -> Path:

@@ -14,6 +14,7 @@ from mace.tools import AtomicNumberTable, build_default_arg_parser, check_args
 from mace.tools.torch_geometric.batch import Batch
 
 from aimspax_core.errors import ModelError
+from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.structures import symbols_text
 
@@ -51,7 +52,7 @@ def arguments(settings: ModelSettings) -> argparse.Namespace:
         for name, value in section:
             if hasattr(args, name):
                 setattr(args, name, value)
-    args.radial_MLP = str(settings.ARCHITECTURE.radial_MLP)
+    args.radial_MLP = str(mace_architecture(settings).radial_MLP)
     args.loss = {"weighted_stress": "stress"}.get(args.loss, args.loss)
     args.default_dtype = settings.GENERAL.default_dtype
     args.compute_stress = settings.GENERAL.compute_stress
@@ -90,7 +91,7 @@ def graphs(
                 )
             config = config_from_atoms(atoms, KEYS, weights, HEAD)
             _settle_stress(config)
-            r_max = settings.ARCHITECTURE.r_max
+            r_max = mace_architecture(settings).r_max
             made.append(AtomicData.from_config(config, table, r_max, heads=[HEAD]))
     return made
 

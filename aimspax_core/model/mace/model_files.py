@@ -6,12 +6,11 @@ import pickle
 import threading
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from aimspax_core.errors import ModelError
-from aimspax_core.safe_files import replacing
+from aimspax_core.model.checkpoint import write_atomically
 
 # Building, unpickling and copying a MACE model trace and compile code with torch.fx, which
 # two threads must not do at the same time.
@@ -37,12 +36,6 @@ def save_model(model: torch.nn.Module, path: Path) -> None:
     The file loads in `mace.calculators.MACECalculator`. It appears complete or not at all.
     """
     write_atomically(copy_model(model).requires_grad_(True), path)
-
-
-def write_atomically(payload: Any, path: Path) -> None:
-    """`torch.save` to a file that appears complete or not at all."""
-    with replacing(Path(path)) as aside, aside.open("wb") as file:
-        torch.save(payload, file)
 
 
 def load_model(path: Path, device: str = "cpu", dtype: str | None = None) -> torch.nn.Module:

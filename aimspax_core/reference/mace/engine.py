@@ -15,8 +15,7 @@ from ase.data import chemical_symbols
 
 from aimspax_core.errors import LabelError, ModelError
 from aimspax_core.labels.label import Label
-from aimspax_core.model.mace.foundation import foundation_calculator
-from aimspax_core.model.mace.model_files import load_model
+from aimspax_core.model.mace.foundation import file_calculator, foundation_calculator
 from aimspax_core.reference.mace.kind import MaceMpReference, MaceReference
 from aimspax_core.safe_files import sha256
 from aimspax_core.versions import version_of
@@ -104,14 +103,9 @@ class MaceTeacher(_Teacher):
         return {**self._common, "model_sha256": self._sha256}
 
     def _load(self) -> Calculator:
-        from mace.calculators import MACECalculator
-
         settings = self._settings
         assert self._path is not None
-        model = load_model(self._path, settings.device, settings.default_dtype)
-        return MACECalculator(
-            models=[model], device=settings.device, default_dtype=settings.default_dtype
-        )
+        return file_calculator(self._path, settings.device, settings.default_dtype)
 
 
 class FoundationTeacher(_Teacher):

@@ -16,6 +16,7 @@ from aimspax_core.model.committee import Committee
 from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.mace import cueq
 from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.member import Member, Stage
 from aimspax_core.settings.model import ModelSettings
 
@@ -51,9 +52,9 @@ def test_why_it_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     on_gpu = settings(enable_cueq=True, device="cuda:1")
     assert cueq.why_no_cueq(settings(device="cuda")) is None
     assert "MISC.device is cpu" in str(cueq.why_no_cueq(settings(enable_cueq=True)))
-    monkeypatch.setattr(cueq.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "pip install cuequivariance-torch" in str(cueq.why_no_cueq(on_gpu))
-    monkeypatch.setattr(cueq.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     assert cueq.why_no_cueq(on_gpu) is None
 
 
@@ -81,7 +82,7 @@ def test_it_trains_and_predicts_as_e3nn_and_saves_models_of_e3nn(
         path = tmp_path / f"{kind}.pt"
         member.save(path)
         best = Member.load(path, chosen).best_model()
-        for committee in (Ensemble(chosen).committee([path]), Committee([best])):
+        for committee in (Ensemble(chosen).committee([path]), Committee(MaceEvaluator([best]))):
             energies[kind, len(energies)] = [
                 one.energy for one in committee.evaluate(structures(3))
             ]

@@ -33,7 +33,9 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_driver_predicts_what_its_calculator_does(local: Path) -> None:
-    found = foundation.driver(local, dtype="float64").evaluate(STRUCTURES, stress=True)
+    found = foundation.foundation(model=str(local), dtype="float64").driver.evaluate(
+        STRUCTURES, stress=True
+    )
     calculator = foundation.foundation_calculator(str(local), "cpu", "float64")
     for atoms, one in zip(STRUCTURES, found, strict=True):
         ours = atoms.copy()
@@ -54,13 +56,14 @@ def test_dispersion_is_added_to_everything(local: Path, monkeypatch: pytest.Monk
     asked: list[Any] = []
     original = foundation.foundation_calculator
 
-    def made(*given: Any) -> SumCalculator:
-        asked.extend(given)
-        return SumCalculator([original(given[0], "cpu", "float64"), correction])
+    def made(**given: Any) -> SumCalculator:
+        asked.append(given)
+        return SumCalculator([original(given["model"], "cpu", "float64"), correction])
 
     monkeypatch.setattr(foundation, "foundation_calculator", made)
-    driver = foundation.driver(local, "cpu", "float64", True, "pbe", 9.0, "zero")
-    assert asked == [str(local), "cpu", "float64", True, "pbe", 9.0, "zero"]
+    given = {"model": str(local), "dtype": "float64", "dispersion": True, "damping": "zero"}
+    driver = foundation.foundation(**given).driver
+    assert asked == [given | {"device": "cpu"}]
     atoms = bulk("Cu", cubic=True)
     atoms.rattle(0.1, seed=1)
     lost = atoms.copy()
@@ -78,4 +81,4 @@ def test_dispersion_is_added_to_everything(local: Path, monkeypatch: pytest.Monk
 
 def test_an_unknown_element_is_named(local: Path) -> None:
     with pytest.raises(ModelError, match=r"do not know .* \[7\]"):
-        foundation.driver(local).evaluate([molecule("NH3")])
+        foundation.foundation(model=str(local)).driver.evaluate([molecule("NH3")])

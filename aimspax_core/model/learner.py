@@ -1,34 +1,26 @@
-"""A MACE model with its optimizer, scheduler and averaged weights: one epoch, one validation.
+"""A model with its optimizer, scheduler and averaged weights: one epoch, one validation.
 
-Steps, losses, metrics and averages are MACE's own (`mace.tools.train`, `torch_ema`).
+What a step of training is belongs to the family of the model (`Steps`).
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
-from mace.data import AtomicData
-from mace.tools.scripts_utils import LRScheduler, get_optimizer, get_params_options
-from mace.tools.torch_geometric.batch import Batch
-from mace.tools.torch_geometric.dataloader import DataLoader
-from mace.tools.train import evaluate, train_one_epoch
-from torch.optim.swa_utils import SWALR
+from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, ReduceLROnPlateau
 from torch_ema import ExponentialMovingAverage
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model.mace.cueq import kernels, require_kernels, to_cueq, to_e3nn
-from aimspax_core.model.mace.graphs import arguments, batches, number_format
-from aimspax_core.model.mace.losses import LabelledOnly, first_loss, stage_two
-from aimspax_core.model.mace.model_files import copy_model
 from aimspax_core.settings.model import ModelSettings
+
+if TYPE_CHECKING:
+    from aimspax_core.model.family import Family
 
 _ERRORS = ("mae_f", "rmse_f", "mae_e", "rmse_e", "mae_e_per_atom", "rmse_e_per_atom")
 
@@ -40,7 +32,7 @@ class Metrics:
     Attributes:
         epoch: Epochs of the stage done; 0 for the weights that a convergence began with.
         train_loss: Mean over the epoch's batches; none at epoch 0.
-        valid_loss: As MACE's `evaluate` has it: batch losses summed over number of structures.
+        valid_loss: Batch losses summed over number of structures, as MACE's `evaluate` has it.
         mae_f: Mean absolute error of the force components; `rmse_`: root mean square.
         mae_e: Of the total energies; `_per_atom`: of the energies an atom.
         mae_stress: Of the stress components; none without labels.
@@ -63,31 +55,98 @@ class Metrics:
     seconds: float
 
 
+class Steps(Protocol):
+    """How a family trains: made once for a learner, for its settings."""
+
+    def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """Return a fresh optimizer of the model's weights."""
+        ...
+
+    def loss(self) -> torch.nn.Module:
+        """Return the loss function that `TRAINING.loss` names."""
+        ...
+
+    def stage_two(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[torch.nn.Module, LRScheduler]:
+        """Return loss and learning-rate scheduler of a second stage (`TRAINING.swa`).
+
+        The scheduler is stepped before every epoch.
+
+        Raises:
+            ModelError: There is none for this loss.
+        """
+        ...
+
+    def train_epoch(
+        self,
+        model: torch.nn.Module,
+        loss: torch.nn.Module,
+        train: Sequence[Any],
+        order: Sequence[int],
+        optimizer: torch.optim.Optimizer,
+        ema: ExponentialMovingAverage | None,
+    ) -> float:
+        """Train on every batch once, updating the averages after each; return the mean loss.
+
+        Args:
+            model: With its raw weights.
+            loss: What `loss` or `stage_two` returned.
+            train: Training graphs.
+            order: The order of the batches follows from these numbers alone.
+            optimizer: What `optimizer` returned.
+            ema: The averages, or none.
+
+        Raises:
+            ModelError: A loss is not finite, or there are no graphs.
+        """
+        ...
+
+    def batches(self, valid: Sequence[Any]) -> list[Any]:
+        """Collate validation graphs for `validate`.
+
+        Raises:
+            ModelError: There are none.
+        """
+        ...
+
+    def validate(
+        self, model: torch.nn.Module, loss: torch.nn.Module, batches: Sequence[Any]
+    ) -> tuple[float, dict[str, float | None]]:
+        """Return the loss, and errors by the names of `Metrics`; those without labels left out."""
+        ...
+
+
 class Learner:
     """A model in training, without any notion of when to stop.
+
+    Args:
+        family: The model's.
+        settings: The user's.
+        model: What the family built.
+        scheduler: With or without a scheduler.
 
     Attributes:
         model: The model with its raw weights, moved to `MISC.device`.
         ema: Averaged weights (`torch_ema`), or none if `TRAINING.ema` is off.
-        optimizer: MACE's.
-        scheduler: MACE's, or none.
+        optimizer: The family's.
+        scheduler: Of the learning rate, or none.
+        steps: How the family trains.
     """
 
     optimizer: torch.optim.Optimizer
     scheduler: LRScheduler | None
-    _loss: LabelledOnly
-    _stage_two: SWALR | None
+    _loss: torch.nn.Module
+    _stage_two: LRScheduler | None
 
-    def __init__(self, settings: ModelSettings, model: torch.nn.Module, scheduler: bool) -> None:
+    def __init__(
+        self, family: Family, settings: ModelSettings, model: torch.nn.Module, scheduler: bool
+    ) -> None:
         self.settings = settings
         self.device = torch.device(settings.MISC.device)
-        self.model = to_cueq(model, settings).to(self.device)
-        self._arguments: argparse.Namespace = arguments(settings)
-        # The first for training: what is only measured costs no time there.
-        virials = self._arguments.loss == "virials"
-        trained = self._arguments.loss in ("stress", "huber", "universal")
-        self._outputs = {"forces": True, "virials": virials, "stress": trained}
-        self._measured = self._outputs | {"stress": settings.stress}
+        self.model = model.to(self.device)
+        self.steps = family.steps(settings)
+        self._family = family
         self.ema = self._new_ema()
         self.fresh_optimizer(scheduler)
 
@@ -102,21 +161,18 @@ class Learner:
         Args:
             scheduler: With or without a scheduler.
         """
-        options = get_params_options(self._arguments, self.model)
-        self.optimizer = get_optimizer(self._arguments, options)
-        self.scheduler = LRScheduler(self.optimizer, self._arguments) if scheduler else None
+        self.optimizer = self.steps.optimizer(self.model)
+        self.scheduler = self._new_scheduler() if scheduler else None
         self._stage_two = None
-        with self._number_format():
-            self._loss = first_loss(self._arguments).to(self.device)
+        self._loss = self.steps.loss().to(self.device)
 
     def begin_stage_two(self) -> None:
-        """Take the loss and the learning rate of MACE's stage two (SWA); moments stay.
+        """Take the loss and the learning rate of the second stage (SWA); moments stay.
 
         Raises:
-            ModelError: There is no stage two for this loss.
+            ModelError: There is no second stage for this loss.
         """
-        with self._number_format():
-            loss, self._stage_two = stage_two(self._arguments, self.model, self.optimizer)
+        loss, self._stage_two = self.steps.stage_two(self.model, self.optimizer)
         self._loss = loss.to(self.device)
 
     def take_averages(self, raw: bool = False) -> None:
@@ -133,34 +189,22 @@ class Learner:
                 parameter.copy_(weights[name])
         self.ema = self._new_ema()
 
-    def train_epoch(self, train: Sequence[AtomicData], seed: Sequence[int]) -> float:
+    def train_epoch(self, train: Sequence[Any], order: Sequence[int]) -> float:
         """Train on every batch once; return the mean of the batches' losses.
 
         Args:
             train: Training graphs.
-            seed: The order of the batches follows from these numbers alone.
+            order: The order of the batches follows from these numbers alone.
 
         Raises:
             ModelError: A loss or a weight became non-finite; weights and averages are spoilt.
         """
-        losses: Any = _Losses()
-        with self._number_format():
-            train_one_epoch(
-                model=self.model,
-                loss_fn=self._loss,
-                data_loader=_shuffled(train, self.settings.TRAINING.batch_size, seed),
-                optimizer=self.optimizer,
-                epoch=0,
-                output_args=self._outputs,
-                max_grad_norm=self.settings.TRAINING.clip_grad,
-                ema=self.ema,
-                logger=losses,
-                device=self.device,
-                distributed=False,
-            )
+        loss = self.steps.train_epoch(
+            self.model, self._loss, train, order, self.optimizer, self.ema
+        )
         if not self._finite():
             raise ModelError("diverged, the weights are not finite")
-        return losses.mean()
+        return loss
 
     def begin_epoch(self) -> None:
         """Step stage two's scheduler, before every epoch; there is none before."""
@@ -170,42 +214,37 @@ class Learner:
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler", UserWarning)
                 self._stage_two.step()
 
-    def step_scheduler(self, valid_loss: float | None) -> None:
-        """Step ExponentialLR after an epoch (no loss), ReduceLROnPlateau after a validation."""
-        by_epoch = self.settings.TRAINING.scheduler == "ExponentialLR"
-        if self.scheduler is None or self._stage_two is not None:
-            return
-        if by_epoch == (valid_loss is None):
-            self.scheduler.step(metrics=valid_loss)
+    def end_epoch(self) -> None:
+        """Step ExponentialLR, after every epoch."""
+        if isinstance(self.scheduler, ExponentialLR) and self._stage_two is None:
+            self.scheduler.step()
 
-    def valid_batches(self, valid: Sequence[AtomicData]) -> list[Batch]:
-        """Collate validation graphs; if fewer than `valid_batch_size`, each is a batch."""
-        if not valid:
-            raise ModelError("there are no validation structures")
-        size = self.settings.TRAINING.valid_batch_size
-        return batches(valid, size if len(valid) >= size else 1)
+    def end_validation(self, valid_loss: float) -> None:
+        """Step ReduceLROnPlateau, after every validation that steers."""
+        if isinstance(self.scheduler, ReduceLROnPlateau) and self._stage_two is None:
+            self.scheduler.step(valid_loss)
 
-    def validate(self, valid: Any) -> tuple[float, dict[str, Any]]:
+    def validate(self, batches: Sequence[Any]) -> tuple[float, dict[str, Any]]:
         """Return loss and errors with the averaged weights; the raw ones are back afterwards.
 
         Args:
-            valid: What `valid_batches` returned.
+            batches: What `steps.batches` returned.
 
         Returns:
-            MACE's validation loss, and its errors by MACE's names (eV, Å; none without labels).
+            The validation loss, and errors by their names in `Metrics`.
 
         Raises:
             ModelError: The loss is not finite, or the structures have no energies or forces.
         """
         averaged = nullcontext() if self.ema is None else self.ema.average_parameters()
-        with self._number_format(), averaged:
-            loss, found = evaluate(self.model, self._loss, valid, self._measured, self.device)
+        with averaged:
+            loss, found = self.steps.validate(self.model, self._loss, batches)
         if not math.isfinite(loss):
             raise ModelError(f"diverged, the validation loss is {loss}")
         missing = [name for name in _ERRORS if name not in found]
         if missing:
             raise ModelError(f"the validation set has no labels for {', '.join(missing)}")
-        errors = {name: float(found[name]) for name in _ERRORS}
+        errors: dict[str, Any] = {name: found[name] for name in _ERRORS}
         return float(loss), errors | {k: found.get(k) for k in ("mae_stress", "rmse_stress")}
 
     def averaged_weights(self) -> dict[str, torch.Tensor]:
@@ -216,12 +255,8 @@ class Learner:
         return {n: w.detach().to("cpu", copy=True) for n, w in zip(names, weights, strict=True)}
 
     def model_with(self, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-        """Return a copy of the model on the CPU with other weights, as e3nn has them."""
-        model = copy_model(self.model)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(weights[name])
-        return to_e3nn(model, self.settings)
+        """Return a copy of the model on the CPU with other weights, as it is given to users."""
+        return self._family.copy_with(self.model, weights, self.settings)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that is needed to go on, in plain containers and tensors.
@@ -234,7 +269,7 @@ class Learner:
         # Without the copy of the raw weights that the last validation left behind.
         ema = None if self.ema is None else self.ema.state_dict() | {"collected_params": None}
         return {
-            "kernels": kernels(self.settings),
+            "kernels": self._family.kernels(self.settings),
             "model": self.model.state_dict(),
             "ema": ema,
             "optimizer": self.optimizer.state_dict(),
@@ -250,7 +285,7 @@ class Learner:
         """
         if (self.ema is None) != (state["ema"] is None):
             raise ValueError("TRAINING.ema was switched")
-        require_kernels(state, self.settings)
+        require_kernels(state, self._family.kernels(self.settings))
         self.model.load_state_dict(state["model"])
         if state.get("stage_two") is not None:
             self.begin_stage_two()  # marks the optimizer's groups, so before these are loaded
@@ -268,42 +303,29 @@ class Learner:
             return None
         return ExponentialMovingAverage(self.model.parameters(), decay=training.ema_decay)
 
-    def _number_format(self) -> AbstractContextManager[None]:
-        return number_format(self.settings.GENERAL.default_dtype)
+    def _new_scheduler(self) -> LRScheduler:
+        training = self.settings.TRAINING
+        if training.scheduler == "ExponentialLR":
+            return ExponentialLR(self.optimizer, training.lr_scheduler_gamma)
+        return ReduceLROnPlateau(
+            self.optimizer, factor=training.lr_factor, patience=training.scheduler_patience
+        )
 
     def _finite(self) -> bool:
         return all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters())
 
 
+def require_kernels(learner: dict[str, Any], wanted: str) -> None:
+    """Refuse a learner's state whose weights are held in another form.
+
+    Raises:
+        ValueError: `MISC.enable_cueq` was switched; moments and averages cannot be converted.
+    """
+    held = learner.get("kernels", wanted)
+    if held != wanted:
+        raise ValueError(f"MISC.enable_cueq was switched: it holds {held} weights, not {wanted}")
+
+
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
     """Leave out what torch keeps in a scheduler's state that is no data."""
     return {k: v for k, v in state.items() if isinstance(v, (bool, int, float, str, list))}
-
-
-class _Losses:
-    """In the place of MACE's logger: keeps batch losses, stops at one that is not finite."""
-
-    def __init__(self) -> None:
-        self._values: list[float] = []
-
-    def log(self, metrics: dict[str, Any]) -> None:
-        self._values.append(float(metrics["loss"]))
-        if not math.isfinite(self._values[-1]):
-            raise ModelError(f"diverged, the training loss is {self._values[-1]}")
-
-    def mean(self) -> float:
-        return sum(self._values) / len(self._values)
-
-
-def _shuffled(data: Sequence[AtomicData], size: int, seed: Sequence[int]) -> DataLoader:
-    """Deal training batches as MACE's `run_train`: shuffled, the last incomplete one dropped.
-
-    With fewer structures than `size` each is a batch.
-    """
-    if not data:
-        raise ModelError("there are no training structures")
-    generator = torch.Generator()
-    generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-    size = size if len(data) >= size else 1
-    dataset: Any = list(data)
-    return DataLoader(dataset, size, shuffle=True, drop_last=True, generator=generator)

@@ -1,0 +1,248 @@
+"""What a family of models is: the functions that members, committees and tasks are built on.
+
+MACE is one family. A family has two parts: a row of `settings.families.known_families.FAMILIES`,
+which needs no torch, and a `Family`, which the row names and which is imported when a model is
+needed. `docs/extending/model-family.md` shows both.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from aimspax_core.errors import ModelError
+from aimspax_core.model.committee import Evaluator, Prediction
+from aimspax_core.model.learner import Steps
+from aimspax_core.settings.families.known_families import FAMILIES, row_of, row_of_foundation
+from aimspax_core.settings.model import ModelSettings
+
+Graph = Any
+"""A structure as a family trains on it, with its labels; only the family looks inside."""
+
+
+class Constants(Protocol):
+    """The data-dependent constants of a model: a frozen dataclass of numbers, as the family likes.
+
+    `dataclasses.asdict` of it is written to checkpoints, and `Family.constants` called with that.
+    """
+
+    @property
+    def atomic_energies(self) -> dict[int, float]:
+        """Energy (eV) of an atom of each element, by atomic number."""
+        ...
+
+
+class Driver(Protocol):
+    """What can take the committee's place in molecular dynamics."""
+
+    def evaluate(self, structures: Sequence[Atoms], stress: bool = False) -> list[Prediction]:
+        """See `Committee.evaluate`."""
+        ...
+
+
+class Foundation(Protocol):
+    """A foundation model: as one ASE calculator, and as a driver of many structures at once."""
+
+    @property
+    def calculator(self) -> Calculator:
+        """With dispersion, if asked for."""
+        ...
+
+    @property
+    def driver(self) -> Driver:
+        """The same model, many structures at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """Somebody's trained model, rebuilt as the settings build it.
+
+    Attributes:
+        model: With the file's weights.
+        elements: Atomic numbers that it knows, sorted.
+        constants: The file's constants.
+    """
+
+    model: torch.nn.Module
+    elements: tuple[int, ...]
+    constants: Any
+
+
+class MakeGraphs(Protocol):
+    """Turns structures into what a family trains on."""
+
+    def __call__(
+        self, structures: Sequence[Atoms], elements: Sequence[int], settings: ModelSettings
+    ) -> list[Graph]:
+        """Return a graph for each structure, in their order.
+
+        Args:
+            structures: Labels in `info["REF_energy"]` (eV), `arrays["REF_forces"]` (N × 3, eV/Å)
+                and `info["REF_stress"]` (eV/Å³, Voigt or 3 × 3, ASE's sign); any may be missing.
+            elements: Atomic numbers that the models know.
+            settings: The user's.
+
+        Raises:
+            ModelError: A structure has an element that the models do not know.
+        """
+        ...
+
+
+class ConstantsOf(Protocol):
+    """Computes data-dependent constants."""
+
+    def __call__(
+        self,
+        data: Sequence[Graph],
+        elements: Sequence[int],
+        settings: ModelSettings,
+        atomic_energies: dict[int, float] | None = None,
+    ) -> Any:
+        """Return the constants that follow from a training set.
+
+        Args:
+            data: Graphs of the training set.
+            elements: Atomic numbers that the models know.
+            settings: `ARCHITECTURE.atomic_energies`, if given, are taken as they are.
+            atomic_energies: Energies (eV) to take as they are, if the settings give none.
+
+        Raises:
+            ModelError: No graph is labelled, a label is not finite, or an element has no energy.
+        """
+        ...
+
+
+class Build(Protocol):
+    """Builds models."""
+
+    def __call__(
+        self, settings: ModelSettings, elements: Sequence[int], constants: Any, seed: int
+    ) -> torch.nn.Module:
+        """Return a new model in the number format of the settings.
+
+        The same `seed` gives the same weights; torch's global random state is left as it was.
+
+        Raises:
+            ModelError: These settings cannot be built.
+        """
+        ...
+
+
+class MakeEvaluator(Protocol):
+    """Puts models side by side."""
+
+    def __call__(
+        self,
+        models: Sequence[torch.nn.Module],
+        device: str | torch.device = "cpu",
+        dtype: str | None = None,
+    ) -> Evaluator:
+        """Return what evaluates the models; it takes them over. `dtype` none: as they are.
+
+        Raises:
+            ModelError: The models do not fit together, or need inputs beyond a structure.
+        """
+        ...
+
+
+def _one_form(settings: ModelSettings) -> str:
+    """Return the name of the only form that the weights of a family have."""
+    return "plain"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of models.
+
+    Attributes:
+        graphs: Structures with labels as graphs; see `MakeGraphs`.
+        constants: Makes a `Constants` from its fields.
+        constants_of: Computes it from a training set; see `ConstantsOf`.
+        set_constants: `(model, constants, elements)`: renew the constants of a model in place; its
+            weights stay.
+        build: See `Build`.
+        steps: How the family trains under these settings; see `aimspax_core.model.learner.Steps`.
+        evaluator: See `MakeEvaluator`.
+        copy_with: `(model, weights by name, settings)`: a copy on the CPU with other weights, in
+            the form that is given to users.
+        save: `(model, file)`: write such a model; the file appears complete or not at all.
+        load: `(file)`: read such a file. Raises `ModelError` if it holds no model of the family.
+        kernels: The name of the form in which the members' weights are held under these settings;
+            a checkpoint of another form is refused.
+        given_model: `(file, settings, seed)`: somebody's trained model as a `GivenModel`. Raises
+            `ModelError` if it is not what the settings say. None: campaigns cannot begin from
+            models of this family.
+        foundation: Loads a foundation model: `(device=…, dtype=…, …)` with what
+            `FoundationalModel.for_mace` returns. None: there is none.
+    """
+
+    graphs: MakeGraphs
+    constants: Callable[..., Any]
+    constants_of: ConstantsOf
+    set_constants: Callable[[torch.nn.Module, Any, Sequence[int]], None]
+    build: Build
+    steps: Callable[[ModelSettings], Steps]
+    evaluator: MakeEvaluator
+    copy_with: Callable[[torch.nn.Module, dict[str, torch.Tensor], ModelSettings], torch.nn.Module]
+    save: Callable[[torch.nn.Module, Path], None]
+    load: Callable[[Path], torch.nn.Module]
+    kernels: Callable[[ModelSettings], str] = _one_form
+    given_model: Callable[[Path, ModelSettings, int], GivenModel] | None = None
+    foundation: Callable[..., Foundation] | None = None
+
+
+def family_of(settings: ModelSettings) -> Family:
+    """Return the family that `model_choice` names."""
+    return family(settings.ARCHITECTURE.model_choice)
+
+
+@cache
+def family(name: str) -> Family:
+    """Return the family of this name, imported on the first call."""
+    return _imported(row_of(name).implementation)
+
+
+def load_foundation(kind: str, **given: Any) -> Foundation:
+    """Load a foundation model.
+
+    Args:
+        kind: What `foundational_model` says.
+        **given: Arguments of the family's `foundation`.
+
+    Raises:
+        ModelError: It cannot be loaded; the text says why.
+    """
+    load = family(row_of_foundation(kind).name).foundation
+    assert load is not None, f"the row that names {kind} has no loader"
+    return load(**given)
+
+
+def load_any(path: Path) -> tuple[Family, torch.nn.Module]:
+    """Load a model file of whichever family it is.
+
+    Raises:
+        ModelError: No family can read it; the text has what each says.
+    """
+    problems = []
+    for row in FAMILIES:
+        found = family(row.name)
+        try:
+            return found, found.load(path)
+        except ModelError as error:
+            problems.append(str(error))
+    raise ModelError("; ".join(dict.fromkeys(problems)))
+
+
+def _imported(place: str) -> Family:
+    module, _, name = place.partition(":")
+    found: Family = getattr(importlib.import_module(module), name)
+    return found

@@ -1,0 +1,53 @@
+"""MACE's row of functions; see `aimspax_core.model.family.Family`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from aimspax_core.model.family import Family
+from aimspax_core.model.mace import build
+from aimspax_core.model.mace.cueq import kernels, to_cueq, to_e3nn
+from aimspax_core.model.mace.evaluator import MaceEvaluator
+from aimspax_core.model.mace.foundation import foundation
+from aimspax_core.model.mace.given_file import given_model
+from aimspax_core.model.mace.graphs import graphs
+from aimspax_core.model.mace.model_files import copy_model, load_model, save_model
+from aimspax_core.model.mace.steps import MaceSteps
+from aimspax_core.settings.model import ModelSettings
+
+
+def _build(
+    settings: ModelSettings, elements: Sequence[int], constants: build.Constants, seed: int
+) -> torch.nn.Module:
+    """Build a model with the kernels that `MISC.enable_cueq` asks for."""
+    return to_cueq(build.build(settings, elements, constants, seed), settings)
+
+
+def _copy_with(
+    model: torch.nn.Module, weights: dict[str, torch.Tensor], settings: ModelSettings
+) -> torch.nn.Module:
+    """Return a copy on the CPU with other weights, as e3nn has them."""
+    copy = copy_model(model)
+    with torch.no_grad():
+        for name, parameter in copy.named_parameters():
+            parameter.copy_(weights[name])
+    return to_e3nn(copy, settings)
+
+
+MACE = Family(
+    graphs=graphs,
+    constants=build.Constants,
+    constants_of=build.constants_of,
+    set_constants=build.set_constants,
+    build=_build,
+    steps=MaceSteps,
+    evaluator=MaceEvaluator,
+    copy_with=_copy_with,
+    save=save_model,
+    load=load_model,
+    kernels=kernels,
+    given_model=given_model,
+    foundation=foundation,
+)

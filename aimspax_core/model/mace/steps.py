@@ -1,0 +1,132 @@
+"""How MACE trains: its own steps, losses and metrics (`mace.tools.train`)."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mace.data import AtomicData
+from mace.tools.scripts_utils import get_optimizer, get_params_options
+from mace.tools.torch_geometric.batch import Batch
+from mace.tools.torch_geometric.dataloader import DataLoader
+from mace.tools.train import evaluate, train_one_epoch
+from torch.optim.swa_utils import SWALR
+from torch_ema import ExponentialMovingAverage
+
+from aimspax_core.errors import ModelError
+from aimspax_core.model.mace import losses
+from aimspax_core.model.mace.graphs import arguments, batches, number_format
+from aimspax_core.settings.model import ModelSettings
+
+
+class MaceSteps:
+    """See `aimspax_core.model.learner.Steps`.
+
+    Args:
+        settings: The user's.
+
+    Attributes:
+        outputs: What the model computes in training, by MACE's names; what is only measured costs
+            no time there.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self._training, self._dtype = settings.TRAINING, settings.GENERAL.default_dtype
+        self._device = torch.device(settings.MISC.device)
+        self._arguments: argparse.Namespace = arguments(settings)
+        virials = self._arguments.loss == "virials"
+        trained = self._arguments.loss in ("stress", "huber", "universal")
+        self.outputs = {"forces": True, "virials": virials, "stress": trained}
+        self._measured = self.outputs | {"stress": settings.stress}
+
+    def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """Return MACE's optimizer; weight decay acts on products and linears only."""
+        return get_optimizer(self._arguments, get_params_options(self._arguments, model))
+
+    def loss(self) -> losses.LabelledOnly:
+        """Return the loss function that `TRAINING.loss` names."""
+        with number_format(self._dtype):
+            return losses.first_loss(self._arguments)
+
+    def stage_two(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[losses.LabelledOnly, SWALR]:
+        """Return loss and scheduler of MACE's stage two (SWA)."""
+        with number_format(self._dtype):
+            return losses.stage_two(self._arguments, model, optimizer)
+
+    def train_epoch(
+        self,
+        model: torch.nn.Module,
+        loss: torch.nn.Module,
+        train: Sequence[AtomicData],
+        order: Sequence[int],
+        optimizer: torch.optim.Optimizer,
+        ema: ExponentialMovingAverage | None,
+    ) -> float:
+        """Train on every batch once; return the mean of the batches' losses."""
+        found: Any = _Losses()
+        with number_format(self._dtype):
+            train_one_epoch(
+                model=model,
+                loss_fn=loss,
+                data_loader=_shuffled(train, self._training.batch_size, order),
+                optimizer=optimizer,
+                epoch=0,
+                output_args=self.outputs,
+                max_grad_norm=self._training.clip_grad,
+                ema=ema,
+                logger=found,
+                device=self._device,
+                distributed=False,
+            )
+        return found.mean()
+
+    def batches(self, valid: Sequence[AtomicData]) -> list[Batch]:
+        """Collate validation graphs; if fewer than `valid_batch_size`, each is a batch."""
+        if not valid:
+            raise ModelError("there are no validation structures")
+        size = self._training.valid_batch_size
+        return batches(valid, size if len(valid) >= size else 1)
+
+    def validate(
+        self, model: torch.nn.Module, loss: torch.nn.Module, batches: Any
+    ) -> tuple[float, dict[str, float | None]]:
+        """Return MACE's validation loss, and its errors by MACE's names (eV, Å)."""
+        with number_format(self._dtype):
+            value, found = evaluate(model, loss, batches, self._measured, self._device)
+        errors = {k: v for k, v in found.items() if k.startswith(("mae_", "rmse_"))}
+        return float(value), {k: None if v is None else float(v) for k, v in errors.items()}
+
+
+class _Losses:
+    """In the place of MACE's logger: keeps batch losses, stops at one that is not finite."""
+
+    def __init__(self) -> None:
+        self._values: list[float] = []
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        self._values.append(float(metrics["loss"]))
+        if not math.isfinite(self._values[-1]):
+            raise ModelError(f"diverged, the training loss is {self._values[-1]}")
+
+    def mean(self) -> float:
+        return sum(self._values) / len(self._values)
+
+
+def _shuffled(data: Sequence[AtomicData], size: int, seed: Sequence[int]) -> DataLoader:
+    """Deal training batches as MACE's `run_train`: shuffled, the last incomplete one dropped.
+
+    With fewer structures than `size` each is a batch.
+    """
+    if not data:
+        raise ModelError("there are no training structures")
+    generator = torch.Generator()
+    generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    size = size if len(data) >= size else 1
+    dataset: Any = list(data)
+    return DataLoader(dataset, size, shuffle=True, drop_last=True, generator=generator)

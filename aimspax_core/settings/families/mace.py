@@ -1,0 +1,144 @@
+"""The MACE family: its section ARCHITECTURE, its losses, what may be wrong before launch.
+
+Source: aims-PAX README, section "MACE settings", and the second generation's keys.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from ase.data import chemical_symbols
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from aimspax_core.settings.families.row import Architecture, FamilyRow, model_choice
+from aimspax_core.settings.values import AnyCase, Count, Natural, Positive, lower
+
+if TYPE_CHECKING:
+    from aimspax_core.settings.model import ModelSettings
+
+
+def _text(value: Any) -> Any:
+    """MACE writes `gate: None` as a name; YAML reads it so too, but `null` as nothing."""
+    name = "none" if value is None else lower(value)
+    return "None" if name == "none" else name
+
+
+def _model_class(value: Any) -> Any:
+    """Read `mace` as the second generation does: a kind of model, of the usual class."""
+    if not isinstance(value, str) or value == "MACE":
+        return value
+    usual = value.lower() in ("mace", "scaleshiftmace")
+    return "ScaleShiftMACE" if usual else value
+
+
+def _irreps(value: str) -> str:
+    if not re.fullmatch(r"\s*(\d+x)?\d+[eo]\s*(\+\s*(\d+x)?\d+[eo]\s*)*", value):
+        raise PydanticCustomError("type", "not irreps")
+    return value
+
+
+Interaction = Literal[
+    "RealAgnosticResidualInteractionBlock",
+    "RealAgnosticAttResidualInteractionBlock",
+    "RealAgnosticInteractionBlock",
+    "RealAgnosticDensityInteractionBlock",
+    "RealAgnosticDensityResidualInteractionBlock",
+    "RealAgnosticResidualNonLinearInteractionBlock",
+]
+
+
+class MaceArchitecture(Architecture):
+    """ARCHITECTURE: the MACE network; MACE's own names and meanings."""
+
+    compute_avg_num_neighbors: bool = Field(
+        True, description="Take the average number of neighbours from the training set; else 1."
+    )
+    correlation: Count = Field(3, description="Correlation order of the product basis.")
+    gate: Annotated[Literal["silu", "tanh", "abs", "None"], AnyCase(_text, (None,))] = Field(
+        "silu", description="Activation of the last readout."
+    )
+    interaction: Interaction = Field(
+        "RealAgnosticResidualInteractionBlock", description="Interaction block."
+    )
+    interaction_first: Interaction = Field(
+        "RealAgnosticResidualInteractionBlock", description="First interaction block."
+    )
+    max_ell: Natural = Field(3, description="Highest degree of the spherical harmonics.")
+    max_L: Natural = Field(1, description="Highest degree of the messages.")
+    MLP_irreps: Annotated[str, AfterValidator(_irreps)] = Field(
+        "16x0e",
+        description="Irreps of the last readout's hidden layer.",
+        json_schema_extra={"allowed": "irreps as e3nn writes them, such as 16x0e"},
+    )
+    model: Annotated[Literal["ScaleShiftMACE", "MACE"], AnyCase(_model_class)] = Field(
+        "ScaleShiftMACE",
+        description="Model class: with scale and shift of the energies, or without. The second "
+        "generation's `mace`, in small letters, is a kind of model and means `ScaleShiftMACE`.",
+    )
+    model_choice: Literal["mace"] = model_choice("mace")
+    num_channels: Count = Field(128, description="Channels (features).")
+    num_cutoff_basis: Count = Field(5, description="Order of the cutoff polynomial.")
+    num_interactions: Count = Field(2, description="Message-passing layers.")
+    num_radial_basis: Count = Field(8, description="Radial basis functions.")
+    r_max: Positive = Field(5.0, description="Cutoff radius (Å).")
+    radial_MLP: list[Count] = Field([64, 64, 64], description="Hidden layers of the radial MLP.")
+    radial_type: Literal["bessel", "gaussian", "chebyshev"] = Field(
+        "bessel", description="Radial basis."
+    )
+    scaling: Literal["rms_forces_scaling", "std_scaling", "no_scaling"] = Field(
+        "rms_forces_scaling", description="How scale and shift follow from the training set."
+    )
+
+
+def mace_architecture(settings: ModelSettings) -> MaceArchitecture:
+    """Return the section ARCHITECTURE of settings whose `model_choice` is `mace`."""
+    architecture: Architecture = settings.ARCHITECTURE
+    assert isinstance(architecture, MaceArchitecture)
+    return architecture
+
+
+def why_no_cueq(settings: ModelSettings) -> str | None:
+    """Return, in a sentence, why cuEquivariance cannot be used; none if it can or is not asked for.
+
+    Nothing is imported: this may run where there is no GPU.
+    """
+    if not settings.MISC.enable_cueq:
+        return None
+    if not settings.MISC.device.startswith("cuda"):
+        return f"cuEquivariance runs on NVIDIA GPUs only, but MISC.device is {settings.MISC.device}"
+    for package in ("cuequivariance_torch", "cuequivariance_ops_torch"):
+        if importlib.util.find_spec(package) is None:
+            return (
+                f"cuEquivariance needs the package {package}, which is not installed "
+                "(pip install cuequivariance-torch cuequivariance-ops-torch-cu12)"
+            )
+    return None
+
+
+def _mistakes(settings: ModelSettings, elements: Sequence[int], here: bool) -> Iterator[str]:
+    """Yield what is wrong: energies that miss an element, kernels that cannot be used here."""
+    known = settings.ARCHITECTURE.atomic_energies
+    if known is not None and set(elements) - set(known):
+        missing = ", ".join(chemical_symbols[z] for z in sorted(set(elements) - set(known)))
+        yield f"ARCHITECTURE.atomic_energies: no energy for {missing}"
+    why = why_no_cueq(settings) if here else None
+    if why is not None:
+        yield f"MISC.enable_cueq: {why}"
+
+
+_STRESS_LOSSES = ("stress", "weighted_stress", "virials", "huber", "universal")
+
+MACE = FamilyRow(
+    name="mace",
+    architecture=MaceArchitecture,
+    implementation="aimspax_core.model.mace.family:MACE",
+    losses=("weighted", "ef", "forces_only", *_STRESS_LOSSES, "l1l2energyforces"),
+    stress_losses=_STRESS_LOSSES,
+    mistakes=_mistakes,
+    frozen=(("MISC.enable_cueq", "the kernels' weights and moments are kept"),),
+    foundations=("mace-mp",),
+)

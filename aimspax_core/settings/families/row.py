@@ -1,0 +1,105 @@
+"""A row of the table of model families: all of a family that needs neither torch nor a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from ase.data import atomic_numbers, chemical_symbols
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from aimspax_core.settings.reading.mistakes import shown
+from aimspax_core.settings.values import Section
+
+if TYPE_CHECKING:
+    from aimspax_core.settings.model import ModelSettings
+
+_ENERGIES = "an energy (eV) for each element, such as {H: -13.6, C: -1029.5}"
+
+
+def _by_number(value: Any) -> Any:
+    """Read energies by chemical symbol or atomic number as energies by atomic number."""
+    if not isinstance(value, dict):
+        return value
+    energies: dict[int, Any] = {}
+    for key, energy in value.items():
+        number: Any = atomic_numbers.get(str(key), key)
+        if isinstance(number, str) and number.isascii() and number.isdecimal():
+            number = int(number)
+        if number not in range(1, len(chemical_symbols)):
+            raise PydanticCustomError(
+                "plain", f"found {key}, which is no element; allowed: {_ENERGIES}"
+            )
+        if number in energies:
+            raise PydanticCustomError("plain", f"found {chemical_symbols[number]} twice")
+        if type(energy) not in (int, float) or not math.isfinite(energy):
+            text = f"found {shown(energy)} for {key}; allowed: {_ENERGIES}"
+            raise PydanticCustomError("plain", text)
+        energies[number] = energy
+    return energies
+
+
+class Architecture(Section):
+    """ARCHITECTURE: what every family has in this section.
+
+    A family's own section adds its keys and `model_choice: Literal["its name"]`, made with
+    `model_choice("its name")`.
+    """
+
+    model_choice: str
+    atomic_energies: Annotated[dict[int, float] | None, BeforeValidator(_by_number)] = Field(
+        None,
+        description="Energy (eV) of each element's isolated atom, by symbol or atomic number; "
+        "none: least squares over the training set, renewed as it grows. A bare list, as the "
+        "original's README has it, is refused: it does not say whose energy is whose.",
+        json_schema_extra={"allowed": _ENERGIES},
+    )
+
+
+def model_choice(name: str) -> Any:
+    """Return the field `model_choice` of a family's section.
+
+    `ModelSettings` reads it in any case, before pydantic chooses the section by it.
+    """
+    return Field(
+        name,
+        description="Kind of model; here or in GENERAL.",
+        json_schema_extra={"any_case": []},
+    )
+
+
+def _no_mistakes(settings: ModelSettings, elements: Sequence[int], here: bool) -> Iterator[str]:
+    """Find nothing."""
+    yield from ()
+
+
+@dataclass(frozen=True)
+class FamilyRow:
+    """One family of models, as settings and checks know it.
+
+    Attributes:
+        name: What `model_choice` says, in small letters.
+        architecture: Its section ARCHITECTURE.
+        implementation: Where its `aimspax_core.model.family.Family` is: `module:name`. Imported
+            when a model is needed, since that takes torch.
+        losses: The names that `TRAINING.loss` may have.
+        stress_losses: Those of them that train on stress or virials.
+        mistakes: Yields what is wrong with the settings and can be known before anything is
+            launched, as `SECTION.key: text`. Given: the settings, the atomic numbers of all
+            geometries, and whether the models run on this machine (else in batch jobs).
+        frozen: Keys that may not change while a campaign goes on (pattern, reason); all of
+            ARCHITECTURE may not anyhow.
+        foundations: The values of `foundational_model` whose models this family loads.
+    """
+
+    name: str
+    architecture: type[Architecture]
+    implementation: str
+    losses: tuple[str, ...]
+    stress_losses: tuple[str, ...] = ()
+    mistakes: Callable[[ModelSettings, Sequence[int], bool], Iterator[str]] = _no_mistakes
+    frozen: tuple[tuple[str, str], ...] = ()
+    foundations: tuple[str, ...] = ()
