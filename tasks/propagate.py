@@ -110,7 +110,8 @@ def _models(request: PropagateRequest) -> tuple[Evaluate, Evaluate | None]:
     from aimspax_core.model.worker_memory import worker_memory
 
     settings, memory = request.settings, worker_memory()
-    committee = memory.ensemble(settings.model).committee(request.checkpoints)
+    ensemble = memory.ensemble(settings.model, request.elements)
+    committee = ensemble.committee(request.checkpoints)
     stress = any(needs_stress(settings.md(t.geometry)) for t in request.trajectories)
     if not settings.al.use_foundational:
         return partial(committee.evaluate, stress=stress), None

@@ -19,8 +19,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model.committee import Evaluator, Prediction
+from aimspax_core.model.committee import Evaluator
 from aimspax_core.model.learner import Steps
+from aimspax_core.prediction import Prediction
 from aimspax_core.settings.families.known_families import FAMILIES, row_of, row_of_foundation
 from aimspax_core.settings.model import ModelSettings
 

@@ -21,7 +21,7 @@ MAX_MEMBERS = 8
 """Members in training."""
 
 MAX_ENSEMBLES = 2
-"""Ensembles, by their settings."""
+"""Ensembles, by their settings and elements."""
 
 MAX_FOUNDATIONS = 2
 """Foundation models."""
@@ -88,7 +88,7 @@ class WorkerMemory:
     def __init__(self) -> None:
         self._members: _Recent[tuple[str, Path], tuple[_Stamp, Member]] = _Recent(MAX_MEMBERS)
         self._graphs: _Recent[tuple[str, tuple[int, ...], str], Graph] = _Recent(MAX_GRAPH_ATOMS)
-        self._ensembles: _Recent[str, Ensemble] = _Recent(MAX_ENSEMBLES)
+        self._ensembles: _Recent[tuple[str, tuple[int, ...]], Ensemble] = _Recent(MAX_ENSEMBLES)
         self._foundations: _Recent[tuple[str, str], Foundation] = _Recent(MAX_FOUNDATIONS)
 
     def take_member(self, checkpoint: Path, settings: ModelSettings) -> Member:
@@ -138,9 +138,9 @@ class WorkerMemory:
 
         return self._graphs.get([(given, elements, key) for key in keys], make)
 
-    def ensemble(self, settings: ModelSettings) -> Ensemble:
-        """Return the ensemble of these settings."""
-        key = settings.model_dump_json()
+    def ensemble(self, settings: ModelSettings, elements: tuple[int, ...]) -> Ensemble:
+        """Return the ensemble of members with these settings, which know these elements."""
+        key = settings.model_dump_json(), elements
         return self._ensembles.get([key], lambda _: (Ensemble(settings), 1.0))[0]
 
     def foundation(

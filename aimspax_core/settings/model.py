@@ -176,7 +176,9 @@ class ModelSettings(Section):
         """Read `model_choice` in any case, and of GENERAL or ARCHITECTURE, whichever gives it."""
         if not isinstance(data, dict):
             return data
-        sections = {name: data.get(name, {}) for name in ("GENERAL", "ARCHITECTURE")}
+        sections = {"ARCHITECTURE": {}} | {
+            name: data[name] for name in ("GENERAL", "ARCHITECTURE") if name in data
+        }
         sections = {k: v for k, v in sections.items() if isinstance(v, dict)}
         found = {name: lower(section.get("model_choice")) for name, section in sections.items()}
         known = [row.name for row in FAMILIES]

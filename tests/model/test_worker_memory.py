@@ -151,9 +151,11 @@ def test_other_settings_or_elements_have_graphs_and_members_of_their_own(
     assert memory.take_member(path, same) is one
 
 
-def test_an_ensemble_is_kept_by_its_settings(memory: WorkerMemory) -> None:
-    assert memory.ensemble(SETTINGS) is memory.ensemble(SETTINGS)
-    assert memory.ensemble(SETTINGS) is not memory.ensemble(OTHER)
+def test_an_ensemble_is_kept_by_its_settings_and_elements(memory: WorkerMemory) -> None:
+    one = memory.ensemble(SETTINGS, ELEMENTS)
+    assert memory.ensemble(SETTINGS, ELEMENTS) is one
+    assert memory.ensemble(OTHER, ELEMENTS) is not one
+    assert memory.ensemble(SETTINGS, (1, 6)) is not one
 
 
 def test_a_foundation_model_is_loaded_once(

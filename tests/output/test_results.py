@@ -98,12 +98,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         members.append((member, found[-1]))
     best, other = members[0][0], members[1][0]
     best.enter(Stage.CONVERGE)
-    options = {"max_epochs": 6, "patience": 9, "margin": 0.0, "step": 2}
-    _, done = best.converge(train, valid, budget=Budget(0.0), **options)
+    options = {"max_epochs": 6, "patience": 9, "margin": 0.0}
+    _, done = best.converge(train, valid, budget=Budget(0.0, step=2), **options)
     assert not done
     for group in best.learner.optimizer.param_groups:
         group["lr"] = 1.0  # from here on every epoch is worse
-    _, done = best.converge(train, valid, **options)
+    _, done = best.converge(train, valid, budget=Budget(step=2), **options)
     assert done
     assert best.best_metrics is not None
     assert best.best_metrics.epoch < best.epoch == 6

@@ -441,7 +441,7 @@ def test_under_a_foundation_model_the_committee_judges(
     trajectory = Trajectory(index=0, geometry=0)
     event = propagate.fn(request(driven, run, trajectory, checkpoints=checkpoints))
     assert (event.evaluations, event.structures) == (6, 6), "five of the driver, one judgement"
-    committee = worker_memory().ensemble(driven.model).committee(checkpoints)
+    committee = worker_memory().ensemble(driven.model, (1, 8)).committee(checkpoints)
     structure = load_state(run.trajectory(0, 7)).structure
     (judged,) = committee.evaluate([structure])
     uncertainty = measure_of("max_atomic_sd").function(judged, structure)

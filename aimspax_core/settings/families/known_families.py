@@ -6,9 +6,9 @@ from aimspax_core.settings.families.mace import MACE
 from aimspax_core.settings.families.row import FamilyRow
 
 FAMILIES: tuple[FamilyRow, ...] = (
+    # The first is the one of settings that choose none.
     MACE,
-)  # fmt: skip
-"""All families; the first is the one of settings that choose none."""
+)
 
 
 def row_of(name: str) -> FamilyRow:

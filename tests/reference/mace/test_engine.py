@@ -90,8 +90,8 @@ def test_the_file_is_loaded_once_whatever_asks(file: Path, monkeypatch: pytest.M
         loads.append(given)
         return original(*given)
 
-    original = teachers.load_model
-    monkeypatch.setattr(teachers, "load_model", load)
+    original = teachers.file_calculator
+    monkeypatch.setattr(teachers, "file_calculator", load)
     one = teacher(file)
     one.identity()
     assert not loads

@@ -1,0 +1,108 @@
+"""The page that says how to add a family of models: its example works in a copy of the code."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.extending import Copy, extended
+
+PROJECT = """
+REFERENCE: {engine: ase, calculator: ase.calculators.emt.EMT}
+INITIAL_DATASET_GENERATION:
+  {n_points_per_sampling_step_idg: 5, ensemble_size: 2, initial_sampling: aimd,
+   max_initial_epochs: 10}
+MD: {stat_ensemble: nvt, friction: 0.01}
+CLUSTER: {type: local, max_workers: 1}
+"""
+USE = """
+from pathlib import Path
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from aimspax_core.errors import ModelError, SettingsError
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.model.ensemble import Ensemble
+from aimspax_core.model.family import family_of, load_any
+from aimspax_core.model.given_models import adopt
+from aimspax_core.model.member import Member
+from aimspax_core.settings.load import load
+
+folder = Path("run")
+settings = Inputs.read(folder, part="initial").settings.model
+
+structures = []
+for seed in range(4):
+    atoms = molecule("H2O")
+    atoms.rattle(0.1, seed=seed)
+    atoms.calc = EMT()
+    atoms.info["REF_energy"] = atoms.get_potential_energy()
+    atoms.arrays["REF_forces"] = atoms.get_forces()
+    structures.append(atoms)
+graphs = family_of(settings).graphs(structures, (1, 8), settings)
+paths = []
+for seed in (1, 2):
+    member = Member.create(settings, (1, 8), f"water-{seed}", seed, graphs)
+    found = member.train(graphs, graphs, epochs=2, valid_skip=1, scheduler=True)
+    paths.append(folder / f"{seed}.pt")
+    member.save(paths[-1])
+print(type(member.model).__name__, member.model.hidden.out_features, [m.epoch for m in found])
+committee = Ensemble(settings).committee(paths)
+(prediction,) = committee.evaluate(structures[:1])
+print(prediction.member_forces.shape, len(set(prediction.member_energies)))
+
+loaded = Member.load(paths[0], settings)
+family_of(settings).save(loaded.averaged_model(), folder / "one.model")
+print(type(load_any(folder / "one.model")[1]).__name__)
+
+
+def refused(kind, call):
+    try:
+        call()
+    except kind as error:
+        print("refused:", *str(error).splitlines())
+
+
+refused(ModelError, lambda: adopt(folder / "one.model", settings, "w", 1, folder / "w.pt"))
+refused(SettingsError, lambda: Inputs.read(folder, {"TRAINING.swa": True}, part="initial"))
+refused(SettingsError, lambda: load(folder, {"TRAINING.loss": "huber"}))
+refused(SettingsError, lambda: load(folder, {"ARCHITECTURE.num_channels": 4}))
+refused(SettingsError, lambda: load(folder, {"ARCHITECTURE.model_choice": "mace"}))
+print(load(folder, {"GENERAL.model_choice": "Toy"}).model.family.name)
+"""
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    made = extended("model-family.md", tmp_path_factory.mktemp("copy"))
+    (made.folder / "run" / "aimsPAX.yaml").write_text(PROJECT, encoding="utf-8")
+    (made.folder / "run" / "geometry.in").write_text(
+        "atom 0 0 0.1 O\natom 0 0.76 -0.48 H\natom 0 -0.76 -0.48 H\n", encoding="utf-8"
+    )
+    return made
+
+
+def test_a_family_is_two_files_and_a_row(copy: Copy) -> None:
+    code = [name for name in copy.files if name.endswith(".py")]
+    assert code == ["aimspax_core/settings/families/toy.py", "aimspax_core/model/toy.py"]
+    assert copy.rows == 1
+
+
+def test_the_example_trains_saves_loads_and_predicts(copy: Copy) -> None:
+    lines = copy.python(USE).splitlines()
+    print(*lines, sep="\n")
+    assert lines[:3] == ["PairNet 16 [1, 2]", "(2, 3, 3) 2", "PairNet"]
+    begin, swa, loss, key, choice = (line for line in lines if line.startswith("refused:"))
+    assert "toy" in begin
+    assert "TRAINING.swa" in swa
+    assert "TRAINING.loss" in loss
+    assert "ARCHITECTURE.num_channels" in key
+    assert "model_choice" in choice
+    assert lines[-1] == "toy"
+
+
+def test_the_example_passes_the_conformance_test(copy: Copy) -> None:
+    shutil.copy(Path(__file__).with_name("test_conformance.py"), copy.folder)
+    script = "import pytest, sys; sys.exit(pytest.main(['-q', 'test_conformance.py', '-k', 'toy']))"
+    assert "passed" in copy.python(script)
