@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from aimspax_core.errors import CampaignError
-from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
+from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.relabelling import Property, failed_file
 from aimspax_core.locks import Holder, held, holder
 from aimspax_core.structures import digest
@@ -77,7 +77,7 @@ def recalculate(
         EngineError: The engine refuses its input.
         CampaignError: Another process labels for the same output.
     """
-    asked = LabelAsked(
+    request = RelabelRequest(
         file=file,
         output=output,
         start=start,
@@ -88,8 +88,8 @@ def recalculate(
         control=control,
         species_dir=species_dir,
     )
-    inputs = handed_over(LabelInputs) or LabelInputs.read(
-        run_directory(directory), asked, overrides
+    inputs = handed_over(RelabelInputs) or RelabelInputs.read(
+        run_directory(directory), request, overrides
     )
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
@@ -102,7 +102,7 @@ def recalculate(
         return _end(relabelling, inputs, stopped)
 
 
-def _end(relabelling: Relabelling, inputs: LabelInputs, stopped: Stop) -> State[Any]:
+def _end(relabelling: Relabelling, inputs: RelabelInputs, stopped: Stop) -> State[Any]:
     """Write the output; return the state of the flow run, which says how the labelling went."""
     relabelling.save()
     summary = relabelling.summary()
@@ -119,7 +119,7 @@ def _end(relabelling: Relabelling, inputs: LabelInputs, stopped: Stop) -> State[
 
 
 @contextlib.contextmanager
-def _alone(inputs: LabelInputs) -> Iterator[None]:
+def _alone(inputs: RelabelInputs) -> Iterator[None]:
     """Keep other processes from writing the same output; a campaign may run in the directory.
 
     Raises:

@@ -29,8 +29,8 @@ _ELECTRONS = ("charge", "spin")
 
 
 @dataclass(frozen=True)
-class LabelAsked:
-    """What is asked of a dataset.
+class RelabelRequest:
+    """A dataset, and how it should be labelled.
 
     Attributes:
         file: The dataset; from the run directory, if it is relative.
@@ -57,7 +57,7 @@ class LabelAsked:
 
 
 @dataclass(frozen=True)
-class LabelInputs:
+class RelabelInputs:
     """A dataset, and how it is labelled.
 
     Attributes:
@@ -82,40 +82,40 @@ class LabelInputs:
 
     @classmethod
     def read(
-        cls, directory: Path, asked: LabelAsked, overrides: Mapping[str, Any] | None = None
-    ) -> LabelInputs:
+        cls, directory: Path, request: RelabelRequest, overrides: Mapping[str, Any] | None = None
+    ) -> RelabelInputs:
         """Read a run directory and a dataset. Model settings are not needed.
 
         Args:
             directory: The run directory.
-            asked: What is asked for.
+            request: What to label, and how.
             overrides: Values that replace those of the files; see `inputs.Inputs`.
 
         Raises:
             SettingsError: There are mistakes; the text lists all of them.
             StructureError: The dataset cannot be read.
         """
-        file = (Path(directory) / asked.file).resolve()
+        file = (Path(directory) / request.file).resolve()
         if not file.is_file():
             raise StructureError(f"there is no file {file}")
         settings = _settings(directory, file, overrides)
-        mistakes = [*_asked(asked), *_engine_asked(settings, asked)]
+        mistakes = [*_request_mistakes(request), *_engine_mistakes(settings, request)]
         if mistakes:
             raise SettingsError("\n".join(mistakes))
         run = RunDir.of(settings)
         default: tuple[Property, ...] = ("energy", "forces")
-        wanted = asked.properties or (*default, *(("stress",) if settings.stress else ()))
-        output = run.output / _name(file, asked)
-        if asked.output is not None:
-            output = settings.directory / asked.output
+        wanted = request.properties or (*default, *(("stress",) if settings.stress else ()))
+        output = run.output / _name(file, request)
+        if request.output is not None:
+            output = settings.directory / request.output
         if output.resolve() == file:
             raise SettingsError(f"{output} is the dataset itself; allowed: another file")
-        reference = _reference(settings, asked, "stress" in wanted)
-        frames = read_frames(file, DataKeys.of(settings.misc), asked.start, asked.end)
+        reference = _reference(settings, request, "stress" in wanted)
+        frames = read_frames(file, DataKeys.of(settings.misc), request.start, request.end)
         mistakes = [*_engine(settings, reference, frames, "stress" in wanted, file.name)]
         if mistakes:
             raise SettingsError("\n".join(mistakes))
-        interval = asked.save_interval
+        interval = request.save_interval
         return cls(settings, run, reference, file, output, wanted, frames, interval)
 
     @property
@@ -136,49 +136,49 @@ def _settings(directory: Path, file: Path, overrides: Mapping[str, Any] | None) 
         return load(directory, values, project, stand_in)
 
 
-def _name(file: Path, asked: LabelAsked) -> str:
+def _name(file: Path, request: RelabelRequest) -> str:
     """Name the output; that of a part of the file does not replace that of another part."""
-    part = f"_{asked.start}-{asked.end or 'end'}" if asked.start or asked.end else ""
+    part = f"_{request.start}-{request.end or 'end'}" if request.start or request.end else ""
     return f"{file.stem}_labelled{part}.xyz"
 
 
-def _asked(asked: LabelAsked) -> Iterator[str]:
-    if asked.start < 0:
-        yield f"--start: found {asked.start}; allowed: 0 and more"
-    if asked.end is not None and asked.end <= asked.start:
-        yield f"--end: found {asked.end}; allowed: more than --start, which is {asked.start}"
-    if asked.save_interval < 1:
-        yield f"--save-interval: found {asked.save_interval}; allowed: 1 and more"
-    for name in asked.properties:
+def _request_mistakes(request: RelabelRequest) -> Iterator[str]:
+    if request.start < 0:
+        yield f"--start: found {request.start}; allowed: 0 and more"
+    if request.end is not None and request.end <= request.start:
+        yield f"--end: found {request.end}; allowed: more than --start, which is {request.start}"
+    if request.save_interval < 1:
+        yield f"--save-interval: found {request.save_interval}; allowed: 1 and more"
+    for name in request.properties:
         if name not in get_args(Property):
             yield f"--properties: found {name!r}; allowed: {', '.join(get_args(Property))}"
 
 
-def _engine_asked(settings: Settings, asked: LabelAsked) -> Iterator[str]:
-    """What is asked of the engine must be something that it has."""
+def _engine_mistakes(settings: Settings, request: RelabelRequest) -> Iterator[str]:
+    """Yield options that the engine does not have."""
     reference = settings.reference
-    for key, path in _replaced(asked).items():
+    for key, path in _replaced(request).items():
         flag = f"--{key.replace('_', '-')}"
         if key not in type(reference).model_fields:
             yield f"{flag}: found '{path}'; the reference is {reference.engine}, which has none"
         elif not (settings.directory / path).exists():
             yield f"{flag}: found '{path}'; there is no such file or folder"
     for key, values in reference.by_geometry().items():
-        if key not in _replaced(asked) and asked.geometry not in values:
+        if key not in _replaced(request) and request.geometry not in values:
             allowed = ", ".join(map(str, values))
-            yield f"--geometry: found {asked.geometry}; REFERENCE.{key} has a file for {allowed}"
+            yield f"--geometry: found {request.geometry}; REFERENCE.{key} has a file for {allowed}"
 
 
-def _replaced(asked: LabelAsked) -> dict[str, Path]:
+def _replaced(request: RelabelRequest) -> dict[str, Path]:
     """Return the keys of REFERENCE that hold instead of those of the settings."""
-    given = {"control": asked.control, "species_dir": asked.species_dir}
+    given = {"control": request.control, "species_dir": request.species_dir}
     return {key: path for key, path in given.items() if path is not None}
 
 
-def _reference(settings: Settings, asked: LabelAsked, stress: bool) -> EngineSettings:
+def _reference(settings: Settings, request: RelabelRequest, stress: bool) -> EngineSettings:
     """Return the engine as it is for this dataset."""
     reference = settings.reference.with_stress() if stress else settings.reference
-    return reference.model_copy(update=_replaced(asked)).of_geometry(asked.geometry)
+    return reference.model_copy(update=_replaced(request)).of_geometry(request.geometry)
 
 
 def _engine(
@@ -188,7 +188,7 @@ def _engine(
     stress: bool,
     file: str,
 ) -> Iterator[str]:
-    """What keeps the engine from labelling these frames, found before anything is launched.
+    """Yield what keeps the engine from labelling these frames.
 
     The engine is asked about one frame of each composition, periodicity, charge and spin; each
     mistake is told of the first frame that has it. A frame whose own charge or multiplicity is
@@ -214,17 +214,17 @@ def _engine(
 
 def _one_of_each(frames: Sequence[Frame], keys: DataKeys) -> Iterator[tuple[int, Atoms]]:
     """Yield index and structure of a frame of each kind; one that is no structure fails alone."""
-    asked: set[tuple[object, ...]] = set()
+    seen: set[tuple[object, ...]] = set()
     for frame in frames:
         atoms, info = frame.atoms, frame.atoms.info
         electrons = (str(info.get(k)) for k in (keys.total_charge, keys.total_spin, *_ELECTRONS))
         magnetic = atoms.has("initial_magmoms") and bool(atoms.get_initial_magnetic_moments().any())
         kind = (atoms.get_chemical_formula(), tuple(atoms.pbc), magnetic, *electrons)
-        if kind in asked:
+        if kind in seen:
             continue
         try:
             structure = frame.structure(keys)
         except StructureError:
             continue
-        asked.add(kind)
+        seen.add(kind)
         yield frame.index, structure

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
+from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.relabelling import Property, Summary, failed_file
 from flows.commands.exit_codes import DONE, console
 from flows.commands.run import server_for, show_dashboard
@@ -92,7 +92,7 @@ def label_dataset(
         name: value.expanduser().absolute() if isinstance(value, Path) else value
         for name, value in {**asdict(options), "file": file}.items()
     }
-    inputs = LabelInputs.read(directory, LabelAsked(**wanted), overrides)
+    inputs = RelabelInputs.read(directory, RelabelRequest(**wanted), overrides)
     for note in inputs.settings.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     show_dashboard(server_for(inputs.settings))
@@ -107,7 +107,7 @@ def label_dataset(
     return _report(outcome, inputs)
 
 
-def _report(outcome: Any, inputs: LabelInputs) -> int:
+def _report(outcome: Any, inputs: RelabelInputs) -> int:
     """Print how the labelling ended; return the exit code."""
     if outcome.is_completed():
         summary: Summary = outcome.result()

@@ -11,7 +11,7 @@ from functools import partial
 from prefect.client.orchestration import SyncPrefectClient
 
 from aimspax_core.errors import AimspaxError, CampaignError, LabelError, StructureError
-from aimspax_core.inputs.relabel_inputs import LabelInputs
+from aimspax_core.inputs.relabel_inputs import RelabelInputs
 from aimspax_core.labels.batches import TASK_S, Batches
 from aimspax_core.labels.dataset import DataKeys
 from aimspax_core.labels.durations import Duration, Durations
@@ -61,7 +61,7 @@ class Relabelling:
         broken: Why the reference itself counts as broken; empty if it does not.
     """
 
-    def __init__(self, inputs: LabelInputs) -> None:
+    def __init__(self, inputs: RelabelInputs) -> None:
         self._inputs, self._run, settings = inputs, inputs.run, inputs.settings
         self._keys, self._store = DataKeys.of(settings.misc), LabelStore(inputs.run.labels)
         self._began = self._saved = self._reported = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect.artifacts import create_table_artifact
 
-from aimspax_core.inputs.relabel_inputs import LabelInputs
+from aimspax_core.inputs.relabel_inputs import RelabelInputs
 from aimspax_core.labels.relabelling import Relabelled, failed_file
 from flows.page.artifacts import ProgressArtifact, key_of, link_dask
 from flows.runs.best_effort import best_effort
@@ -20,7 +20,7 @@ class RelabelPage:
         inputs: The dataset, and where its labels go.
     """
 
-    def __init__(self, inputs: LabelInputs) -> None:
+    def __init__(self, inputs: RelabelInputs) -> None:
         self._inputs = inputs
         self._key = key_of(f"{inputs.settings.directory.name}-{inputs.file.stem}")
         self._progress = ProgressArtifact(f"{self._key}-label-progress")

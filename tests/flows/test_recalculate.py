@@ -24,7 +24,7 @@ from prefect.logging.handlers import APILogHandler
 
 import aimspax_core.labels.tries
 from aimspax_core.errors import CampaignError, EngineError
-from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
+from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.relabelling import Summary
 from aimspax_core.reference.registry import build_reference
 from flows.commands.exit_codes import FAILED
@@ -122,8 +122,8 @@ def test_what_can_be_labelled_is_in_the_order_of_the_file(done: Done) -> None:
 
 
 def test_labels_are_those_of_a_direct_calculation(done: Done) -> None:
-    settings = LabelInputs.read(
-        done.directory, LabelAsked(done.directory.parent / "data.xyz")
+    settings = RelabelInputs.read(
+        done.directory, RelabelRequest(done.directory.parent / "data.xyz")
     ).settings
     engine = build_reference(settings.reference, settings.directory)
     by_name = {atoms.info["config_type"]: atoms for atoms in done.given}
@@ -301,16 +301,6 @@ def test_a_reference_that_is_not_there_stops_all_and_no_frame_counts_as_failed(
     assert "srun: no such partition; 0 of 12 frames labelled" in told
     assert "12 left; mend it, and start again to go on" in told
     assert not list(deadly.glob("pairs_labelled*"))
-
-
-def test_fewer_that_cannot_be_computed_fail_alone(deadly: Path, tmp_path: Path) -> None:
-    summary = label(deadly, pairs(tmp_path / "pairs.xyz", [1.1, 2.0, 2.1])).result()
-    assert (summary.labelled, summary.failed) == (1, 2)
-    with (deadly / "pairs_labelled.failed.csv").open() as rows:
-        reasons = {row["frame"]: row["reason"] for row in csv.DictReader(rows)}
-    assert sorted(reasons) == ["1", "2"]
-    assert all(reason.startswith("lost 4 times; last: ") for reason in reasons.values())
-    assert all("srun: no such partition" in reason for reason in reasons.values())
 
 
 def test_nothing_labelled_is_a_failed_run(tmp_path: Path, prefect_server: Server) -> None:

@@ -13,7 +13,7 @@ from ase.build import molecule
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
-from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
+from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 
 SAMPLER = "INITIAL_DATASET_GENERATION.sampling_engine"
 PLACES = ("REFERENCE", SAMPLER)
@@ -114,10 +114,10 @@ def test_a_dataset_may_be_labelled_on_gpus_of_slurm_jobs(
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     engine_at(directory, "REFERENCE", engine="mace-mp", device="cuda")
-    asked = LabelAsked(Path("geometry.extxyz"))
+    asked = RelabelRequest(Path("geometry.extxyz"))
     with pytest.raises(SettingsError, match=r"REFERENCE\.device: found 'cuda'"):
-        LabelInputs.read(directory, asked)
-    assert LabelInputs.read(directory, asked, SLURM["REFERENCE"]).frames
+        RelabelInputs.read(directory, asked)
+    assert RelabelInputs.read(directory, asked, SLURM["REFERENCE"]).frames
 
 
 def test_a_frame_with_an_impossible_multiplicity_is_told_before_a_dataset_is_labelled(
@@ -127,7 +127,7 @@ def test_a_frame_with_an_impossible_multiplicity_is_told_before_a_dataset_is_lab
     ase.io.write(directory / "data.extxyz", frames)
     engine_at(directory, "REFERENCE", engine="tblite")
     with pytest.raises(SettingsError, match=r"REFERENCE\.spin: data\.extxyz, frame 2: "):
-        LabelInputs.read(directory, LabelAsked(Path("data.extxyz")))
+        RelabelInputs.read(directory, RelabelRequest(Path("data.extxyz")))
 
 
 @pytest.mark.parametrize("place", PLACES)

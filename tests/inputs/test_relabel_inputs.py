@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from aimspax_core.errors import SettingsError, StructureError
-from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
+from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.reference.aims.kind import AimsReference
 from aimspax_core.reference.pyscf.refusals import structure_refused
 
@@ -50,8 +50,8 @@ def aims(directory: Path) -> Path:
     return directory
 
 
-def read(directory: Path, **asked: Any) -> LabelInputs:
-    return LabelInputs.read(directory, LabelAsked(**{"file": Path("data.xyz"), **asked}))
+def read(directory: Path, **asked: Any) -> RelabelInputs:
+    return RelabelInputs.read(directory, RelabelRequest(**{"file": Path("data.xyz"), **asked}))
 
 
 def test_neither_model_settings_nor_start_geometries_are_needed(directory: Path) -> None:

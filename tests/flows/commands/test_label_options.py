@@ -6,7 +6,7 @@ import inspect
 from dataclasses import fields
 from typing import Any
 
-from aimspax_core.inputs.relabel_inputs import LabelAsked
+from aimspax_core.inputs.relabel_inputs import RelabelRequest
 from flows.commands.label_dataset import RelabelOptions
 from flows.recalculate import recalculate
 
@@ -20,8 +20,8 @@ def defaults(kind: type[Any]) -> dict[str, Any]:
 def test_the_flow_has_every_option_with_its_default() -> None:
     parameters = inspect.signature(recalculate.fn).parameters
     found = {name: p.default for name, p in parameters.items() if name not in NEEDED}
-    assert found == {**defaults(LabelAsked), "overrides": None}
+    assert found == {**defaults(RelabelRequest), "overrides": None}
 
 
 def test_the_command_has_every_option_with_its_default() -> None:
-    assert defaults(RelabelOptions) == defaults(LabelAsked)
+    assert defaults(RelabelOptions) == defaults(RelabelRequest)

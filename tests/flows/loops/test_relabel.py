@@ -16,7 +16,7 @@ import pytest
 from ase import Atoms
 
 import aimspax_core.labels.tries
-from aimspax_core.inputs.relabel_inputs import LabelAsked, LabelInputs
+from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW, Fate
@@ -46,7 +46,7 @@ class Dataset:
         keys: Keys of the frames' labels.
     """
 
-    inputs: LabelInputs
+    inputs: RelabelInputs
     harm: dict[int, BaseException | Callable[[int], BaseException | None]] = field(
         default_factory=dict
     )
@@ -91,7 +91,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     (tmp_path / "aimsPAX.yaml").write_text(PROJECT)
     given = [Atoms("H2", [(0, 0, 0), (0, 0, distance)]) for distance in DISTANCES]
     ase.io.write(tmp_path / "h2.xyz", given, format="extxyz")
-    made = Dataset(LabelInputs.read(tmp_path, LabelAsked(Path("h2.xyz"))))
+    made = Dataset(RelabelInputs.read(tmp_path, RelabelRequest(Path("h2.xyz"))))
 
     @contextlib.contextmanager
     def pool(_: object) -> Iterator[FakePool]:
@@ -133,6 +133,14 @@ def test_a_label_that_is_always_lost_fails_alone(
     assert str(harm) in failed(found)[5]
     assert dataset.tries(5) == tries
     assert len(found.found.labelled) == len(DISTANCES) - 1
+
+
+def test_fewer_than_a_broken_reference_loses_fail_alone(dataset: Dataset) -> None:
+    lost = range(MAX_GIVEN_UP_IN_A_ROW - 1)
+    dataset.harm |= dict.fromkeys(lost, WorkerLostError("killed", Fate.DIED))
+    found = dataset.labelled()
+    assert not found.broken
+    assert [*failed(found)] == [*lost]
 
 
 def test_a_label_that_outlasts_its_own_job_twice_fails_with_advice(dataset: Dataset) -> None:
