@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 
@@ -33,6 +34,19 @@ class ExplodedError(AimspaxError):
     """A trajectory left the physical: non-finite, atoms on top of each other, or absurd forces."""
 
 
+class LabelFailure(StrEnum):
+    """Why a structure has no label: reports count failures by it, whatever the messages say."""
+
+    OTHER = "other"  # counted by the message
+    SCF = "scf-not-converged"
+    STRUCTURE = "structure"  # the gate does not let the structure pass to the reference
+    ANSWER = "answer"  # of other atoms, of another shape, or not finite
+    FORCE = "force"  # too large
+    ENERGY = "energy"  # too far from those of the same composition
+    STRESS = "stress"  # missing, or no stress tensor
+    LOST = "lost"  # its calculations were lost too often
+
+
 class LabelError(AimspaxError):
     """The reference gave no usable label.
 
@@ -42,13 +56,19 @@ class LabelError(AimspaxError):
             structure would fail again (SCF not converged, refused by the gate).
         worker: Address of the worker where it went wrong, if it is known.
         refused: True if there is an answer, but the gate does not let it pass.
+        kind: What sort of failure it is.
     """
 
     def __init__(
-        self, message: str, transient: bool = False, worker: str = "", refused: bool = False
+        self,
+        message: str,
+        transient: bool = False,
+        worker: str = "",
+        refused: bool = False,
+        kind: LabelFailure = LabelFailure.OTHER,
     ) -> None:
         super().__init__(message)
-        self.transient, self.worker, self.refused = transient, worker, refused
+        self.transient, self.worker, self.refused, self.kind = transient, worker, refused, kind
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.args[0], self.transient, self.worker, self.refused)
+        return type(self), (self.args[0], self.transient, self.worker, self.refused, self.kind)

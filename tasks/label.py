@@ -177,7 +177,9 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
         try:
             answer = reference.label(atoms)
         except LabelError as error:
-            raise LabelError(str(error), error.transient, worker_address()) from error
+            raise LabelError(
+                str(error), error.transient, worker_address(), kind=error.kind
+            ) from error
         seconds = time.perf_counter() - began
         answer.provenance.update(
             host=socket.gethostname(),
@@ -189,7 +191,9 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
         try:
             check_label(atoms, answer, request.gate, request.stress)
         except LabelError as error:
-            raise refuse(request.refused, request.key, atoms, str(error), answer) from error
+            raise refuse(
+                request.refused, request.key, atoms, str(error), answer, error.kind
+            ) from error
         try:
             return store.put(request.key, atoms, answer, identity)
         except OSError as error:  # a retry would compute the label again, and end here again
@@ -208,4 +212,6 @@ def _check_stored(request: LabelRequest, stored: StoredLabel, store: LabelStore)
             f"{error}; this label is from the label store, where the same reference wrote it: "
             f"remove {store.path(stored.key)} to have it computed again"
         )
-        raise refuse(request.refused, stored.key, stored.atoms, reason, stored.label) from error
+        raise refuse(
+            request.refused, stored.key, stored.atoms, reason, stored.label, error.kind
+        ) from error

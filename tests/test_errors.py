@@ -26,5 +26,11 @@ def test_a_label_error_remembers_whether_to_try_again(transient: bool) -> None:
     assert pickle.loads(pickle.dumps(error)).transient is transient
 
 
+def test_a_label_error_remembers_what_kind_of_failure_it_is() -> None:
+    error = errors.LabelError("no SCF", kind=errors.LabelFailure.SCF)
+    assert pickle.loads(pickle.dumps(error)).kind is errors.LabelFailure.SCF
+    assert errors.LabelError("whatever").kind is errors.LabelFailure.OTHER
+
+
 def test_a_label_error_is_not_transient_unless_it_says_so() -> None:
     assert not errors.LabelError("SCF not converged").transient

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter
 from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.state import Errors, Rules
+from aimspax_core.errors import LabelFailure
 from aimspax_core.labels.tries import Fate
 
 
@@ -69,6 +70,9 @@ class LabelFailed(Record):
     key: str
     reason: str
     refused: bool = Field(default=False, description="There is an answer; the gate refused it.")
+    failure: LabelFailure = Field(
+        default=LabelFailure.OTHER, description="The sort of failure that the reason describes."
+    )
 
 
 class LabelsGone(Record):

@@ -29,6 +29,7 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
 )
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
+from aimspax_core.errors import LabelFailure
 from aimspax_core.labels import tries
 from aimspax_core.labels.tries import GiveUp, Tries
 
@@ -146,7 +147,7 @@ def _label_failed(state: CampaignState, event: LabelFailed) -> CampaignState:
         return state
     if event.key in state.restoring:
         return fail(state, f"label {event.key[:8]} is gone, and was not computed: {event.reason}")
-    failed = point.but(status=PointStatus.FAILED, reason=event.reason)
+    failed = point.but(status=PointStatus.FAILED, reason=event.reason, failure=event.failure)
     state = state.but(
         points={**state.points, event.key: failed},
         open_points=tuple(k for k in state.open_points if k != event.key),
@@ -256,8 +257,15 @@ def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignSta
         return fail(state, f"label {action.key[:8]} is gone, and was not computed: {reason}")
     if not tries.reference_broken(len(lost) + 1):
         state = state.but(lost_labels=(*lost, action.key))
-        return _label_failed(state, LabelFailed(key=action.key, reason=reason))
-    wanted = {key: state.points[key].but(status=PointStatus.REQUESTED, reason="") for key in lost}
+        return _label_failed(
+            state, LabelFailed(key=action.key, reason=reason, failure=LabelFailure.LOST)
+        )
+    wanted = {
+        key: state.points[key].but(
+            status=PointStatus.REQUESTED, reason="", failure=LabelFailure.OTHER
+        )
+        for key in lost
+    }
     state = state.but(
         points={**state.points, **wanted},
         open_points=(*state.open_points, *lost),

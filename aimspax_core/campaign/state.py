@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.record import Record
+from aimspax_core.errors import LabelFailure
 from aimspax_core.labels.tries import Tries, from_counts
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.rule import Rule
@@ -135,6 +136,7 @@ class Point(Record):
     trajectory: int | None = None
     status: PointStatus = PointStatus.REQUESTED
     reason: str = ""
+    failure: LabelFailure = LabelFailure.OTHER  # the sort of failure that the reason describes
     analysis: bool = False  # looked at, not trained on
 
 

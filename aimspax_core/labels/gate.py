@@ -8,7 +8,7 @@ from ase.data import covalent_radii
 from ase.geometry import find_mic
 from ase.neighborlist import neighbor_list
 
-from aimspax_core.errors import LabelError, StructureError
+from aimspax_core.errors import LabelError, LabelFailure, StructureError
 from aimspax_core.labels.label import Label
 from aimspax_core.settings.project import Gate
 
@@ -65,17 +65,24 @@ def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) ->
     if label.structure is not None:
         _check_order(atoms, label.structure)
     if label.forces.shape != (len(atoms), 3):
-        raise LabelError(f"forces of shape {label.forces.shape} for {len(atoms)} atoms")
+        raise LabelError(
+            f"forces of shape {label.forces.shape} for {len(atoms)} atoms", kind=LabelFailure.ANSWER
+        )
     values = [np.asarray(label.energy), label.forces]
     if label.stress is not None:
         values.append(label.stress)
     if not all(np.isfinite(v).all() for v in values):
-        raise LabelError("energy, forces or stress are not finite numbers")
+        raise LabelError(
+            "energy, forces or stress are not finite numbers", kind=LabelFailure.ANSWER
+        )
     if stress:
         check_stress(atoms, label)
     largest = float(np.linalg.norm(label.forces, axis=1).max())
     if largest > gate.max_force:
-        raise LabelError(f"a force of {largest:.1f} eV/Å; GATE.max_force is {gate.max_force} eV/Å")
+        raise LabelError(
+            f"a force of {largest:.1f} eV/Å; GATE.max_force is {gate.max_force} eV/Å",
+            kind=LabelFailure.FORCE,
+        )
 
 
 def _check_order(atoms: Atoms, answered: Atoms) -> None:
@@ -84,21 +91,26 @@ def _check_order(atoms: Atoms, answered: Atoms) -> None:
     A position counts as the same in whichever periodic image it is.
     """
     if len(answered) != len(atoms):
-        raise LabelError(f"the engine tells of {len(answered)} atoms; there are {len(atoms)}")
+        raise LabelError(
+            f"the engine tells of {len(answered)} atoms; there are {len(atoms)}",
+            kind=LabelFailure.ANSWER,
+        )
     differ = np.flatnonzero(answered.numbers != atoms.numbers)
     if len(differ):
         first = differ[0]
         raise LabelError(
             f"the engine has its atoms in another order: atom {first} is {answered.symbols[first]},"
-            f" not {atoms.symbols[first]}"
+            f" not {atoms.symbols[first]}",
+            kind=LabelFailure.ANSWER,
         )
     if np.abs(answered.cell.array - atoms.cell.array).max() > _MOVED and atoms.pbc.any():
-        raise LabelError("the engine tells of another cell")
+        raise LabelError("the engine tells of another cell", kind=LabelFailure.ANSWER)
     _, distances = find_mic(answered.positions - atoms.positions, atoms.cell, atoms.pbc)
     if distances.max() > _MOVED:
         raise LabelError(
             "the engine has its atoms in another order, or moved: atom "
-            f"{int(distances.argmax())} is {distances.max():.3f} Å off"
+            f"{int(distances.argmax())} is {distances.max():.3f} Å off",
+            kind=LabelFailure.ANSWER,
         )
 
 
@@ -137,7 +149,8 @@ class EnergyGate:
             raise LabelError(
                 f"an energy {off:+.2f} eV/atom from the median of {len(known) - 1} labels of "
                 f"{atoms.get_chemical_formula()}; GATE.max_energy_deviation is "
-                f"{self._limit:g} eV/atom"
+                f"{self._limit:g} eV/atom",
+                kind=LabelFailure.ENERGY,
             )
 
 
@@ -153,11 +166,18 @@ def check_stress(atoms: Atoms, label: Label) -> None:
     if not atoms.pbc.all():
         return
     if label.stress is None:
-        raise LabelError("no stress of a periodic structure, but the models train on stress")
+        raise LabelError(
+            "no stress of a periodic structure, but the models train on stress",
+            kind=LabelFailure.STRESS,
+        )
     if label.stress.shape != (3, 3):
-        raise LabelError(f"a stress of shape {label.stress.shape}; it should be (3, 3)")
+        raise LabelError(
+            f"a stress of shape {label.stress.shape}; it should be (3, 3)", kind=LabelFailure.STRESS
+        )
     if not np.isfinite(label.stress).all():
-        raise LabelError("the stress is not a finite number")
+        raise LabelError("the stress is not a finite number", kind=LabelFailure.STRESS)
     skew = float(np.abs(label.stress - label.stress.T).max())
     if skew > _SKEW:
-        raise LabelError(f"the stress is not symmetric: by {skew:.1e} eV/Å³")
+        raise LabelError(
+            f"the stress is not symmetric: by {skew:.1e} eV/Å³", kind=LabelFailure.STRESS
+        )

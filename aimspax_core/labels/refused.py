@@ -9,7 +9,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from aimspax_core.errors import LabelError
+from aimspax_core.errors import LabelError, LabelFailure
 from aimspax_core.labels.label import Label
 from aimspax_core.safe_files import write_text
 
@@ -18,7 +18,12 @@ _NAME = 20
 
 
 def refuse(
-    folder: Path, key: str, atoms: Atoms, reason: str, label: Label | None = None
+    folder: Path,
+    key: str,
+    atoms: Atoms,
+    reason: str,
+    label: Label | None = None,
+    kind: LabelFailure = LabelFailure.STRUCTURE,
 ) -> LabelError:
     """Write a refused structure as extended XYZ; return the error to raise.
 
@@ -28,6 +33,7 @@ def refuse(
         atoms: The structure.
         reason: Why the gate refused it.
         label: The refused label, if one was computed; written under names that no dataset uses.
+        kind: What sort of failure it is.
     """
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     frame.info = {"reason": " ".join(reason.replace('"', "'").split()), "key": key}
@@ -40,4 +46,4 @@ def refuse(
     text = io.StringIO()
     ase.io.write(text, frame, format="extxyz")
     write_text(folder / f"{key[:_NAME]}.xyz", text.getvalue())
-    return LabelError(f"refused by the gate: {reason}", refused=True)
+    return LabelError(f"refused by the gate: {reason}", refused=True, kind=kind)

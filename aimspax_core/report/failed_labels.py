@@ -6,11 +6,12 @@ import re
 from collections import Counter
 
 from aimspax_core.campaign.state import CampaignState, Point, PointStatus
+from aimspax_core.errors import LabelFailure
 
 _LAST = 20
 """Points that are shown one by one."""
 
-_PLACE = re.compile(r" \(/[^()]*\)|; this label is from .*| /\S+")
+_PATH = re.compile(r" \(/[^()]*\)| /\S+")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 
 
@@ -20,18 +21,21 @@ def failed_points(state: CampaignState) -> list[Point]:
 
 
 def by_reason(state: CampaignState) -> list[tuple[str, int]]:
-    """Return how many points failed for each kind of reason, the most frequent first.
+    """Return how many points failed for each reason, the most frequent first.
 
-    Reasons that differ in numbers and paths only are one; the first one's words tell it.
+    Points count together by the kind of their failure; the message of the first stands for all.
+    Where the kind says nothing, as in journals of release 0.1.0, those count together whose
+    messages differ in numbers and paths only.
     """
-    words: dict[str, str] = {}
+    texts: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for point in failed_points(state):
-        told = _PLACE.sub("", point.reason)
-        kind = _NUMBER.sub("#", told)
-        words.setdefault(kind, told)
+        text = _PATH.sub("", point.reason)
+        known = point.failure is not LabelFailure.OTHER
+        kind = point.failure.value if known else f"message: {_NUMBER.sub('#', text)}"
+        texts.setdefault(kind, text)
         counts[kind] += 1
-    return [(words[kind], count) for kind, count in counts.most_common()]
+    return [(texts[kind], count) for kind, count in counts.most_common()]
 
 
 def rows(state: CampaignState) -> list[dict[str, str | int]]:

@@ -173,7 +173,9 @@ class Executor:
             if error.transient or not isinstance(action, Label):
                 self._avoided.setdefault(action.id, set()).add(error.worker)
                 return TaskLost(action_id=action.id, reason=str(error))
-            return LabelFailed(key=action.key, reason=str(error), refused=error.refused)
+            return LabelFailed(
+                key=action.key, reason=str(error), refused=error.refused, failure=error.kind
+            )
         except WorkerLostError as error:
             self._lost_tasks.add(ticket.future, str(error))
             return TaskLost(action_id=action.id, reason=str(error), fate=error.fate)
@@ -201,8 +203,12 @@ class Executor:
             check_label(stored.atoms, stored.label, self.settings.gate, self.settings.stress)
             self._energies.admit(stored.atoms, stored.label.energy)
         except LabelError as error:
-            refused = refuse(self.run.refused, record.key, stored.atoms, str(error), stored.label)
-            return LabelFailed(key=record.key, reason=str(refused), refused=True)
+            refused = refuse(
+                self.run.refused, record.key, stored.atoms, str(error), stored.label, error.kind
+            )
+            return LabelFailed(
+                key=record.key, reason=str(refused), refused=True, failure=refused.kind
+            )
         if record.core_hours:  # it was computed now
             self._durations.note(self._geometries[record.key], record.wall_s)
         return LabelArrived(key=record.key, wall_s=record.wall_s, core_hours=record.core_hours)

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.data import covalent_radii
 
-from aimspax_core.errors import LabelError, StructureError
+from aimspax_core.errors import LabelError, LabelFailure, StructureError
 from aimspax_core.labels.gate import EnergyGate, check_label, check_stress, check_structure
 from aimspax_core.labels.label import Label
 from aimspax_core.settings.project import Gate
@@ -90,6 +90,7 @@ def test_labels_must_be_numbers(what: str, value: float) -> None:
     with pytest.raises(LabelError, match="not finite") as found:
         check_label(pair(1.0), label(**{what: wrong}), GATE)
     assert not found.value.transient
+    assert found.value.kind is LabelFailure.ANSWER
 
 
 def test_there_must_be_a_force_for_every_atom() -> None:
@@ -101,8 +102,11 @@ def test_the_length_of_a_force_has_a_limit() -> None:
     at_limit = np.zeros((2, 3))
     at_limit[1] = [30.0, 40.0, 0.0]
     check_label(pair(1.0), label(forces=at_limit), Gate(max_force=50.0))
-    with pytest.raises(LabelError, match=r"a force of 50\.0 eV/Å; GATE\.max_force is 49\.9"):
+    with pytest.raises(
+        LabelError, match=r"a force of 50\.0 eV/Å; GATE\.max_force is 49\.9"
+    ) as found:
         check_label(pair(1.0), label(forces=at_limit), Gate(max_force=49.9))
+    assert found.value.kind is LabelFailure.FORCE
 
 
 CELL = {"cell": [9, 9, 9], "pbc": True}

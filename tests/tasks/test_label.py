@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 import tasks.label as module
-from aimspax_core.errors import CampaignError, LabelError
+from aimspax_core.errors import CampaignError, LabelError, LabelFailure
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.machine import WORKER_ADDRESS
@@ -301,8 +301,11 @@ def test_a_planted_explosion_is_refused(settings: Settings, run: RunDir) -> None
     asked = request(settings, run)
     label.fn(asked)
     _plant(run, asked, forces=[[1e4, 0.0, 0.0], [-1e4, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    with pytest.raises(LabelError, match=r"refused by the gate: a force of 10000\.0 .* remove"):
+    with pytest.raises(
+        LabelError, match=r"refused by the gate: a force of 10000\.0 .* remove"
+    ) as found:
         label.fn(asked)
+    assert found.value.kind is LabelFailure.FORCE
     assert _kept(run).info["refused_energy"] < 0
 
 
@@ -315,10 +318,11 @@ def test_an_error_tells_on_which_worker_it_happened(
     address: str,
 ) -> None:
     monkeypatch.setenv(WORKER_ADDRESS, address)
-    engine.answer = LabelError("node lost", transient=True)
+    engine.answer = LabelError("node lost", transient=True, kind=LabelFailure.SCF)
     with pytest.raises(LabelError) as found:
         label.fn(request(settings, run))
     assert (found.value.transient, found.value.worker) == (True, address)
+    assert found.value.kind is LabelFailure.SCF
 
 
 def test_a_store_that_cannot_be_written_to_stops_all_instead_of_computing_again(

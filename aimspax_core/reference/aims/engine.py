@@ -233,7 +233,7 @@ def _result(folder: Path, ended: Ended) -> AimsResult:
     try:
         return read_result(_printed(folder, ended))
     except LabelError as error:
-        raise LabelError(f"{error} ({folder})", error.transient) from error
+        raise LabelError(f"{error} ({folder})", error.transient, kind=error.kind) from error
     except EngineError as error:
         raise EngineError(f"{error} ({folder})") from error
 

@@ -17,7 +17,7 @@ from ase.io.aims import get_aims_out_chunks, get_header_chunk
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
-from aimspax_core.errors import AimspaxError, EngineError, LabelError
+from aimspax_core.errors import AimspaxError, EngineError, LabelError, LabelFailure
 
 _BEGIN = "Invoking FHI-aims"
 _LOOP = "Begin self-consistency loop"
@@ -155,12 +155,16 @@ def read_result(files: AimsFiles) -> AimsResult:
     text = files.output[max(files.output.rfind(_BEGIN), 0) :]
     unconverged = _last_line((text, files.launcher), _UNCONVERGED)
     if unconverged is not None:
-        raise LabelError(f"SCF did not converge: FHI-aims says '{unconverged}'")
+        raise LabelError(
+            f"SCF did not converge: FHI-aims says '{unconverged}'", kind=LabelFailure.SCF
+        )
     calculation, end, _ = text.rpartition(_END)
     if not end:
         raise _failure(text, files)
     if _CONVERGED not in calculation.rpartition(_LOOP)[2]:
-        raise LabelError(f"SCF did not converge: FHI-aims ended without '{_CONVERGED}'")
+        raise LabelError(
+            f"SCF did not converge: FHI-aims ended without '{_CONVERGED}'", kind=LabelFailure.SCF
+        )
     if _FORCES not in calculation:
         raise EngineError("FHI-aims computed no forces: control.in needs compute_forces .true.")
     try:

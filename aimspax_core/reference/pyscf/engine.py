@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
-from aimspax_core.errors import LabelError, SettingsError
+from aimspax_core.errors import LabelError, LabelFailure, SettingsError
 from aimspax_core.labels.label import Label
 from aimspax_core.reference.as_calculator import LabelCalculator
 from aimspax_core.reference.pyscf.kind import PyscfReference
@@ -160,7 +160,9 @@ class _Method:
         second.kernel(start.mo_coeff, start.mo_occ)
         told = f"SCF did not converge: not in {scf.max_cycle} cycles"
         if not second.converged:
-            raise LabelError(f"{told}, nor with a second-order solver from there")
+            raise LabelError(
+                f"{told}, nor with a second-order solver from there", kind=LabelFailure.SCF
+            )
         scf.e_tot, scf.converged = second.e_tot, True
         orbitals = second.mo_coeff, second.mo_occ, second.mo_energy
         if twice:

@@ -13,7 +13,7 @@ from ase.build import molecule
 from aimspax_core.campaign.actions import Action, Label, Sample
 from aimspax_core.campaign.events import Event, LabelFailed, TaskLost
 from aimspax_core.campaign.state import CampaignState, Point, Rules
-from aimspax_core.errors import CampaignError, LabelError, ModelError
+from aimspax_core.errors import CampaignError, LabelError, LabelFailure, ModelError
 from aimspax_core.labels.durations import UNKNOWN, WHOLE_JOB
 from aimspax_core.labels.tries import BACKOFF_S, Fate, Tries
 from aimspax_core.run_directory import RunDir
@@ -132,8 +132,8 @@ def test_a_task_without_a_result_is_lost(
 
 
 def test_a_structure_without_an_answer_is_a_failed_label(stage: Stage) -> None:
-    event = stage.outcome(LABEL, LabelError("SCF not converged"))
-    assert event == LabelFailed(key="k", reason="SCF not converged")
+    event = stage.outcome(LABEL, LabelError("SCF not converged", kind=LabelFailure.SCF))
+    assert event == LabelFailed(key="k", reason="SCF not converged", failure=LabelFailure.SCF)
     assert isinstance(stage.outcome(SAMPLE, LabelError("SCF not converged")), TaskLost)
 
 

@@ -12,7 +12,7 @@ from ase import Atoms
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimspax_core.errors import EngineError, LabelError
+from aimspax_core.errors import EngineError, LabelError, LabelFailure
 from aimspax_core.reference.aims.output import AimsFiles, AimsResult, read_result
 
 REAL = Path(ase.__file__).parent / "test/testdata/aims"
@@ -194,7 +194,7 @@ def test_the_scf_failure_counts_where_only_the_launcher_heard_of_it() -> None:
 def test_a_nice_day_alone_is_no_convergence() -> None:
     error = failure(SINGLE.replace(CONVERGED, ""))
     assert not error.transient
-    assert "SCF did not converge" in str(error)
+    assert error.kind is LabelFailure.SCF
 
 
 def test_convergence_of_an_earlier_structure_is_none_of_the_last() -> None:
