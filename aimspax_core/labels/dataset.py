@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataKeys:
-    """What the quantities are called in dataset files; the defaults are those of the settings.
+    """Names of the quantities in dataset files; the defaults are those of the settings.
 
     Attributes:
         energy: Total energy (eV), for a structure.
         forces: Forces (eV/Å), for an atom.
         stress: Stress (eV/Å³, ASE's sign), for a structure.
         virials: Virials (eV, −stress × volume), for a structure.
-        dipole: Carried along as it is, like all that are not explained here.
-        polarizability: See there.
-        hirshfeld_ratios: See there.
-        charges: See there.
-        head: See there.
+        dipole: Not trained on; copied from a given dataset to the files that are written.
+        polarizability: Copied like `dipole`.
+        hirshfeld_ratios: Copied like `dipole`.
+        charges: Copied like `dipole`.
+        head: Copied like `dipole`.
         total_charge: Total charge (e); `info["charge"]` of the structure.
         total_spin: Spin multiplicity, 2S+1; `info["spin"]` of the structure.
     """
@@ -57,13 +57,15 @@ class DataKeys:
 
     @classmethod
     def of(cls, misc: Misc) -> DataKeys:
-        """Return the names that the section MISC of the settings gives."""
+        """Return the names in the section MISC of the settings."""
         return cls(**{field.name: getattr(misc, f"{field.name}_key") for field in fields(cls)})
 
 
 _CARRIED = "carried"
+"""Where the provenance of a label keeps the quantities that are only copied."""
+
 _PER_ATOM = ("hirshfeld_ratios", "charges")
-_ALONG = ("dipole", "polarizability", *_PER_ATOM, "head")
+_COPIED = ("dipole", "polarizability", *_PER_ATOM, "head")
 
 DEFAULT_KEYS = DataKeys()
 """The names of aims-PAX, by which a family of models finds labels too."""
@@ -93,17 +95,17 @@ def labelled(stored: StoredLabel, keys: DataKeys = DEFAULT_KEYS) -> Atoms:
 
 
 def carried(atoms: Atoms, keys: DataKeys = DEFAULT_KEYS) -> dict[str, Any]:
-    """Return what a dataset says of a structure that is neither trained on nor computed here.
+    """Return the quantities of a structure that are only copied: not computed, nor trained on.
 
     Args:
         atoms: A structure that `read_labels` read.
-        keys: What the quantities are called in it.
+        keys: Names of the quantities in the dataset.
 
     Returns:
-        What belongs into the provenance of its label, as JSON data, for `labelled` to write again.
+        Entries for the provenance of its label, as JSON data; `labelled` writes them again.
     """
     found = {}
-    for quantity in _ALONG:
+    for quantity in _COPIED:
         place = atoms.arrays if quantity in _PER_ATOM else atoms.info
         if (key := getattr(keys, quantity)) in place:
             value = place[key]
@@ -123,8 +125,8 @@ def read(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[Atoms]:
     """Read a dataset that `write` wrote; an empty file is an empty set.
 
     Returns:
-        The structures, all that the file says of them in `info` and `arrays` under the file's
-        names, except for charge and multiplicity, which are in `info["charge"]`, `info["spin"]`.
+        The structures. All quantities of the file are in `info` and `arrays` under their names in
+        the file, but charge and multiplicity in `info["charge"]` and `info["spin"]`.
 
     Raises:
         CampaignError: There is no such file, it is not extended XYZ, or a charge or multiplicity
@@ -147,16 +149,16 @@ def read(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[Atoms]:
 
 
 def read_labels(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[tuple[Atoms, Label]]:
-    """Read a dataset that somebody else may have written, of aims-PAX or MACE.
+    """Read a dataset of aims-PAX, MACE or another program.
 
     Args:
         path: Extended XYZ.
-        keys: What the quantities are called in it.
+        keys: Names of the quantities in the file.
 
     Returns:
-        Structures with their labels, in order. Whatever else the file says of a structure stays in
-        its `info` and `arrays`. Stress is taken as Voigt (6), 3 × 3 or flattened (9); without it,
-        it follows from the virials; a structure that is not periodic in all directions has none.
+        Structures with their labels, in order. Other quantities of a structure stay in its `info`
+        and `arrays`. A stress may be in Voigt order (6), 3 × 3 or flattened (9); if there is none,
+        it is computed from the virials. Without periodicity in all directions there is no stress.
 
     Raises:
         CampaignError: The file cannot be read, or a frame has no energy or forces, or one that is
@@ -178,7 +180,7 @@ def frame_name(path: Path, frame: int, atoms: Atoms) -> str:
 
 
 def without_calculator(atoms: Atoms, keys: DataKeys, where: str) -> Atoms:
-    """Undo what ASE's reader does with the names that it knows: it makes a calculator of them."""
+    """Move quantities that ASE's reader put into a calculator to `info` and `arrays`."""
     if atoms.calc is not None:
         for name, value in atoms.calc.results.items():
             (atoms.arrays if name in per_atom_properties else atoms.info)[name] = value
@@ -195,7 +197,7 @@ def taken(
     """Take a quantity out of a structure's `info` or `arrays`.
 
     Raises:
-        CampaignError: It is not there, of another shape, or not finite.
+        CampaignError: The quantity is missing, of another shape, or not finite.
     """
     if key not in place:
         near = get_close_matches(key, [str(name) for name in place], n=1, cutoff=0.3)
@@ -215,7 +217,7 @@ def taken(
 
 
 def stress_of(atoms: Atoms, keys: DataKeys, where: str) -> NDArray[np.float64] | None:
-    """Take out the stress (eV/Å³), or what follows from the virials; none without a volume."""
+    """Take out the stress (eV/Å³), or compute it from the virials; None without a volume."""
     if not atoms.pbc.all():
         return None
     if keys.stress in atoms.info:

@@ -13,13 +13,13 @@ from aimspax_core.labels.label import Label
 from aimspax_core.settings.project import Gate
 
 _MOVED = 1e-3
-"""What an engine's printing may round off a position (Å)."""
+"""How far a position in an engine's output may be off by rounding (Å)."""
 
 _ENOUGH = 3
-"""Labels of a composition from which on the next one is compared with them."""
+"""Labels of a composition that must be known before the next one is compared with them."""
 
 _SKEW = 1e-6
-"""What rounding may leave between a stress and its transpose (eV/Å³; 0.2 MPa)."""
+"""How far a stress may be from its transpose by rounding (eV/Å³; this is 0.2 MPa)."""
 
 
 def check_structure(atoms: Atoms, gate: Gate) -> None:
@@ -53,14 +53,14 @@ def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) ->
 
     Args:
         atoms: The N atoms that were labelled.
-        label: What the engine said of them.
+        label: Their label.
         gate: `max_force` in eV/Å.
         stress: Whether the models are trained on stress.
 
     Raises:
         LabelError: Not transient: a value is not finite, the forces are not (N, 3), a force is
-            larger than `gate.max_force`, the engine tells of other atoms or another order, or the
-            stress is not what `check_stress` asks for.
+            larger than `gate.max_force`, the engine's output has other atoms or another order, or
+            `check_stress` refuses the stress.
     """
     if label.structure is not None:
         _check_order(atoms, label.structure)
@@ -86,9 +86,9 @@ def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) ->
 
 
 def _check_order(atoms: Atoms, answered: Atoms) -> None:
-    """Refuse an answer whose atoms are not the ones that were asked about, in their order.
+    """Refuse a label whose atoms are not those of the structure, in the same order.
 
-    A position counts as the same in whichever periodic image it is.
+    Periodic images of a position are the same position.
     """
     if len(answered) != len(atoms):
         raise LabelError(
@@ -117,7 +117,7 @@ def _check_order(atoms: Atoms, answered: Atoms) -> None:
 class EnergyGate:
     """Compares a label's energy with those of the same composition.
 
-    Another electronic state, or another method, shows there first.
+    A label of another electronic state, or by another method, has an energy far from the others.
 
     Args:
         gate: `max_energy_deviation` in eV/atom.
@@ -130,14 +130,14 @@ class EnergyGate:
     def admit(self, atoms: Atoms, energy: float) -> None:
         """Let a label pass if its energy may enter a dataset.
 
-        Whether it may or not, it counts for those that follow.
+        Labels that follow are compared with this one, too, even if it is refused.
 
         Args:
             atoms: N atoms.
             energy: Total energy (eV).
 
         Raises:
-            LabelError: Not transient: it is too far from the median of those before.
+            LabelError: Not transient: the energy is too far from the median of those before.
         """
         known = self._known.setdefault(atoms.get_chemical_formula("hill"), [])
         value = energy / len(atoms)
@@ -157,7 +157,7 @@ class EnergyGate:
 def check_stress(atoms: Atoms, label: Label) -> None:
     """Let a label pass if it has the stress that training on stress needs.
 
-    A structure that is not periodic in all three directions has none, and needs none.
+    A structure that is not periodic in all three directions needs no stress.
 
     Raises:
         LabelError: Not transient: the stress of a periodic structure is missing, not finite, or
