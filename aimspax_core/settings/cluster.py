@@ -305,8 +305,8 @@ class Cluster(Section):
         return self.model_copy(update={"blocks": self.blocks.model_copy(update=fewer)})
 
 
-def _wrong(told: str) -> PydanticCustomError:
-    return PydanticCustomError("plain", "{told}", {"told": told})
+def _wrong(text: str) -> PydanticCustomError:
+    return PydanticCustomError("plain", "{told}", {"told": text})
 
 
 def _limit(header: JobOptions) -> float | None:
@@ -356,19 +356,17 @@ def _slots(asked: list[_Wanted], nodes: int) -> int:
         return 1
     unknown = [f"`{one.option}` for {one.key}" for one in asked if one.there is None]
     if unknown:
-        told = f"does not say what a node has; add {' and '.join(unknown)}"
-        raise _wrong(told)
+        raise _wrong(f"does not say what a node has; add {' and '.join(unknown)}")
     each = [(one.wanted or 1, one.there or 0) for one in asked]
     on_a_node = min(int(there // wanted) for wanted, there in each)
     slots = nodes * on_a_node or min(int(nodes * there // wanted) for wanted, there in each)
     if slots:
         return slots
     short = next(one for one in asked if (one.wanted or 0) > nodes * (one.there or 0))
-    told = (
+    raise _wrong(
         f"no calculation fits: {short.key} is {short.wanted:g}, and a job has "
         f"{nodes * (short.there or 0):g}"
     )
-    raise _wrong(told)
 
 
 def _share(

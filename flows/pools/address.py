@@ -1,4 +1,4 @@
-"""Under which address compute nodes reach this machine."""
+"""The address at which compute nodes reach this machine."""
 
 from __future__ import annotations
 

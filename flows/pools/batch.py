@@ -21,7 +21,7 @@ from flows.pools.dask_settings import (
     scratch_folder,
     secret_prefix,
 )
-from flows.pools.jobs.cleaner import guarded
+from flows.pools.jobs.cleaner import cleaned_up
 from flows.pools.jobs.fleet import Fleet
 from flows.pools.jobs.rules import Policy
 from flows.pools.jobs.scheduler import Scheduler, scheduler
@@ -52,7 +52,7 @@ def batch_pool(name: str, jobs: BatchJobs, settings: Settings) -> Iterator[Pool]
         needs_scheduler=queue.starts_programs and program and name == "reference",
     )
     with (
-        guarded(run.state / jobs.scheduler, name, run.logs, _attempt()) as folder,
+        cleaned_up(run.state / jobs.scheduler, name, run.logs, _attempt()) as folder,
         scratch_folder(),
         dask.config.set({**DASK, **FAR}),
         scheduler_options(queue, jobs, cluster, folder, output, prefix) as runner,

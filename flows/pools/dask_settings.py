@@ -24,7 +24,7 @@ _LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
 
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
-"""Workers are processes of one thread: side by side they use a machine better than threads do."""
+"""Environment of workers with one thread: many of them use a machine better than many threads."""
 
 
 QUIET = {
@@ -54,10 +54,10 @@ FAR = {
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Keep Dask's own files in a folder that is nobody else's.
+    """Keep Dask's own files in a folder that no other user can enter.
 
-    Dask has a folder for all users of a machine, which belongs to the first of them, and looks for
-    Python modules in what is below it.
+    By default Dask has one folder in /tmp for all users of a machine. It belongs to the first of
+    them, and Dask imports Python modules from below it.
     """
     with (
         tempfile.TemporaryDirectory(prefix="aimspax-", ignore_cleanup_errors=True) as folder,
@@ -67,7 +67,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def secret_prefix() -> str:
-    """Return where a dashboard is: others on this machine see it only if they know its name."""
+    """Return a path for a dashboard that others on this machine cannot guess."""
     return f"/{secrets.token_urlsafe(16)}"
 
 
@@ -108,7 +108,11 @@ def scheduler_options(
 
 
 def hide_paths(application: Application) -> None:
-    """Take away the page that lists all pages, the secret name of the dashboard among them."""
+    """Remove the page that lists all pages: the secret path of the dashboard is among them.
+
+    Args:
+        application: The web server of a Dask scheduler.
+    """
     router = application.default_router
     router.rules[:] = [rule for rule in router.rules if not _lists_paths(rule)]
 

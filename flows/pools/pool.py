@@ -31,16 +31,16 @@ from flows.pools.ticket import Ticket, submitting
 from flows.pools.workers import Steady, WorkerLostError, Workforce
 
 EXPLAIN_S = 90.0
-"""How long a lost task waits to be told what became of its worker."""
+"""How long the pool waits to learn what became of the worker of a lost task (s)."""
 
 GATHER_S = 30.0
-"""How long a small result may take from its worker to here."""
+"""How long a small result may take from its worker to the flow (s)."""
 
 _FAILURES = 5
-"""So many passes in a row that fail are no accident: workers come and go meanwhile."""
+"""So many rounds of the pool's thread in a row that fail are no accident."""
 
 _TICK_S = 0.5
-"""From one look at what was lost, or waits, to the next."""
+"""Time from one round to the next while tasks wait or were lost (s)."""
 
 log = logging.getLogger(f"aimspax.{__name__}")
 
@@ -148,7 +148,7 @@ class Pool:
         self._workforce.dismiss()
 
     def close(self) -> None:
-        """End the pool's thread; the runner and its workers are others' to close."""
+        """End the pool's thread; who has started the runner and its workers ends them."""
         self._closed = True
         self._wake.set()
         self._thread.join(GATHER_S)
@@ -171,7 +171,7 @@ class Pool:
                 self._settle()
                 self._dispatch()
                 failures = 0
-            # A pool that stands still would let the run wait for ever: it is told instead.
+            # A pool that stands still would let the run wait for ever: `trouble` ends the run.
             except Exception as error:
                 failures += 1
                 level = logging.ERROR if failures == _FAILURES else logging.DEBUG
@@ -184,10 +184,10 @@ class Pool:
         return bool(self._line.lost or self._line.waiting or self._doubtful)
 
     def _settle(self) -> None:
-        """Take in what is over, and what was lost."""
+        """Finish the tasks that are over, and those whose worker is gone."""
         while self._landed:
             self._take_in(self._landed.popleft())
-        # In this order: what failed because its worker goes is lost, not failed.
+        # Before failures are judged: a task that failed because its worker goes is lost.
         for ticket, address in self._line.running.items():
             if address not in self._scheduler.workers:
                 self._lose(ticket)
@@ -201,10 +201,10 @@ class Pool:
                 self._finish(ticket, error=error)
 
     def _take_in(self, ticket: Ticket) -> None:
-        """Get what a task returned or raised; its worker may be gone."""
+        """Finish a task with what it returned or raised, unless its worker is gone."""
         assert ticket.future is not None
         if ticket not in self._line.running:
-            return  # it was lost, and whoever asked for it knows
+            return  # its worker is gone, and that is how it ended
         try:
             value = ticket.future.result(timeout=GATHER_S)
         except KilledWorker:
@@ -214,7 +214,7 @@ class Pool:
                 self._doubtful.append((time.monotonic(), ticket, error))
             else:
                 self._finish(ticket, error=error)
-        # Whatever a task raises is for whoever asked for it.
+        # Whatever a task raises is for the caller of `submit`.
         except BaseException as error:
             if ticket.address not in self._scheduler.workers and _from_dask(error):
                 self._lose(ticket)
@@ -237,7 +237,13 @@ class Pool:
         )
 
     def _judge(self, since: float, ticket: Ticket, error: LabelError) -> None:
-        """Tell what failed from what was lost: a job that ends takes its engine along first."""
+        """Decide whether a task failed or was lost: a job that ends kills its engine first.
+
+        Args:
+            since: When the task failed.
+            ticket: The task.
+            error: What the task raised; another try may help.
+        """
         sound: bool | None = True
         runs = ticket in self._line.running
         if runs:
@@ -248,13 +254,13 @@ class Pool:
         if not runs:
             return  # its worker has gone meanwhile
         if sound is False:
-            reason = f"{error} (while its worker, or Slurm, was going)"
+            reason = f"{error} (while its worker, or the scheduler of its job, was going)"
             self._finish(ticket, error=WorkerLostError(reason, Fate.INTERRUPTED))
         else:
             self._finish(ticket, error=error)
 
     def _lose(self, ticket: Ticket) -> None:
-        """Take a task back from a worker that is gone; nobody else may take it up."""
+        """Take a task back from a worker that is gone; Dask may give it to no other."""
         if self._line.lose(ticket, time.monotonic()) and ticket.future is not None:
             ticket.future.wrapped_future.cancel()
 
@@ -286,7 +292,7 @@ class Pool:
         try:
             with submitting:
                 future = self._submitted(ticket)
-        # Also what cannot be sent is for whoever asked for it.
+        # So is the failure to send a request that cannot be pickled.
         except Exception as error:
             self._show(ticket, error)
             self._finish(ticket, error=error)

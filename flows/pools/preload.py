@@ -1,6 +1,7 @@
 """What every worker does first; Dask runs `dask_setup` when the worker (or its nanny) starts.
 
-No Prefect here: what it reads when it is imported must be in the environment first.
+Prefect must not be imported here: it reads the environment when it is imported, and `dask_setup`
+has to prepare that environment first.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from flows.server.api import keep_off_proxies, silence
 
 GPUS = "AIMSPAX_GPUS"
 """Environment variable that lists the GPUs of a pool, for its workers to share; `job` stands for
-those of the Slurm job."""
+those of the batch job."""
 
 POOL = "AIMSPAX_POOL"
-"""Environment variable of a Slurm job: the folder with what its workers need to know."""
+"""Environment variable of a batch job: the folder with what its workers need to know."""
 
 NO_PAGES = {"DASK_DISTRIBUTED__WORKER__HTTP__ROUTES": "[]"}
-"""Environment of workers: what they are doing is on the pool's dashboard, and nowhere else."""
+"""Environment of workers that gives them no web pages; the pool's dashboard shows their work."""
 
 SCRATCH = "AIMSPAX_SCRATCH"
 """Environment variable of a job: a folder for Dask's own files that only its owner can enter."""
 
 REFUSED = "refused.txt"
-"""File in that folder: why a worker does not fit the flow."""
+"""File in the folder of `POOL`: why a worker does not fit the flow."""
 
 _API_PATIENCE_S = 60.0
 _LEAVE_S = 3.0  # what Prefect has not been told yet is sent meanwhile
@@ -48,13 +49,13 @@ _LEAVE_S = 3.0  # what Prefect has not been told yet is sent meanwhile
 
 @dataclass(frozen=True)
 class Orders:
-    """What the workers of a pool of Slurm jobs are told, in a file that only their owner can read.
+    """What the workers of a pool of batch jobs need from the flow; a file that its owner can read.
 
     Attributes:
-        variables: Of their environment; secrets among them.
+        variables: Variables for their environment; secrets among them.
         unset: Variables that they must not have.
         defaults: Variables that they have unless the job has set them.
-        versions: Of the flow's Python and packages.
+        versions: Versions of the flow's Python and packages.
         api: Address of the Prefect API.
         near: Whether the API is on the cluster's network, and no proxy leads there.
     """
@@ -67,14 +68,14 @@ class Orders:
     near: bool = False
 
     def write(self, folder: Path) -> None:
-        """Write them for the workers."""
+        """Write the orders for the workers."""
         file = folder / _FILE
         file.touch(mode=0o600)
         file.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Orders:
-        """Read what a pool has written."""
+        """Read the orders that a pool has written."""
         return cls(**json.loads((folder / _FILE).read_text(encoding="utf-8")))
 
 
@@ -85,7 +86,7 @@ def dask_setup(worker: Any) -> None:
     """Prepare a process for the tasks of a pool; torch and Prefect are not imported yet.
 
     A worker on this machine leaves the terminal's process group: Ctrl-C is for the flow, which
-    then ends its workers. One in a Slurm job takes its orders.
+    then ends its workers. A worker in a batch job reads its orders.
     """
     folder = os.environ.get(POOL)
     if folder is None:
@@ -105,9 +106,9 @@ def dask_setup(worker: Any) -> None:
 
 
 def dask_teardown(worker: Any) -> None:
-    """End the process of a worker that leaves its Slurm job, and so the job, with it.
+    """End the process of a worker that leaves its batch job, and with it the job.
 
-    Dask would wait for the calculation, which nobody waits for any more, up to the time limit.
+    Dask would wait for the calculation, whose result nobody needs any more, up to the time limit.
     """
     if POOL in os.environ and isinstance(worker, Worker):  # a nanny's process has others to mind
         end = threading.Timer(_LEAVE_S, os._exit, (0,))
@@ -116,18 +117,18 @@ def dask_teardown(worker: Any) -> None:
 
 
 def _take_orders(folder: Path) -> None:
-    """Take over what the flow says, unless this process could not do what it asks for."""
+    """Prepare the environment as the flow says; end the process if it does not fit the flow."""
     try:
         orders = Orders.read(folder)
     except (OSError, ValueError, TypeError) as error:  # Dask would go on without
         _leave(f"the orders in {folder} cannot be read: {error}")
     if wrong := mismatch(orders.versions, versions()):
-        told = (
-            f"the Python of the Slurm jobs ({sys.executable} on {socket.gethostname()}) does not "
+        reason = (
+            f"the Python of the jobs ({sys.executable} on {socket.gethostname()}) does not "
             f"match that of the flow: {wrong}"
         )
-        write_text(folder / REFUSED, told)
-        _leave(told)
+        write_text(folder / REFUSED, reason)
+        _leave(reason)
     for name in orders.unset:
         os.environ.pop(name, None)
     # At the end Python would abort, with a dump, where a thread of Prefect is still at work.
@@ -147,30 +148,34 @@ def _take_orders(folder: Path) -> None:
 
 
 def mismatch(flow: dict[str, str], here: dict[str, str]) -> str:
-    """Say what differs between the flow and a worker; empty if they go together.
+    """Return which versions differ between the flow and a worker; empty if they fit.
 
-    Of Python the patch release may differ: what they send each other is the same.
+    Of Python the patch release may differ: the pickles of both are alike.
+
+    Args:
+        flow: Versions of the flow's Python and packages.
+        here: Those of the worker.
     """
-    told = []
+    texts = []
     for name, version in flow.items():
         ours = here.get(name, "none")
         both = (version, ours)
         if name == "python":
             both = (version.rpartition(".")[0], ours.rpartition(".")[0])
         if both[0] != both[1]:
-            told.append(f"{name} is {ours} there, {version} here")
-    return "; ".join(told)
+            texts.append(f"{name} is {ours} there, {version} here")
+    return "; ".join(texts)
 
 
 def _unreachable(api: str) -> str:
-    """Say why the API does not answer; empty if it does."""
+    """Return why the Prefect API does not answer, after some tries; empty if it does."""
     end = time.monotonic() + _API_PATIENCE_S
     while (problem := silence(api)) and time.monotonic() < end:
         time.sleep(2)
     return problem or ""
 
 
-def _leave(told: str) -> NoReturn:
-    """End the process, and with it its job; what is said here is in the job's output."""
-    print(f"aimspax: {told}", file=sys.stderr, flush=True)
+def _leave(reason: str) -> NoReturn:
+    """End the process, and with it its job; the reason is in the job's output."""
+    print(f"aimspax: {reason}", file=sys.stderr, flush=True)
     os._exit(3)

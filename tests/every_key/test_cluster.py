@@ -88,7 +88,7 @@ def begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             pass
         return caught.value.args
 
-    monkeypatch.setattr(batch, "guarded", lambda *_: contextlib.nullcontext(folder))
+    monkeypatch.setattr(batch, "cleaned_up", lambda *_: contextlib.nullcontext(folder))
     monkeypatch.setattr(batch, "Fleet", fleet)
     return begin
 

@@ -27,6 +27,8 @@ from aimspax_core.settings.sbatch.known_options import (
 from aimspax_core.text import nearest_name
 
 _CLOSE = 0.8
+"""A name that is so much like a known one is misspelt; others may be of a plugin of the site."""
+
 _MB = {"K": 1 / 1024, "": 1.0, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 _PLAIN = re.compile(r"[\w@%+=:,./\[\]{}()~*?!|&-]*", re.ASCII)
 

@@ -1,9 +1,9 @@
-"""What stays when a run is killed: a small process that cancels the jobs of the run.
+"""A small process beside each pool of jobs, which cancels the jobs when the run is over or killed.
 
-It waits for the end of the run, which is the end of the pipe that it holds to it, however the run
-ends; then it cancels all jobs whose scripts lie in the pool's folder, and removes the folder with
-the keys in it. So there is one way of cleaning up, whether a run finishes or is killed. After a run
-that was killed it also tells Prefect.
+The cleaner reads from a pipe that the run holds open, so that it notices the end of the run however
+the run ends. Then it cancels all jobs whose scripts lie in the pool's folder, and removes the
+folder with the keys in it. So there is one way of cleaning up, whether a run finishes or is killed.
+After a run that was killed the cleaner also tells Prefect.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from aimspax_core.errors import CampaignError
 from flows.pools.jobs.scheduler import SchedulerSilentError, State, scheduler
 
 PATIENCE_S = 20.0
-"""How long the end of a run waits for its guard."""
+"""How long the end of a run waits for its cleaner (s)."""
 
 _IN_ORDER = b"in order"
-"""What a run says to its guard when it ends; one that is killed says nothing."""
+"""What a run writes to its cleaner when it ends; a run that is killed writes nothing."""
 
 _GIVE_UP_S = 24 * 3600.0
 _QUIET_LOOKS = 2  # a submission that was under way when the run died shows up a moment later
@@ -40,14 +40,14 @@ log = logging.getLogger(f"aimspax.{__name__}")
 
 
 @contextlib.contextmanager
-def guarded(parent: Path, name: str, logs: Path, attempt: Sequence[str] = ()) -> Iterator[Path]:
-    """Make a folder for a pool's scripts and keys; its jobs and itself are gone after the block.
+def cleaned_up(parent: Path, name: str, logs: Path, attempt: Sequence[str] = ()) -> Iterator[Path]:
+    """Make a folder for a pool's scripts and keys; after the block its jobs and it are gone.
 
     Args:
         parent: Where folders of pools lie, with the scheduler's name in the table of schedulers;
             what runs that are gone have left there is removed.
         name: Name of the pool.
-        logs: Where the guard writes what goes wrong.
+        logs: Where the cleaner writes what goes wrong.
         attempt: The flow run's id, and the number of the attempt, if this is one.
 
     Yields:
@@ -58,71 +58,71 @@ def guarded(parent: Path, name: str, logs: Path, attempt: Sequence[str] = ()) ->
     with _alone(parent):
         _sweep(parent, logs)
         folder.mkdir(mode=0o700)
-        guard = _start(folder, logs, attempt)
+        cleaner = _start(folder, logs, attempt)
     try:
         yield folder
     finally:
-        _end(guard)
+        _end(cleaner)
         try:
-            if guard.wait(PATIENCE_S):  # it was killed before: another one does its work
-                guard = _start(folder, logs)
-                _end(guard)
-                guard.wait(PATIENCE_S)
+            if cleaner.wait(PATIENCE_S):  # this cleaner was killed: another one does its work
+                cleaner = _start(folder, logs)
+                _end(cleaner)
+                cleaner.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
             logging.getLogger("aimspax").warning(
                 "not all jobs of the %s pool are cancelled yet; process %d goes on trying",
-                *(name, guard.pid),
+                *(name, cleaner.pid),
             )
 
 
-def _end(guard: subprocess.Popen[bytes]) -> None:
-    """Let a guard clean up after a run that ended in order."""
-    assert guard.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it was killed
-        guard.stdin.write(_IN_ORDER)
-        guard.stdin.close()
+def _end(cleaner: subprocess.Popen[bytes]) -> None:
+    """Let a cleaner know that its run has ended in order."""
+    assert cleaner.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # the cleaner was killed
+        cleaner.stdin.write(_IN_ORDER)
+        cleaner.stdin.close()
 
 
 def _start(folder: Path, logs: Path, attempt: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-    """Start a guard of a folder, in a session of its own: what ends the run does not end it."""
+    """Start the cleaner of a folder in a session of its own: what ends the run does not end it."""
     logs.mkdir(parents=True, exist_ok=True)
     with (logs / f"{folder.parent.name}-guard.log").open("ab") as output:
-        guard = subprocess.Popen(
+        cleaner = subprocess.Popen(
             [sys.executable, "-P", "-m", "flows.pools.jobs.cleaner", str(folder), *attempt],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
             start_new_session=True,
         )
-    assert guard.stdout is not None
-    there = guard.stdout.readline()  # and it holds the folder
-    guard.stdout.close()
+    assert cleaner.stdout is not None
+    there = cleaner.stdout.readline()  # it has the lock of the folder
+    cleaner.stdout.close()
     if not there:
         raise CampaignError(
             f"what cancels jobs when a run is killed does not start; see {output.name}"
         )
-    return guard
+    return cleaner
 
 
 def _sweep(parent: Path, logs: Path) -> None:
-    """Have what runs and guards that were killed together have left cleaned up."""
+    """Clean up after runs that were killed together with their cleaners."""
     for folder in parent.iterdir():
         if folder.is_dir() and not _held(folder):
-            guard = _start(folder, logs)
-            assert guard.stdin is not None
-            guard.stdin.close()
-            threading.Thread(target=guard.wait, daemon=True).start()  # no zombie stays
+            cleaner = _start(folder, logs)
+            assert cleaner.stdin is not None
+            cleaner.stdin.close()
+            threading.Thread(target=cleaner.wait, daemon=True).start()  # no zombie stays
 
 
 @contextlib.contextmanager
 def _alone(parent: Path) -> Iterator[None]:
-    """Let no other run look for leftovers before the guard of a new folder is there."""
+    """Let no other run look for leftovers before the cleaner of a new folder is there."""
     with locks.held(parent.with_suffix(".lock"), math.inf):
         yield
 
 
 def _held(folder: Path) -> bool:
-    """Tell whether a guard of a folder lives; without locks that cannot be known."""
+    """Tell whether the cleaner of a folder lives; True if there are no locks that would show it."""
     try:
         return locks.holder(folder / "guard.lock", required=True) is not None
     except locks.NoLocksError:
@@ -130,7 +130,7 @@ def _held(folder: Path) -> bool:
 
 
 def main(folder: Path, attempt: Sequence[str] = ()) -> None:
-    """Hold a folder until the run is gone, then clean up."""
+    """Hold the lock of a folder until the run is gone, then clean up."""
     with locks.held(folder / "guard.lock"):
         # The job or session that the run is in ends, with all its processes: there is no later.
         signal.signal(signal.SIGTERM, lambda *_: clean(folder))
@@ -142,7 +142,7 @@ def main(folder: Path, attempt: Sequence[str] = ()) -> None:
 
 
 def _tell(flow_run: str, number: str) -> None:
-    """Show in Prefect that a run was killed; it is imported only now, as it is big."""
+    """Show in Prefect that a run was killed; Prefect is big, and imported only here."""
     from prefect.client.orchestration import get_client
 
     from flows.runs.previous_attempt import RunAttempt, mark_attempt_crashed

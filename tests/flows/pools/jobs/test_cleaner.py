@@ -17,7 +17,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import Running
 
-from flows.pools.jobs.cleaner import guarded
+from flows.pools.jobs.cleaner import cleaned_up
 from flows.pools.jobs.slurm import Slurm as Queue
 from flows.server import Server
 from tests.flows.hosting import host, wait_for
@@ -28,11 +28,11 @@ SCRIPT = "#!/bin/bash\n#SBATCH --ntasks=4 --mem=100 --time=10 --output=/dev/null
 RUN = """
     import sys, time
     from pathlib import Path
-    from flows.pools.jobs.cleaner import guarded
+    from flows.pools.jobs.cleaner import cleaned_up
     from flows.pools.jobs.slurm import Slurm
 
     parent, script, jobs, *attempt = sys.argv[1:]
-    with guarded(Path(parent), "reference", Path(parent).parent / "logs", attempt) as folder:
+    with cleaned_up(Path(parent), "reference", Path(parent).parent / "logs", attempt) as folder:
         for number in range(int(jobs)):
             file = folder / f"reference-{number}.sh"
             file.write_text(script)
@@ -48,7 +48,7 @@ class Run:
 
     process: subprocess.Popen[str]
     folder: Path
-    guard: psutil.Process
+    cleaner: psutil.Process
 
     def kill(self) -> None:
         self.process.kill()
@@ -68,12 +68,12 @@ def _running(parent: Path, jobs: int, *attempt: str) -> Iterator[Run]:
     ) as process:
         assert process.stdout is not None
         folder = Path(process.stdout.readline().strip())
-        (guard,) = psutil.Process(process.pid).children()
+        (cleaner,) = psutil.Process(process.pid).children()
         try:
-            yield Run(process, folder, guard)
+            yield Run(process, folder, cleaner)
         finally:
             process.kill()
-            psutil.wait_procs([guard], timeout=60)
+            psutil.wait_procs([cleaner], timeout=60)
 
 
 def _states(folder: Path) -> list[str]:
@@ -97,12 +97,12 @@ def _submit(folder: Path) -> None:
 
 
 def test_nobody_else_can_look_into_the_folder(parent: Path) -> None:
-    with guarded(parent, "reference", parent.parent / "logs") as folder:
+    with cleaned_up(parent, "reference", parent.parent / "logs") as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_after_a_run_its_jobs_and_its_folder_are_gone(slurm: Slurm, parent: Path) -> None:
-    with guarded(parent, "reference", parent.parent / "logs") as folder:
+    with cleaned_up(parent, "reference", parent.parent / "logs") as folder:
         _submit(folder)
         (folder / "key.pem").write_text("secret")
     assert _all_over(folder)
@@ -112,7 +112,7 @@ def test_after_a_run_its_jobs_and_its_folder_are_gone(slurm: Slurm, parent: Path
 def test_a_run_that_fails_leaves_no_jobs_either(slurm: Slurm, parent: Path) -> None:
     with (
         pytest.raises(ZeroDivisionError),
-        guarded(parent, "reference", parent.parent / "logs") as folder,
+        cleaned_up(parent, "reference", parent.parent / "logs") as folder,
     ):
         _submit(folder)
         1 / 0
@@ -128,7 +128,7 @@ def test_a_run_that_is_killed_leaves_no_jobs(slurm: Slurm, parent: Path) -> None
 
 
 @pytest.mark.slow
-def test_ctrl_c_does_not_end_the_guard(slurm: Slurm, parent: Path) -> None:
+def test_ctrl_c_does_not_end_the_cleaner(slurm: Slurm, parent: Path) -> None:
     with _running(parent, 1) as run:
         os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: to all in the foreground
         run.process.wait(60)
@@ -136,37 +136,37 @@ def test_ctrl_c_does_not_end_the_guard(slurm: Slurm, parent: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_guard_goes_on_trying_while_slurm_is_silent(slurm: Slurm, parent: Path) -> None:
+def test_a_cleaner_goes_on_trying_while_slurm_is_silent(slurm: Slurm, parent: Path) -> None:
     with _running(parent, 2) as run:
         _both_there(run.folder)
         told = parent.parent / "logs" / "slurm-guard.log"
         with slurm.controller_frozen():
             run.kill()
             wait_for(lambda: "trying again" in told.read_text(), "it tries again")
-            assert run.guard.is_running()
+            assert run.cleaner.is_running()
         wait_for(lambda: _all_over(run.folder), "nothing is left")
 
 
 @pytest.mark.slow
-def test_what_a_killed_run_and_its_killed_guard_left_is_swept_by_the_next(
+def test_what_a_killed_run_and_its_killed_cleaner_left_is_swept_by_the_next(
     slurm: Slurm, parent: Path
 ) -> None:
     with _running(parent, 2) as run:
         _both_there(run.folder)
-        run.guard.kill()
+        run.cleaner.kill()
         run.kill()
     assert _states(run.folder) == ["running", "waiting"]
-    with guarded(parent, "reference", parent.parent / "logs"):
+    with cleaned_up(parent, "reference", parent.parent / "logs"):
         wait_for(lambda: _all_over(run.folder), "nothing is left")
 
 
 @pytest.mark.slow
-def test_a_folder_whose_guard_lives_is_left_alone(slurm: Slurm, parent: Path) -> None:
+def test_a_folder_whose_cleaner_lives_is_left_alone(slurm: Slurm, parent: Path) -> None:
     logs = parent.parent / "logs"
-    with guarded(parent, "reference", logs) as first:
+    with cleaned_up(parent, "reference", logs) as first:
         _submit(first)
-        with guarded(parent, "ml", logs):
-            pass  # its own guard has looked twice by now
+        with cleaned_up(parent, "ml", logs):
+            pass  # its own cleaner has looked twice by now
         assert _states(first) == ["running"]
         assert first.exists()
 
