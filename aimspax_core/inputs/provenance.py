@@ -53,11 +53,18 @@ def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[s
     What an earlier version did not record yet has not changed.
 
     Raises:
-        SettingsError: Something has changed that decides what the labels or the models are.
+        SettingsError: Something has changed that decides what the labels or the models are, or
+            the record is damaged.
     """
     if not run.settings.exists():
         return ()
-    before = json.loads(run.settings.read_text(encoding="utf-8"))
+    before = _recorded(run)
+    if not (isinstance(before.get("frozen"), dict) and isinstance(before.get("free"), dict)):
+        raise SettingsError(
+            f"{run.settings}: the record of the settings that the campaign was started with is "
+            "damaged. Restore it, or remove it: the campaign then goes on with today's settings, "
+            "whatever has changed"
+        )
     now = _described(settings, geometries)
     refused = _refused(before, now)
     if refused:

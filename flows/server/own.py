@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from aimspax_core.versions import version_of
 from flows.server.api import (
     AUTH,
     LOOPBACK,
@@ -115,7 +115,7 @@ def _insist(home: Path, state: State) -> None:
     if wrong := own_problem(home, state):
         there = f" (its password: {state.password})" if state.password else ""
         raise ServerError(_failure(home, f"lives, but cannot be used: {wrong}{there}", state))
-    installed = importlib.metadata.version("prefect")
+    installed = version_of("prefect")
     if state.version != installed:
         logger.warning(
             "The server at %s runs Prefect %s, but %s is installed: `aimspax server stop` ends it.",
@@ -157,7 +157,7 @@ def _start(home: Path, everywhere: bool, port: int | None) -> State:
             host=socket.gethostname(),
             port=port,
             url=f"http://{LOOPBACK}:{port}",
-            version=importlib.metadata.version("prefect"),
+            version=str(version_of("prefect")),
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             everywhere=everywhere,
             password=password.source if password else None,

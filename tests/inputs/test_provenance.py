@@ -421,6 +421,15 @@ def test_a_record_that_cannot_be_read_does_not_tell_what_was_adopted(inputs, tex
     assert adopted(run) is None
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"frozen": {}}', "\udcff"])
+def test_a_damaged_record_is_a_mistake_that_names_its_file(inputs, text):
+    run = _started(inputs)
+    run.settings.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(SettingsError) as caught:
+        _changes(inputs, run)
+    assert str(caught.value).startswith(f"{run.settings}: ")
+
+
 # What the method is beyond its settings
 
 
