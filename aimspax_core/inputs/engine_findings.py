@@ -1,4 +1,4 @@
-"""What an engine's kind has to say of its settings and the structures that it will label."""
+"""Mistakes and notes on an engine's settings and the structures that it will label."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def findings(structures: Iterable[tuple[EngineSettings, str, Atoms]], use: Use) 
         use: How the engine will be used; `stress` if stress of periodic structures is needed.
     """
     usable: dict[str, bool] = {}
-    told: set[Finding] = set()
+    reported: set[Finding] = set()
     for section, name, atoms in structures:
         kind, text = kind_of(section), repr(section)
         if text not in usable:
             found = list(kind.check(section, use))
             usable[text] = all(finding.note for finding in found)
-            yield from (Found(finding) for finding in found if finding not in told)
-            told.update(found)
+            yield from (Found(finding) for finding in found if finding not in reported)
+            reported.update(found)
         if usable[text]:
             own = replace(use, stress=use.stress and bool(atoms.pbc.all()))
             for finding in kind.check_structure(section, own, atoms):

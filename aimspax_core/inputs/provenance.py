@@ -15,7 +15,7 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.reference.registry import kind_of, make_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import sha256, write_text
-from aimspax_core.settings.frozen import _METHOD, FREE_WITHIN, FROZEN
+from aimspax_core.settings.frozen import FREE_WITHIN, FROZEN, METHOD
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.reading.mistakes import shown
 from aimspax_core.settings.settings import Settings
@@ -107,15 +107,17 @@ def _recorded(run: RunDir) -> dict[str, Any]:
 def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
     project = settings.project.model_dump(mode="json")
     model = settings.model.model_dump(mode="json")
-    seeds = _trajectory_seeds(settings, project["MD"])
+    seeds = _trajectory_seeds(project["MD"], isinstance(settings.project.MD, dict))
     frozen, free = {}, {}
     for file, content in (("aimsPAX.yaml", project), ("mace.yaml", model)):
         for key, value in _flat(content).items():
+            if fnmatchcase(key, "MD*.MD_seed"):
+                continue  # `seeds` has it
             if _is_frozen(file, key):
                 frozen[key] = value
             else:
                 free[f"{file}.{key}"] = value
-    frozen |= seeds | dict(_contents(settings)) | _flat(_identity(settings, geometries), _METHOD)
+    frozen |= seeds | dict(_contents(settings)) | _flat(_identity(settings, geometries), METHOD)
     for index, atoms in enumerate(geometries):
         name = f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
         frozen[f"geometry.{index}"] = name
@@ -128,22 +130,22 @@ def _is_frozen(file: str, key: str) -> bool:
     )
 
 
-def _trajectory_seeds(settings: Settings, md: dict[str, Any]) -> dict[str, int]:
-    """Take the seeds out of the section MD; one line if all geometries have the same."""
-    if not isinstance(settings.project.MD, dict):
-        return {"MD.MD_seed": md.pop("MD_seed")}
-    seeds = {f"MD.{index}.MD_seed": one.pop("MD_seed") for index, one in md.items()}
+def _trajectory_seeds(md: dict[str, Any], by_index: bool) -> dict[str, int]:
+    """Return the seeds of the section MD; one line if all geometries have the same."""
+    if not by_index:
+        return {"MD.MD_seed": md["MD_seed"]}
+    seeds = {f"MD.{index}.MD_seed": one["MD_seed"] for index, one in md.items()}
     if len(set(seeds.values())) == 1:
         return {"MD.MD_seed": next(iter(seeds.values()))}
     return seeds
 
 
 def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield what is in the files that decide labels and models: another file may have the name."""
+    """Yield key and digest of each file that decides labels or models: its name may stay."""
     reference = settings.reference
-    told = kind_of(reference).identity_has_files
+    known = kind_of(reference).identity_has_files
     named = {
-        "REFERENCE": {} if told else reference.model_dump(mode="json"),
+        "REFERENCE": {} if known else reference.model_dump(mode="json"),
         f"{_AL}.initial_train_dataset": settings.al.initial_train_dataset,
         f"{_AL}.initial_valid_dataset": settings.al.initial_valid_dataset,
     }
@@ -156,7 +158,7 @@ def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _identity(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
-    """Return what tells the method from others; its keys in the settings do not tell versions.
+    """Return what identifies the method beside its keys in the settings, such as versions.
 
     An engine with settings for each geometry has an identity for each, by its index.
     """
@@ -187,18 +189,18 @@ def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _refused(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return how what is frozen today differs from what a record says, which may be an older one.
+    """Return how frozen values differ from a record, which an older version may have written.
 
-    It may have keys on the other side, which is no change; of a subject that it does not have,
-    such as a key that a later version has brought, it says nothing.
+    A key that was free in the older version is compared too. A subject that the record does not
+    have, such as a key of a later version, has not changed.
     """
     was = _by_key(before["free"]) | before["frozen"]
     known = {_subject(key) for key in was}
     today = {key: value for key, value in now["frozen"].items() if _subject(key) in known}
     gone = before["frozen"].keys() - _by_key(now["free"]).keys()
-    told = _differences({key: was[key] for key in was if key in today or key in gone}, today)
-    same = {line: line.replace(_METHOD, "REFERENCE", 1) for line in told}
-    return [line for line in told if same[line] == line or same[line] not in told]
+    lines = _differences({key: was[key] for key in was if key in today or key in gone}, today)
+    same = {line: line.replace(METHOD, "REFERENCE", 1) for line in lines}
+    return [line for line in lines if same[line] == line or same[line] not in lines]
 
 
 def _by_key(free: dict[str, Any]) -> dict[str, Any]:
@@ -207,23 +209,23 @@ def _by_key(free: dict[str, Any]) -> dict[str, Any]:
 
 
 def _subject(key: str) -> str:
-    """Return what a record has at least one line on, if its version knew of it."""
+    """Return the subject of a key: a record has all keys of a subject, or its version had none."""
     section, _, rest = key.partition(".")
     return section if section in ("geometry", "MD") else f"{section}.{rest.partition('.')[0]}"
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [
-        f"{key}: was {_told(before, key, now)}, is {_told(now, key, before)}"
+        f"{key}: was {_value_text(before, key, now)}, is {_value_text(now, key, before)}"
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
 
 
-def _told(settings: dict[str, Any], key: str, other: dict[str, Any]) -> str:
-    """Return a value in words; of a text of several lines, those that the other one does not have.
+def _value_text(settings: dict[str, Any], key: str, other: dict[str, Any]) -> str:
+    """Return a value as a text; of a text of several lines, those that the other one does not have.
 
-    Where the lines are the same, and their order is not, they are all told.
+    Where both have the same lines in another order, all lines are returned.
     """
     if key not in settings:
         return "not there"

@@ -25,7 +25,7 @@ _NO_MODEL = "GENERAL: {name_exp: label}\n"
 """Model settings where there are none: no model is made."""
 
 _ELECTRONS = ("charge", "spin")
-"""What a structure says of its electrons, beside what the settings call it."""
+"""Keys of `info` for total charge and multiplicity, beside those that MISC names."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _engine(
     """Yield what keeps the engine from labelling these frames.
 
     The engine is asked about one frame of each composition, periodicity, charge and spin; each
-    mistake is told of the first frame that has it. A frame whose own charge or multiplicity is
+    mistake is reported for the first frame that has it. A frame whose own charge or multiplicity is
     impossible fails alone: the settings are right for the others.
     """
     use = Use(
@@ -199,7 +199,7 @@ def _engine(
         stress=stress and any(frame.atoms.pbc.all() for frame in frames),
         here=settings.cluster.reference_jobs is None,
     )
-    told: set[Finding] = set()
+    reported: set[Finding] = set()
     structures = {
         f"{file}, frame {index}": atoms
         for index, atoms in _one_of_each(frames, DataKeys.of(settings.misc))
@@ -207,8 +207,8 @@ def _engine(
     for found in findings(((reference, name, a) for name, a in structures.items()), use):
         if found.structure and found.finding.key in structures[found.structure].info:
             continue
-        if found.finding not in told and not found.finding.note:
-            told.add(found.finding)
+        if found.finding not in reported and not found.finding.note:
+            reported.add(found.finding)
             yield found.line("aimsPAX.yaml  REFERENCE")
 
 

@@ -1,4 +1,4 @@
-"""The folder in which one calculation writes its files, and what these say of convergence."""
+"""The folder in which one calculation writes its files, and lines in them on convergence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ase import Atoms
 from aimspax_core.structures import digest, encode
 
 FAILED = "failed.txt"
-"""Says in the folder of a failed calculation what went wrong."""
+"""The file with the error, in the folder of a failed calculation."""
 
 _NOT_CONVERGED = re.compile(
     b"|".join(
@@ -42,9 +42,9 @@ _held: ContextVar[list[Path] | None] = ContextVar("held", default=None)
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Keep the folders of good calculations until the block has ended well; else they stay.
+    """Remove the folders of good calculations only after the block, which stores their labels.
 
-    What was computed is lost only with the files that it is in: the block stores it.
+    If the block fails the folders stay, so that no result is lost.
     """
     folders: list[Path] = []
     token = _held.set(folders)
@@ -90,7 +90,7 @@ def calculation_folder(parent: Path, atoms: Atoms, clean: bool) -> Iterator[Path
 
 
 def _note_failure(folder: Path, error: Exception) -> None:
-    """Say in a folder what went wrong, and in the error where the folder is."""
+    """Write an error into the folder, and note in the error where the folder is."""
     error.add_note(f"its files are in {folder}")
     with contextlib.suppress(OSError):  # a full disk may be what the error is about
         (folder / FAILED).write_text(f"{type(error).__name__}: {error}\n", encoding="utf-8")

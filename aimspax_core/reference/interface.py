@@ -97,9 +97,9 @@ class Kind:
         section: The settings section; its `engine` is the kind's name.
         make: Returns the engine for a section and the run directory. Raises `SettingsError` or
             `ModelError` if it cannot be had.
-        check: Yields what can be said of a section before anything is launched.
-        check_structure: Yields what can be said of a section together with a structure that it
-            will label; asked if `check` has found no mistake.
+        check: Yields mistakes and notes on a section, before anything is launched.
+        check_structure: Yields mistakes and notes on a structure that the engine will label;
+            asked if `check` has found no mistake.
         frozen: Returns, for a section, the run directory and the chemical symbols of a campaign,
             what may not change on the campaign's way beside the section's keys: JSON data. None:
             the engine's identity.

@@ -59,10 +59,10 @@ class GroundState:
         return _NAMES[self.multiplicity - 1]
 
     def atoms(self, box: bool = False) -> Atoms:
-        """Return the atom, neutral, with its spin in every way in which engines are told of it.
+        """Return the neutral atom, with its spin as `info["spin"]` and as a magnetic moment.
 
         Args:
-            box: Put it into a periodic cell, for engines that know nothing else.
+            box: Put it into a periodic cell, for engines that need one.
         """
         atoms = Atoms(numbers=[self.number], positions=[[0.0, 0.0, 0.0]])
         if box:

@@ -1,4 +1,4 @@
-"""A small calculation by which to tell that an engine is right: forces against its own energies.
+"""A small calculation that tests an engine: its forces against differences of its energies.
 
 Whatever the method, a force is minus the slope of the energy, and a stress is the slope of the
 energy with strain over the volume. A wrong unit, sign or order of atoms shows at once.
@@ -22,10 +22,10 @@ from aimspax_core.reference.interface import Reference
 from aimspax_core.settings.engines import Gate
 
 LONG_S = 300.0
-"""A label that takes longer is enough: no others are computed to compare it with."""
+"""Seconds; if a label takes longer, no others are computed to compare it with."""
 
 _STEP = 0.01
-"""From the middle to each side: Å."""
+"""Displacement to each side for a central difference (Å)."""
 
 _STRAIN = 0.005
 
@@ -50,14 +50,14 @@ _ANY = Gate(max_force=1e9)
 
 @dataclass(frozen=True)
 class Comparison:
-    """A derivative of the energy, as the engine says it and as its energies do.
+    """A derivative of the energy, by the engine and by differences of its energies.
 
     Attributes:
         what: `force` or `stress`.
         unit: Of both.
-        answered: What the engine says.
-        found: What its energies say, by a central difference.
-        noise: How far apart they may be whatever their size.
+        answered: By the engine.
+        found: By a central difference of its energies.
+        noise: How far apart both may be whatever their size.
     """
 
     what: str
@@ -68,7 +68,7 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether both are the same, as far as can be told."""
+        """Whether both are the same within `noise` and 5 %."""
         return abs(self.answered - self.found) <= self.noise + _SHARE * abs(self.found)
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came out.
+    """The result of a small calculation.
 
     Attributes:
         label: Of the structure as it is.

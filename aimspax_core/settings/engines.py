@@ -156,7 +156,7 @@ class FoundationalModel(Section):
     )
 
     def for_mace(self, directory: Path) -> dict[str, Any]:
-        """Return these settings as arguments of `mace.foundation.foundation_calculator`.
+        """Return these settings as arguments of `model.mace.foundation.foundation_calculator`.
 
         Args:
             directory: The run directory, where the name of a local file may begin.

@@ -21,8 +21,8 @@ class Frozen(NamedTuple):
 _LABELS = "labels of two methods do not go together"
 
 
-_METHOD = "REFERENCE identity"
-"""Begins the names of what the engine says of itself: versions, sources, files in lists."""
+METHOD = "REFERENCE identity"
+"""Begins the keys of an engine's identity: versions, sources, contents of files."""
 
 
 FROZEN = (

@@ -61,8 +61,8 @@ def mistakes(settings: AimsReference, directory: Path, atoms: Atoms) -> Iterator
         if not file.is_file():
             yield "species_dir", _no_species(folder, symbol)
         elif (found := _SPECIES_LINE.search(_text(file))) is None or found[1] != symbol:
-            told = f"has `species {found[1]}`" if found else "has no line `species`"
-            yield "species_dir", f"{file} {told}; it should have `species {symbol}`"
+            line = f"has `species {found[1]}`" if found else "has no line `species`"
+            yield "species_dir", f"{file} {line}; it should have `species {symbol}`"
     if atoms.pbc.any() and not atoms.pbc.all():
         yield (
             "engine",
@@ -239,7 +239,7 @@ def _result(folder: Path, ended: Ended) -> AimsResult:
 
 
 def _printed(folder: Path, ended: Ended) -> AimsFiles:
-    """Return what FHI-aims printed, wherever its output was sent to, and what the launcher did."""
+    """Return FHI-aims's output, from whichever file it went to, and the launcher's output."""
     launcher = "".join(_text(folder / name)[-_LAUNCHER_TAIL:] for name in (OUTPUT, ERRORS))
     own = {CONTROL, GEOMETRY, ERRORS}
     files = [path for path in folder.iterdir() if path.is_file() and path.name not in own]

@@ -1,4 +1,4 @@
-"""What FHI-aims and its launcher wrote, told apart: a result, or why there is none.
+"""The output of FHI-aims and of its launcher: a result, or the reason why there is none.
 
 Values are read by ASE, whether they count is decided here. Exit codes are no help: FHI-aims ends
 with 0 after most of its own errors, and a launcher may end with another code after a good result.
@@ -110,7 +110,7 @@ class AimsFiles:
     Attributes:
         output: FHI-aims's own output; if the file was written to before, the last calculation
             counts.
-        launcher: The end of what the launcher and the batch system said.
+        launcher: The end of the output of the launcher and the batch system.
         exit_code: Of the launch line; None if it was stopped because its time was over.
     """
 
@@ -216,7 +216,7 @@ def _check_force_rows(text: str, n_atoms: int) -> None:
 
 
 def _failure(text: str, files: AimsFiles) -> AimspaxError:
-    """Tell why a calculation did not reach its end."""
+    """Return why a calculation did not reach its end."""
     tails = tuple("\n".join(t.splitlines()[-_TAIL:]) for t in (text, files.launcher))
     machine = _trouble(tails, _MACHINE)
     if machine is not None:
@@ -236,9 +236,9 @@ def _failure(text: str, files: AimsFiles) -> AimspaxError:
     last = _last_line((files.launcher,), re.compile(r"\S")) or _last_line(
         (text,), re.compile(r"\S")
     )
-    said = f"; last line: '{last}'" if last else ""
+    ending = f"; last line: '{last}'" if last else ""
     return LabelError(
-        f"the output of FHI-aims {what} ({_exit(files.exit_code)}){said}", transient=True
+        f"the output of FHI-aims {what} ({_exit(files.exit_code)}){ending}", transient=True
     )
 
 
@@ -250,17 +250,17 @@ def _exit(code: int) -> str:
 
 
 def _trouble(texts: Iterable[str], kinds: Iterable[tuple[str, str]]) -> str | None:
-    """Return the first kind of trouble that is reported, with the line that reports it."""
+    """Return the first kind of trouble that a text reports, with the line that reports it."""
     texts = tuple(texts)
-    for words, pattern in kinds:
+    for kind, pattern in kinds:
         line = _last_line(texts, re.compile(pattern, re.IGNORECASE))
         if line is not None:
-            return f"{words}: '{line}'"
+            return f"{kind}: '{line}'"
     return None
 
 
 def _complaint(text: str, window: int) -> str | None:
-    """Return the last error that FHI-aims reports, in its words.
+    """Return the last error message of FHI-aims.
 
     Args:
         text: Lines.
@@ -287,8 +287,8 @@ def _complaint(text: str, window: int) -> str | None:
         first = max(0, first - 2)
     if last + 1 < len(lines) and lines[last + 1].startswith("line:"):
         last += 1
-    said = [line.strip("* ") for line in lines[first : last + 1][:4]]
-    return _clean("; ".join([line for line in said if not line.endswith(":")] or said))
+    message = [line.strip("* ") for line in lines[first : last + 1][:4]]
+    return _clean("; ".join([line for line in message if not line.endswith(":")] or message))
 
 
 def _last_line(texts: Iterable[str], pattern: re.Pattern[str]) -> str | None:

@@ -1,8 +1,8 @@
-"""Run a shell line whose processes all end with it, with its time, or with whoever started it.
+"""Run a shell line; its processes end with the line, with the time limit, or with the worker.
 
 A worker may be killed at any moment, and must not leave a calculation behind that goes on beside
-the one which is started in its place. So a small process of its own stands between them: it ends
-the calculation when the pipe that it holds to the worker closes, however the worker ended.
+the one which is started in its place. So a supervisor process stands between worker and
+calculation: it ends the calculation when its pipe to the worker closes, however the worker ended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OUTPUT, ERRORS = "launch.out", "launch.err"
-"""Files in the folder of a calculation: what the line printed without redirecting it."""
+"""Files in the folder of a calculation: output and errors that the line does not redirect."""
 
 _GRACE_S = 5.0
 """From asking processes to end to killing them; a launcher ends its remote ones meanwhile."""
@@ -65,7 +65,7 @@ def run(line: str, folder: Path, timeout_s: float) -> Ended:
     try:
         code = supervisor.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        pass  # told by the missing code
+        pass  # the exit code stays None
     finally:
         _end(supervisor)
     return Ended(code, time.monotonic() - began)

@@ -45,7 +45,7 @@ def usable(settings: AseReference, directory: Path, stress: bool = False) -> str
     if known is None or not callable(getattr(made, "calculate", None)):
         return f"calculator: {settings.calculator} is no ASE calculator but {type(made).__name__}"
     needed = ("energy", "forces", "stress") if stress else ("energy", "forces")
-    missing = [name for name in needed if name not in _computed(made)]
+    missing = [name for name in needed if name not in computed_properties(made)]
     if missing:
         return f"calculator: {settings.calculator} does not compute {' and '.join(missing)}"
     misspelt = _misspelt(made, settings)
@@ -92,7 +92,7 @@ def _arguments_refused(
 def _misspelt(made: Any, settings: AseReference) -> str | None:
     """Return what is wrong with a name that ASE's own calculators would pass over in silence."""
     known = {*getattr(made, "default_parameters", ())}
-    if not known or _runs_a_program(made):  # those hand whatever they get to another program
+    if not known or runs_a_program(made):  # those hand whatever they get to another program
         return None
     for kind in type(made).__mro__:
         declared = _declared(vars(kind).get("__init__"))
@@ -111,22 +111,25 @@ def _declared(maker: Any) -> inspect.Signature | None:
         return None
 
 
-def _runs_a_program(calculator: Any) -> bool:
-    """Tell whether a calculator writes files for another program, or has one that does."""
+def runs_a_program(calculator: Any) -> bool:
+    """Return whether a calculator, or the one inside it, writes files for another program."""
     return isinstance(calculator, GenericFileIOCalculator) or any(
         hasattr(calculator, name) for name in ("write_input", "command")
     )
 
 
-def _computed(calculator: Any) -> set[str]:
-    """Return what a calculator computes; CP2K's gives zeros for a stress that is switched off."""
+def computed_properties(calculator: Any) -> set[str]:
+    """Return the properties that a calculator computes.
+
+    CP2K's implements stress, but gives zeros if `stress_tensor` is off.
+    """
     parameters = getattr(calculator, "parameters", None)
     off = isinstance(parameters, Mapping) and parameters.get("stress_tensor") is False
     return {*calculator.implemented_properties} - ({"stress"} if off else set())
 
 
-def _signature(path: str) -> tuple[int, int] | None:
-    """Return what changes when a file is written; reading all of it takes longer."""
+def file_signature(path: str) -> tuple[int, int] | None:
+    """Return size and time of a file, which change when it is written; None if it is not there."""
     try:
         found = Path(path).stat()
     except OSError:
@@ -135,7 +138,7 @@ def _signature(path: str) -> tuple[int, int] | None:
 
 
 def error_text(error: Exception) -> str:
-    """Return what an error says, in one line; a KeyError without its quotes."""
-    said = error.args[0] if isinstance(error, KeyError) and len(error.args) == 1 else error
-    text = " ".join(str(said).split())
+    """Return type and message of an error in one line; a KeyError without its quotes."""
+    message = error.args[0] if isinstance(error, KeyError) and len(error.args) == 1 else error
+    text = " ".join(str(message).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -28,7 +28,12 @@ from numpy.typing import NDArray
 from aimspax_core.errors import AimspaxError, LabelError, SettingsError
 from aimspax_core.labels.label import Label
 from aimspax_core.reference.ase.arguments import SCRATCH, Arguments
-from aimspax_core.reference.ase.checks import _computed, _runs_a_program, _signature, error_text
+from aimspax_core.reference.ase.checks import (
+    computed_properties,
+    error_text,
+    file_signature,
+    runs_a_program,
+)
 from aimspax_core.reference.ase.importing import named, provider, sha256
 from aimspax_core.reference.ase.kind import AseReference
 from aimspax_core.reference.calculation_folder import calculation_folder, not_converged
@@ -38,19 +43,19 @@ from aimspax_core.structures import decode, encode
 _PASSING = (OSError, subprocess.SubprocessError, ReadError, MemoryError)
 
 _SLOW_S = 0.1
-"""A calculator that takes longer to make is kept, and reset from one structure to the next."""
+"""Seconds; a calculator that takes longer to make is kept, and reset for each structure."""
 
 
 class AseEngine:
     """A reference that is an ASE calculator of the user's choice.
 
-    It is given what the label's key tells of a structure, and nothing else: numbers, positions,
+    The calculator gets what the label's key is made of, and nothing else: numbers, positions,
     cell, periodicity, `info["charge"]` and `info["spin"]`, initial magnetic moments and charges.
 
     Its answer does not depend on the structures before: each has a calculator of its own, or, if
     making one takes long, the same one after its `reset()`. A calculator that runs a program does
     so in a folder of its own, one a calculation, in `calc_dir` (or in the argument `directory`,
-    which is another name of it); see `folders.calculation_folder`.
+    which is another name of it); see `reference.calculation_folder`.
 
     Args:
         settings: Which calculator, its arguments, and the user's word on its version.
@@ -75,7 +80,7 @@ class AseEngine:
         }
         scratch = settings.arguments.get(SCRATCH)
         self._folders = directory / (scratch if isinstance(scratch, str) else settings.calc_dir)
-        self._seen = {path: _signature(path) for path in self._arguments.files}
+        self._seen = {path: file_signature(path) for path in self._arguments.files}
         self._kept: Any = None
         self._lock = threading.Lock()
 
@@ -100,7 +105,7 @@ class AseEngine:
 
         Raises:
             LabelError: Transient if a file, a process or memory failed; not transient for
-                whatever else the calculator complains of, in its own words.
+                any other error of the calculator, with its message.
         """
         began = time.perf_counter()
         try:
@@ -125,14 +130,14 @@ class AseEngine:
         """
         try:
             with self._lent() as calculator:
-                known = _computed(calculator)
+                known = computed_properties(calculator)
                 return [name for name in ("energy", "forces", "stress") if name in known]
         except AimspaxError:
             raise
         # A calculator may raise anything, even what does not survive the way to another process:
         # so it must not go along as the cause or the context of ours.
         except Exception as error:
-            failure = self._told("to be made", error)
+            failure = self._failure("to be made", error)
         raise failure
 
     def results(self, atoms: Atoms, stress: bool) -> tuple[dict[str, Any], Atoms | None]:
@@ -144,12 +149,12 @@ class AseEngine:
                 out if the calculator then gives none.
 
         Returns:
-            The results, and the structure that a program's output tells of, if it is known.
+            The results, and the structure in the program's output, if there is one.
 
         Raises:
-            CalculationFailed: The calculator complains, and would again.
+            CalculationFailed: The calculator failed, and would again.
             LabelError: Transient: a file, a process or memory failed.
-            SettingsError: A file of the arguments is no longer what `identity` tells of.
+            SettingsError: A file of the arguments has changed since `identity` was computed.
         """
         bare = decode(encode(atoms))
         try:
@@ -158,13 +163,13 @@ class AseEngine:
         except AimspaxError:
             raise
         except Exception as error:  # see `properties`
-            failure = self._told(f"on {bare.get_chemical_formula()}", error)
+            failure = self._failure(f"on {bare.get_chemical_formula()}", error)
         raise failure
 
     def _answered(
         self, calculator: Any, atoms: Atoms, stress: bool
     ) -> tuple[dict[str, Any], Atoms | None]:
-        if not _runs_a_program(calculator):
+        if not runs_a_program(calculator):
             return _calculated(calculator, atoms, stress), None
         with (
             calculation_folder(self._folders, atoms, self._settings.clean_dirs) as folder,
@@ -174,7 +179,7 @@ class AseEngine:
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[Any]:
-        """Lend a calculator that knows nothing of earlier structures."""
+        """Lend a calculator without results of earlier structures."""
         self._require_files()
         if self._kept is None:
             began = time.perf_counter()
@@ -196,7 +201,7 @@ class AseEngine:
 
     def _require_files(self) -> None:
         for path, digest in self._arguments.files.items():
-            if _signature(path) != self._seen[path] and sha256(Path(path)) != digest:
+            if file_signature(path) != self._seen[path] and sha256(Path(path)) != digest:
                 raise SettingsError(f"{path} was replaced while the run was using it")
 
     def _made(self) -> Any:
@@ -206,10 +211,10 @@ class AseEngine:
     def _maker(self) -> Callable[..., Any]:
         return named(self._settings.calculator)
 
-    def _told(self, where: str, error: Exception) -> LabelError | CalculationFailed:
-        """Tell errors apart: those of the world, and those that the structure would meet again."""
-        said = "; ".join([error_text(error), *getattr(error, "__notes__", ())])
-        text = f"{self._settings.calculator} failed {where}: {said}"
+    def _failure(self, where: str, error: Exception) -> LabelError | CalculationFailed:
+        """Return a transient error if files, processes or memory failed, else a lasting one."""
+        message = "; ".join([error_text(error), *getattr(error, "__notes__", ())])
+        text = f"{self._settings.calculator} failed {where}: {message}"
         if isinstance(error, _PASSING):
             return LabelError(text, transient=True)
         return CalculationFailed(text)
@@ -240,7 +245,7 @@ class _Driver(Calculator):
 def _calculated(calculator: Any, atoms: Atoms, stress: bool) -> dict[str, Any]:
     """Run a calculator that is fresh or reset, once; see `AseEngine.results`."""
     wanted = ["energy", "forces"]
-    if stress and "stress" in _computed(calculator):
+    if stress and "stress" in computed_properties(calculator):
         wanted.append("stress")
     calculator.atoms = atoms.copy()
     calculator.calculate(atoms, wanted, list(all_changes))
@@ -271,15 +276,15 @@ def _program(calculator: Any, folder: Path) -> Iterator[None]:
             raise
         raise subprocess.SubprocessError(str(error) or "its process ended") from error
     finally:
-        said = not_converged(folder)
-        if said is not None:
-            raise SCFError(said)
+        line = not_converged(folder)
+        if line is not None:
+            raise SCFError(line)
     if getattr(calculator, "converged", None) is False:
         raise SCFError("it has not converged")
 
 
 def _read_back(calculator: Any) -> Atoms | None:
-    """Return the atoms that a calculator has read from its program's output, or thinks it has."""
+    """Return the calculator's atoms: those in its program's output, if it reads them."""
     read = getattr(getattr(calculator, "calc", None), "atoms", None)  # by NWChem's calculator
     found = getattr(calculator, "atoms", None) if read is None else read
     return found if isinstance(found, Atoms) else None

@@ -52,7 +52,7 @@ class _Teacher:
         """See `Reference.calculator`.
 
         Raises:
-            ModelError: The model cannot be loaded, or is not the one that `identity` tells of.
+            ModelError: The model cannot be loaded, or has changed since `identity` was computed.
         """
         with self._lock:
             if self._calculator is None:

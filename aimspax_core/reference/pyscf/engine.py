@@ -22,9 +22,9 @@ from aimspax_core.reference.pyscf.terms import (
     charge_and_spin,
     correction,
     dispersion,
+    error_text,
     is_dft,
     is_hybrid,
-    words,
 )
 from aimspax_core.versions import version_of
 
@@ -32,7 +32,7 @@ _GAMMA = (1, 1, 1)
 
 
 class PyscfEngine:
-    """A reference that runs in this process, on PySCF's own defaults where nothing else is said.
+    """A reference that runs in this process, with PySCF's defaults for what has no key.
 
     A structure's `info["charge"]` (e) and `info["spin"]` (multiplicity) count if they are there,
     else `charge` and `spin` of the settings. Every structure begins from the same guess (`minao`),
@@ -62,7 +62,7 @@ class PyscfEngine:
             self._versions["dispersion_version"] = _version("pyscf-dispersion")
 
     def identity(self) -> dict[str, Any]:
-        """See `Reference.identity`; what a calculation may use or take changes no answer."""
+        """See `Reference.identity`; threads, memory and the limit of cycles change no answer."""
         beside = {"threads", "max_memory", "max_cycle"}
         return self._settings.model_dump(mode="json", exclude=beside) | self._versions
 
@@ -89,7 +89,7 @@ class PyscfEngine:
         # PySCF may raise anything, even what does not survive the way to another process: so it
         # must not go along as the cause or the context of ours.
         except Exception as error:
-            text = f"PySCF failed on {atoms.get_chemical_formula()}: {words(error)}"
+            text = f"PySCF failed on {atoms.get_chemical_formula()}: {error_text(error)}"
             failure = LabelError(text, transient=isinstance(error, MemoryError | OSError))
         raise failure
 
@@ -158,17 +158,17 @@ class _Method:
         start = scf.to_uks().multigrid_numint() if twice else scf
         second = start.newton()
         second.kernel(start.mo_coeff, start.mo_occ)
-        told = f"SCF did not converge: not in {scf.max_cycle} cycles"
+        slow = f"SCF did not converge: not in {scf.max_cycle} cycles"
         if not second.converged:
             raise LabelError(
-                f"{told}, nor with a second-order solver from there", kind=LabelFailure.SCF
+                f"{slow}, nor with a second-order solver from there", kind=LabelFailure.SCF
             )
         scf.e_tot, scf.converged = second.e_tot, True
         orbitals = second.mo_coeff, second.mo_occ, second.mo_energy
         if twice:
             orbitals = second.mo_coeff[0], sum(second.mo_occ), second.mo_energy[0]
         scf.mo_coeff, scf.mo_occ, scf.mo_energy = orbitals
-        return int(scf.cycles), [f"{told}; the second-order solver did from there"]
+        return int(scf.cycles), [f"{slow}; the second-order solver did from there"]
 
     def gradient(self) -> NDArray[np.float64]:
         """Return the derivatives by positions, (N, 3)."""

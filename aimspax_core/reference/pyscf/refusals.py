@@ -17,11 +17,11 @@ from aimspax_core.reference.pyscf.terms import (
     charge_and_spin,
     correction,
     dispersion,
+    error_text,
     is_dft,
     is_hybrid,
     is_non_local,
     of_element,
-    words,
 )
 from aimspax_core.text import did_you_mean
 
@@ -79,11 +79,11 @@ def functional_refused(settings: PyscfReference) -> str | None:
         functional = parse_dft(xc)[0]
         libxc.parse_xc(functional)
     except NotImplementedError as error:
-        return f"xc: {words(error)}"
+        return f"xc: {error_text(error)}"
     # What it cannot parse it complains of in many ways.
     except (KeyError, ValueError, IndexError) as error:
         known = {*libxc.XC_ALIAS, *libxc.XC_CODES}
-        return f"xc: PySCF does not know {xc} ({words(error)}){did_you_mean(xc, known)}"
+        return f"xc: PySCF does not know {xc} ({error_text(error)}){did_you_mean(xc, known)}"
     if libxc.needs_laplacian(functional):
         return f"xc: PySCF has no forces for {xc}, which depends on the density's Laplacian"
     return None
@@ -107,7 +107,7 @@ def _dispersion_refused(settings: PyscfReference) -> str | None:
     try:
         correction(settings, gto.M(atom="He", verbose=0))
     except RuntimeError as error:
-        return f"dispersion: {xc} has no parameters for {wanted[1]} ({words(error)})"
+        return f"dispersion: {xc} has no parameters for {wanted[1]} ({error_text(error)})"
     return None
 
 
@@ -174,7 +174,7 @@ def _name_refused(key: str, name: str, symbol: str, library: Any) -> str | None:
     # PySCF's word for an unknown name, and what its parsers of names trip over.
     except (RuntimeError, KeyError, ValueError) as error:
         hint = did_you_mean(name, library.ALIAS)
-        return f"{key}: PySCF has no {name} for {symbol} ({words(error)}){hint}"
+        return f"{key}: PySCF has no {name} for {symbol} ({error_text(error)}){hint}"
     return None
 
 

@@ -102,19 +102,19 @@ def of_element(names: str | Mapping[str, str], symbol: str) -> str:
 
 
 def is_dft(settings: PyscfReference) -> bool:
-    """Tell whether the method is a functional; else it is Hartree-Fock."""
+    """Return whether the method is a functional; else it is Hartree-Fock."""
     return settings.xc.lower() != "hf"
 
 
 def is_hybrid(settings: PyscfReference) -> bool:
-    """Tell whether a method has exact exchange."""
+    """Return whether a method has exact exchange."""
     from pyscf.dft import libxc
 
     return not is_dft(settings) or bool(libxc.is_hybrid_xc(settings.xc))
 
 
 def is_non_local(settings: PyscfReference) -> bool:
-    """Tell whether a functional has non-local correlation (VV10)."""
+    """Return whether a functional has non-local correlation (VV10)."""
     from pyscf.dft import libxc
     from pyscf.scf.dispersion import parse_dft
 
@@ -122,8 +122,8 @@ def is_non_local(settings: PyscfReference) -> bool:
     return switch is not False and bool(libxc.is_nlc(functional))
 
 
-def words(error: Exception) -> str:
-    """Return what an error says, in one line."""
-    said = error.args[0] if isinstance(error, KeyError) and error.args else error
-    text = " ".join(str(said).split())
+def error_text(error: Exception) -> str:
+    """Return type and message of an error in one line."""
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    text = " ".join(str(message).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

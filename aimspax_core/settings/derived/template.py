@@ -187,14 +187,14 @@ def _system(
 
 
 def _charge(atoms: Atoms) -> int:
-    """The total charge (e) that a geometry file tells, or 0."""
+    """The total charge (e) in a geometry file, or 0."""
     if "charge" in atoms.info:
         return round(atoms.info["charge"])
     return round(float(atoms.get_initial_charges().sum()))
 
 
 def _multiplicity(atoms: Atoms) -> int:
-    """The multiplicity that a geometry file tells, or the lowest one that there can be."""
+    """The multiplicity in a geometry file, or the lowest possible one."""
     if "spin" in atoms.info:
         return round(atoms.info["spin"])
     unpaired = round(abs(float(atoms.get_initial_magnetic_moments().sum())))
