@@ -95,7 +95,7 @@ class TrajectoryResult(Record):
 
 
 class Checked(Record):
-    """One check of a trajectory: its life's MD step; uncertainty and threshold in eV/Å."""
+    """One check of a trajectory: its life's MD step; uncertainty and threshold by the measure."""
 
     trajectory: int
     step: int
@@ -109,7 +109,7 @@ class Look(Record):
     trajectory: int
     step: int
     key: str
-    threshold: float | None = Field(description="In force then (eV/Å).")
+    threshold: float | None = Field(description="In force then, in the measure's unit.")
 
 
 class SegmentFinished(Record):
@@ -118,7 +118,7 @@ class SegmentFinished(Record):
     kind: Literal["segment-finished"] = "segment-finished"
     action_id: str
     results: tuple[TrajectoryResult, ...]
-    uncertainties: tuple[float, ...] = Field(description="In (step, trajectory) order; eV/Å.")
+    uncertainties: tuple[float, ...] = Field(description="In (step, trajectory) order.")
     looks: tuple[Look, ...] = Field(default=(), description="With ACTIVE_LEARNING.analysis.")
     checks: tuple[Checked, ...] = Field(default=(), description="With ACTIVE_LEARNING.analysis.")
     evaluations: int = Field(default=0, description="Batched passes through the committee.")

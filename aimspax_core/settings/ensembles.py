@@ -182,7 +182,8 @@ class Ensemble:
         fit: Brings atoms that begin into the form that the integrator needs: may turn them together
             with their cell.
         take_over: Makes atoms that another integrator moved fit for this one, momenta too; may draw
-            from the random generator.
+            from the random generator. An ensemble that keeps nothing cannot tell whose atoms they
+            are, and is asked at every cut: it must leave what fits as it is.
     """
 
     keys: type[MDKeys]
