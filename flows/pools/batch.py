@@ -23,7 +23,7 @@ from flows.pools.dask_settings import (
 )
 from flows.pools.jobs.cleaner import cleaned_up
 from flows.pools.jobs.fleet import Fleet
-from flows.pools.jobs.rules import Policy
+from flows.pools.jobs.ledger import Policy
 from flows.pools.jobs.scheduler import Scheduler, scheduler
 from flows.pools.jobs.script import BatchCluster, output_of_jobs
 from flows.pools.line import Line

@@ -6,7 +6,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 
-from flows.pools.jobs.rules import Demand
+from flows.pools.jobs.ledger import Demand
 from flows.pools.ticket import Ticket
 
 

@@ -24,12 +24,19 @@ from aimspax_core.settings.sbatch.known_options import (
     SIZES,
     TIMES,
 )
+from aimspax_core.settings.sbatch.quantities import (
+    count,
+    gpus,
+    gpus_in_resources,
+    is_unlimited,
+    megabytes,
+    seconds,
+)
 from aimspax_core.text import nearest_name
 
 _CLOSE = 0.8
 """A name that is so much like a known one is misspelt; others may be of a plugin of the site."""
 
-_MB = {"K": 1 / 1024, "": 1.0, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 _PLAIN = re.compile(r"[\w@%+=:,./\[\]{}()~*?!|&-]*", re.ASCII)
 
 
@@ -134,17 +141,17 @@ class JobHeader:
     @property
     def walltime_s(self) -> float | None:
         """Time limit in seconds, the shortest that Slurm may set; None if there is none here."""
-        limits = (_seconds(self.get(name)) for name in TIMES)
+        limits = (seconds(self.get(name)) for name in TIMES)
         return min((limit for limit in limits if limit is not None), default=None)
 
     @property
     def cores_per_node(self) -> int | None:
         """Cores of the job on each of its nodes; None if the options do not say it."""
-        tasks, each = self._tasks_per_node, _count(self.get("cpus-per-task"))
-        per_gpu = _count(self.get("cpus-per-gpu"))
+        tasks, each = self._tasks_per_node, count(self.get("cpus-per-task"))
+        per_gpu = count(self.get("cpus-per-gpu"))
         said = [
             (tasks or 1) * (each or 1) if tasks or each else None,
-            _count(self.get("mincpus")),
+            count(self.get("mincpus")),
             per_gpu * self.gpus_per_node if per_gpu else None,
         ]
         return max((cores for cores in said if cores), default=None)
@@ -152,44 +159,44 @@ class JobHeader:
     @property
     def memory_per_node_mb(self) -> float | None:
         """Memory of the job on each of its nodes; None if the options do not say it."""
-        all_of_it = _megabytes(self.get("mem"))
+        all_of_it = megabytes(self.get("mem"))
         if self.has("mem"):
             return all_of_it or None  # 0 is all that a node has
-        each, number = _megabytes(self.get("mem-per-cpu")), self.cores_per_node
+        each, number = megabytes(self.get("mem-per-cpu")), self.cores_per_node
         if each is None:
-            each, number = _megabytes(self.get("mem-per-gpu")), self.gpus_per_node
+            each, number = megabytes(self.get("mem-per-gpu")), self.gpus_per_node
         return each * number or None if each is not None and number else None
 
     @property
     def disk_per_node_mb(self) -> float | None:
         """Temporary disk of each node; None if the options do not say it."""
-        return _megabytes(self.get("tmp")) or None
+        return megabytes(self.get("tmp")) or None
 
     @property
     def gpus_per_node(self) -> int:
         """GPUs of the job on each of its nodes; 0 if the options ask for none."""
         tasks = self._tasks_per_node or 1
-        sockets = _count(self.get("sockets-per-node")) or 1
+        sockets = count(self.get("sockets-per-node")) or 1
         said = [
-            _gpus_in(self.get("gres")),
-            _gpus_in(self.get("tres-per-node")),
-            _gpus_in(self.get("tres-per-task")) * tasks,
-            _gpus(self.get("gpus-per-node")),
-            _gpus(self.get("gpus-per-task")) * tasks,
-            _gpus(self.get("gpus-per-socket")) * sockets,
-            _gpus(self.get("gpus")) // self._nodes,
+            gpus_in_resources(self.get("gres")),
+            gpus_in_resources(self.get("tres-per-node")),
+            gpus_in_resources(self.get("tres-per-task")) * tasks,
+            gpus(self.get("gpus-per-node")),
+            gpus(self.get("gpus-per-task")) * tasks,
+            gpus(self.get("gpus-per-socket")) * sockets,
+            gpus(self.get("gpus")) // self._nodes,
         ]
         return max(said)
 
     @property
     def _nodes(self) -> int:
-        return _count(self.get("nodes")) or 1
+        return count(self.get("nodes")) or 1
 
     @property
     def _tasks_per_node(self) -> int | None:
-        ntasks = _count(self.get("ntasks"))
+        ntasks = count(self.get("ntasks"))
         spread = max(1, ntasks // self._nodes) if ntasks else None
-        return _count(self.get("ntasks-per-node")) or spread
+        return count(self.get("ntasks-per-node")) or spread
 
 
 def read_options(text: str, nodes: int, tasks_per_node: int | None = None) -> JobHeader:
@@ -362,57 +369,9 @@ def _begun_by(text: str) -> set[str]:
 
 def _readable(name: str, value: str | None) -> bool:
     if name in COUNTS:
-        return _count(value) is not None
+        return count(value) is not None
     if name in GPUS:
         return bool(re.fullmatch(r"([^:,\s]+:)?\d+(,([^:,\s]+:)?\d+)*", value or ""))
     if name in SIZES:
-        return _megabytes(value) is not None
-    return _unlimited(value or "") or _seconds(value) is not None
-
-
-def _count(value: str | None) -> int | None:
-    return int(value) if value and re.fullmatch(r"\d+", value, re.ASCII) and int(value) else None
-
-
-def _megabytes(value: str | None) -> float | None:
-    found = re.fullmatch(r"(\d+)(?:([KMGT])B?)?", (value or "").upper(), re.ASCII)
-    return int(found[1]) * _MB[found[2] or ""] if found else None
-
-
-def _unlimited(value: str) -> bool:
-    return value.upper() in ("UNLIMITED", "INFINITE", "-1") or value == "0"
-
-
-def _seconds(value: str | None) -> float | None:
-    """Read a time limit of Slurm; None if it is none."""
-    if value is None or _unlimited(value):
-        return None
-    days, dash, rest = value.rpartition("-")
-    parts = rest.split(":")
-    if not all(re.fullmatch(r"\d+", part, re.ASCII) for part in (*parts, days or "0")):
-        return None
-    numbers = [float(part) for part in parts]
-    if len(numbers) > 3 or (dash and not days):
-        return None
-    if dash:
-        hours, minutes, seconds = (*numbers, 0.0, 0.0)[:3]
-    elif len(numbers) == 3:
-        hours, minutes, seconds = numbers
-    else:
-        hours, (minutes, seconds) = 0.0, (*numbers, 0.0)[:2]
-    return ((float(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
-
-
-def _gpus(value: str | None) -> int:
-    """Read `2`, `a100:2` or a list of these."""
-    return sum(int(part.rpartition(":")[2]) for part in value.split(",")) if value else 0
-
-
-def _gpus_in(value: str | None) -> int:
-    """Count the GPUs in a list of generic resources: `gpu:a100:2,shard:1`."""
-    named = re.findall(r"(?:^|,)(?:gres[/:])?gpu(?:[:=]([^,(]*))?", value or "")
-    return sum(int(found) if (found := _last(part)).isdecimal() else 1 for part in named)
-
-
-def _last(part: str) -> str:
-    return re.split(r"[:=]", part)[-1]
+        return megabytes(value) is not None
+    return is_unlimited(value or "") or seconds(value) is not None

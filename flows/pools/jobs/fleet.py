@@ -23,10 +23,9 @@ from distributed import Scheduler as DaskScheduler
 from distributed.deploy.spec import SpecCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from flows.pools.jobs import rules
+from flows.pools.jobs import answers, rules
 from flows.pools.jobs.job import Job
-from flows.pools.jobs.notices import Notices, Tell
-from flows.pools.jobs.rules import (
+from flows.pools.jobs.ledger import (
     Action,
     Blame,
     Crew,
@@ -38,6 +37,7 @@ from flows.pools.jobs.rules import (
     Policy,
     Submit,
 )
+from flows.pools.jobs.notices import Notices, Tell
 from flows.pools.jobs.scheduler import (
     Scheduler,
     SchedulerRefusedError,
@@ -138,15 +138,15 @@ class Fleet:
         now = time.monotonic()
         self._look_now.set()
         missed_since = self._missed.setdefault(address, now)
-        return rules.explain(self._jobs, address, missed_since, now, self._policy)
+        return answers.explain(self._jobs, address, missed_since, now, self._policy)
 
     def room(self, address: str, seconds: float | None) -> bool:
         """See `Workforce.room`."""
-        return rules.room(self._jobs, address, seconds, time.monotonic(), self._policy)
+        return answers.room(self._jobs, address, seconds, time.monotonic(), self._policy)
 
     def sound(self, address: str, since: float) -> bool | None:
         """See `Workforce.sound`."""
-        found = rules.sound(self._jobs, address, since)
+        found = answers.sound(self._jobs, address, since)
         if found is None:
             self._look_now.set()
         return found

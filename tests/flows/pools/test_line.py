@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.pools.jobs.rules import Demand
+from flows.pools.jobs.ledger import Demand
 from flows.pools.line import Line
 from flows.pools.ticket import Ticket
 from flows.pools.workers import WorkerLostError

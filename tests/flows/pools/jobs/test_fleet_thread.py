@@ -14,7 +14,7 @@ import pytest
 from flows.pools.jobs import fleet as fleet_module
 from flows.pools.jobs.fleet import Fleet
 from flows.pools.jobs.job import Job
-from flows.pools.jobs.rules import Demand, Policy
+from flows.pools.jobs.ledger import Demand, Policy
 from flows.pools.jobs.scheduler import Listed, SchedulerRefusedError, SchedulerSilentError, State
 from tests.flows.hosting import wait_for
 

@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 import pytest
 
 from aimspax_core.labels.tries import Fate
-from flows.pools.jobs import rules
+from flows.pools.jobs import answers, ledger, rules
 from flows.pools.jobs.job import Job
-from flows.pools.jobs.notices import Notices, Tell
-from flows.pools.jobs.rules import (
+from flows.pools.jobs.ledger import (
     Action,
     Blame,
     Crew,
@@ -26,6 +25,7 @@ from flows.pools.jobs.rules import (
     Policy,
     Submit,
 )
+from flows.pools.jobs.notices import Notices, Tell
 from flows.pools.jobs.scheduler import Listed, State
 
 POLICY = Policy("reference", walltime_s=3600.0, most=4, idle_s=100.0, notice_s=900.0)
@@ -230,7 +230,7 @@ def test_a_job_whose_time_is_nearly_over_is_replaced_while_it_computes() -> None
 
 
 def test_a_job_that_does_not_end_does_not_take_the_place_of_another() -> None:
-    ending = _job(state=State.ENDING, ending_since=NOW - rules.STUCK_S)
+    ending = _job(state=State.ENDING, ending_since=NOW - ledger.STUCK_S)
     policy = replace(POLICY, most=1)
     assert _submitted(_jobs(ending), Demand(1), policy) == 1
     assert _submitted(_jobs(replace(ending, ending_since=NOW - 1)), Demand(1), policy) == 0
@@ -351,7 +351,7 @@ def test_what_became_of_a_worker(
     jobs: Jobs, slots: int, missed_ago: float, fate: Fate | None
 ) -> None:
     policy = replace(POLICY, slots=slots)
-    error = rules.explain(jobs, AT, NOW - missed_ago, NOW, policy)
+    error = answers.explain(jobs, AT, NOW - missed_ago, NOW, policy)
     assert (error.fate if error is not None else None) is fate
 
 
@@ -374,7 +374,7 @@ SILENT = Notices(NOW, 900.0, silent_since=NOW - 5)
 )
 def test_where_a_task_has_room(jobs: Jobs, needs_scheduler: bool, room: bool) -> None:
     policy = replace(POLICY, needs_scheduler=needs_scheduler)
-    assert rules.room(jobs, AT, 1000.0, NOW, policy) is room
+    assert answers.room(jobs, AT, 1000.0, NOW, policy) is room
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_where_a_task_has_room(jobs: Jobs, needs_scheduler: bool, room: bool) ->
     ],
 )
 def test_whether_a_worker_was_sound(jobs: Jobs, failed_ago: float, sound: bool | None) -> None:
-    assert rules.sound(jobs, AT, NOW - failed_ago) is sound
+    assert answers.sound(jobs, AT, NOW - failed_ago) is sound
 
 
 # What users are told while jobs wait
