@@ -173,7 +173,7 @@ class Trajectory(Record):
 
 
 class Errors(Record):
-    """Errors of a member on its validation set, as `model.training.Metrics` has them; eV, Å."""
+    """Errors of a member on its validation set, as `model.learner.Metrics` has them; eV, Å."""
 
     epoch: int
     train_loss: float | None

@@ -63,7 +63,7 @@ def test_a_teacher_runs_where_and_how_it_is_asked_to(
         found.append({"device": device, "default_dtype": default_dtype}[key])
         raise Asked
 
-    monkeypatch.setattr(mace_engine, "load_model", look)
+    monkeypatch.setattr(mace_engine, "file_calculator", look)
     (folder / "t.model").touch()
     values = ["cpu", "cuda:1"] if key == "device" else ["float32", "float64"]
     for value in values:

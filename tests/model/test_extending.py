@@ -73,6 +73,20 @@ print(load(folder, {"GENERAL.model_choice": "Toy"}).model.family.name)
 """
 
 
+DERIVED = """
+import jsonschema
+from aimspax_core.settings.derived.reference_page import page
+from aimspax_core.settings.derived.schema import schema
+
+text = page()
+print([line for line in text.splitlines() if line.startswith("#### `model_choice")])
+for choice, key in (("toy", "width"), ("mace", "num_channels")):
+    given = {"GENERAL": {"name_exp": "t", "model_choice": choice}, "ARCHITECTURE": {key: 3}}
+    jsonschema.validate(given, schema("mace.yaml"))
+    jsonschema.validate(given | {"ARCHITECTURE": {"r_max": 3.0}}, schema("mace.yaml"))
+"""
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     made = extended("model-family.md", tmp_path_factory.mktemp("copy"))
@@ -89,6 +103,7 @@ def test_a_family_is_two_files_and_a_row(copy: Copy) -> None:
     assert copy.rows == 1
 
 
+@pytest.mark.slow
 def test_the_example_trains_saves_loads_and_predicts(copy: Copy) -> None:
     lines = copy.python(USE).splitlines()
     print(*lines, sep="\n")
@@ -102,6 +117,15 @@ def test_the_example_trains_saves_loads_and_predicts(copy: Copy) -> None:
     assert lines[-1] == "toy"
 
 
+@pytest.mark.slow
+def test_the_page_of_settings_and_the_schema_for_editors_have_both_families(copy: Copy) -> None:
+    pytest.importorskip("jsonschema")
+    assert copy.python(DERIVED).split("\n")[0] == str(
+        ["#### `model_choice: mace`", "#### `model_choice: toy`"]
+    )
+
+
+@pytest.mark.slow
 def test_the_example_passes_the_conformance_test(copy: Copy) -> None:
     shutil.copy(Path(__file__).with_name("test_conformance.py"), copy.folder)
     script = "import pytest, sys; sys.exit(pytest.main(['-q', 'test_conformance.py', '-k', 'toy']))"

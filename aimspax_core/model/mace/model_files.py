@@ -12,16 +12,17 @@ import torch
 from aimspax_core.errors import ModelError
 from aimspax_core.model.checkpoint import write_atomically
 
-# Building, unpickling and copying a MACE model trace and compile code with torch.fx, which
-# two threads must not do at the same time.
 model_lock = threading.Lock()
+"""Held while a MACE model is built, unpickled or copied.
 
+That traces and compiles code with torch.fx, which two threads must not do at the same time.
+"""
 
-# What torch.load raises for files that are no whole-module pickle, or of another version.
 _BROKEN = (pickle.UnpicklingError, RuntimeError, EOFError)
-
+"""What `torch.load` raises for files that hold no pickled module."""
 
 _OTHER_VERSION = (AttributeError, ImportError, LookupError, ValueError)
+"""What `torch.load` raises for modules of another version of MACE."""
 
 
 def copy_model(model: torch.nn.Module) -> torch.nn.Module:

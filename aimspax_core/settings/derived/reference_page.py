@@ -19,6 +19,7 @@ from aimspax_core.settings.engines import (
     FoundationalModel,
     Teacher,
 )
+from aimspax_core.settings.families.known_families import FAMILIES
 from aimspax_core.settings.frozen import FREE_WITHIN, FROZEN
 from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.md import MD
@@ -99,6 +100,7 @@ by the same reference are used again.
 _CASES: dict[str, Mapping[str, type[Section]]] = {
     "REFERENCE": {f"`engine: {section.engine_name()}`": section for section in SECTIONS},
     "MD": {"": MD},
+    "ARCHITECTURE": {f"`model_choice: {row.name}`": row.architecture for row in FAMILIES},
 }
 """Sections that follow one of several models."""
 

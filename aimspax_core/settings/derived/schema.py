@@ -46,10 +46,18 @@ def schema(which: Which) -> dict[str, Any]:
             _add_other_keys(section, name, others)
         if name not in content.get("required", ()):
             sections[0]["type"] = ["object", "null"]  # an empty section
+    if which == "mace.yaml":
+        _allow_several(content["properties"]["ARCHITECTURE"])
     if which == "aimsPAX.yaml":
         _allow_less(content)
         _add_parsl(content["$defs"]["Blocks"])
     return content
+
+
+def _allow_several(architecture: dict[str, Any]) -> None:
+    """Let ARCHITECTURE fit several families: `model_choice` may stand in GENERAL instead."""
+    if "oneOf" in architecture:
+        architecture["anyOf"] = architecture.pop("oneOf")
 
 
 def _widened(node: Any) -> Any:
