@@ -77,8 +77,8 @@ def _members(request: AdoptRequest) -> tuple[int, ...]:
         model = request.settings.model
         known[tag] = adopt_model(path, model, tag, request.seeds[tag], checkpoint)
     if len(set(known.values())) > 1:
-        told = "; ".join(f"{tag}: {symbols_text(numbers)}" for tag, numbers in known.items())
-        raise ModelError(f"the models know different elements: {told}")
+        known_text = "; ".join(f"{tag}: {symbols_text(numbers)}" for tag, numbers in known.items())
+        raise ModelError(f"the models know different elements: {known_text}")
     elements = next(iter(known.values()))
     for file, atoms in zip(
         request.settings.geometry_files,

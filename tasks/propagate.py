@@ -92,7 +92,7 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
     before = {t.index: t for t in request.trajectories}
     return SegmentFinished(
         action_id=request.action_id,
-        results=tuple(_kept(request, r, before[r.trajectory]) for r in segment.results),
+        results=tuple(_result(request, r, before[r.trajectory]) for r in segment.results),
         uncertainties=tuple(check.uncertainty for check in segment.checks),
         looks=tuple(
             look for r in segment.results for look in _looks(request, r, before[r.trajectory])
@@ -106,7 +106,7 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
 
 
 def _models(request: PropagateRequest) -> tuple[Evaluate, Evaluate | None]:
-    """Return what drives, and what judges if it is another."""
+    """Return what drives the MD, and the committee that judges if a foundation model drives."""
     from aimspax_core.model.worker_memory import worker_memory
 
     settings, memory = request.settings, worker_memory()
@@ -122,7 +122,7 @@ def _models(request: PropagateRequest) -> tuple[Evaluate, Evaluate | None]:
 
 
 def _starts(request: PropagateRequest) -> list[Start]:
-    """Return where the trajectories go on; where the cell moves, with the geometry's volume."""
+    """Return where each trajectory goes on; with the geometry's volume if its cell moves."""
     geometries = _geometries(request)
     starts = []
     for t in request.trajectories:
@@ -133,7 +133,7 @@ def _starts(request: PropagateRequest) -> list[Start]:
 
 
 def _geometries(request: PropagateRequest) -> dict[int, Atoms]:
-    """Read the geometries that are needed: of lives that begin, and of cells that move."""
+    """Read the geometries of trajectories that begin, and of those whose cells move."""
     settings = request.settings
     needed = sorted(
         {
@@ -149,7 +149,7 @@ def _geometries(request: PropagateRequest) -> dict[int, Atoms]:
 def _state(
     request: PropagateRequest, trajectory: Trajectory, geometries: dict[int, Atoms]
 ) -> MDState:
-    """Where a trajectory goes on; after a rollback with a future that it has not seen yet."""
+    """Return the state that a trajectory goes on from; after a rollback with new random numbers."""
     md = request.settings.md(trajectory.geometry)
     rng = random_stream(md.MD_seed, EXPLORING_STREAM, trajectory.index, trajectory.rollbacks)
     if trajectory.version == 0:
@@ -179,8 +179,8 @@ def _segment_settings(request: PropagateRequest) -> SegmentSettings:
     )
 
 
-def _kept(request: PropagateRequest, result: Result, before: Trajectory) -> TrajectoryResult:
-    """Write what a trajectory came to and its frames; describe it for the journal."""
+def _result(request: PropagateRequest, result: Result, before: Trajectory) -> TrajectoryResult:
+    """Write a trajectory's state, structure and frames; return its entry for the journal."""
     key = None
     if request.settings.al.save_trajectories:
         info = {"trajectory": before.index, "geometry": before.geometry}
@@ -204,12 +204,12 @@ def _kept(request: PropagateRequest, result: Result, before: Trajectory) -> Traj
 
 
 def _identity(settings: Settings, geometry: int) -> dict[str, object]:
-    """What tells the reference of a geometry from others."""
+    """Return the identity of the reference that labels a geometry's structures."""
     return build_reference(settings.reference_of(geometry), settings.directory).identity()
 
 
 def _looks(request: PropagateRequest, result: Result, before: Trajectory) -> list[Look]:
-    """Write the structures to analyse and what the committee says of them."""
+    """Write the structures to analyse with the committee's predictions; return their entries."""
     looks = []
     for look in result.looks:
         identity = _identity(request.settings, before.geometry)

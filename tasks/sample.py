@@ -105,7 +105,7 @@ def _pass_gate(request: SampleRequest, atoms: Atoms, gate: Gate) -> None:
 
 
 def _calculator(settings: Settings, geometry: int) -> Calculator:
-    """What drives the sampling MD of a geometry."""
+    """Return the calculator that drives the sampling MD of a geometry."""
     engine = settings.sampling_engine_of(geometry)
     if engine is not None:
         return build_reference(engine, settings.directory).calculator()
