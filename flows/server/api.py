@@ -26,6 +26,9 @@ URL = "PREFECT_API_URL"
 AUTH = "PREFECT_API_AUTH_STRING"
 SERVER_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 
+BUSY_S = 30.0
+"""How long a server that is there may take for an answer (s): its machine may be busy."""
+
 
 class ServerError(AimspaxError):
     """There is no Prefect server that a run could use."""
@@ -90,7 +93,7 @@ def problem(api_url: str, password: str | None = None) -> str | None:
     if silent := silence(api_url, password):
         return silent
     try:
-        ask(f"{api_url}/admin/version", password)
+        ask(f"{api_url}/admin/version", password, timeout_s=BUSY_S)
     except httpx.HTTPStatusError as error:
         if error.response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             return f"it wants other credentials than those in {AUTH}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from aimspax_core.versions import version_of
 from flows.server.api import (
     AUTH,
+    BUSY_S,
     LOOPBACK,
     NO_ANSWER,
     SERVER_AUTH,
@@ -128,7 +129,7 @@ def _end_unused(home: Path, state: State) -> None:
     active = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
     url = f"{state.url}/api/flow_runs/filter"
     try:
-        runs = ask(url, state.key(home), {"flow_runs": active, "limit": 5}, timeout_s=30)
+        runs = ask(url, state.key(home), {"flow_runs": active, "limit": 5}, BUSY_S)
     except NO_ANSWER as error:
         raise ServerError(_failure(home, f"does not tell what it runs: {error}", state)) from error
     if runs:
