@@ -1,4 +1,4 @@
-"""What a campaign can ask the shell to run; each becomes one task on a Dask worker."""
+"""What a campaign can ask the executor to run; each action becomes one task on a worker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Sample(Record):
 
     @property
     def id(self) -> str:
-        """What the action is told apart by."""
+        """Name of the action; two actions with the same name are the same work."""
         return f"sample:{self.step}:{self.geometry}"
 
 
@@ -31,7 +31,7 @@ class Label(Record):
 
     @property
     def id(self) -> str:
-        """What the action is told apart by."""
+        """Name of the action; two actions with the same name are the same work."""
         return label_id(self.key)
 
 
@@ -50,7 +50,7 @@ class Propagate(Record):
 
     @property
     def id(self) -> str:
-        """What the action is told apart by."""
+        """Name of the action; two actions with the same name are the same work."""
         return f"propagate:{self.number}"
 
 
@@ -67,7 +67,7 @@ class Train(Record):
 
     @property
     def id(self) -> str:
-        """What the action is told apart by."""
+        """Name of the action; two actions with the same name are the same work."""
         return f"train:{self.tag}:{self.checkpoint}"
 
 
@@ -83,18 +83,18 @@ class Converge(Record):
 
     @property
     def id(self) -> str:
-        """What the action is told apart by."""
+        """Name of the action; two actions with the same name are the same work."""
         return f"converge:{self.tag}:{self.checkpoint}"
 
 
 class Adopt(Record):
-    """Take over members and datasets that were there before."""
+    """Take over trained models and datasets that the user has given."""
 
     kind: Literal["adopt"] = "adopt"
 
     @property
     def id(self) -> str:
-        """What the action is told apart by."""
+        """Name of the action; two actions with the same name are the same work."""
         return "adopt"
 
 
@@ -106,7 +106,7 @@ class Publish(Record):
 
     @property
     def id(self) -> str:
-        """What the action is told apart by."""
+        """Name of the action; two actions with the same name are the same work."""
         return f"publish:{self.what}"
 
 

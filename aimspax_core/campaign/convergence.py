@@ -18,7 +18,7 @@ def begin(state: CampaignState, phase: Phase, tags: tuple[str, ...]) -> Campaign
 
 
 def forgotten(state: CampaignState) -> CampaignState:
-    """Return the state without a trace of a convergence: what follows it is not converged."""
+    """Return the state with no member converged or converging."""
     members = {
         tag: member.but(converging=None, converged=False, converge_epochs=0, best=None)
         for tag, member in state.members.items()
@@ -27,7 +27,7 @@ def forgotten(state: CampaignState) -> CampaignState:
 
 
 def actions(state: CampaignState) -> list[Action]:
-    """Return the next stretch of every member that has not converged."""
+    """Return the next task of every member that has not converged."""
     stage = "initial" if state.phase is Phase.INITIAL_CONVERGE else "final"
     return [
         Converge(
@@ -43,7 +43,7 @@ def actions(state: CampaignState) -> list[Action]:
 
 
 def advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
-    """Take note of a stretch; when all members have converged, publish."""
+    """Record how far a member has converged; publish when all members have."""
     member = state.members[event.tag]
     member = member.but(
         converging=event.checkpoint,

@@ -1,4 +1,4 @@
-"""What happens to a campaign; the journal is a list of these."""
+"""What can happen to a campaign; a journal is a list of these events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Started(Record):
 
 
 class Resumed(Record):
-    """A process took the campaign up again; what was in flight and left no trace is lost."""
+    """Another process took the campaign up; tasks that were in flight count as lost."""
 
     kind: Literal["resumed"] = "resumed"
     rules: Rules
@@ -36,7 +36,7 @@ class ExplorationAsked(Record):
 
 
 class Launched(Record):
-    """The shell has launched an action."""
+    """The executor is about to submit an action as a task."""
 
     kind: Literal["launched"] = "launched"
     action: Action
@@ -64,7 +64,7 @@ class LabelArrived(Record):
 
 
 class LabelFailed(Record):
-    """The reference has no label for this structure, and would have none next time."""
+    """A structure has no label, and a retry would not help."""
 
     kind: Literal["label-failed"] = "label-failed"
     key: str
@@ -76,7 +76,7 @@ class LabelFailed(Record):
 
 
 class LabelsGone(Record):
-    """Labels that were counted are not in the store any more, or were damaged there."""
+    """Labels that had arrived are gone from the label store, or damaged there."""
 
     kind: Literal["labels-gone"] = "labels-gone"
     keys: tuple[str, ...]
@@ -95,7 +95,10 @@ class TrajectoryResult(Record):
 
 
 class Checked(Record):
-    """One check of a trajectory: its life's MD step; uncertainty and threshold by the measure."""
+    """One check of the uncertainty.
+
+    `step` counts the MD steps of the trajectory; uncertainty and threshold are in the unit of the measure.
+    """
 
     trajectory: int
     step: int
@@ -104,7 +107,7 @@ class Checked(Record):
 
 
 class Look(Record):
-    """A structure that is labelled for analysis only; what was predicted is in a file."""
+    """A structure that is labelled for analysis only; its prediction is in a file."""
 
     trajectory: int
     step: int
@@ -154,7 +157,7 @@ class ConvergenceAdvanced(Record):
 
 
 class Adopted(Record):
-    """Members and datasets that were there before have become the campaign's."""
+    """Models and datasets that the user has given have become the campaign's members and sets."""
 
     kind: Literal["adopted"] = "adopted"
     action_id: str

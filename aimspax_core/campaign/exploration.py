@@ -33,7 +33,7 @@ def begin(state: CampaignState) -> CampaignState:
 
 
 def _all_trajectories(state: CampaignState) -> CampaignState:
-    """Add the trajectories that are missing, geometries dealt to them in turn."""
+    """Add the trajectories that are missing; each gets the next geometry in turn."""
     missing = range(len(state.trajectories), state.rules.num_trajectories)
     new = (Trajectory(index=i, geometry=i % state.rules.geometries) for i in missing)
     return state.but(trajectories=(*state.trajectories, *new))
@@ -90,7 +90,7 @@ def segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignSt
 
 
 def _looked_at(state: CampaignState, look: Look) -> CampaignState:
-    """Ask for a label that is for analysis only, unless the structure has one coming anyway."""
+    """Ask for a label that is for analysis only, unless the structure is to be labelled anyway."""
     if look.key in state.points or state.phase is not Phase.ACTIVE:
         return state
     geometry = state.trajectories[look.trajectory].geometry
@@ -101,7 +101,10 @@ def _looked_at(state: CampaignState, look: Look) -> CampaignState:
 
 
 def settle(state: CampaignState, fresh_errors: bool = False) -> CampaignState:
-    """Start a round if points wait for one; stop if it is time, and end what is being stopped."""
+    """Start a round if points wait for one, and stop if a stopping rule holds.
+
+    In a campaign that is stopping already, go on to its end if nothing runs any more.
+    """
     if state.phase is Phase.DRAIN:
         return drained(state)
     return _stop_if_due(_train(state), fresh_errors)
@@ -127,7 +130,7 @@ def _moved(state: CampaignState, result: TrajectoryResult) -> CampaignState:
 
 
 def _crossed(state: CampaignState, index: int, key: str) -> CampaignState:
-    """Ask for the label of a structure, unless its fate is known already."""
+    """Ask for the label of a structure, unless it has been asked for before."""
     state = _change(state, index, status=TrajectoryStatus.WAITING, waiting_for=key)
     known = state.points.get(key)
     if known is None:
@@ -146,7 +149,7 @@ def _crossed(state: CampaignState, index: int, key: str) -> CampaignState:
 
 
 def labelled(state: CampaignState, key: str) -> CampaignState:
-    """Put a labelled point into a set, and send on the trajectories that waited for it."""
+    """Put a labelled point into a set, and let the trajectories that waited for it go on."""
     points = len(state.training) + len(state.validation)
     to_validation = len(state.validation) < state.rules.valid_ratio * points
     if to_validation:
@@ -245,7 +248,7 @@ def _train(state: CampaignState) -> CampaignState:
 
 
 def thawed(state: CampaignState) -> CampaignState:
-    """Let the threshold follow from the rules as they are today; it may freeze again at once."""
+    """Unfreeze the threshold, whose settings have changed; it may freeze again at once."""
     return _freeze(state.but(window=replace(state.window, frozen=None)))
 
 

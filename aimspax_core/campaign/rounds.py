@@ -1,4 +1,4 @@
-"""Rounds of training, the same in both phases: every member, on the data at their start."""
+"""Rounds of training: every member trains on the data that there were when the round began."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def actions(state: CampaignState) -> list[Action]:
 
 
 def advanced(state: CampaignState, event: TrainingFinished) -> CampaignState:
-    """Take note of the epochs that a member has trained."""
+    """Record the epochs that a member has trained."""
     member = state.members[event.tag]
     member = member.but(
         checkpoint=event.checkpoint,
@@ -95,7 +95,7 @@ def round_complete(state: CampaignState) -> bool:
 
 
 def close_round(state: CampaignState) -> tuple[CampaignState, tuple[str, ...]]:
-    """End the round: there is a new ensemble. Return the points that it was held for."""
+    """End the round with a new ensemble; return also the points that the round was held for."""
     assert state.round is not None
     points = state.round.points
     return ensemble_of(state.but(round=None, rounds=state.rounds + 1)), points

@@ -34,7 +34,7 @@ from aimspax_core.labels import tries
 from aimspax_core.labels.tries import GiveUp, Tries
 
 LABEL_MEMORY = 101
-"""Label times that the segment's time budget looks back on."""
+"""How many label times are remembered; the time budget of a segment follows from them."""
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ def _launched(state: CampaignState, event: Launched) -> CampaignState:
 
 
 def _landed(state: CampaignState, action_id: str) -> CampaignState:
-    """Take an action out of flight; that it came back clears its record of losses."""
+    """Take an action that came back out of flight, and forget its earlier losses."""
     return state.but(
         in_flight=_without(state.in_flight, action_id),
         losses=_without(state.losses, _work(action_id)),
@@ -160,7 +160,7 @@ def _label_failed(state: CampaignState, event: LabelFailed) -> CampaignState:
 
 
 def _labels_gone(state: CampaignState, event: LabelsGone) -> CampaignState:
-    """Want labels again that are in sets; nothing else begins until they are there."""
+    """Ask again for labels that are in sets; nothing else begins until they are there."""
     wanted = {key: state.points[key].but(status=PointStatus.REQUESTED) for key in event.keys}
     return state.but(
         points={**state.points, **wanted},
@@ -170,7 +170,7 @@ def _labels_gone(state: CampaignState, event: LabelsGone) -> CampaignState:
 
 
 def _restored(state: CampaignState, key: str) -> CampaignState:
-    """Take a label as it was counted before: it is in its sets already."""
+    """Take a label that is there again; it is in its sets already, and is not counted twice."""
     point = state.points[key].but(status=PointStatus.LABELLED)
     return state.but(
         points={**state.points, key: point},
@@ -286,7 +286,11 @@ def _work(action_id: str) -> str:
 
 
 def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
-    """Take up the rules of today; begin again what failed; reopen what is no longer enough."""
+    """Go on under the settings of today.
+
+    A campaign that failed tries again; a phase that ended goes on if no stopping rule of today
+    ends it.
+    """
     for action_id in tuple(state.in_flight):
         state = _task_lost(state, TaskLost(action_id=action_id, reason="restart", counted=False))
     before = state.rules

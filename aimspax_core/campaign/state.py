@@ -22,7 +22,7 @@ SCHEMA_VERSION = 2
 
 
 class Phase(StrEnum):
-    """Where a campaign is."""
+    """The phase that a campaign is in."""
 
     ADOPT = "adopt"  # take over members and datasets that were there before
     INITIAL = "initial"  # initial dataset generation: sample, label, train, again
@@ -82,7 +82,7 @@ class Rules(Record):
 
     @classmethod
     def of(cls, settings: Settings, tags: tuple[str, ...], geometries: int) -> Rules:
-        """Take the rules' numbers from the settings."""
+        """Take the numbers from the settings."""
         idg, al = settings.idg, settings.al
         subsets = al.replay_strategy == "random_subset"
         sections = {"initial": idg, "active": al}
@@ -120,7 +120,7 @@ class Rules(Record):
 
 
 class PointStatus(StrEnum):
-    """What has become of a structure that was sent to the reference."""
+    """Whether a structure has its label."""
 
     REQUESTED = "requested"
     LABELLED = "labelled"
@@ -173,7 +173,7 @@ class Trajectory(Record):
 
 
 class Errors(Record):
-    """Errors of a member on its validation set, as `model.learner.Metrics` has them; eV, Å."""
+    """Errors of a member on its validation set, like `model.learner.Metrics`; in eV and Å."""
 
     epoch: int
     train_loss: float | None
@@ -333,14 +333,14 @@ class CampaignState(Record):
 
     @property
     def labelled(self) -> list[str]:
-        """The keys of all labels that there must be: of points, and of adopted datasets."""
+        """The keys of all labels that must be in the store: of points and of adopted datasets."""
         found = [k for k, p in self.points.items() if p.status is PointStatus.LABELLED]
         given = (key for m in self.members.values() for key in (*m.training, *m.validation))
         return list(dict.fromkeys((*found, *given)))
 
     @property
     def adopting(self) -> bool:
-        """True while nothing has come of the campaign but the wish to adopt members."""
+        """True while the campaign has not yet adopted the members that it is to begin from."""
         return Phase.ADOPT in (self.phase, self.failed_in)
 
     @property

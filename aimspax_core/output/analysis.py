@@ -1,4 +1,4 @@
-"""`analysis/`: whether the committee's uncertainty tells its error, as plain arrays.
+"""`analysis/`: the committee's uncertainties beside its errors, as plain arrays.
 
 The files are described in docs/analysis.md; their names are the original's.
 """
@@ -38,13 +38,13 @@ Arrays = dict[str, NDArray[Any]]
 INITIAL_LOSSES, ACTIVE_LOSSES = "initial_losses", "al_losses"
 COMPARISONS = "analysis_checks"
 CHECKS = {"t_intervals": "step", "thresholds": "threshold", "uncertainties": "uncertainty"}
-"""The files about every check, and what of it each has."""
+"""Files with one number for each check of the uncertainty: name, and field of `Checked`."""
 
 log = logging.getLogger(f"aimspax.{__name__}")
 
 
 class Analysis:
-    """What `analysis/` holds, taken in as a campaign goes on.
+    """The contents of `analysis/`, collected while a campaign goes on.
 
     What was read once is kept, so that to write again costs only what is new; to read all anew
     takes about a second for 1,000 looks. A flow keeps one of these, hands it every event, and
@@ -71,7 +71,7 @@ class Analysis:
 
     @classmethod
     def of(cls, run: RunDir, settings: Settings) -> Analysis:
-        """Return what a journal tells so far; nothing is read where `analysis` is off."""
+        """Collect what a journal holds so far; it is not read where `analysis` is off."""
         found, state = cls(run, settings), None
         if found.wanted:
             for entry in entries(run.journal):
@@ -97,7 +97,7 @@ class Analysis:
                 self._explored(event)
 
     def write(self) -> None:
-        """Write the files that have something new; each is the old one or the new one."""
+        """Write the files that have something new, each of them at once."""
         self._compare()
         for name in sorted(self._stale):
             with replacing(self._run.analysis / f"{name}.npz") as aside, aside.open("wb") as file:
@@ -123,7 +123,7 @@ class Analysis:
             self._stale.update(CHECKS)
 
     def _compare(self) -> None:
-        """Hold predictions against the labels that have arrived since."""
+        """Compare predictions with the labels that have arrived since."""
         waiting = []
         for seen in self._unlabelled:
             stored = self._store.get(seen.look.key)
@@ -178,7 +178,7 @@ class _Compared:
 
 
 def _compared(path: Path, stored: StoredLabel, seen: _Seen) -> _Compared | None:
-    """Read what was predicted of a look, if it can be read, and hold it against its label."""
+    """Compare the prediction of a structure with its label; None if it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as found:
             members, mean = found["member_forces"], found["forces"]

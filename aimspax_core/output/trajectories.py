@@ -1,8 +1,8 @@
-"""`trajectories/`: the frames of every trajectory, gathered from what tasks have left.
+"""`trajectories/`: the frames of every trajectory, joined from the parts that tasks have written.
 
-A task writes its frames as a part, `{trajectory|initial}-{index}-{number}.extxyz`; the flow appends
-it once the journal has the event. An append that was begun is told by the part's name, which then
-ends in the size that the trajectory's file had: it can be done again, from there, at any time.
+A task writes its frames as a part, `{trajectory|initial}-{index}-{number}.extxyz`. The flow appends
+the part to the trajectory's file once the journal has the event. Before it appends, it puts the
+size of that file into the part's name: an append that was interrupted is done again from there.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def part(run: RunDir, kind: Kind, index: int, number: int) -> Path:
 
 
 def trajectory_file(run: RunDir, kind: Kind, index: int) -> Path:
-    """Return where a trajectory's frames are gathered; see `part`."""
+    """Return the file of all frames of a trajectory; arguments are those of `part`."""
     return run.trajectories / f"{kind}_{index}.extxyz"
 
 
 def gather(run: RunDir, event: Event) -> None:
-    """Append the frames that an event tells of to their trajectories; others do nothing.
+    """Append the frames that an event has brought to their trajectories; most bring none.
 
     Call it when the event is recorded, before the next one is.
     """
@@ -66,7 +66,7 @@ def gather(run: RunDir, event: Event) -> None:
 
 
 def settle(run: RunDir, state: CampaignState) -> None:
-    """Put in order what the end of an earlier process left; call it before anything is launched.
+    """Append or delete the parts that an earlier process left; call it before any launch.
 
     Frames of work that the journal has are appended; those of work that was lost, and is done
     again, are deleted.
@@ -98,7 +98,7 @@ class _Part:
 
 
 def _parts(run: RunDir) -> list[_Part]:
-    """Return the parts that lie about, in the order of their numbers."""
+    """Return all parts, in the order of their numbers."""
     if not run.frames.is_dir():
         return []
     found = []
@@ -112,7 +112,7 @@ def _parts(run: RunDir) -> list[_Part]:
 
 
 def _recorded(found: _Part, state: CampaignState) -> bool:
-    """Return whether the state has the segment that a part is of."""
+    """Return whether the journal has the segment that wrote a part."""
     if found.kind == "initial":
         return any((s.geometry, s.version) == (found.index, found.number) for s in state.samplers)
     if found.index >= len(state.trajectories):

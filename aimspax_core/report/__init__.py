@@ -1,1 +1,1 @@
-"""What a campaign shows: `narrative`, `progress`, `figures`, `plan`, and the `results` folder."""
+"""What is said of a campaign: log lines, progress, tables, figures, and the plan of a run."""

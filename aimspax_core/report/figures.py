@@ -115,7 +115,7 @@ def _note(found: Curves, before: CampaignState, event: Event, after: CampaignSta
 
 
 def _labels_used(state: CampaignState) -> int:
-    """The number of labels in all sets; during a round, those that the round knows."""
+    """The number of labels in all sets; during a round, those that it trains on."""
     return len({key for tag in state.members for keys in state.dataset(tag) for key in keys})
 
 

@@ -42,7 +42,7 @@ def lines(
     after: CampaignState,
     table: str = DEFAULT_TABLE,
 ) -> list[str]:
-    """Describe an event, and the change of phase that it brought; an empty list is no news.
+    """Return the log lines of an event and of the change of phase that it brought.
 
     Args:
         before: The state before the event; None before the first.
@@ -50,7 +50,7 @@ def lines(
         after: The state after it.
         table: Which errors to tell: `MISC.error_table`.
     """
-    said = _said(before, event, after, table)
+    said = _event_line(before, event, after, table)
     news = [said] if said else []
     if before is None:
         return news
@@ -66,7 +66,7 @@ def lines(
     return news
 
 
-def _said(
+def _event_line(
     before: CampaignState | None, event: Event, after: CampaignState, table: str
 ) -> str | None:
     match event:
@@ -111,7 +111,7 @@ def _said(
 
 
 def _short(action_id: str) -> str:
-    """Return an action's name as other lines have it: a label's key by its beginning."""
+    """Return an action's name as other lines have it, with a label's key cut short."""
     kind, _, key = action_id.partition(":")
     return f"label {key[:8]}" if kind == "label" else action_id
 

@@ -10,7 +10,6 @@ from aimspax_core.campaign.initial import split_share
 from aimspax_core.sampling.dynamics import describe
 from aimspax_core.settings.cluster import BatchJobs
 from aimspax_core.settings.known_engines import EngineSettings
-from aimspax_core.settings.project import FoundationalModel
 from aimspax_core.settings.schedulers import scheduler_row
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.rule import Stage
@@ -133,7 +132,7 @@ def _driver(settings: Settings) -> str:
     al = settings.al
     if not al.use_foundational:
         return ""
-    return f" driven by {_foundation_model(al.foundational_model_settings)}"
+    return f" driven by {al.foundational_model_settings.model_text}"
 
 
 def _replay(settings: Settings) -> Iterator[str]:
@@ -182,12 +181,7 @@ def _sampler(settings: Settings) -> str:
     if idg.initial_sampling == "engine":
         assert idg.sampling_engine is not None
         return _engine(idg.sampling_engine)
-    return _foundation_model(idg.foundation)
-
-
-def _foundation_model(model: FoundationalModel) -> str:
-    dispersion = " with D3 dispersion" if model.dispersion else ""
-    return f"the MACE-MP foundation model {model.mace_model!r}{dispersion}"
+    return idg.foundation.model_text
 
 
 def _end(stage: Stage, section: object) -> str:

@@ -155,6 +155,12 @@ class FoundationalModel(Section):
         "bj", description="Damping function of the dispersion."
     )
 
+    @property
+    def model_text(self) -> str:
+        """The model in words, for the plan of a run."""
+        dispersion = " with D3 dispersion" if self.dispersion else ""
+        return f"the MACE-MP foundation model {self.mace_model!r}{dispersion}"
+
     def for_mace(self, directory: Path) -> dict[str, Any]:
         """Return these settings as arguments of `model.mace.foundation.foundation_calculator`.
 

@@ -1,4 +1,4 @@
-"""Run a campaign: what all flows share."""
+"""Run a campaign, or a part of it: the loop that all flows share."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
 
 
 class Campaign:
-    """A campaign in this process: its journal, and what follows from each event outside of it."""
+    """A campaign that this process runs."""
 
     def __init__(self, inputs: Inputs, journal: Journal, part: Part) -> None:
         self.inputs, self.journal, self.part = inputs, journal, part
@@ -100,7 +100,7 @@ class Campaign:
 
     @property
     def state(self) -> CampaignState:
-        """Where it is."""
+        """The state after all events so far."""
         return self.journal.state
 
     @property
@@ -111,7 +111,7 @@ class Campaign:
         return self.state.phase is ends or self.state.phase is Phase.FINISHED or beyond
 
     def take_up(self) -> None:
-        """Begin the campaign, or take it up where it was."""
+        """Begin the campaign, or go on where an earlier process stopped."""
         if self.journal.begun and not self.settings.misc.create_restart and not self.over:
             raise CampaignError(
                 f"{self.run.output}: MISC.create_restart is False, so the campaign that was begun "
@@ -144,7 +144,7 @@ class Campaign:
                 self._record(LabelsGone(keys=tuple(gone)))
 
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
-        """The loop: launch what the rules want, and tell them what comes back."""
+        """Launch what the rules want and record what comes back, until the end or a stop."""
         with pools(self.settings) as workers:
             executor = Executor(self.inputs, workers, client)
             executor.learn_labels(self.state)
@@ -174,7 +174,7 @@ class Campaign:
                     page.show_picture(self.run.report, progress_text(self.state))
 
     def _land(self, executor: Executor) -> None:
-        """Give what still runs a little time to come back."""
+        """Wait a little for the tasks that still run."""
         end = time.monotonic() + GRACE_S
         while executor.hold() and (left := end - time.monotonic()) > 0:
             self._record_next(executor, left)
