@@ -97,7 +97,8 @@ class TrajectoryResult(Record):
 class Checked(Record):
     """One check of the uncertainty.
 
-    `step` counts the MD steps of the trajectory; uncertainty and threshold are in the unit of the measure.
+    `step` counts the MD steps of the trajectory; uncertainty and threshold have the unit of the
+    measure.
     """
 
     trajectory: int
