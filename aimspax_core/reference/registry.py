@@ -9,7 +9,7 @@ from pathlib import Path
 from aimspax_core.reference.interface import Kind, Reference
 from aimspax_core.settings.known_engines import LOADED, EngineSettings
 
-_KEPT = 32
+KEPT = 32
 """Engines that a process keeps at most: the reference of each geometry, and a sampling engine."""
 
 _building = threading.Lock()
@@ -51,6 +51,6 @@ def build_reference(settings: EngineSettings, directory: Path) -> Reference:
         if key not in _built:
             _built[key] = make_reference(settings, directory)
         _built.move_to_end(key)
-        while len(_built) > _KEPT:
+        while len(_built) > KEPT:
             _built.popitem(last=False)
         return _built[key]

@@ -64,6 +64,9 @@ class EngineSection(Section):
     heeds_spin: ClassVar[bool | None] = True
     """Whether a structure's multiplicity enters its energy; None: it depends."""
 
+    cell_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that mean something to a cell alone: `aimspax init` writes none for molecules."""
+
     cell_hint: ClassVar[str] = ""
     """What `aimspax init` writes for periodic structures."""
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aimspax_core.reference import registry
-from aimspax_core.reference.registry import build_reference, make_reference
+from aimspax_core.reference.registry import KEPT, build_reference, make_reference
 from aimspax_core.reference.tblite.kind import TbliteReference
 
 CONTROLS = ("xc pbe\n", "xc pbesol\n")
@@ -24,9 +23,7 @@ def test_an_engine_that_is_made_takes_its_files_as_they_are_now(tmp_path: Path) 
 
 
 def test_a_worker_keeps_only_so_many_engines(tmp_path: Path) -> None:
-    sections = [
-        TbliteReference(engine="tblite", charge=charge) for charge in range(registry._KEPT + 1)
-    ]
+    sections = [TbliteReference(engine="tblite", charge=charge) for charge in range(KEPT + 1)]
     first = build_reference(sections[0], tmp_path)
     assert build_reference(sections[0], tmp_path) is first
     for section in sections[1:]:

@@ -44,6 +44,7 @@ class AimsReference(ProgramSection):
     section REFERENCE is read as one for FHI-aims.
     """
 
+    cell_keys: ClassVar[tuple[str, ...]] = ("compute_stress",)
     free: ClassVar[tuple[str, ...]] = (
         *("launch_str", "calc_dir", "clean_dirs", "timeout"),
         *("control*", "species_dir"),  # their content is frozen

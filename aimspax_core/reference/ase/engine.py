@@ -25,7 +25,7 @@ from ase.calculators.calculator import (
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
-from aimspax_core.errors import AimspaxError, LabelError, SettingsError
+from aimspax_core.errors import AimspaxError, LabelError, LabelFailure, SettingsError
 from aimspax_core.labels.label import Label
 from aimspax_core.reference.ase.arguments import SCRATCH, Arguments
 from aimspax_core.reference.ase.checks import (
@@ -111,7 +111,9 @@ class AseEngine:
         try:
             results, structure = self.results(atoms, stress=bool(atoms.pbc.all()))
         except CalculationFailed as error:
-            raise LabelError(str(error)) from error
+            unconverged = isinstance(error, SCFError)
+            kind = LabelFailure.SCF if unconverged else LabelFailure.OTHER
+            raise LabelError(str(error), kind=kind) from error
         stress = results.get("stress")
         provenance = {"engine": "ase", "calculator": self._settings.calculator, **self._provider}
         return Label(
@@ -217,7 +219,7 @@ class AseEngine:
         text = f"{self._settings.calculator} failed {where}: {message}"
         if isinstance(error, _PASSING):
             return LabelError(text, transient=True)
-        return CalculationFailed(text)
+        return SCFError(text) if isinstance(error, SCFError) else CalculationFailed(text)
 
 
 class _Driver(Calculator):

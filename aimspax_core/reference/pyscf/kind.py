@@ -29,6 +29,7 @@ class PyscfReference(EngineSection):
     """
 
     slow: ClassVar[bool] = True
+    cell_keys: ClassVar[tuple[str, ...]] = ("pseudo", "k_grid", "ke_cutoff", "compute_stress")
     free: ClassVar[tuple[str, ...]] = ("threads", "max_memory", "max_cycle")
 
     engine: Literal["pyscf"] = Field(description="The engine.")

@@ -38,8 +38,8 @@ WIDTH, COLUMN = 99, 40
 
 _CELL_ONLY = (
     *cell_keys(),
-    *("pseudo", "k_grid", "ke_cutoff", "compute_stress", "stress_weight"),
-    *("virials_weight", "stress_key", "virials_key"),
+    *(key for section in SECTIONS for key in section.cell_keys),
+    *("compute_stress", "stress_weight", "virials_weight", "stress_key", "virials_key"),
 )
 """Keys that mean something to a cell alone: not written for molecules."""
 

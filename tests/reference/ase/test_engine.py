@@ -24,7 +24,7 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.tersoff import Tersoff
 from ase.md.verlet import VelocityVerlet
 
-from aimspax_core.errors import LabelError, SettingsError
+from aimspax_core.errors import LabelError, LabelFailure, SettingsError
 from aimspax_core.labels.gate import check_label
 from aimspax_core.reference.ase import engine as ase_engine
 from aimspax_core.reference.ase.arguments import Arguments
@@ -397,6 +397,7 @@ def test_only_what_the_world_did_is_transient(
     with pytest.raises(LabelError, match=text) as found:
         engine(f"{module(FAILING)}.Failing", error=error).label(strained())
     assert found.value.transient is transient
+    assert (found.value.kind is LabelFailure.SCF) == error.startswith("SCFError")
     tblib.pickling_support.install()  # as Dask's workers may have it: causes are pickled too
     back = pickle.loads(pickle.dumps(found.value))
     assert (str(back), back.transient) == (str(found.value), transient)
