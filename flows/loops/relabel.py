@@ -21,6 +21,7 @@ from aimspax_core.labels.relabelling import Frame, Relabelled, Summary
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.labels.tries import Fate, Retry, broken_text, reference_broken
 from aimspax_core.reference.registry import make_reference
+from aimspax_core.text import duration_text
 from flows.loops.stop import GRACE_S, POLL_S, Stop
 from flows.page.relabel_page import RelabelPage
 from flows.pools.open import reference_pool
@@ -290,7 +291,7 @@ class Relabelling:
         done, failed = len(self.found.labels), len(self.found.reasons)
         rate = (done - len(self._stored)) / (self._reported - self._began)
         left = len(self._frames) - done - failed
-        ends = f", about {left / rate / 60:.0f} min left" if rate else ""
+        ends = f", about {duration_text(left / rate)} left" if rate else ""
         progress = (
             f"{done} of {len(self._frames)} structures labelled, {failed} failed, "
             f"{60 * rate:.0f} a minute{ends}"

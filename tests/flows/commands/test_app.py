@@ -19,7 +19,7 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
-from flows.commands.app import app
+from flows.commands.app import app, server_status
 from flows.server import Server
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "aspirin"
@@ -161,6 +161,15 @@ def test_server_env_points_a_shell_at_the_server(prefect_server: Server) -> None
     done = aimspax("server", "env")
     assert f"export PREFECT_API_URL={prefect_server.api_url}" in done.stdout.splitlines()
     assert all(line.startswith("export ") for line in done.stdout.splitlines())
+
+
+def test_server_status_says_where_the_server_is_and_who_runs_it(
+    prefect_server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert server_status() == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert prefect_server.url in told
+    assert f"process {prefect_server.pid}" in told
 
 
 def test_server_env_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
