@@ -9,8 +9,9 @@ MINUTES ?= 30
 SEED ?= 1
 
 # What needs neither torch nor a server.
-QUICK  := tests/campaign tests/inputs tests/labels tests/report tests/settings tests/test_*.py \
-          --ignore tests/campaign/test_old_runs.py --ignore tests/labels/test_dataset.py
+QUICK  := tests/campaign tests/inputs tests/labels tests/report tests/stopping tests/settings tests/test_*.py \
+          --ignore tests/campaign/test_old_runs.py --ignore tests/labels/test_dataset.py \
+          --ignore tests/settings/test_model.py
 COVER  := $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
 .PHONY: help demo test quick lint docs bench soak clean

@@ -95,6 +95,7 @@ def test_tblite_has_the_charge_and_the_multiplicity_of_the_geometry_file(
     assert mistakes(directory, overrides) == ([f"{place}.{key}"] if key else [])
 
 
+@pytest.mark.torch
 @pytest.mark.parametrize("place", PLACES)
 def test_the_gpu_of_an_engine_must_be_there(
     directory: Path, place: str, monkeypatch: pytest.MonkeyPatch
@@ -107,6 +108,7 @@ def test_the_gpu_of_an_engine_must_be_there(
     assert mistakes(directory, asked | SLURM[place]) == []
 
 
+@pytest.mark.torch
 def test_a_dataset_may_be_labelled_on_gpus_of_slurm_jobs(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
