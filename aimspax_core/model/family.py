@@ -184,6 +184,7 @@ class Family:
             models of this family.
         foundation: Loads a foundation model: `(device=…, dtype=…, …)` with what
             `FoundationalModel.for_mace` returns. None: there is none.
+        loaded_by: What a user loads a published model with; `results/README.txt` says so.
     """
 
     graphs: MakeGraphs
@@ -199,6 +200,7 @@ class Family:
     kernels: Callable[[ModelSettings], str] = _one_form
     given_model: Callable[[Path, ModelSettings, int], GivenModel] | None = None
     foundation: Callable[..., Foundation] | None = None
+    loaded_by: str = "aimspax_core.model.family.load_any"
 
 
 def family_of(settings: ModelSettings) -> Family:

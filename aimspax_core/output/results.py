@@ -160,13 +160,15 @@ def _condition(member: Holdings) -> str:
 
 
 def _readme(settings: Settings, members: Sequence[Holdings], stress: bool) -> str:
+    from aimspax_core.model.family import family_of
+
     names = DataKeys.of(settings.misc)
     quantities = [f"{names.energy} in eV", f"{names.forces} in eV/Å"]
     quantities += [f"{names.stress} in eV/Å^3"] if stress else []
     lines = [
         "Models and data of a finished campaign.",
         "",
-        "NAME.model               loads in mace.calculators.MACECalculator",
+        f"NAME.model               loads in {family_of(settings.model).loaded_by}",
         "train_set_NAME.xyz       its training set (extended XYZ with",
         f"                         {', '.join(quantities)})",
         "valid_set_NAME.xyz       its validation set",

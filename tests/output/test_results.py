@@ -206,6 +206,7 @@ def test_datasets_hold_the_keys_labels_in_order(finished: Finished) -> None:
 
 def test_readme_and_table_say_which_is_which(finished: Finished) -> None:
     text = (finished.run.results / "README.txt").read_text(encoding="utf-8")
+    assert "NAME.model               loads in mace.calculators.MACECalculator" in text
     first, second = text.splitlines()[-2:]
     assert first.startswith("water-89.model: converged on the final data; the weights of its best")
     assert "not converged" in second

@@ -50,4 +50,5 @@ MACE = Family(
     kernels=kernels,
     given_model=given_model,
     foundation=foundation,
+    loaded_by="mace.calculators.MACECalculator",
 )
