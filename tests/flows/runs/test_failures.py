@@ -1,0 +1,106 @@
+"""Flows and tasks that did not end well, as Prefect is told of them."""
+
+from __future__ import annotations
+
+import inspect
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from aimspax_core.errors import CampaignError
+from flows.runs.failures import LostTasks, mark_crashed, plain_failures
+
+
+class Client:
+    """Prefect's API, which does not know a task run at the first looks."""
+
+    def __init__(self, unknown: int = 0) -> None:
+        self.unknown, self.asked = unknown, 0
+        self.crashed: list[str] = []
+
+    def set_task_run_state(self, id_: uuid.UUID, state: State[Any], force: bool) -> None:
+        self.asked += 1
+        if self.asked <= self.unknown:
+            request = httpx.Request("POST", "http://test")
+            raise httpx.HTTPStatusError(
+                "not found", request=request, response=httpx.Response(404, request=request)
+            )
+        self.crashed.append(str(state.message))
+
+
+def future() -> Any:
+    return SimpleNamespace(task_run_id=uuid.uuid4())
+
+
+def test_an_error_of_ours_is_the_failed_state_of_its_flow() -> None:
+    error = CampaignError("another process runs this campaign")
+
+    @plain_failures
+    def flow() -> State[Any]:
+        raise error
+
+    state = flow()
+    assert state.is_failed()
+    assert (state.message, state.data) == (str(error), error)
+
+
+def test_a_bug_of_ours_is_raised() -> None:
+    @plain_failures
+    def flow() -> State[Any]:
+        raise KeyError("bug")
+
+    with pytest.raises(KeyError):
+        flow()
+
+
+def test_prefect_sees_the_parameters_of_the_flow() -> None:
+    @plain_failures
+    def flow(directory: Path, start: int = 0) -> State[Any]:
+        return Completed()
+
+    parameters = inspect.signature(flow).parameters
+    assert [(p.name, p.annotation) for p in parameters.values()] == [
+        ("directory", Path),
+        ("start", int),
+    ]
+
+
+def test_a_task_that_has_just_started_is_looked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flows.runs.failures.time.sleep", lambda _: None)
+    client = Client(unknown=2)
+    mark_crashed(client, [future()], "its worker is gone")  # type: ignore[arg-type]
+    assert (client.asked, client.crashed) == (3, ["its worker is gone"])
+
+
+def test_a_task_that_never_started_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.runs.failures.time.sleep", lambda _: None)
+    client = Client(unknown=99)
+    mark_crashed(client, [future()], "its worker is gone", tries=4)  # type: ignore[arg-type]
+    assert (client.asked, client.crashed) == (4, [])
+
+
+def test_a_lost_task_is_shown_as_crashed_at_once_and_once_more() -> None:
+    client = Client()
+    lost = LostTasks(client)  # type: ignore[arg-type]
+    lost.add(future(), "its worker is gone")
+    lost.settle()
+    assert len(client.crashed) == 1
+    lost.settle(everything=True)
+    lost.settle(everything=True)
+    assert len(client.crashed) == 2
+
+
+def test_a_task_that_had_not_begun_has_nothing_to_show() -> None:
+    client = Client()
+    lost = LostTasks(client)  # type: ignore[arg-type]
+    lost.add(None, "its worker is gone")
+    lost.settle(everything=True)
+    assert client.crashed == []
