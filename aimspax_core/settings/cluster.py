@@ -253,7 +253,7 @@ class Cluster(Section):
             prologue=self.worker_str,
             blocks=self.blocks,
             slots=slots,
-            walltime_s=_limit(header),
+            walltime_s=header.walltime_s,
             python=self.python,
             per_slot=_share(header, nodes, slots, self.cores_per_job, self.memory_per_job),
         )
@@ -280,7 +280,7 @@ class Cluster(Section):
             prologue=ml.worker_str,
             blocks=blocks,
             slots=slots,
-            walltime_s=_limit(header),
+            walltime_s=header.walltime_s,
             python=self.python,
             per_slot=_share(header, 1, slots),
         )
@@ -307,11 +307,6 @@ class Cluster(Section):
 
 def _wrong(text: str) -> PydanticCustomError:
     return PydanticCustomError("plain", "{told}", {"told": text})
-
-
-def _limit(header: JobOptions) -> float | None:
-    """Return the time limit (s) as Slurm takes it: in whole minutes."""
-    return None if header.walltime_s is None else 60.0 * math.ceil(header.walltime_s / 60)
 
 
 def _header(kind: str, text: str, nodes: int, tasks: int | None = None) -> JobOptions:

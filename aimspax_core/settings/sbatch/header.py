@@ -5,6 +5,7 @@ Source: sbatch's manual, and what sbatch of Slurm 22.05 does with such lines.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -140,9 +141,10 @@ class JobHeader:
 
     @property
     def walltime_s(self) -> float | None:
-        """Time limit in seconds, the shortest that Slurm may set; None if there is none here."""
+        """Shortest time limit (s) that Slurm may set, in whole minutes as Slurm does; else None."""
         limits = (seconds(self.get(name)) for name in TIMES)
-        return min((limit for limit in limits if limit is not None), default=None)
+        shortest = min((limit for limit in limits if limit is not None), default=None)
+        return None if shortest is None else 60.0 * math.ceil(shortest / 60)
 
     @property
     def cores_per_node(self) -> int | None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimspax_core.settings.sbatch import quantities
 from aimspax_core.settings.sbatch.header import Directive, JobHeader
 
 
@@ -206,7 +207,13 @@ def test_another_value_than_that_of_the_key_is_a_mistake(found):
     ],
 )  # fmt: skip
 def test_a_time_limit_is_read_in_all_forms_of_slurm(text, seconds):
-    assert JobHeader.parse(f"#SBATCH --time={text}").walltime_s == seconds
+    assert quantities.seconds(text) == seconds
+    assert _read(f"#SBATCH --time={text}") == {"time": text}
+
+
+@pytest.mark.parametrize(("text", "limit"), [("60", 3600), ("90:30", 5460), ("0:05", 60)])
+def test_a_time_limit_counts_in_whole_minutes_as_slurm_has_it(text, limit):
+    assert JobHeader.parse(f"#SBATCH --time={text}").walltime_s == limit
 
 
 @pytest.mark.parametrize(
