@@ -225,8 +225,12 @@ class Pool:
             self._finish(ticket, value)
 
     def _show(self, ticket: Ticket, error: BaseException) -> None:
-        """Write the traceback of what should not have happened to the log; of each kind once."""
-        if isinstance(error, AimspaxError):
+        """Write the traceback of a bug to the log; of each kind once.
+
+        What we raise on purpose is none, nor is what Dask and Prefect raise about a task that was
+        cancelled, a worker that left, or an API that is away.
+        """
+        if isinstance(error, AimspaxError) or _from_outside(error):
             return
         frames = traceback.extract_tb(error.__traceback__)
         kind = f"{type(error).__name__} {frames[-1] if frames else error}"
@@ -342,6 +346,11 @@ class Pool:
                 if welcome and self._workforce.room(address, ticket.seconds()):
                     return ticket, address
         return None
+
+
+def _from_outside(error: BaseException) -> bool:
+    """Tell what Dask, Prefect or the network raise from what our own code does."""
+    return _from_dask(error) or type(error).__module__.split(".")[0] in {"prefect", "httpx"}
 
 
 def _from_dask(error: BaseException) -> bool:

@@ -299,6 +299,19 @@ def test_a_failure_that_is_expected_has_no_traceback_in_the_log(
     assert not [record for record in caplog.records if record.exc_info]
 
 
+def test_a_task_that_is_cancelled_is_no_bug(
+    pool: Pool, tmp_path: Path, journal: Path, landed: Landed, caplog: pytest.LogCaptureFixture
+) -> None:
+    ticket = pool.submit(nap, Nap(journal, "long", until=tmp_path / "go"), landed)
+    wait_for(lambda: bool(lines(journal, "begin")), "it runs")
+    assert ticket.future is not None
+    ticket.future.wrapped_future.cancel()  # as a run that is stopped does
+    (tmp_path / "go").touch()
+    landed.wait(1)
+    assert ticket.exception() is not None
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 def test_what_cannot_be_sent_is_told_to_who_asked(
     pool: Pool, journal: Path, landed: Landed
 ) -> None:
