@@ -28,6 +28,7 @@ from aimspax_core.model.family import family_of, load_any
 from aimspax_core.model.given_models import adopt
 from aimspax_core.model.member import Member
 from aimspax_core.settings.load import load
+from aimspax_core.settings.model import ModelSettings
 
 folder = Path("run")
 settings = Inputs.read(folder, part="initial").settings.model
@@ -69,6 +70,8 @@ refused(SettingsError, lambda: Inputs.read(folder, {"TRAINING.swa": True}, part=
 refused(SettingsError, lambda: load(folder, {"TRAINING.loss": "huber"}))
 refused(SettingsError, lambda: load(folder, {"ARCHITECTURE.num_channels": 4}))
 refused(SettingsError, lambda: load(folder, {"ARCHITECTURE.model_choice": "mace"}))
+mace = ModelSettings.model_validate({"GENERAL": {"name_exp": "t"}})
+refused(ModelError, lambda: Member.load(paths[0], mace))
 print(load(folder, {"GENERAL.model_choice": "Toy"}).model.family.name)
 """
 
@@ -108,12 +111,15 @@ def test_the_example_trains_saves_loads_and_predicts(copy: Copy) -> None:
     lines = copy.python(USE).splitlines()
     print(*lines, sep="\n")
     assert lines[:3] == ["PairNet 16 [1, 2]", "(2, 3, 3) 2", "PairNet"]
-    begin, swa, loss, key, choice = (line for line in lines if line.startswith("refused:"))
+    begin, swa, loss, key, choice, checkpoint = (
+        line for line in lines if line.startswith("refused:")
+    )
     assert "toy" in begin
     assert "TRAINING.swa" in swa
     assert "TRAINING.loss" in loss
     assert "ARCHITECTURE.num_channels" in key
     assert "model_choice" in choice
+    assert "does not fit these settings" in checkpoint
     assert lines[-1] == "toy"
 
 
