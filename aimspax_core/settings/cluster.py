@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from aimspax_core.settings.schedulers import (
-    SCHEDULERS,
-    JobOptions,
-    options_reader,
-    scheduler_row,
-)
+from aimspax_core.settings.schedulers import SCHEDULERS, JobOptions, options_reader, scheduler_row
 from aimspax_core.settings.values import AnyCase, Count, Natural, NonNegative, Positive, Section
 
 if TYPE_CHECKING:

@@ -9,14 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.values import (
-    AnyCase,
-    ExistingFile,
-    Fraction,
-    Place,
-    Positive,
-    Section,
-)
+from aimspax_core.settings.values import AnyCase, ExistingFile, Fraction, Place, Positive, Section
 
 FOUNDATION_MODELS = (
     *("small", "medium", "large", "small-0b", "medium-0b", "small-0b2", "medium-0b2", "large-0b2"),

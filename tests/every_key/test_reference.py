@@ -13,9 +13,9 @@ from aimspax_core.errors import LabelError, StructureError
 from aimspax_core.labels.gate import check_label, check_structure
 from aimspax_core.labels.label import Label
 from aimspax_core.reference.mace import engine as mace_engine
-from aimspax_core.reference.mace.kind import MaceMpReference, MaceReference
+from aimspax_core.reference.mace.section import MaceMpReference, MaceReference
 from aimspax_core.reference.registry import build_reference
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from tests.every_key.base import Asked, with_values
 from tests.every_key.test_sampling import FOUNDATION
 

@@ -12,7 +12,7 @@ from ase.build import molecule
 import tasks.sample
 from aimspax_core.model.worker_memory import worker_memory
 from aimspax_core.output.trajectories import part
-from aimspax_core.reference.ase.kind import AseReference
+from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import load_state

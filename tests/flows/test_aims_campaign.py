@@ -22,7 +22,7 @@ from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.reference.tblite.engine import TbliteEngine
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.run_directory import RunDir
 from flows.server import Server
 

@@ -19,7 +19,7 @@ import pytest
 from aimspax_core.campaign.state import Phase, PointStatus
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.reference.tblite.engine import TbliteEngine
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from tests.slurm.campaigns import ML_JOBS, Campaign, Jobs, Site, site
 from tests.slurm.machine import Slurm
 

@@ -16,7 +16,7 @@ from ase.build import molecule
 from aimspax_core.campaign.state import Phase, PointStatus
 from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW
 from aimspax_core.reference.tblite.engine import TbliteEngine
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from tests.slurm.campaigns import Campaign, Jobs, Site, site
 from tests.slurm.machine import Slurm
 

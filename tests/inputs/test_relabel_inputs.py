@@ -12,7 +12,7 @@ from ase.build import bulk, molecule
 
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
-from aimspax_core.reference.aims.kind import AimsReference
+from aimspax_core.reference.aims.section import AimsReference
 from aimspax_core.reference.pyscf.refusals import structure_refused
 
 PROJECT = """

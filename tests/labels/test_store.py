@@ -17,7 +17,7 @@ from aimspax_core.errors import CampaignError
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore, gone_labels, label_key
 from aimspax_core.reference.tblite.engine import TbliteEngine
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 
 RNG = np.random.default_rng(0)
 

@@ -18,7 +18,7 @@ from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.member import Member, Stage
 from aimspax_core.reference.tblite.engine import TbliteEngine
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 8)

@@ -16,7 +16,7 @@ from aimspax_core.model.mace.build import Constants
 from aimspax_core.model.member import Member
 from aimspax_core.model.worker_memory import MAX_MEMBERS, WorkerMemory, worker_memory
 from aimspax_core.reference.tblite.engine import TbliteEngine
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.engines import FoundationalModel
 from aimspax_core.settings.model import ModelSettings
 

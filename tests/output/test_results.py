@@ -24,7 +24,7 @@ from aimspax_core.model.member import Member, Stage
 from aimspax_core.model.schedule import Budget
 from aimspax_core.output.results import Holdings, holdings, publish_final, publish_initial
 from aimspax_core.reference.tblite.engine import TbliteEngine
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.seeds import member_seeds

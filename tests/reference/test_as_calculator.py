@@ -18,7 +18,7 @@ from ase.md.verlet import VelocityVerlet
 from aimspax_core.errors import LabelError
 from aimspax_core.reference import as_calculator
 from aimspax_core.reference.aims.engine import AimsEngine
-from aimspax_core.reference.aims.kind import AimsReference
+from aimspax_core.reference.aims.section import AimsReference
 
 AIMS = Path(__file__).parents[1] / "aims"
 LINE = f"{shlex.quote(sys.executable)} {shlex.quote(str(AIMS / 'stand_in.py'))} > aims.out"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from aimspax_core.reference.registry import KEPT, build_reference, make_reference
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 
 CONTROLS = ("xc pbe\n", "xc pbesol\n")
 
 
 def test_an_engine_that_is_made_takes_its_files_as_they_are_now(tmp_path: Path) -> None:
-    from aimspax_core.reference.aims.kind import AimsReference
+    from aimspax_core.reference.aims.section import AimsReference
 
     species = Path(__file__).parents[1] / "aims" / "species"
     section = AimsReference(engine="aims", species_dir=species, launch_str="aims.x")

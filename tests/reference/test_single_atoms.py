@@ -13,12 +13,12 @@ from ase.data import atomic_numbers, chemical_symbols, ground_state_magnetic_mom
 from tblite.ase import TBLite
 
 from aimspax_core.errors import SettingsError
-from aimspax_core.reference.aims.kind import AimsReference
-from aimspax_core.reference.ase.kind import AseReference
-from aimspax_core.reference.pyscf.kind import PyscfReference
+from aimspax_core.reference.aims.section import AimsReference
+from aimspax_core.reference.ase.section import AseReference
+from aimspax_core.reference.pyscf.section import PyscfReference
 from aimspax_core.reference.registry import build_reference, kind_of
 from aimspax_core.reference.single_atoms import ground_state
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.aims_control.control import Control
 
 ANY = AseReference(engine="ase", calculator="ase.calculators.emt.EMT")

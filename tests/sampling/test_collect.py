@@ -14,10 +14,10 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from aimspax_core.errors import StructureError
-from aimspax_core.reference.ase.kind import AseReference
+from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.reference.tblite.engine import TbliteEngine
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.sampling.collect import MAX_FRESH_STARTS, Collected, begin, collect
 from aimspax_core.sampling.dynamics import MDState, load_state, resume, save_state
 from aimspax_core.settings.project import MD, Gate

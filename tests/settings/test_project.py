@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from aimspax_core.errors import SettingsError
-from aimspax_core.reference.mace.kind import MaceMpReference, MaceReference
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.mace.section import MaceMpReference, MaceReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.project import FOUNDATION_MODELS
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"

@@ -6,13 +6,7 @@ import math
 
 import pytest
 
-from aimspax_core.campaign.state import (
-    CampaignState,
-    Errors,
-    Rules,
-    Trajectory,
-    TrajectoryStatus,
-)
+from aimspax_core.campaign.state import CampaignState, Errors, Rules, Trajectory, TrajectoryStatus
 from aimspax_core.campaign.stopping import ending, outlooks
 from aimspax_core.settings.project import ActiveLearning, InitialDatasetGeneration
 from aimspax_core.stopping.limits import MAX_MD_STEPS

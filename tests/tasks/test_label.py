@@ -19,7 +19,7 @@ from aimspax_core.errors import CampaignError, LabelError, LabelFailure
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.machine import WORKER_ADDRESS
-from aimspax_core.reference.ase.kind import AseReference
+from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.project import Gate

@@ -22,9 +22,9 @@ from ase.io.aims import write_aims
 
 from aimspax_core.errors import EngineError, LabelError, SettingsError
 from aimspax_core.labels.label import Label
-from aimspax_core.reference.aims.kind import AimsReference
 from aimspax_core.reference.aims.output import AimsFiles, AimsResult, read_result
 from aimspax_core.reference.aims.process import ERRORS, OUTPUT, Ended, run
+from aimspax_core.reference.aims.section import AimsReference
 from aimspax_core.reference.as_calculator import LabelCalculator
 from aimspax_core.reference.calculation_folder import calculation_folder
 from aimspax_core.settings.aims_control.control import Control

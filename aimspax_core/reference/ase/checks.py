@@ -12,7 +12,7 @@ from ase.calculators.genericfileio import GenericFileIOCalculator
 from aimspax_core.errors import SettingsError
 from aimspax_core.reference.ase.arguments import Arguments, objects
 from aimspax_core.reference.ase.importing import named
-from aimspax_core.reference.ase.kind import AseReference
+from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.text import did_you_mean
 
 

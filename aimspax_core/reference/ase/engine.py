@@ -35,7 +35,7 @@ from aimspax_core.reference.ase.checks import (
     runs_a_program,
 )
 from aimspax_core.reference.ase.importing import named, provider, sha256
-from aimspax_core.reference.ase.kind import AseReference
+from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.calculation_folder import calculation_folder, not_converged
 from aimspax_core.structures import decode, encode
 

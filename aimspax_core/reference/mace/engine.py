@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 from aimspax_core.errors import LabelError, ModelError
 from aimspax_core.labels.label import Label
 from aimspax_core.model.mace.foundation import file_calculator, foundation_calculator
-from aimspax_core.reference.mace.kind import MaceMpReference, MaceReference
+from aimspax_core.reference.mace.section import MaceMpReference, MaceReference
 from aimspax_core.safe_files import sha256
 from aimspax_core.versions import version_of
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from aimspax_core.errors import LabelError, LabelFailure, SettingsError
 from aimspax_core.labels.label import Label
 from aimspax_core.reference.as_calculator import LabelCalculator
-from aimspax_core.reference.pyscf.kind import PyscfReference
 from aimspax_core.reference.pyscf.refusals import functional_refused, structure_refused
+from aimspax_core.reference.pyscf.section import PyscfReference
 from aimspax_core.reference.pyscf.terms import (
     INSTALL,
     built,

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from aimspax_core.errors import LabelError
-from aimspax_core.reference.pyscf.kind import PyscfReference
+from aimspax_core.reference.pyscf.section import PyscfReference
 from aimspax_core.reference.pyscf.terms import (
     INSTALL,
     built,

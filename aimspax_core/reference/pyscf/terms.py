@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from aimspax_core.errors import LabelError
-from aimspax_core.reference.pyscf.kind import PyscfReference
+from aimspax_core.reference.pyscf.section import PyscfReference
 
 INSTALL = "pip install 'aimspax[pyscf]'"
 """How PySCF is installed."""

@@ -1,49 +1,19 @@
-"""REFERENCE with `engine: tblite`."""
+"""The kind `tblite` of reference engine: what can be asked of it before it is made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from aimspax_core.reference.interface import Finding, Kind, Reference, Use
-from aimspax_core.settings.engines import EngineSection
-from aimspax_core.settings.values import Count, NonNegative, Positive, Whole
+from aimspax_core.reference.tblite.section import TbliteReference
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 _F_IN_CORE = range(58, 72)
 """GFN-xTB has three valence electrons for each of Ce to Lu, as for La: a doublet."""
-
-
-class TbliteReference(EngineSection):
-    """REFERENCE with `engine: tblite`: extended tight binding; needs no further installation."""
-
-    free: ClassVar[tuple[str, ...]] = ("max_iterations",)
-    cell_hint: ClassVar[str] = "tblite computes the Γ point alone: give it a supercell."
-
-    engine: Literal["tblite"] = Field(description="The engine.")
-    method: Literal["GFN2-xTB", "GFN1-xTB"] = Field("GFN2-xTB", description="Parametrisation.")
-    charge: Whole = Field(0, description="Total charge (e).")
-    spin: Count = Field(1, description="Spin multiplicity, 2S+1.")
-    accuracy: Positive = Field(
-        1.0, description="Tightness of the SCF convergence; smaller is tighter."
-    )
-    max_iterations: Count = Field(250, description="SCF cycles before it counts as failed.")
-    electronic_temperature: NonNegative = Field(300.0, description="Electronic temperature (K).")
-
-    @classmethod
-    def example(cls, charge: int, spin: int, periodic: bool) -> dict[str, Any]:
-        """See `EngineSection.example`."""
-        return {"engine": "tblite", "method": "GFN2-xTB", "charge": charge, "spin": spin}
-
-    @property
-    def method_text(self) -> str:
-        """See `EngineSection.method_text`."""
-        return self.method
 
 
 def _check_structure(section: TbliteReference, use: Use, atoms: Atoms) -> Iterator[Finding]:

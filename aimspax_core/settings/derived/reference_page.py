@@ -15,10 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from aimspax_core.settings.cluster import Blocks, MlBlocks, MlPool
-from aimspax_core.settings.engines import (
-    FoundationalModel,
-    Teacher,
-)
+from aimspax_core.settings.engines import FoundationalModel, Teacher
 from aimspax_core.settings.families.known_families import FAMILIES
 from aimspax_core.settings.frozen import FREE_WITHIN, FROZEN
 from aimspax_core.settings.known_engines import SECTIONS

@@ -25,9 +25,7 @@ from aimspax_core.settings.engines import EngineSection
 from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.md import cell_keys
 from aimspax_core.settings.model import ModelSettings
-from aimspax_core.settings.project import (
-    ProjectSettings,
-)
+from aimspax_core.settings.project import ProjectSettings
 from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE
 from aimspax_core.structures import geometry_files, read_geometries
 

@@ -38,11 +38,7 @@ from flows.pools.jobs.ledger import (
     Submit,
 )
 from flows.pools.jobs.notices import Notices, Tell
-from flows.pools.jobs.scheduler import (
-    Scheduler,
-    SchedulerRefusedError,
-    SchedulerSilentError,
-)
+from flows.pools.jobs.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
 from flows.pools.preload import REFUSED
 from flows.pools.workers import WorkerLostError
 from flows.server.api import silence

@@ -18,9 +18,9 @@ from aimspax_core.labels.gate import check_label
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import label_key
 from aimspax_core.reference.aims.engine import AimsEngine, mistakes
-from aimspax_core.reference.aims.kind import AimsReference
+from aimspax_core.reference.aims.section import AimsReference
 from aimspax_core.reference.tblite.engine import TbliteEngine
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.aims_control.control import Control
 from aimspax_core.settings.project import Gate
 

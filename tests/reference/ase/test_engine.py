@@ -30,7 +30,7 @@ from aimspax_core.reference.ase import engine as ase_engine
 from aimspax_core.reference.ase.arguments import Arguments
 from aimspax_core.reference.ase.checks import usable
 from aimspax_core.reference.ase.engine import AseEngine
-from aimspax_core.reference.ase.kind import AseReference
+from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.settings.project import Gate
 from aimspax_core.structures import digest, encode

@@ -17,7 +17,7 @@ from ase.build import molecule
 from aimspax_core.errors import LabelError
 from aimspax_core.labels.gate import check_label
 from aimspax_core.reference.ase.engine import AseEngine
-from aimspax_core.reference.ase.kind import AseReference
+from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.settings.project import Gate
 
 NUMBER = r"\s+(-?\d+\.\d+)"

@@ -19,9 +19,9 @@ from aimspax_core.model.mace.build import Constants, build
 from aimspax_core.model.mace.model_files import save_model
 from aimspax_core.reference.mace import engine as teachers
 from aimspax_core.reference.mace.engine import FoundationTeacher, MaceTeacher
-from aimspax_core.reference.mace.kind import MaceMpReference, MaceReference
+from aimspax_core.reference.mace.section import MaceMpReference, MaceReference
 from aimspax_core.reference.registry import build_reference
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.model import ModelSettings
 
 SETTINGS = ModelSettings.model_validate(

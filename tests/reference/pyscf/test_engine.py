@@ -22,8 +22,8 @@ from pyscf.pbc import gto as pbc_gto
 
 from aimspax_core.errors import LabelError
 from aimspax_core.reference.pyscf.engine import PyscfEngine
-from aimspax_core.reference.pyscf.kind import PyscfReference
 from aimspax_core.reference.pyscf.refusals import method_refused, structure_refused
+from aimspax_core.reference.pyscf.section import PyscfReference
 from aimspax_core.structures import digest
 
 HARTREE = nist.HARTREE2EV

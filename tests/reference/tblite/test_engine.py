@@ -13,7 +13,7 @@ from tblite.interface import Calculator
 
 from aimspax_core.errors import LabelError
 from aimspax_core.reference.tblite.engine import TbliteEngine
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.tblite.section import TbliteReference
 
 
 def engine(**changes: Any) -> TbliteEngine:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from aimspax_core.reference.aims.kind import AimsReference
-from aimspax_core.reference.ase.kind import AseReference
-from aimspax_core.reference.tblite.kind import TbliteReference
+from aimspax_core.reference.aims.section import AimsReference
+from aimspax_core.reference.ase.section import AseReference
+from aimspax_core.reference.tblite.section import TbliteReference
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 LAUNCH = "srun aims.x >> aims.out"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aimspax_core.reference.mace.kind import MaceMpReference
+from aimspax_core.reference.mace.section import MaceMpReference
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 TEACHER = "{model_type: mace-mp, mace_model: small}"

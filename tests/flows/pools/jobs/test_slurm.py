@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.pools.jobs.scheduler import (
-    Listed,
-    SchedulerRefusedError,
-    SchedulerSilentError,
-    State,
-)
+from flows.pools.jobs.scheduler import Listed, SchedulerRefusedError, SchedulerSilentError, State
 from flows.pools.jobs.slurm import Slurm as Queue
 from flows.pools.jobs.slurm import left
 from tests.slurm.machine import Slurm
