@@ -158,7 +158,7 @@ class FoundationalModel(Section):
         return f"the MACE-MP foundation model {self.mace_model!r}{dispersion}"
 
     def for_mace(self, directory: Path) -> dict[str, Any]:
-        """Return these settings as arguments of `model.mace.foundation.foundation_calculator`.
+        """Return these settings as arguments of the family's `foundation`, which loads the model.
 
         Args:
             directory: The run directory, where the name of a local file may begin.
