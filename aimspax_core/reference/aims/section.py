@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.engines import ProgramSection
 from aimspax_core.settings.values import ExistingControls, ExistingFolder, Positive
-
-if TYPE_CHECKING:
-    pass
-
 
 KEYWORDS_OF_CELLS = (
     *("k_grid", "k_grid_density", "k_points_external", "k_offset", "symmetry_reduced_k_grid"),

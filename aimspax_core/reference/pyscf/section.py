@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from aimspax_core.settings.engines import EngineSection
 from aimspax_core.settings.values import AnyCase, Count, Natural, Positive, Whole
-
-if TYPE_CHECKING:
-    pass
-
 
 ByElement = Annotated[
     str | dict[str, str],

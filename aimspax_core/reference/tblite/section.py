@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from aimspax_core.settings.engines import EngineSection
 from aimspax_core.settings.values import Count, NonNegative, Positive, Whole
-
-if TYPE_CHECKING:
-    pass
 
 
 class TbliteReference(EngineSection):
