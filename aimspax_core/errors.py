@@ -11,7 +11,19 @@ class AimspaxError(Exception):
 
 
 class SettingsError(AimspaxError):
-    """What the user wrote cannot be run; the text lists every mistake of every file."""
+    """What the user wrote cannot be run.
+
+    Args:
+        message: Every mistake of every file, for the user.
+        mistakes: The same as data (`settings.reading.mistakes.Mistake`), where there is such.
+    """
+
+    def __init__(self, message: str, mistakes: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.mistakes = mistakes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.mistakes)
 
 
 class StructureError(AimspaxError):

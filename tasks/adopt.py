@@ -12,7 +12,7 @@ from prefect import task
 
 from aimspax_core.campaign.events import Adopted
 from aimspax_core.errors import CampaignError, LabelError, ModelError, StructureError
-from aimspax_core.inputs.given_models import Pretrained
+from aimspax_core.inputs.given_models import GivenModels
 from aimspax_core.labels.dataset import DataKeys, carried, read_labels
 from aimspax_core.labels.gate import EnergyGate, check_label, check_structure
 from aimspax_core.labels.label import Label
@@ -33,14 +33,14 @@ class AdoptRequest:
         action_id: The action that this carries out.
         run: The run directory.
         settings: The settings in force.
-        pretrained: The files.
+        given: The files.
         seeds: Each member's own seed, by tag.
     """
 
     action_id: str
     run: RunDir
     settings: Settings
-    pretrained: Pretrained
+    given: GivenModels
     seeds: dict[str, int]
 
 
@@ -54,7 +54,7 @@ def adopt(request: AdoptRequest) -> Adopted:
     """
     began = time.perf_counter()
     elements = _members(request)
-    training, validation = request.pretrained.training, request.pretrained.validation
+    training, validation = request.given.training, request.given.validation
     files = sorted({*training.values(), *validation.values()})  # members may share a file
     keys = {file: _labels(request, file, elements) for file in files}
     return Adopted(
@@ -72,7 +72,7 @@ def _members(request: AdoptRequest) -> tuple[int, ...]:
     from aimspax_core.model.given_models import adopt as adopt_model
 
     known: dict[str, tuple[int, ...]] = {}
-    for tag, path in request.pretrained.models.items():
+    for tag, path in request.given.models.items():
         checkpoint = request.run.checkpoint(tag, CHECKPOINT)
         model = request.settings.model
         known[tag] = adopt_model(path, model, tag, request.seeds[tag], checkpoint)

@@ -21,7 +21,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.collect import begin, collect
 from aimspax_core.sampling.dynamics import load_state, save_state
 from aimspax_core.sampling.snapshots import write_snapshots
-from aimspax_core.settings.project import Gate
+from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import read_geometries
 from tasks.structures import keep_structure

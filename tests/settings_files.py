@@ -10,6 +10,7 @@ import pytest
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.settings.load import load
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind
 from aimspax_core.settings.settings import Settings
 
 PROJECT: dict[str, dict[str, str]] = {
@@ -45,18 +46,37 @@ class SettingsFiles:
         return load(self.directory, overrides)
 
     def mistakes(self, overrides: dict[str, Any] | None = None) -> list[str]:
-        """Write both files; return what loading them complains about, without the heading."""
+        """Write both files; return the mistakes in them as `describe` has them."""
+        return [describe(mistake) for mistake in self.found(overrides)]
+
+    def found(self, overrides: dict[str, Any] | None = None) -> tuple[Mistake, ...]:
+        """Write both files; return the mistakes in them."""
         with pytest.raises(SettingsError) as caught:
             self.load(overrides)
-        return [line.strip() for line in str(caught.value).splitlines()[1:]]
+        return caught.value.mistakes
 
     def mistake(self, file: str, section: str, key: str, text: str) -> str:
-        """Plant one mistake; return `section.key: what is said`, if nothing else is said."""
+        """Plant the only mistake; return `section.key: kind found -> nearest` of it."""
         self.plant(file, section, key, text)
         (only,) = self.mistakes()
-        place, _, told = only.partition("  ")
+        place, _, mistake = only.partition("  ")
         assert place.partition(":")[0] == file
-        return told
+        return mistake
+
+
+def describe(mistake: Mistake) -> str:
+    """Return `file:line  section.key: kind found -> nearest`: what tests compare.
+
+    Of a key or value that is refused there is also the reason, which is that of a table.
+
+    The wording, which may get better any time, is in `settings/reading/wordings.txt` alone.
+    """
+    place = f"{mistake.file}:{mistake.line}" if mistake.line else mistake.file
+    parts = [f"{mistake.key}:"] if mistake.key else []
+    parts += [str(mistake.kind), mistake.found] if mistake.found else [str(mistake.kind)]
+    parts += ["->", mistake.nearest] if mistake.nearest else []
+    parts += [f"({mistake.why})"] if mistake.kind is MistakeKind.REFUSED else []
+    return f"{place}  {' '.join(parts)}"
 
 
 def _yaml(sections: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from aimspax_core.campaign.state import CampaignState, Rules
 from aimspax_core.devices import missing_gpu
 from aimspax_core.errors import CampaignError, SettingsError, StructureError
 from aimspax_core.inputs.engine_findings import findings
-from aimspax_core.inputs.given_models import Pretrained, find_pretrained, seeds_of
+from aimspax_core.inputs.given_models import GivenModels, find_given_models, seeds_of
 from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.labels.gate import check_structure
 from aimspax_core.reference.interface import Finding, Use
@@ -22,7 +22,6 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import needs_stress, why_not
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
-from aimspax_core.settings.seeds import member_seeds
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import read_geometries
 
@@ -40,7 +39,7 @@ class Inputs:
         run: Where everything lies, or will lie.
         geometries: The start geometries.
         seeds: Each member's own seed, by tag, in order.
-        pretrained: Members and datasets that the campaign begins from, if it does.
+        given: Members and datasets that the campaign begins from, if it does.
         state: The campaign that was begun here; None if there is none.
     """
 
@@ -48,7 +47,7 @@ class Inputs:
     run: RunDir
     geometries: list[Atoms]
     seeds: dict[str, int]
-    pretrained: Pretrained | None = None
+    given: GivenModels | None = None
     state: CampaignState | None = None
 
     @classmethod
@@ -145,7 +144,7 @@ def _store_stays(settings: Settings, run: RunDir) -> None:
 
 def _members(
     settings: Settings, run: RunDir, part: Part, state: CampaignState | None
-) -> tuple[dict[str, int], Pretrained | None, bool]:
+) -> tuple[dict[str, int], GivenModels | None, bool]:
     """Return the members' seeds by tag, the files to adopt, and whether they are adopted ones.
 
     Raises:
@@ -154,14 +153,14 @@ def _members(
     """
     if state is None:
         if part != "active" and settings.has_initial:
-            return member_seeds(settings), None, False
-        found = find_pretrained(settings, run)
+            return settings.member_seeds, None, False
+        found = find_given_models(settings, run)
         return seeds_of(found.models, settings, run), found, True
     if state.adopted:
         seeds = seeds_of(state.rules.tags, settings, run)
         if state.published_initial:  # it is the campaign's by now, wherever it came from
             return seeds, None, True
-        found = find_pretrained(settings, run)
+        found = find_given_models(settings, run)
         if tuple(found.models) != state.rules.tags:
             raise SettingsError(
                 f"{run.models} holds {', '.join(found.models)}; the campaign was begun with "
@@ -173,10 +172,10 @@ def _members(
             f"{run.output}: the initial dataset is not done yet; "
             "`aimspax initial-dataset` makes it, `aimspax run` does both"
         )
-    return member_seeds(settings), None, False
+    return settings.member_seeds, None, False
 
 
-def _read_sets(settings: Settings, found: Pretrained) -> None:
+def _read_sets(settings: Settings, found: GivenModels) -> None:
     """Read the datasets that members begin from, to find what is wrong with them at once.
 
     Raises:

@@ -19,13 +19,13 @@ _MIN_MEMBERS = 2
 
 
 @dataclass(frozen=True)
-class Pretrained:
+class GivenModels:
     """The files of an ensemble and its datasets, each by the member's tag.
 
     Attributes:
-        models: MACE's `.model` files; a member's tag is its file's stem.
-        training: Extended XYZ files.
-        validation: See there.
+        models: The `.model` files; a member's tag is its file's stem.
+        training: Training sets (extended XYZ).
+        validation: Validation sets (extended XYZ).
     """
 
     models: dict[str, Path]
@@ -33,7 +33,7 @@ class Pretrained:
     validation: dict[str, Path]
 
 
-def find_pretrained(settings: Settings, run: RunDir) -> Pretrained:
+def find_given_models(settings: Settings, run: RunDir) -> GivenModels:
     """Find the models in `model_dir`, and their datasets.
 
     These are `initial_train_dataset` and `initial_valid_dataset`, or else what lies in
@@ -50,9 +50,9 @@ def find_pretrained(settings: Settings, run: RunDir) -> Pretrained:
             "`aimspax initial-dataset` makes one, `aimspax run` does all; or put trained models "
             "there, with their datasets (ACTIVE_LEARNING.initial_train_dataset)"
         )
-    mistakes = _twins(models)
-    training = _datasets(settings, run, tuple(models), "train", mistakes)
-    validation = _datasets(settings, run, tuple(models), "valid", mistakes)
+    training, wrong_training = _datasets(settings, run, tuple(models), "train")
+    validation, wrong_validation = _datasets(settings, run, tuple(models), "valid")
+    mistakes = [*_twins(models), *wrong_training, *wrong_validation]
     given = settings.al.seeds_tags_dict
     if given is not None and set(given) != set(models):
         mistakes.append(
@@ -61,19 +61,23 @@ def find_pretrained(settings: Settings, run: RunDir) -> Pretrained:
         )
     if mistakes:
         raise SettingsError("\n".join(mistakes))
-    return Pretrained(models, training, validation)
+    return GivenModels(models, training, validation)
 
 
 def _twins(models: dict[str, Path]) -> list[str]:
-    """Tell which files hold the same model: it would always agree with itself."""
+    """Return a mistake for each file that holds the model of another one.
+
+    Two equal members always agree, so their spread says nothing.
+    """
     first: dict[str, str] = {}
-    told = []
+    mistakes = []
     for path in models.values():
         content = sha256(path)
         if content in first:
-            told.append(f"{path} is the same model as {first[content]}; their spread says nothing")
+            same = f"{path} is the same model as {first[content]}"
+            mistakes.append(f"{same}; their spread says nothing")
         first.setdefault(content, path.name)
-    return told
+    return mistakes
 
 
 def seeds_of(tags: Iterable[str], settings: Settings, run: RunDir) -> dict[str, int]:
@@ -100,39 +104,29 @@ def _ending_number(tag: str, otherwise: int) -> int:
 
 
 def _datasets(
-    settings: Settings,
-    run: RunDir,
-    tags: tuple[str, ...],
-    kind: Literal["train", "valid"],
-    mistakes: list[str],
-) -> dict[str, Path]:
-    """Return each member's set of one kind."""
+    settings: Settings, run: RunDir, tags: tuple[str, ...], kind: Literal["train", "valid"]
+) -> tuple[dict[str, Path], list[str]]:
+    """Return each member's set of one kind, and what is wrong."""
     al = settings.al
-    key = f"initial_{kind}_dataset"
+    key = f"ACTIVE_LEARNING.initial_{kind}_dataset"
     given = al.initial_train_dataset if kind == "train" else al.initial_valid_dataset
     other = al.initial_valid_dataset if kind == "train" else al.initial_train_dataset
     if given is None and other is not None:
-        mistakes.append(f"ACTIVE_LEARNING.{key}: missing; both sets must be given, or neither")
-        return {}
+        return {}, [f"{key}: missing; both sets must be given, or neither"]
     if isinstance(given, dict):
         if set(given) != set(tags):
-            mistakes.append(
-                f"ACTIVE_LEARNING.{key}: found sets of {_listed(given)}; the models in "
-                f"{run.models} are {_listed(tags)}"
-            )
-            return {}
-        return {tag: settings.directory / given[tag] for tag in tags}
+            found, models = f"found sets of {_listed(given)}", f"the models in {run.models}"
+            return {}, [f"{key}: {found}; {models} are {_listed(tags)}"]
+        return {tag: settings.directory / given[tag] for tag in tags}, []
     if given is not None:
-        return dict.fromkeys(tags, settings.directory / given)
+        return dict.fromkeys(tags, settings.directory / given), []
     phase = "final" if al.extend_existing_final_ds else "initial"
     folder = run.data / phase / ("training" if kind == "train" else "validation")
     name = f"{'initial_' if phase == 'initial' else ''}{kind}_set_{{}}.xyz"
-    found = {tag: folder / name.format(tag) for tag in tags}
-    missing = [path.name for path in found.values() if not path.is_file()]
-    if missing:
-        mistakes.append(f"{folder}: {', '.join(missing)} not found; ACTIVE_LEARNING.{key} may name")
-        mistakes[-1] += " another file"
-    return found
+    files = {tag: folder / name.format(tag) for tag in tags}
+    missing = ", ".join(path.name for path in files.values() if not path.is_file())
+    wrong = [f"{folder}: {missing} not found; {key} may name another file"] if missing else []
+    return files, wrong
 
 
 def _listed(tags: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ase import Atoms
 
@@ -17,7 +17,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import sha256, write_text
 from aimspax_core.settings.frozen import FREE_WITHIN, FROZEN, METHOD
 from aimspax_core.settings.known_engines import EngineSettings
-from aimspax_core.settings.reading.mistakes import shown
+from aimspax_core.settings.reading.mistakes import value_text
 from aimspax_core.settings.settings import Settings
 from aimspax_core.settings.values import leaves
 from aimspax_core.structures import digest, encode
@@ -29,7 +29,7 @@ _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 def write_provenance(
     run: RunDir, settings: Settings, geometries: list[Atoms], adopted: bool = False
 ) -> tuple[str, ...]:
-    """Write `aimspax/settings.json`; return what has changed since the run was started, in words.
+    """Write `aimspax/settings.json`; return how settings have changed since the start.
 
     Args:
         run: Where everything lies.
@@ -48,7 +48,7 @@ def write_provenance(
 
 
 def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[str, ...]:
-    """Return what has changed since the run was started, in words; nothing if it was not started.
+    """Return a sentence on each setting that has changed since the campaign was started.
 
     What an earlier version did not record yet has not changed.
 
@@ -74,7 +74,7 @@ def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[s
             + "\n".join(f"  {line}" for line in refused)
             + "\nRestore them, or begin anew with --fresh."
         )
-    return tuple(_differences(before["free"], now["free"]))
+    return tuple(str(one) for one in _differences(before["free"], now["free"]))
 
 
 def require_unchanged(run: RunDir, settings: Settings, geometries: list[Atoms]) -> None:
@@ -106,18 +106,20 @@ def _recorded(run: RunDir) -> dict[str, Any]:
 
 def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
     project = settings.project.model_dump(mode="json")
+    project[_IDG] = settings.idg.model_dump(mode="json")  # also of a phase that is not run
+    project[_AL] = settings.al.model_dump(mode="json")
     model = settings.model.model_dump(mode="json")
-    seeds = _trajectory_seeds(project["MD"], isinstance(settings.project.MD, dict))
     frozen, free = {}, {}
     for file, content in (("aimsPAX.yaml", project), ("mace.yaml", model)):
         for key, value in _flat(content).items():
-            if fnmatchcase(key, "MD*.MD_seed"):
-                continue  # `seeds` has it
+            if key.startswith("MD.") and key.endswith(".MD_seed"):
+                continue  # see `_trajectory_seeds`
             if _is_frozen(file, key):
                 frozen[key] = value
             else:
                 free[f"{file}.{key}"] = value
-    frozen |= seeds | dict(_contents(settings)) | _flat(_identity(settings, geometries), METHOD)
+    frozen |= _trajectory_seeds(settings) | dict(_contents(settings))
+    frozen |= _flat(_identity(settings, geometries), METHOD)
     for index, atoms in enumerate(geometries):
         name = f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
         frozen[f"geometry.{index}"] = name
@@ -130,11 +132,12 @@ def _is_frozen(file: str, key: str) -> bool:
     )
 
 
-def _trajectory_seeds(md: dict[str, Any], by_index: bool) -> dict[str, int]:
-    """Return the seeds of the section MD; one line if all geometries have the same."""
-    if not by_index:
-        return {"MD.MD_seed": md["MD_seed"]}
-    seeds = {f"MD.{index}.MD_seed": one["MD_seed"] for index, one in md.items()}
+def _trajectory_seeds(settings: Settings) -> dict[str, int]:
+    """Return the seeds in the section MD by key; one key if all geometries have the same seed."""
+    md = settings.project.MD
+    if not isinstance(md, dict):
+        return {"MD.MD_seed": md.MD_seed}
+    seeds = {f"MD.{index}.MD_seed": one.MD_seed for index, one in md.items()}
     if len(set(seeds.values())) == 1:
         return {"MD.MD_seed": next(iter(seeds.values()))}
     return seeds
@@ -198,9 +201,14 @@ def _refused(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     known = {_subject(key) for key in was}
     today = {key: value for key, value in now["frozen"].items() if _subject(key) in known}
     gone = before["frozen"].keys() - _by_key(now["free"]).keys()
-    lines = _differences({key: was[key] for key in was if key in today or key in gone}, today)
-    same = {line: line.replace(METHOD, "REFERENCE", 1) for line in lines}
-    return [line for line in lines if same[line] == line or same[line] not in lines]
+    found = _differences({key: was[key] for key in was if key in today or key in gone}, today)
+    return [str(one) for one in found if not _is_of_a_key(one, found)]
+
+
+def _is_of_a_key(one: _Difference, found: list[_Difference]) -> bool:
+    """Whether a difference in what the engine says of itself is that of a key of REFERENCE too."""
+    same = one._replace(key=one.key.replace(METHOD, "REFERENCE", 1))
+    return one.key.startswith(METHOD) and same in found
 
 
 def _by_key(free: dict[str, Any]) -> dict[str, Any]:
@@ -214,16 +222,27 @@ def _subject(key: str) -> str:
     return section if section in ("geometry", "MD") else f"{section}.{rest.partition('.')[0]}"
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+class _Difference(NamedTuple):
+    """A key that has another value than before; the values as a reader sees them."""
+
+    key: str
+    was: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: was {self.was}, is {self.now}"
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[_Difference]:
     return [
-        f"{key}: was {_value_text(before, key, now)}, is {_value_text(now, key, before)}"
+        _Difference(key, _value_text(before, key, now), _value_text(now, key, before))
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
 
 
 def _value_text(settings: dict[str, Any], key: str, other: dict[str, Any]) -> str:
-    """Return a value as a text; of a text of several lines, those that the other one does not have.
+    """Return a value for a reader; of a text of several lines, the lines that the other has not.
 
     Where both have the same lines in another order, all lines are returned.
     """
@@ -233,5 +252,5 @@ def _value_text(settings: dict[str, Any], key: str, other: dict[str, Any]) -> st
     if isinstance(value, str) and isinstance(against, str) and "\n" in value + against:
         lines, others = value.splitlines(), against.splitlines()
         own = [line.strip() for line in lines if line not in others]
-        return shown(own) if set(lines) != set(others) else shown(lines)
-    return shown(value)
+        return value_text(own) if set(lines) != set(others) else value_text(lines)
+    return value_text(value)

@@ -10,7 +10,7 @@ from ase.neighborlist import neighbor_list
 
 from aimspax_core.errors import LabelError, LabelFailure, StructureError
 from aimspax_core.labels.label import Label
-from aimspax_core.settings.project import Gate
+from aimspax_core.settings.engines import Gate
 
 _MOVED = 1e-3
 """How far a position in an engine's output may be off by rounding (Å)."""

@@ -23,7 +23,7 @@ from aimspax_core.errors import StructureError
 from aimspax_core.labels.dataset import DataKeys, write
 from aimspax_core.labels.label import Label
 from aimspax_core.safe_files import write_text
-from aimspax_core.settings.project import Gate
+from aimspax_core.settings.engines import Gate
 from aimspax_core.structures import decode, encode
 
 Property = Literal["energy", "forces", "stress"]

@@ -18,7 +18,6 @@ from aimspax_core.labels.store import LabelStore
 from aimspax_core.report.error_tables import columns, errors_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing, write_text
-from aimspax_core.settings.seeds import member_seeds
 from aimspax_core.settings.settings import Settings
 
 
@@ -123,7 +122,7 @@ def _structures(store: LabelStore, keys: Iterable[str], names: DataKeys) -> list
 
 def _seeds(path: Path, settings: Settings, members: Sequence[Holdings]) -> None:
     """Write each member's seed under its tag, as the original does."""
-    seeds = member_seeds(settings)
+    seeds = settings.member_seeds
     arrays = {member.tag: np.array(seeds[member.tag]) for member in members}
     with replacing(path) as aside, aside.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]

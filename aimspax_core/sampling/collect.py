@@ -16,7 +16,8 @@ from aimspax_core.labels.gate import check_structure
 from aimspax_core.sampling.dynamics import MDState, capture, random_stream, resume, start
 from aimspax_core.sampling.lockstep import volume_guard
 from aimspax_core.sampling.snapshots import Snapshot
-from aimspax_core.settings.project import MD, Gate
+from aimspax_core.settings.engines import Gate
+from aimspax_core.settings.md import MD
 from aimspax_core.structures import decode, encode
 
 MAX_FRESH_STARTS = 3

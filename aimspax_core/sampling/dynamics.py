@@ -29,7 +29,7 @@ from aimspax_core.sampling.integrators.centre_of_mass import bring_to_rest
 from aimspax_core.structures import decode, encode
 
 if TYPE_CHECKING:
-    from aimspax_core.settings.project import MD
+    from aimspax_core.settings.md import MD
 
 _FORMAT = "aimspax-md-state"
 _VERSION = 1

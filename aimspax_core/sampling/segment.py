@@ -36,7 +36,7 @@ from aimspax_core.uncertainty.threshold import Window, check
 
 if TYPE_CHECKING:
     from aimspax_core.prediction import Prediction
-    from aimspax_core.settings.project import MD
+    from aimspax_core.settings.md import MD
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from aimspax_core.settings.schedulers import SCHEDULERS, JobOptions, options_reader, scheduler_row
+from aimspax_core.settings.reading.mistakes import (
+    Mistake,
+    MistakeKind,
+    conflict,
+    missing,
+    mistaken,
+    wrong_value,
+)
+from aimspax_core.settings.schedulers import (
+    SCHEDULERS,
+    JobOptions,
+    options_reader,
+    scheduler_row,
+)
 from aimspax_core.settings.values import AnyCase, Count, Natural, NonNegative, Positive, Section
 
 if TYPE_CHECKING:
@@ -44,9 +57,7 @@ class Blocks(Section):
     def _enough(cls, most: int, info: ValidationInfo) -> int:
         least = info.data.get("min_blocks", 0)
         if most < least:
-            raise PydanticCustomError(
-                "wrong", "allowed: at least min_blocks, {least}", {"least": least}
-            )
+            raise wrong_value(f"at least min_blocks, {least}")
         return most
 
     @field_validator("init_blocks")
@@ -56,11 +67,7 @@ class Blocks(Section):
             return first  # that is the mistake
         least, most = info.data.get("min_blocks", 0), info.data.get("max_blocks", math.inf)
         if not least <= first <= most:
-            raise PydanticCustomError(
-                "wrong",
-                "allowed: from min_blocks, {least}, to max_blocks, {most}",
-                {"least": least, "most": most},
-            )
+            raise wrong_value(f"from min_blocks, {least}, to max_blocks, {most}")
         return first
 
 
@@ -208,7 +215,7 @@ class Cluster(Section):
             return text
         if text is None or not text.strip():
             example = scheduler_row(kind).example
-            raise _wrong(f"missing; `type: {kind}` needs the options of its jobs: {example}")
+            raise missing(f"`type: {kind}` needs the options of its jobs: {example}")
         if "blocks" in info.data:
             nodes = info.data["blocks"].nodes_per_block
             header = _header(kind, text, nodes, info.data.get("tasks_per_node"))
@@ -225,7 +232,7 @@ class Cluster(Section):
         try:
             if not ml.slurm_str.strip():
                 example = scheduler_row(kind).example
-                raise _wrong(f"found nothing; allowed: the options of jobs: {example}")
+                raise wrong_value(f"the options of jobs: {example}", found="nothing")
             _header(kind, ml.slurm_str, 1)
         except PydanticCustomError as wrong:
             mistake = InitErrorDetails(type=wrong, loc=("slurm_str",), input=ml.slurm_str)
@@ -300,10 +307,6 @@ class Cluster(Section):
         return self.model_copy(update={"blocks": self.blocks.model_copy(update=fewer)})
 
 
-def _wrong(text: str) -> PydanticCustomError:
-    return PydanticCustomError("plain", "{told}", {"told": text})
-
-
 def _header(kind: str, text: str, nodes: int, tasks: int | None = None) -> JobOptions:
     """Read the options of a job that has so many nodes, and tasks on each if that is said.
 
@@ -319,7 +322,8 @@ def _header(kind: str, text: str, nodes: int, tasks: int | None = None) -> JobOp
     try:
         return options_reader(kind)(text, nodes, tasks)
     except ValueError as error:
-        raise _wrong(str(error)) from None
+        lines = str(error).splitlines()
+        raise mistaken(*(Mistake(MistakeKind.WRONG_LINE, why=line) for line in lines)) from None
 
 
 def _wanted(header: JobOptions, keys: dict[str, Any]) -> list[_Wanted]:
@@ -346,14 +350,14 @@ def _slots(asked: list[_Wanted], nodes: int) -> int:
         return 1
     unknown = [f"`{one.option}` for {one.key}" for one in asked if one.there is None]
     if unknown:
-        raise _wrong(f"does not say what a node has; add {' and '.join(unknown)}")
+        raise conflict(f"does not say what a node has; add {' and '.join(unknown)}")
     each = [(one.wanted or 1, one.there or 0) for one in asked]
     on_a_node = min(int(there // wanted) for wanted, there in each)
     slots = nodes * on_a_node or min(int(nodes * there // wanted) for wanted, there in each)
     if slots:
         return slots
     short = next(one for one in asked if (one.wanted or 0) > nodes * (one.there or 0))
-    raise _wrong(
+    raise conflict(
         f"no calculation fits: {short.key} is {short.wanted:g}, and a job has "
         f"{nodes * (short.there or 0):g}"
     )

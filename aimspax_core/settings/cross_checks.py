@@ -11,8 +11,13 @@ from aimspax_core.settings.cluster import BatchJobs, Cluster
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.original.keys import PROJECT
 from aimspax_core.settings.original.translate import said_at
-from aimspax_core.settings.project import ActiveLearning, InitialDatasetGeneration, ProjectSettings
-from aimspax_core.settings.reading.yaml_lines import Document
+from aimspax_core.settings.project import (
+    ActiveLearning,
+    InitialDatasetGeneration,
+    ProjectSettings,
+)
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind
+from aimspax_core.settings.reading.yaml_lines import YamlFile
 from aimspax_core.settings.values import Section
 from aimspax_core.stopping.table import rules_of
 from aimspax_core.text import or_list
@@ -25,10 +30,8 @@ _OF_SLURM = ("project_name", "idle_time", "queue_notice", "interface", "host", "
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
 
-def cover_geometries(
-    file: Document, directory: Path, project: ProjectSettings, notes: list[str]
-) -> None:
-    """With MD by index, every geometry needs its section; one that no geometry has is noted."""
+def check_md_sections(file: YamlFile, directory: Path, project: ProjectSettings) -> None:
+    """With MD by index, each geometry needs its section; a section without a geometry is noted."""
     if not isinstance(project.MD, dict):
         return
     try:
@@ -37,24 +40,23 @@ def cover_geometries(
         return  # told by whoever reads them
     for index, geometry in enumerate(files):
         if index not in project.MD:
-            allowed = f"a section for each index from 0 to {len(files) - 1}"
-            file.mistake(
-                ("MD", str(index)), f"missing, for {geometry.name}; allowed: {allowed}, or one MD"
-            )
-    notes += [
-        f"{file.name}: MD.{index} has no effect: there is no geometry {index}"
-        for index in project.MD
-        if index >= len(files)
-    ]
+            allowed = f"a section for each index from 0 to {len(files) - 1}, or one MD"
+            why = f"there is none for {geometry.name}"
+            file.mistake(("MD", str(index)), Mistake(MistakeKind.MISSING, why=why, allowed=allowed))
+    for index in project.MD:
+        if index >= len(files):
+            file.note(("MD", str(index)), f"has no effect: there is no geometry {index}")
 
 
-def cover_controls(file: Document, directory: Path, project: ProjectSettings) -> None:
-    """With values by index, every geometry needs its own; one too many does no harm."""
+def check_by_geometry(file: YamlFile, directory: Path, project: ProjectSettings) -> None:
+    """With values by index, each geometry needs its own; one too many does no harm."""
     idg, reference = project.INITIAL_DATASET_GENERATION, project.REFERENCE
     controls: dict[tuple[str, ...], Mapping[int, Any]] = {}
     for key, values in reference.by_geometry().items():
         controls[said_at(file, reference.engine, key, PROJECT)[0]] = values
-    sampler = idg.sampling_engine if idg.initial_sampling == "engine" else None
+    sampler = None
+    if idg is not None and idg.initial_sampling == "engine":
+        sampler = idg.sampling_engine
     for key, values in sampler.by_geometry().items() if sampler is not None else ():
         controls[_IDG, "sampling_engine", key] = values
     if not controls:
@@ -66,63 +68,86 @@ def cover_controls(file: Document, directory: Path, project: ProjectSettings) ->
     for place, control in controls.items():
         for index, geometry in enumerate(files):
             if index not in control:
-                text = f"none for geometry {index} ({geometry.name})"
-                file.mistake(place, f"{text}; allowed: one for each geometry")
+                why = f"there is none for geometry {index} ({geometry.name})"
+                allowed = "one for each geometry"
+                file.mistake(place, Mistake(MistakeKind.MISSING, why=why, allowed=allowed))
 
 
-def cover_members(file: Document, project: ProjectSettings) -> None:
-    """Seeds by tag are those of all members; if there are models already, they say how many."""
-    seeds, size = project.ACTIVE_LEARNING.seeds_tags_dict, project.INITIAL_DATASET_GENERATION
-    if seeds is None or file.data.get(_IDG) is None or len(seeds) == size.ensemble_size:
+def check_member_seeds(file: YamlFile, project: ProjectSettings) -> None:
+    """Seeds by tag are those of all members; models that are there already say how many."""
+    idg, al = project.INITIAL_DATASET_GENERATION, project.ACTIVE_LEARNING
+    seeds = None if al is None else al.seeds_tags_dict
+    if seeds is None or idg is None or len(seeds) == idg.ensemble_size:
         return
-    told = f"found {len(seeds)} members; allowed: as many as {_IDG}.ensemble_size"
-    file.mistake((_AL, "seeds_tags_dict"), f"{told}, {size.ensemble_size}")
+    found = f"{len(seeds)} members"
+    allowed = f"as many as {_IDG}.ensemble_size, {idg.ensemble_size}"
+    file.mistake((_AL, "seeds_tags_dict"), Mistake(MistakeKind.CONFLICT, found, allowed=allowed))
 
 
-def late_stage(project: ProjectSettings, model: ModelSettings) -> Iterator[str]:
-    """Yield if the second stage of a convergence would begin when that is over."""
+def second_stage_notes(project: ProjectSettings, model: ModelSettings) -> Iterator[str]:
+    """Yield a note for each convergence that ends before the second stage would begin."""
     idg, al = project.INITIAL_DATASET_GENERATION, project.ACTIVE_LEARNING
     begin = model.TRAINING.start_swa
-    converging = {_IDG: idg.converge_initial, _AL: al.converge_al}
-    for name, phase in ((_IDG, idg), (_AL, al)):
-        epochs = phase.max_convergence_epochs
-        if model.TRAINING.swa and converging[name] and begin is not None and begin >= epochs:
+    if not model.TRAINING.swa or begin is None:
+        return
+    converging: list[tuple[str, InitialDatasetGeneration | ActiveLearning]] = []
+    if idg is not None and idg.converge_initial:
+        converging.append((_IDG, idg))
+    if al is not None and al.converge_al:
+        converging.append((_AL, al))
+    for name, phase in converging:
+        if begin >= phase.max_convergence_epochs:
             yield (
                 f"TRAINING.swa never begins: start_swa is {begin}, and "
-                f"{name}.max_convergence_epochs {epochs}"
+                f"{name}.max_convergence_epochs {phase.max_convergence_epochs}"
             )
 
 
-def doubts(project: ProjectSettings) -> Iterator[str]:
-    """Yield what may not be meant, but can be run."""
+def project_notes(project: ProjectSettings) -> Iterator[str]:
+    """Yield a note for what can be run, but may not be meant."""
+    yield from _md_notes(project)
     idg, al = project.INITIAL_DATASET_GENERATION, project.ACTIVE_LEARNING
+    if al is not None:
+        yield from _endless(al)
+    if al is not None and idg is not None:
+        yield from _two_sizes(idg, al)
+    both = {"foundational_model_settings", "initial_foundational_size"}
+    if idg is not None and both <= idg.model_fields_set:
+        yield f"{_IDG}.initial_foundational_size has no effect beside foundational_model_settings"
+    for name, phase, keys, needed, given in _conditions(idg, al):
+        for key in sorted(set(keys) & phase.model_fields_set):
+            if not given and getattr(phase, key) is not None:
+                yield f"{name}.{key} has no effect without `{needed}`"
+
+
+def _md_notes(project: ProjectSettings) -> Iterator[str]:
     by_index = project.MD if isinstance(project.MD, dict) else {None: project.MD}
     for index, md in by_index.items():
         if md.idle:
             place = "MD" if index is None else f"MD.{index}"
             verb = "means" if len(md.idle) == 1 else "mean"
             yield f"{place}: {', '.join(md.idle)} {verb} nothing to {md.row.title}"
+
+
+def _two_sizes(idg: InitialDatasetGeneration, al: ActiveLearning) -> Iterator[str]:
+    if "ensemble_size" in al.model_fields_set and al.ensemble_size != idg.ensemble_size:
+        yield (
+            f"ACTIVE_LEARNING.ensemble_size is {al.ensemble_size}; "
+            f"INITIAL_DATASET_GENERATION's {idg.ensemble_size} holds"
+        )
+
+
+def _endless(al: ActiveLearning) -> Iterator[str]:
     rules = rules_of("active")
     if all(rule.limit(al) == rule.key.off for rule in rules):
         yield (
             "ACTIVE_LEARNING: nothing ends this phase; it runs until you stop it "
             f"({or_list(rule.key.name for rule in rules)} would)"
         )
-    if "ensemble_size" in al.model_fields_set and al.ensemble_size != idg.ensemble_size:
-        yield (
-            f"ACTIVE_LEARNING.ensemble_size is {al.ensemble_size}; "
-            f"INITIAL_DATASET_GENERATION's {idg.ensemble_size} holds"
-        )
-    if {"foundational_model_settings", "initial_foundational_size"} <= idg.model_fields_set:
-        yield f"{_IDG}.initial_foundational_size has no effect beside foundational_model_settings"
-    for name, phase, keys_, needs, meant in _conditions(idg, al):
-        for key in sorted(set(keys_) & phase.model_fields_set):
-            if not meant and getattr(phase, key) is not None:
-                yield f"{name}.{key} has no effect without `{needs}`"
 
 
-def on_slurm(cluster: Cluster, model: ModelSettings) -> Iterator[str]:
-    """Yield what may not be meant of a section CLUSTER that is there."""
+def cluster_notes(cluster: Cluster, model: ModelSettings) -> Iterator[str]:
+    """Yield a note for what may not be meant in the section CLUSTER."""
     yield from _without_effect(cluster)
     for place, jobs in (("", cluster.reference_jobs), ("ml.", cluster.ml_jobs)):
         if jobs is not None:
@@ -160,23 +185,24 @@ def _without_effect(cluster: Cluster) -> Iterator[str]:
             yield f"CLUSTER.ml: {', '.join(idle)} {_have(idle)} no effect without `slurm_str`"
 
 
-def _have(keys_: list[str]) -> str:
-    return "has" if len(keys_) == 1 else "have"
+def _have(names: list[str]) -> str:
+    return "has" if len(names) == 1 else "have"
 
 
 def _conditions(
-    idg: InitialDatasetGeneration, al: ActiveLearning
+    idg: InitialDatasetGeneration | None, al: ActiveLearning | None
 ) -> Iterator[tuple[str, Section, tuple[str, ...], str, bool]]:
-    """Yield section, keys, what they need, and whether that is so."""
-    subset = al.replay_strategy == "random_subset"
-    sizes = ("train_subset_size", "valid_subset_size")
-    yield _AL, al, sizes, "replay_strategy: random_subset", subset
+    """Yield section, keys, the setting that they need, and whether that is given."""
     driver = ("foundational_model", "foundational_model_settings")
-    yield _AL, al, driver, "use_foundational: True", al.use_foundational
-    sampler = (*driver, "initial_foundational_size")
-    walks = idg.initial_sampling
-    yield _IDG, idg, sampler, "initial_sampling: foundational", walks == "foundational"
-    yield _IDG, idg, ("sampling_engine",), "initial_sampling: engine", walks == "engine"
-    for name, phase in ((_IDG, idg), (_AL, al)):
-        teacher = ("teacher_reference_settings",)
-        yield name, phase, teacher, "use_teacher_reference: True", phase.use_teacher_reference
+    teacher = ("teacher_reference_settings",)
+    if al is not None:
+        subset = al.replay_strategy == "random_subset"
+        sizes = ("train_subset_size", "valid_subset_size")
+        yield _AL, al, sizes, "replay_strategy: random_subset", subset
+        yield _AL, al, driver, "use_foundational: True", al.use_foundational
+        yield _AL, al, teacher, "use_teacher_reference: True", al.use_teacher_reference
+    if idg is not None:
+        walks, sampler = idg.initial_sampling, (*driver, "initial_foundational_size")
+        yield _IDG, idg, sampler, "initial_sampling: foundational", walks == "foundational"
+        yield _IDG, idg, ("sampling_engine",), "initial_sampling: engine", walks == "engine"
+        yield _IDG, idg, teacher, "use_teacher_reference: True", idg.use_teacher_reference

@@ -7,9 +7,17 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.values import AnyCase, ExistingFile, Fraction, Place, Positive, Section
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
+from aimspax_core.settings.values import (
+    AnyCase,
+    ExistingFile,
+    Fraction,
+    Place,
+    Positive,
+    Section,
+)
+from aimspax_core.text import nearest_name
 
 FOUNDATION_MODELS = (
     *("small", "medium", "large", "small-0b", "medium-0b", "small-0b2", "medium-0b2", "large-0b2"),
@@ -23,12 +31,12 @@ def _foundation(value: str, info: ValidationInfo) -> str:
     known = value in FOUNDATION_MODELS or value.startswith("https:")
     if known or not info.context or (info.context["directory"] / value).is_file():
         return value
-    raise PydanticCustomError(
-        "wrong",
+    why = (
         f"no such file in {info.context['directory']}, nor a name that MACE knows: "
-        f"{', '.join(FOUNDATION_MODELS)}",
-        {"names": FOUNDATION_MODELS},
+        f"{', '.join(FOUNDATION_MODELS)}"
     )
+    close = nearest_name(value, FOUNDATION_MODELS)
+    raise mistaken(Mistake(MistakeKind.NOT_THERE, why=why, nearest=close))
 
 
 FoundationName = Annotated[
@@ -210,7 +218,5 @@ class Teacher(Section):
     @classmethod
     def _file_named(cls, path: Path | None, info: ValidationInfo) -> Path | None:
         if path is None and info.data.get("model_type") == "mace":
-            raise PydanticCustomError(
-                "plain", "missing; `model_type: mace` needs it, the teacher's `.model` file"
-            )
+            raise missing("`model_type: mace` needs it, the teacher's `.model` file")
         return path

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.settings.aims_control.control import Control
 from aimspax_core.settings.cross_checks import (
-    cover_controls,
-    cover_geometries,
-    cover_members,
-    doubts,
-    late_stage,
-    on_slurm,
+    check_by_geometry,
+    check_md_sections,
+    check_member_seeds,
+    cluster_notes,
+    project_notes,
+    second_stage_notes,
 )
 from aimspax_core.settings.model import ModelMisc, ModelSettings
 from aimspax_core.settings.original import keys
@@ -35,15 +35,18 @@ from aimspax_core.settings.reading.mistakes import (
     OVERRIDE,
     Explainer,
     Mistake,
-    message,
-    shown,
+    MistakeKind,
+    missing_section,
+    settings_error,
+    value_text,
 )
-from aimspax_core.settings.reading.wording import fields_of
-from aimspax_core.settings.reading.yaml_lines import Document
+from aimspax_core.settings.reading.wording import fields_of, schema_of
+from aimspax_core.settings.reading.yaml_lines import YamlFile
 from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE, Settings
 from aimspax_core.settings.values import Section
-from aimspax_core.text import did_you_mean
+from aimspax_core.text import nearest_name
 
+File = TypeVar("File", bound=BaseModel)
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
 
@@ -72,76 +75,83 @@ def load(
     directory = Path(directory).resolve()
     if not directory.is_dir():
         raise SettingsError(f"{directory}: no such directory")
-    notes: list[str] = []
-    mistakes: list[Mistake] = []
-    project_text = Document(project_file or directory / PROJECT_FILE)
-    model_text = Document(model_file or _model_file(directory, mistakes))
-    named = from_environment(_keys())
-    mistakes += _override(named, ENVIRONMENT, project_text, model_text)
-    mistakes += _override(overrides or {}, OVERRIDE, project_text, model_text)
-    project = _validated(project_text, directory, ProjectSettings, keys.PROJECT, notes)
-    model = _validated(model_text, directory, ModelSettings, keys.MODEL, notes)
-    if isinstance(project, ProjectSettings):
-        cover_geometries(project_text, directory, project, notes)
-        cover_controls(project_text, directory, project)
-        cover_members(project_text, project)
-    mistakes += _controls(directory, project_text, notes)
-    mistakes += project_text.mistakes + model_text.mistakes
+    project_file = project_file or directory / PROJECT_FILE
+    model_file = model_file or directory / _model_files(directory)[0]
+    project_yaml, model_yaml = YamlFile(project_file), YamlFile(model_file)
+    mistakes = [
+        *_two_model_files(directory, model_file),
+        *_override(from_environment(_keys()), ENVIRONMENT, project_yaml, model_yaml),
+        *_override(overrides or {}, OVERRIDE, project_yaml, model_yaml),
+    ]
+    project = _project(project_yaml, directory)
+    model = _model(model_yaml, directory)
+    controls = list(_controls(directory, project_yaml))
+    mistakes += [mistake for _, _, wrong in controls for mistake in wrong]
+    mistakes += project_yaml.mistakes + model_yaml.mistakes
     if mistakes:
-        raise SettingsError(message(mistakes))
-    assert isinstance(project, ProjectSettings)
-    assert isinstance(model, ModelSettings)
+        raise settings_error(mistakes)
+    assert project is not None
+    assert model is not None
     project = _with_stress(project, model)
-    notes += [f"{project_text.name}: {note}" for note in doubts(project)]
+    notes = [
+        *project_yaml.notes,
+        *model_yaml.notes,
+        *(f"{name}: {note}" for name, control, _ in controls for note in control.notes),
+        *(f"{project_yaml.name}: {note}" for note in project_notes(project)),
+    ]
     if project.CLUSTER is not None:
-        notes += [f"{project_text.name}: {note}" for note in on_slurm(project.CLUSTER, model)]
-    notes += [f"{model_text.name}: {note}" for note in late_stage(project, model)]
-    absent = tuple(phase for phase in (_IDG, _AL) if project_text.data.get(phase) is None)
-    return Settings(directory, project, model, tuple(notes), absent)
+        notes += [f"{project_yaml.name}: {note}" for note in cluster_notes(project.CLUSTER, model)]
+    notes += [f"{model_yaml.name}: {note}" for note in second_stage_notes(project, model)]
+    return Settings(directory, project, model, tuple(notes))
 
 
-def _controls(directory: Path, project: Document, notes: list[str]) -> list[Mistake]:
-    """Read the control files of FHI-aims, also if there are mistakes elsewhere; return theirs.
+def _controls(
+    directory: Path, project: YamlFile
+) -> Iterator[tuple[str, Control, Sequence[Mistake]]]:
+    """Yield name, content and mistakes of each control file of FHI-aims that is there.
 
-    One that is not there is told by whoever names it.
+    They are read also if there are mistakes elsewhere. A file that is not there is a mistake of
+    the key that names it.
     """
-    mistakes: list[Mistake] = []
     for name in control_files(project, keys.PROJECT):
         file = directory / Path(name).expanduser()
         if file.is_file():
-            control, wrong = Control.read(file)
-            mistakes += wrong
-            notes += [f"{file.name}: {note}" for note in control.notes]
-    return mistakes
+            yield (file.name, *Control.read(file))
 
 
 def _with_stress(project: ProjectSettings, model: ModelSettings) -> ProjectSettings:
     """Ask engines for stress if the models train on it, or MD that they drive moves a cell."""
     md, idg = project.MD, project.INITIAL_DATASET_GENERATION
     moves = any(one.ensemble.moves_cell for one in (md.values() if isinstance(md, dict) else [md]))
-    driver = idg.initial_sampling if moves else None
+    driver = idg.initial_sampling if moves and idg is not None else None
     wanted: dict[str, Any] = {}
     if model.stress or driver == "aimd":
         wanted["REFERENCE"] = project.REFERENCE.with_stress()
-    if idg.sampling_engine is not None and driver == "engine":
+    if driver == "engine" and idg is not None and idg.sampling_engine is not None:
         sampler = idg.sampling_engine.with_stress()
         wanted[_IDG] = idg.model_copy(update={"sampling_engine": sampler})
     return project.model_copy(update=wanted)
 
 
-def _model_file(directory: Path, mistakes: list[Mistake]) -> Path:
-    """The model settings under whichever of the two generations' names is there."""
-    found = [name for name in MODEL_FILES if (directory / name).exists()]
-    if len(found) > 1:
-        mistakes.append(Mistake(found[1], None, "", f"found beside {found[0]}; allowed: one"))
-    return directory / (found or MODEL_FILES)[0]
+def _model_files(directory: Path) -> list[str]:
+    """Return the names under which there are model settings; the first one if there are none."""
+    return [name for name in MODEL_FILES if (directory / name).exists()] or [MODEL_FILES[0]]
+
+
+def _two_model_files(directory: Path, used: Path) -> Iterator[Mistake]:
+    """Yield a mistake if the run directory has model settings under both names."""
+    first, *others = _model_files(directory)
+    for name in others:
+        if used == directory / first:
+            found = f"beside {first}"
+            yield Mistake(MistakeKind.CONFLICT, found, allowed="one", file=name)
 
 
 def _keys() -> dict[str, list[str]]:
     """The keys of each section of both files."""
     found: dict[str, list[str]] = {}
     for schema, others in ((ProjectSettings, keys.PROJECT), (ModelSettings, keys.MODEL)):
-        content = schema.model_json_schema()
+        content = schema_of(schema)
         for section in schema.model_fields:
             found.setdefault(section, []).extend(
                 [*fields_of(content, section), *others.names(section)]
@@ -150,20 +160,27 @@ def _keys() -> dict[str, list[str]]:
 
 
 def _override(
-    overrides: Mapping[str, Any], origin: str, project: Document, model: Document
-) -> list[Mistake]:
-    """Give each override to the file that its section belongs to; both have a section MISC."""
+    overrides: Mapping[str, Any], origin: str, project: YamlFile, model: YamlFile
+) -> Iterator[Mistake]:
+    """Give each override to the file of its section (both have a section MISC).
+
+    Yields:
+        What is wrong with overrides that belong to no file.
+    """
     known = {*ProjectSettings.model_fields, *ModelSettings.model_fields}
-    mistakes = []
     for name, value in overrides.items():
         section, *inner = name.split(".")
         if section not in known:
-            hint = did_you_mean(section, known)
-            text = f"unknown section{hint}; allowed: {', '.join(sorted(known))}"
-            mistakes.append(Mistake(origin, None, name, text))
+            yield Mistake(
+                MistakeKind.UNKNOWN_SECTION,
+                allowed=", ".join(sorted(known)),
+                nearest=nearest_name(section, known),
+                file=origin,
+                key=name,
+            )
         elif not inner and not isinstance(value, Mapping):
-            text = f"found {shown(value)}; allowed: a section with its keys"
-            mistakes.append(Mistake(origin, None, name, text))
+            found, allowed = value_text(value), "a section with its keys"
+            yield Mistake(MistakeKind.WRONG_VALUE, found, allowed=allowed, file=origin, key=name)
         else:
             pairs = [(tuple(inner), value)] if inner else [((str(k),), v) for k, v in value.items()]
             for (key, *rest), content in pairs:
@@ -172,10 +189,9 @@ def _override(
                     ours = _models_misc(key)
                 file = model if ours else project
                 file.override((section, _as_written(file, section, key), *rest), content, origin)
-    return mistakes
 
 
-def _as_written(file: Document, section: str, key: str) -> str:
+def _as_written(file: YamlFile, section: str, key: str) -> str:
     """Return the name under which a file has a key of two names."""
     content = file.data.get(section)
     for (place, second), first in keys.PROJECT.renamed.items():
@@ -188,39 +204,68 @@ def _models_misc(key: str) -> bool:
     """Tell whether a key of a section MISC is meant for the model's, which is in `mace.yaml`."""
     model = [*ModelMisc.model_fields, *keys.MODEL.names("MISC")]
     project = [*Misc.model_fields, *keys.PROJECT.names("MISC")]
-    return key in model or (key not in project and not did_you_mean(key, project))
+    return key in model or (key not in project and not nearest_name(key, project))
+
+
+def _project(file: YamlFile, directory: Path) -> ProjectSettings | None:
+    """Check `aimsPAX.yaml`; None if there are mistakes, which the file then has."""
+    if not file.readable:
+        return None
+    engine = engine_meant(file, keys.PROJECT)
+    data = own_keys(file, keys.PROJECT, engine)
+    teacher = teacher_as_reference(file, data)
+    written = {} if teacher else reference_of(file, data, engine, keys.PROJECT)
+    # What is wrong with a teacher is told at the teacher's own section.
+    told: set[tuple[str, ...]] = {("REFERENCE",)} if teacher else set()
+    if _IDG not in data and _AL not in data:
+        schema = schema_of(ProjectSettings)
+        for phase in (_IDG, _AL):
+            file.mistake((phase,), missing_section(schema, phase))
+    project = _validated(file, data, directory, ProjectSettings, keys.PROJECT, told, written)
+    if project is not None:
+        check_md_sections(file, directory, project)
+        check_by_geometry(file, directory, project)
+        check_member_seeds(file, project)
+    return project
+
+
+def _model(file: YamlFile, directory: Path) -> ModelSettings | None:
+    """Check `mace.yaml`; None if there are mistakes, which the file then has."""
+    if not file.readable:
+        return None
+    data = own_keys(file, keys.MODEL)
+    return _validated(file, data, directory, ModelSettings, keys.MODEL, set(), {})
 
 
 def _validated(
-    file: Document,
+    file: YamlFile,
+    data: dict[str, Any],
     directory: Path,
-    schema: type[BaseModel],
+    schema: type[File],
     others: keys.OtherKeys,
-    notes: list[str],
-) -> BaseModel | None:
-    """Check a file against its model; None if there are mistakes, which the file then has."""
-    if not file.readable:
-        return None
-    ours = schema is ProjectSettings
-    engine = engine_meant(file, others) if ours else None
-    data = own_keys(file, others, notes, engine)
-    teacher = ours and teacher_as_reference(file, data, notes)
-    written: Written = {}
-    if ours and not teacher:
-        written = reference_of(file, data, engine, others)
-    told = {tuple(mistake.key.split(".")) for mistake in file.mistakes if mistake.key}
-    if teacher:
-        told.add(("REFERENCE",))  # its mistakes are those of the teacher's own section
+    told: set[tuple[str, ...]],
+    written: Written,
+) -> File | None:
+    """Check the content of a file against its model.
+
+    Args:
+        file: Keeps the mistakes.
+        data: The file's sections, with our keys only.
+        directory: The run directory.
+        schema: The model.
+        others: The table of keys that the model does not have.
+        told: Places whose mistakes are known already, beside those of the file's mistakes.
+        written: Where the user has written keys that are read in another place.
+    """
+    told = told | {tuple(mistake.key.split(".")) for mistake in file.mistakes if mistake.key}
     for name, field in schema.model_fields.items():
         if isinstance(field.default, Section):
             data.setdefault(name, {})
-    if ours:
-        _fill_phase(data)
     try:
         return schema.model_validate(data, context={"directory": directory})
     except ValidationError as error:
         explain = Explainer(
-            schema.model_json_schema(),
+            schema_of(schema),
             {name: others.names(name) for name in schema.model_fields},
             _elsewhere(schema),
             others.earlier,
@@ -228,22 +273,12 @@ def _validated(
         for problem in error.errors(include_url=False):
             if problem["type"] == "default_factory_not_called":
                 continue  # a default that follows from other keys, of which one is wrong
-            path, text = explain(problem)
-            path = written.get(path[:2], path)
-            if not any(path[: len(place)] == place for place in told):
-                for line in text.splitlines():  # each of its own, in one text of several lines
-                    file.mistake(path, line)
+            for mistake in explain(problem):
+                path = tuple(mistake.key.split("."))
+                path = written.get(path[:2], path)
+                if not any(path[: len(place)] == place for place in told):
+                    file.mistake(path, mistake)
     return None
-
-
-def _fill_phase(data: dict[str, Any]) -> None:
-    """Of the two phases one may be missing: it is not run, but has members as the other has."""
-    if _IDG in data and _AL not in data:
-        data[_AL] = {"num_trajectories": 1, "max_MD_steps": 1}
-    elif _AL in data and _IDG not in data:
-        data[_IDG] = {"n_points_per_sampling_step_idg": 1, "max_initial_epochs": 1}
-        if isinstance(data[_AL], dict) and "ensemble_size" in data[_AL]:
-            data[_IDG]["ensemble_size"] = data[_AL]["ensemble_size"]
 
 
 def _elsewhere(schema: type[BaseModel]) -> dict[str, str]:

@@ -6,9 +6,9 @@ import copy
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Tag, ValidationInfo, create_model, field_validator
-from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.ensembles import CHOSEN_BY, ENSEMBLES, Ensemble, MDKeys, Row, find
+from aimspax_core.settings.reading.mistakes import conflict
 from aimspax_core.settings.values import by_index
 
 _CHOOSING = ("stat_ensemble", *CHOSEN_BY.values())
@@ -58,7 +58,7 @@ class MD(_Keys):
             row = find(*(info.data[key] for key in _CHOOSING))
             wrong = row.ensemble.mistake(info.field_name, value)
             if wrong is not None:
-                raise PydanticCustomError("plain", wrong)
+                raise conflict(wrong)
         return value
 
     @property

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.families.known_families import FAMILIES, row_of
 from aimspax_core.settings.families.row import Architecture, FamilyRow
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, conflict, mistaken
 from aimspax_core.settings.values import (
     AnyCase,
     Count,
@@ -29,6 +30,7 @@ from aimspax_core.settings.values import (
     begins_file_name,
     lower,
 )
+from aimspax_core.text import or_list
 
 
 def _upper(value: Any) -> Any:
@@ -125,9 +127,7 @@ class Training(Section):
     @classmethod
     def _has_second_stage(cls, swa: bool, info: ValidationInfo) -> bool:
         if swa and info.data.get("loss") == "forces_only":
-            raise PydanticCustomError(
-                "plain", "found True; MACE has no second stage of the loss `forces_only`"
-            )
+            raise conflict("MACE has no second stage of the loss `forces_only`", found="True")
         return swa
 
     valid_batch_size: Count = Field(5, description="Structures a batch in validation.")
@@ -184,8 +184,8 @@ class ModelSettings(Section):
         known = [row.name for row in FAMILIES]
         chosen = {name: choice for name, choice in found.items() if choice in known}
         if len(set(chosen.values())) > 1:
-            text = " but ".join(f"{name}.model_choice {choice}" for name, choice in chosen.items())
-            raise PydanticCustomError("plain", "{text}", {"text": f"found {text}; allowed: one"})
+            both = " but ".join(f"{name}.model_choice {choice}" for name, choice in chosen.items())
+            raise mistaken(Mistake(MistakeKind.CONFLICT, both, allowed="one"))
         choice = next(iter(chosen.values()), known[0])
         return data | {
             name: {**section, "model_choice": choice}
@@ -196,9 +196,15 @@ class ModelSettings(Section):
     @model_validator(mode="after")
     def _loss_of_the_family(self) -> ModelSettings:
         if self.TRAINING.loss not in self.family.losses:
-            text = f"TRAINING.loss: found {self.TRAINING.loss}; allowed for {self.family.name} "
-            text += f"models: {', '.join(self.family.losses)}"
-            raise PydanticCustomError("plain", "{text}", {"text": text})
+            allowed = f"for {self.family.name} models, {or_list(self.family.losses)}"
+            raise mistaken(
+                Mistake(
+                    MistakeKind.CONFLICT,
+                    f"'{self.TRAINING.loss}'",
+                    allowed=allowed,
+                    key="TRAINING.loss",
+                )
+            )
         return self
 
     @property

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, create_model, field_validator
-from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.cluster import Blocks, Cluster, MlBlocks, MlPool
+from aimspax_core.settings.cluster import Cluster
 from aimspax_core.settings.engines import (
-    FOUNDATION_MODELS,
     FoundationalModel,
     FoundationName,
     Gate,
     Teacher,
 )
 from aimspax_core.settings.known_engines import EngineSettings
-from aimspax_core.settings.md import MD, MDs
+from aimspax_core.settings.md import MDs
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
 from aimspax_core.settings.values import (
     Amount,
     AnyCase,
@@ -46,23 +45,6 @@ from aimspax_core.stopping.table import rules_of
 from aimspax_core.structures import geometry_files
 from aimspax_core.text import and_list
 from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType, measures_text
-
-__all__ = [
-    "FOUNDATION_MODELS",
-    "MD",
-    "ActiveLearning",
-    "Blocks",
-    "Cluster",
-    "EngineSettings",
-    "FoundationalModel",
-    "Gate",
-    "InitialDatasetGeneration",
-    "Misc",
-    "MlBlocks",
-    "MlPool",
-    "ProjectSettings",
-    "Teacher",
-]
 
 
 def _same_sampler(value: Any) -> Any:
@@ -160,9 +142,7 @@ class InitialDatasetGeneration(_Phase, _InitialLimits):
     @classmethod
     def _engine_named(cls, engine: Any, info: ValidationInfo) -> Any:
         if engine is None and info.data.get("initial_sampling") == "engine":
-            raise PydanticCustomError(
-                "plain", "missing; `initial_sampling: engine` needs it, written like REFERENCE"
-            )
+            raise missing("`initial_sampling: engine` needs it, written like REFERENCE")
         return engine
 
     @field_validator(rules_of("initial")[-1].key.name)
@@ -173,11 +153,21 @@ class InitialDatasetGeneration(_Phase, _InitialLimits):
         found = {**info.data, str(info.field_name): last}
         if all(found.get(key.name) == key.off for key in keys):  # one that is wrong was meant
             named = [f"{k.name} (above 0)" if k.kind == "accuracy" else k.name for k in keys]
-            raise PydanticCustomError(
-                "section",
-                f"nothing ends this phase; allowed: at least one of {and_list(named)}",
-            )
+            why, allowed = "nothing ends this phase", f"at least one of {and_list(named)}"
+            raise mistaken(Mistake(MistakeKind.CONFLICT, why=why, allowed=allowed), of_section=True)
         return last
+
+    @classmethod
+    def not_run(cls, active: ActiveLearning | None) -> Self:
+        """Return what stands in for the section of a phase that is not run.
+
+        Args:
+            active: The section ACTIVE_LEARNING, which then says how many members there are.
+        """
+        section = {"n_points_per_sampling_step_idg": 1, "max_initial_epochs": 1}
+        if active is not None and "ensemble_size" in active.model_fields_set:
+            section["ensemble_size"] = active.ensemble_size
+        return cls.model_validate(section)
 
     @property
     def foundation(self) -> FoundationalModel:
@@ -261,6 +251,11 @@ class ActiveLearning(_Phase, _ActiveLimits):
         FoundationalModel(), description="Settings of the foundation model."
     )
 
+    @classmethod
+    def not_run(cls) -> Self:
+        """Return what stands in for the section of a phase that is not run."""
+        return cls.model_validate({"num_trajectories": 1, "max_MD_steps": 1})
+
     @field_validator("valid_subset_size")
     @classmethod
     def _subset_sized(cls, size: int | None, info: ValidationInfo) -> int | None:
@@ -269,9 +264,8 @@ class ActiveLearning(_Phase, _ActiveLimits):
             info.data.get("replay_strategy") == "random_subset"
             and info.data.get("train_subset_size", 1) is None
         ):
-            raise PydanticCustomError(
-                "section", "`replay_strategy: random_subset` needs train_subset_size"
-            )
+            why = "`replay_strategy: random_subset` needs train_subset_size"
+            raise mistaken(Mistake(MistakeKind.CONFLICT, why=why), of_section=True)
         return size
 
 
@@ -332,10 +326,10 @@ class Misc(Section):
 
 
 class ProjectSettings(Section):
-    """All of `aimsPAX.yaml`."""
+    """All of `aimsPAX.yaml`; a phase without a section is not run."""
 
-    INITIAL_DATASET_GENERATION: InitialDatasetGeneration
-    ACTIVE_LEARNING: ActiveLearning
+    INITIAL_DATASET_GENERATION: InitialDatasetGeneration | None = None
+    ACTIVE_LEARNING: ActiveLearning | None = None
     MD: MDs
     REFERENCE: EngineSettings
     GATE: Gate = Gate()

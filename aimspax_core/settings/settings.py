@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from aimspax_core.errors import SettingsError
+import numpy as np
+
 from aimspax_core.machine import machine_cores, visible_gpus
+from aimspax_core.settings.cluster import Cluster
+from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.known_engines import EngineSettings
+from aimspax_core.settings.md import MD
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import (
-    MD,
     ActiveLearning,
-    Cluster,
-    Gate,
     InitialDatasetGeneration,
     Misc,
     ProjectSettings,
 )
-from aimspax_core.settings.reading.mistakes import Explainer, Mistake, message
+from aimspax_core.settings.reading.mistakes import missing_section, settings_error
+from aimspax_core.settings.reading.wording import schema_of
 
 PROJECT_FILE = "aimsPAX.yaml"
 
@@ -38,24 +40,27 @@ class Settings:
         project: Of `aimsPAX.yaml`.
         model: Of `mace.yaml`.
         notes: What was read in another way than written, or may not be meant.
-        absent: Phases that the file has no section for; they are not run.
     """
 
     directory: Path
     project: ProjectSettings
     model: ModelSettings
     notes: tuple[str, ...] = ()
-    absent: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def idg(self) -> InitialDatasetGeneration:
-        """The section INITIAL_DATASET_GENERATION."""
-        return self.project.INITIAL_DATASET_GENERATION
+        """The section INITIAL_DATASET_GENERATION; without one, what stands in for it.
 
-    @property
+        A campaign without that section does not run the phase, but has as many members as
+        ACTIVE_LEARNING says, and its rules have the phase's numbers.
+        """
+        section = self.project.INITIAL_DATASET_GENERATION
+        return section or InitialDatasetGeneration.not_run(self.project.ACTIVE_LEARNING)
+
+    @cached_property
     def al(self) -> ActiveLearning:
-        """The section ACTIVE_LEARNING."""
-        return self.project.ACTIVE_LEARNING
+        """The section ACTIVE_LEARNING; without one, what stands in for it."""
+        return self.project.ACTIVE_LEARNING or ActiveLearning.not_run()
 
     def md(self, geometry: int) -> MD:
         """The section MD that holds for a geometry."""
@@ -106,11 +111,11 @@ class Settings:
 
     @property
     def has_initial(self) -> bool:
-        """Whether there is a section INITIAL_DATASET_GENERATION."""
-        return _IDG not in self.absent
+        """Whether the files ask for an initial dataset."""
+        return self.project.INITIAL_DATASET_GENERATION is not None
 
     def require(self, part: str) -> None:
-        """Refuse to run what there is no section for.
+        """Refuse to run a part that there is no section for.
 
         Args:
             part: `initial`, `active` or `all`; the last can do without an initial dataset.
@@ -119,10 +124,9 @@ class Settings:
             SettingsError: The section is missing.
         """
         needed = _IDG if part == "initial" else _AL
-        if needed in self.absent:
-            told = Explainer(ProjectSettings.model_json_schema(), {}, {}, {})
-            _, text = told({"type": "missing", "loc": (needed,), "input": None})
-            raise SettingsError(message([Mistake(PROJECT_FILE, None, needed, text)]))
+        if getattr(self.project, needed) is None:
+            mistake = missing_section(schema_of(ProjectSettings), needed)
+            raise settings_error([replace(mistake, file=PROJECT_FILE, key=needed)])
 
     @property
     def stress(self) -> bool:
@@ -137,3 +141,17 @@ class Settings:
             StructureError: There is none.
         """
         return self.misc.geometry_files(self.directory)
+
+    @property
+    def member_seeds(self) -> dict[str, int]:
+        """The members' own seeds by tag.
+
+        They are those of `seeds_tags_dict`; without it they are drawn from `GENERAL.seed`, and the
+        tags are `{name_exp}-{seed}`.
+        """
+        if self.al.seeds_tags_dict is not None:
+            return dict(self.al.seeds_tags_dict)
+        general = self.model.GENERAL
+        rng = np.random.default_rng(general.seed)
+        drawn = rng.choice(1000, size=self.idg.ensemble_size, replace=False)
+        return {f"{general.name_exp}-{seed}": int(seed) for seed in drawn}

@@ -1,9 +1,9 @@
 """Value types that the settings share, and the errors that their checks raise.
 
-A check of ours raises `PydanticCustomError` of one of three kinds, which `mistakes.explain` knows:
-`wrong` (what was found is put before the text), `plain` (the text says all), `section` (the text
-is about the whole section). What pydantic's schema cannot say of a type in a chemist's words is
-said in the schema's extra key `allowed`.
+A check of ours raises one of the errors that `reading.mistakes` makes (`wrong_value`, `missing`,
+`conflict`, `mistaken`), or `PydanticCustomError("type", ...)` where the type itself says what is
+allowed. What pydantic's schema cannot say of a type in a chemist's words is said in the schema's
+extra key `allowed`; `infinity` marks numbers that may be infinite.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from pydantic import (
     ValidationInfo,
 )
 from pydantic_core import PydanticCustomError, core_schema
+
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, mistaken, wrong_value
 
 INFINITIES = {"inf", "np.inf", ".inf", "numpy.inf", "math.inf", "infinity"}
 
@@ -106,21 +108,27 @@ def _expanded(path: Path) -> Path:
     return path.expanduser()
 
 
+def _not_there(what: str, info: ValidationInfo, found: str = "") -> PydanticCustomError:
+    assert info.context is not None
+    why = f"no such {what} in {info.context['directory']}"
+    return mistaken(Mistake(MistakeKind.NOT_THERE, found, why))
+
+
 def _there(path: Path, info: ValidationInfo) -> Path:
     if info.context and not (info.context["directory"] / path).exists():
-        raise PydanticCustomError("wrong", f"no such file or folder in {info.context['directory']}")
+        raise _not_there("file or folder", info)
     return path
 
 
 def _file_there(path: Path, info: ValidationInfo) -> Path:
     if info.context and not (info.context["directory"] / path).is_file():
-        raise PydanticCustomError("wrong", f"no such file in {info.context['directory']}")
+        raise _not_there("file", info)
     return path
 
 
 def _folder_there(path: Path, info: ValidationInfo) -> Path:
     if info.context and not (info.context["directory"] / path).is_dir():
-        raise PydanticCustomError("wrong", f"no such folder in {info.context['directory']}")
+        raise _not_there("folder", info)
     return path
 
 
@@ -133,8 +141,7 @@ def _tags(value: dict[str, Any]) -> dict[str, Any]:
     """Refuse members' tags that would lead out of the folders that are named after them."""
     for tag in value:
         if not begins_file_name(tag):
-            told = f"found '{tag}' for a member's tag; allowed: {TAG}"
-            raise PydanticCustomError("plain", "{told}", {"told": told})
+            raise wrong_value(TAG, found=f"'{tag}' for a member's tag")
     return value
 
 
@@ -150,8 +157,7 @@ def _each_there(paths: dict[Any, Path], info: ValidationInfo) -> dict[Any, Path]
     found = {key: _expanded(path) for key, path in paths.items()}
     for key, path in found.items():
         if info.context and not (info.context["directory"] / path).is_file():
-            told = f"found '{path}' for {key}; no such file in {info.context['directory']}"
-            raise PydanticCustomError("plain", "{told}", {"told": told})
+            raise _not_there("file", info, f"'{path}' for {key}")
     return found
 
 
@@ -167,10 +173,8 @@ def _places(value: Any) -> Any:
     if by_index(value) and all(isinstance(place, str | Path) for place in value.values()):
         if sorted(int(key) for key in value) == list(range(len(value))):
             return {int(key): place for key, place in value.items()}
-        raise PydanticCustomError(
-            "wrong", f"allowed: every index from 0 to {len(value) - 1}, each once"
-        )
-    raise PydanticCustomError("wrong", "allowed: a path, or files by index: {0: a.xyz, 1: b.xyz}")
+        raise wrong_value(f"every index from 0 to {len(value) - 1}, each once")
+    raise wrong_value("a path, or files by index: {0: a.xyz, 1: b.xyz}")
 
 
 def _all_there(value: Any, info: ValidationInfo) -> Any:
@@ -192,7 +196,7 @@ def _sets(value: Any) -> Any:
         named and all(isinstance(path, str | Path) for path in value.values())
     ):
         return value if not named else _tags({str(tag): path for tag, path in value.items()})
-    raise PydanticCustomError("wrong", "allowed: a path, or one for each member's tag")
+    raise wrong_value("a path, or one for each member's tag")
 
 
 def _mask(value: Any) -> Any:
@@ -208,9 +212,7 @@ def _mask(value: Any) -> Any:
         square = tuple(tuple(int(bit) for bit in row) for row in rows)
         if square == tuple(zip(*square, strict=True)):
             return square
-    raise PydanticCustomError(
-        "wrong", "allowed: three numbers 0 or 1, or a symmetric 3 x 3 of them"
-    )
+    raise wrong_value("three numbers 0 or 1, or a symmetric 3 x 3 of them")
 
 
 _NUMBER = BeforeValidator(_no_truth_value)
@@ -225,7 +227,10 @@ Natural = Annotated[int, Field(ge=0), _NUMBER]
 
 Limit = Annotated[
     float,
-    Field(ge=1, json_schema_extra={"allowed": "a whole number of at least 1, or inf"}),
+    Field(
+        ge=1,
+        json_schema_extra={"allowed": "a whole number of at least 1, or inf", "infinity": True},
+    ),
     BeforeValidator(_infinity),
     AfterValidator(_whole),
     _NUMBER,

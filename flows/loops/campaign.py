@@ -119,7 +119,7 @@ class Campaign:
             )
         if self.journal.begun and self.state.adopting:
             self.run.settings.unlink(missing_ok=True)  # a mistake in them may be mended
-        begun, adopts = self.journal.begun, self.inputs.pretrained is not None
+        begun, adopts = self.journal.begun, self.inputs.given is not None
         adopted = self.state.adopted if begun else adopts
         changes = write_provenance(self.run, self.settings, self.inputs.geometries, adopted)
         for note in self.settings.notes:

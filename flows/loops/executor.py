@@ -242,8 +242,8 @@ class Executor:
                 name = f"converge-{action.stage}-{state.rounds}-{points}"
                 return pools.ml, converge, self._training(action, state, name, CONVERGE_BUDGET_S)
             case Adopt():
-                assert self.inputs.pretrained is not None
-                found, seeds = self.inputs.pretrained, self.inputs.seeds
+                assert self.inputs.given is not None
+                found, seeds = self.inputs.given, self.inputs.seeds
                 return pools.ml, adopt, AdoptRequest(action.id, run, settings, found, seeds)
             case Publish():
                 held = holdings(run, state)

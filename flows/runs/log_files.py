@@ -14,7 +14,7 @@ from prefect.logging.handlers import APILogHandler
 from aimspax_core.campaign.events import Event
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.run_directory import RunDir
-from aimspax_core.settings.derived import yaml_text
+from aimspax_core.settings.derived.yaml_text import section_lines
 from aimspax_core.settings.settings import Settings
 from aimspax_core.versions import versions
 from flows.runs.listeners import listening
@@ -149,7 +149,7 @@ def _in_force(settings: Settings) -> str:
     }
     lines = ["settings in force, defaults included"]
     for name, content in parts.items():
-        lines += [f"# {name}", *yaml_text.block(content)]
+        lines += [f"# {name}", *section_lines(content)]
     return "\n    ".join(lines)
 
 

@@ -27,7 +27,7 @@ from aimspax_core.model.committee import Committee
 from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.sampling.dynamics import needs_stress, random_stream, resume, start
 from aimspax_core.sampling.lockstep import LockstepCalculator, LockstepStats, run_lockstep
-from aimspax_core.settings.project import MD
+from aimspax_core.settings.md import MD
 
 ASPIRIN = Path(__file__).parents[2] / "examples" / "aspirin" / "geometry.in"
 MOLECULE = MD(stat_ensemble="nvt", temperature=300.0, timestep=0.5, friction=0.001)

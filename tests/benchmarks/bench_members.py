@@ -48,7 +48,7 @@ def make_frames(path: Path, example: str, count: int) -> None:
     from aimspax_core.reference.registry import build_reference
     from aimspax_core.sampling.dynamics import random_stream, resume, start
     from aimspax_core.settings.load import load
-    from aimspax_core.settings.project import MD
+    from aimspax_core.settings.md import MD
     from aimspax_core.structures import read_geometries
 
     md = MD(stat_ensemble="nvt", temperature=500, timestep=1.0, friction=0.01)

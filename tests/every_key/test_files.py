@@ -15,7 +15,7 @@ from ase.build import bulk, molecule
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs
-from aimspax_core.inputs.given_models import find_pretrained
+from aimspax_core.inputs.given_models import find_given_models
 from aimspax_core.labels.dataset import DataKeys, carried, labelled, read_labels, write
 from aimspax_core.labels.store import StoredLabel
 from aimspax_core.run_directory import RunDir
@@ -109,7 +109,7 @@ def trained(folder: Path) -> Path:
 
 def sets_to_begin_from(folder: Path, **changes: Any) -> dict[str, list[str]]:
     settings = with_values(folder, {AL: changes})
-    found = find_pretrained(settings, RunDir.of(settings))
+    found = find_given_models(settings, RunDir.of(settings))
     return {
         "training": [path.name for path in found.training.values()],
         "validation": [path.name for path in found.validation.values()],

@@ -9,7 +9,6 @@ import pytest
 
 from aimspax_core.campaign.obsolete_files import tidy
 from aimspax_core.run_directory import RunDir
-from aimspax_core.settings.seeds import member_seeds
 from flows.runs.log_files import campaign_logs
 from tests.every_key.base import with_values
 from tests.every_key.test_rules import SHORT, Story
@@ -18,7 +17,7 @@ from tests.every_key.test_rules import SHORT, Story
 @pytest.mark.key("ModelSettings", "name_exp", "seed")
 def test_the_experiments_name_and_seed_make_the_members(folder: Path) -> None:
     plain, named, seeded = (
-        list(member_seeds(with_values(folder, {"GENERAL": given})))
+        list(with_values(folder, {"GENERAL": given}).member_seeds)
         for given in ({}, {"name_exp": "ice"}, {"seed": 7})
     )
     assert [tag.replace("ice-", "water-") for tag in named] == plain != named

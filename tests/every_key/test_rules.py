@@ -24,7 +24,6 @@ from aimspax_core.campaign.rounds import replayed
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Errors, Phase, Rules
 from aimspax_core.report.narrative import lines
-from aimspax_core.settings.seeds import member_seeds
 from aimspax_core.settings.settings import Settings
 from tests.every_key.base import AL, IDG, with_values
 
@@ -33,7 +32,7 @@ class Story:
     """A campaign of these settings, told event by event; labels are texts."""
 
     def __init__(self, settings: Settings) -> None:
-        tags = tuple(member_seeds(settings))
+        tags = tuple(settings.member_seeds)
         self.rules = Rules.of(settings, tags, geometries=1)
         self.state = apply(None, Started(rules=self.rules))
         self.told: list[str] = []

@@ -10,7 +10,7 @@ import pytest
 from ase.build import molecule
 
 from aimspax_core.errors import SettingsError
-from aimspax_core.inputs.given_models import find_pretrained, seeds_of
+from aimspax_core.inputs.given_models import find_given_models, seeds_of
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
@@ -49,24 +49,24 @@ def read(directory: Path, **al: object) -> tuple[Settings, RunDir]:
 
 
 def test_a_member_is_named_by_its_file(directory: Path) -> None:
-    found = find_pretrained(*read(directory))
+    found = find_given_models(*read(directory))
     assert tuple(found.models) == TAGS
 
 
 def test_each_member_has_its_own_set_even_if_one_tag_begins_another(directory: Path) -> None:
-    found = find_pretrained(*read(directory))
+    found = find_given_models(*read(directory))
     assert found.training["water-4"].name == "initial_train_set_water-4.xyz"
     assert found.validation["water-42"].name == "initial_valid_set_water-42.xyz"
 
 
 def test_the_final_sets_are_extended_if_that_is_wanted(directory: Path) -> None:
-    found = find_pretrained(*read(directory, extend_existing_final_ds=True))
+    found = find_given_models(*read(directory, extend_existing_final_ds=True))
     assert found.training["water-4"] == directory / "data/final/training/train_set_water-4.xyz"
 
 
 def test_one_dataset_is_for_all_members(directory: Path) -> None:
     given = {"initial_train_dataset": "mine.xyz", "initial_valid_dataset": "mine.xyz"}
-    found = find_pretrained(*read(directory, **given))
+    found = find_given_models(*read(directory, **given))
     assert set(found.training.values()) == {directory / "mine.xyz"}
 
 
@@ -75,20 +75,20 @@ def test_datasets_by_tag_must_be_of_the_models_that_are_there(directory: Path) -
     with pytest.raises(
         SettingsError, match="initial_train_dataset: found sets of water-4, water-5"
     ):
-        find_pretrained(
+        find_given_models(
             *read(directory, initial_train_dataset=sets, initial_valid_dataset="mine.xyz")
         )
 
 
 def test_both_sets_are_given_or_neither(directory: Path) -> None:
     with pytest.raises(SettingsError, match="initial_valid_dataset: missing"):
-        find_pretrained(*read(directory, initial_train_dataset="mine.xyz"))
+        find_given_models(*read(directory, initial_train_dataset="mine.xyz"))
 
 
 def test_a_missing_set_is_named(directory: Path) -> None:
     (directory / "data/initial/validation/initial_valid_set_water-42.xyz").unlink()
     with pytest.raises(SettingsError, match=r"initial_valid_set_water-42.xyz not found"):
-        find_pretrained(*read(directory))
+        find_given_models(*read(directory))
 
 
 @pytest.mark.parametrize("left", [0, 1])
@@ -96,7 +96,7 @@ def test_less_than_two_models_are_no_ensemble(directory: Path, left: int) -> Non
     for tag in TAGS[left:]:
         (directory / "model" / f"{tag}.model").unlink()
     with pytest.raises(SettingsError, match="needs an ensemble, and there is none yet"):
-        find_pretrained(*read(directory))
+        find_given_models(*read(directory))
 
 
 def test_seeds_are_the_numbers_that_tags_end_with(directory: Path) -> None:
@@ -115,11 +115,11 @@ def test_seeds_of_the_settings_count_first(directory: Path) -> None:
 
 def test_seeds_of_other_members_are_refused(directory: Path) -> None:
     with pytest.raises(SettingsError, match="seeds_tags_dict: found water-1, water-2; the models"):
-        find_pretrained(*read(directory, seeds_tags_dict={"water-1": 1, "water-2": 2}))
+        find_given_models(*read(directory, seeds_tags_dict={"water-1": 1, "water-2": 2}))
 
 
 def test_one_model_twice_is_no_ensemble(directory: Path) -> None:
     for tag in TAGS:
         (directory / "model" / f"{tag}.model").write_text("the same")
     with pytest.raises(SettingsError, match=r"water-42.model is the same model as water-4.model"):
-        find_pretrained(*read(directory))
+        find_given_models(*read(directory))

@@ -11,7 +11,7 @@ from ase.data import covalent_radii
 from aimspax_core.errors import LabelError, LabelFailure, StructureError
 from aimspax_core.labels.gate import EnergyGate, check_label, check_stress, check_structure
 from aimspax_core.labels.label import Label
-from aimspax_core.settings.project import Gate
+from aimspax_core.settings.engines import Gate
 
 GATE = Gate()
 CH = 0.5 * (covalent_radii[6] + covalent_radii[1])

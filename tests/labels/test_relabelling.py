@@ -16,7 +16,7 @@ from aimspax_core.errors import StructureError
 from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.relabelling import Frame, Property, Relabelled, failed_file, read_frames
-from aimspax_core.settings.project import Gate
+from aimspax_core.settings.engines import Gate
 
 KEYS = DataKeys()
 ALL: tuple[Property, ...] = ("energy", "forces", "stress")

@@ -27,7 +27,6 @@ from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
-from aimspax_core.settings.seeds import member_seeds
 from aimspax_core.settings.settings import Settings
 
 PROJECT = """
@@ -91,7 +90,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Finished]:
         for keys in (TRAIN, VALID)
     )
     members = []
-    for tag, seed in member_seeds(settings).items():
+    for tag, seed in settings.member_seeds.items():
         member = Member.create(settings.model, (1, 8), tag, seed, train)
         found = member.train(train, valid, epochs=3, valid_skip=1, scheduler=False)
         member.save(run.checkpoint(member.tag, "train-3"))

@@ -20,7 +20,8 @@ from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.sampling.collect import MAX_FRESH_STARTS, Collected, begin, collect
 from aimspax_core.sampling.dynamics import MDState, load_state, resume, save_state
-from aimspax_core.settings.project import MD, Gate
+from aimspax_core.settings.engines import Gate
+from aimspax_core.settings.md import MD
 
 MD_SETTINGS = MD(stat_ensemble="nvt", temperature=500.0, timestep=1.0, friction=0.01)
 WATER = molecule("H2O")

@@ -19,7 +19,7 @@ from aimspax_core.sampling.dynamics import (
     save_state,
     start,
 )
-from aimspax_core.settings.project import MD
+from aimspax_core.settings.md import MD
 
 TEMPERATURE = 300.0
 

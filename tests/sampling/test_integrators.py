@@ -28,7 +28,7 @@ from aimspax_core.sampling.dynamics import (
     why_not,
 )
 from aimspax_core.sampling.lockstep import run_lockstep
-from aimspax_core.settings.project import MD
+from aimspax_core.settings.md import MD
 
 OLD = Path(__file__).parents[1] / "fixtures" / "md-states-0.1.0"
 HERE = {"temperature": 300.0, "timestep": 3.0, "friction": 0.02, "pressure": 2e9}

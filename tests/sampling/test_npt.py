@@ -9,7 +9,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from aimspax_core.sampling.dynamics import MDState, random_stream, resume, start
-from aimspax_core.settings.project import MD
+from aimspax_core.settings.md import MD
 
 TEMPERATURE = 300.0
 GPA = 4.0

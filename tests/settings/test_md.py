@@ -69,15 +69,15 @@ def test_a_pressure_may_be_negative(inputs):
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("barostat", "nose", "found 'nose'; allowed: berendsen, npt, mtk or isomtk"),
-        ("stat_ensemble", "NVP", "found 'NVP'; allowed: nvt, npt or nve"),
-        ("pressure", ".inf", "found inf; allowed: a number, or nothing"),
-        ("pressure", "1 bar", "found '1 bar'; allowed: a number, or nothing"),
-        ("taut", "0", "found 0; allowed: a number above 0"),
-        ("compressibility_au", "-1", "found -1; allowed: a number above 0"),
-        ("tchain", "0", f"found 0; allowed: {WHOLE}"),
-        ("ttime", "0", "found 0; allowed: a number above 0, or nothing"),
-        ("barostatt", "npt", "unknown key; did you mean barostat?"),
+        ("barostat", "nose", "wrong value 'nose'"),
+        ("stat_ensemble", "NVP", "wrong value 'NVP'"),
+        ("pressure", ".inf", "wrong value inf"),
+        ("pressure", "1 bar", "wrong value '1 bar'"),
+        ("taut", "0", "wrong value 0"),
+        ("compressibility_au", "-1", "wrong value -1"),
+        ("tchain", "0", "wrong value 0"),
+        ("ttime", "0", "wrong value 0"),
+        ("barostatt", "npt", "unknown key -> barostat"),
     ],
 )
 def test_a_wrong_value_is_told(inputs, key, value, told):
@@ -105,15 +105,14 @@ def test_a_mask_is_read(inputs, barostat, text, mask):
     ("barostat", "text", "told"),
     [
         *(
-            ("npt", text, f"found {text}; allowed: three numbers 0 or 1, or a symmetric 3 x 3 of "
-             "them")
+            ("npt", text, f"wrong value {text}")
             for text in ("[1, 1]", "[1, 1, 2]", "[[1, 1, 0], [0, 1, 0], [0, 0, 1]]", "1")
         ),
-        ("isomtk", "[1, 1, 0]", "`isomtk` scales the whole cell; allowed: nothing"),
+        ("isomtk", "[1, 1, 0]", "conflict"),
         ("mtk", "[[1, 0, 0], [0, 1, 0], [0, 0, 1]]",
-         "`mtk` takes three numbers, 0 or 1; 3 x 3 only `npt` does"),
+         "conflict"),
         ("berendsen", "[[1, 0, 0], [0, 1, 0], [0, 0, 1]]",
-         "`berendsen` takes three numbers, 0 or 1; 3 x 3 only `npt` does"),
+         "conflict"),
     ],
 )  # fmt: skip
 def test_a_wrong_mask_is_told(inputs, barostat, text, told):
@@ -193,7 +192,7 @@ def _planted(inputs, text: str) -> str:
 
 def test_a_mistake_inside_is_told_with_index_and_line(inputs):
     assert _planted(inputs, "{stat_ensemble: NVT, temperature: cold}") == (
-        "aimsPAX.yaml:11  MD.1.temperature: found 'cold'; allowed: a number above 0"
+        "aimsPAX.yaml:11  MD.1.temperature: wrong value 'cold'"
     )
 
 
@@ -201,19 +200,19 @@ def test_a_mistake_inside_is_told_with_index_and_line(inputs):
     ("text", "told"),
     [
         ("{temperature: 300}",
-         "MD.1.stat_ensemble: missing; allowed: nvt, npt or nve (Statistical ensemble)"),
+         "MD.1.stat_ensemble: missing"),
         ("{stat_ensemble: NVT, temprature: 1}",
-         "MD.1.temprature: unknown key; did you mean temperature?"),
+         "MD.1.temprature: unknown key -> temperature"),
         ("{stat_ensemble: NVT, num_trajectories: 1}",
-         "MD.1.num_trajectories: unknown key; it belongs in ACTIVE_LEARNING"),
+         "MD.1.num_trajectories: misplaced in the wrong section"),
         ("{stat_ensemble: NVT, seed: -1}",
-         "MD.1.MD_seed: found -1; allowed: a whole number of at least 0"),
+         "MD.1.MD_seed: wrong value -1"),
         ("{stat_ensemble: NVT, seed: 1, MD_seed: 2}",
-         "MD.1.seed: found beside MD_seed, which it is another name of"),
+         "MD.1.seed: twice beside MD_seed"),
         ("{stat_ensemble: NVT, MODIFY: {type: temp}}",
-         "MD.1.MODIFY: refused: settings that change on the way are not available"),
+         "MD.1.MODIFY: refused (settings that change on the way are not available)"),
         ("{stat_ensemble: NPT, barostat: isomtk, mask: [1, 1, 1]}",
-         "MD.1.mask: `isomtk` scales the whole cell; allowed: nothing"),
+         "MD.1.mask: conflict"),
     ],
 )  # fmt: skip
 def test_any_mistake_inside_is_told(inputs, text, told):
@@ -222,7 +221,7 @@ def test_any_mistake_inside_is_told(inputs, text, told):
 
 @pytest.mark.parametrize("text", ["5", "NVT", "[1]", "null"])
 def test_what_is_no_section_inside_is_told(inputs, text):
-    assert _planted(inputs, text).startswith("aimsPAX.yaml:11  MD.1: found ")
+    assert _planted(inputs, text).startswith("aimsPAX.yaml:11  MD.1: wrong value ")
 
 
 def test_the_second_name_of_the_seed_is_read_inside(inputs):
@@ -240,10 +239,7 @@ def test_idle_keys_are_noted_with_the_index(inputs):
 def test_a_geometry_without_a_section_is_told(inputs):
     _geometries(inputs, 3)
     inputs.project["MD"] = "{0: {stat_ensemble: NVT}, 2: {stat_ensemble: NVT}}"
-    assert inputs.mistakes() == [
-        "aimsPAX.yaml:9  MD.1: missing, for 1.xyz; allowed: a section for each index from 0 to 2, "
-        "or one MD"
-    ]
+    assert inputs.mistakes() == ["aimsPAX.yaml:9  MD.1: missing"]
 
 
 def test_a_section_without_a_geometry_is_noted(inputs):
@@ -255,17 +251,13 @@ def test_keys_for_all_beside_sections_by_geometry_are_a_mistake(inputs):
     _geometries(inputs, 2)
     inputs.project["MD"] = "{0: {stat_ensemble: NVT}, 1: {stat_ensemble: NVT}, timestep: 1}"
     assert inputs.mistakes() == [
-        "aimsPAX.yaml:9  MD.timestep: found beside sections by geometry; "
-        "allowed: MD.0.timestep, MD.1.timestep"
+        "aimsPAX.yaml:9  MD.timestep: conflict beside sections by geometry"
     ]
 
 
 def test_a_section_by_geometry_beside_keys_for_all_is_a_mistake(inputs):
     told = inputs.mistake("aimsPAX.yaml", "MD", "0", "{temperature: 400}")
-    assert told == (
-        "MD.0: found beside keys for all geometries; "
-        "allowed: either sections by geometry only, or none"
-    )
+    assert told == ("MD.0: conflict beside keys for all geometries")
 
 
 def test_an_override_reaches_the_section_of_a_geometry(inputs):
@@ -277,6 +269,5 @@ def test_an_override_for_all_of_sections_by_geometry_is_told_what_to_write(input
     _geometries(inputs, 2)
     inputs.project["MD"] = "{0: {stat_ensemble: NVT}, 1: {stat_ensemble: NVT}}"
     assert inputs.mistakes({"MD.timestep": 1}) == [
-        "override  MD.timestep: found beside sections by geometry; "
-        "allowed: MD.0.timestep, MD.1.timestep"
+        "override  MD.timestep: conflict beside sections by geometry"
     ]

@@ -94,77 +94,72 @@ def test_the_defaults_are_the_readmes(inputs):
 
 def test_the_experiment_needs_a_name(inputs):
     inputs.model["GENERAL"] = {"seed": "1"}
-    assert inputs.mistakes() == [
-        f"mace.yaml:1  GENERAL.name_exp: missing; allowed: {NAME} "
-        "(Name of the experiment; begins every member's tag)"
-    ]
+    assert inputs.mistakes() == ["mace.yaml:1  GENERAL.name_exp: missing"]
 
 
 @pytest.mark.parametrize(
     ("section", "key", "value", "told"),
     [
-        ("GENERAL", "name_exp", "2024", f"found 2024; allowed: {NAME}"),
-        ("GENERAL", "name_exp", "''", f"found ''; allowed: {NAME}"),
-        ("GENERAL", "name_exp", "a/b", f"found 'a/b'; allowed: {NAME}"),
-        ("GENERAL", "name_exp", ".hidden", f"found '.hidden'; allowed: {NAME}"),
+        ("GENERAL", "name_exp", "2024", "wrong value 2024"),
+        ("GENERAL", "name_exp", "''", "wrong value ''"),
+        ("GENERAL", "name_exp", "a/b", "wrong value 'a/b'"),
+        ("GENERAL", "name_exp", ".hidden", "wrong value '.hidden'"),
         ("GENERAL", "default_dtype", "float",
-         "found 'float'; allowed: float32 or float64; did you mean float64?"),
-        ("GENERAL", "seed", "-1", "found -1; allowed: a whole number of at least 0"),
-        ("GENERAL", "compute_stress", "si", "found 'si'; allowed: True or False"),
-        ("GENERAL", "nameexp", "x", "unknown key; did you mean name_exp?"),
-        ("ARCHITECTURE", "r_max", "0", f"found 0; allowed: {POSITIVE}"),
-        ("ARCHITECTURE", "r_max", "inf", f"found 'inf'; allowed: {POSITIVE}"),
-        ("ARCHITECTURE", "r_max", ".inf", f"found inf; allowed: {POSITIVE}"),
-        ("ARCHITECTURE", "num_channels", "True", f"found True; allowed: {WHOLE}"),
-        ("ARCHITECTURE", "max_L", "-1", "found -1; allowed: a whole number of at least 0"),
-        ("ARCHITECTURE", "max_l", "1", "unknown key; did you mean max_L?"),
-        ("ARCHITECTURE", "radial_MLP", "16", f"found 16; allowed: a list, each item {WHOLE}"),
+         "wrong value 'float' -> float64"),
+        ("GENERAL", "seed", "-1", "wrong value -1"),
+        ("GENERAL", "compute_stress", "si", "wrong value 'si'"),
+        ("GENERAL", "nameexp", "x", "unknown key -> name_exp"),
+        ("ARCHITECTURE", "r_max", "0", "wrong value 0"),
+        ("ARCHITECTURE", "r_max", "inf", "wrong value 'inf'"),
+        ("ARCHITECTURE", "r_max", ".inf", "wrong value inf"),
+        ("ARCHITECTURE", "num_channels", "True", "wrong value True"),
+        ("ARCHITECTURE", "max_L", "-1", "wrong value -1"),
+        ("ARCHITECTURE", "max_l", "1", "unknown key -> max_L"),
+        ("ARCHITECTURE", "radial_MLP", "16", "wrong value 16"),
         ("ARCHITECTURE", "radial_MLP", "[16, x]",
-         f"found 'x' as item 2; allowed: a list, each item {WHOLE}"),
-        ("ARCHITECTURE", "MLP_irreps", "16x0", f"found '16x0'; allowed: {IRREPS}"),
-        ("ARCHITECTURE", "MLP_irreps", "16", f"found 16; allowed: {IRREPS}"),
-        ("ARCHITECTURE", "gate", "relu", "found 'relu'; allowed: silu, tanh, abs or None"),
+         "wrong value 'x' as item 2"),
+        ("ARCHITECTURE", "MLP_irreps", "16x0", "wrong value '16x0'"),
+        ("ARCHITECTURE", "MLP_irreps", "16", "wrong value 16"),
+        ("ARCHITECTURE", "gate", "relu", "wrong value 'relu'"),
         ("ARCHITECTURE", "model", "ScaleShift",
-         "found 'ScaleShift'; allowed: ScaleShiftMACE or MACE; did you mean ScaleShiftMACE?"),
+         "wrong value 'ScaleShift' -> ScaleShiftMACE"),
         ("ARCHITECTURE", "atomic_energies", "[-13.6, -1029.5]",
-         f"found [-13.6, -1029.5]; allowed: {ENERGIES}, or nothing"),
+         "wrong value [-13.6, -1029.5]"),
         ("ARCHITECTURE", "atomic_energies", "{Hh: -13.6}",
-         f"found Hh, which is no element; allowed: {ENERGIES}"),
+         "wrong value Hh, which is no element"),
         ("ARCHITECTURE", "atomic_energies", "{0: -13.6}",
-         f"found 0, which is no element; allowed: {ENERGIES}"),
+         "wrong value 0, which is no element"),
         ("ARCHITECTURE", "atomic_energies", "{119: -13.6}",
-         f"found 119, which is no element; allowed: {ENERGIES}"),
+         "wrong value 119, which is no element"),
         ("ARCHITECTURE", "atomic_energies", "{X: -13.6}",
-         f"found X, which is no element; allowed: {ENERGIES}"),
-        ("ARCHITECTURE", "atomic_energies", "{H: -13.6, 1: -13.7}", "found H twice"),
+         "wrong value X, which is no element"),
+        ("ARCHITECTURE", "atomic_energies", "{H: -13.6, 1: -13.7}", "twice H twice"),
         ("ARCHITECTURE", "atomic_energies", "{H: low}",
-         f"found 'low' for H; allowed: {ENERGIES}"),
+         "wrong value 'low' for H"),
         ("ARCHITECTURE", "atomic_energies", "{C: .nan}",
-         f"found nan for C; allowed: {ENERGIES}"),
+         "wrong value nan for C"),
         ("ARCHITECTURE", "atomic_energies", "{6: True}",
-         f"found True for 6; allowed: {ENERGIES}"),
-        ("TRAINING", "lr", "-.inf", f"found -inf; allowed: {POSITIVE}"),
-        ("TRAINING", "lr", "1.d-2", f"found '1.d-2'; allowed: {POSITIVE}"),
-        ("TRAINING", "ema_decay", "1.0", "found 1.0; allowed: a number above 0 and below 1"),
+         "wrong value True for 6"),
+        ("TRAINING", "lr", "-.inf", "wrong value -inf"),
+        ("TRAINING", "lr", "1.d-2", "wrong value '1.d-2'"),
+        ("TRAINING", "ema_decay", "1.0", "wrong value 1.0"),
         ("TRAINING", "lr_scheduler_gamma", "1.5",
-         "found 1.5; allowed: a number above 0 and of at most 1"),
-        ("TRAINING", "clip_grad", "0", f"found 0; allowed: {POSITIVE}, or nothing"),
-        ("TRAINING", "weight_decay", "True", f"found True; allowed: {NOT_NEGATIVE}"),
-        ("TRAINING", "amsgrad", "2", "found 2; allowed: True or False"),
+         "wrong value 1.5"),
+        ("TRAINING", "clip_grad", "0", "wrong value 0"),
+        ("TRAINING", "weight_decay", "True", "wrong value True"),
+        ("TRAINING", "amsgrad", "2", "wrong value 2"),
         ("TRAINING", "config_type_weights", "{Default: -1}",
-         f"found -1 for Default; allowed: a section, each key with {NOT_NEGATIVE}"),
+         "wrong value -1 for Default"),
         ("TRAINING", "config_type_weights", "1.0",
-         f"found 1.0; allowed: a section, each key with {NOT_NEGATIVE}"),
+         "wrong value 1.0"),
         ("TRAINING", "loss", "wighted",
-         "found 'wighted'; allowed: weighted, ef, forces_only, stress, weighted_stress, "
-         "virials, huber, universal or l1l2energyforces; did you mean weighted?"),
-        ("TRAINING", "optimizer", "sgd", "found 'sgd'; allowed: adam or adamw"),
+         "wrong value 'wighted' -> weighted"),
+        ("TRAINING", "optimizer", "sgd", "wrong value 'sgd'"),
         ("TRAINING", "scheduler", "reduceLRonplateau",
-         "found 'reduceLRonplateau'; allowed: ReduceLROnPlateau or ExponentialLR; "
-         "did you mean ReduceLROnPlateau?"),
-        ("TRAINING", "num_channels", "16", "unknown key; it belongs in ARCHITECTURE"),
-        ("MISC", "device", "gpu", "found 'gpu'; allowed: cpu, cuda or cuda:<number>"),
-        ("MISC", "log_level", "LOUD", "found 'LOUD'; allowed: DEBUG, INFO, WARNING or ERROR"),
+         "wrong value 'reduceLRonplateau' -> ReduceLROnPlateau"),
+        ("TRAINING", "num_channels", "16", "misplaced in the wrong section"),
+        ("MISC", "device", "gpu", "wrong value 'gpu'"),
+        ("MISC", "log_level", "LOUD", "wrong value 'LOUD'"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_told(inputs, section, key, value, told):
@@ -259,7 +254,7 @@ def test_values_are_read_as_users_write_them(inputs, section, key, text, value):
 def test_swa_needs_a_loss_with_energies(inputs):
     inputs.plant("mace.yaml", "TRAINING", "loss", "forces_only")
     told = inputs.mistake("mace.yaml", "TRAINING", "swa", "True")
-    assert told == "TRAINING.swa: found True; MACE has no second stage of the loss `forces_only`"
+    assert told == "TRAINING.swa: conflict True"
 
 
 def test_a_second_stage_that_would_never_begin_is_told(inputs):

@@ -12,7 +12,8 @@ import pytest
 from aimspax_core.errors import SettingsError
 from aimspax_core.reference.mace.section import MaceMpReference, MaceReference
 from aimspax_core.reference.tblite.section import TbliteReference
-from aimspax_core.settings.project import FOUNDATION_MODELS
+from aimspax_core.settings.engines import FOUNDATION_MODELS
+from aimspax_core.settings.reading.mistakes import MistakeKind
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 WHOLE = "a whole number of at least 1"
@@ -103,21 +104,24 @@ def test_the_accuracy_to_reach_is_zero_unless_given(inputs):
 def test_a_mandatory_key_is_asked_for_with_its_type_and_meaning(inputs, section, key, told):
     del inputs.project[section][key]
     inputs.project[section]["fixcm" if section == "MD" else "valid_skip"] = "1"
-    (mistake,) = inputs.mistakes()
-    assert mistake.endswith(f"{section}.{key}: missing; allowed: {told}")
+    (mistake,) = inputs.found()
+    assert (mistake.kind, mistake.key) == (MistakeKind.MISSING, f"{section}.{key}")
+    assert mistake.allowed == told
 
 
 def test_a_mandatory_section_is_asked_for_with_what_it_needs(inputs):
     del inputs.project["MD"]
-    (mistake,) = inputs.mistakes()
-    assert mistake.startswith("aimsPAX.yaml  MD: missing; needs stat_ensemble (")
+    (mistake,) = inputs.found()
+    assert (mistake.kind, mistake.key) == (MistakeKind.MISSING, "MD")
+    assert mistake.why.startswith("needs stat_ensemble (")
 
 
 def test_without_any_phase_both_are_asked_for(inputs):
     del inputs.project[IDG], inputs.project[AL]
-    first, second = inputs.mistakes()
-    assert first.startswith(f"aimsPAX.yaml  {IDG}: missing; needs n_points_per_sampling_step_idg (")
-    assert second.startswith(f"aimsPAX.yaml  {AL}: missing; needs num_trajectories (")
+    needs = {mistake.key: mistake.why for mistake in inputs.found()}
+    assert needs.keys() == {IDG, AL}
+    assert needs[IDG].startswith("needs n_points_per_sampling_step_idg (")
+    assert needs[AL].startswith("needs num_trajectories (")
 
 
 @pytest.mark.key("ActiveLearning", "ensemble_size")
@@ -125,7 +129,8 @@ def test_a_phase_without_a_section_is_absent_but_has_the_others_members(inputs):
     del inputs.project[IDG]
     inputs.plant("aimsPAX.yaml", AL, "ensemble_size", "6")
     settings = inputs.load()
-    assert (settings.absent, settings.notes) == ((IDG,), ())
+    assert settings.project.INITIAL_DATASET_GENERATION is None
+    assert (settings.has_initial, settings.notes) == (False, ())
     assert not settings.has_initial
     assert settings.idg.ensemble_size == 6
 
@@ -157,58 +162,56 @@ def test_with_both_phases_everything_can_be_run(inputs):
 @pytest.mark.parametrize(
     ("section", "key", "value", "told"),
     [
-        (IDG, "n_points_per_sampling_step_idg", "0", f"found 0; allowed: {WHOLE}"),
-        (IDG, "n_points_per_sampling_step_idg", "1.5", f"found 1.5; allowed: {WHOLE}"),
-        (IDG, "n_points_per_sampling_step_idg", "five", f"found 'five'; allowed: {WHOLE}"),
-        (IDG, "n_points_per_sampling_step_idg", "", f"found nothing; allowed: {WHOLE}"),
-        (IDG, "ensemble_size", "1", "found 1; allowed: a whole number of at least 2"),
-        (IDG, "ensemble_size", "True", "found True; allowed: a whole number of at least 2"),
-        (IDG, "valid_ratio", "1.0", f"found 1.0; allowed: {SHARE}"),
-        (IDG, "valid_ratio", "-0.1", f"found -0.1; allowed: {SHARE}"),
-        (IDG, "valid_ratio", ".nan", f"found nan; allowed: {SHARE}"),
-        (IDG, "desired_acc", "-0.1", "found -0.1; allowed: a number of at least 0"),
-        (IDG, "desired_acc", "1.d-3", "found '1.d-3'; allowed: a number of at least 0"),
-        (IDG, "desired_acc", "0,1", "found '0,1'; allowed: a number of at least 0"),
-        (IDG, "desired_acc", "inf", "found 'inf'; allowed: a number of at least 0"),
-        (IDG, "desired_acc_scale_idg", "0", "found 0; allowed: a number above 0"),
-        (IDG, "max_initial_epochs", "0", f"found 0; allowed: {LIMIT}"),
-        (IDG, "max_initial_epochs", "2.5", f"found 2.5; allowed: {LIMIT}"),
-        (IDG, "max_initial_set_size", "-inf", f"found '-inf'; allowed: {LIMIT}"),
-        (IDG, "scheduler_initial", "maybe", "found 'maybe'; allowed: True or False"),
-        (IDG, "scheduler_initial", "", "found nothing; allowed: True or False"),
+        (IDG, "n_points_per_sampling_step_idg", "0", "wrong value 0"),
+        (IDG, "n_points_per_sampling_step_idg", "1.5", "wrong value 1.5"),
+        (IDG, "n_points_per_sampling_step_idg", "five", "wrong value 'five'"),
+        (IDG, "n_points_per_sampling_step_idg", "", "wrong value nothing"),
+        (IDG, "ensemble_size", "1", "wrong value 1"),
+        (IDG, "ensemble_size", "True", "wrong value True"),
+        (IDG, "valid_ratio", "1.0", "wrong value 1.0"),
+        (IDG, "valid_ratio", "-0.1", "wrong value -0.1"),
+        (IDG, "valid_ratio", ".nan", "wrong value nan"),
+        (IDG, "desired_acc", "-0.1", "wrong value -0.1"),
+        (IDG, "desired_acc", "1.d-3", "wrong value '1.d-3'"),
+        (IDG, "desired_acc", "0,1", "wrong value '0,1'"),
+        (IDG, "desired_acc", "inf", "wrong value 'inf'"),
+        (IDG, "desired_acc_scale_idg", "0", "wrong value 0"),
+        (IDG, "max_initial_epochs", "0", "wrong value 0"),
+        (IDG, "max_initial_epochs", "2.5", "wrong value 2.5"),
+        (IDG, "max_initial_set_size", "-inf", "wrong value '-inf'"),
+        (IDG, "scheduler_initial", "maybe", "wrong value 'maybe'"),
+        (IDG, "scheduler_initial", "", "wrong value nothing"),
         (IDG, "initial_sampling", "mace",
-         "found 'mace'; allowed: mace-mp0 (or foundational), aimd or engine"),
+         "wrong value 'mace'"),
         (IDG, "foundational_model_settings", "small",
-         "found 'small'; allowed: a section with the keys damping, dispersion, "
-         "dispersion_cutoff, dispersion_xc, mace_model, or nothing"),
+         "wrong value 'small'"),
         (IDG, "n_points_per_sampling_step", "5",
-         "unknown key; did you mean n_points_per_sampling_step_idg?"),
-        (IDG, "MAX_INITIAL_EPOCHS", "5", "unknown key; did you mean max_initial_epochs?"),
-        (IDG, "distinct_model_set", "True", "unknown key; did you mean distinct_model_sets?"),
-        (IDG, "c_x", "0", f"unknown key; it belongs in {AL}"),
-        (AL, "c_x", "-1", "found -1; allowed: a number above -1"),
-        (AL, "c_x", ".inf", "found inf; allowed: a number above -1"),
-        (AL, "num_trajectories", "[8]", f"found [8]; allowed: {WHOLE}"),
+         "unknown key -> n_points_per_sampling_step_idg"),
+        (IDG, "MAX_INITIAL_EPOCHS", "5", "unknown key -> max_initial_epochs"),
+        (IDG, "distinct_model_set", "True", "unknown key -> distinct_model_sets"),
+        (IDG, "c_x", "0", "misplaced in the wrong section"),
+        (AL, "c_x", "-1", "wrong value -1"),
+        (AL, "c_x", ".inf", "wrong value inf"),
+        (AL, "num_trajectories", "[8]", "wrong value [8]"),
         (AL, "num_trajectories", "{a: null, b: x}",
-         f"found {{a: nothing, b: 'x'}}; allowed: {WHOLE}"),
-        (AL, "num_trajectories", "2024-01-01", f"found 2024-01-01; allowed: {WHOLE}"),
-        (AL, "num_trajectories", "'" + 70 * "x" + "'", f"found '{58 * 'x'}…; allowed: {WHOLE}"),
-        (AL, "max_MD_steps", "infinite", f"found 'infinite'; allowed: {LIMIT}"),
-        (AL, "max_MD_steps", "True", f"found True; allowed: {LIMIT}"),
-        (AL, "uncert_not_crossed_limit", "0", f"found 0; allowed: {LIMIT}"),
+         "wrong value {a: nothing, b: 'x'}"),
+        (AL, "num_trajectories", "2024-01-01", "wrong value 2024-01-01"),
+        (AL, "num_trajectories", "'" + 70 * "x" + "'", f"wrong value '{58 * 'x'}…"),
+        (AL, "max_MD_steps", "infinite", "wrong value 'infinite'"),
+        (AL, "max_MD_steps", "True", "wrong value True"),
+        (AL, "uncert_not_crossed_limit", "0", "wrong value 0"),
         (AL, "uncertainty_type", "max_atom_sd",
-         "found 'max_atom_sd'; allowed: max_atomic_sd, mean_atomic_sd or ensemble_sd; "
-         "did you mean max_atomic_sd?"),
-        ("MD", "timestep", "0", "found 0; allowed: a number above 0"),
-        ("MD", "timestep", "-1", "found -1; allowed: a number above 0"),
-        ("MD", "temperature", "warm", "found 'warm'; allowed: a number above 0"),
-        ("MD", "thermostat", "nose", "found 'nose'; allowed: langevin"),
-        ("MD", "MD_seed", "1.5", "found 1.5; allowed: a whole number of at least 0"),
-        ("MD", "temprature", "300", "unknown key; did you mean temperature?"),
-        ("MISC", "log_dir", "3", "found 3; allowed: a path"),
-        ("MISC", "pathtogeometry", "x", "unknown key; did you mean path_to_geometry?"),
-        ("GATE", "min_distance", "1.0", f"found 1.0; allowed: {SHARE}"),
-        ("GATE", "max_force", "0", "found 0; allowed: a number above 0"),
+         "wrong value 'max_atom_sd' -> max_atomic_sd"),
+        ("MD", "timestep", "0", "wrong value 0"),
+        ("MD", "timestep", "-1", "wrong value -1"),
+        ("MD", "temperature", "warm", "wrong value 'warm'"),
+        ("MD", "thermostat", "nose", "wrong value 'nose'"),
+        ("MD", "MD_seed", "1.5", "wrong value 1.5"),
+        ("MD", "temprature", "300", "unknown key -> temperature"),
+        ("MISC", "log_dir", "3", "wrong value 3"),
+        ("MISC", "pathtogeometry", "x", "unknown key -> path_to_geometry"),
+        ("GATE", "min_distance", "1.0", "wrong value 1.0"),
+        ("GATE", "max_force", "0", "wrong value 0"),
     ],
 )  # fmt: skip
 def test_a_wrong_value_is_told(inputs, section, key, value, told):
@@ -278,10 +281,7 @@ def test_both_generations_name_the_foundational_sampler(inputs, text):
 
 def test_an_initial_phase_without_an_end_is_refused(inputs):
     del inputs.project[IDG]["desired_acc"]
-    assert inputs.mistakes() == [
-        f"aimsPAX.yaml:3  {IDG}: nothing ends this phase; allowed: at least one of desired_acc "
-        "(above 0), max_initial_epochs and max_initial_set_size"
-    ]
+    assert inputs.mistakes() == ["aimsPAX.yaml:3  INITIAL_DATASET_GENERATION: conflict"]
 
 
 @pytest.mark.parametrize("key", ["max_initial_epochs", "max_initial_set_size"])
@@ -300,7 +300,7 @@ def test_a_missing_end_is_told_beside_other_mistakes_of_the_section(inputs):
 def test_a_wrong_limit_is_not_told_as_a_missing_end(inputs):
     inputs.project[IDG] = {"n_points_per_sampling_step_idg": "5", "max_initial_epochs": "0"}
     (mistake,) = inputs.mistakes()
-    assert f"{IDG}.max_initial_epochs: found 0" in mistake
+    assert f"{IDG}.max_initial_epochs: wrong value 0" in mistake
 
 
 def test_active_learning_without_an_end_is_only_noted(inputs):
@@ -335,10 +335,7 @@ def test_an_ensemble_size_that_active_learning_does_not_give_is_not_noted(inputs
 def test_sampling_with_an_engine_needs_one(inputs):
     inputs.plant("aimsPAX.yaml", IDG, "initial_sampling", "engine")
     (mistake,) = inputs.mistakes()
-    assert mistake.endswith(
-        f"{IDG}.sampling_engine: missing; `initial_sampling: engine` needs it, "
-        "written like REFERENCE"
-    )
+    assert mistake.endswith("INITIAL_DATASET_GENERATION.sampling_engine: missing")
 
 
 def test_an_engine_that_does_not_sample_is_noted(inputs):
@@ -382,20 +379,20 @@ def test_mace_is_an_engine(inputs):
     ("text", "where", "told"),
     [
         ("{engine: tblit}", "engine",
-         f"found 'tblit'; allowed: {ENGINES}; did you mean tblite?"),
-        ("{}", "engine", f"missing; allowed: {ENGINES}"),
-        ("{method: GFN2-xTB}", "engine", f"missing; allowed: {ENGINES}"),
-        ("{engine: [gfn]}", "engine", f"found ['gfn']; allowed: {ENGINES}"),
-        ("{engine: tblite, mace: 1}", "mace", f"unknown key; allowed: {XTB_KEYS}"),
-        ("{engine: tblite, chrge: 1}", "chrge", "unknown key; did you mean charge?"),
-        ("{engine: tblite, 1: 1}", "1", f"unknown key; allowed: {XTB_KEYS}"),
+         "wrong value 'tblit' -> tblite"),
+        ("{}", "engine", "missing"),
+        ("{method: GFN2-xTB}", "engine", "missing"),
+        ("{engine: [gfn]}", "engine", "wrong value ['gfn']"),
+        ("{engine: tblite, mace: 1}", "mace", "unknown key"),
+        ("{engine: tblite, chrge: 1}", "chrge", "unknown key -> charge"),
+        ("{engine: tblite, 1: 1}", "1", "unknown key"),
         ("{engine: tblite, method: GFN2}", "method",
-         "found 'GFN2'; allowed: GFN2-xTB or GFN1-xTB; did you mean GFN2-xTB?"),
-        ("{engine: tblite, spin: 0}", "spin", "found 0; allowed: a whole number of at least 1"),
-        ("{engine: tblite, charge: 0.5}", "charge", "found 0.5; allowed: a whole number"),
-        ("{engine: mace}", "model_path", "missing; allowed: a path (The teacher's `.model` file)"),
+         "wrong value 'GFN2' -> GFN2-xTB"),
+        ("{engine: tblite, spin: 0}", "spin", "wrong value 0"),
+        ("{engine: tblite, charge: 0.5}", "charge", "wrong value 0.5"),
+        ("{engine: mace}", "model_path", "missing"),
         ("{engine: mace, model_path: geometry.in, device: gpu}", "device",
-         "found 'gpu'; allowed: cpu, cuda or cuda:<number>"),
+         "wrong value 'gpu'"),
     ],
 )  # fmt: skip
 def test_a_mistake_inside_an_engine_is_told_without_pydantics_tags(
@@ -433,15 +430,14 @@ def test_foundation_models_and_ase_calculators_are_engines(inputs, text, key, va
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{engine: mace-mp, mace_model: smal}", "mace_model: found 'smal'; no such file in "),
-        ("{engine: mace-mp, model_path: x}", "model_path: unknown key; allowed: damping, "),
-        ("{engine: ase}", "calculator: missing; allowed: an import path, such as "
-         "ase.calculators.emt.EMT (Import path of the calculator's class, or of a function"),
-        ("{engine: ase, calculator: EMT}", "calculator: found 'EMT'; allowed: an import path"),
+        ("{engine: mace-mp, mace_model: smal}", "mace_model: not there 'smal'"),
+        ("{engine: mace-mp, model_path: x}", "model_path: unknown key"),
+        ("{engine: ase}", "calculator: missing"),
+        ("{engine: ase, calculator: EMT}", "calculator: wrong value 'EMT'"),
         ("{engine: ase, calculator: a.b, arguments: [1]}",
-         "arguments: found [1]; allowed: a section with the calculator's keyword arguments"),
+         "arguments: wrong value [1]"),
         ("{engine: ase, calculator: a.b, version: 2}",
-         "version: found 2; allowed: a text, in quotes if it is a number"),
+         "version: wrong value 2"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_such_an_engine_is_told(inputs, text, told):
@@ -468,21 +464,18 @@ def test_a_file_that_is_not_there_is_named(inputs, section, key, text, where, wh
     else:
         inputs.project[section] = text
     (mistake,) = inputs.mistakes()
-    told = f"{where}: found 'no.model'; no such {what} in {inputs.directory}"
+    told = f"{where}: not there 'no.model'"
     assert mistake.partition("  ")[2] == told
 
 
 def test_the_default_geometry_must_be_there_too(inputs):
     (inputs.directory / "geometry.in").unlink()
-    assert inputs.mistakes() == [
-        "aimsPAX.yaml  MISC.path_to_geometry: found 'geometry.in'; no such file or folder in "
-        f"{inputs.directory}"
-    ]
+    assert inputs.mistakes() == ["aimsPAX.yaml  MISC.path_to_geometry: not there 'geometry.in'"]
 
 
 def test_a_folder_is_no_teacher(inputs):
     inputs.project["REFERENCE"] = "{engine: mace, model_path: .}"
-    assert "no such file" in inputs.mistakes()[0]
+    assert "model_path: not there" in inputs.mistakes()[0]
 
 
 def test_a_folder_of_geometries_has_them_by_name(inputs):
@@ -505,15 +498,14 @@ def test_geometries_by_index_come_in_the_order_of_the_indices(inputs):
     ("text", "told"),
     [
         ("{0: geometry.in, 2: geometry.in}",
-         "found {0: 'geometry.in', 2: 'geometry.in'}; allowed: every index from 0 to 1, each once"),
+         "wrong value {0: 'geometry.in', 2: 'geometry.in'}"),
         ("{1: geometry.in}",
-         "found {1: 'geometry.in'}; allowed: every index from 0 to 0, each once"),
+         "wrong value {1: 'geometry.in'}"),
         ("{0: geometry.in, a: geometry.in}",
-         "found {0: 'geometry.in', a: 'geometry.in'}; allowed: a path, or files by index: "
-         "{0: a.xyz, 1: b.xyz}"),
+         "wrong value {0: 'geometry.in', a: 'geometry.in'}"),
         ("{0: [geometry.in]}",
-         "found {0: ['geometry.in']}; allowed: a path, or files by index: {0: a.xyz, 1: b.xyz}"),
-        ("3", "found 3; allowed: a path, or files by index: {0: a.xyz, 1: b.xyz}"),
+         "wrong value {0: ['geometry.in']}"),
+        ("3", "wrong value 3"),
     ],
 )  # fmt: skip
 def test_wrong_geometries_by_index_are_told(inputs, text, told):
@@ -523,9 +515,7 @@ def test_wrong_geometries_by_index_are_told(inputs, text, told):
 
 def test_a_geometry_by_index_that_is_not_there_is_named(inputs):
     told = inputs.mistake("aimsPAX.yaml", "MISC", "path_to_geometry", "{0: geometry.in, 1: no.xyz}")
-    assert (
-        told == f"MISC.path_to_geometry: found 'no.xyz' for 1; no such file in {inputs.directory}"
-    )
+    assert told == "MISC.path_to_geometry: not there 'no.xyz' for 1"
 
 
 def test_the_home_folder_may_be_abbreviated(inputs, monkeypatch):
@@ -545,8 +535,8 @@ def test_the_home_folder_may_be_abbreviated(inputs, monkeypatch):
 )  # fmt: skip
 def test_a_foundation_model_is_a_known_name_or_a_file(inputs, key, text, where):
     told = inputs.mistake("aimsPAX.yaml", IDG, key, text)
-    assert told.startswith(f"{IDG}.{where}: found 'smal'; no such file in {inputs.directory}, nor ")
-    assert told.endswith("; did you mean small?")
+    assert told.startswith(f"{IDG}.{where}: not there 'smal'")
+    assert told.endswith("not there 'smal' -> small")
 
 
 @pytest.mark.parametrize("name", ["medium", "medium-mpa-0", "own.model", "https://host/x.model"])
@@ -599,14 +589,16 @@ def test_a_teacher_of_one_phase_labels_the_other_too(inputs):
 
 def test_a_teacher_that_the_other_phase_denies_is_a_mistake(inputs):
     told = _teacher(inputs, IDG).mistake("aimsPAX.yaml", AL, "use_teacher_reference", "False")
-    assert told.startswith(f"{AL}.use_teacher_reference: found False, but {IDG} has a teacher")
+    assert told.startswith(f"{AL}.use_teacher_reference: conflict False, but {IDG} has a teacher")
 
 
 def test_a_teacher_beside_a_reference_is_a_mistake(inputs):
     _teacher(inputs, IDG, AL)
     inputs.project["REFERENCE"] = {"engine": "tblite"}
     (mistake,) = inputs.mistakes()
-    assert mistake.endswith(f"{IDG}.use_teacher_reference: found beside REFERENCE; allowed: one")
+    assert mistake.endswith(
+        "INITIAL_DATASET_GENERATION.use_teacher_reference: conflict beside REFERENCE"
+    )
 
 
 def test_two_teachers_are_a_mistake(inputs):
@@ -614,27 +606,23 @@ def test_two_teachers_are_a_mistake(inputs):
     told = _teacher(inputs, IDG, AL).mistake(
         "aimsPAX.yaml", AL, "teacher_reference_settings", "{model_path: other.model}"
     )
-    assert told == (
-        f"{AL}.teacher_reference_settings: differs from {IDG}'s; allowed: one teacher for both "
-        "phases"
-    )
+    assert told == ("ACTIVE_LEARNING.teacher_reference_settings: conflict")
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{model_path: no.model}", ".model_path: found 'no.model'; no such file in {}"),
+        ("{model_path: no.model}", ".model_path: not there 'no.model'"),
         ("{model_type: mace}",
-         ".model_path: missing; `model_type: mace` needs it, the teacher's `.model` file"),
-        ("null", ": found nothing; allowed: a section with model_path, the teacher's file"),
-        ("x.model", ": found 'x.model'; allowed: a section with model_path, the teacher's file"),
+         ".model_path: missing"),
+        ("null", ": wrong value nothing"),
+        ("x.model", ": wrong value 'x.model'"),
         ("{model_type: mace-mp, mace_model: smal}",
-         ".mace_model: found 'smal'; no such file in {}, nor a name that MACE knows: "
-         f"{', '.join(FOUNDATION_MODELS)}; did you mean small?"),
+         ".mace_model: not there 'smal' -> small"),
         ("{model_type: nequip, model_path: teacher.model}",
-         ".model_type: found 'nequip'; allowed: mace or mace-mp"),
+         ".model_type: wrong value 'nequip'"),
         ("{model_type: mace-mp, model_size: small}",
-         ".model_size: unknown key; did you mean mace_model?"),
+         ".model_size: unknown key -> mace_model"),
     ],
 )  # fmt: skip
 def test_a_wrong_teacher_is_told_once_and_where_it_is_written(inputs, text, told):
@@ -679,11 +667,11 @@ def test_datasets_to_begin_from_may_be_one_or_one_for_each_tag(inputs, key):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("no.xyz", "found 'no.xyz'; no such file in {}"),
-        (".", "found '.'; no such file in {}"),
-        ("{run-42: no.xyz}", "found 'no.xyz' for run-42; no such file in {}"),
-        ("[a.xyz]", "found ['a.xyz']; allowed: a path, or one for each member's tag"),
-        ("{run-42: 5}", "found {{run-42: 5}}; allowed: a path, or one for each member's tag"),
+        ("no.xyz", "not there 'no.xyz'"),
+        (".", "not there '.'"),
+        ("{run-42: no.xyz}", "not there 'no.xyz' for run-42"),
+        ("[a.xyz]", "wrong value ['a.xyz']"),
+        ("{run-42: 5}", "wrong value {{run-42: 5}}"),
     ],
 )
 def test_a_wrong_dataset_to_begin_from_is_told(inputs, text, told):
@@ -694,7 +682,7 @@ def test_a_wrong_dataset_to_begin_from_is_told(inputs, text, told):
 def test_a_random_subset_needs_its_size(inputs):
     inputs.plant("aimsPAX.yaml", AL, "replay_strategy", "random_subset")
     (mistake,) = inputs.mistakes()
-    assert mistake.endswith(f"{AL}: `replay_strategy: random_subset` needs train_subset_size")
+    assert mistake.endswith("ACTIVE_LEARNING: conflict")
 
 
 def test_a_random_subset_with_its_size_is_fine(inputs):
@@ -717,10 +705,8 @@ def test_seeds_go_by_tag(inputs):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[1, 2]", "found [1, 2]; allowed: a section with the seed of each member's tag, or "
-         "nothing"),
-        ("{test-1: x}", "found 'x' for test-1; allowed: a section with the seed of each member's "
-         "tag, or nothing"),
+        ("[1, 2]", "wrong value [1, 2]"),
+        ("{test-1: x}", "wrong value 'x' for test-1"),
     ],
 )  # fmt: skip
 def test_wrong_seeds_are_told(inputs, text, told):
@@ -733,7 +719,7 @@ def test_a_data_key_is_a_name_that_a_dataset_can_have(inputs, key):
     inputs.plant("aimsPAX.yaml", "MISC", key, "my_name")
     assert getattr(inputs.load().misc, key) == "my_name"
     told = inputs.mistake("aimsPAX.yaml", "MISC", key, "'my name'")
-    assert told.startswith(f"MISC.{key}: found 'my name'; allowed: ")
+    assert told == f"MISC.{key}: wrong value 'my name'"
 
 
 # Tags are parts of paths
@@ -748,7 +734,4 @@ def test_a_data_key_is_a_name_that_a_dataset_can_have(inputs, key):
 def test_a_tag_that_is_no_part_of_a_file_name_is_refused(inputs, key, value, tag):
     told = inputs.mistake("aimsPAX.yaml", "ACTIVE_LEARNING", key, f"{{{tag}: {value}}}")
     name = tag.strip("'")
-    assert told == (
-        f"ACTIVE_LEARNING.{key}: found '{name}' for a member's tag; "
-        "allowed: a text that can begin a file's name, without `/` and not with a dot"
-    )
+    assert told == f"ACTIVE_LEARNING.{key}: wrong value '{name}' for a member's tag"

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from aimspax_core.errors import CampaignError, ModelError
-from aimspax_core.inputs.given_models import Pretrained
+from aimspax_core.inputs.given_models import GivenModels
 from aimspax_core.labels.dataset import DataKeys, labelled, write
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.model.ensemble import Ensemble
@@ -51,7 +51,7 @@ def request_(settings: Settings, run: RunDir) -> AdoptRequest:
     files = {name: run.output / f"{name}.xyz" for name in ("train", *TAGS)}
     for number, file in enumerate(files.values()):
         write(file, frames(settings, 3, 10 * number))
-    found = Pretrained(
+    found = GivenModels(
         models, dict.fromkeys(TAGS, files["train"]), {tag: files[tag] for tag in TAGS}
     )
     return AdoptRequest("adopt", run, settings, found, {"mine-1": 1, "mine-2": 2})
@@ -65,7 +65,7 @@ def test_adopted_members_predict_what_their_files_do(request_: AdoptRequest) -> 
     from aimspax_core.model.committee import Committee
     from aimspax_core.model.mace.evaluator import MaceEvaluator
 
-    files = [load_model(path) for path in request_.pretrained.models.values()]
+    files = [load_model(path) for path in request_.given.models.values()]
     (theirs,) = Committee(MaceEvaluator(files)).evaluate([molecule("CH3OH")[[1, 2]]])
     np.testing.assert_allclose(ours.member_forces, theirs.member_forces, atol=1e-10)
 
@@ -84,7 +84,7 @@ def test_datasets_are_in_the_label_store_each_label_once(request_: AdoptRequest)
     assert event.training["mine-1"] == event.training["mine-2"]
     assert not set(event.validation["mine-1"]) & set(event.validation["mine-2"])
     store = LabelStore(request_.run.labels)
-    (given,) = {energies(request_.pretrained.training["mine-1"])}
+    (given,) = {energies(request_.given.training["mine-1"])}
     assert tuple(store.get(key).label.energy for key in event.training["mine-1"]) == given
 
 
@@ -98,7 +98,7 @@ def test_adopting_again_changes_nothing(request_: AdoptRequest) -> None:
 
 
 def test_kind_and_what_else_a_dataset_says_is_carried_along(request_: AdoptRequest) -> None:
-    file = request_.pretrained.training["mine-1"]
+    file = request_.given.training["mine-1"]
     given = ase.io.read(file, index=":")
     for atoms in given:
         atoms.info["REF_dipole"] = np.array([0.1, 0.2, 0.3])
@@ -113,7 +113,7 @@ def test_kind_and_what_else_a_dataset_says_is_carried_along(request_: AdoptReque
 
 
 def test_a_label_that_the_gate_refuses_is_told_with_its_frame(request_: AdoptRequest) -> None:
-    file = request_.pretrained.validation["mine-2"]
+    file = request_.given.validation["mine-2"]
     given = ase.io.read(file, index=":")
     given[1].arrays["REF_forces"][0] = 1e6
     write(file, given)
@@ -124,7 +124,7 @@ def test_a_label_that_the_gate_refuses_is_told_with_its_frame(request_: AdoptReq
 def test_a_dataset_with_elements_that_the_models_do_not_know_is_refused(
     request_: AdoptRequest,
 ) -> None:
-    file = request_.pretrained.training["mine-1"]
+    file = request_.given.training["mine-1"]
     given = ase.io.read(file, index=":")
     given[0].symbols[1] = "F"
     write(file, given)
@@ -143,12 +143,12 @@ def test_geometries_with_elements_that_the_models_do_not_know_are_refused(
 def test_models_that_know_different_elements_are_no_ensemble(request_: AdoptRequest) -> None:
     constants = Constants({1: -10.0, 6: -30.0, 8: -90.0}, 2.0, 1.5, 0.1)
     other = build(request_.settings.model, [1, 6, 8], constants, 5)
-    save_model(other, request_.pretrained.models["mine-2"])
+    save_model(other, request_.given.models["mine-2"])
     with pytest.raises(ModelError, match=r"different elements: mine-1: H, O; mine-2: H, C, O"):
         adopt.fn(request_)
 
 
 def test_an_empty_dataset_is_refused(request_: AdoptRequest) -> None:
-    write(request_.pretrained.training["mine-1"], [])
+    write(request_.given.training["mine-1"], [])
     with pytest.raises(CampaignError, match="holds no structures"):
         adopt.fn(request_)

@@ -22,7 +22,7 @@ from aimspax_core.machine import WORKER_ADDRESS
 from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
-from aimspax_core.settings.project import Gate
+from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.settings import Settings
 from tasks.label import LabelRequest, label, label_cache_key
 from tasks.structures import keep_structure

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.engines import ProgramSection
+from aimspax_core.settings.reading.mistakes import wrong_value
 from aimspax_core.settings.values import ExistingControls, ExistingFolder, Positive
 
 KEYWORDS_OF_CELLS = (
@@ -29,7 +29,7 @@ WORDS_OF_SHELLS = (
 
 def _a_line(text: str) -> str:
     if not text.strip():
-        raise PydanticCustomError("wrong", "allowed: the shell line that runs the code")
+        raise wrong_value("the shell line that runs the code")
     return text
 
 

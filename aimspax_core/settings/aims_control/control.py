@@ -14,7 +14,7 @@ from aimspax_core.settings.aims_control.keywords import (
     fortran_number,
 )
 from aimspax_core.settings.aims_control.reader import Keyword, read_keywords
-from aimspax_core.settings.reading.mistakes import Mistake
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind
 
 __all__ = ["Control", "Keyword"]
 
@@ -55,7 +55,7 @@ class Control:
         """Read a control file from disk; one that cannot be read is one mistake."""
         text, problem = _text(path)
         if problem:
-            return cls(()), [Mistake(path.name, None, "", problem)]
+            return cls(()), [Mistake(MistakeKind.UNREADABLE, why=problem, file=path.name)]
         return cls.parse(text, path.name)
 
     def get(self, name: str) -> tuple[str, ...] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -26,8 +26,8 @@ from aimspax_core.settings.aims_control.keywords import (
     fortran_logical,
     fortran_number,
 )
-from aimspax_core.settings.reading.mistakes import Mistake, shown
-from aimspax_core.text import did_you_mean, nearest_name
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, value_text
+from aimspax_core.text import nearest_name
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
 _LIST_COMMA = re.compile(r"(?<=[\d.]),(?=\s|[-+.\d]|$)", re.ASCII)
@@ -124,9 +124,10 @@ class _Reader:
             self._notes.append((line, f"{text}; write it into the species file in species_dir"))
         if self.gave_up:
             text = f"more than {_MOST} lines are no keywords that are known; is it a control.in?"
-            self._mistake(None, "", text)
+            self._mistake(None, "", Mistake(MistakeKind.UNREADABLE, why=text))
         elif not self._xc:
-            self._mistake(None, "xc", "missing; FHI-aims needs a functional, as in `xc pbe`")
+            why = "FHI-aims needs a functional, as in `xc pbe`"
+            self._mistake(None, "xc", Mistake(MistakeKind.MISSING, why=why))
 
     @property
     def gave_up(self) -> bool:
@@ -145,8 +146,8 @@ class _Reader:
     def _species_line(self, line: _Line, low: str) -> None:
         if not self._in_species:
             where = "after another keyword" if self.species else "outside of one"
-            text = f"found {where}; it belongs in a species block, which comes from species_dir"
-            self._mistake(line.number, line.key, text)
+            why = "it belongs in a species block, which comes from species_dir"
+            self._mistake(line.number, line.key, Mistake(MistakeKind.MISPLACED, where, why))
         elif low in NOT_BASIS or (low == "include_min_basis" and _off(line.values)):
             _, keys = self._lost.setdefault(self.species[-1], (line.number, []))
             keys.append(line.key)
@@ -154,17 +155,15 @@ class _Reader:
     def _is_keyword(self, line: _Line) -> bool:
         """Say whether the line begins with what may be a keyword; if not, say why."""
         low = line.key.lower()
-        text = shown(" ".join((line.key, *line.values)))
         if "=" in line.key or (line.values and line.values[0].startswith("=")):
             parts = " ".join((line.key, *line.values)).replace("=", " ", 1).split()
-            self._stray(line, f"found {text}; allowed: {shown(' '.join(parts))}, without =")
+            self._stray(line, f"{value_text(' '.join(parts))}, without =")
         elif low in ELSEWHERE:
             self._odd += 1
-            self._mistake(line.number, line.key, ELSEWHERE[low])
+            misplaced = Mistake(MistakeKind.MISPLACED, why=ELSEWHERE[low])
+            self._mistake(line.number, line.key, misplaced)
         elif not _NAME.fullmatch(line.key) or _prose(line):
-            self._stray(
-                line, f"found {text}; allowed: a keyword and its values, or # and a comment"
-            )
+            self._stray(line, "a keyword and its values, or # and a comment")
         else:
             return True
         return False
@@ -173,13 +172,14 @@ class _Reader:
         if low == "xc":
             self._xc = True
         if line.remark:
-            self._note(line, f"{shown(line.remark)} is left out; comments begin with #")
+            self._note(line, f"{value_text(line.remark)} is left out; comments begin with #")
         if low not in GENERAL:
             self._odd += 1
             close = _misspelt(low, [*GENERAL, *SPECIES])
             if close:
                 known = GENERAL.get(close, close)
-                self._mistake(line.number, line.key, f"unknown keyword; did you mean {known}?")
+                unknown = Mistake(MistakeKind.UNKNOWN_KEY, nearest=known)
+                self._mistake(line.number, line.key, unknown)
                 return
             if not low.startswith(tuple(REFUSED_BEGINNINGS)):
                 self._note(line, f"unknown keyword {line.key} is passed on to FHI-aims")
@@ -189,7 +189,7 @@ class _Reader:
             self._note(line, f"{line.key}: {DOUBTFUL[low]}")
         keyword = Keyword(GENERAL.get(low, line.key), self._values(line, low), line.number)
         wrong = self._wrong(keyword, low)
-        if wrong:
+        if wrong is not None:
             self._mistake(line.number, keyword.name, wrong)
         elif low not in ONCE or self._first(keyword, low):
             self.keywords.append(keyword)
@@ -204,7 +204,8 @@ class _Reader:
             values, rest = line.values[:count], line.values[count:]
             numbers = [word for word in rest if fortran_number(word) is not None]
             if form.fits(values) and rest and not numbers:
-                self._note(line, f"{shown(' '.join(rest))} is left out; comments begin with #")
+                left_out = value_text(" ".join(rest))
+                self._note(line, f"{left_out} is left out; comments begin with #")
                 return values
         return line.values
 
@@ -221,7 +222,8 @@ class _Reader:
             self._note(line, f"{line.key} {line.values[0]} is left out: it is so anyway")
         else:
             name = GENERAL.get(low, line.key)
-            self._mistake(line.number, name, f"found {_shown(line.values)}; {why}")
+            refused = Mistake(MistakeKind.REFUSED, _values_text(line.values), why)
+            self._mistake(line.number, name, refused)
         return True
 
     def _dropped(self, line: _Line, low: str) -> bool:
@@ -230,31 +232,27 @@ class _Reader:
         self._note(line, f"{line.key} {line.values[0]} is left out: aimspax asks for what it needs")
         return True
 
-    def _wrong(self, keyword: Keyword, low: str) -> str:
-        """Return what is wrong with the values; empty if nothing is."""
-        values, found = keyword.values, _shown(keyword.values)
+    def _wrong(self, keyword: Keyword, low: str) -> Mistake | None:
+        """Return what is wrong with the values of a keyword; None if nothing is."""
+        values = keyword.values
         first = values[0].lower() if values else ""
-        if low in FORMS:
-            return "" if FORMS[low].fits(values) else f"found {found}; allowed: {FORMS[low].words}"
-        if low in BY_FIRST_WORD:
-            forms = BY_FIRST_WORD[low]
-            if first not in forms:
-                return f"found {found}; allowed: {', '.join(forms)}{did_you_mean(first, forms)}"
-            fits = forms[first].fits(values)
-            return "" if fits else f"found {found}; allowed: {forms[first].words}"
-        if low != "xc":
-            return ""
-        if not first or fortran_number(first) is not None:
-            return f"found {found}; allowed: a functional, as in `xc pbe`"
-        if first in XC_FORMS:
-            fits = XC_FORMS[first].fits(values)
-            return "" if fits else f"found {found}; allowed: {XC_FORMS[first].words}"
-        if first not in FUNCTIONALS:
-            close = _misspelt(first, FUNCTIONALS)
-            if close:
-                return f"found {found}; did you mean {close}?"
-            self._notes.append((keyword.line, f"unknown functional {found} is passed on"))
-        return ""
+        forms = BY_FIRST_WORD.get(low, {})
+        if forms and first not in forms:
+            return _wrong_values(values, ", ".join(forms), nearest_name(first, forms))
+        form = FORMS.get(low) or forms.get(first)
+        if low == "xc":
+            if not first or fortran_number(first) is not None:
+                return _wrong_values(values, "a functional, as in `xc pbe`")
+            form = XC_FORMS.get(first)
+            if form is None and first not in FUNCTIONALS:
+                close = _misspelt(first, FUNCTIONALS)
+                if close:
+                    return _wrong_values(values, nearest=close)
+                text = f"unknown functional {_values_text(values)} is passed on"
+                self._notes.append((keyword.line, text))
+        if form is None or form.fits(values):
+            return None
+        return _wrong_values(values, form.words)
 
     def _first(self, keyword: Keyword, low: str) -> bool:
         """Say whether a keyword that holds once is there for the first time."""
@@ -266,24 +264,34 @@ class _Reader:
             text = f"{keyword.name} is there twice with the same value, first in line"
             self._notes.append((keyword.line, f"{text} {earlier.line}"))
         else:
-            values = [_shown(k.values) for k in (earlier, keyword)]
-            text = f"found {values[1]} here and {values[0]} in line {earlier.line}; allowed: once"
-            self._mistake(keyword.line, keyword.name, text)
+            values = [_values_text(k.values) for k in (earlier, keyword)]
+            found = f"{values[1]} here and {values[0]} in line {earlier.line}"
+            twice = Mistake(MistakeKind.TWICE, found, allowed="once")
+            self._mistake(keyword.line, keyword.name, twice)
         return False
 
     def _note(self, line: _Line, text: str) -> None:
         self._notes.append((line.number, text))
 
-    def _mistake(self, line: int | None, key: str, text: str) -> None:
-        self.mistakes.append(Mistake(self._name, line, key, text))
+    def _mistake(self, line: int | None, key: str, mistake: Mistake) -> None:
+        self.mistakes.append(replace(mistake, file=self._name, line=line, key=key))
 
-    def _stray(self, line: _Line, text: str) -> None:
+    def _stray(self, line: _Line, allowed: str) -> None:
+        """Keep a line that is no keyword as a mistake."""
         self._odd += 1
-        self._mistake(line.number, "", text)
+        found = value_text(" ".join((line.key, *line.values)))
+        self._mistake(line.number, "", Mistake(MistakeKind.WRONG_LINE, found, allowed=allowed))
 
 
-def _shown(values: tuple[str, ...]) -> str:
-    return shown(" ".join(values) or None)
+def _values_text(values: tuple[str, ...]) -> str:
+    return value_text(" ".join(values) or None)
+
+
+def _wrong_values(
+    values: tuple[str, ...], allowed: str = "", nearest: str | None = None
+) -> Mistake:
+    found = _values_text(values)
+    return Mistake(MistakeKind.WRONG_VALUE, found, allowed=allowed, nearest=nearest)
 
 
 def _off(values: tuple[str, ...]) -> bool:

@@ -1,21 +1,23 @@
-"""The page `docs/settings.md`: every key with type, default and meaning, told by the models.
+"""The page `docs/settings.md`: every key with type, default and meaning, from the models.
 
 `python -m aimspax_core.settings.derived.reference_page > docs/settings.md` renews it.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
 from aimspax_core.settings.cluster import Blocks, MlBlocks, MlPool
-from aimspax_core.settings.engines import FoundationalModel, Teacher
+from aimspax_core.settings.derived.yaml_text import value_yaml
+from aimspax_core.settings.engines import (
+    FoundationalModel,
+    Teacher,
+)
 from aimspax_core.settings.families.known_families import FAMILIES
 from aimspax_core.settings.frozen import FREE_WITHIN, FROZEN
 from aimspax_core.settings.known_engines import SECTIONS
@@ -23,7 +25,7 @@ from aimspax_core.settings.md import MD
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.original import keys
 from aimspax_core.settings.project import ProjectSettings
-from aimspax_core.settings.reading.wording import resolved, words
+from aimspax_core.settings.reading.wording import allowed_text, resolved
 from aimspax_core.settings.values import Section
 from aimspax_core.stopping.rule import Stage
 from aimspax_core.stopping.table import rules_of
@@ -201,7 +203,7 @@ def _type(node: dict[str, Any], schema: dict[str, Any]) -> str:
         return or_list(f"`{name}`" for name in inner["enum"])
     if "const" in inner:
         return f"`{inner['const']}`"
-    return words(node, schema).replace(", in quotes if it is a number", "")
+    return allowed_text(node, schema, quotes=False)
 
 
 def _default(model: type[Section], key: str) -> str:
@@ -210,15 +212,7 @@ def _default(model: type[Section], key: str) -> str:
         return "—"
     if isinstance(value, Section):
         return "its defaults"
-    return f"`{_yaml(value)}`"
-
-
-def _yaml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k}: {_yaml(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, Path):
-        return "." if value == Path() else f"./{value}"
-    return "inf" if value == math.inf else str(value)
+    return f"`{value_yaml(value)}`"
 
 
 def _about(node: dict[str, Any]) -> str:

@@ -40,6 +40,8 @@ def schema(which: Which) -> dict[str, Any]:
         "title": which,
         "description": about,
     }
+    for name, node in content["properties"].items():
+        content["properties"][name] = _without_null(node)
     for name in model.model_fields:
         sections = _sections(content, content["properties"][name])
         for section in sections:
@@ -69,7 +71,7 @@ def _widened(node: Any) -> Any:
     kept = {
         key: _widened(value)
         for key, value in node.items()
-        if key not in ("allowed", "any_case", "discriminator", "title")
+        if key not in ("allowed", "any_case", "discriminator", "infinity", "title")
         or isinstance(value, dict)  # a key of a section that has this name
     }
     if kept.get("default") == math.inf:
@@ -81,7 +83,7 @@ def _widened(node: Any) -> Any:
         return _either(kept, "|".join(names), *also)
     if kept.get("type") == "boolean":
         return _either(kept, "|".join(_TRUTHS), {"enum": [0, 1]})
-    if node.get("allowed") == "a whole number of at least 1, or inf":
+    if node.get("infinity"):
         return _either(kept, r"[+]?(" + "|".join(sorted(INFINITIES)).replace(".", r"\.") + ")")
     return kept
 
@@ -92,6 +94,14 @@ def _either(node: dict[str, Any], names: str, *more: dict[str, Any]) -> dict[str
         key: node.pop(key) for key in ("default", "description") if key in node
     }
     return {**outer, "anyOf": [node, {"type": "string", "pattern": _any_case(names)}, *more]}
+
+
+def _without_null(node: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a section that may be missing as that of the section itself."""
+    parts = [part for part in node.get("anyOf", ()) if part.get("type") != "null"]
+    if len(parts) != 1:
+        return node
+    return parts[0] | {key: node[key] for key in node if key not in ("anyOf", "default")}
 
 
 def _any_case(names: str) -> str:
@@ -114,7 +124,7 @@ def _add_other_keys(section: dict[str, Any], name: str, others: keys.OtherKeys) 
     for (place, key), ours in others.renamed.items():
         if place == name:
             properties[key] = {**properties[ours], "description": f"Another name of {ours}."}
-            section["not"] = {"required": [key, ours]}
+            section["not"] = {"type": "object", "required": [key, ours]}
     for (place, key), moved in others.moved.items():
         if place == name:
             engines = " or ".join(moved.engines)
@@ -146,8 +156,7 @@ def _allow_less(content: dict[str, Any]) -> None:
     It does so by naming a teacher, or the species of FHI-aims, whose keys may all be elsewhere.
     """
     phases = ("INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING")
-    optional = (*phases, "REFERENCE")
-    content["required"] = [name for name in content["required"] if name not in optional]
+    content["required"] = [name for name in content["required"] if name != "REFERENCE"]
     teacher = {"properties": {"use_teacher_reference": {"enum": [True]}}}
     asked = {**teacher, "required": ["use_teacher_reference"]}
     aims = {"required": ["species_dir"]}

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.machine import machine_cores
-from aimspax_core.settings.derived import yaml_text
+from aimspax_core.settings.derived.yaml_text import value_yaml
 from aimspax_core.settings.engines import EngineSection
 from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.md import cell_keys
@@ -317,7 +317,7 @@ def _keys(schema: type[BaseModel], chosen: dict[str, Any], system: _System) -> I
 
 def _key(indent: str, key: str, value: Any, field: FieldInfo) -> Iterator[str]:
     if not isinstance(value, BaseModel):
-        yield from _explained(f"{indent}{key}: {yaml_text.value(value)}", _meaning(field))
+        yield from _explained(f"{indent}{key}: {value_yaml(value)}", _meaning(field))
         return
     yield from _explained(f"{indent}{key}:", _meaning(field))
     for inner, inner_field in type(value).model_fields.items():

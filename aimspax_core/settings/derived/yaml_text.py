@@ -1,57 +1,56 @@
-"""Values as a settings file shows them: short collections in one line, `inf` as YAML writes it."""
+"""Values and sections as YAML text, one key a line: what is read back is the same."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
+import io
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import PurePath
 from typing import Any
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./~][\w ./+~:-]*(?<![ :])")
-_NUMBER = re.compile(r"[-+.\d][-+._\deE:]*|0[xob].*|[-+]?\.(inf|nan)", re.IGNORECASE)
-_TAKEN = {"true", "false", "null", "none", "yes", "no", "on", "off", "~"}
+from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import SafeRepresenter
 
 
-def value(content: Any) -> str:
-    """Write a value in one line; what is read back is the same."""
-    match content:
-        case None:
-            return "null"
-        case bool():
-            return str(content)
-        case int():
-            return str(content)
-        case float():
-            return _number(content)
-        case Mapping():
-            return "{" + ", ".join(f"{value(k)}: {value(v)}" for k, v in content.items()) + "}"
-        case list() | tuple():
-            return "[" + ", ".join(map(value, content)) + "]"
-    return _text(content.as_posix() if isinstance(content, Path) else str(content))
+class _Representer(SafeRepresenter):
+    """Writes `True` as the settings files do, and paths and tuples."""
 
 
-def block(content: Mapping[Any, Any], indent: str = "") -> Iterator[str]:
+def _bool(representer: SafeRepresenter, value: bool) -> ScalarNode:
+    return representer.represent_scalar("tag:yaml.org,2002:bool", str(value))
+
+
+def _path(representer: SafeRepresenter, value: PurePath) -> ScalarNode:
+    return representer.represent_str(value.as_posix())
+
+
+def _tuple(representer: SafeRepresenter, value: tuple[Any, ...]) -> Any:
+    return representer.represent_list(list(value))
+
+
+_Representer.add_representer(bool, _bool)
+_Representer.add_multi_representer(PurePath, _path)
+_Representer.add_representer(tuple, _tuple)
+
+
+def value_yaml(content: Any) -> str:
+    """Return a value in one line of YAML."""
+    yaml: Any = YAML(typ="safe", pure=True)
+    yaml.Representer = _Representer
+    yaml.default_flow_style = True
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.allow_unicode = True
+    yaml.width = 10**6  # in one line
+    text = io.StringIO()
+    yaml.dump(content, text)
+    return text.getvalue().removesuffix("\n").removesuffix("\n...")
+
+
+def section_lines(content: Mapping[Any, Any], indent: str = "") -> Iterator[str]:
     """Yield the lines of sections and keys, one key a line."""
     for key, inner in content.items():
         if isinstance(inner, Mapping) and inner:
-            yield f"{indent}{value(key)}:"
-            yield from block(inner, f"{indent}  ")
+            yield f"{indent}{value_yaml(key)}:"
+            yield from section_lines(inner, f"{indent}  ")
         else:
-            yield f"{indent}{value(key)}: {value(inner)}"
-
-
-def _number(content: float) -> str:
-    if not math.isfinite(content):
-        return ".nan" if math.isnan(content) else f"{'-' if content < 0 else ''}.inf"
-    mantissa, e, exponent = repr(content).partition("e")
-    # YAML 1.1 takes `5e-07` for a text: a number has a point.
-    return f"{mantissa}{'' if '.' in mantissa or not e else '.0'}{e}{exponent}"
-
-
-def _text(content: str) -> str:
-    plain = _PLAIN.fullmatch(content) and ": " not in content and not _NUMBER.fullmatch(content)
-    if (plain and content.lower() not in _TAKEN) or content == ".":
-        return content
-    return json.dumps(content, ensure_ascii=False)
+            yield f"{indent}{value_yaml(key)}: {value_yaml(inner)}"

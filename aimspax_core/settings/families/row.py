@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from ase.data import atomic_numbers, chemical_symbols
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.reading.mistakes import shown
+from aimspax_core.settings.reading.mistakes import (
+    Mistake,
+    MistakeKind,
+    mistaken,
+    value_text,
+    wrong_value,
+)
 from aimspax_core.settings.values import Section
 
 if TYPE_CHECKING:
@@ -30,14 +35,11 @@ def _by_number(value: Any) -> Any:
         if isinstance(number, str) and number.isascii() and number.isdecimal():
             number = int(number)
         if number not in range(1, len(chemical_symbols)):
-            raise PydanticCustomError(
-                "plain", f"found {key}, which is no element; allowed: {_ENERGIES}"
-            )
+            raise wrong_value(_ENERGIES, found=f"{key}, which is no element")
         if number in energies:
-            raise PydanticCustomError("plain", f"found {chemical_symbols[number]} twice")
+            raise mistaken(Mistake(MistakeKind.TWICE, f"{chemical_symbols[number]} twice"))
         if type(energy) not in (int, float) or not math.isfinite(energy):
-            text = f"found {shown(energy)} for {key}; allowed: {_ENERGIES}"
-            raise PydanticCustomError("plain", text)
+            raise wrong_value(_ENERGIES, found=f"{value_text(energy)} for {key}")
         energies[number] = energy
     return energies
 

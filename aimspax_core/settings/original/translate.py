@@ -8,8 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.original.keys import NO_PARSL, PARSL_OPTIONS, OtherKeys
-from aimspax_core.settings.reading.mistakes import shown
-from aimspax_core.settings.reading.yaml_lines import Document
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, value_text
+from aimspax_core.settings.reading.yaml_lines import YamlFile
 from aimspax_core.settings.values import by_index, is_index, lower
 
 _PHASES = ("INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING")
@@ -20,21 +20,19 @@ Written = dict[tuple[str, ...], tuple[str, ...]]
 """Where the user has written a key, or would have, by its place in REFERENCE."""
 
 
-def own_keys(
-    file: Document, others: OtherKeys, notes: list[str], engine: str | None = None
-) -> dict[str, Any]:
+def own_keys(file: YamlFile, others: OtherKeys, engine: str | None = None) -> dict[str, Any]:
     """Return a file's sections with our keys only; empty sections are left out.
 
     Args:
-        file: Gets the mistakes that only the table of other keys can tell.
+        file: What the user wrote; keeps a note on each key that is read in another way, and the
+            mistakes that only the table of other keys can tell.
         others: That table.
-        notes: Gets a line for every key that was read in another way.
-        engine: The reference; what others need has no effect.
+        engine: The reference; keys of other engines have no effect.
     """
     read: dict[str, Any] = {}
     for name, written in file.data.items():
         if name in others.refused_sections:
-            file.mistake((name,), f"refused: {others.refused_sections[name]}")
+            file.mistake((name,), _refused(others.refused_sections[name]))
             continue
         content = _one_or_many(file, written) if name == "MD" else written
         if name == "CLUSTER" and isinstance(written, dict):
@@ -44,12 +42,20 @@ def own_keys(
                 read[name] = content
         elif name == "MD" and by_index(content):
             read[name] = {
-                int(index): _kept(file, name, inner, others, notes, (name, str(index)), engine)
+                int(index): _kept(file, name, inner, others, (name, str(index)), engine)
                 for index, inner in content.items()
             }
         else:
-            read[name] = _kept(file, name, content, others, notes, (name,), engine)
+            read[name] = _kept(file, name, content, others, (name,), engine)
     return read
+
+
+def _refused(why: str, found: str = "") -> Mistake:
+    return Mistake(MistakeKind.REFUSED, found, why)
+
+
+def _beside(other: str, allowed: str) -> Mistake:
+    return Mistake(MistakeKind.CONFLICT, f"beside {other}", allowed=allowed)
 
 
 def _with_type(cluster: dict[Any, Any]) -> dict[Any, Any]:
@@ -58,7 +64,7 @@ def _with_type(cluster: dict[Any, Any]) -> dict[Any, Any]:
     return {"type": "slurm", **cluster} if first else cluster
 
 
-def _one_or_many(file: Document, content: Any) -> Any:
+def _one_or_many(file: YamlFile, content: Any) -> Any:
     """Return the section MD with keys for all geometries, or sections by index, but not both."""
     if not isinstance(content, dict):
         return content
@@ -68,28 +74,27 @@ def _one_or_many(file: Document, content: Any) -> Any:
         return content
     if len(common) < len(indices):
         for key in common:
-            told = ", ".join(f"MD.{index}.{key}" for index in indices)
-            file.mistake(("MD", str(key)), f"found beside sections by geometry; allowed: {told}")
+            allowed = ", ".join(f"MD.{index}.{key}" for index in indices)
+            file.mistake(("MD", str(key)), _beside("sections by geometry", allowed))
         return indices
     for index in indices:
-        told = "either sections by geometry only, or none"
-        file.mistake(("MD", str(index)), f"found beside keys for all geometries; allowed: {told}")
+        allowed = "either sections by geometry only, or none"
+        file.mistake(("MD", str(index)), _beside("keys for all geometries", allowed))
     return common
 
 
 def _kept(
-    file: Document,
+    file: YamlFile,
     name: str,
     content: Any,
     others: OtherKeys,
-    notes: list[str],
     place: tuple[str, ...],
     engine: str | None,
 ) -> Any:
     """Return a section, or one of the sections in it, with our keys only."""
     if not isinstance(content, dict):
         return content
-    keys = _Section(file, name, others, notes, place, engine)
+    keys = _Section(file, name, others, place, engine)
     keys.read(content)
     return keys.kept
 
@@ -99,14 +104,13 @@ class _Section:
 
     def __init__(
         self,
-        file: Document,
+        file: YamlFile,
         name: str,
         others: OtherKeys,
-        notes: list[str],
         where: tuple[str, ...],
         engine: str | None,
     ) -> None:
-        self.file, self.name, self.others, self.notes = file, name, others, notes
+        self.file, self.name, self.others = file, name, others
         self.where, self.engine = where, engine
         self.kept: dict[str, Any] = {}
 
@@ -117,9 +121,9 @@ class _Section:
                 self._rename(place, value, content)
             elif place in others.moved:
                 if self.engine not in others.moved[place].engines:
-                    self._note(place, f"has no effect: {others.moved[place].otherwise}")
+                    self.file.note(place, f"has no effect: {others.moved[place].otherwise}")
             elif place in others.ignored:
-                self._note(place, f"has no effect: {others.ignored[place]}")
+                self.file.note(place, f"has no effect: {others.ignored[place]}")
             else:
                 self._known(place, value)
 
@@ -127,15 +131,15 @@ class _Section:
         why = self.others.why_refused(place[1])
         if why is not None:
             if value is None or value is False:
-                self._note((*self.where, place[1]), f"has no effect: {why}")
+                self.file.note((*self.where, place[1]), f"has no effect: {why}")
             else:
-                self.file.mistake((*self.where, place[1]), f"refused: {why}")
+                self.file.mistake((*self.where, place[1]), _refused(why))
             return
         folded = value.lower() if isinstance(value, str) else value
         if isinstance(folded, str | bool):
             refused = self.others.refused_values.get(place, {})
             if folded in refused:
-                self.file.mistake(place, f"found {shown(value)}; refused: {refused[folded]}")
+                self.file.mistake(place, _refused(refused[folded], value_text(value)))
         self.kept[place[1]] = self._without_parsl(place, self._model_named(place, value))
 
     def _model_named(self, place: tuple[str, str], value: Any) -> Any:
@@ -144,7 +148,7 @@ class _Section:
             return value
         if "model_size" not in value or "mace_model" in value:
             return value
-        self._note((*place, "model_size"), "is read as mace_model")
+        self.file.note((*place, "model_size"), "is read as mace_model")
         self.file.alias((*place, "model_size"), (*place, "mace_model"))
         return {("mace_model" if key == "model_size" else key): v for key, v in value.items()}
 
@@ -152,9 +156,10 @@ class _Section:
         new = self.others.renamed[place]
         written = (*self.where, place[1])
         if new in content:
-            self.file.mistake(written, f"found beside {new}, which it is another name of")
+            twice = Mistake(MistakeKind.TWICE, f"beside {new}", "it is another name of that")
+            self.file.mistake(written, twice)
         else:
-            self._note(written, f"is read as {new}")
+            self.file.note(written, f"is read as {new}")
             self.file.alias(written, (*self.where, new))
             self.kept[new] = self._without_parsl(place, value)
 
@@ -165,11 +170,8 @@ class _Section:
         idle = [name for name in value if name in PARSL_OPTIONS]
         if idle:
             verb = "has" if len(idle) == 1 else "have"
-            self._note((*place, ", ".join(idle)), f"{verb} no effect: {NO_PARSL}")
+            self.file.note((*place, ", ".join(idle)), f"{verb} no effect: {NO_PARSL}")
         return {key: inner for key, inner in value.items() if key not in idle}
-
-    def _note(self, place: tuple[str, ...], text: str) -> None:
-        self.notes.append(f"{self.file.name}: {'.'.join(place)} {text}")
 
 
 def _true(value: Any) -> bool:
@@ -180,7 +182,7 @@ def _true(value: Any) -> bool:
         return False
 
 
-def engine_meant(file: Document, others: OtherKeys) -> str | None:
+def engine_meant(file: YamlFile, others: OtherKeys) -> str | None:
     """Return the reference that a file means; one of the original without a teacher, FHI-aims.
 
     Returns:
@@ -201,7 +203,7 @@ def engine_meant(file: Document, others: OtherKeys) -> str | None:
     return "aims" if found & {"species_dir", "launch_str", "control"} else None
 
 
-def control_files(file: Document, others: OtherKeys) -> list[str]:
+def control_files(file: YamlFile, others: OtherKeys) -> list[str]:
     """Return the control files of FHI-aims, the reference's and the sampling engine's, each once.
 
     Args:
@@ -225,7 +227,7 @@ def control_files(file: Document, others: OtherKeys) -> list[str]:
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
-def said_at(file: Document, engine: str, key: str, others: OtherKeys) -> list[tuple[str, str]]:
+def said_at(file: YamlFile, engine: str, key: str, others: OtherKeys) -> list[tuple[str, str]]:
     """Return where it is said what a key of REFERENCE is; REFERENCE itself comes first.
 
     What is overridden leaves out what is only in the file: the places have the same rank.
@@ -261,7 +263,7 @@ def _engine(name: Any) -> Any:
 
 
 def reference_of(
-    file: Document, data: dict[str, Any], engine: str | None, others: OtherKeys
+    file: YamlFile, data: dict[str, Any], engine: str | None, others: OtherKeys
 ) -> Written:
     """Complete REFERENCE with what the original has in other sections.
 
@@ -294,8 +296,8 @@ def reference_of(
         values = [file.data[section][name] for section, name in said]
         for place, value in zip(said, values, strict=True):
             if value != values[0]:
-                text = f"found {shown(value)}, but {'.'.join(said[0])} is {shown(values[0])}"
-                file.mistake(place, f"{text}; allowed: one")
+                found = f"{value_text(value)}, but {'.'.join(said[0])} is {value_text(values[0])}"
+                file.mistake(place, Mistake(MistakeKind.CONFLICT, found, allowed="one"))
         reference[key] = values[0]
         if said[0] != target:
             written[target] = said[0]
@@ -306,13 +308,12 @@ def reference_of(
     return written
 
 
-def teacher_as_reference(file: Document, data: dict[str, Any], notes: list[str]) -> bool:
+def teacher_as_reference(file: YamlFile, data: dict[str, Any]) -> bool:
     """Read the second generation's teacher keys as the REFERENCE that they mean.
 
     Args:
-        file: Gets the mistakes.
+        file: Keeps the mistakes, and a note if only one phase names the teacher.
         data: The sections; gets REFERENCE.
-        notes: Gets a line if only one phase names the teacher.
 
     Returns:
         Whether there is a teacher.
@@ -323,21 +324,27 @@ def teacher_as_reference(file: Document, data: dict[str, Any], notes: list[str])
         return False
     first, last = asked[0], asked[-1]
     if "REFERENCE" in data:
-        file.mistake((first, "use_teacher_reference"), "found beside REFERENCE; allowed: one")
+        file.mistake((first, "use_teacher_reference"), _beside("REFERENCE", "one"))
         return False
     teacher = phases[first].get("teacher_reference_settings")
     if phases[last].get("teacher_reference_settings") != teacher:
-        text = f"differs from {first}'s; allowed: one teacher for both phases"
-        file.mistake((last, "teacher_reference_settings"), text)
+        differs = Mistake(
+            MistakeKind.CONFLICT,
+            why=f"differs from {first}'s",
+            allowed="one teacher for both phases",
+        )
+        file.mistake((last, "teacher_reference_settings"), differs)
     for name in phases.keys() - asked:
         if "use_teacher_reference" in phases[name]:
-            text = f"found False, but {first} has a teacher; allowed: the same in both phases"
-            file.mistake((name, "use_teacher_reference"), text)
+            found, allowed = f"False, but {first} has a teacher", "the same in both phases"
+            conflict = Mistake(MistakeKind.CONFLICT, found, allowed=allowed)
+            file.mistake((name, "use_teacher_reference"), conflict)
         else:
-            notes.append(f"{file.name}: {name} is labelled by {first}'s teacher too")
+            file.note((name,), f"is labelled by {first}'s teacher too")
     if not isinstance(teacher, dict):
-        text = f"found {shown(teacher)}; allowed: a section with model_path, the teacher's file"
-        file.mistake((first, "teacher_reference_settings"), text)
+        allowed = "a section with model_path, the teacher's file"
+        wrong = Mistake(MistakeKind.WRONG_VALUE, value_text(teacher), allowed=allowed)
+        file.mistake((first, "teacher_reference_settings"), wrong)
     elif str(teacher.get("model_type", "mace")).lower() == "mace-mp":
         named = {k: v for k, v in teacher.items() if k == "mace_model"}
         data["REFERENCE"] = {"engine": "mace-mp", **named}

@@ -1,13 +1,18 @@
-"""Mistakes in settings, told in the user's words."""
+"""Mistakes in settings: what is wrong as data, and the one text that users read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from aimspax_core.settings.reading.wording import resolved, tag, tags, words
-from aimspax_core.text import did_you_mean, or_list
+from pydantic_core import PydanticCustomError
+
+from aimspax_core.errors import SettingsError
+from aimspax_core.settings.reading.wording import allowed_text, resolved, tag, tags
+from aimspax_core.text import nearest_name, or_list
 
 OVERRIDE = "override"
 """Stands for the file of a value that was given on the command line or by a deployment."""
@@ -18,47 +23,162 @@ ENVIRONMENT = "environment"
 _LONGEST = 60
 
 
-class Mistake(NamedTuple):
-    """One thing that the user has to mend."""
+class MistakeKind(StrEnum):
+    """In which way something is wrong."""
 
-    file: str
-    line: int | None
-    key: str
-    text: str
+    UNREADABLE = "unreadable"
+    """A settings file is not there, or is no YAML file of sections."""
+    UNKNOWN_SECTION = "unknown section"
+    UNKNOWN_KEY = "unknown key"
+    MISPLACED = "misplaced"
+    """A known key or section in a place where it does not belong."""
+    MISSING = "missing"
+    TWICE = "twice"
+    """Said more than once where once is allowed, perhaps under two names."""
+    WRONG_VALUE = "wrong value"
+    WRONG_LINE = "wrong line"
+    """A line inside a value of several lines, such as the options of sbatch."""
+    NOT_THERE = "not there"
+    """A value names a file or folder that does not exist."""
+    REFUSED = "refused"
+    """A key or value of aims-PAX or FHI-aims that aimspax does not offer."""
+    CONFLICT = "conflict"
+    """Right by itself, but not beside what other keys say."""
+
+
+_BEGINNINGS = {
+    MistakeKind.UNKNOWN_SECTION: "unknown section",
+    MistakeKind.UNKNOWN_KEY: "unknown key",
+    MistakeKind.MISSING: "missing",
+}
+_OF_A_VALUE = (MistakeKind.WRONG_VALUE, MistakeKind.NOT_THERE)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing that the user has to mend.
+
+    Attributes:
+        kind: In which way it is wrong.
+        found: What was found, as the user may have written it.
+        why: What is wrong with that, where kind and `allowed` do not say it.
+        allowed: What is allowed instead.
+        nearest: The known name that is nearest to a wrong one.
+        file: Name of the file, or `override` or `environment`.
+        line: Line in the file, if it has one.
+        key: Section and keys inside it with dots between; empty if the whole file is meant.
+    """
+
+    kind: MistakeKind
+    found: str = ""
+    why: str = ""
+    allowed: str = ""
+    nearest: str | None = None
+    file: str = ""
+    line: int | None = None
+    key: str = ""
+
+    @property
+    def text(self) -> str:
+        """What is wrong in words, without the place."""
+        parts = (
+            _BEGINNINGS.get(self.kind, ""),
+            self.found and f"found {self.found}",
+            f"refused: {self.why}" if self.kind is MistakeKind.REFUSED else self.why,
+            self.allowed and f"allowed: {self.allowed}",
+            f"did you mean {self.nearest}?" if self.nearest else "",
+        )
+        return "; ".join(part for part in parts if part)
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         return f"{place}  {self.key}: {self.text}" if self.key else f"{place}  {self.text}"
 
 
-def message(mistakes: Iterable[Mistake]) -> str:
-    """Return all mistakes as one message, by file and line."""
+def settings_error(mistakes: Iterable[Mistake]) -> SettingsError:
+    """Return the error that lists all mistakes once, by file and line."""
     ordered = sorted(dict.fromkeys(mistakes), key=lambda m: (m.file, m.line or 0))
     many = "mistake" if len(ordered) == 1 else "mistakes"
-    return "\n".join([f"{len(ordered)} {many} in the settings:", *(f"  {m}" for m in ordered)])
+    heading = f"{len(ordered)} {many} in the settings:"
+    return SettingsError("\n".join([heading, *(f"  {m}" for m in ordered)]), tuple(ordered))
 
 
-def shown(value: Any) -> str:
-    """Return a value as the user may have written it."""
+def mistaken(*mistakes: Mistake, of_section: bool = False) -> PydanticCustomError:
+    """Return the error by which a check of a value tells pydantic what is wrong with it.
+
+    Args:
+        mistakes: What is wrong; file and line are found later, and so is what was found of a
+            wrong value or a missing file. A key is one inside the value that is checked.
+        of_section: Whether the whole section is meant, not the key with the check.
+    """
+    text = "; ".join(mistake.text for mistake in mistakes)
+    return PydanticCustomError(
+        "mistaken", "{text}", {"text": text, "mistakes": mistakes, "of_section": of_section}
+    )
+
+
+def wrong_value(allowed: str = "", why: str = "", found: str = "") -> PydanticCustomError:
+    """Return the error for a value that is not allowed; without `found` it is the value itself."""
+    return mistaken(Mistake(MistakeKind.WRONG_VALUE, found, why, allowed))
+
+
+def conflict(why: str, found: str = "", allowed: str = "") -> PydanticCustomError:
+    """Return the error for a value that other keys do not allow."""
+    return mistaken(Mistake(MistakeKind.CONFLICT, found, why, allowed))
+
+
+def missing(why: str) -> PydanticCustomError:
+    """Return the error for a key that another key needs."""
+    return mistaken(Mistake(MistakeKind.MISSING, why=why))
+
+
+def value_text(value: Any) -> str:
+    """Return a value as the user may have written it, in one line of at most 60 characters."""
     if value is None:
         return "nothing"
     if isinstance(value, Mapping):
-        text = "{" + ", ".join(f"{key}: {shown(inner)}" for key, inner in value.items()) + "}"
+        inner = (f"{key}: {value_text(one)}" for key, one in value.items())
+        text = "{" + ", ".join(inner) + "}"
     elif isinstance(value, str | Path):
         text = f"'{value}'"
     elif isinstance(value, Sequence):
-        text = "[" + ", ".join(shown(item) for item in value) + "]"
+        text = "[" + ", ".join(value_text(item) for item in value) + "]"
     else:
         text = str(value)
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-class Explainer:
-    """Turns pydantic's problems with one settings file into (path of keys, text).
+def missing_section(schema: dict[str, Any], name: str) -> Mistake:
+    """Return the mistake for a section that is not there, with what it needs.
 
     Args:
-        schema: The JSON schema of the file's model: what is allowed is told from it.
+        schema: The JSON schema of the settings file.
+        name: The section.
+    """
+    return _missing(schema["properties"][name], schema)
+
+
+def _missing(node: dict[str, Any], schema: dict[str, Any]) -> Mistake:
+    inner = _section(node, schema)
+    if "oneOf" in inner:
+        needs = f"needs {tag(inner)} ({or_list(tags(inner))})"
+        return Mistake(MistakeKind.MISSING, why=needs)
+    if "properties" in inner:
+        needed = [
+            f"{key} ({allowed_text(inner['properties'][key], schema)}: "
+            f"{_about(inner['properties'][key])})"
+            for key in inner.get("required", ())
+        ]
+        return Mistake(MistakeKind.MISSING, why=f"needs {', '.join(needed)}")
+    return Mistake(MistakeKind.MISSING, allowed=f"{allowed_text(node, schema)} ({_about(node)})")
+
+
+class Explainer:
+    """Turns what pydantic found wrong in one settings file into mistakes.
+
+    Args:
+        schema: The JSON schema of the file's model, which says what is allowed.
         other_names: By section, keys that are known without being in the schema.
         elsewhere: Sections of other files, with the file that they belong in.
         earlier: Names that keys once had, with today's.
@@ -76,35 +196,38 @@ class Explainer:
         self._elsewhere = elsewhere
         self._earlier = earlier
 
-    def __call__(self, problem: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-        """Explain one of the problems of a `ValidationError`."""
+    def __call__(self, problem: Mapping[str, Any]) -> list[Mistake]:
+        """Return the mistakes in one of the problems of a `ValidationError`, with their keys."""
         path, node, rest = self._walk(problem["loc"])
-        kind, found = problem["type"], shown(problem["input"])
-        context = problem.get("ctx", {})
-        match kind:
+        found = value_text(problem["input"])
+        match problem["type"]:
             case "missing":
-                return path, self._missing(node)
+                return [_at(path, _missing(node, self._schema))]
             case "extra_forbidden" | "invalid_key":
-                return (*path, str(rest[0])), self._unknown(path, node, str(rest[0]))
+                name = str(rest[0])
+                return [_at((*path, name), self._unknown(path, node, name))]
             case "union_tag_not_found":
-                return (*path, tag(node)), f"missing; allowed: {or_list(tags(node))}"
+                allowed = or_list(tags(node))
+                return [_at((*path, tag(node)), Mistake(MistakeKind.MISSING, allowed=allowed))]
             case "union_tag_invalid":
-                named, names = problem["input"][tag(node)], tags(node)
-                hint = did_you_mean(named, names)
-                return (*path, tag(node)), f"found {shown(named)}; allowed: {or_list(names)}{hint}"
-            case "plain":
-                return path, problem["msg"]
-            case "section":
-                return path[:-1], problem["msg"]
-            case "wrong":
-                hint = did_you_mean(problem["input"], context.get("names", ()))
-                return path, f"found {found}; {problem['msg']}{hint}"
+                named = problem["input"][tag(node)]
+                return [_at((*path, tag(node)), _wrong(value_text(named), named, tags(node)))]
+            case "mistaken":
+                context = problem["ctx"]
+                path = path[:-1] if context["of_section"] else path
+                return [
+                    _at((*path, one.key), replace(one, found=one.found or found))
+                    if one.kind in _OF_A_VALUE
+                    else _at((*path, one.key), one)
+                    for one in context["mistakes"]
+                ]
         inner = resolved(node, self._schema)
         if rest:
             in_list = inner.get("type") == "array"
             found += f" as item {int(rest[0]) + 1}" if in_list else f" for {rest[0]}"
-        hint = did_you_mean(problem["input"], inner.get("enum", ()))
-        return path, f"found {found}; allowed: {words(node, self._schema)}{hint}"
+        names = inner.get("enum", ())
+        allowed = allowed_text(node, self._schema)
+        return [_at(path, _wrong(found, problem["input"], names, allowed))]
 
     def _walk(
         self, loc: Sequence[str | int]
@@ -126,44 +249,54 @@ class Explainer:
             node = inner
         return tuple(path), node, ()
 
-    def _missing(self, node: dict[str, Any]) -> str:
-        inner = self._section(node)
-        if "oneOf" in inner:
-            return f"missing; needs {tag(inner)} ({or_list(tags(inner))})"
-        if "properties" in inner:
-            needed = [self._need(inner, key) for key in inner.get("required", ())]
-            return f"missing; needs {', '.join(needed)}"
-        return f"missing; allowed: {words(node, self._schema)} ({_about(node)})"
-
-    def _section(self, node: dict[str, Any]) -> dict[str, Any]:
-        """Return the schema of a section; of one that may be there by index, that of each."""
-        inner = resolved(node, self._schema)
-        if "oneOf" in inner and "discriminator" not in inner:
-            return resolved(inner["oneOf"][0], self._schema)
-        return inner
-
-    def _need(self, section: dict[str, Any], key: str) -> str:
-        node = section["properties"][key]
-        return f"{key} ({words(node, self._schema)}: {_about(node)})"
-
-    def _unknown(self, path: tuple[str, ...], node: dict[str, Any], name: str) -> str:
+    def _unknown(self, path: tuple[str, ...], node: dict[str, Any], name: str) -> Mistake:
         known = sorted(resolved(node, self._schema).get("properties", {}))
-        allowed = f"; allowed: {', '.join(known)}"
+        allowed = ", ".join(known)
         if not path:
             if name in self._elsewhere:
-                return f"found in the wrong file; it belongs in {self._elsewhere[name]}"
-            return f"unknown section{did_you_mean(name, [*known, *self._elsewhere])}{allowed}"
+                return Mistake(
+                    MistakeKind.MISPLACED,
+                    "in the wrong file",
+                    f"it belongs in {self._elsewhere[name]}",
+                )
+            close = nearest_name(name, [*known, *self._elsewhere])
+            return Mistake(MistakeKind.UNKNOWN_SECTION, allowed=allowed, nearest=close)
         if self._earlier.get(name) in known:
-            return f"unknown key; did you mean {self._earlier[name]}?"
+            return Mistake(MistakeKind.UNKNOWN_KEY, nearest=self._earlier[name])
         others = [
             section
             for section, inner in self._schema["properties"].items()
-            if name in self._section(inner).get("properties", {})
+            if name in _section(inner, self._schema).get("properties", {})
         ]
         if others:
-            return f"unknown key; it belongs in {' or '.join(others)}"
+            return Mistake(
+                MistakeKind.MISPLACED, "in the wrong section", f"it belongs in {or_list(others)}"
+            )
         others = self._other_names.get(path[0], []) if len(path) == 1 else []
-        return f"unknown key{did_you_mean(name, [*known, *others]) or allowed}"
+        close = nearest_name(name, [*known, *others])
+        return Mistake(MistakeKind.UNKNOWN_KEY, allowed="" if close else allowed, nearest=close)
+
+
+def _at(path: Sequence[str], mistake: Mistake) -> Mistake:
+    return replace(mistake, key=".".join(filter(None, path)))
+
+
+def _wrong(found: str, value: Any, names: Iterable[str], allowed: str = "") -> Mistake:
+    names = list(names)
+    return Mistake(
+        MistakeKind.WRONG_VALUE,
+        found,
+        allowed=allowed or or_list(names),
+        nearest=nearest_name(value, names),
+    )
+
+
+def _section(node: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a section; of one that may be there by index, that of each."""
+    inner = resolved(node, schema)
+    if "oneOf" in inner and "discriminator" not in inner:
+        return resolved(inner["oneOf"][0], schema)
+    return inner
 
 
 def _branch(node: dict[str, Any], tag: str) -> dict[str, Any]:

@@ -1,18 +1,28 @@
-"""What settings allow, in a chemist's words: told from the JSON schema of their models."""
+"""What settings allow, in a chemist's words, from the JSON schema of their models."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
+
+from pydantic import BaseModel
 
 from aimspax_core.text import or_list
 
 
-def words(node: dict[str, Any], root: dict[str, Any]) -> str:
-    """Return in words what is allowed.
+@cache
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of the model of a settings file, made once; nobody may change it."""
+    return model.model_json_schema()
+
+
+def allowed_text(node: dict[str, Any], root: dict[str, Any], quotes: bool = True) -> str:
+    """Return what is allowed, as a part of a sentence.
 
     Args:
         node: The part of a JSON schema that is about one key.
         root: The whole schema.
+        quotes: Whether to say that a text which looks like a number needs quotes.
     """
     inner = resolved(node, root)
     bounds = {
@@ -25,10 +35,10 @@ def words(node: dict[str, Any], root: dict[str, Any]) -> str:
     tail = f" {' and '.join(limits)}" if limits and "allowed" not in inner else ""
     if any(part.get("type") == "null" for part in node.get("anyOf", ())):
         tail += ", or nothing"
-    return _kind(inner, root) + tail
+    return _kind(inner, root, quotes) + tail
 
 
-def _kind(node: dict[str, Any], root: dict[str, Any]) -> str:
+def _kind(node: dict[str, Any], root: dict[str, Any], quotes: bool) -> str:
     if "allowed" in node:
         return str(node["allowed"])
     if "enum" in node or "const" in node:
@@ -39,16 +49,19 @@ def _kind(node: dict[str, Any], root: dict[str, Any]) -> str:
         return f"a section with the keys {', '.join(sorted(node['properties']))}"
     match node.get("type"):
         case "object":
-            return f"a section, each key with {words(node['additionalProperties'], root)}"
+            inner = allowed_text(node["additionalProperties"], root, quotes)
+            return f"a section, each key with {inner}"
         case "array":
-            return f"a list, each item {words(node['items'], root)}"
+            return f"a list, each item {allowed_text(node['items'], root, quotes)}"
         case "boolean":
             return "True or False"
         case "integer":
             return "a whole number"
         case "number":
             return "a number"
-    return "a path" if node.get("format") == "path" else "a text, in quotes if it is a number"
+    if node.get("format") == "path":
+        return "a path"
+    return "a text, in quotes if it is a number" if quotes else "a text"
 
 
 def resolved(node: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,27 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
-from aimspax_core.settings.reading.mistakes import ENVIRONMENT, OVERRIDE, Mistake, shown
+from aimspax_core.settings.reading.mistakes import (
+    ENVIRONMENT,
+    OVERRIDE,
+    Mistake,
+    MistakeKind,
+    value_text,
+)
 
 _MERGE = "tag:yaml.org,2002:merge"
 _ORIGINS = (ENVIRONMENT, OVERRIDE)
 """Who may override the file; the last goes before all others."""
 
 
-class Document:
+class YamlFile:
     """A settings file as the user wrote it.
 
     Attributes:
         name: The file's name.
         data: Its content, sections by name; overridden values are put in.
         mistakes: What is wrong with the file as such, and what others found wrong in it.
+        notes: What is read in another way than written, or has no effect, each a sentence.
         readable: False if nothing is known of its content.
     """
 
@@ -31,6 +39,7 @@ class Document:
         self.name = path.name
         self.data: dict[str, Any] = {}
         self.mistakes: list[Mistake] = []
+        self.notes: list[str] = []
         self.readable = False
         self._lines: dict[tuple[str, ...], int] = {}
         self._overridden: dict[tuple[str, ...], str] = {}
@@ -38,15 +47,19 @@ class Document:
         if text is not None:
             self._parse(text)
 
-    def mistake(self, path: tuple[str, ...], text: str) -> None:
-        """Note a mistake at a key, or at the nearest of the sections around it that has a line."""
+    def note(self, path: tuple[str, ...], text: str) -> None:
+        """Keep a note on a key: `text` goes on after the key."""
+        self.notes.append(f"{self.name}: {'.'.join(path)} {text}")
+
+    def mistake(self, path: tuple[str, ...], mistake: Mistake) -> None:
+        """Keep a mistake at a key, or at the nearest of the sections around it that has a line."""
         around = [path[:length] for length in range(len(path), 0, -1)]
         origin = next((self._overridden[p] for p in around if p in self._overridden), None)
         if origin is not None:
-            self.mistakes.append(Mistake(origin, None, ".".join(path), text))
+            self.mistakes.append(replace(mistake, file=origin, key=".".join(path)))
             return
         line = next((self._lines[place] for place in around if place in self._lines), None)
-        self.mistakes.append(Mistake(self.name, line, ".".join(path), text))
+        self.mistakes.append(replace(mistake, file=self.name, line=line, key=".".join(path)))
 
     def override(self, path: tuple[str, ...], value: Any, origin: str) -> None:
         """Put a value in the place of what the file says at a key.
@@ -86,17 +99,17 @@ class Document:
         try:
             content = path.read_bytes()
         except IsADirectoryError:
-            self._flaw(None, "found a folder; allowed: a file")
+            self._unreadable(found="a folder", allowed="a file")
         except FileNotFoundError:
-            self._flaw(None, f"not found in {path.parent}")
+            self._unreadable(f"not found in {path.parent}")
         except OSError as error:
-            self._flaw(None, f"cannot be read: {error.strerror}")
+            self._unreadable(f"cannot be read: {error.strerror}")
         else:
             try:
                 return content.decode("utf-8")
             except UnicodeDecodeError as error:
                 line = content.count(b"\n", 0, error.start) + 1
-                self._flaw(line, "not UTF-8 text; save the file in that encoding")
+                self._unreadable("not UTF-8 text; save the file in that encoding", line)
         return None
 
     def _parse(self, text: str) -> None:
@@ -110,21 +123,24 @@ class Document:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             problem = " ".join(str(error.problem or error.context).split())
-            self._flaw(mark.line + 1 if mark else None, f"not valid YAML: {problem}")
+            self._unreadable(f"not valid YAML: {problem}", mark.line + 1 if mark else None)
         except YAMLError as error:
             line = text.count("\n", 0, getattr(error, "position", 0)) + 1
             problem = str(getattr(error, "reason", error)).splitlines()[0]
-            self._flaw(line, f"not valid YAML: {problem}")
+            self._unreadable(f"not valid YAML: {problem}", line)
         else:
             if content is not None and not isinstance(content, Mapping):
-                self._flaw(None, f"found {shown(content)}; allowed: sections with keys")
+                self._unreadable(found=value_text(content), allowed="sections with keys")
                 return
             self.readable = True
             if content is not None:
                 self.data = {str(name): section for name, section in content.items()}
 
-    def _flaw(self, line: int | None, text: str) -> None:
-        self.mistakes.append(Mistake(self.name, line, "", text))
+    def _unreadable(
+        self, why: str = "", line: int | None = None, found: str = "", allowed: str = ""
+    ) -> None:
+        kind = MistakeKind.UNREADABLE
+        self.mistakes.append(Mistake(kind, found, why, allowed, file=self.name, line=line))
 
     def _note_lines(self, node: Node, path: tuple[str, ...], seen: set[int]) -> None:
         """Note the line of every key, and keys that are there twice.
@@ -147,8 +163,10 @@ class Document:
             name, line = str(key.value), key.start_mark.line + 1
             where = (*path, name)
             if name in here:
-                text = f"found twice, first in line {here[name]}; allowed: once"
-                self.mistakes.append(Mistake(self.name, line, ".".join(where), text))
+                found = f"twice, first in line {here[name]}"
+                twice = Mistake(MistakeKind.TWICE, found, allowed="once")
+                place = ".".join(where)
+                self.mistakes.append(replace(twice, file=self.name, line=line, key=place))
             else:
                 here[name] = line
                 self._lines.setdefault(where, line)

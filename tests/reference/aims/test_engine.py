@@ -22,7 +22,7 @@ from aimspax_core.reference.aims.section import AimsReference
 from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.aims_control.control import Control
-from aimspax_core.settings.project import Gate
+from aimspax_core.settings.engines import Gate
 
 AIMS = Path(__file__).parents[2] / "aims"
 LINE = f"{shlex.quote(sys.executable)} {shlex.quote(str(AIMS / 'stand_in.py'))}"

@@ -32,7 +32,7 @@ from aimspax_core.reference.ase.checks import usable
 from aimspax_core.reference.ase.engine import AseEngine
 from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.registry import build_reference
-from aimspax_core.settings.project import Gate
+from aimspax_core.settings.engines import Gate
 from aimspax_core.structures import digest, encode
 
 EMT_PATH = "ase.calculators.emt.EMT"

@@ -18,7 +18,7 @@ from aimspax_core.errors import LabelError
 from aimspax_core.labels.gate import check_label
 from aimspax_core.reference.ase.engine import AseEngine
 from aimspax_core.reference.ase.section import AseReference
-from aimspax_core.settings.project import Gate
+from aimspax_core.settings.engines import Gate
 
 NUMBER = r"\s+(-?\d+\.\d+)"
 BY_HAND = """start by_hand

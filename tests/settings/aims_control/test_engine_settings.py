@@ -60,8 +60,8 @@ def test_what_is_missing_is_told_where_the_original_has_it(aims):
     aims.plant("aimsPAX.yaml", "MISC", "path_to_control", "control.in")
     told = aims.mistakes()
     assert len(told) == 2
-    assert any(f"{IDG}.species_dir: missing; allowed: " in text for text in told)
-    assert any("CLUSTER.launch_str: missing; allowed: a shell line, such as:" in t for t in told)
+    assert any(f"{IDG}.species_dir: missing" in text for text in told)
+    assert any("CLUSTER.launch_str: missing" in t for t in told)
 
 
 def test_one_phase_may_say_it_for_both(aims):
@@ -71,38 +71,34 @@ def test_one_phase_may_say_it_for_both(aims):
 
 def test_two_species_folders_are_refused(aims):
     told = aims.mistake("aimsPAX.yaml", AL, "species_dir", "tight")
-    assert told == (
-        f"{AL}.species_dir: found 'tight', but {IDG}.species_dir is 'light'; allowed: one"
-    )
+    assert told == (f"{AL}.species_dir: conflict 'tight', but {IDG}.species_dir is 'light'")
 
 
 def test_what_stands_in_two_places_must_be_the_same(aims):
     aims.project["REFERENCE"] = {"engine": "aims", "launch_str": "aims.x"}
     (told,) = aims.mistakes()
-    assert "CLUSTER.launch_str: found 'srun aims.x >> aims.out', but REFERENCE.launch_str" in told
+    assert (
+        "CLUSTER.launch_str: conflict 'srun aims.x >> aims.out', but REFERENCE.launch_str" in told
+    )
 
 
 def test_a_folder_that_is_not_there_is_told_with_its_line(aims):
     aims.project[IDG]["species_dir"] = aims.project[AL]["species_dir"] = "lihgt"
     (told,) = aims.mistakes()
-    assert told == (
-        f"aimsPAX.yaml:4  {IDG}.species_dir: found 'lihgt'; no such folder in {aims.directory}"
-    )
+    assert told == (f"aimsPAX.yaml:4  {IDG}.species_dir: not there 'lihgt'")
 
 
 def test_a_control_file_that_is_not_there_is_told(aims):
     (aims.directory / "control.in").unlink()
     (told,) = aims.mistakes()
-    assert told == (
-        f"aimsPAX.yaml  MISC.path_to_control: found 'control.in'; no such file in {aims.directory}"
-    )
+    assert told == ("aimsPAX.yaml  MISC.path_to_control: not there 'control.in'")
 
 
 def test_a_mistake_of_the_control_file_is_told_with_all_others(aims):
     (aims.directory / "control.in").write_text("xc pbe\ncharge two\n")
     aims.plant("aimsPAX.yaml", "MD", "temperature", "hot")
     told = aims.mistakes()
-    assert any(text.startswith("control.in:2  charge: found 'two'") for text in told)
+    assert any(text.startswith("control.in:2  charge: wrong value 'two'") for text in told)
     assert any("MD.temperature" in text for text in told)
 
 
@@ -121,9 +117,7 @@ def test_every_geometry_needs_a_control_file(aims):
         (aims.directory / f"{name}.in").write_text("atom 0 0 0 H\n")
     aims.plant("aimsPAX.yaml", "MISC", "path_to_geometry", "{0: a.in, 1: b.in}")
     told = aims.mistake("aimsPAX.yaml", "MISC", "path_to_control", "{0: control.in}")
-    assert told == (
-        "MISC.path_to_control: none for geometry 1 (b.in); allowed: one for each geometry"
-    )
+    assert told == ("MISC.path_to_control: missing")
 
 
 def test_everything_is_written_into_the_output_folder(aims):
@@ -162,7 +156,7 @@ def test_other_codes_run_in_the_clusters_folder_too(inputs):
 def test_an_empty_launch_line_is_refused(aims):
     aims.project["CLUSTER"]["launch_str"] = "'  '"
     (told,) = aims.mistakes()
-    assert "CLUSTER.launch_str: found '" in told
+    assert "CLUSTER.launch_str: wrong value '" in told
 
 
 def test_an_override_reaches_the_originals_places(aims):
@@ -225,14 +219,14 @@ def test_an_override_of_one_geometry_beats_the_file(aims):
 def test_two_overrides_must_agree(aims):
     overrides = {"CLUSTER.launch_str": "mpirun aims.x", "REFERENCE.launch_str": "aims.x"}
     assert aims.mistakes(overrides) == [
-        "override  CLUSTER.launch_str: found 'mpirun aims.x', but REFERENCE.launch_str is "
-        "'aims.x'; allowed: one"
+        "override  CLUSTER.launch_str: conflict 'mpirun aims.x', "
+        "but REFERENCE.launch_str is 'aims.x'",
     ]
 
 
 def test_what_is_wrong_with_an_override_is_told_where_it_was_given(aims):
     (told,) = aims.mistakes({f"{AL}.species_dir": "heavy"})
-    assert told.startswith(f"override  {AL}.species_dir: found 'heavy'; no such folder")
+    assert told.startswith("override  ACTIVE_LEARNING.species_dir: not there 'heavy'")
 
 
 def test_the_control_file_that_holds_is_read_for_mistakes(aims):
@@ -240,7 +234,7 @@ def test_the_control_file_that_holds_is_read_for_mistakes(aims):
     (aims.directory / "other.in").write_text("xc pbe\ncharge two\n")
     aims.plant("aimsPAX.yaml", "MISC", "path_to_control", "control.in")
     (told,) = aims.mistakes({"REFERENCE.control": "other.in"})
-    assert told.startswith("other.in:2  charge: found 'two'")
+    assert told.startswith("other.in:2  charge: wrong value 'two'")
 
 
 # As the engine of the sampling MD
@@ -273,9 +267,7 @@ def test_each_geometry_is_sampled_with_its_own_control_file(sampler):
 def test_every_geometry_needs_a_control_file_to_be_sampled(sampler):
     sampled_by(sampler, "{0: control_a.in}")
     (told,) = sampler.mistakes()
-    assert told.partition("  ")[2] == (
-        f"{IDG}.sampling_engine.control: none for geometry 1 (b.in); allowed: one for each geometry"
-    )
+    assert told.partition("  ")[2] == (f"{IDG}.sampling_engine.control: missing")
 
 
 def test_every_geometry_needs_a_control_file_told_where_it_is_missing(sampler):
@@ -286,13 +278,13 @@ def test_every_geometry_needs_a_control_file_told_where_it_is_missing(sampler):
         "control": "{0: control_a.in}",
     }
     (told,) = sampler.mistakes()
-    assert told.partition("  ")[2].startswith("REFERENCE.control: none for geometry 1 (b.in)")
+    assert told.partition("  ")[2].startswith("REFERENCE.control: missing")
 
 
 def test_a_control_file_of_the_sampling_is_read_for_mistakes(sampler):
     (sampler.directory / "control_b.in").write_text("xc pbe\ncharge two\n")
     (told,) = sampler.mistakes()
-    assert told.startswith("control_b.in:2  charge: found 'two'")
+    assert told.startswith("control_b.in:2  charge: wrong value 'two'")
 
 
 def test_a_sampling_engine_without_use_needs_no_control_files(sampler):

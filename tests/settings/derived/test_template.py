@@ -17,10 +17,10 @@ from ruamel.yaml import YAML
 from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.settings.aims_control.control import Control
-from aimspax_core.settings.derived import yaml_text
 from aimspax_core.settings.derived.template import WIDTH, write_inputs
+from aimspax_core.settings.derived.yaml_text import value_yaml
 from aimspax_core.settings.load import load
-from aimspax_core.settings.project import MD
+from aimspax_core.settings.md import MD
 from flows.commands.check import check
 
 ASPIRIN = Path(__file__).parents[3] / "examples" / "aspirin" / "geometry.in"
@@ -201,7 +201,7 @@ def test_every_key_is_there_once_at_its_default(
     ],
 )
 def test_a_value_is_read_back_as_it_was_written(content: object) -> None:
-    assert YAML(typ="safe").load(f"key: {yaml_text.value(content)}") == {"key": content}
+    assert YAML(typ="safe").load(f"key: {value_yaml(content)}") == {"key": content}
 
 
 def _uncommented(line: str) -> str:

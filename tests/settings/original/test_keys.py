@@ -162,16 +162,16 @@ def test_any_other_key_of_the_project_is_refused(inputs, section):
     if section == "CLUSTER":
         inputs.plant("aimsPAX.yaml", section, "type", "local")
     told = inputs.mistake("aimsPAX.yaml", section, "xyzzy", "1")
-    assert told.startswith(f"{section}.xyzzy: unknown key; allowed: ")
+    assert told.startswith(f"{section}.xyzzy: unknown key")
 
 
 @pytest.mark.parametrize("section", sorted(MODEL_KEYS))
 def test_any_other_key_of_the_model_is_refused(inputs, section):
     told = inputs.mistake("mace.yaml", section, "xyzzy", "1")
-    assert told.startswith(f"{section}.xyzzy: unknown key; allowed: ")
+    assert told.startswith(f"{section}.xyzzy: unknown key")
 
 
-MACE_ONLY = "refused: aimspax trains MACE models; other kinds are not planned yet"
+MACE_ONLY = "aimspax trains MACE models; other kinds are not planned yet"
 NO_MOLECULES = "uncertainty between molecules is not available"
 
 
@@ -197,7 +197,7 @@ def test_an_ignored_key_is_noted_once(inputs, file, place, why):
 @pytest.mark.parametrize(
     ("file", "section", "key", "value", "told"),
     [
-        ("mace.yaml", "TRAINING", "loss", "dipole", "refused: dipoles are not trained on"),
+        ("mace.yaml", "TRAINING", "loss", "dipole", "dipoles are not trained on"),
         ("mace.yaml", "GENERAL", "model_choice", "so3lr", MACE_ONLY),
         ("mace.yaml", "ARCHITECTURE", "model_choice", "so3krates", MACE_ONLY),
         ("mace.yaml", "ARCHITECTURE", "model", "so3lr", MACE_ONLY),
@@ -207,12 +207,12 @@ def test_an_ignored_key_is_noted_once(inputs, file, place, why):
             IDG,
             "foundational_model",
             "so3lr",
-            "refused: the foundation model is a MACE-MP model",
+            "the foundation model is a MACE-MP model",
         ),
     ],
 )
 def test_a_value_that_is_refused_is_told(inputs, file, section, key, value, told):
-    expected = f"{section}.{key}: found '{value}'; {told}"
+    expected = f"{section}.{key}: refused '{value}' ({told})"
     assert inputs.mistake(file, section, key, value) == expected
 
 
@@ -232,8 +232,8 @@ def test_a_value_that_is_refused_is_told(inputs, file, section, key, value, told
 )  # fmt: skip
 def test_a_refused_key_is_told_with_the_reason(inputs, file, section, key, value, why):
     told = inputs.mistake(file, section, key, value)
-    assert told.startswith(f"{section}.{key}: refused: ")
-    assert told.endswith(why)
+    assert told.startswith(f"{section}.{key}: refused (")
+    assert told.endswith(f"{why})")
 
 
 @pytest.mark.parametrize(
@@ -253,20 +253,18 @@ def test_a_refused_key_that_is_switched_off_is_only_noted(inputs, file, section,
 def test_a_second_name_beside_the_first_is_a_mistake(inputs):
     inputs.plant("aimsPAX.yaml", "MD", "MD_seed", "1")
     told = inputs.mistake("aimsPAX.yaml", "MD", "seed", "2")
-    assert told == "MD.seed: found beside MD_seed, which it is another name of"
+    assert told == "MD.seed: twice beside MD_seed"
 
 
 def test_a_wrong_value_under_a_second_name_is_found_in_its_line(inputs):
     inputs.plant("aimsPAX.yaml", "MD", "seed", "-2")
-    assert inputs.mistakes() == [
-        "aimsPAX.yaml:11  MD.MD_seed: found -2; allowed: a whole number of at least 0"
-    ]
+    assert inputs.mistakes() == ["aimsPAX.yaml:11  MD.MD_seed: wrong value -2"]
 
 
 def test_a_typo_inside_parsl_options_is_told(inputs):
     inputs.plant("aimsPAX.yaml", "CLUSTER", "type", "local")
     told = inputs.mistake("aimsPAX.yaml", "CLUSTER", "parsl_options", "{max_block: 1}")
-    assert told == "CLUSTER.blocks.max_block: unknown key; did you mean max_blocks?"
+    assert told == "CLUSTER.blocks.max_block: unknown key -> max_blocks"
 
 
 def test_limits_are_infinite_unless_given(inputs):

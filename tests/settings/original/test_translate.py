@@ -55,13 +55,13 @@ def test_the_datasets_of_the_pretrained_example_are_read(inputs):
 )
 def test_a_name_from_before_both_generations_is_told_with_todays(inputs, key, today):
     told = inputs.mistake("aimsPAX.yaml", AL, key, "10")
-    assert told == f"{AL}.{key}: unknown key; did you mean {today}?"
+    assert told == f"{AL}.{key}: unknown key -> {today}"
 
 
 def test_filtering_of_datasets_is_refused_with_the_reason(inputs):
     inputs.project["DATA_FILTERING"] = {"num_chunks": "8"}
     (mistake,) = inputs.mistakes()
-    assert mistake.endswith("DATA_FILTERING: refused: filtering a large dataset is not available")
+    assert mistake.endswith("DATA_FILTERING: refused (filtering a large dataset is not available)")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_filtering_of_datasets_is_refused_with_the_reason(inputs):
 )
 def test_keys_of_other_kinds_of_models_are_refused_with_the_reason(inputs, key, value, why):
     told = inputs.mistake("mace.yaml", "ARCHITECTURE", key, value)
-    assert told.startswith(f"ARCHITECTURE.{key}: refused: {why}")
+    assert told.startswith(f"ARCHITECTURE.{key}: refused ({why}")
 
 
 def test_the_second_generations_kind_of_model_under_model_means_the_usual_class(inputs):

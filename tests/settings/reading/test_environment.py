@@ -87,15 +87,13 @@ def test_other_variables_are_not_ours(inputs, monkeypatch, name):
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("MD__TIMESTEP", "0", "MD.timestep: found 0; allowed: a number above 0"),
-        ("MD__TIMSTEP", "1", "MD.timstep: unknown key; did you mean timestep?"),
-        ("MISC__DEVISE", "cpu", "MISC.devise: unknown key; did you mean device?"),
-        ("MD__SEED", "-1", "MD.MD_seed: found -1; allowed: a whole number of at least 0"),
-        ("ARCHITECTURE__R_MAX", "far", "ARCHITECTURE.r_max: found 'far'; allowed: a number above "
-         "0"),
-        ("MD__TEMPERATURE", "[300", "MD.temperature: found '[300'; allowed: a number above 0"),
-        ("REFERENCE__METHOD", "GFN2", "REFERENCE.method: found 'GFN2'; allowed: GFN2-xTB or "
-         "GFN1-xTB; did you mean GFN2-xTB?"),
+        ("MD__TIMESTEP", "0", "MD.timestep: wrong value 0"),
+        ("MD__TIMSTEP", "1", "MD.timstep: unknown key -> timestep"),
+        ("MISC__DEVISE", "cpu", "MISC.devise: unknown key -> device"),
+        ("MD__SEED", "-1", "MD.MD_seed: wrong value -1"),
+        ("ARCHITECTURE__R_MAX", "far", "ARCHITECTURE.r_max: wrong value 'far'"),
+        ("MD__TEMPERATURE", "[300", "MD.temperature: wrong value '[300'"),
+        ("REFERENCE__METHOD", "GFN2", "REFERENCE.method: wrong value 'GFN2' -> GFN2-xTB"),
     ],
 )  # fmt: skip
 def test_a_wrong_variable_is_told_as_such(inputs, monkeypatch, name, text, told):
@@ -106,9 +104,7 @@ def test_a_wrong_variable_is_told_as_such(inputs, monkeypatch, name, text, told)
 def test_a_variable_of_no_section_is_told_with_the_nearest(inputs, monkeypatch):
     monkeypatch.setenv("AIMSPAX_TRANING__LR", "1")
     (mistake,) = inputs.mistakes()
-    assert mistake.startswith(
-        "environment  TRANING.LR: unknown section; did you mean TRAINING?; allowed: "
-    )
+    assert mistake == "environment  TRANING.LR: unknown section -> TRAINING"
 
 
 def test_a_mistake_that_an_override_mends_is_not_told(inputs, monkeypatch):
