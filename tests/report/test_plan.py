@@ -235,7 +235,7 @@ def test_a_step_of_shared_points_is_told():
 
 
 def test_a_campaign_without_an_initial_dataset_adopts_what_is_there():
-    lines = plan(replace(_settings(), absent=(IDG,)), [WATER], TAGS)
+    lines = _adopting({})
     assert "initial dataset: none; the models and datasets that are there are adopted" in lines
 
 
@@ -269,7 +269,9 @@ def test_given_datasets_are_not_named_where_they_have_no_effect():
 
 def _adopting(al: dict[str, Any]) -> list[str]:
     """The plan of a campaign without an initial dataset of its own."""
-    return plan(replace(_settings(**{AL: al}), absent=(IDG,)), [WATER], TAGS)
+    settings = _settings(**{AL: al})
+    project = settings.project.model_copy(update={IDG: None})
+    return plan(replace(settings, project=project), [WATER], TAGS)
 
 
 @pytest.mark.parametrize(

@@ -735,3 +735,9 @@ def test_a_tag_that_is_no_part_of_a_file_name_is_refused(inputs, key, value, tag
     told = inputs.mistake("aimsPAX.yaml", "ACTIVE_LEARNING", key, f"{{{tag}: {value}}}")
     name = tag.strip("'")
     assert told == f"ACTIVE_LEARNING.{key}: wrong value '{name}' for a member's tag"
+
+
+def test_a_phase_that_is_not_run_gets_no_note_on_its_convergence(inputs):
+    del inputs.project[AL]
+    inputs.model["TRAINING"] = {"swa": "True", "start_swa": "600"}
+    assert inputs.load().notes == ()
