@@ -20,7 +20,7 @@ from ase.calculators.calculator import Calculator
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Evaluator
-from aimspax_core.model.learner import Steps
+from aimspax_core.model.steps import Steps
 from aimspax_core.prediction import Prediction
 from aimspax_core.settings.families.known_families import FAMILIES, row_of, row_of_foundation
 from aimspax_core.settings.model import ModelSettings
@@ -171,7 +171,7 @@ class Family:
         set_constants: `(model, constants, elements)`: renew the constants of a model in place; its
             weights stay.
         build: See `Build`.
-        steps: How the family trains under these settings; see `aimspax_core.model.learner.Steps`.
+        steps: How the family trains under these settings; see `aimspax_core.model.steps.Steps`.
         evaluator: See `MakeEvaluator`.
         copy_with: `(model, weights by name, settings)`: a copy on the CPU with other weights, in
             the form that is given to users.

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from aimspax_core.model.learner import Metrics
-from aimspax_core.model.schedule import Convergence
+from aimspax_core.model.learner import Learner, Metrics
+from aimspax_core.model.schedule import Convergence, Progress
 
-if TYPE_CHECKING:
-    from aimspax_core.model.member import Member
+
+class Trained(Protocol):
+    """A member, as far as what happens around its epochs is concerned."""
+
+    learner: Learner
+    progress: Progress
+    best_metrics: Metrics | None
+
+    @property
+    def epoch(self) -> int:
+        """Epochs of the present stage that are done."""
+        ...
+
+    def renew_optimizer(self) -> None:
+        """Begin with a fresh optimizer."""
+        ...
+
+    def keep_best(self, metrics: Metrics) -> None:
+        """Keep the present weights as the best."""
+        ...
 
 
 class Stretch(Protocol):
@@ -40,7 +58,7 @@ class Rounds:
             one; none: never.
     """
 
-    def __init__(self, member: Member, last: int, scheduler: bool, patience: int | None) -> None:
+    def __init__(self, member: Trained, last: int, scheduler: bool, patience: int | None) -> None:
         self.scheduler = scheduler
         self._member, self._last, self._patience = member, last, patience
 
@@ -72,7 +90,7 @@ class Converging:
 
     scheduler = True
 
-    def __init__(self, member: Member, rules: Convergence, margin: float) -> None:
+    def __init__(self, member: Trained, rules: Convergence, margin: float) -> None:
         self._member, self._rules, self._margin = member, rules, margin
 
     def ended(self) -> bool:

@@ -16,7 +16,7 @@ from tornado.routing import Rule, RuleRouter
 from tornado.web import Application
 
 from aimspax_core.settings.cluster import BatchJobs, Cluster
-from flows.pools.address import reachable_address
+from flows.pools.jobs.address import reachable_address
 from flows.pools.jobs.scheduler import Scheduler
 from flows.pools.jobs.script import TCP, BatchCluster, keys
 

@@ -8,17 +8,14 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from ase.data import chemical_symbols
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.families.row import Architecture, FamilyRow, model_choice
+from aimspax_core.settings.families.row import Architecture, FamilyRow, ModelSections, model_choice
 from aimspax_core.settings.values import AnyCase, Count, Natural, Positive, lower
-
-if TYPE_CHECKING:
-    from aimspax_core.settings.model import ModelSettings
 
 
 def _text(value: Any) -> Any:
@@ -94,14 +91,14 @@ class MaceArchitecture(Architecture):
     )
 
 
-def mace_architecture(settings: ModelSettings) -> MaceArchitecture:
+def mace_architecture(settings: ModelSections) -> MaceArchitecture:
     """Return the section ARCHITECTURE of settings whose `model_choice` is `mace`."""
     architecture: Architecture = settings.ARCHITECTURE
     assert isinstance(architecture, MaceArchitecture)
     return architecture
 
 
-def why_no_cueq(settings: ModelSettings) -> str | None:
+def why_no_cueq(settings: ModelSections) -> str | None:
     """Return, in a sentence, why cuEquivariance cannot be used; none if it can or is not asked for.
 
     Nothing is imported: this may run where there is no GPU.
@@ -119,7 +116,7 @@ def why_no_cueq(settings: ModelSettings) -> str | None:
     return None
 
 
-def _mistakes(settings: ModelSettings, elements: Sequence[int], here: bool) -> Iterator[str]:
+def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> Iterator[str]:
     """Yield what is wrong: energies that miss an element, kernels that cannot be used here."""
     known = settings.ARCHITECTURE.atomic_energies
     if known is not None and set(elements) - set(known):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from ase.data import atomic_numbers, chemical_symbols
 from pydantic import BeforeValidator, Field
@@ -18,9 +18,6 @@ from aimspax_core.settings.reading.mistakes import (
     wrong_value,
 )
 from aimspax_core.settings.values import Section
-
-if TYPE_CHECKING:
-    from aimspax_core.settings.model import ModelSettings
 
 _ENERGIES = "an energy (eV) for each element, such as {H: -13.6, C: -1029.5}"
 
@@ -61,6 +58,29 @@ class Architecture(Section):
     )
 
 
+class ModelSections(Protocol):
+    """The sections of the models' settings file: `settings.model.ModelSettings`, before it is made.
+
+    Its fields are not typed further: a family's file may not import what is made of all families.
+    """
+
+    @property
+    def GENERAL(self) -> Any:
+        """What belongs to the whole campaign."""
+
+    @property
+    def ARCHITECTURE(self) -> Any:
+        """The family's own section."""
+
+    @property
+    def TRAINING(self) -> Any:
+        """Losses, optimizer, batches."""
+
+    @property
+    def MISC(self) -> Any:
+        """Device, kernels, logs."""
+
+
 def model_choice(name: str) -> Any:
     """Return the field `model_choice` of a family's section.
 
@@ -73,7 +93,7 @@ def model_choice(name: str) -> Any:
     )
 
 
-def _no_mistakes(settings: ModelSettings, elements: Sequence[int], here: bool) -> Iterator[str]:
+def _no_mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> Iterator[str]:
     """Find nothing."""
     yield from ()
 
@@ -102,6 +122,6 @@ class FamilyRow:
     implementation: str
     losses: tuple[str, ...]
     stress_losses: tuple[str, ...] = ()
-    mistakes: Callable[[ModelSettings, Sequence[int], bool], Iterator[str]] = _no_mistakes
+    mistakes: Callable[[ModelSections, Sequence[int], bool], Iterator[str]] = _no_mistakes
     frozen: tuple[tuple[str, str], ...] = ()
     foundations: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.cluster import BatchJobs
 from aimspax_core.settings.settings import Settings
-from flows.pools.address import reachable_address
+from flows.pools.jobs.address import reachable_address
 from flows.pools.jobs.scheduler import (
     Scheduler,
     SchedulerRefusedError,

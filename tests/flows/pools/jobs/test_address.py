@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from aimspax_core.errors import SettingsError
-from flows.pools.address import reachable_address
+from flows.pools.jobs.address import reachable_address
 from flows.pools.jobs.slurm import Slurm as Queue
 from tests.slurm.machine import Slurm
 
