@@ -18,8 +18,8 @@ from aimspax_core.safe_files import sha256, write_text
 from aimspax_core.settings.frozen import FREE_WITHIN, FROZEN, METHOD
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.reading.mistakes import value_text
+from aimspax_core.settings.reading.nested import leaves
 from aimspax_core.settings.settings import Settings
-from aimspax_core.settings.values import leaves
 from aimspax_core.structures import digest, encode
 from aimspax_core.versions import versions
 

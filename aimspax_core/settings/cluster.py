@@ -20,12 +20,7 @@ from aimspax_core.settings.reading.mistakes import (
     mistaken,
     wrong_value,
 )
-from aimspax_core.settings.schedulers import (
-    SCHEDULERS,
-    JobOptions,
-    options_reader,
-    scheduler_row,
-)
+from aimspax_core.settings.schedulers import SCHEDULERS, JobOptions, options_reader, scheduler_row
 from aimspax_core.settings.values import AnyCase, Count, Natural, NonNegative, Positive, Section
 
 if TYPE_CHECKING:

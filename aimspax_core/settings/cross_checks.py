@@ -11,11 +11,7 @@ from aimspax_core.settings.cluster import BatchJobs, Cluster
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.original.keys import PROJECT
 from aimspax_core.settings.original.translate import said_at
-from aimspax_core.settings.project import (
-    ActiveLearning,
-    InitialDatasetGeneration,
-    ProjectSettings,
-)
+from aimspax_core.settings.project import ActiveLearning, InitialDatasetGeneration, ProjectSettings
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind
 from aimspax_core.settings.reading.yaml_lines import YamlFile
 from aimspax_core.settings.values import Section

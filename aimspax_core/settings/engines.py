@@ -9,14 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
-from aimspax_core.settings.values import (
-    AnyCase,
-    ExistingFile,
-    Fraction,
-    Place,
-    Positive,
-    Section,
-)
+from aimspax_core.settings.values import AnyCase, ExistingFile, Fraction, Place, Positive, Section
 from aimspax_core.text import nearest_name
 
 FOUNDATION_MODELS = (

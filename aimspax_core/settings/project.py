@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, ValidationInfo, create_model, field_validator
 
 from aimspax_core.settings.cluster import Cluster
-from aimspax_core.settings.engines import (
-    FoundationalModel,
-    FoundationName,
-    Gate,
-    Teacher,
-)
+from aimspax_core.settings.engines import FoundationalModel, FoundationName, Gate, Teacher
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MDs
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken

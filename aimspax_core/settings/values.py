@@ -9,7 +9,7 @@ extra key `allowed`; `infinity` marks numbers that may be infinite.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,18 +43,6 @@ def _no_truth_value(value: Any) -> Any:
     if isinstance(value, bool):
         raise PydanticCustomError("type", "not a truth value")
     return value
-
-
-def leaves(content: Mapping[Any, Any]) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield what nested mappings hold: the keys that lead to it, and the value.
-
-    A mapping without keys is a value.
-    """
-    for key, value in content.items():
-        if isinstance(value, Mapping) and value:
-            yield from (((key, *path), inner) for path, inner in leaves(value))
-        else:
-            yield (key,), value
 
 
 def lower(value: Any) -> Any:

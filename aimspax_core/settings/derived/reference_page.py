@@ -14,10 +14,7 @@ from pydantic import BaseModel
 
 from aimspax_core.settings.cluster import Blocks, MlBlocks, MlPool
 from aimspax_core.settings.derived.yaml_text import value_yaml
-from aimspax_core.settings.engines import (
-    FoundationalModel,
-    Teacher,
-)
+from aimspax_core.settings.engines import FoundationalModel, Teacher
 from aimspax_core.settings.families.known_families import FAMILIES
 from aimspax_core.settings.frozen import FREE_WITHIN, FROZEN
 from aimspax_core.settings.known_engines import SECTIONS

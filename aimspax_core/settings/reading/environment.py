@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from aimspax_core.settings.values import leaves
+from aimspax_core.settings.reading.nested import leaves
 
 PREFIX, BETWEEN = "AIMSPAX_", "__"
 
