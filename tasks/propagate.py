@@ -13,6 +13,7 @@ from prefect import task
 from aimspax_core.campaign.events import Checked, Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import Trajectory
 from aimspax_core.labels.gate import check_structure
+from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.output.trajectories import part
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
@@ -39,7 +40,6 @@ from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.limits import MAX_MD_STEPS
 from aimspax_core.structures import read_geometries
 from aimspax_core.uncertainty.threshold import Window
-from tasks.structures import keep_structure
 
 EXPLORING_STREAM = 1
 """First number of the random streams of exploring trajectories; sampling ones have 0."""

@@ -15,6 +15,7 @@ from aimspax_core.campaign.events import Sampled
 from aimspax_core.errors import StructureError
 from aimspax_core.labels.gate import check_structure
 from aimspax_core.labels.refused import refuse
+from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.output.trajectories import part
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
@@ -24,7 +25,6 @@ from aimspax_core.sampling.snapshots import write_snapshots
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import read_geometries
-from tasks.structures import keep_structure
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from aimspax_core.campaign.state import CampaignState
 from aimspax_core.run_directory import RunDir
 
 
-def tidy(
+def remove_obsolete(
     run: RunDir, before: CampaignState, after: CampaignState, keep_checkpoints: bool = False
 ) -> None:
     """Remove the MD states and checkpoints that an event has made obsolete.

@@ -53,7 +53,7 @@ def _show_scripts(settings: Settings) -> bool:
     cluster = settings.cluster
     if cluster.reference_jobs is None and cluster.ml_jobs is None:
         return False
-    from flows.pools.jobs.check import scripts  # takes seconds
+    from flows.pools.jobs.script_check import scripts  # takes seconds
 
     refused = False
     for script in scripts(settings):

@@ -126,7 +126,7 @@ def server_for(settings: Settings) -> Server:
 
     host = None
     if settings.cluster.reference_jobs is not None or settings.cluster.ml_jobs is not None:
-        from flows.pools.jobs.check import host_for_jobs  # takes seconds
+        from flows.pools.jobs.script_check import host_for_jobs  # takes seconds
 
         host = host_for_jobs(settings)
     found = server.ensure(host)

@@ -21,7 +21,7 @@ from aimspax_core.campaign.events import (
     Started,
 )
 from aimspax_core.campaign.journal import Journal
-from aimspax_core.campaign.obsolete_files import tidy
+from aimspax_core.campaign.obsolete_files import remove_obsolete
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import CampaignError
@@ -232,7 +232,7 @@ class Campaign:
     ) -> None:
         if before is not None and not isinstance(event, Launched):  # a launch leaves all in use
             with best_effort("removing what is obsolete"):
-                tidy(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
+                remove_obsolete(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
 
     def _note_for_analysis(
         self, before: CampaignState | None, event: Event, after: CampaignState

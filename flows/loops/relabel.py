@@ -20,6 +20,7 @@ from aimspax_core.labels.label import Label
 from aimspax_core.labels.relabelling import Frame, Relabelled, Summary
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.labels.tries import Fate, Retry, broken_text, reference_broken
+from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.reference.registry import make_reference
 from aimspax_core.text import duration_text
 from flows.loops.stop import GRACE_S, POLL_S, Stop
@@ -31,7 +32,6 @@ from flows.pools.workers import WorkerLostError
 from flows.runs.failures import LostTasks, cancel_tasks
 from tasks.label import LabelRequest
 from tasks.label_many import LabelManyRecord, LabelManyRequest, label_many
-from tasks.structures import keep_structure
 
 SAVE_S = 60.0
 """The output is written again after this time at the latest, if there is something new."""

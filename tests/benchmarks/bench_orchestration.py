@@ -44,8 +44,8 @@ TIMEOUT_S = 60.0
 
 def structures(executor: Executor) -> Iterator[str]:
     """Write H2 at ever other bond lengths, and give the keys of the labels."""
+    from aimspax_core.labels.waiting import keep_structure
     from aimspax_core.reference.registry import build_reference
-    from tasks.structures import keep_structure
 
     identity = build_reference(executor.settings.reference, executor.settings.directory).identity()
     for number in count():

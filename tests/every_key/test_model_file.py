@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aimspax_core.campaign.obsolete_files import tidy
+from aimspax_core.campaign.obsolete_files import remove_obsolete
 from aimspax_core.run_directory import RunDir
 from flows.runs.log_files import campaign_logs
 from tests.every_key.base import with_values
@@ -51,5 +51,5 @@ def test_checkpoints_of_earlier_rounds_are_kept_if_asked(folder: Path, keep: boo
             path = run.checkpoint(tag, str(member.checkpoint))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    tidy(run, before, after, settings.model.MISC.keep_checkpoints)
+    remove_obsolete(run, before, after, settings.model.MISC.keep_checkpoints)
     assert len([*run.checkpoints_dir.rglob("*.pt")]) == (4 if keep else 2)

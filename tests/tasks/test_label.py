@@ -18,6 +18,7 @@ import tasks.label as module
 from aimspax_core.errors import CampaignError, LabelError, LabelFailure
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
+from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.machine import WORKER_ADDRESS
 from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.registry import build_reference
@@ -25,7 +26,6 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.settings import Settings
 from tasks.label import LabelRequest, label, label_cache_key
-from tasks.structures import keep_structure
 
 
 class Counting:

@@ -14,12 +14,12 @@ import tasks.label as module
 from aimspax_core.errors import CampaignError, EngineError, LabelError
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
+from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
 from tasks.label import LabelRequest
 from tasks.label_many import LabelManyRequest, label_many
-from tasks.structures import keep_structure
 
 
 def waters(count: int) -> list[Atoms]:

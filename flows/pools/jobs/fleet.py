@@ -23,7 +23,7 @@ from distributed import Scheduler as DaskScheduler
 from distributed.deploy.spec import SpecCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from flows.pools.jobs import answers, rules
+from flows.pools.jobs import answers, fleet_rules
 from flows.pools.jobs.job import Job
 from flows.pools.jobs.ledger import (
     Action,
@@ -166,7 +166,7 @@ class Fleet:
         self._dask.add_plugin(_Arrivals(self._arrived))
 
     def _arrived(self, address: str, worker: str) -> None:
-        self._change(lambda jobs: rules.arrived(jobs, address, worker))
+        self._change(lambda jobs: fleet_rules.arrived(jobs, address, worker))
         self._look_now.set()
 
     def _change(self, rule: Callable[[Jobs], Jobs]) -> None:
@@ -197,7 +197,7 @@ class Fleet:
                     title = self._policy.scheduler
                     self._give_up(f"the {title} jobs: {type(error).__name__}: {error}")
                     return
-            soon = rules.moving(self._jobs, time.monotonic())
+            soon = fleet_rules.moving(self._jobs, time.monotonic())
             self._look_now.wait(SOON_S if soon else LOOK_S)
             self._look_now.clear()
             time.sleep(max(0.0, min(1.0, began + 1.0 - time.monotonic())))  # it is spared
@@ -209,13 +209,15 @@ class Fleet:
             listing = self._queue.jobs(self._folder)
         except SchedulerSilentError as error:
             why, now = str(error), time.monotonic()
-            self._apply(lambda jobs: rules.silent(jobs, why, now, policy))
+            self._apply(lambda jobs: fleet_rules.silent(jobs, why, now, policy))
             return
         now, crews, refused = time.monotonic(), self._crews(), self._refused()
-        self._apply(lambda jobs: rules.learn(jobs, listing, asked_at, now, policy, crews, refused))
+        self._apply(
+            lambda jobs: fleet_rules.learn(jobs, listing, asked_at, now, policy, crews, refused)
+        )
         demand, crews = self._work.demand(), self._crews()
-        self._apply(lambda jobs: rules.trim(jobs, now, policy, demand, crews))
-        self._apply(lambda jobs: rules.grow(jobs, time.monotonic(), policy, demand))
+        self._apply(lambda jobs: fleet_rules.trim(jobs, now, policy, demand, crews))
+        self._apply(lambda jobs: fleet_rules.grow(jobs, time.monotonic(), policy, demand))
 
     def _crews(self) -> dict[str, Crew]:
         """Return the workers that are there, by the name of their job."""
@@ -255,7 +257,7 @@ class Fleet:
     def _blame(self, job: Job, how: str) -> None:
         api = os.environ.get("PREFECT_API_URL", "")
         away, now = (silence(api) or "") if api else "", time.monotonic()
-        self._apply(lambda jobs: rules.blamed(jobs, job, how, away, now, self._policy))
+        self._apply(lambda jobs: fleet_rules.blamed(jobs, job, how, away, now, self._policy))
 
     def _give_back(self, job: Job, why: str) -> None:
         self._mark_leaving(job, True)  # from here on it gets no task
@@ -277,7 +279,7 @@ class Fleet:
         for _ in range(number):
             if self._closed or not self._submit_one():
                 return
-        self._change(rules.all_taken)
+        self._change(fleet_rules.all_taken)
 
     def _submit_one(self) -> bool:
         """Submit a job; return whether it was taken."""
@@ -287,18 +289,18 @@ class Fleet:
         script = self._folder / f"{name}.sh"
         script.write_text(self._script(name), encoding="utf-8")
         now = time.monotonic()
-        self._change(lambda jobs: rules.submitted(jobs, name, now, policy))
+        self._change(lambda jobs: fleet_rules.submitted(jobs, name, now, policy))
         try:
             id_ = self._queue.submit(script)
         except SchedulerRefusedError as error:
             why, now = str(error), time.monotonic()
-            self._apply(lambda jobs: rules.refused(jobs, name, why, now, policy))
+            self._apply(lambda jobs: fleet_rules.refused(jobs, name, why, now, policy))
             return False
         except SchedulerSilentError as error:  # it may have taken it: its list will show
             why, now = str(error), time.monotonic()
-            self._apply(lambda jobs: rules.later(jobs, why, now, policy))
+            self._apply(lambda jobs: fleet_rules.later(jobs, why, now, policy))
             return False
-        self._apply(lambda jobs: rules.taken(jobs, name, id_, policy))
+        self._apply(lambda jobs: fleet_rules.taken(jobs, name, id_, policy))
         return True
 
     def _give_up(self, trouble: str) -> None:

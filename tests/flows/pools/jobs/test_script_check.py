@@ -8,7 +8,7 @@ import pytest
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.settings.cluster import BatchJobs, Cluster
-from flows.pools.jobs.check import _wrong, host_for_jobs
+from flows.pools.jobs.script_check import _wrong, host_for_jobs
 
 
 def jobs(**keys: object) -> BatchJobs:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from aimspax_core.labels.tries import Fate
-from flows.pools.jobs import answers, ledger, rules
+from flows.pools.jobs import answers, fleet_rules, ledger
 from flows.pools.jobs.job import Job
 from flows.pools.jobs.ledger import (
     Action,
@@ -53,7 +53,7 @@ def _listed(job: Job, state: State, **fields: Any) -> Listed:
 def _learn(
     jobs: Jobs, *listing: Listed, crews: dict[str, Crew] | None = None, refused: str = ""
 ) -> tuple[Jobs, list[Action]]:
-    return rules.learn(jobs, listing, NOW, NOW + 1, POLICY, crews or {}, refused)
+    return fleet_rules.learn(jobs, listing, NOW, NOW + 1, POLICY, crews or {}, refused)
 
 
 def _of(kind: type[T], actions: Sequence[Action]) -> list[T]:
@@ -164,30 +164,30 @@ def test_a_job_that_ends_before_its_worker_came_may_be_to_blame(
 def test_the_third_stillborn_job_in_a_row_is_no_accident() -> None:
     jobs, job = _jobs(_job()), _job()
     for _ in range(2):
-        jobs, actions = rules.blamed(jobs, job, "failed", "", NOW, POLICY)
+        jobs, actions = fleet_rules.blamed(jobs, job, "failed", "", NOW, POLICY)
         assert not actions
-    _, actions = rules.blamed(jobs, job, "failed", "", NOW, POLICY)
+    _, actions = fleet_rules.blamed(jobs, job, "failed", "", NOW, POLICY)
     (give_up,) = _of(GiveUp, actions)
     assert give_up.output_of == job
 
 
 def test_a_worker_that_comes_ends_the_row_of_stillborn_jobs() -> None:
-    jobs = rules.arrived(_jobs(_job(staffed=False), stillborn=2), "tcp://a", "reference-0")
+    jobs = fleet_rules.arrived(_jobs(_job(staffed=False), stillborn=2), "tcp://a", "reference-0")
     assert jobs.stillborn == 0
     assert jobs.at("tcp://a") == jobs.by_name["reference-0"]
     assert jobs.by_name["reference-0"].staffed
 
 
 def test_a_worker_of_several_is_known_by_the_name_before_its_number() -> None:
-    jobs = rules.arrived(_jobs(_job()), "tcp://a", "reference-0-3")
+    jobs = fleet_rules.arrived(_jobs(_job()), "tcp://a", "reference-0-3")
     assert jobs.homes == {"tcp://a": "reference-0"}
 
 
 def test_while_the_api_is_away_no_job_is_to_blame_and_none_is_submitted() -> None:
-    jobs, actions = rules.blamed(_jobs(), _job(), "failed", "no answer", NOW, POLICY)
+    jobs, actions = fleet_rules.blamed(_jobs(), _job(), "failed", "no answer", NOW, POLICY)
     assert (jobs.stillborn, [type(action) for action in actions]) == (0, [Tell])
-    assert not _of(Submit, rules.grow(jobs, NOW + 1, POLICY, Demand())[1])
-    assert _of(Submit, rules.grow(jobs, NOW + 61, POLICY, Demand())[1])
+    assert not _of(Submit, fleet_rules.grow(jobs, NOW + 1, POLICY, Demand())[1])
+    assert _of(Submit, fleet_rules.grow(jobs, NOW + 61, POLICY, Demand())[1])
 
 
 # How many there are
@@ -206,11 +206,11 @@ def test_jobs_are_wanted_for_the_work_that_there_is_within_the_settings(
 ) -> None:
     policy = replace(POLICY, first=2, least=1, slots=slots)
     jobs = _jobs(*(_job(each) for each in range(taken)))
-    assert rules.wanted(jobs, policy, outstanding) == number
+    assert fleet_rules.wanted(jobs, policy, outstanding) == number
 
 
 def _submitted(jobs: Jobs, demand: Demand, policy: Policy = POLICY) -> int:
-    _, actions = rules.grow(jobs, NOW, policy, demand)
+    _, actions = fleet_rules.grow(jobs, NOW, policy, demand)
     return sum(action.number for action in _of(Submit, actions))
 
 
@@ -220,7 +220,7 @@ def test_as_many_jobs_as_are_missing_are_submitted(outstanding: int, number: int
 
 
 def test_not_more_than_a_few_jobs_are_submitted_in_one_go() -> None:
-    assert _submitted(_jobs(_job()), Demand(99), replace(POLICY, most=99)) == rules.AT_ONCE
+    assert _submitted(_jobs(_job()), Demand(99), replace(POLICY, most=99)) == fleet_rules.AT_ONCE
 
 
 def test_a_job_whose_time_is_nearly_over_is_replaced_while_it_computes() -> None:
@@ -243,7 +243,7 @@ def test_after_trouble_nothing_is_submitted() -> None:
 def _returned(
     jobs: Jobs, demand: Demand, crews: dict[str, Crew], policy: Policy = POLICY, now: float = NOW
 ) -> list[str]:
-    _, actions = rules.trim(jobs, now, policy, demand, crews)
+    _, actions = fleet_rules.trim(jobs, now, policy, demand, crews)
     return [action.job.name for action in _of(GiveBack, actions)]
 
 
@@ -259,7 +259,7 @@ def test_jobs_that_have_been_idle_for_long_are_given_back_if_there_are_too_many(
 
 
 def test_a_job_that_works_is_not_idle() -> None:
-    jobs, _ = rules.trim(
+    jobs, _ = fleet_rules.trim(
         _jobs(_job(idle_since=NOW - 999)), NOW, POLICY, Demand(), {"reference-0": BUSY}
     )
     found = jobs.by_name["reference-0"]
@@ -273,7 +273,7 @@ def test_an_idle_job_that_fits_no_task_any_more_is_given_back_at_once() -> None:
 
 def test_jobs_that_wait_for_nothing_are_taken_out_of_the_queue_the_last_first() -> None:
     waiting = [_job(number, State.WAITING) for number in range(3)]
-    jobs, _ = rules.trim(_jobs(*waiting), NOW, POLICY, Demand(1), {})
+    jobs, _ = fleet_rules.trim(_jobs(*waiting), NOW, POLICY, Demand(1), {})
     assert _returned(jobs, Demand(1), {}, now=NOW + 99) == []
     assert _returned(jobs, Demand(1), {}, now=NOW + 101) == ["reference-2", "reference-1"]
 
@@ -282,8 +282,8 @@ def test_jobs_that_wait_for_nothing_are_taken_out_of_the_queue_the_last_first() 
 def test_a_job_that_runs_for_long_without_a_worker_is_given_back(
     staffed: bool, blamed: int
 ) -> None:
-    alone = _job(staffed=staffed, alone_since=NOW - rules.ALONE_S - 1)
-    _, actions = rules.trim(_jobs(alone), NOW, POLICY, Demand(1), {})
+    alone = _job(staffed=staffed, alone_since=NOW - fleet_rules.ALONE_S - 1)
+    _, actions = fleet_rules.trim(_jobs(alone), NOW, POLICY, Demand(1), {})
     assert [action.job.name for action in _of(GiveBack, actions)] == ["reference-0"]
     assert len(_of(Blame, actions)) == blamed
 
@@ -292,15 +292,15 @@ def test_a_job_that_runs_for_long_without_a_worker_is_given_back(
 
 
 def test_what_is_refused_at_first_ends_the_pool() -> None:
-    jobs = rules.submitted(_jobs(), "reference-0", NOW, POLICY)
-    jobs, actions = rules.refused(jobs, "reference-0", "no such partition", NOW, POLICY)
+    jobs = fleet_rules.submitted(_jobs(), "reference-0", NOW, POLICY)
+    jobs, actions = fleet_rules.refused(jobs, "reference-0", "no such partition", NOW, POLICY)
     assert not jobs.by_name
     assert "no such partition" in _of(GiveUp, actions)[0].text
 
 
 def test_what_is_refused_after_others_were_taken_is_tried_again() -> None:
-    jobs = rules.submitted(_jobs(_job()), "reference-1", NOW, POLICY)
-    jobs, actions = rules.refused(jobs, "reference-1", "too many jobs", NOW, POLICY)
+    jobs = fleet_rules.submitted(_jobs(_job()), "reference-1", NOW, POLICY)
+    jobs, actions = fleet_rules.refused(jobs, "reference-1", "too many jobs", NOW, POLICY)
     assert [*jobs.by_name] == ["reference-0"]
     assert not _of(GiveUp, actions)
     assert jobs.retry_at == NOW + 15
@@ -309,15 +309,15 @@ def test_what_is_refused_after_others_were_taken_is_tried_again() -> None:
 def test_a_scheduler_that_takes_nothing_is_asked_less_and_less_often() -> None:
     jobs, waits = _jobs(), []
     for _ in range(6):
-        jobs, _ = rules.later(jobs, "busy", NOW, POLICY)
+        jobs, _ = fleet_rules.later(jobs, "busy", NOW, POLICY)
         waits.append(jobs.retry_s)
     assert waits == [15, 30, 60, 120, 240, 300]
-    assert rules.all_taken(jobs).retry_s == 0
+    assert fleet_rules.all_taken(jobs).retry_s == 0
 
 
 def test_a_job_whose_submission_was_not_answered_is_kept_till_the_list_shows() -> None:
-    jobs = rules.submitted(_jobs(), "reference-0", NOW, POLICY)
-    jobs, _ = rules.later(jobs, "timed out", NOW, POLICY)
+    jobs = fleet_rules.submitted(_jobs(), "reference-0", NOW, POLICY)
+    jobs, _ = fleet_rules.later(jobs, "timed out", NOW, POLICY)
     assert jobs.by_name["reference-0"].live
     assert jobs.by_name["reference-0"].id == ""
 
@@ -397,7 +397,7 @@ def test_whether_a_worker_was_sound(jobs: Jobs, failed_ago: float, sound: bool |
 def test_silence_is_told_after_a_minute_and_once() -> None:
     jobs, told = _jobs(), []
     for now in (NOW, NOW + 59, NOW + 61, NOW + 200):
-        jobs, actions = rules.silent(jobs, "no answer", now, POLICY)
+        jobs, actions = fleet_rules.silent(jobs, "no answer", now, POLICY)
         told.append(len(actions))
     assert told == [0, 0, 1, 0]
     jobs, actions = _learn(jobs)
@@ -406,7 +406,7 @@ def test_silence_is_told_after_a_minute_and_once() -> None:
 
 
 def test_a_short_silence_is_not_told() -> None:
-    jobs, _ = rules.silent(_jobs(), "no answer", NOW, POLICY)
+    jobs, _ = fleet_rules.silent(_jobs(), "no answer", NOW, POLICY)
     assert jobs.notices.silence
     assert _learn(jobs)[1] == []
 
@@ -414,13 +414,15 @@ def test_a_short_silence_is_not_told() -> None:
 def test_that_nothing_starts_is_told_less_and_less_often() -> None:
     jobs, told = _jobs(_job(state=State.WAITING, reason="Priority", submitted_at=NOW)), []
     for minutes in range(1, 61):
-        jobs, actions = rules.grow(jobs, NOW + 60 * minutes, replace(POLICY, most=1), Demand(1))
+        jobs, actions = fleet_rules.grow(
+            jobs, NOW + 60 * minutes, replace(POLICY, most=1), Demand(1)
+        )
         told += [minutes] * len(_of(Tell, actions))
     assert told == [15, 30, 60]
 
 
 def test_a_job_that_will_never_start_is_told_at_once_and_once() -> None:
     job = _job(state=State.WAITING, reason="InvalidAccount", hopeless=True)
-    jobs, actions = rules.grow(_jobs(job), NOW, replace(POLICY, most=1), Demand(1))
+    jobs, actions = fleet_rules.grow(_jobs(job), NOW, replace(POLICY, most=1), Demand(1))
     assert "InvalidAccount" in _of(Tell, actions)[0].text
-    assert not rules.grow(jobs, NOW + 10, replace(POLICY, most=1), Demand(1))[1]
+    assert not fleet_rules.grow(jobs, NOW + 10, replace(POLICY, most=1), Demand(1))[1]
