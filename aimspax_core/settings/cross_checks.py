@@ -33,7 +33,7 @@ def check_md_sections(file: YamlFile, directory: Path, project: ProjectSettings)
     try:
         files = project.MISC.geometry_files(directory)
     except StructureError:
-        return  # told by whoever reads them
+        return  # whoever reads them reports what is wrong
     for index, geometry in enumerate(files):
         if index not in project.MD:
             allowed = f"a section for each index from 0 to {len(files) - 1}, or one MD"
@@ -60,7 +60,7 @@ def check_by_geometry(file: YamlFile, directory: Path, project: ProjectSettings)
     try:
         files = project.MISC.geometry_files(directory)
     except StructureError:
-        return  # told by whoever reads them
+        return  # whoever reads them reports what is wrong
     for place, control in controls.items():
         for index, geometry in enumerate(files):
             if index not in control:

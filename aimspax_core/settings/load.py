@@ -215,13 +215,13 @@ def _project(file: YamlFile, directory: Path) -> ProjectSettings | None:
     data = own_keys(file, keys.PROJECT, engine)
     teacher = teacher_as_reference(file, data)
     written = {} if teacher else reference_of(file, data, engine, keys.PROJECT)
-    # What is wrong with a teacher is told at the teacher's own section.
-    told: set[tuple[str, ...]] = {("REFERENCE",)} if teacher else set()
+    # The mistakes of a teacher are reported in the teacher's own section.
+    known: set[tuple[str, ...]] = {("REFERENCE",)} if teacher else set()
     if _IDG not in data and _AL not in data:
         schema = schema_of(ProjectSettings)
         for phase in (_IDG, _AL):
             file.mistake((phase,), missing_section(schema, phase))
-    project = _validated(file, data, directory, ProjectSettings, keys.PROJECT, told, written)
+    project = _validated(file, data, directory, ProjectSettings, keys.PROJECT, known, written)
     if project is not None:
         check_md_sections(file, directory, project)
         check_by_geometry(file, directory, project)
@@ -243,7 +243,7 @@ def _validated(
     directory: Path,
     schema: type[File],
     others: keys.OtherKeys,
-    told: set[tuple[str, ...]],
+    known: set[tuple[str, ...]],
     written: Written,
 ) -> File | None:
     """Check the content of a file against its model.
@@ -254,10 +254,10 @@ def _validated(
         directory: The run directory.
         schema: The model.
         others: The table of keys that the model does not have.
-        told: Places whose mistakes are known already, beside those of the file's mistakes.
+        known: Places whose mistakes are known already, beside those of the file's mistakes.
         written: Where the user has written keys that are read in another place.
     """
-    told = told | {tuple(mistake.key.split(".")) for mistake in file.mistakes if mistake.key}
+    known = known | {tuple(mistake.key.split(".")) for mistake in file.mistakes if mistake.key}
     for name, field in schema.model_fields.items():
         if isinstance(field.default, Section):
             data.setdefault(name, {})
@@ -276,7 +276,7 @@ def _validated(
             for mistake in explain(problem):
                 path = tuple(mistake.key.split("."))
                 path = written.get(path[:2], path)
-                if not any(path[: len(place)] == place for place in told):
+                if not any(path[: len(place)] == place for place in known):
                     file.mistake(path, mistake)
     return None
 

@@ -174,7 +174,7 @@ def start(*, host: Host = None) -> int:
     found = server.ensure(host)
     console.print(f"{'started' if found.started else 'running'}: {found.url}", markup=False)
     if found.password:
-        console.print(f"it asks for a password, which is in {found.password}", markup=False)
+        console.print(f"the server asks for a password, which is in {found.password}", markup=False)
     console.print('for the command `prefect` in this shell: eval "$(aimspax server env)"')
     return DONE
 

@@ -139,4 +139,6 @@ def show_dashboard(server: Server) -> None:
     """Print where the dashboard of a server is, and where its password."""
     console.print(f"dashboard: {server.url}", markup=False)
     if server.password:
-        console.print(f"it asks for a password, which is in {server.password}", markup=False)
+        console.print(
+            f"the server asks for a password, which is in {server.password}", markup=False
+        )

@@ -1,4 +1,4 @@
-"""Claims about what is told of points without a label."""
+"""Claims about the reasons that are given for points without a label."""
 
 from __future__ import annotations
 

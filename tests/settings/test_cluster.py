@@ -1,4 +1,4 @@
-"""CLUSTER: what it says of Slurm jobs, and what is told of its mistakes."""
+"""CLUSTER: Slurm jobs, and mistakes in them."""
 
 from __future__ import annotations
 

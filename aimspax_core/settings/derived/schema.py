@@ -89,7 +89,7 @@ def _widened(node: Any) -> Any:
 
 
 def _either(node: dict[str, Any], names: str, *more: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema that accepts names in any case too; what is told of the key stays outside."""
+    """Return a schema that accepts names in any case too; the key's description stays outside."""
     outer: dict[str, Any] = {
         key: node.pop(key) for key in ("default", "description") if key in node
     }
@@ -141,8 +141,8 @@ def _add_other_keys(section: dict[str, Any], name: str, others: keys.OtherKeys) 
 
 def _add_parsl(blocks: dict[str, Any]) -> None:
     """Accept what configured PARSL beside the keys of its blocks."""
-    told = {"description": f"Has no effect: {keys.NO_PARSL}."}
-    blocks["properties"] |= dict.fromkeys(keys.PARSL_OPTIONS, told)
+    ignored = {"description": f"Has no effect: {keys.NO_PARSL}."}
+    blocks["properties"] |= dict.fromkeys(keys.PARSL_OPTIONS, ignored)
 
 
 def _regular(pattern: str) -> str:

@@ -1,4 +1,4 @@
-"""Public example inputs of both generations: the keys that matter, and what is told of them."""
+"""Public example inputs of both generations: the keys that matter, and the notes about them."""
 
 from __future__ import annotations
 
