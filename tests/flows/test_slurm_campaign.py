@@ -66,9 +66,14 @@ class Story:
     def victims(self, number: int = 1) -> tuple[int, ...]:
         """Wait until so many jobs compute."""
         campaign = self.campaign
-        campaign.wait(lambda: len(campaign.calculations()) >= number, "a label is computed")
+
+        def enough() -> tuple[int, ...]:
+            jobs = tuple(campaign.calculations())  # looked at once: a moment later some are over
+            return jobs if len(jobs) >= number else ()
+
+        found: tuple[int, ...] = campaign.wait(enough, "a label is computed")
         self.look()
-        return tuple(campaign.calculations())
+        return found
 
 
 def first_part(story: Story) -> None:
@@ -103,7 +108,7 @@ def second_part(story: Story) -> None:
     campaign.wait(lambda: {slurm.state(job) for job in jobs} == {"NODE_FAIL"}, "its jobs are over")
     slurm.node_up()
     job = story.victims()[0]
-    for process in campaign.calculations()[job]:
+    for process in campaign.wait(lambda: campaign.calculations().get(job), "it computes"):
         process.suspend()  # a calculation that does not get on
     slurm.time_out(job)
     story.done.append(Interruption((job,), "came to its time limit"))
