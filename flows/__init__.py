@@ -1,1 +1,1 @@
-"""Prefect flows: the shell around the campaign's rules; its pools, server and command line."""
+"""Prefect flows. On top lie those that can be deployed; what they are made of lies in the rooms."""

@@ -1,1 +1,1 @@
-"""Labels: `base` (what an engine is), one file an engine, `gate` (what may pass)."""
+"""Reference engines, which compute labels: the interface, the registry, a folder for each kind."""

@@ -1,1 +1,1 @@
-"""What is said of a campaign: log lines, progress, tables, figures, and the plan of a run."""
+"""What is said about a campaign: log lines, progress, tables, figures, and the plan of a run."""
