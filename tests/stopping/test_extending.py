@@ -82,7 +82,7 @@ def test_the_status_shows_how_near_the_new_limit_is(played: dict[str, object]) -
 def test_the_page_of_the_settings_has_the_new_key(played: dict[str, object]) -> None:
     *_, row = played["page"]
     assert row == (
-        "| `max_core_hours` | a number above 0, or inf | `inf` "
+        "| `max_core_hours` | a number above 0, or inf | `.inf` "
         "| Core hours of all labels that end the phase. |"
     )
 
