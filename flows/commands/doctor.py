@@ -217,7 +217,7 @@ def _engine(inputs: Inputs) -> tuple[Reference, str]:
     reference = make_reference(settings.reference_of(0), settings.directory)
     identity = reference.identity()
     versions = {**identity.get("provider", {}), "version": identity.get("version")}
-    found = [f"{name} {value:.12}" for name, value in versions.items() if value]
+    found = [f"{name} {str(value)[:12]}" for name, value in versions.items() if value]
     return reference, ", ".join((settings.reference.engine, *found))
 
 

@@ -66,7 +66,7 @@ def test_a_launcher_has_time_to_end_what_it_runs_elsewhere(tmp_path: Path):
 
 @pytest.mark.slow
 def test_all_its_processes_end_when_the_worker_is_killed(tmp_path: Path):
-    code = "from aimspax_core.reference.supervised import run\nfrom pathlib import Path\n"
+    code = "from aimspax_core.reference.aims.process import run\nfrom pathlib import Path\n"
     code += f"run({BACKGROUND + 'wait'!r}, Path({str(tmp_path)!r}), 600)"
     worker = subprocess.Popen([sys.executable, "-c", code])
     _until(lambda: len(_alive(tmp_path)) == 2)
