@@ -145,9 +145,10 @@ def _data(request: TrainRequest, memory: WorkerMemory) -> _Data:
     store = LabelStore(request.run.labels)
     sets.setdefault("constants", sets["training"])
     model, elements = request.settings.model, request.elements
-    return _Data(
-        **{name: memory.graphs(store, keys, model, elements) for name, keys in sets.items()}
-    )
+    # In one call, so that the graphs of one set do not drive those of another out of the memory.
+    wanted = list(dict.fromkeys(key for keys in sets.values() for key in keys))
+    graphs = dict(zip(wanted, memory.graphs(store, wanted, model, elements), strict=True))
+    return _Data(**{name: [graphs[key] for key in keys] for name, keys in sets.items()})
 
 
 def _checkpoint(request: TrainRequest, name: str) -> Path:

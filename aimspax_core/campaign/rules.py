@@ -244,7 +244,8 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
         return state
     if isinstance(action, Label):
         return _impossible(state, action, verdict.text(event.reason))
-    return fail(state, f"{event.action_id} was {verdict.text(event.reason)}")
+    times = f"lost {verdict.times} times"
+    return fail(state, f"{event.action_id} was {times}; last: {event.reason}")
 
 
 def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignState:

@@ -89,7 +89,7 @@ class Batches:
 
     def tries(self, key: str) -> Tries:
         """Return how often a label was lost."""
-        return self._tries[key]
+        return self._tries.get(key, Tries())  # other threads ask: nothing is added here
 
     def _size(self) -> int:
         """Return how many labels fit into a task; towards the end, so few that all workers work."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aimspax_core.settings.model import ModelSettings
-
-log = logging.getLogger(f"aimspax.{__name__}")
 
 
 @dataclass(frozen=True)
@@ -112,10 +109,4 @@ def start_of_stage_two(settings: ModelSettings, max_epochs: int) -> int | None:
     if not training.swa:
         return None
     start = max(1, max_epochs // 4 * 3) if training.start_swa is None else training.start_swa
-    if start >= max_epochs:
-        log.warning(
-            "there will be no stage two (swa): it would begin at epoch %d of at most %d",
-            *(start, max_epochs),
-        )
-        return None
-    return start
+    return start if start < max_epochs else None  # a note on the settings tells the user

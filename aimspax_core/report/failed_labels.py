@@ -11,6 +11,9 @@ from aimspax_core.errors import LabelFailure
 _LAST = 20
 """Points that are shown one by one."""
 
+_MANY_REASONS = (LabelFailure.OTHER, LabelFailure.ANSWER, LabelFailure.LOST)
+"""Kinds of failure within which messages differ in more than numbers."""
+
 _PATH = re.compile(r" \(/[^()]*\)| /\S+")
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 
@@ -24,15 +27,15 @@ def by_reason(state: CampaignState) -> list[tuple[str, int]]:
     """Return how many points failed for each reason, the most frequent first.
 
     Points count together by the kind of their failure; the message of the first stands for all.
-    Where the kind says nothing, as in journals of release 0.1.0, those count together whose
-    messages differ in numbers and paths only.
+    Where the kind leaves the reason open, as in journals of release 0.1.0, those count together
+    whose messages differ in numbers and paths only.
     """
     texts: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for point in failed_points(state):
         text = _PATH.sub("", point.reason)
-        known = point.failure is not LabelFailure.OTHER
-        kind = point.failure.value if known else f"message: {_NUMBER.sub('#', text)}"
+        known = point.failure not in _MANY_REASONS
+        kind = point.failure.value if known else f"{point.failure}: {_NUMBER.sub('#', text)}"
         texts.setdefault(kind, text)
         counts[kind] += 1
     return [(texts[kind], count) for kind, count in counts.most_common()]

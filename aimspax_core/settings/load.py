@@ -76,10 +76,11 @@ def load(
     if not directory.is_dir():
         raise SettingsError(f"{directory}: no such directory")
     project_file = project_file or directory / PROJECT_FILE
+    named = model_file is not None
     model_file = model_file or directory / _model_files(directory)[0]
     project_yaml, model_yaml = YamlFile(project_file), YamlFile(model_file)
     mistakes = [
-        *_two_model_files(directory, model_file),
+        *(() if named else _two_model_files(directory)),
         *_override(from_environment(_keys()), ENVIRONMENT, project_yaml, model_yaml),
         *_override(overrides or {}, OVERRIDE, project_yaml, model_yaml),
     ]
@@ -138,13 +139,11 @@ def _model_files(directory: Path) -> list[str]:
     return [name for name in MODEL_FILES if (directory / name).exists()] or [MODEL_FILES[0]]
 
 
-def _two_model_files(directory: Path, used: Path) -> Iterator[Mistake]:
+def _two_model_files(directory: Path) -> Iterator[Mistake]:
     """Yield a mistake if the run directory has model settings under both names."""
     first, *others = _model_files(directory)
     for name in others:
-        if used == directory / first:
-            found = f"beside {first}"
-            yield Mistake(MistakeKind.CONFLICT, found, allowed="one", file=name)
+        yield Mistake(MistakeKind.CONFLICT, f"beside {first}", allowed="one", file=name)
 
 
 def _keys() -> dict[str, list[str]]:

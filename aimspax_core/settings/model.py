@@ -190,7 +190,7 @@ class ModelSettings(Section):
         return data | {
             name: {**section, "model_choice": choice}
             for name, section in sections.items()
-            if found[name] is None or name in chosen
+            if "model_choice" not in section or name in chosen
         }
 
     @model_validator(mode="after")

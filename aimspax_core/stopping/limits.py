@@ -59,7 +59,8 @@ def _trajectories_over(campaign: Campaign, _: float) -> str | None:
     if not campaign.trajectories_over:
         return None
     lost = campaign.trajectories_given_up
-    return f"all trajectories are finished{f' ({lost} given up)' if lost else ''}"
+    more = f" ({lost} given up: rolled back too often)" if lost else ""
+    return f"all trajectories are finished{more}"
 
 
 MAX_MD_STEPS = Rule(

@@ -66,6 +66,7 @@ def batch_pool(name: str, jobs: BatchJobs, settings: Settings) -> Iterator[Pool]
             try:
                 yield pool
             finally:
+                fleet.stop()  # to close takes a while, in which no job is wanted any more
                 pool.close()
 
 

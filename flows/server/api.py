@@ -113,7 +113,8 @@ def ask(url: str, password: str | None = None, body: Any = None, timeout_s: floa
 
     Raises:
         httpx.HTTPStatusError: The answer is an error.
-        NO_ANSWER: There is no answer, it is not JSON, or this is not an address.
+        NO_ANSWER: There is no answer, it is not JSON, this is not an address, or the file of
+            certificates cannot be read.
     """
     headers = {}
     auth = Setting(password, "") if password else setting(AUTH)
@@ -135,8 +136,8 @@ def ask(url: str, password: str | None = None, body: Any = None, timeout_s: floa
     return answer.json()
 
 
-NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, ValueError)
-"""What `ask` raises if there is no answer in JSON."""
+NO_ANSWER = (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError)
+"""What `ask` raises if there is no answer in JSON, or a certificate cannot be read (`OSError`)."""
 
 
 def _reason(error: Exception) -> str:

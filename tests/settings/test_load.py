@@ -190,6 +190,14 @@ def test_two_model_files_are_a_mistake_among_others(inputs):
     assert _mistakes(inputs.directory)[1:] == ["model.yaml  conflict beside mace.yaml"]
 
 
+@pytest.mark.parametrize("name", ["mace.yaml", "model.yaml"])
+def test_of_two_model_files_one_may_be_named(inputs, name):
+    inputs.write()
+    (inputs.directory / "model.yaml").write_text("GENERAL: {name_exp: other}\n")
+    named = load(inputs.directory, model_file=inputs.directory / name)
+    assert named.model.GENERAL.name_exp == {"mace.yaml": "test", "model.yaml": "other"}[name]
+
+
 def test_files_of_other_names_can_be_named(inputs):
     inputs.write()
     for name in ("aimsPAX.yaml", "mace.yaml"):

@@ -251,6 +251,12 @@ def test_values_are_read_as_users_write_them(inputs, section, key, text, value):
     assert getattr(getattr(inputs.load().model, section), key) == value
 
 
+@pytest.mark.parametrize("section", ["GENERAL", "ARCHITECTURE"])
+def test_no_kind_of_model_is_none_that_there_is(inputs, section):
+    told = inputs.mistake("mace.yaml", section, "model_choice", "null")
+    assert told == f"{section}.model_choice: wrong value nothing"
+
+
 def test_swa_needs_a_loss_with_energies(inputs):
     inputs.plant("mace.yaml", "TRAINING", "loss", "forces_only")
     told = inputs.mistake("mace.yaml", "TRAINING", "swa", "True")

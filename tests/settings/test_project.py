@@ -14,6 +14,8 @@ from aimspax_core.reference.mace.section import MaceMpReference, MaceReference
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.engines import FOUNDATION_MODELS
 from aimspax_core.settings.reading.mistakes import MistakeKind
+from aimspax_core.stopping.table import rules_of
+from aimspax_core.text import or_list
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 WHOLE = "a whole number of at least 1"
@@ -307,7 +309,7 @@ def test_active_learning_without_an_end_is_only_noted(inputs):
     del inputs.project[AL]["desired_acc"]
     assert inputs.load().notes == (
         f"aimsPAX.yaml: {AL}: nothing ends this phase; it runs until you stop it "
-        "(desired_acc, max_train_set_size or max_MD_steps would)",
+        f"({or_list([rule.key.name for rule in rules_of('active')])} would)",
     )
 
 

@@ -13,6 +13,7 @@ from ase.build import molecule
 from aimspax_core.campaign.actions import Converge, Train
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.store import LabelStore, label_key
+from aimspax_core.model import worker_memory as memory_module
 from aimspax_core.model.checkpoint import read_checkpoint
 from aimspax_core.model.member import Member, Stage
 from aimspax_core.model.worker_memory import worker_memory
@@ -91,6 +92,23 @@ def test_a_member_goes_on_the_same_whatever_the_worker_remembers(
     lost = train.fn(request(settings, run, keys, training("c1", "b", stage="active"), 5))
     assert equal(run.checkpoint(TAG, "a"), run.checkpoint(TAG, "b"))
     assert [e.valid_loss for e in remembered.errors] == [e.valid_loss for e in lost.errors]
+
+
+def test_the_graphs_of_one_set_do_not_drive_out_those_of_another(
+    settings: Settings, run: RunDir, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_module, "MAX_GRAPH_ATOMS", 1)
+    forget()
+    asked: list[list[str]] = []
+    original = memory_module.WorkerMemory.graphs
+
+    def counted(self: Any, store: Any, wanted: list[str], *more: Any) -> list[Any]:
+        asked.append(list(wanted))
+        return original(self, store, wanted, *more)
+
+    monkeypatch.setattr(memory_module.WorkerMemory, "graphs", counted)
+    train.fn(request(settings, run, keys, training(None, "c1")))
+    assert asked == [[*keys[:4], *keys[5:]]]  # all at once, each once
 
 
 def test_a_task_that_is_run_again_gives_the_same(

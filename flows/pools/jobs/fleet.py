@@ -118,9 +118,13 @@ class Fleet:
         trace: TracebackType | None,
     ) -> None:
         """Submit nothing more; the cleaner cancels the jobs that are there."""
+        self.stop()
+        self._thread.join(5.0)  # a command may hang; nothing follows from it any more
+
+    def stop(self) -> None:
+        """Submit nothing more."""
         self._closed = True
         self._look_now.set()
-        self._thread.join(5.0)  # a command may hang; nothing follows from it any more
 
     # --- what the pool asks
 

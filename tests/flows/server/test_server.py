@@ -225,6 +225,17 @@ def test_named_server_that_does_not_answer_is_named(
     assert os.environ["PREFECT_API_URL"] == url
 
 
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_told_plainly(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None
+) -> None:
+    file = tmp_path / "certificates.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("PREFECT_API_SSL_CERT_FILE", str(file))
+    assert "does not answer" in str(api.silence("https://127.0.0.1:1/api"))
+
+
 def test_profile_names_the_server(home: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/api"
     (home / "profiles.toml").write_text(

@@ -8,9 +8,11 @@ from functools import cache
 import pytest
 from pydantic import BaseModel
 
+from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.original import keys
 from aimspax_core.settings.project import ProjectSettings
+from aimspax_core.stopping.table import rules_of
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
@@ -82,13 +84,10 @@ SECOND_MODEL = {
     "compute_stress",
 }
 OURS = {
-    "REFERENCE": "engine method charge spin accuracy max_iterations electronic_temperature "
-    "model_path device default_dtype mace_model dispersion dispersion_xc dispersion_cutoff damping "
-    "calculator arguments version species_dir launch_str control calc_dir clean_dirs timeout "
-    "energy compute_stress xc basis pseudo unrestricted density_fit auxbasis grids_level k_grid "
-    "ke_cutoff conv_tol conv_tol_grad max_cycle threads max_memory",
+    "REFERENCE": " ".join(key for section in SECTIONS for key in section.model_fields),
+    AL: " ".join(rule.key.name for rule in rules_of("active")),
     "GATE": "min_distance max_force max_energy_deviation",
-    IDG: "sampling_engine",
+    IDG: " ".join(["sampling_engine", *(rule.key.name for rule in rules_of("initial"))]),
     "CLUSTER": "ml blocks idle_time queue_notice interface host python",
     "MISC": "label_store",
 }

@@ -20,7 +20,7 @@ EXAMPLES = {
     MistakeKind.MISPLACED: ("aimsPAX.yaml", "MISC", "temperature", "300"),
     MistakeKind.MISSING: ("aimsPAX.yaml", "CLUSTER", "type", "slurm"),
     MistakeKind.TWICE: ("mace.yaml", "ARCHITECTURE", "atomic_energies", "{1: -1.0, H: -1.0}"),
-    MistakeKind.WRONG_VALUE: ("aimsPAX.yaml", "REFERENCE", "engine", "tblit"),
+    MistakeKind.WRONG_VALUE: ("mace.yaml", "TRAINING", "optimizer", "adan"),
     MistakeKind.WRONG_LINE: ("aimsPAX.yaml", "CLUSTER", "slurm_str", '"#SBATCH --tme=5"'),
     MistakeKind.NOT_THERE: ("aimsPAX.yaml", "MISC", "path_to_geometry", "water.xyz"),
     MistakeKind.REFUSED: ("mace.yaml", "TRAINING", "loss", "dipole"),
@@ -52,7 +52,7 @@ def test_each_kind_has_the_wording_of_the_snapshot(inputs: SettingsFiles, kind: 
 def test_mistakes_are_data_that_cross_processes(inputs: SettingsFiles):
     error = found_by(inputs, MistakeKind.WRONG_VALUE)
     (mistake,) = error.mistakes
-    assert (mistake.file, mistake.line, mistake.key) == ("aimsPAX.yaml", 2, "REFERENCE.engine")
-    assert (mistake.found, mistake.nearest) == ("'tblit'", "tblite")
+    assert (mistake.file, mistake.line, mistake.key) == ("mace.yaml", 4, "TRAINING.optimizer")
+    assert (mistake.found, mistake.nearest) == ("'adan'", "adam")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.mistakes) == (str(error), error.mistakes)
