@@ -94,7 +94,8 @@ def first_part(story: Story) -> None:
 def second_part(story: Story) -> None:
     """Labels on scavenge, where jobs of others come first; training and MD in a job."""
     campaign, slurm = story.campaign, story.campaign.site.slurm
-    campaign.write(Jobs("scavenge", option="--no-requeue", ml=ML_JOBS))
+    # Points enough that the campaign still runs when the last interruption comes.
+    campaign.write(Jobs("scavenge", option="--no-requeue", ml=ML_JOBS), most=24)
     campaign.begin("run")
     jobs = story.victims(2)
     urgent = slurm.submit(URGENT, "--partition=debug", "--ntasks=4", "--output=/dev/null")
