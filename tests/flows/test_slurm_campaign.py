@@ -7,6 +7,7 @@ scavenge, whose jobs others may push aside, and trains in a job with a GPU.
 from __future__ import annotations
 
 import base64
+import contextlib
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from aimspax_core.campaign.state import Phase, PointStatus
@@ -108,9 +110,18 @@ def second_part(story: Story) -> None:
     story.done.append(Interruption(jobs, "lost its node"))
     campaign.wait(lambda: {slurm.state(job) for job in jobs} == {"NODE_FAIL"}, "its jobs are over")
     slurm.node_up()
-    job = story.victims()[0]
-    for process in campaign.wait(lambda: campaign.calculations().get(job), "it computes"):
-        process.suspend()  # a calculation that does not get on
+
+    def hang() -> int:
+        """Stop the calculations of a job, which then do not get on; 0 if none computes now."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for job, processes in campaign.calculations().items():
+                for process in processes:
+                    process.suspend()
+                return job
+        return 0
+
+    job = campaign.wait(hang, "a label is computed")
+    story.look()
     slurm.time_out(job)
     story.done.append(Interruption((job,), "came to its time limit"))
     campaign.wait(lambda: slurm.state(job) == "TIMEOUT", "its time is up")
