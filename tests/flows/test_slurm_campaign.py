@@ -115,9 +115,10 @@ def second_part(story: Story) -> None:
         """Stop the calculations of a job, which then do not get on; 0 if none computes now."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for job, processes in campaign.calculations().items():
-                for process in processes:
-                    process.suspend()
-                return job
+                if slurm.state(job) == "RUNNING":  # those of a lost node end a little later
+                    for process in processes:
+                        process.suspend()
+                    return job
         return 0
 
     job = campaign.wait(hang, "a label is computed")
