@@ -96,8 +96,7 @@ def first_part(story: Story) -> None:
 def second_part(story: Story) -> None:
     """Labels on scavenge, where jobs of others come first; training and MD in a job."""
     campaign, slurm = story.campaign, story.campaign.site.slurm
-    # Points enough that the campaign still runs when the last interruption comes.
-    campaign.write(Jobs("scavenge", option="--no-requeue", ml=ML_JOBS), most=24)
+    campaign.write(Jobs("scavenge", option="--no-requeue", ml=ML_JOBS))
     campaign.begin("run")
     jobs = story.victims(2)
     urgent = slurm.submit(URGENT, "--partition=debug", "--ntasks=4", "--output=/dev/null")

@@ -55,7 +55,6 @@ ACTIVE_LEARNING:
 MD: {{stat_ensemble: NVT, temperature: 300, timestep: 0.5, friction: 0.01}}
 REFERENCE: {{engine: aims}}
 MISC: {{path_to_geometry: water.xyz}}
-GATE: {{max_force: 1000, min_distance: 0.1}}
 """
 # As in the example of aims-PAX, but for partition, time and path.
 CLUSTER = """
