@@ -12,7 +12,7 @@ from tests.extending import Copy, extended
 CHECK = """
 from pathlib import Path
 from aimspax_core.settings.load import load
-from flows.pools.jobs.check import scripts
+from flows.pools.jobs.script_check import scripts
 
 for script in scripts(load(Path("run"))):
     print(script.text, script.taken, script.problem)
