@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+
+from aimspax_core.storage import naming
 
 
 @contextlib.contextmanager
@@ -15,23 +18,66 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there replaces `path` atomically.
 
     An exception in the block leaves `path` as it was and removes the temporary file, whose name
-    begins with a dot. Folders that are missing are made.
+    begins with a dot. Folders that are missing are made. Where the disk is the reason, the error
+    names `path`.
 
     Args:
         path: The file to replace.
         private: Whether only its owner may read it; else the process's umask says who may.
     """
-    _make_folder(path.parent)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
-    aside.touch(mode=0o600 if private else 0o666, exist_ok=False)
-    try:
-        yield aside
-        with aside.open("rb+") as file:
+    with naming(path, aside):
+        _make_folder(path.parent)
+        try:
+            aside.touch(mode=0o600 if private else 0o666, exist_ok=False)
+            yield aside
+            with aside.open("rb+") as file:
+                os.fsync(file.fileno())
+            aside.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):  # read-only since: what went wrong first counts
+                aside.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+
+def append(path: Path, content: bytes, size: int | None = None) -> int:
+    """Append to a file, all or nothing; after return it is on the disk.
+
+    Args:
+        path: The file, which is made if it is not there.
+        content: What to append.
+        size: How long the file is without what an append that failed has left, which is cut off;
+            None: as long as it is.
+
+    Returns:
+        How long the file is now (bytes).
+
+    Raises:
+        OSError: It cannot be written to; it names the file, which is as it was, or is cut back to
+            that by the next call with `size`.
+    """
+    known = path.exists()
+    # A file that somebody has removed is not begun anew in the middle.
+    with naming(path), path.open("rb+" if size else "ab", buffering=0) as file:
+        found = os.fstat(file.fileno()).st_size
+        end = found if size is None else size
+        if found < end:
+            raise OSError(errno.EINVAL, "somebody has cut this file while it was in use")
+        file.truncate(end)
+        file.seek(end)
+        try:
+            left = memoryview(content)
+            while left:
+                left = left[file.write(left) :]
             os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+        except OSError:
+            with contextlib.suppress(OSError):  # it may be read-only since
+                file.truncate(end)
+            raise
+        if not known:
+            _sync_folder(path.parent)
+    return end + len(content)
 
 
 def write_text(path: Path, text: str, private: bool = False) -> None:

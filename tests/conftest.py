@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from flows import server as prefect_servers
+from tests.disks import mounted
 from tests.settings_files import SettingsFiles
 from tests.slurm.machine import NotPossible, Slurm, running
 
@@ -90,6 +91,13 @@ def slurm(slurm_machine: Slurm) -> Iterator[Slurm]:
     slurm_machine.clear()
     yield slurm_machine
     slurm_machine.clear()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB of its own."""
+    with mounted(tmp_path / "disk", "256k") as disk:
+        yield disk
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 from aimspax_core import locks
 from aimspax_core.campaign.events import EVENT, Event
@@ -20,7 +19,8 @@ from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState
 from aimspax_core.errors import CampaignError
 from aimspax_core.locks import Holder
 from aimspax_core.run_directory import RunDir
-from aimspax_core.safe_files import write_text
+from aimspax_core.safe_files import append, write_text
+from aimspax_core.storage import text as text_of
 
 SNAPSHOT_EVERY = 200
 """Events from one snapshot to the next."""
@@ -49,9 +49,9 @@ class Journal:
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
-        self._file: IO[bytes] | None = None
+        self._size: int | None = None  # of its file, as far as events are in it that count
         self._opened = contextlib.ExitStack()
-        self.seq = 0
+        self.seq = self._covered = 0  # the last event, and the last that a snapshot was made of
         self._state: CampaignState | None = None
 
     @property
@@ -75,8 +75,9 @@ class Journal:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_alone(self._run))
             self.seq, self._state = load(self._run)
+            self._covered = self.seq
             _cut_torn_line(self._run.journal)
-            self._file = stack.enter_context(self._run.journal.open("ab"))
+            self._size = append(self._run.journal, b"")
             self._opened = stack.pop_all()
         return self
 
@@ -87,7 +88,7 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         with self._opened:
-            if self._state is not None:
+            if self.seq > self._covered:
                 self._snapshot()
 
     def append(self, *events: Event) -> CampaignState:
@@ -95,8 +96,12 @@ class Journal:
 
         Those that come together wait for the disk once, which on a network's file system takes
         longer than all else. None of them counts if one is refused.
+
+        Raises:
+            OSError: The journal cannot be written to; it names the file. No event counts, and the
+                same call may be made again later.
         """
-        assert self._file is not None
+        assert self._size is not None
         new, text = self._state, b""
         for seq, event in enumerate(events, start=self.seq + 1):
             new = apply(new, event)
@@ -104,17 +109,20 @@ class Journal:
             text += entry.model_dump_json().encode() + b"\n"
         if new is None or not text:
             return self.state
-        self._file.write(text)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        before, self.seq, self._state = self.seq, self.seq + len(events), new
-        if self.seq // SNAPSHOT_EVERY > before // SNAPSHOT_EVERY:
+        self._size = append(self._run.journal, text, self._size)
+        self.seq, self._state = self.seq + len(events), new
+        if self.seq - self._covered >= SNAPSHOT_EVERY:
             self._snapshot()
         return new
 
     def _snapshot(self) -> None:
+        """Save time for the next start; the events are in the journal, whatever happens here."""
         snapshot = _Snapshot(seq=self.seq, state=self.state)
-        write_text(self._run.snapshot, snapshot.model_dump_json())
+        try:
+            write_text(self._run.snapshot, snapshot.model_dump_json())
+        except OSError as error:
+            log.warning("no snapshot: %s; the next start reads the whole journal", text_of(error))
+        self._covered = self.seq
 
 
 def load(run: RunDir) -> tuple[int, CampaignState | None]:

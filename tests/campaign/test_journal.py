@@ -26,6 +26,7 @@ from aimspax_core.campaign.state import CampaignState, Rules
 from aimspax_core.errors import CampaignError
 from aimspax_core.run_directory import RunDir
 from tests.campaign.virtual import VirtualShell, World
+from tests.disks import fill
 
 RULES = Rules(
     tags=("a", "b"), geometries=1, seed=1, points_per_step=3, initial_epochs=5,
@@ -99,6 +100,45 @@ def test_an_event_that_the_disk_refuses_does_not_count(
             with pytest.raises(OSError, match="no space"):
                 journal.append(ExplorationAsked())
         assert (journal.seq, journal.state) == (1, before)
+
+
+def test_a_journal_on_a_full_disk_goes_on_once_there_is_room(small_disk: Path) -> None:
+    run = run_in(small_disk)
+    with Journal(run) as journal:
+        first = journal.append(Started(rules=RULES))
+        filler = fill(small_disk)
+        refused = None
+        for _ in range(200):  # the last block of its file has some room left
+            before = run.journal.read_bytes()
+            state = journal.state
+            try:
+                journal.append(ExplorationAsked())
+            except OSError as error:
+                refused = error
+                break
+        assert refused is not None
+        assert (refused.errno, refused.filename) == (errno.ENOSPC, str(run.journal))
+        assert run.journal.read_bytes() == before
+        assert journal.state is state
+        assert first.rules == state.rules
+        filler.unlink()
+        journal.append(ExplorationAsked())
+        assert [entry.seq for entry in entries(run.journal)] == [*range(1, journal.seq + 1)]
+    assert load(run)[0] == journal.seq
+
+
+def test_a_snapshot_that_finds_no_room_loses_nothing(
+    small_disk: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = run_in(small_disk)
+    caplog.set_level(logging.WARNING)
+    with Journal(run) as journal:
+        state = journal.append(Started(rules=RULES))
+        filler = fill(small_disk)
+    assert str(run.snapshot) in caplog.text
+    assert not run.snapshot.exists()
+    filler.unlink()
+    assert load(run) == (1, state)
 
 
 def test_an_event_that_the_rules_refuse_is_not_written(run: RunDir) -> None:
