@@ -56,6 +56,11 @@ class RunDir:
         return self.state / "lock"
 
     @property
+    def requests(self) -> Path:
+        """What people ask of the process that runs the campaign, one file each."""
+        return self.state / "requests"
+
+    @property
     def settings(self) -> Path:
         """The settings in force, with the versions of everything that matters."""
         return self.state / "settings.json"

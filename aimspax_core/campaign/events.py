@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.record import Record
-from aimspax_core.campaign.state import Errors, Rules
+from aimspax_core.campaign.state import Errors, Rules, SetValue
 from aimspax_core.errors import LabelFailure
 from aimspax_core.labels.tries import Fate
 
@@ -27,6 +27,9 @@ class Resumed(Record):
     kind: Literal["resumed"] = "resumed"
     rules: Rules
     changes: tuple[str, ...] = Field(default=(), description="Settings changed since, in words.")
+    superseded: tuple[str, ...] = Field(
+        default=(), description="Keys that were set by hand, and have been changed elsewhere since."
+    )
 
 
 class ExplorationAsked(Record):
@@ -188,9 +191,36 @@ class TaskLost(Record):
     fate: Fate = Fate.DIED
 
 
+class ParametersSet(Record):
+    """A person changed settings while the campaign was there; they are in force from here on."""
+
+    kind: Literal["parameters-set"] = "parameters-set"
+    rules: Rules
+    values: tuple[SetValue, ...]
+
+
+class Paused(Record):
+    """A person wants nothing new to begin; what runs is finished."""
+
+    kind: Literal["paused"] = "paused"
+    time: float = Field(description="Seconds since 1970.")
+    by: str
+
+
+class Unpaused(Record):
+    """A person wants the campaign to go on."""
+
+    kind: Literal["unpaused"] = "unpaused"
+    time: float = Field(description="Seconds since 1970.")
+    by: str
+
+
 Event = Annotated[
     Started
     | Resumed
+    | ParametersSet
+    | Paused
+    | Unpaused
     | ExplorationAsked
     | Launched
     | Sampled

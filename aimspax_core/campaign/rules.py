@@ -10,7 +10,15 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from aimspax_core.campaign import convergence, exploration, initial, rounds
-from aimspax_core.campaign.actions import Action, Adopt, Label, Propagate, Publish, label_id
+from aimspax_core.campaign.actions import (
+    Action,
+    Adopt,
+    Converge,
+    Label,
+    Propagate,
+    Publish,
+    label_id,
+)
 from aimspax_core.campaign.events import (
     Adopted,
     ConvergenceAdvanced,
@@ -20,6 +28,8 @@ from aimspax_core.campaign.events import (
     LabelFailed,
     LabelsGone,
     Launched,
+    ParametersSet,
+    Paused,
     Published,
     Resumed,
     Sampled,
@@ -27,8 +37,9 @@ from aimspax_core.campaign.events import (
     Started,
     TaskLost,
     TrainingFinished,
+    Unpaused,
 )
-from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
+from aimspax_core.campaign.state import CampaignState, Pause, Phase, PointStatus, Rules
 from aimspax_core.errors import LabelFailure
 from aimspax_core.labels import tries
 from aimspax_core.labels.tries import GiveUp, Tries
@@ -60,6 +71,8 @@ def apply(state: CampaignState | None, event: Event) -> CampaignState:
 
 def next_actions(state: CampaignState) -> list[Action]:
     """Return what should run now and is not running yet; the same state gives the same list."""
+    if state.paused is not None:
+        return []
     # Most open points are in flight already: to make an action of each only to drop it was most
     # of the time that a campaign with hundreds of them took over an event.
     open_points = [key for key in state.open_points if label_id(key) not in state.in_flight]
@@ -193,7 +206,12 @@ def _training_finished(state: CampaignState, event: TrainingFinished) -> Campaig
 
 
 def _convergence_advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
-    return convergence.advanced(_landed(state, event.action_id), event)
+    action = state.in_flight.get(event.action_id)
+    state = _landed(state, event.action_id)
+    if isinstance(action, Converge) and action.start != state.members[event.tag].converging:
+        # Settings were changed meanwhile, and the phase that it was for goes on.
+        return exploration.settle(state) if state.phase is Phase.DRAIN else state
+    return convergence.advanced(state, event)
 
 
 def _adopted(state: CampaignState, event: Adopted) -> CampaignState:
@@ -294,14 +312,8 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
     """
     for action_id in tuple(state.in_flight):
         state = _task_lost(state, TaskLost(action_id=action_id, reason="restart", counted=False))
-    before = state.rules
-    changed = event.rules != before
-    state = state.but(rules=event.rules, losses={}, lost_labels=())
-    if (before.c_x, before.freeze_threshold_dataset) != (
-        event.rules.c_x,
-        event.rules.freeze_threshold_dataset,
-    ):
-        state = exploration.thawed(state)
+    kept = {key: one for key, one in state.set_values.items() if key not in event.superseded}
+    state = state.but(losses={}, lost_labels=(), set_values=kept)
     if state.phase is Phase.FAILED and state.failed_in is not None:
         state = state.but(
             phase=state.failed_in,
@@ -309,9 +321,42 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
             stop_reason=state.stop_reason_before,
             barren_steps=0,
         )
-    if changed:
+    return _under(state, event.rules)
+
+
+def _parameters_set(state: CampaignState, event: ParametersSet) -> CampaignState:
+    """Go on under settings that were changed on the way."""
+    values = {**state.set_values, **{one.key: one for one in event.values}}
+    state = state.but(set_values=values)
+    if state.phase is not Phase.FAILED or state.failed_in is None:
+        return _under(state, event.rules)
+    why = state.stop_reason
+    alive = state.but(phase=state.failed_in, failed_in=None, stop_reason=state.stop_reason_before)
+    return fail(_under(alive, event.rules), why)
+
+
+def _under(state: CampaignState, rules: Rules) -> CampaignState:
+    """Go on under other rules: a phase that ended goes on if none of them ends it."""
+    before = state.rules
+    state = state.but(rules=rules)
+    if (before.c_x, before.freeze_threshold_dataset) != (
+        rules.c_x,
+        rules.freeze_threshold_dataset,
+    ):
+        state = exploration.thawed(state)
+    if rules != before:
         state = exploration.reopened(initial.reopened(state))
     return exploration.settle(state) if state.phase in (Phase.ACTIVE, Phase.DRAIN) else state
+
+
+def _paused(state: CampaignState, event: Paused) -> CampaignState:
+    """Begin nothing more; who paused first is remembered."""
+    pause = Pause(since=event.time, by=event.by)
+    return state.but(paused=state.paused or pause)
+
+
+def _unpaused(state: CampaignState, _: Unpaused) -> CampaignState:
+    return state.but(paused=None)
 
 
 def fail(state: CampaignState, reason: str) -> CampaignState:
@@ -328,6 +373,9 @@ def fail(state: CampaignState, reason: str) -> CampaignState:
 
 _HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {
     Resumed: _resumed,
+    ParametersSet: _parameters_set,
+    Paused: _paused,
+    Unpaused: _unpaused,
     ExplorationAsked: _exploration_asked,
     Launched: _launched,
     Sampled: _sampled,

@@ -225,6 +225,27 @@ class Round(Record):
     epochs: int
 
 
+class SetValue(Record):
+    """A setting that a person changed while the campaign was there, without editing a file.
+
+    Values are texts as YAML has them, so that infinity comes back from JSON as it was.
+    """
+
+    key: str  # section and keys inside it, with dots between
+    value: str
+    before: str  # in force until then
+    stated: dict[str, str] = Field(default_factory=dict)  # what file, environment, --set said then
+    time: float  # s since 1970
+    by: str
+
+
+class Pause(Record):
+    """Since when (s since 1970), and by whom, a campaign begins nothing new."""
+
+    since: float
+    by: str
+
+
 class CampaignState(Record):
     """A whole campaign. Only `rules.apply` makes a new one."""
 
@@ -263,6 +284,8 @@ class CampaignState(Record):
     published_initial: bool = False
     adopted: bool = False
     elements: tuple[int, ...] = ()  # of adopted members; else those of the geometries count
+    set_values: dict[str, SetValue] = Field(default_factory=dict)  # in force before the files
+    paused: Pause | None = None
 
     @field_validator("losses", mode="before")
     @classmethod

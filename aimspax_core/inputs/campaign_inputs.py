@@ -15,6 +15,7 @@ from aimspax_core.devices import missing_gpu
 from aimspax_core.errors import CampaignError, SettingsError, StructureError
 from aimspax_core.inputs.engine_findings import findings
 from aimspax_core.inputs.given_models import GivenModels, find_given_models, seeds_of
+from aimspax_core.inputs.parameters import in_force
 from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.labels.gate import check_structure
 from aimspax_core.reference.interface import Finding, Use
@@ -41,6 +42,8 @@ class Inputs:
         seeds: Each member's own seed, by tag, in order.
         given: Members and datasets that the campaign begins from, if it does.
         state: The campaign that was begun here; None if there is none.
+        overrides: What was given beside the files.
+        superseded: Keys that were set by hand in the campaign, and changed elsewhere since.
     """
 
     settings: Settings
@@ -49,6 +52,8 @@ class Inputs:
     seeds: dict[str, int]
     given: GivenModels | None = None
     state: CampaignState | None = None
+    overrides: Mapping[str, Any] | None = None
+    superseded: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -75,6 +80,8 @@ class Inputs:
         if run.output.exists() and not run.output.is_dir():
             raise SettingsError(f"MISC.output_dir: found a file, {run.output}; allowed: a folder")
         _store_stays(settings, run)
+        _, state = load_journal(run)
+        settings, superseded = in_force(directory, overrides, settings, state)
         geometries = read_geometries(settings.geometry_files)
         _pass_gate(settings, geometries)
         engines = list(_engine_findings(settings, geometries))
@@ -86,7 +93,6 @@ class Inputs:
         ]
         if mistakes:
             raise SettingsError("\n".join(mistakes))
-        _, state = load_journal(run)
         seeds, found, adopts = _members(settings, run, part, state)
         if found is not None:
             _read_sets(settings, found)
@@ -95,7 +101,7 @@ class Inputs:
             *(line for finding, line in engines if finding.note),
         ]
         settings = replace(settings, notes=(*settings.notes, *notes))
-        return cls(settings, run, geometries, seeds, found, state)
+        return cls(settings, run, geometries, seeds, found, state, overrides, superseded)
 
     @property
     def rules(self) -> Rules:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.reference.registry import kind_of, make_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import sha256, write_text
-from aimspax_core.settings.frozen import FREE_WITHIN, FROZEN, METHOD
+from aimspax_core.settings.frozen import METHOD, why_frozen
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.reading.mistakes import value_text
 from aimspax_core.settings.reading.nested import leaves
@@ -114,7 +113,7 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
         for key, value in _flat(content).items():
             if key.startswith("MD.") and key.endswith(".MD_seed"):
                 continue  # see `_trajectory_seeds`
-            if _is_frozen(file, key):
+            if why_frozen(file, key) is not None:
                 frozen[key] = value
             else:
                 free[f"{file}.{key}"] = value
@@ -124,12 +123,6 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
         name = f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
         frozen[f"geometry.{index}"] = name
     return {"frozen": frozen, "free": free, "versions": versions()}
-
-
-def _is_frozen(file: str, key: str) -> bool:
-    return not any(fnmatchcase(key, pattern) for pattern in FREE_WITHIN) and any(
-        file == name and fnmatchcase(key, pattern) for name, pattern, _ in FROZEN
-    )
 
 
 def _trajectory_seeds(settings: Settings) -> dict[str, int]:

@@ -10,6 +10,8 @@ from aimspax_core.campaign.events import (
     LabelArrived,
     LabelFailed,
     LabelsGone,
+    ParametersSet,
+    Paused,
     Published,
     Resumed,
     Sampled,
@@ -17,6 +19,7 @@ from aimspax_core.campaign.events import (
     Started,
     TaskLost,
     TrainingFinished,
+    Unpaused,
 )
 from aimspax_core.campaign.state import (
     CampaignState,
@@ -77,6 +80,13 @@ def _event_line(
         case Resumed():
             changed = f"; changed: {', '.join(event.changes)}" if event.changes else ""
             return f"taken up again in phase {after.phase}, {after.labels} labels so far{changed}"
+        case ParametersSet():
+            changes = (f"{one.key} from {one.before} to {one.value}" for one in event.values)
+            return f"set by {event.values[0].by}: {', '.join(changes)}"
+        case Paused():
+            return f"paused by {event.by}: nothing new begins, what runs is finished"
+        case Unpaused():
+            return f"goes on, as {event.by} wants"
         case Adopted():
             return _adopted(event)
         case ExplorationAsked():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from aimspax_core.settings.families.known_families import FAMILIES
@@ -55,3 +56,15 @@ FREE_WITHIN = tuple(
     dict.fromkeys(f"REFERENCE.{key}" for section in SECTIONS for key in section.free)
 )
 """What may change although a pattern of `FROZEN` has it."""
+
+
+def why_frozen(file: str, key: str) -> str | None:
+    """Return why a key of a settings file may not change while a campaign goes on; None if it may.
+
+    Args:
+        file: `aimsPAX.yaml` or `mace.yaml`.
+        key: Section and keys inside it, with dots between.
+    """
+    if any(fnmatchcase(key, pattern) for pattern in FREE_WITHIN):
+        return None
+    return next((f.why for f in FROZEN if f.file == file and fnmatchcase(key, f.pattern)), None)

@@ -31,7 +31,9 @@ from aimspax_core.settings.original.translate import (
 from aimspax_core.settings.project import Misc, ProjectSettings
 from aimspax_core.settings.reading.environment import from_environment
 from aimspax_core.settings.reading.mistakes import (
+    BY_HAND,
     ENVIRONMENT,
+    FILE,
     OVERRIDE,
     Explainer,
     Mistake,
@@ -40,8 +42,9 @@ from aimspax_core.settings.reading.mistakes import (
     settings_error,
     value_text,
 )
+from aimspax_core.settings.reading.nested import leaves
 from aimspax_core.settings.reading.wording import fields_of, schema_of
-from aimspax_core.settings.reading.yaml_lines import YamlFile
+from aimspax_core.settings.reading.yaml_lines import UNSAID, YamlFile
 from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE, Settings
 from aimspax_core.settings.values import Section
 from aimspax_core.text import nearest_name
@@ -55,6 +58,7 @@ def load(
     overrides: Mapping[str, Any] | None = None,
     project_file: Path | None = None,
     model_file: Path | None = None,
+    by_hand: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Read and check `aimsPAX.yaml` and `mace.yaml` (or `model.yaml`) of a run directory.
 
@@ -64,6 +68,7 @@ def load(
             `{"ACTIVE_LEARNING.c_x": -0.1}`; sections of both files by their own names.
         project_file: Another file in place of `aimsPAX.yaml`.
         model_file: Another file in place of `mace.yaml`.
+        by_hand: What `aimspax set` has said, like `overrides`; it goes before all else.
 
     Raises:
         SettingsError: Its text lists every mistake of both files: file, line, key, what was found,
@@ -83,6 +88,7 @@ def load(
         *(() if named else _two_model_files(directory)),
         *_override(from_environment(_keys()), ENVIRONMENT, project_yaml, model_yaml),
         *_override(overrides or {}, OVERRIDE, project_yaml, model_yaml),
+        *_override(by_hand or {}, BY_HAND, project_yaml, model_yaml),
     ]
     project = _project(project_yaml, directory)
     model = _model(model_yaml, directory)
@@ -104,6 +110,41 @@ def load(
         notes += [f"{project_yaml.name}: {note}" for note in cluster_notes(project.CLUSTER, model)]
     notes += [f"{model_yaml.name}: {note}" for note in second_stage_notes(project, model)]
     return Settings(directory, project, model, tuple(notes))
+
+
+def stated(
+    directory: Path,
+    key: str,
+    overrides: Mapping[str, Any] | None = None,
+    project_file: Path | None = None,
+) -> dict[str, Any]:
+    """Return what a key of `aimsPAX.yaml` is in the file, the environment and the overrides.
+
+    Args:
+        directory: The run directory.
+        key: Section and keys inside it, with dots between.
+        overrides: As for `load`.
+        project_file: As for `load`.
+
+    Returns:
+        The values as they were written, by who says them; who says nothing is left out.
+    """
+    path = tuple(key.split("."))
+    file = YamlFile(project_file or directory / PROJECT_FILE)
+    spelt = (path[0], _as_written(file, path[0], path[1]), *path[2:])
+    found = {FILE: file.value(spelt)}
+    for origin, said in ((ENVIRONMENT, from_environment(_keys())), (OVERRIDE, overrides or {})):
+        found[origin] = next((v for place, v in _places(said) if place == path), UNSAID)
+    return {origin: value for origin, value in found.items() if value is not UNSAID}
+
+
+def _places(said: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield overrides one by one: their place by our names, and the value."""
+    for inner, value in leaves(said):
+        section, *rest = (part for name in inner for part in str(name).split("."))
+        if rest:
+            rest[0] = keys.PROJECT.renamed.get((section, rest[0]), rest[0])
+        yield (section, *rest), value
 
 
 def _controls(

@@ -20,6 +20,12 @@ OVERRIDE = "override"
 ENVIRONMENT = "environment"
 """Stands for the file of a value that an environment variable gives."""
 
+FILE = "file"
+"""Stands for a settings file, whatever its name, as who says a value."""
+
+BY_HAND = "aimspax set"
+"""Stands for the file of a value that was set while the campaign was there."""
+
 _LONGEST = 60
 
 

@@ -12,6 +12,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from aimspax_core.settings.reading.mistakes import (
+    BY_HAND,
     ENVIRONMENT,
     OVERRIDE,
     Mistake,
@@ -20,8 +21,12 @@ from aimspax_core.settings.reading.mistakes import (
 )
 
 _MERGE = "tag:yaml.org,2002:merge"
-_ORIGINS = (ENVIRONMENT, OVERRIDE)
+_ORIGINS = (ENVIRONMENT, OVERRIDE, BY_HAND)
 """Who may override the file; the last goes before all others."""
+
+
+UNSAID = object()
+"""What a file says of a key that it does not have."""
 
 
 class YamlFile:
@@ -81,11 +86,21 @@ class YamlFile:
         inner[_key(inner, last)] = value
         self._overridden[path] = origin
 
+    def value(self, path: tuple[str, ...]) -> Any:
+        """Return what is said at a key; `UNSAID` if nothing is."""
+        inner: Any = self.data
+        for part in path:
+            if not isinstance(inner, Mapping) or _key(inner, part) not in inner:
+                return UNSAID
+            inner = inner[_key(inner, part)]
+        return inner
+
     def rank(self, path: tuple[str, ...]) -> int:
         """Return how far what is said at a key, or at keys in it, goes before the file.
 
         Returns:
-            0 if the file says it, 1 if the environment does, 2 if an override does.
+            0 if the file says it, 1 if the environment does, 2 if an override does, 3 if it was
+            set by hand.
         """
         inside = [who for place, who in self._overridden.items() if place[: len(path)] == path]
         return max((_ORIGINS.index(who) + 1 for who in inside), default=0)
@@ -181,7 +196,7 @@ def _also(known: dict[tuple[str, ...], Any], old: tuple[str, ...], new: tuple[st
     known.update({(*new, *place[len(old) :]): found for place, found in inside.items()})
 
 
-def _key(section: dict[Any, Any], part: str) -> Any:
+def _key(section: Mapping[Any, Any], part: str) -> Any:
     """Return the key that a part of a path means: a number may be there as a number or a text."""
     if part not in section and part.isascii() and part.isdecimal() and int(part) in section:
         return int(part)
