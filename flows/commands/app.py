@@ -76,6 +76,28 @@ def status(directory: Directory = Path(), *, options: Options = NONE) -> int:
 
 
 @app.command
+def verify(
+    directory: Directory = Path(),
+    *,
+    options: Options = NONE,
+    as_json: Annotated[
+        bool, Parameter(name="--json", help="Print one JSON object.", negative=())
+    ] = False,
+    no_models: Annotated[
+        bool,
+        Parameter(help="Do not load and evaluate models: fast, without torch.", negative=()),
+    ] = False,
+) -> int:
+    """Say whether all is well: every label, set, counter, checkpoint and model looked at anew.
+
+    Nothing is changed. Exit codes: 0 all is well, 1 findings, 2 it cannot be read.
+    """
+    from flows.commands.verify import verify as look
+
+    return look(directory, options.overrides, as_json, models=not no_models)
+
+
+@app.command
 def evaluate(
     data: Dataset, *, asked: EvaluationOptions = DEFAULT_OPTIONS, options: Options = NONE
 ) -> int:

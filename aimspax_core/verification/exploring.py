@@ -1,0 +1,56 @@
+"""Trajectories and the threshold as an independent reader adds them up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+REMEMBERED = 400
+"""The threshold averages over so many of the latest uncertainties."""
+
+WARM_UP = 10
+"""It exists once more than these have been seen."""
+
+
+@dataclass
+class Trajectory:
+    """An MD run that explores: numbers of its state files, and steps."""
+
+    version: int = 0
+    step: int = 0
+    checkpoint: int = 0
+    checkpoint_step: int = 0
+    waiting_for: str | None = None
+
+    def roll_back(self) -> None:
+        """Go back to the checkpoint."""
+        self.version, self.step = self.checkpoint, self.checkpoint_step
+        self.waiting_for = None
+
+    def serve(self, checkpoint: bool) -> None:
+        """Go on with the label that was waited for; it may become the checkpoint."""
+        self.waiting_for = None
+        if checkpoint:
+            self.checkpoint, self.checkpoint_step = self.version, self.step
+
+
+@dataclass
+class Uncertainties:
+    """What was seen of the committee's uncertainty, and the threshold that follows."""
+
+    values: list[float] = field(default_factory=list)
+    count: int = 0
+    frozen: float | None = None
+
+    def see(self, values: list[Any]) -> None:
+        """Add uncertainties; those that are not finite do not count."""
+        finite = [float(value) for value in values if math.isfinite(float(value))]
+        self.values = (self.values + finite)[-REMEMBERED:]
+        self.count += len(finite)
+
+    def threshold(self, c_x: float) -> float | None:
+        """Return the threshold; None during warm-up."""
+        if self.frozen is not None or self.count <= WARM_UP:
+            return self.frozen
+        return math.fsum(self.values) / len(self.values) * (1 + c_x)

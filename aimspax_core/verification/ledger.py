@@ -1,0 +1,463 @@
+"""What the events of a journal add up to, by a reader that knows nothing of the rules' code.
+
+It decides nothing: what ran is what was launched. What no event says (a label that was lost too
+often) follows from what was launched next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aimspax_core.verification.exploring import Trajectory, Uncertainties
+from aimspax_core.verification.findings import Kind
+from aimspax_core.verification.journal_lines import Event
+from aimspax_core.verification.members import Member, Round, Sets, dealt
+
+Complain = Callable[[Kind, str], None]
+"""Takes what is wrong with an event."""
+
+
+@dataclass
+class Point:
+    """A structure that is to be labelled.
+
+    Attributes:
+        geometry: Of which geometry it is.
+        step: The sampling step that found it; None: it was found by exploring.
+        analysis: Whether it is only looked at.
+        asked: Whether its label was launched; else only a segment has named it.
+        status: `requested`, `labelled`, `failed`, or `given-up` after losses.
+    """
+
+    geometry: int
+    step: int | None = None
+    analysis: bool = False
+    asked: bool = False
+    status: str = "requested"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published: the sets of each member, and the errors that its model had."""
+
+    what: str
+    sets: Sets
+    errors: dict[str, tuple[dict[str, Any] | None, tuple[str, ...] | None]]
+
+
+@dataclass
+class Ledger:
+    """A campaign, event by event."""
+
+    complain: Complain = lambda kind, what: None
+    rules: dict[str, Any] = field(default_factory=dict)
+    adopted: bool = False
+    points: dict[str, Point] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+    samplers: dict[int, int] = field(default_factory=dict)
+    trajectories: dict[int, Trajectory] = field(default_factory=dict)
+    seen: Uncertainties = field(default_factory=Uncertainties)
+    training: list[str] = field(default_factory=list)
+    validation: list[str] = field(default_factory=list)
+    in_flight: dict[str, dict[str, Any]] = field(default_factory=dict)
+    restoring: set[str] = field(default_factory=set)
+    round: Round | None = None
+    published: dict[str, Publication] = field(default_factory=dict)
+    publishing: str = ""
+    finished: bool = False
+    unsure_of_convergence: bool = False
+    rounds: int = 0
+    labels: int = 0
+    failed: int = 0
+    refused: int = 0
+    core_hours: float = 0.0
+    segments: int = 0
+    dealt_steps: set[int] = field(default_factory=set)
+    sampled_steps: dict[int, int] = field(default_factory=dict)
+
+    def take(self, event: Event) -> None:
+        """Add an event."""
+        kind = event["kind"]
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            self.complain(Kind.EVENT, f"this release does not know what {kind!r} is")
+        elif not self.rules and kind != "started":
+            self.complain(Kind.EVENT, f"{kind!r} before the campaign started")
+        else:
+            handler(self, event)
+
+    def sets(self) -> Sets:
+        """Return the sets of all members as they are now."""
+        return {
+            tag: ((*m.training, *self.training), (*m.validation, *self.validation))
+            for tag, m in self.members.items()
+        }
+
+    def labelled(self) -> list[str]:
+        """Return the keys of all labels that are counted."""
+        found = [key for key, point in self.points.items() if point.status == "labelled"]
+        given = [key for m in self.members.values() for key in (*m.training, *m.validation)]
+        return list(dict.fromkeys((*found, *given)))
+
+    # ---- how a campaign begins, goes on, ends ------------------------------------------------
+
+    def _started(self, event: Event) -> None:
+        if self.rules:
+            self.complain(Kind.EVENT, "the campaign starts a second time")
+        self.rules, self.adopted = event["rules"], event.get("adopt", False)
+        self.members = {tag: Member() for tag in self.rules["tags"]}
+
+    def _resumed(self, event: Event) -> None:
+        before, self.rules = self.rules, event["rules"]
+        self.in_flight.clear()
+        self.unsure_of_convergence |= before != self.rules
+        thaws = ("c_x", "freeze_threshold_dataset")
+        if any(before.get(name) != self.rules.get(name) for name in thaws):
+            self.seen.frozen = None
+            self._freeze()
+
+    def _exploration_asked(self, _: Event) -> None:
+        self._training_goes_on()
+
+    def _adopted(self, event: Event) -> None:
+        self._landed(event["action_id"])
+        for tag, member in self.members.items():
+            member.checkpoint = event["checkpoints"][tag]
+            member.training = list(event["training"][tag])
+            member.validation = list(event["validation"][tag])
+
+    def _published(self, event: Event) -> None:
+        what = event["what"]
+        self._landed(f"publish:{what}")
+        errors = {
+            tag: (m.best, m.best_measured_on) if m.converge_epochs else (m.errors, m.measured_on)
+            for tag, m in self.members.items()
+        }
+        self.published[what] = Publication(what, self.sets(), errors)
+        self.publishing, self.finished = "", what == "final"
+        if self.finished and self.in_flight:
+            flying = next(iter(self.in_flight))
+            self.complain(Kind.EVENT, f"the campaign ends, but {flying} has not come back")
+
+    # ---- what is launched --------------------------------------------------------------------
+
+    def _launched(self, event: Event) -> None:
+        action = event["action"]
+        name, kind = action_id(action), action["kind"]
+        if name in self.in_flight:
+            self.complain(Kind.TWICE, f"{name} is launched, and was in flight")
+        self.in_flight[name] = action
+        self.finished = False
+        if kind in ("sample", "train", "propagate"):
+            self._training_goes_on()
+        match kind:
+            case "label":
+                self._label_launched(action["key"])
+            case "sample":
+                self._deal_before(action["step"])
+            case "train":
+                self._train_launched(action)
+            case "converge":
+                self._converge_launched(action)
+            case "propagate":
+                self._segment_launched(action)
+            case "publish":
+                self.publishing = action["what"]
+
+    def _training_goes_on(self) -> None:
+        for member in self.members.values():
+            member.forget_convergence()
+
+    def _label_launched(self, key: str) -> None:
+        point = self.points.get(key)
+        if point is None:
+            self.complain(Kind.EVENT, f"label {key[:8]} is launched, but nothing has found it")
+        elif point.status == "labelled":
+            self.complain(Kind.TWICE, f"label {key[:8]} is launched, and was there")
+        else:
+            point.asked, point.status = True, "requested"
+
+    def _train_launched(self, action: dict[str, Any]) -> None:
+        if action["stage"] == "initial":
+            self._deal_before(None)
+        number, tag = action["round"], action["tag"]
+        member = self.members[tag]
+        if action["start"] != member.checkpoint:
+            self.complain(
+                Kind.TWICE,
+                f"round {number} of {tag} begins from {action['start']}, "
+                f"not from its last checkpoint {member.checkpoint}",
+            )
+        if self.round is None or self.round.number != number:
+            left = dict.fromkeys(self.members, action["epochs"])
+            self.round = Round(number, action["stage"], action["epochs"], self.sets(), left)
+        elif action["epochs"] != self.round.left[tag]:
+            self.complain(
+                Kind.TWICE,
+                f"{tag} is to train {action['epochs']} epochs of round {number}, "
+                f"but {self.round.left[tag]} are left",
+            )
+
+    def _converge_launched(self, action: dict[str, Any]) -> None:
+        member = self.members[action["tag"]]
+        if action["first"]:
+            member.forget_convergence()
+            member.converging = member.checkpoint
+            member.best_measured_on = self.sets()[action["tag"]][1]
+        if action["start"] != member.converging:
+            self.complain(
+                Kind.TWICE,
+                f"the convergence of {action['tag']} goes on from {action['start']}, "
+                f"not from its last checkpoint {member.converging}",
+            )
+        self.unsure_of_convergence = False
+
+    def _segment_launched(self, action: dict[str, Any]) -> None:
+        self.segments = max(self.segments, action["number"])
+        for index in action["trajectories"]:
+            trajectory = self._trajectory(index)
+            key = trajectory.waiting_for
+            if key is None:
+                continue
+            # It runs, so it does not wait: the label was lost too often, or never asked for.
+            if self.points[key].asked:
+                self._give_up(key)
+            else:
+                trajectory.waiting_for = None
+
+    # ---- the initial dataset -----------------------------------------------------------------
+
+    def _sampled(self, event: Event) -> None:
+        self._landed(event["action_id"])
+        _, step, geometry = event["action_id"].split(":")
+        self.samplers[int(geometry)] = event["version"]
+        self.refused += event.get("refused", 0)
+        for key in event["found"]:
+            if key not in self.points:
+                self.points[key] = Point(int(geometry), int(step), asked=True)
+        self.sampled_steps[int(step)] = self.sampled_steps.get(int(step), 0) + 1
+        self._deal_if_complete(int(step))
+
+    def _deal_if_complete(self, step: int) -> None:
+        mine = (point for point in self.points.values() if point.step == step)
+        if self.sampled_steps.get(step, 0) >= self.rules["geometries"] and not any(
+            point.status == "requested" for point in mine
+        ):
+            self._deal(step)
+
+    def _deal_before(self, step: int | None) -> None:
+        """Deal the steps that must have been dealt, since what follows them is launched."""
+        for earlier in self.sampled_steps:
+            if earlier not in self.dealt_steps and (step is None or earlier < step):
+                for point in self.points.values():
+                    if point.step == earlier and point.status == "requested":
+                        point.status = "given-up"
+                self._deal(earlier)
+
+    def _deal(self, step: int) -> None:
+        if step in self.dealt_steps:
+            return
+        self.dealt_steps.add(step)
+        by_geometry: list[list[str]] = [[] for _ in range(self.rules["geometries"])]
+        for key, point in self.points.items():
+            if point.step == step and point.status == "labelled":
+                by_geometry[point.geometry].append(key)
+        rules = self.rules
+        distinct = rules.get("distinct_sets", True)
+        shares = dealt(by_geometry, rules["tags"], rules["seed"], step, distinct)
+        if any(shares.values()):
+            for tag, member in self.members.items():
+                member.take_share(shares[tag], rules["initial_valid_ratio"])
+
+    # ---- labels ------------------------------------------------------------------------------
+
+    def _label_arrived(self, event: Event) -> None:
+        key = event["key"]
+        self._landed(f"label:{key}")
+        point = self.points.get(key)
+        if point is None:
+            self.complain(Kind.EVENT, f"label {key[:8]} arrives, but nothing has found it")
+            return
+        if point.status == "labelled":
+            self.complain(Kind.TWICE, f"label {key[:8]} arrives a second time")
+            return
+        point.status = "labelled"
+        if key in self.restoring:
+            self.restoring.discard(key)
+            return
+        self.labels += 1
+        self.core_hours += event.get("core_hours", 0.0)
+        if point.step is not None:
+            self._deal_if_complete(point.step)
+        elif not point.analysis:
+            self._place(key)
+
+    def _place(self, key: str) -> None:
+        """Put what exploring has found into validation if that is too small, else in training."""
+        points = len(self.training) + len(self.validation)
+        if len(self.validation) < self.rules["valid_ratio"] * points:
+            self.validation.append(key)
+        else:
+            self.training.append(key)
+        for trajectory in self.trajectories.values():
+            if trajectory.waiting_for == key:
+                trajectory.serve(self.rules.get("update_checkpoints", True))
+        self._freeze()
+
+    def _label_failed(self, event: Event) -> None:
+        key = event["key"]
+        self._landed(f"label:{key}")
+        point = self.points.get(key)
+        if point is None or point.status != "requested" or key in self.restoring:
+            return
+        point.status = "failed"
+        self.failed += 1
+        self.refused += event.get("refused", False)
+        self._without_label(key)
+
+    def _give_up(self, key: str) -> None:
+        point = self.points[key]
+        if point.status == "requested":
+            point.status = "given-up"
+            self._without_label(key)
+
+    def _without_label(self, key: str) -> None:
+        point = self.points[key]
+        if point.step is not None:
+            self._deal_if_complete(point.step)
+        for trajectory in self.trajectories.values():
+            if trajectory.waiting_for == key:
+                trajectory.roll_back()
+
+    def _labels_gone(self, event: Event) -> None:
+        for key in event["keys"]:
+            self.points[key].status = "requested"
+            self.restoring.add(key)
+
+    # ---- exploring ---------------------------------------------------------------------------
+
+    def _trajectory(self, index: int) -> Trajectory:
+        return self.trajectories.setdefault(index, Trajectory())
+
+    def _segment_finished(self, event: Event) -> None:
+        self._landed(event["action_id"])
+        self.seen.see(event["uncertainties"])
+        self._freeze()
+        for result in event["results"]:
+            self._moved(result)
+        for look in event.get("looks", ()):
+            geometry = look["trajectory"] % self.rules["geometries"]
+            self.points.setdefault(look["key"], Point(geometry, analysis=True))
+
+    def _moved(self, result: dict[str, Any]) -> None:
+        trajectory = self._trajectory(result["trajectory"])
+        if result["outcome"] == "exploded":
+            trajectory.roll_back()
+            return
+        trajectory.version, trajectory.step = result["version"], result["step"]
+        key = result.get("key")
+        if result["outcome"] != "crossed" or key is None:
+            return
+        point = self.points.setdefault(key, Point(result["trajectory"] % self.rules["geometries"]))
+        trajectory.waiting_for = key
+        if point.analysis:  # it was only looked at; from now on it counts
+            point.analysis = False
+            if point.status == "labelled":
+                self._place(key)
+        elif point.status == "labelled":
+            trajectory.serve(self.rules.get("update_checkpoints", True))
+        elif point.status in ("failed", "given-up"):
+            trajectory.roll_back()
+
+    def _freeze(self) -> None:
+        largest = max(len(m.training) for m in self.members.values()) + len(self.training)
+        threshold = self.seen.threshold(self.rules["c_x"])
+        if threshold is not None and largest >= float(self.rules["freeze_threshold_dataset"]):
+            self.seen.frozen = threshold
+
+    # ---- training ----------------------------------------------------------------------------
+
+    def _training_finished(self, event: Event) -> None:
+        self._landed(event["action_id"])
+        tag = event["tag"]
+        member = self.members[tag]
+        member.checkpoint = event["checkpoint"]
+        member.epochs += event["epochs"]
+        member.all_epochs += event["epochs"]
+        if event["errors"]:
+            member.errors = event["errors"][-1]
+            member.measured_on = self._measured_on(tag)
+        if self.round is None:
+            self.complain(Kind.EVENT, f"{tag} has trained, but no round was begun")
+            return
+        self.round.left[tag] -= event["epochs"]
+        if all(left <= 0 for left in self.round.left.values()):
+            self.rounds += 1
+            self.round = None
+
+    def _measured_on(self, tag: str) -> tuple[str, ...] | None:
+        """Return the validation set of this round; None where only a part of it was drawn."""
+        if self.round is None:
+            return None
+        drawn = self.round.stage == "active" and self.rules.get("valid_subset") is not None
+        return None if drawn else self.round.sets[tag][1]
+
+    def _convergence_advanced(self, event: Event) -> None:
+        action = self._landed(event["action_id"])
+        member = self.members[event["tag"]]
+        member.converging = event["checkpoint"]
+        member.converge_epochs += event["epochs"]
+        member.best = event["best"]
+        if event["converged"] and action is not None and action["stage"] == "initial":
+            member.checkpoint, member.errors = event["checkpoint"], event["best"]
+            member.measured_on = member.best_measured_on
+            member.all_epochs += member.converge_epochs
+
+    def _landed(self, name: str) -> dict[str, Any] | None:
+        action = self.in_flight.pop(name, None)
+        if action is None:
+            self.complain(Kind.EVENT, f"{name} comes back, but was not in flight")
+        return action
+
+    def _task_lost(self, event: Event) -> None:
+        self.in_flight.pop(event["action_id"], None)
+
+
+def action_id(action: dict[str, Any]) -> str:
+    """Return the name of an action, by which its completion is told."""
+    match action["kind"]:
+        case "sample":
+            return f"sample:{action['step']}:{action['geometry']}"
+        case "label":
+            return f"label:{action['key']}"
+        case "propagate":
+            return f"propagate:{action['number']}"
+        case "train" | "converge":
+            return f"{action['kind']}:{action['tag']}:{action['checkpoint']}"
+        case "publish":
+            return f"publish:{action['what']}"
+        case other:
+            return str(other)
+
+
+_HANDLERS: dict[str, Callable[[Ledger, Event], None]] = {
+    "started": Ledger._started,
+    "resumed": Ledger._resumed,
+    "exploration-asked": Ledger._exploration_asked,
+    "launched": Ledger._launched,
+    "sampled": Ledger._sampled,
+    "label-arrived": Ledger._label_arrived,
+    "label-failed": Ledger._label_failed,
+    "labels-gone": Ledger._labels_gone,
+    "segment-finished": Ledger._segment_finished,
+    "training-finished": Ledger._training_finished,
+    "convergence-advanced": Ledger._convergence_advanced,
+    "adopted": Ledger._adopted,
+    "published": Ledger._published,
+    "task-lost": Ledger._task_lost,
+}
+
+KINDS = frozenset(_HANDLERS)
+"""The kinds of events that this reader knows."""

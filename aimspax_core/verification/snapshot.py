@@ -1,0 +1,133 @@
+"""The snapshot of a campaign held against what its events add up to."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from aimspax_core.verification.findings import Kind, Report
+from aimspax_core.verification.ledger import Ledger
+from aimspax_core.verification.members import Member
+
+
+def read(path: Path, report: Report) -> tuple[int, dict[str, Any]] | None:
+    """Return the number of events that a snapshot knows, and the state in it; None if none can."""
+    try:
+        content = json.loads(path.read_bytes())
+        return int(content["seq"]), content["state"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        report.found(Kind.UNREADABLE, path, f"it is no snapshot ({why})")
+        return None
+
+
+def compare(path: Path, state: dict[str, Any], ledger: Ledger, report: Report) -> None:
+    """Find what a snapshot says otherwise than the events up to it.
+
+    Args:
+        path: The snapshot.
+        state: The state in it.
+        ledger: What the events add up to, after the last that the snapshot knows.
+        report: Takes the findings.
+    """
+    _counters(path, state, ledger, report)
+    _points(path, state["points"], ledger, report)
+    for kind in ("training", "validation"):
+        if list(state[kind]) != getattr(ledger, kind):
+            what = f"the {kind} points that exploring has found are not those of the events"
+            report.found(Kind.SETS, path, what)
+    for tag, member in ledger.members.items():
+        if tag not in state["members"]:
+            report.found(Kind.STATE, path, f"it does not know the member {tag}")
+        else:
+            _member(path, tag, state["members"][tag], member, report)
+    _exploring(path, state, ledger, report)
+    if (state["phase"] == "finished") != ledger.finished:
+        ends = "" if ledger.finished else "not "
+        what = f"the phase is {state['phase']}, but the last event is {ends}the end of a campaign"
+        report.found(Kind.STATE, path, what)
+
+
+def _counters(path: Path, state: dict[str, Any], ledger: Ledger, report: Report) -> None:
+    given_up = sum(point.status == "given-up" for point in ledger.points.values())
+    lost = sum(
+        point["status"] == "failed" and ledger.points[key].status == "requested"
+        for key, point in state["points"].items()
+        if key in ledger.points
+    )
+    expected = {
+        "labels": ledger.labels,
+        "failed_labels": ledger.failed + given_up + lost,
+        "refused": ledger.refused,
+        "rounds": ledger.rounds,
+        "segments": ledger.segments,
+    }
+    for name, count in expected.items():
+        if state[name] != count:
+            what = f"{name} is {state[name]}, but the events add up to {count}"
+            report.found(Kind.COUNTER, path, what)
+    if not math.isclose(state["core_hours"], ledger.core_hours, rel_tol=1e-9, abs_tol=1e-12):
+        what = f"core_hours is {state['core_hours']}, but the events add up to {ledger.core_hours}"
+        report.found(Kind.COUNTER, path, what)
+
+
+_AS = {"requested": ("requested",), "labelled": ("labelled",), "failed": ("failed", "given-up")}
+
+
+def _points(path: Path, points: dict[str, Any], ledger: Ledger, report: Report) -> None:
+    for key, point in points.items():
+        known = ledger.points.get(key)
+        if known is None:
+            report.found(Kind.STATE, path, f"point {key[:8]} is in no event")
+        # A label that was lost too often is given up without an event of its own.
+        elif known.status not in _AS[point["status"]] and (
+            (point["status"], known.status) != ("failed", "requested")
+        ):
+            what = f"point {key[:8]} is {point['status']}, but {known.status} by the events"
+            report.found(Kind.STATE, path, what)
+    for key, known in ledger.points.items():
+        if known.asked and key not in points:
+            report.found(Kind.STATE, path, f"point {key[:8]} of the events is missing")
+
+
+def _member(path: Path, tag: str, state: dict[str, Any], member: Member, report: Report) -> None:
+    for kind in ("training", "validation"):
+        if list(state[kind]) != getattr(member, kind):
+            what = f"the initial {kind} set of {tag} is not that of the events"
+            report.found(Kind.SETS, path, what)
+    if state["epochs"] != member.epochs:
+        what = f"{tag} has {state['epochs']} epochs, but the events add up to {member.epochs}"
+        report.found(Kind.COUNTER, path, what)
+    for name in ("checkpoint", "errors"):
+        if state[name] != getattr(member, name):
+            report.found(Kind.STATE, path, f"{name} of {tag}: not that of its last event")
+
+
+def _exploring(path: Path, state: dict[str, Any], ledger: Ledger, report: Report) -> None:
+    window = state["window"]
+    if (list(window["values"]), window["count"]) != (ledger.seen.values, ledger.seen.count):
+        report.found(Kind.STATE, path, "the uncertainties seen are not those of the events")
+    if window["frozen"] != ledger.seen.frozen:
+        what = f"the threshold is frozen at {window['frozen']}, by the events {ledger.seen.frozen}"
+        report.found(Kind.STATE, path, what)
+    for trajectory in state["trajectories"]:
+        known = ledger.trajectories.get(trajectory["index"])
+        if known is None:
+            continue
+        for name in ("version", "step", "checkpoint"):
+            expected = getattr(known, name)
+            if trajectory[name] != expected:
+                what = (
+                    f"{name} of trajectory {trajectory['index']} is {trajectory[name]}, "
+                    f"by the events {expected}"
+                )
+                report.found(Kind.STATE, path, what)
+    for sampler in state["samplers"]:
+        expected = ledger.samplers.get(sampler["geometry"], 0)
+        if sampler["version"] != expected:
+            what = f"the sampling MD of geometry {sampler['geometry']} is not that of the events"
+            report.found(Kind.STATE, path, what)

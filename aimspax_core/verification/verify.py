@@ -1,0 +1,111 @@
+"""One look at a run directory: the journal first, then all files that it says something about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aimspax_core import locks
+from aimspax_core.errors import CampaignError
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.settings import Settings
+from aimspax_core.verification import (
+    dataset_files,
+    label_files,
+    leftovers,
+    model_errors,
+    snapshot,
+    state_files,
+)
+from aimspax_core.verification.findings import Kind, Report
+from aimspax_core.verification.journal_lines import events
+from aimspax_core.verification.ledger import Ledger
+
+LOOKS = 4
+"""A campaign that runs is looked at so often at most: what is not found again was in the making."""
+
+
+def verify(settings: Settings, models: bool = True) -> Report:
+    """Look for all that is wrong in a run directory.
+
+    Nothing is changed. A campaign that runs meanwhile changes its files between two looks: what
+    counts is what every look finds.
+
+    Args:
+        settings: The settings of the run directory.
+        models: Whether models are loaded and evaluated, which takes torch, and the longest.
+
+    Raises:
+        CampaignError: No campaign has been started there.
+        OSError: A file or folder may not be read.
+    """
+    run = RunDir.of(settings)
+    report = _look(settings, run, models)
+    for _ in range(LOOKS - 1):
+        if not report.findings or not _runs(run):
+            break
+        again = _look(settings, run, models)
+        again.findings = [found for found in again.findings if found in report.findings]
+        report = again
+    return report
+
+
+def _runs(run: RunDir) -> bool:
+    return locks.holder(run.lock) is not None
+
+
+def _look(settings: Settings, run: RunDir, models: bool) -> Report:
+    report = Report()
+    running = _runs(run)
+    ledger = _journal(run, report)
+    if ledger is None:
+        return report
+    labels = label_files.Labels(run, report)
+    label_files.check(run, ledger, labels, report)
+    dataset_files.check_sets(run.journal, ledger, report)
+    dataset_files.check_round_files(run, ledger, report)
+    dataset_files.check_published(run, ledger, labels, settings.misc, report)
+    state_files.check_md_states(run, ledger, report)
+    model_errors.check_exist(run, ledger, report)
+    if models:
+        model_errors.check(run, ledger, labels, settings.model, report)
+    if running:
+        report.notes.append("a process runs this campaign: what is in flight is no finding")
+    else:
+        leftovers.check(run, ledger.finished, report)
+    return report
+
+
+def _journal(run: RunDir, report: Report) -> Ledger | None:
+    """Add the journal up, and hold the snapshot against it; None if a line is damaged."""
+    if not run.journal.is_file():
+        raise CampaignError(f"{run.output}: no campaign has been started here")
+    known = snapshot.read(run.snapshot, report)
+    seq, ledger = 0, Ledger()
+
+    def complain(kind: Kind, what: str) -> None:
+        report.found(kind, run.journal, f"event {seq}: {what}")
+
+    ledger.complain = complain
+    damaged = len(report.findings)
+    for seq, event in events(run.journal, report):
+        try:
+            ledger.take(event)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            what = f"it lacks what a {event['kind']!r} has ({type(error).__name__}: {error})"
+            complain(Kind.EVENT, what)
+            return None
+        if known is not None and seq == known[0]:
+            _compare(run.snapshot, known[1], ledger, report)
+    if known is not None and known[0] > seq:
+        what = f"it knows {known[0]} events, but the journal has {seq} that can be read"
+        report.found(Kind.STATE, run.snapshot, what)
+    kinds = {f.kind for f in report.findings[damaged:] if f.file == run.journal}
+    return None if kinds & {Kind.UNREADABLE, Kind.SEQUENCE} else ledger
+
+
+def _compare(path: Path, state: dict[str, object], ledger: Ledger, report: Report) -> None:
+    try:
+        snapshot.compare(path, state, ledger, report)
+    except (KeyError, TypeError, AttributeError) as error:
+        what = f"it lacks what a snapshot has ({type(error).__name__}: {error})"
+        report.found(Kind.UNREADABLE, path, what)
