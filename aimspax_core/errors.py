@@ -34,6 +34,28 @@ class CampaignError(AimspaxError):
     """The run directory cannot be used as asked: held by another process, finished, or changed."""
 
 
+class NewerReleaseError(CampaignError):
+    """A newer release of aimspax has written what this one was to read.
+
+    Args:
+        message: What cannot be read, and what reads it.
+        version: The release that wrote it; empty if it does not say.
+    """
+
+    def __init__(self, message: str, version: str = "") -> None:
+        super().__init__(message)
+        self.version = version
+
+    @classmethod
+    def of(cls, what: object, version: str) -> NewerReleaseError:
+        """Return the error for a file, or a part of one."""
+        release = f"aimspax {version}" if version else "the release that wrote it"
+        return cls(f"{what} was written by a newer release of aimspax; read by {release}", version)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.version)
+
+
 class ModelError(AimspaxError):
     """A model file cannot be loaded, downloaded or built."""
 

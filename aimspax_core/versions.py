@@ -19,6 +19,11 @@ def version_of(package: str) -> str | None:
         return None
 
 
+def release() -> str:
+    """Return the version of aimspax; empty if it runs without being installed."""
+    return version_of("aimspax") or ""
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of `PACKAGES`, by name."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}

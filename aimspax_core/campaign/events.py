@@ -8,7 +8,7 @@ from pydantic import Field, TypeAdapter
 
 from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.record import Record
-from aimspax_core.campaign.state import Errors, Rules, SetValue
+from aimspax_core.campaign.state import CampaignState, Errors, Rules, SetValue
 from aimspax_core.errors import LabelFailure
 from aimspax_core.labels.tries import Fate
 
@@ -19,6 +19,9 @@ class Started(Record):
     kind: Literal["started"] = "started"
     rules: Rules
     adopt: bool = Field(default=False, description="From members and datasets that are there.")
+    settings: str = Field(default="", description="Digest of the settings that may not change.")
+    aimspax: str = Field(default="", description="The release that writes from here on.")
+    schema_version: int = Field(default=0, description="What a reader must know at least.")
 
 
 class Resumed(Record):
@@ -30,6 +33,17 @@ class Resumed(Record):
     superseded: tuple[str, ...] = Field(
         default=(), description="Keys that were set by hand, and have been changed elsewhere since."
     )
+    settings: str = Field(default="", description="Digest of the settings that may not change.")
+    aimspax: str = Field(default="", description="The release that writes from here on.")
+    schema_version: int = Field(default=0, description="What a reader must know at least.")
+
+
+class StateRestored(Record):
+    """The journal was damaged: from here on the campaign goes on from the state in this event."""
+
+    kind: Literal["state-restored"] = "state-restored"
+    state: CampaignState
+    reason: str
 
 
 class ExplorationAsked(Record):
@@ -221,6 +235,7 @@ Event = Annotated[
     | ParametersSet
     | Paused
     | Unpaused
+    | StateRestored
     | ExplorationAsked
     | Launched
     | Sampled

@@ -35,6 +35,7 @@ from aimspax_core.campaign.events import (
     Sampled,
     SegmentFinished,
     Started,
+    StateRestored,
     TaskLost,
     TrainingFinished,
     Unpaused,
@@ -63,7 +64,9 @@ def apply(state: CampaignState | None, event: Event) -> CampaignState:
     if isinstance(event, Started):
         if state is not None:
             raise ValueError("a campaign starts once")
-        return CampaignState.begin(event.rules, event.adopt)
+        return CampaignState.begin(event.rules, event.adopt).but(settings=event.settings)
+    if isinstance(event, StateRestored):
+        return event.state
     if state is None:
         raise ValueError(f"{event.kind!r} before the campaign started")
     return _HANDLERS[type(event)](state, event)
@@ -313,7 +316,8 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
     for action_id in tuple(state.in_flight):
         state = _task_lost(state, TaskLost(action_id=action_id, reason="restart", counted=False))
     kept = {key: one for key, one in state.set_values.items() if key not in event.superseded}
-    state = state.but(losses={}, lost_labels=(), set_values=kept)
+    settings = event.settings or state.settings
+    state = state.but(settings=settings, losses={}, lost_labels=(), set_values=kept)
     if state.phase is Phase.FAILED and state.failed_in is not None:
         state = state.but(
             phase=state.failed_in,

@@ -283,6 +283,7 @@ class CampaignState(Record):
     core_hours: float = 0.0  # of the labels
     published_initial: bool = False
     adopted: bool = False
+    settings: str = ""  # digest of those that may not change; empty in earlier releases
     elements: tuple[int, ...] = ()  # of adopted members; else those of the geometries count
     set_values: dict[str, SetValue] = Field(default_factory=dict)  # in force before the files
     paused: Pause | None = None

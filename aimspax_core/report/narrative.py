@@ -17,6 +17,7 @@ from aimspax_core.campaign.events import (
     Sampled,
     SegmentFinished,
     Started,
+    StateRestored,
     TaskLost,
     TrainingFinished,
     Unpaused,
@@ -80,6 +81,8 @@ def _event_line(
         case Resumed():
             changed = f"; changed: {', '.join(event.changes)}" if event.changes else ""
             return f"taken up again in phase {after.phase}, {after.labels} labels so far{changed}"
+        case StateRestored():
+            return f"the journal was damaged: {event.reason}"
         case ParametersSet():
             changes = (f"{one.key} from {one.before} to {one.value}" for one in event.values)
             return f"set by {event.values[0].by}: {', '.join(changes)}"

@@ -19,11 +19,13 @@ import numpy as np
 import pytest
 
 from aimspax_core.campaign import journal as journals
+from aimspax_core.campaign import journal_reading
 from aimspax_core.campaign.events import Event, ExplorationAsked, Resumed, Started
-from aimspax_core.campaign.journal import Journal, entries, holder, load
+from aimspax_core.campaign.journal import Entry, Journal, entries, holder, load
+from aimspax_core.campaign.journal_lines import line_of, sealed
 from aimspax_core.campaign.rules import apply
-from aimspax_core.campaign.state import CampaignState, Rules
-from aimspax_core.errors import CampaignError
+from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState, Rules
+from aimspax_core.errors import CampaignError, NewerReleaseError
 from aimspax_core.run_directory import RunDir
 from tests.campaign.virtual import VirtualShell, World
 from tests.disks import fill
@@ -86,20 +88,23 @@ def test_an_event_is_on_disk_before_it_counts(run: RunDir, monkeypatch: pytest.M
         assert journal.seq == 2
 
 
-def test_an_event_that_the_disk_refuses_does_not_count(
+def test_events_that_the_disk_refuses_do_not_count_and_can_be_tried_again(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Journal(run) as journal:
         before = journal.append(Started(rules=RULES))
 
         def full(handle: int) -> None:
-            raise OSError("no space left on device")
+            raise OSError(errno.ENOSPC, "No space left on device")
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
-            with pytest.raises(OSError, match="no space"):
-                journal.append(ExplorationAsked())
+            with pytest.raises(OSError, match=rf"No space left on device: '{run.journal}'"):
+                journal.append(*EVENTS[1:3])
         assert (journal.seq, journal.state) == (1, before)
+        assert load(run) == (1, before)
+        state = journal.append(*EVENTS[1:3])
+    assert load(run) == (3, state)
 
 
 def test_a_journal_on_a_full_disk_goes_on_once_there_is_room(small_disk: Path) -> None:
@@ -226,30 +231,229 @@ def test_a_journal_of_one_torn_line_is_an_empty_one(run: RunDir) -> None:
     assert [entry.event for entry in entries(run.journal)] == EVENTS[:1]
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [b"garbage", b"[1]", b'{"seq":5,"time":0.0}', b'{"seq":5,"time":0,"event":{"kind":"rain"}}'],
-)
-def test_a_damaged_line_is_named(run: RunDir, damage: bytes) -> None:
+def damage(run: RunDir, number: int, new: bytes) -> None:
+    """Put something else in the place of a line."""
+    lines = run.journal.read_bytes().splitlines(keepends=True)
+    lines[number - 1] = new
+    run.journal.write_bytes(b"".join(lines))
+
+
+def digit_changed(run: RunDir, number: int) -> bytes:
+    """A line in which one digit of the event is another."""
+    line = run.journal.read_bytes().splitlines(keepends=True)[number - 1]
+    place = line.index(b'"time":') + len(b'"time":') + 3
+    return line[:place] + (b"1" if line[place : place + 1] != b"1" else b"2") + line[place + 1 :]
+
+
+BAD = [
+    b"garbage\n", b"[1]\n", b'{"seq":5,"time":0.0}\n', b"\0" * 100 + b"\n", b"\n",
+    b'{"seq":5,"time":0,"event":{"kind":"rain"}}\n', b"", b'{"seq":99,"time":0,"event":{}}\n',
+]  # fmt: skip
+"""What may be in the place of a line; nothing: the line is missing."""
+
+
+@pytest.mark.parametrize("new", BAD)
+def test_lines_behind_damage_are_cut_off_and_kept_beside(run: RunDir, new: bytes) -> None:
     write(run, EVENTS[:10])
     run.snapshot.unlink()
-    lines = run.journal.read_bytes().splitlines()
-    lines[4] = damage
-    run.journal.write_bytes(b"\n".join(lines) + b"\n")
+    damage(run, 5, new)
+    before = run.journal.read_bytes()
+    with Journal(run) as journal:
+        assert (journal.seq, journal.state) == (4, replayed(EVENTS[:4]))
+        assert f"{run.journal}:5: " in journal.notes[0]
+        journal.append(EVENTS[4])
+    assert load(run) == (5, replayed(EVENTS[:5]))
+    (cut,) = run.state.glob("journal-cut-at-4-*.jsonl")
+    assert before.endswith(cut.read_bytes())
+    with Journal(run) as journal:
+        assert not journal.notes, "it is told once"
+
+
+def test_a_digit_that_changed_is_noticed(run: RunDir) -> None:
+    write(run, EVENTS[:10])
+    run.snapshot.unlink()
+    damage(run, 5, digit_changed(run, 5))
+    assert load(run) == (4, replayed(EVENTS[:4]))
     with pytest.raises(CampaignError, match=r"journal\.jsonl:5: damaged"):
-        load(run)
-    with pytest.raises(CampaignError, match=r"journal\.jsonl:5: damaged"), Journal(run):
-        pass
+        list(entries(run.journal))
+
+
+def test_too_many_lines_behind_damage_are_for_a_person_to_decide(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_reading, "FEW", 5)
+    write(run, EVENTS[:10])
+    run.snapshot.unlink()
+    damage(run, 5, b"garbage\n")
+    for _ in range(2):
+        with pytest.raises(CampaignError, match=r"journal\.jsonl:5: .*--fresh"):
+            load(run)
+        with pytest.raises(CampaignError, match="--fresh"), Journal(run):
+            pass
     assert holder(run) is None
 
 
-def test_a_missing_line_is_named(run: RunDir) -> None:
-    write(run, EVENTS[:10])
+def test_a_damaged_beginning_is_no_new_campaign(run: RunDir) -> None:
+    write(run, EVENTS[:3])
     run.snapshot.unlink()
-    lines = run.journal.read_bytes().splitlines(keepends=True)
-    run.journal.write_bytes(b"".join(lines[:3] + lines[4:]))
-    with pytest.raises(CampaignError, match=r":4: .*event 5 in the place of event 4"):
+    damage(run, 1, b"garbage\n")
+    with pytest.raises(CampaignError, match=r"journal\.jsonl:1: .*--fresh"):
         load(run)
+
+
+@pytest.mark.parametrize("new", BAD)
+def test_damage_that_the_snapshot_covers_costs_nothing(run: RunDir, new: bytes) -> None:
+    state = write(run, EVENTS[:10])
+    damage(run, 5, new)
+    with Journal(run) as journal:
+        assert journal.state == state
+        assert f"{run.journal}:5: " in journal.notes[-1]
+        state = journal.append(EVENTS[10])
+    assert [e.seq for e in entries(run.journal)] == [1, 2, 3, 4, 11, 12]
+    run.snapshot.unlink()
+    assert load(run) == (12, state), "the journal does not need the snapshot any more"
+    with Journal(run) as journal:
+        assert not journal.notes, "it is told once"
+
+
+def test_a_campaign_is_told_again_from_before_the_damage_to_behind_it(run: RunDir) -> None:
+    write(run, EVENTS[:40])
+    damage(run, 5, digit_changed(run, 5))
+    with Journal(run) as journal:
+        for event in EVENTS[40:]:
+            journal.append(event)
+        state = journal.state
+    told = None
+    for entry in entries(run.journal):
+        told = apply(told, entry.event)
+    assert told == state
+
+
+def test_a_journal_that_was_cut_is_gone_on_with_from_the_snapshot(run: RunDir) -> None:
+    state = write(run, EVENTS[:10])
+    lines = run.journal.read_bytes().splitlines(keepends=True)
+    run.journal.write_bytes(b"".join(lines[:8]))
+    assert load(run) == (10, state)
+    with Journal(run) as journal:
+        assert (journal.seq, journal.state) == (11, state)
+        assert "ends with event 8" in journal.notes[0]
+        journal.append(EVENTS[10])
+    run.snapshot.unlink()
+    assert load(run) == (12, replayed(EVENTS[:11]))
+
+
+def test_a_journal_that_is_gone_is_begun_again_from_the_snapshot(run: RunDir) -> None:
+    state = write(run, EVENTS[:10])
+    run.journal.unlink()
+    with Journal(run) as journal:
+        assert journal.state == state
+        state = journal.append(EVENTS[10])
+    run.snapshot.unlink()
+    assert load(run) == (12, state)
+
+
+def test_a_journal_cut_at_any_byte_is_a_prefix_of_the_truth(run: RunDir) -> None:
+    write(run, EVENTS[:6])
+    run.snapshot.unlink()
+    whole = run.journal.read_bytes()
+    truth = [None, *(replayed(EVENTS[:n]) for n in range(1, 7))]
+    for size in range(len(whole) + 1):
+        run.journal.write_bytes(whole[:size])
+        events = whole[:size].count(b"\n")
+        assert load(run) == (events, truth[events])
+
+
+def test_a_journal_cut_at_any_byte_is_gone_on_with(run: RunDir) -> None:
+    write(run, EVENTS[:3])
+    run.snapshot.unlink()
+    whole = run.journal.read_bytes()
+    for size in range(whole.index(b"\n") + 1, len(whole), 7):
+        run.snapshot.unlink(missing_ok=True)
+        run.journal.write_bytes(whole[:size])
+        events = whole[:size].count(b"\n")
+        with Journal(run) as journal:
+            assert bool(journal.notes) == (not whole[:size].endswith(b"\n"))
+            journal.append(EVENTS[events])
+        assert [entry.event for entry in entries(run.journal)] == EVENTS[: events + 1]
+
+
+def test_a_byte_that_changed_anywhere_is_noticed_or_changes_nothing(run: RunDir) -> None:
+    """A changed end of a line makes one line of two, so that one more event is lost."""
+    write(run, EVENTS[:3])
+    run.snapshot.unlink()
+    whole = run.journal.read_bytes()
+    first = whole.index(b"\n") + 1
+    truth = [replayed(EVENTS[:n]) for n in range(1, 4)]
+    for place in range(first, len(whole)):
+        changed = bytes([whole[place] ^ 1])
+        run.journal.write_bytes(whole[:place] + changed + whole[place + 1 :])
+        events, state = load(run)
+        assert state == truth[events - 1]
+
+
+def test_lines_without_a_checksum_are_those_of_an_earlier_release(run: RunDir) -> None:
+    state = write(run, EVENTS[:10])
+    lines = [json.loads(line) for line in run.journal.read_text().splitlines()]
+    for line in lines:
+        del line["sum"]
+    run.journal.write_text("".join(f"{compact(line)}\n" for line in lines))
+    run.snapshot.unlink()
+    assert load(run) == (10, state)
+    with Journal(run) as journal:
+        journal.append(EVENTS[10])
+    assert [entry.event for entry in entries(run.journal)] == EVENTS[:11]
+
+
+def compact(content: object) -> str:
+    """JSON as releases write it."""
+    return json.dumps(content, separators=(",", ":"))
+
+
+# ---- releases -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["event", "field", "schema"])
+def test_what_a_newer_release_wrote_is_refused_with_its_name(run: RunDir, what: str) -> None:
+    write(run, EVENTS[:3])
+    event = {"kind": "resumed", "rules": json.loads(RULES.model_dump_json()), "aimspax": "9.8.7"}
+    if what == "event":
+        event["kind"] = "rained"
+    elif what == "field":
+        event["weather"] = "rain"
+    else:
+        event["schema_version"] = SCHEMA_VERSION + 1
+    with run.journal.open("ab") as file:
+        file.write(sealed(compact({"seq": 4, "time": 0.0, "event": event})) + b"\n")
+    with pytest.raises(NewerReleaseError) as caught:
+        load(run)
+    assert caught.value.version == "9.8.7"
+    with pytest.raises(NewerReleaseError), Journal(run):
+        pass
+
+
+def test_an_event_of_a_newer_release_is_refused_with_the_name_that_it_began_with(
+    run: RunDir,
+) -> None:
+    write(run, EVENTS[:3])
+    resumed = Resumed(rules=RULES, aimspax="9.8.7")
+    with run.journal.open("ab") as file:
+        file.write(line_of(Entry(seq=4, time=0.0, event=resumed)))
+        file.write(sealed(compact({"seq": 5, "time": 0.0, "event": {"kind": "rained"}})) + b"\n")
+    with pytest.raises(NewerReleaseError) as caught:
+        load(run)
+    assert caught.value.version == "9.8.7"
+
+
+def test_a_snapshot_of_a_newer_release_is_refused_with_its_name(run: RunDir) -> None:
+    write(run, EVENTS[:3])
+    snapshot = json.loads(run.snapshot.read_text())
+    del snapshot["sum"]
+    snapshot["aimspax"] = "9.8.7"
+    snapshot["state"]["schema_version"] = SCHEMA_VERSION + 1
+    run.snapshot.write_bytes(sealed(compact(snapshot)))
+    with pytest.raises(NewerReleaseError) as caught:
+        load(run)
+    assert caught.value.version == "9.8.7"
 
 
 # ---- the snapshot ---------------------------------------------------------------------------
@@ -292,48 +496,74 @@ def test_a_snapshot_is_written_however_many_events_come_together(
         assert json.loads(run.snapshot.read_text(encoding="utf-8"))["seq"] == 10
 
 
+def _forbidden(*_: object) -> None:
+    raise AssertionError("an event was replayed")
+
+
 def test_a_snapshot_spares_the_events_before_it(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = write(run, EVENTS[:50])
 
-    def forbidden(*_: object) -> None:
-        raise AssertionError("an event was replayed")
-
-    monkeypatch.setattr(journals, "apply", forbidden)
+    monkeypatch.setattr(journal_reading, "apply", _forbidden)
     assert load(run) == (50, state)
 
 
-@pytest.mark.parametrize("content", ["", "{", "{}", '{"seq": 3, "state": {"old": 1}}'])
-def test_a_damaged_snapshot_is_left_out_with_a_warning(
-    run: RunDir, caplog: pytest.LogCaptureFixture, content: str
+def test_a_snapshot_is_not_older_however_often_a_process_dies(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(journals, "SNAPSHOT_EVERY", 7)
+    for number in range(0, 20, 5):
+        with monkeypatch.context() as patch, Journal(run) as journal:
+            journal.append(*EVENTS[number : number + 5])
+            patch.setattr(Journal, "_snapshot", lambda self: None)  # it is killed
+        covered = json.loads(run.snapshot.read_text())["seq"] if run.snapshot.exists() else 0
+        assert load(run)[0] - covered < 7
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b'{"seq": 3, "state": {"old": 1}}', b"\xff"])
+def test_a_damaged_snapshot_is_left_out_with_a_note(run: RunDir, content: bytes) -> None:
     state = write(run, EVENTS[:50])
-    run.snapshot.write_text(content, encoding="utf-8")
+    run.snapshot.write_bytes(content)
     assert load(run) == (50, state)
-    assert "all events are replayed" in caplog.text
+    with Journal(run) as journal:
+        assert journal.state == state
+        (note,) = journal.notes
+        assert str(run.snapshot) in note
+    with Journal(run) as journal:
+        assert not journal.notes, "there is a new one"
 
 
-def test_a_snapshot_of_an_older_release_is_left_out(
-    run: RunDir, caplog: pytest.LogCaptureFixture
+def test_a_digit_of_the_snapshot_that_changed_is_noticed(run: RunDir) -> None:
+    state = write(run, EVENTS[:50])
+    content = run.snapshot.read_bytes()
+    changed = content.replace(f'"labels":{state.labels}'.encode(), b'"labels":77')
+    assert changed != content
+    run.snapshot.write_bytes(changed)
+    assert load(run) == (50, state)
+
+
+def test_a_snapshot_of_an_older_release_is_left_out(run: RunDir) -> None:
+    state = write(run, EVENTS[:50])
+    snapshot = json.loads(run.snapshot.read_text(encoding="utf-8"))
+    del snapshot["sum"]
+    snapshot["state"]["schema_version"] -= 1
+    snapshot["state"]["labels"] = 10_000
+    run.snapshot.write_text(compact(snapshot), encoding="utf-8")
+    assert load(run) == (50, state)
+    with Journal(run) as journal:
+        assert "another release" in journal.notes[0]
+
+
+def test_a_snapshot_without_a_checksum_is_that_of_an_earlier_release(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = write(run, EVENTS[:50])
     snapshot = json.loads(run.snapshot.read_text(encoding="utf-8"))
-    snapshot["state"]["schema_version"] -= 1
-    snapshot["state"]["labels"] = 10_000
-    run.snapshot.write_text(json.dumps(snapshot), encoding="utf-8")
+    del snapshot["sum"], snapshot["aimspax"]
+    run.snapshot.write_text(compact(snapshot), encoding="utf-8")
+    monkeypatch.setattr(journal_reading, "apply", _forbidden)
     assert load(run) == (50, state)
-    assert "another release" in caplog.text
-
-
-def test_a_snapshot_that_knows_more_than_the_journal_is_refused(run: RunDir) -> None:
-    write(run, EVENTS[:10])
-    lines = run.journal.read_bytes().splitlines(keepends=True)
-    run.journal.write_bytes(b"".join(lines[:8]))
-    with pytest.raises(CampaignError, match=r"ends with event 8, but snapshot\.json knows 10"):
-        load(run)
-    run.snapshot.unlink()
-    assert load(run) == (8, replayed(EVENTS[:8]))
 
 
 def test_a_snapshot_that_was_being_written_changes_nothing(run: RunDir) -> None:
