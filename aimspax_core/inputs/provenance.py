@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ase import Atoms
 
+from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.errors import SettingsError
 from aimspax_core.reference.registry import kind_of, make_reference
 from aimspax_core.run_directory import RunDir
@@ -42,8 +43,18 @@ def write_provenance(
     changes = changed(run, settings, geometries)
     now = _described(settings, geometries)
     now["adopted"] = adopted or _recorded(run).get("adopted") is True
+    now["checksum"] = digest(now)
     write_text(run.settings, json.dumps(now, indent=1, sort_keys=True) + "\n")
     return changes
+
+
+def frozen_digest(run: RunDir) -> str:
+    """Return the digest of the settings that may not change, as recorded; empty if they are not.
+
+    The journal keeps it, so that a damaged record costs nothing while nothing has changed.
+    """
+    frozen = _recorded(run).get("frozen")
+    return digest(frozen) if isinstance(frozen, dict) else ""
 
 
 def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[str, ...]:
@@ -53,18 +64,13 @@ def changed(run: RunDir, settings: Settings, geometries: list[Atoms]) -> tuple[s
 
     Raises:
         SettingsError: Something has changed that decides what the labels or the models are, or
-            the record is damaged.
+            the record is damaged and something may have.
     """
     if not run.settings.exists():
         return ()
-    before = _recorded(run)
+    before, now = _recorded(run), _described(settings, geometries)
     if not (isinstance(before.get("frozen"), dict) and isinstance(before.get("free"), dict)):
-        raise SettingsError(
-            f"{run.settings}: the record of the settings that the campaign was started with is "
-            "damaged. Restore it, or remove it: the campaign then goes on with today's settings, "
-            "whatever has changed"
-        )
-    now = _described(settings, geometries)
+        return (_without_record(run, digest(now["frozen"])),)
     refused = _refused(before, now)
     if refused:
         raise SettingsError(
@@ -94,13 +100,44 @@ def adopted(run: RunDir) -> bool | None:
     return known if isinstance(known, bool) else None
 
 
+def _without_record(run: RunDir, frozen: str) -> str:
+    """Say what is lost with a damaged record, whose digest the journal has.
+
+    Args:
+        run: Where everything lies.
+        frozen: Digest of today's settings that may not change.
+
+    Raises:
+        SettingsError: They are others, or the journal is of an earlier release.
+    """
+    _, state = load_journal(run)
+    known = "" if state is None else state.settings
+    if known == frozen:
+        return (
+            f"{run.settings} is damaged, and is written anew: what may not change has not changed; "
+            "what else may have is not known"
+        )
+    which = "settings that may not change have changed since; undo that, or " if known else ""
+    raise SettingsError(
+        f"{run.settings}: the record of the settings that the campaign was started with is "
+        f"damaged; {which}restore it; or remove it: the campaign then goes on with today's "
+        "settings, whatever has changed"
+    )
+
+
 def _recorded(run: RunDir) -> dict[str, Any]:
-    """Return what was written when the run was started; nothing if that cannot be read."""
+    """Return what was written when the run was started; nothing if that cannot be read.
+
+    What has another checksum than its own was changed since; earlier releases wrote none.
+    """
     try:
         content = json.loads(run.settings.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    checksum = content.pop("checksum", None)
+    return content if checksum in (None, digest(content)) else {}
 
 
 def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from aimspax_core.campaign.events import (
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.obsolete_files import remove_obsolete
 from aimspax_core.campaign.rules import apply, next_actions
-from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState, Phase
 from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs, Part
-from aimspax_core.inputs.provenance import write_provenance
+from aimspax_core.inputs.provenance import frozen_digest, write_provenance
 from aimspax_core.labels.store import LabelStore, gone_labels
 from aimspax_core.output.analysis import Analysis
 from aimspax_core.output.loss_logs import append_losses, losses_file
@@ -34,6 +34,7 @@ from aimspax_core.output.trajectories import forget, gather, settle
 from aimspax_core.report.figures import learning_curve
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import progress_text
+from aimspax_core.versions import release
 from flows.loops.executor import Executor
 from flows.loops.stop import GRACE_S, POLL_S, Stop, stop_signals
 from flows.page.campaign_page import CampaignPage
@@ -72,6 +73,8 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         journal = stack.enter_context(Journal(inputs.run))
         before = journal.state if journal.begun else None
         stack.enter_context(campaign_logs(inputs.run, inputs.settings, before))
+        for note in journal.notes:
+            log.warning("%s", note)
         replace_previous(client, inputs.run)
         campaign = Campaign(inputs, journal, part)
         campaign.take_up()
@@ -130,18 +133,27 @@ class Campaign:
             forget(self.run)  # what a campaign that was moved aside has left
             for tag in self.inputs.seeds:
                 losses_file(self.run, tag).unlink(missing_ok=True)
-            self._record(Started(rules=self.inputs.rules, adopt=adopts))
+            rules = self.inputs.rules
+            self._record(Started(rules=rules, adopt=adopts, **self._written_by()))
         with best_effort("trajectories"):
             settle(self.run, self.state)
         self._analysis = Analysis.of(self.run, self.settings)
 
     def _resume(self, changes: tuple[str, ...]) -> None:
         gone = gone_labels(LabelStore(self.run.labels), self.state.labelled, self.run.structure)
-        resumed = Resumed(rules=self.inputs.rules, changes=changes)
+        resumed = Resumed(rules=self.inputs.rules, changes=changes, **self._written_by())
         if not self.state.finished or not apply(self.state, resumed).finished:
             self._record(resumed)
             if gone:
                 self._record(LabelsGone(keys=tuple(gone)))
+
+    def _written_by(self) -> dict[str, Any]:
+        """What the events that begin a process say of it, for those who read them later."""
+        return {
+            "settings": frozen_digest(self.run),
+            "aimspax": release(),
+            "schema_version": SCHEMA_VERSION,
+        }
 
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """Launch what the rules want and record what comes back, until the end or a stop."""

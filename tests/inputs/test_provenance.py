@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 from ase import Atoms
 
+from aimspax_core.campaign.events import Resumed, Started
+from aimspax_core.campaign.journal import Journal
+from aimspax_core.campaign.state import Rules
 from aimspax_core.errors import SettingsError
-from aimspax_core.inputs.provenance import adopted, changed, write_provenance
+from aimspax_core.inputs.provenance import adopted, changed, frozen_digest, write_provenance
 from aimspax_core.reference import registry
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.frozen import FROZEN
@@ -351,6 +354,7 @@ def test_every_row_of_the_table_names_a_key_that_there_is():
 
 def _rewrite(run: RunDir, change: Callable[[dict[str, Any]], Any]) -> None:
     content = json.loads(run.settings.read_text())
+    content.pop("checksum", None)  # those of earlier releases have none
     change(content)
     run.settings.write_text(json.dumps(content))
 
@@ -523,3 +527,44 @@ def test_recording_a_teacher_does_not_import_torch(inputs):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(inputs.directory)], check=True)
+
+
+# A record that is damaged, and a journal that knows its digest
+
+
+def _journalled(inputs) -> RunDir:
+    """A campaign whose journal knows which settings may not change."""
+    run = _started(inputs)
+    with Journal(run) as journal:
+        rules = Rules.of(inputs.load(), ("a",), 1)
+        journal.append(Started(rules=rules), Resumed(rules=rules, settings=frozen_digest(run)))
+    return run
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"frozen": {}}', "\udcff"])
+def test_a_damaged_record_costs_nothing_while_nothing_frozen_has_changed(inputs, text):
+    run = _journalled(inputs)
+    before = json.loads(run.settings.read_text())
+    run.settings.write_bytes(text.encode("utf-8", "surrogateescape"))
+    (told,) = write_provenance(run, inputs.load(), GEOMETRIES)
+    assert str(run.settings) in told
+    assert json.loads(run.settings.read_text()) == before
+    assert _changes(inputs, run) == ()
+
+
+def test_a_damaged_record_is_missed_if_something_frozen_has_changed(inputs):
+    run = _journalled(inputs)
+    run.settings.write_text("{")
+    inputs.plant("mace.yaml", "GENERAL", "seed", "77")
+    with pytest.raises(SettingsError) as caught:
+        _changes(inputs, run)
+    assert str(caught.value).startswith(f"{run.settings}: ")
+
+
+def test_a_digit_of_the_record_that_changed_is_no_change_of_the_settings(inputs):
+    run = _journalled(inputs)
+    text = run.settings.read_text()
+    (line,) = (line for line in text.splitlines() if '"GENERAL.seed"' in line)
+    run.settings.write_text(text.replace(line, line.replace(": ", ": 7")))
+    (told,) = _changes(inputs, run)
+    assert str(run.settings) in told
