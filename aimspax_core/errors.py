@@ -56,6 +56,14 @@ class NewerReleaseError(CampaignError):
         return type(self), (self.args[0], self.version)
 
 
+class HeldError(CampaignError):
+    """Another process works in the run directory; the text says which."""
+
+
+class StalledError(CampaignError):
+    """The campaign was started again and again, and came no further."""
+
+
 class ModelError(AimspaxError):
     """A model file cannot be loaded, downloaded or built."""
 

@@ -61,6 +61,16 @@ class RunDir:
         return self.state / "requests"
 
     @property
+    def flow_run(self) -> Path:
+        """Which flow run holds the lock, or held it last."""
+        return self.state / "flow-run.json"
+
+    @property
+    def restarts(self) -> Path:
+        """How often that flow run was started again."""
+        return self.state / "restarts.json"
+
+    @property
     def settings(self) -> Path:
         """The settings in force, with the versions of everything that matters."""
         return self.state / "settings.json"

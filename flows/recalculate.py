@@ -14,22 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import HeldError
 from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.relabelling import Property, failed_file
 from aimspax_core.locks import Holder, held, holder
 from aimspax_core.structures import digest
 from flows.loops.relabel import Relabelling
 from flows.loops.stop import Stop, stop_signals
+from flows.page.events import DirectoryEvents
 from flows.runs.failures import plain_failures
 from flows.runs.handed_over import handed_over
 from flows.runs.log_files import relabel_logs
 from flows.runs.names import run_directory
+from flows.runs.one_at_a_time import naming_the_holder
+from flows.runs.previous_attempt import note_attempt
+from flows.runs.restarts import count_restart
 
 log = logging.getLogger("aimspax")
 
@@ -75,7 +79,8 @@ def recalculate(
     Raises:
         SettingsError, StructureError: There are mistakes in the run directory, or in the dataset.
         EngineError: The engine refuses its input.
-        CampaignError: Another process labels for the same output.
+        HeldError: Another process labels for the same output.
+        StalledError: It was started again by itself too often without progress.
     """
     request = RelabelRequest(
         file=file,
@@ -93,9 +98,13 @@ def recalculate(
     )
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
-        stack.enter_context(_alone(inputs))
+        stack.enter_context(_alone(inputs, client))
         stack.enter_context(relabel_logs(inputs.run, inputs.settings))
-        relabelling = Relabelling(inputs)
+        events = DirectoryEvents(inputs.run)
+        relabelling = Relabelling(inputs, events)
+        with events.telling_stalls():
+            limit = inputs.settings.misc.restarts
+            count_restart(_noted(inputs, "restarts"), relabelling.mark, limit)
         stopped = stack.enter_context(stop_signals(client))
         if relabelling.waiting:
             relabelling.drive(client, stopped)
@@ -119,19 +128,26 @@ def _end(relabelling: Relabelling, inputs: RelabelInputs, stopped: Stop) -> Stat
 
 
 @contextlib.contextmanager
-def _alone(inputs: RelabelInputs) -> Iterator[None]:
+def _alone(inputs: RelabelInputs, client: SyncPrefectClient) -> Iterator[None]:
     """Keep other processes from writing the same output; a campaign may run in the directory.
 
     Raises:
-        CampaignError: Another process writes it.
+        HeldError: Another process writes it.
     """
-    folder = inputs.run.state / "labelling"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = digest({"output": str(inputs.output.resolve())})[:16]
-    lock = folder / f"{name}.lock"
-    with held(lock) as file:
-        if file is None:
-            raise CampaignError(
-                f"{inputs.output} is being written by another process: {holder(lock) or Holder()}"
-            )
+    lock, attempts = _noted(inputs, "lock"), _noted(inputs, "flow-run")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        with naming_the_holder(client, attempts):
+            if stack.enter_context(held(lock)) is None:
+                raise HeldError(
+                    f"{inputs.output} is being written by another process: "
+                    f"{holder(lock) or Holder()}"
+                )
+        note_attempt(attempts)
         yield
+
+
+def _noted(inputs: RelabelInputs, what: str) -> Path:
+    """Return the file where something is noted about whoever writes an output."""
+    name = digest({"output": str(inputs.output.resolve())})[:16]
+    return inputs.run.state / "labelling" / f"{name}.{what}"

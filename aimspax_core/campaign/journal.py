@@ -15,7 +15,7 @@ from aimspax_core.campaign.journal_lines import Entry, line_of, sealed
 from aimspax_core.campaign.journal_reading import FEW, Reading, Snapshot, entries, read
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import CampaignError, HeldError
 from aimspax_core.locks import Holder
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import append, replacing
@@ -155,11 +155,11 @@ def _alone(run: RunDir) -> Iterator[None]:
     """Hold the campaign's lock.
 
     Raises:
-        CampaignError: Another process holds it; the text says which.
+        HeldError: Another process holds it; the text says which.
     """
     with locks.held(run.lock) as lock:
         if lock is None:
-            raise CampaignError(
+            raise HeldError(
                 f"{run.output}: this campaign is being run by {holder(run) or Holder()}"
             )
         yield

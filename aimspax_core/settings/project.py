@@ -271,6 +271,12 @@ class Misc(Section):
         True,
         description="Go on where a run stopped; else a second start is refused without --fresh.",
     )
+    restarts: int = Field(
+        3,
+        ge=0,
+        description="How often a deployed run that died is started again by itself, in a row and "
+        "without progress.",
+    )
     dataset_dir: Place = Field(Path("./data"), description="Folder of the datasets.")
     log_dir: Place = Field(Path("./logs"), description="Folder of the logs.")
     output_dir: Place = Field(

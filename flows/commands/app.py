@@ -21,6 +21,8 @@ from aimspax_core.errors import AimspaxError
 from aimspax_core.settings.known_engines import EngineName
 from flows.commands import check as checking
 from flows.commands import status as progress
+from flows.commands.deploy import DEFAULT_OPTIONS as ON_THIS_MACHINE
+from flows.commands.deploy import DeployOptions
 from flows.commands.evaluate import DEFAULT_OPTIONS, Dataset, EvaluationOptions
 from flows.commands.evaluate import evaluate as evaluate_models
 from flows.commands.exit_codes import DONE, FAILED, USER, console
@@ -28,6 +30,7 @@ from flows.commands.label_dataset import DEFAULT_OPTIONS as ALL_FRAMES
 from flows.commands.label_dataset import RelabelOptions
 from flows.commands.options import NONE, Directory, Fresh, Host, Options
 from flows.commands.run import run_flow
+from flows.deployments.profile import ProfileName
 
 CODES = "Exit codes: 0 done, 1 failed, 2 something for you to mend, 130 stopped."
 
@@ -176,6 +179,25 @@ def init(
         console.print(f"written: {path}", markup=False)
     console.print(f"next: aimspax check {shlex.quote(str(directory))}", markup=False)
     return DONE
+
+
+@app.command
+def deploy(*, options: DeployOptions = ON_THIS_MACHINE) -> int:
+    """Make the flows runnable from the web page, on a schedule, and healing by themselves."""
+    from flows.commands.deploy import deploy as deployed
+
+    return deployed(options)
+
+
+@app.command
+def undeploy(
+    *,
+    profile: Annotated[ProfileName | None, Parameter(help="None: all that was deployed.")] = None,
+) -> int:
+    """Remove what `aimspax deploy` has made; run directories are not touched."""
+    from flows.commands.deploy import undeploy as removed
+
+    return removed(profile)
 
 
 @app.command

@@ -22,6 +22,7 @@ from aimspax_core.campaign.events import (
 )
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.obsolete_files import remove_obsolete
+from aimspax_core.campaign.restarts import mark_of
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState, Phase
 from aimspax_core.errors import CampaignError
@@ -38,12 +39,15 @@ from aimspax_core.versions import release
 from flows.loops.executor import Executor
 from flows.loops.stop import GRACE_S, POLL_S, Stop, stop_signals
 from flows.page.campaign_page import CampaignPage
+from flows.page.events import campaign_events
 from flows.pools.open import pools
 from flows.runs.best_effort import best_effort
 from flows.runs.handed_over import handed_over
 from flows.runs.listeners import Listener, listeners
 from flows.runs.log_files import campaign_logs
+from flows.runs.one_at_a_time import naming_the_holder
 from flows.runs.previous_attempt import replace_previous
+from flows.runs.restarts import count_restart
 
 ANALYSIS_S = 60.0
 """From one renewal of `analysis/` to the next."""
@@ -65,17 +69,23 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
 
     Raises:
         SettingsError, StructureError: There are mistakes in the run directory.
-        CampaignError: Another process runs this campaign.
+        HeldError: Another process runs this campaign.
+        StalledError: It was started again by itself too often without progress.
     """
     inputs = handed_over(Inputs) or Inputs.read(directory, overrides, part)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(get_client(sync_client=True))
-        journal = stack.enter_context(Journal(inputs.run))
+        with naming_the_holder(client, inputs.run.flow_run):
+            journal = stack.enter_context(Journal(inputs.run))
         before = journal.state if journal.begun else None
         stack.enter_context(campaign_logs(inputs.run, inputs.settings, before))
         for note in journal.notes:
             log.warning("%s", note)
         replace_previous(client, inputs.run)
+        events = stack.enter_context(campaign_events(inputs.run))
+        with events.telling_stalls():
+            mark, limit = mark_of(before), inputs.settings.misc.restarts
+            count_restart(inputs.run.restarts, mark, limit)
         campaign = Campaign(inputs, journal, part)
         campaign.take_up()
         if campaign.over:

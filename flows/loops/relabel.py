@@ -24,6 +24,7 @@ from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.reference.registry import make_reference
 from aimspax_core.text import duration_text
 from flows.loops.stop import GRACE_S, POLL_S, Stop
+from flows.page.events import DirectoryEvents
 from flows.page.relabel_page import RelabelPage
 from flows.pools.open import reference_pool
 from flows.pools.pool import Pool
@@ -62,7 +63,8 @@ class Relabelling:
         broken: Why the reference itself counts as broken; empty if it does not.
     """
 
-    def __init__(self, inputs: RelabelInputs) -> None:
+    def __init__(self, inputs: RelabelInputs, events: DirectoryEvents) -> None:
+        self._events = events
         self._inputs, self._run, settings = inputs, inputs.run, inputs.settings
         self._keys, self._store = DataKeys.of(settings.misc), LabelStore(inputs.run.labels)
         self._began = self._saved = self._reported = time.monotonic()
@@ -97,6 +99,11 @@ class Relabelling:
         self.found.belongs(frame, key)
         if self._frames.setdefault(key, frame) is frame:
             self._admit(key)
+
+    @property
+    def mark(self) -> str:
+        """How far the labelling is; see `count_restart`."""
+        return f"{len(self.found.labels)} labels, {len(self.found.reasons)} failures"
 
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """Run the loop: submit batches, and take in what they have done."""
@@ -213,7 +220,9 @@ class Relabelling:
                 self._lost(one.key, Fate.DIED, one.reason)
             elif one.reason:
                 self._failed(one.key, one.reason)
-            elif not self._admit(one.key):
+            elif self._admit(one.key):
+                self._events.label_stored(one.key, len(self.found.labels))
+            else:
                 self._lost(one.key, Fate.DIED, "its label is gone from the store")
         self.waiting.give_back(task.keys[len(record.done) :])
 
@@ -251,6 +260,7 @@ class Relabelling:
     def _failed(self, key: str, reason: str) -> None:
         self.found.reasons[key] = reason
         self._unsaved += 1
+        self._events.label_failed(key, reason)
         log.warning("frame %d: %s", self._frames[key].index, reason)
 
     def _admit(self, key: str) -> bool:

@@ -17,13 +17,16 @@ from prefect.exceptions import CancelledRun, FailedRun
 from prefect.states import Crashed, Failed
 from prefect_dask.task_runners import PrefectDaskFuture
 
-from aimspax_core.errors import AimspaxError
+from aimspax_core.errors import AimspaxError, HeldError, StalledError
 from flows.runs.best_effort import best_effort
 
 P = ParamSpec("P")
 
 _LAST_REPORT_S = 10.0
 """For so long the worker of a lost task may still report to Prefect how the task ended."""
+
+_NAMES: dict[type[AimspaxError], str] = {HeldError: "AlreadyRunning", StalledError: "Stalled"}
+"""Names of failed states that automations tell apart: their event is `prefect.flow-run.NAME`."""
 
 
 def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
@@ -39,7 +42,8 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
         try:
             return flow(*args, **kwargs)
         except AimspaxError as error:
-            return Failed(message=str(error), data=error)
+            name = _NAMES.get(type(error), "Failed")
+            return Failed(name=name, message=str(error), data=error)
 
     # Prefect evaluates annotations where the function that it is given was written: here.
     failing_plainly.__signature__ = inspect.signature(flow, eval_str=True)  # type: ignore[attr-defined]

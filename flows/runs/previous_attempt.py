@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -51,24 +52,37 @@ def this_attempt() -> RunAttempt | None:
     return RunAttempt(str(context.flow_run.id), context.flow_run.run_count)
 
 
+def noted_attempt(file: Path) -> RunAttempt | None:
+    """Return the attempt that a file notes; None if it notes none that can be read."""
+    try:
+        return RunAttempt(**json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        log.debug("%s: %s", file, error)
+        return None
+
+
+def note_attempt(file: Path) -> None:
+    """Note the attempt that this process makes, if it makes one."""
+    if (now := this_attempt()) is not None:
+        with best_effort("noting the flow run"):
+            write_text(file, json.dumps(asdict(now)))
+
+
 def replace_previous(client: SyncPrefectClient, run: RunDir) -> None:
     """Show the previous attempt at a campaign as crashed, and note this attempt in its place.
 
     Whoever calls this holds the campaign's lock, so the process of the previous attempt is gone.
     """
-    file, now = run.state / "flow-run.json", this_attempt()
-    try:
-        before = RunAttempt(**json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        before = None
-    except (ValueError, TypeError) as error:
-        log.debug("%s: %s", file, error)
-        before = None
-    if before is not None and before != now:
-        mark_attempt_crashed(client, before, "its process is gone; the campaign was taken up again")
-    if now is not None:
-        with best_effort("noting the flow run"):
-            write_text(file, json.dumps(asdict(now)))
+    before, now = noted_attempt(run.flow_run), this_attempt()
+    why = "its process is gone; the campaign was taken up again"
+    if before is not None and now is not None and before.flow_run == now.flow_run:
+        with best_effort("closing tasks that are gone"):  # the run itself is ours now
+            _mark_tasks_crashed(client, before, why)
+    elif before is not None:
+        mark_attempt_crashed(client, before, why)
+    note_attempt(run.flow_run)
 
 
 def mark_attempt_crashed(client: SyncPrefectClient, attempt: RunAttempt, why: str) -> None:

@@ -1,0 +1,125 @@
+"""What a campaign tells Prefect's event feed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aimspax_core.campaign.actions import Label
+from aimspax_core.campaign.events import Event, LabelArrived, LabelFailed, Launched
+from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
+from aimspax_core.errors import StalledError
+from aimspax_core.run_directory import RunDir
+from flows.page import events
+from flows.page.events import CampaignEvents, DirectoryEvents, changes, news_of
+from tests.campaign.test_modes import exploring
+from tests.campaign.test_rules import make_rules
+from tests.campaign.virtual import VirtualShell, World
+
+
+def directory(path: Path) -> RunDir:
+    return RunDir(path, path, path, path, path, path)
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str], dict[str, Any]]]:
+    """What was handed to Prefect, as if this were a flow run."""
+    sent: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+    monkeypatch.setattr(events.FlowRunContext, "get", lambda: object())
+    monkeypatch.setattr(
+        events,
+        "emit_event",
+        lambda event, resource, payload: sent.append((event, resource, payload)),
+    )
+    return sent
+
+
+def test_a_whole_campaign_tells_each_thing_once(tmp_path: Path, sent: list[Any]) -> None:
+    told, before = CampaignEvents(directory(tmp_path)), None
+
+    def listen(after: CampaignState, event: Event) -> None:
+        nonlocal before
+        told.on_event(before, event, after)
+        before = after
+
+    shell = VirtualShell(
+        make_rules(max_train_set_size=12),
+        World(label_fails=0.2),
+        np.random.default_rng(3),
+        watch=listen,
+    )
+    shell.run()
+    names = [event for event, _, _ in sent]
+    assert names.count("aimspax.label.stored") == shell.state.labels
+    assert names.count("aimspax.label.failed") == shell.state.failed_labels > 0
+    assert names.count("aimspax.campaign.finished") == 1
+    assert names[-1] == "aimspax.campaign.finished"
+
+
+def test_the_resource_is_the_run_directory(tmp_path: Path, sent: list[Any]) -> None:
+    here, there = tmp_path / "a" / "water", tmp_path / "b" / "water"
+    for path in (here, here, there):
+        DirectoryEvents(directory(path)).label_stored("k", 1)
+    ids = [resource["prefect.resource.id"] for _, resource, _ in sent]
+    assert ids[0].startswith("aimspax.campaign.")
+    assert ids[0] == ids[1] != ids[2]
+    assert sent[0][1]["prefect.resource.name"] == "water"
+    assert sent[0][1]["aimspax.directory"] == str(here)
+
+
+def test_outside_of_a_flow_run_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "emit_event", lambda *what, **more: pytest.fail("told"))
+    DirectoryEvents(directory(tmp_path)).label_stored("k", 1)
+
+
+def test_a_retired_trajectory_is_told(state: CampaignState) -> None:
+    trajectory = state.trajectories[0]
+    retired = trajectory.but(status=TrajectoryStatus.FAILED, rollbacks=10)
+    after = state.but(trajectories=(retired, *state.trajectories[1:]))
+    (news,) = changes(state, after)
+    assert (news.event, news.payload["trajectory"]) == ("trajectory.retired", 0)
+    assert not changes(after, after.but(labels=1))
+
+
+def test_accuracy_is_reached_where_errors_ended_the_phase(state: CampaignState) -> None:
+    reached = state.but(phase=Phase.DRAIN, stop_rule="desired_acc", stop_reason="it is")
+    (news,) = changes(state, reached)
+    assert (news.event, news.payload["reason"]) == ("accuracy.reached", "it is")
+    limit = state.but(phase=Phase.DRAIN, stop_rule="max_train_set_size", stop_reason="8 points")
+    assert not changes(state, limit)
+
+
+def test_a_campaign_that_cannot_go_on_is_told(state: CampaignState) -> None:
+    (news,) = changes(state, state.but(phase=Phase.FAILED, stop_reason="the disk burnt"))
+    assert (news.event, news.payload["reason"]) == ("campaign.failed", "the disk burnt")
+
+
+def test_labels_are_told_with_what_they_cost(state: CampaignState) -> None:
+    (news,) = news_of(LabelArrived(key="k", wall_s=3.0, core_hours=0.5), state)
+    assert news.event == "label.stored"
+    assert news.payload == {"key": "k", "labels": state.labels, "wall_s": 3.0, "core_hours": 0.5}
+    (news,) = news_of(LabelFailed(key="k", reason="SCF"), state)
+    assert (news.event, news.payload["reason"]) == ("label.failed", "SCF")
+
+
+def test_a_launch_tells_nothing(state: CampaignState) -> None:
+    assert not news_of(Launched(action=Label(key="k")), state)
+
+
+def test_a_run_that_is_given_up_is_told(tmp_path: Path, sent: list[Any]) -> None:
+    with (
+        pytest.raises(StalledError),
+        DirectoryEvents(directory(tmp_path)).telling_stalls(),
+    ):
+        raise StalledError("three times")
+    assert [event for event, _, _ in sent] == ["aimspax.campaign.stalled"]
+
+
+@pytest.fixture
+def state() -> CampaignState:
+    return exploring().state
