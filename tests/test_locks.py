@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
-import logging
+import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aimspax_core import locks
-from aimspax_core.locks import Holder, NoLocksError, held, holder
+from aimspax_core import lock_records
+from aimspax_core.locks import Holder, NoLocksError, held, holder, remove_if_free
+from aimspax_core.processes import Process
 
 HOLD = """
-import sys
+import errno, fcntl, sys
 from pathlib import Path
+from aimspax_core import lock_records
 from aimspax_core.locks import held
+if sys.argv[2] == "without":
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+    fcntl.flock = flock
+lock_records.BEAT_S = 0.05
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -33,10 +45,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "some.lock"
 
 
-@pytest.fixture
-def other(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lock until it is killed."""
-    command = [sys.executable, "-c", HOLD, str(path)]
+@contextlib.contextmanager
+def another_process(path: Path, flock: str = "with") -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock until it is killed, or its input ends."""
+    command = [sys.executable, "-c", HOLD, str(path), flock]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, cwd=Path(__file__).parents[1], **pipes) as process:
         assert process.stdout is not None
@@ -45,16 +57,22 @@ def other(path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-@pytest.fixture(params=["ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"])
+@pytest.fixture
+def other(path: Path) -> Iterator[subprocess.Popen[str]]:
+    with another_process(path) as process:
+        yield process
+
+
+@pytest.fixture
 def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system without locks, as Lustre is when it is mounted without `-o flock`."""
-    number = getattr(errno, request.param)
+    number = getattr(errno, getattr(request, "param", "ENOLCK"))
 
     def flock(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    monkeypatch.setattr(locks, "warned", set())
+    monkeypatch.setattr(lock_records, "SILENT_S", 0.5)
 
 
 def test_one_holds_a_lock_and_the_other_is_told_so(path: Path) -> None:
@@ -137,18 +155,228 @@ def test_a_private_lock_cannot_be_read_by_others(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_without_locks_all_goes_on_and_one_warning_says_so(
-    path: Path, caplog: pytest.LogCaptureFixture
+def test_one_holds_a_lock_on_a_file_system_without(path: Path) -> None:
+    with held(path) as first, held(path, 0.0) as second:
+        assert first is not None
+        assert second is None
+        assert holder(path) is not None
+    assert holder(path) is None
+    assert not [*path.parent.iterdir()]
+    with held(path, 0.0) as again:
+        assert again is not None
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_another_process_holds_a_lock_on_a_file_system_without_until_it_dies(path: Path) -> None:
+    with another_process(path, "without") as other:
+        found = holder(path)
+        assert found is not None
+        assert found.pid == other.pid
+        with held(path, 0.0) as second:
+            assert second is None
+        other.kill()
+        other.wait()
+        assert path.exists(), "it had no time to say goodbye"
+        assert holder(path) is None
+        with held(path, 0.0) as second:
+            assert second is not None
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_process_that_ended_and_was_not_fetched_is_dead(path: Path) -> None:
+    with another_process(path, "without") as other:
+        other.kill()
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # it stays, as a zombie
+        with held(path, 0.0) as lock:
+            assert lock is not None
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Change what a lock's file says, in place."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    with path.open("r+", encoding="utf-8") as file:
+        file.truncate(0)
+        file.write(json.dumps(content | changes))
+
+
+def left_by(path: Path, **changes: object) -> None:
+    """The file that a process has left that was killed, with changes to who it was."""
+    with another_process(path, "without"):
+        pass
+    this = asdict(Process.this())
+    rewrite(path, process=str(Process(**(this | changes))))
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.parametrize(
+    "changes",
+    [{"boot": "0badcafe"}, {"start": "1"}],
+    ids=["the same number before a reboot", "the same number before"],
+)
+def test_a_process_of_the_same_number_is_another_one(path: Path, changes: Any) -> None:
+    left_by(path, **changes)
+    assert holder(path) is None
+    with held(path, 0.0) as lock:
+        assert lock is not None
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"space": "1"}])
+def test_a_holder_that_cannot_be_seen_from_here_is_dead_once_it_was_silent(
+    path: Path, changes: Any
 ) -> None:
-    with caplog.at_level(logging.WARNING, "aimspax"):
-        for _ in range(2):
-            with held(path) as file:
-                assert file is not None
-                assert holder(path) is None
-    (warning,) = caplog.records
-    assert f"the file system of {path.parent} has no locks" in warning.getMessage()
+    left_by(path, **changes)
+    assert holder(path) is not None, "it may live"
+    assert holder(path, patient=True) is None
+    with held(path, 0.0) as lock:
+        assert lock is not None
 
 
+@pytest.mark.usefixtures("no_locks")
+def test_a_holder_that_cannot_be_seen_from_here_lives_while_its_heart_beats(path: Path) -> None:
+    with another_process(path, "without"):
+        elsewhere = asdict(Process.this()) | {"host": "elsewhere"}
+        rewrite(path, process=str(Process(**elsewhere)))
+        content, stop = path.read_text(encoding="utf-8"), threading.Event()
+
+        def beat() -> None:
+            number = 0
+            while not stop.wait(0.1):
+                number += 1
+                rewrite(path, beat=number)
+
+        heart = threading.Thread(target=beat)
+        heart.start()
+        try:
+            assert holder(path, patient=True) is not None
+            with held(path, 0.0) as lock:
+                assert lock is None
+        finally:
+            stop.set()
+            heart.join()
+        assert json.loads(content)["token"] == json.loads(path.read_text())["token"]
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_copy_of_a_directory_that_is_held_is_free_at_once(tmp_path: Path) -> None:
+    original = tmp_path / "original" / "lock"
+    original.parent.mkdir()
+    with another_process(original, "without"):
+        shutil.copytree(original.parent, tmp_path / "copy")
+        copy = tmp_path / "copy" / "lock"
+        assert holder(original) is not None
+        assert holder(copy) is None
+        with held(copy, 0.0) as lock, held(original, 0.0) as held_elsewhere:
+            assert lock is not None
+            assert held_elsewhere is None
+
+
+def test_a_copy_of_a_directory_that_is_held_is_free_where_there_are_locks(tmp_path: Path) -> None:
+    original = tmp_path / "original" / "lock"
+    original.parent.mkdir()
+    for flock in ("with", "without"):
+        with another_process(original, flock):
+            shutil.copytree(original.parent, tmp_path / flock)
+            with held(tmp_path / flock / "lock", 0.0) as lock:
+                assert lock is not None
+
+
+def test_who_holds_a_lock_without_the_system_holds_it_for_those_with(path: Path) -> None:
+    """A directory may be mounted with locks here, and without there."""
+    with another_process(path, "without") as other:
+        with held(path, 0.0) as lock:
+            assert lock is None
+        found = holder(path)
+        assert found is not None
+        assert found.pid == other.pid
+        other.kill()
+        other.wait()
+        with held(path, 0.0) as lock:
+            assert lock is not None
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_who_holds_a_lock_with_the_system_holds_it_for_those_without(path: Path) -> None:
+    with another_process(path, "with"), held(path, 0.0) as lock:
+        assert lock is None
+
+
+def test_a_heart_beats_into_the_file_and_leaves_it_the_same_one(path: Path) -> None:
+    with another_process(path):
+        before, inode = path.read_text(encoding="utf-8"), path.stat().st_ino
+        end = time.monotonic() + 10
+        while path.read_text(encoding="utf-8") in ("", before) and time.monotonic() < end:
+            time.sleep(0.02)
+        after = path.read_text(encoding="utf-8")
+        assert json.loads(after)["beat"] > json.loads(before)["beat"]
+        assert json.loads(after) | {"beat": 0} == json.loads(before)
+        assert path.stat().st_ino == inode
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.parametrize("text", ["", '{"pid": 7, "host": "old", "since": "2025"}', "\0" * 40])
+def test_a_file_that_no_holder_renews_is_free_after_a_while(
+    path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_records, "EMPTY_S", 0.2)
+    path.write_text(text)
+    with held(path, 0.0) as lock:
+        assert lock is not None
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_many_who_find_a_dead_holder_hold_its_lock_one_at_a_time(path: Path) -> None:
+    left_by(path, boot="0badcafe")
+    inside, most, done = 0, 0, 0
+
+    def work() -> None:
+        nonlocal inside, most, done
+        with held(path, math.inf) as lock:
+            assert lock is not None
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.01)
+            inside -= 1
+            done += 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, done) == (1, 8)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_a_lock_needs_no_hard_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    with held(path) as first, held(path, 0.0) as second:
+        assert first is not None
+        assert second is None
+    assert not [*path.parent.iterdir()]
+
+
+def test_the_file_of_a_lock_that_nobody_holds_is_removed_and_no_other(path: Path) -> None:
+    assert remove_if_free(path)
+    with held(path):
+        assert not remove_if_free(path)
+        assert path.exists()
+    assert remove_if_free(path)
+    assert not path.exists()
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_too_the_file_of_a_dead_holder_is_removed_and_no_other(path: Path) -> None:
+    with another_process(path, "without"):
+        assert not remove_if_free(path)
+    assert remove_if_free(path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("no_locks", ["ENOLCK", "ENOTSUP", "EOPNOTSUPP", "ENOSYS"], indirect=True)
 @pytest.mark.usefixtures("no_locks")
 def test_required_locks_are_missed(path: Path) -> None:
     with pytest.raises(NoLocksError), held(path, required=True):
@@ -162,7 +390,7 @@ def test_labels_are_stored_on_a_file_system_without_locks(tmp_path: Path) -> Non
     from aimspax_core.labels.store import LabelStore
 
     store = LabelStore(tmp_path)
-    with store.claim("abcd"), store.claim("abcd"):
+    with store.claim("abcd"):
         assert store.path("abcd").with_suffix(".lock").exists()
     assert not [*tmp_path.rglob("*.lock")]
 

@@ -145,9 +145,14 @@ def load(run: RunDir) -> tuple[int, CampaignState | None]:
     return found.seq, found.state
 
 
-def holder(run: RunDir) -> Holder | None:
-    """Return the process that runs the campaign; None if none does."""
-    return locks.holder(run.lock)
+def holder(run: RunDir, *, patient: bool = False) -> Holder | None:
+    """Return the process that runs the campaign; None if none does.
+
+    Args:
+        run: The run directory.
+        patient: Wait until it is known whether one on another machine still does; else it counts.
+    """
+    return locks.holder(run.lock, patient=patient)
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ def move_aside(run_dir: RunDir) -> Path | None:
     Raises:
         SettingsError: A process is running the campaign, or labels a dataset here.
     """
-    who = holder(run_dir)
+    who = holder(run_dir, patient=True)
     if who is not None:
         raise SettingsError(f"{run_dir.output}: process {who.pid} is running this campaign")
     if _labelling(run_dir):
@@ -63,7 +63,9 @@ def move_aside(run_dir: RunDir) -> Path | None:
 
 def _labelling(run_dir: RunDir) -> bool:
     """Return whether a process labels a dataset here; see `flows.recalculate`."""
-    return any(locks.holder(path) for path in (run_dir.state / "labelling").glob("*.lock"))
+    return any(
+        locks.holder(path, patient=True) for path in (run_dir.state / "labelling").glob("*.lock")
+    )
 
 
 def _adopted(run_dir: RunDir) -> bool | None:

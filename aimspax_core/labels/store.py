@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import CampaignError, NewerReleaseError
 from aimspax_core.labels.label import Label
 from aimspax_core.locks import held
 from aimspax_core.safe_files import write_text
 from aimspax_core.structures import decode, digest, encode, essence
+from aimspax_core.versions import release
+
+FORMAT = 2
+"""Of a label's file; goes up when a reader must know more. Files of release 0.1.0 do not say it."""
 
 log = logging.getLogger("aimspax.labels")
 
@@ -103,6 +107,9 @@ class LabelStore:
         A damaged file is renamed, and its label counts as absent, so that it is computed again.
         Damaged is a file that cannot be read, that was changed after it was written, or that holds
         the label of another structure.
+
+        Raises:
+            NewerReleaseError: A newer release has written it in a way that is not known here.
         """
         path = self.path(key)
         try:
@@ -141,6 +148,8 @@ class LabelStore:
         if stored is not None:
             return stored
         content = {
+            "format": FORMAT,
+            "aimspax": release(),
             "key": key,
             "structure": encode(atoms),
             "energy": float(label.energy),
@@ -160,8 +169,7 @@ class LabelStore:
     def claim(self, key: str) -> Iterator[None]:
         """Hold the right to compute a label; wait while another process does.
 
-        A claim ends with the process that holds it. Where the file system has no locks, there are
-        no claims: two processes may then compute the same label, and either may store it.
+        A claim ends with the process that holds it, however that ends; see `aimspax_core.locks`.
         """
         path = self.path(key).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,12 +189,15 @@ def _verified(content: dict[str, Any], key: str) -> Atoms:
 
     Raises:
         ValueError: It is not. In files of earlier releases less can be checked.
+        NewerReleaseError: It is, and a newer release has written it.
     """
     if content["key"] != key:
         raise ValueError("it holds the label of another key")
     checksum = content.pop("checksum", None)
     if checksum is not None and checksum != digest(content):
         raise ValueError("it was changed after it was written")
+    if content.get("format", 1) > FORMAT:
+        raise NewerReleaseError.of(f"label {key}", content.get("aimspax", ""))
     atoms = decode(content["structure"])
     if "reference" in content and label_key(atoms, content["reference"]) != key:
         raise ValueError("it holds the label of another structure")

@@ -681,5 +681,10 @@ def test_a_campaign_runs_on_a_file_system_without_locks(
     monkeypatch.setattr(fcntl, "flock", flock)
     with Journal(run) as journal:
         journal.append(EVENTS[0])
-        assert holder(run) is None, "nobody can tell"
+        who = holder(run)
+        assert who is not None
+        assert who.pid == os.getpid()
+        with pytest.raises(CampaignError, match=str(os.getpid())), Journal(run):
+            pass
+    assert holder(run) is None
     assert load(run)[0] == 1

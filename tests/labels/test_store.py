@@ -13,11 +13,12 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import CampaignError, NewerReleaseError
 from aimspax_core.labels.label import Label
-from aimspax_core.labels.store import LabelStore, gone_labels, label_key
+from aimspax_core.labels.store import FORMAT, LabelStore, gone_labels, label_key
 from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.section import TbliteReference
+from aimspax_core.structures import digest
 
 RNG = np.random.default_rng(0)
 
@@ -348,3 +349,17 @@ def test_labels_of_earlier_versions_are_read(tmp_path: Path) -> None:
     stored = store.get("abcd")
     assert stored is not None
     assert stored.label.energy == -1.0
+
+
+def test_a_label_of_a_newer_release_is_refused_with_its_name_and_stays(tmp_path: Path) -> None:
+    store = LabelStore(tmp_path)
+    store.put("abcd", water(), label())
+    content = json.loads(store.path("abcd").read_text())
+    del content["checksum"]
+    content |= {"format": FORMAT + 1, "aimspax": "9.8.7"}
+    text = json.dumps(content | {"checksum": digest(content)})
+    store.path("abcd").write_text(text)
+    with pytest.raises(NewerReleaseError) as caught:
+        store.get("abcd")
+    assert caught.value.version == "9.8.7"
+    assert store.path("abcd").read_text() == text
