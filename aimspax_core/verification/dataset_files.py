@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.project import Misc
+from aimspax_core.verification.accounts import Publication
 from aimspax_core.verification.findings import Kind, Report
 from aimspax_core.verification.label_files import Labels, StoredLabel
-from aimspax_core.verification.ledger import Ledger, Publication
+from aimspax_core.verification.ledger import Ledger
 
 ROUNDED = 2e-8
 """Positions (Å) and forces (eV/Å) of extended XYZ have eight decimals."""

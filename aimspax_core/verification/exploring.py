@@ -23,6 +23,14 @@ class Trajectory:
     checkpoint_step: int = 0
     waiting_for: str | None = None
 
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> Trajectory:
+        """Return a trajectory as a state tells it."""
+        waits = state["waiting_for"] if state["status"] == "waiting" else None
+        return cls(
+            state["version"], state["step"], state["checkpoint"], state["checkpoint_step"], waits
+        )
+
     def roll_back(self) -> None:
         """Go back to the checkpoint."""
         self.version, self.step = self.checkpoint, self.checkpoint_step

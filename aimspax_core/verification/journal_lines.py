@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,32 +13,81 @@ from aimspax_core.verification.findings import Kind, Report
 Event = dict[str, Any]
 """An event as the journal has it."""
 
+RESTORED = "state-restored"
+"""The event that tells the whole state after damage: what is wrong before it has been mended."""
+
+_SUM = b',"sum":"'
+_SUM_LENGTH = 16
+
 
 def events(journal: Path, report: Report) -> Iterator[tuple[int, Event]]:
     """Read events in order, with their numbers, up to the first line that is wrong.
 
-    A torn last line is what a process that was killed leaves: a note, no finding.
+    If the state is told anew behind that line, they go on there, and what was wrong is a note. So
+    is a torn last line, which a process leaves that was killed.
     """
-    expected = 1
+    expected, wrong = 1, None
+    for number, line in enumerate(_lines(journal), start=1):
+        if not line.endswith(b"\n"):
+            report.notes.append(f"{journal.name}: the last line is torn; it never counted")
+            break
+        kind, what, entry = _entry(line, expected)
+        restored = not what or (kind is Kind.SEQUENCE and entry["event"]["kind"] == RESTORED)
+        if wrong is not None and (entry.get("event") or {}).get("kind") != RESTORED:
+            continue
+        if not restored:
+            wrong = (kind, f"line {number} {what}")
+            continue
+        if wrong is not None or what:
+            told = wrong[1] if wrong else f"line {number} {what}"
+            report.notes.append(f"{journal.name}: {told}; the state was told anew behind it")
+        report.looked_at["events"] += 1
+        wrong, expected = None, entry["seq"] + 1
+        yield entry["seq"], entry["event"]
+    if wrong is not None:
+        report.found(wrong[0], journal, wrong[1])
+
+
+def action_id(action: dict[str, Any]) -> str:
+    """Return the name of an action, by which its completion is told."""
+    match action["kind"]:
+        case "sample":
+            return f"sample:{action['step']}:{action['geometry']}"
+        case "label":
+            return f"label:{action['key']}"
+        case "propagate":
+            return f"propagate:{action['number']}"
+        case "train" | "converge":
+            return f"{action['kind']}:{action['tag']}:{action['checkpoint']}"
+        case "publish":
+            return f"publish:{action['what']}"
+        case other:
+            return str(other)
+
+
+def unsealed(content: bytes) -> tuple[bytes, bool]:
+    """Return a JSON object without the checksum at its end, and whether that holds."""
+    body, mark, tail = content.rpartition(_SUM)
+    if not mark or len(tail) != _SUM_LENGTH + 2 or not tail.endswith(b'"}'):
+        return content, True  # of a release that wrote none
+    return body + b"}", hashlib.sha256(body).hexdigest()[:_SUM_LENGTH].encode() == tail[:-2]
+
+
+def _lines(journal: Path) -> Iterator[bytes]:
     with journal.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                report.notes.append(f"{journal.name}: the last line is torn; it never counted")
-                return
-            where = f"line {expected}"
-            try:
-                entry = json.loads(line)
-                seq, event = entry["seq"], entry["event"]
-                kind = event["kind"]
-            except (ValueError, KeyError, TypeError) as error:
-                why = f"{type(error).__name__}: {error}"
-                report.found(Kind.UNREADABLE, journal, f"{where} is no event ({why})")
-                return
-            if seq != expected:
-                report.found(
-                    Kind.SEQUENCE, journal, f"{where} has event {seq} ({kind}), not {expected}"
-                )
-                return
-            report.looked_at["events"] += 1
-            yield seq, event
-            expected += 1
+        yield from file
+
+
+def _entry(line: bytes, expected: int) -> tuple[Kind, str, dict[str, Any]]:
+    """Return what is wrong with a line (nothing: an empty text), and its content if it has one."""
+    content, holds = unsealed(line.rstrip(b"\n"))
+    if not holds:
+        return Kind.CHANGED, "has the checksum of another content", {}
+    try:
+        entry = json.loads(content)
+        seq, kind = int(entry["seq"]), entry["event"]["kind"]
+    except (ValueError, KeyError, TypeError) as error:
+        return Kind.UNREADABLE, f"is no event ({type(error).__name__}: {error})", {}
+    if seq != expected:
+        return Kind.SEQUENCE, f"has event {seq} ({kind}), not {expected}", entry
+    return Kind.SEQUENCE, "", entry

@@ -7,75 +7,19 @@ often) follows from what was launched next.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from aimspax_core.verification.exploring import Trajectory, Uncertainties
+from aimspax_core.verification.accounts import Accounts, Point, Publication
+from aimspax_core.verification.exploring import Trajectory
 from aimspax_core.verification.findings import Kind
-from aimspax_core.verification.journal_lines import Event
-from aimspax_core.verification.members import Member, Round, Sets, dealt
-
-Complain = Callable[[Kind, str], None]
-"""Takes what is wrong with an event."""
+from aimspax_core.verification.journal_lines import Event, action_id
+from aimspax_core.verification.members import Member, Round, dealt
 
 
 @dataclass
-class Point:
-    """A structure that is to be labelled.
-
-    Attributes:
-        geometry: Of which geometry it is.
-        step: The sampling step that found it; None: it was found by exploring.
-        analysis: Whether it is only looked at.
-        asked: Whether its label was launched; else only a segment has named it.
-        status: `requested`, `labelled`, `failed`, or `given-up` after losses.
-    """
-
-    geometry: int
-    step: int | None = None
-    analysis: bool = False
-    asked: bool = False
-    status: str = "requested"
-
-
-@dataclass(frozen=True)
-class Publication:
-    """What was published: the sets of each member, and the errors that its model had."""
-
-    what: str
-    sets: Sets
-    errors: dict[str, tuple[dict[str, Any] | None, tuple[str, ...] | None]]
-
-
-@dataclass
-class Ledger:
+class Ledger(Accounts):
     """A campaign, event by event."""
-
-    complain: Complain = lambda kind, what: None
-    rules: dict[str, Any] = field(default_factory=dict)
-    adopted: bool = False
-    points: dict[str, Point] = field(default_factory=dict)
-    members: dict[str, Member] = field(default_factory=dict)
-    samplers: dict[int, int] = field(default_factory=dict)
-    trajectories: dict[int, Trajectory] = field(default_factory=dict)
-    seen: Uncertainties = field(default_factory=Uncertainties)
-    training: list[str] = field(default_factory=list)
-    validation: list[str] = field(default_factory=list)
-    in_flight: dict[str, dict[str, Any]] = field(default_factory=dict)
-    restoring: set[str] = field(default_factory=set)
-    round: Round | None = None
-    published: dict[str, Publication] = field(default_factory=dict)
-    publishing: str = ""
-    finished: bool = False
-    unsure_of_convergence: bool = False
-    rounds: int = 0
-    labels: int = 0
-    failed: int = 0
-    refused: int = 0
-    core_hours: float = 0.0
-    segments: int = 0
-    dealt_steps: set[int] = field(default_factory=set)
-    sampled_steps: dict[int, int] = field(default_factory=dict)
 
     def take(self, event: Event) -> None:
         """Add an event."""
@@ -83,23 +27,10 @@ class Ledger:
         handler = _HANDLERS.get(kind)
         if handler is None:
             self.complain(Kind.EVENT, f"this release does not know what {kind!r} is")
-        elif not self.rules and kind != "started":
+        elif not self.rules and kind not in ("started", "state-restored"):
             self.complain(Kind.EVENT, f"{kind!r} before the campaign started")
         else:
             handler(self, event)
-
-    def sets(self) -> Sets:
-        """Return the sets of all members as they are now."""
-        return {
-            tag: ((*m.training, *self.training), (*m.validation, *self.validation))
-            for tag, m in self.members.items()
-        }
-
-    def labelled(self) -> list[str]:
-        """Return the keys of all labels that are counted."""
-        found = [key for key, point in self.points.items() if point.status == "labelled"]
-        given = [key for m in self.members.values() for key in (*m.training, *m.validation)]
-        return list(dict.fromkeys((*found, *given)))
 
     # ---- how a campaign begins, goes on, ends ------------------------------------------------
 
@@ -110,13 +41,23 @@ class Ledger:
         self.members = {tag: Member() for tag in self.rules["tags"]}
 
     def _resumed(self, event: Event) -> None:
-        before, self.rules = self.rules, event["rules"]
         self.in_flight.clear()
+        self._parameters_set(event)
+
+    def _parameters_set(self, event: Event) -> None:
+        before, self.rules = self.rules, event["rules"]
         self.unsure_of_convergence |= before != self.rules
         thaws = ("c_x", "freeze_threshold_dataset")
         if any(before.get(name) != self.rules.get(name) for name in thaws):
             self.seen.frozen = None
             self._freeze()
+
+    def _state_restored(self, event: Event) -> None:
+        """Go on from the state that a damaged journal was mended with."""
+        self.restore(event["state"])
+
+    def _nothing(self, _: Event) -> None:
+        """Take an event that changes nothing of what is added up here."""
 
     def _exploration_asked(self, _: Event) -> None:
         self._training_goes_on()
@@ -131,11 +72,7 @@ class Ledger:
     def _published(self, event: Event) -> None:
         what = event["what"]
         self._landed(f"publish:{what}")
-        errors = {
-            tag: (m.best, m.best_measured_on) if m.converge_epochs else (m.errors, m.measured_on)
-            for tag, m in self.members.items()
-        }
-        self.published[what] = Publication(what, self.sets(), errors)
+        self.published[what] = Publication(what, self.sets(), self.errors())
         self.publishing, self.finished = "", what == "final"
         if self.finished and self.in_flight:
             flying = next(iter(self.in_flight))
@@ -385,7 +322,7 @@ class Ledger:
         member = self.members[tag]
         member.checkpoint = event["checkpoint"]
         member.epochs += event["epochs"]
-        member.all_epochs += event["epochs"]
+        member.add_epochs(event["epochs"])
         if event["errors"]:
             member.errors = event["errors"][-1]
             member.measured_on = self._measured_on(tag)
@@ -407,13 +344,15 @@ class Ledger:
     def _convergence_advanced(self, event: Event) -> None:
         action = self._landed(event["action_id"])
         member = self.members[event["tag"]]
+        if action is not None and action["start"] != member.converging:
+            return  # training goes on meanwhile: settings were changed
         member.converging = event["checkpoint"]
         member.converge_epochs += event["epochs"]
         member.best = event["best"]
         if event["converged"] and action is not None and action["stage"] == "initial":
             member.checkpoint, member.errors = event["checkpoint"], event["best"]
             member.measured_on = member.best_measured_on
-            member.all_epochs += member.converge_epochs
+            member.add_epochs(member.converge_epochs)
 
     def _landed(self, name: str) -> dict[str, Any] | None:
         action = self.in_flight.pop(name, None)
@@ -425,26 +364,13 @@ class Ledger:
         self.in_flight.pop(event["action_id"], None)
 
 
-def action_id(action: dict[str, Any]) -> str:
-    """Return the name of an action, by which its completion is told."""
-    match action["kind"]:
-        case "sample":
-            return f"sample:{action['step']}:{action['geometry']}"
-        case "label":
-            return f"label:{action['key']}"
-        case "propagate":
-            return f"propagate:{action['number']}"
-        case "train" | "converge":
-            return f"{action['kind']}:{action['tag']}:{action['checkpoint']}"
-        case "publish":
-            return f"publish:{action['what']}"
-        case other:
-            return str(other)
-
-
 _HANDLERS: dict[str, Callable[[Ledger, Event], None]] = {
     "started": Ledger._started,
     "resumed": Ledger._resumed,
+    "parameters-set": Ledger._parameters_set,
+    "paused": Ledger._nothing,
+    "unpaused": Ledger._nothing,
+    "state-restored": Ledger._state_restored,
     "exploration-asked": Ledger._exploration_asked,
     "launched": Ledger._launched,
     "sampled": Ledger._sampled,

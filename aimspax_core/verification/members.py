@@ -22,7 +22,7 @@ class Member:
         validation: Keys of its own validation set.
         checkpoint: Name of the checkpoint of its last round.
         epochs: Epochs of rounds.
-        all_epochs: With those of an initial convergence that it went on from.
+        all_epochs: With those of an initial convergence that it went on from; None: nobody knows.
         errors: Its last errors, as the journal has them.
         measured_on: The validation set that they were measured on; None: nobody knows.
         converging: Name of the checkpoint of its convergence.
@@ -35,13 +35,33 @@ class Member:
     validation: list[str] = field(default_factory=list)
     checkpoint: str | None = None
     epochs: int = 0
-    all_epochs: int = 0
+    all_epochs: int | None = 0
     errors: dict[str, Any] | None = None
     measured_on: tuple[str, ...] | None = None
     converging: str | None = None
     converge_epochs: int = 0
     best: dict[str, Any] | None = None
     best_measured_on: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> Member:
+        """Return a member as a state tells it; what its errors were measured on it does not."""
+        return cls(
+            training=list(state["training"]),
+            validation=list(state["validation"]),
+            checkpoint=state["checkpoint"],
+            epochs=state["epochs"],
+            all_epochs=None,
+            errors=state["errors"],
+            converging=state["converging"],
+            converge_epochs=state["converge_epochs"],
+            best=state["best"],
+        )
+
+    def add_epochs(self, epochs: int) -> None:
+        """Count epochs into `all_epochs`."""
+        if self.all_epochs is not None:
+            self.all_epochs += epochs
 
     def forget_convergence(self) -> None:
         """Forget a convergence: training goes on, or another one begins."""

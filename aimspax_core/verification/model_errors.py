@@ -105,8 +105,9 @@ def _checkpoint(
         report.found(Kind.STATE, path, f"it is a checkpoint of {owner}")
         return
     converging = path.stem == member.converging and path.stem != member.checkpoint
-    epochs = member.all_epochs + (member.converge_epochs if converging else 0)
-    if total != epochs and not ledger.adopted:
+    unknown = member.all_epochs is None or ledger.adopted
+    epochs = (member.all_epochs or 0) + (member.converge_epochs if converging else 0)
+    if total != epochs and not unknown:
         what = f"it has been trained {total} epochs, by the journal {epochs}"
         report.found(Kind.COUNTER, path, what)
     expected = (

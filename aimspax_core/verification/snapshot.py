@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aimspax_core.verification.findings import Kind, Report
+from aimspax_core.verification.journal_lines import unsealed
 from aimspax_core.verification.ledger import Ledger
 from aimspax_core.verification.members import Member
 
@@ -15,7 +16,11 @@ from aimspax_core.verification.members import Member
 def read(path: Path, report: Report) -> tuple[int, dict[str, Any]] | None:
     """Return the number of events that a snapshot knows, and the state in it; None if none can."""
     try:
-        content = json.loads(path.read_bytes())
+        text, holds = unsealed(path.read_bytes())
+        if not holds:
+            report.found(Kind.CHANGED, path, "its checksum is that of another content")
+            return None
+        content = json.loads(text)
         return int(content["seq"]), content["state"]
     except FileNotFoundError:
         return None

@@ -100,7 +100,7 @@ def _journal(run: RunDir, report: Report) -> Ledger | None:
         what = f"it knows {known[0]} events, but the journal has {seq} that can be read"
         report.found(Kind.STATE, run.snapshot, what)
     kinds = {f.kind for f in report.findings[damaged:] if f.file == run.journal}
-    return None if kinds & {Kind.UNREADABLE, Kind.SEQUENCE} else ledger
+    return None if kinds & {Kind.UNREADABLE, Kind.SEQUENCE, Kind.CHANGED} else ledger
 
 
 def _compare(path: Path, state: dict[str, object], ledger: Ledger, report: Report) -> None:

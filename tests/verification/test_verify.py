@@ -340,6 +340,48 @@ def test_a_torn_last_line_never_counted(tmp_path: Path) -> None:
     assert any("torn" in note for note in report.notes)
 
 
+def sealed(content: Any) -> str:
+    """As today's code writes a line of the journal, or a snapshot: the checksum is its last key."""
+    body = json.dumps(content)[:-1]
+    return f'{body},"sum":"{hashlib.sha256(body.encode()).hexdigest()[:16]}"}}'
+
+
+def seal(directory: Path) -> None:
+    """Give each line of the journal, and the snapshot, its checksum."""
+    lines = (directory / JOURNAL).read_text().splitlines()
+    (directory / JOURNAL).write_text("".join(f"{sealed(json.loads(line))}\n" for line in lines))
+    (directory / SNAPSHOT).write_text(sealed(json.loads((directory / SNAPSHOT).read_text())))
+
+
+def test_checksums_hold(tmp_path: Path, whole: set[tuple[K, str]]) -> None:
+    directory = copied("finished", tmp_path)
+    seal(directory)
+    assert placed(directory) == whole
+
+
+@pytest.mark.parametrize("file", [JOURNAL, SNAPSHOT])
+def test_a_digit_that_changed_is_found(file: str, tmp_path: Path) -> None:
+    directory = copied("finished", tmp_path)
+    seal(directory)
+    replaced('"rmse_f": 0.', '"rmse_f": 1.')(directory, file)
+    assert {(f.kind, f.file) for f in found(directory)} >= {(K.CHANGED, directory / file)}
+
+
+def test_damage_that_was_mended_is_told_and_no_fault(
+    tmp_path: Path, whole: set[tuple[K, str]]
+) -> None:
+    directory = copied("finished", tmp_path)
+    seal(directory)
+    snapshot = json.loads((directory / SNAPSHOT).read_text())
+    event = {"kind": "state-restored", "state": snapshot["state"], "reason": "it was damaged"}
+    entry = {"seq": 154, "time": 0.0, "event": event}
+    byte(directory, JOURNAL, 0.5)
+    with (directory / JOURNAL).open("a") as journal:
+        journal.write(f"{sealed(entry)}\n")
+    assert placed(directory) == whole
+    assert any("told anew" in note for note in verify(load(directory), models=False).notes)
+
+
 def test_what_a_killed_process_has_left_is_no_fault_while_its_campaign_waits(
     tmp_path: Path,
 ) -> None:

@@ -1,0 +1,146 @@
+"""What is known of a campaign after some of its events, by an independent reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aimspax_core.verification.exploring import Trajectory, Uncertainties
+from aimspax_core.verification.findings import Kind
+from aimspax_core.verification.members import Member, Round, Sets
+
+Complain = Callable[[Kind, str], None]
+"""Takes what is wrong with an event."""
+
+
+Measured = Mapping[str, tuple[dict[str, Any] | None, tuple[str, ...] | None]]
+"""Errors by tag, and the keys of the labels that they are of; None where nobody knows."""
+
+
+@dataclass
+class Point:
+    """A structure that is to be labelled.
+
+    Attributes:
+        geometry: Of which geometry it is.
+        step: The sampling step that found it; None: it was found by exploring.
+        analysis: Whether it is only looked at.
+        asked: Whether its label was launched; else only a segment has named it.
+        status: `requested`, `labelled`, `failed`, or `given-up` after losses.
+    """
+
+    geometry: int
+    step: int | None = None
+    analysis: bool = False
+    asked: bool = False
+    status: str = "requested"
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What was published: the sets of each member, and the errors that its model had."""
+
+    what: str
+    sets: Sets
+    errors: Measured
+
+
+@dataclass
+class Accounts:
+    """A campaign: what is so far."""
+
+    complain: Complain = lambda kind, what: None
+    rules: dict[str, Any] = field(default_factory=dict)
+    adopted: bool = False
+    points: dict[str, Point] = field(default_factory=dict)
+    members: dict[str, Member] = field(default_factory=dict)
+    samplers: dict[int, int] = field(default_factory=dict)
+    trajectories: dict[int, Trajectory] = field(default_factory=dict)
+    seen: Uncertainties = field(default_factory=Uncertainties)
+    training: list[str] = field(default_factory=list)
+    validation: list[str] = field(default_factory=list)
+    in_flight: dict[str, dict[str, Any]] = field(default_factory=dict)
+    restoring: set[str] = field(default_factory=set)
+    round: Round | None = None
+    published: dict[str, Publication] = field(default_factory=dict)
+    publishing: str = ""
+    finished: bool = False
+    unsure_of_convergence: bool = False
+    rounds: int = 0
+    labels: int = 0
+    failed: int = 0
+    refused: int = 0
+    core_hours: float = 0.0
+    segments: int = 0
+    dealt_steps: set[int] = field(default_factory=set)
+    sampled_steps: dict[int, int] = field(default_factory=dict)
+
+    def sets(self) -> Sets:
+        """Return the sets of all members as they are now."""
+        return {
+            tag: ((*m.training, *self.training), (*m.validation, *self.validation))
+            for tag, m in self.members.items()
+        }
+
+    def errors(self) -> Measured:
+        """Return the errors that each member's model has if it is published now."""
+        return {
+            tag: (m.best, m.best_measured_on) if m.converge_epochs else (m.errors, m.measured_on)
+            for tag, m in self.members.items()
+        }
+
+    def labelled(self) -> list[str]:
+        """Return the keys of all labels that are counted."""
+        found = [key for key, point in self.points.items() if point.status == "labelled"]
+        given = [key for m in self.members.values() for key in (*m.training, *m.validation)]
+        return list(dict.fromkeys((*found, *given)))
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a state that is told as a whole; how it came about is not known then."""
+        self.rules, self.adopted = state["rules"], state["adopted"]
+        self.training, self.validation = list(state["training"]), list(state["validation"])
+        self.members = {tag: Member.of(member) for tag, member in state["members"].items()}
+        self.points = {
+            key: Point(p["geometry"], p["sampling_step"], p["analysis"], True, p["status"])
+            for key, p in state["points"].items()
+        }
+        self.in_flight, self.restoring = dict(state["in_flight"]), set(state["restoring"])
+        self.labels, self.failed = state["labels"], state["failed_labels"]
+        self.refused, self.core_hours = state["refused"], state["core_hours"]
+        self.rounds, self.segments = state["rounds"], state["segments"]
+        self.seen = Uncertainties(
+            list(state["window"]["values"]), state["window"]["count"], state["window"]["frozen"]
+        )
+        self.trajectories = {t["index"]: Trajectory.of(t) for t in state["trajectories"]}
+        self.samplers = {s["geometry"]: s["version"] for s in state["samplers"] if s["version"]}
+        used = {key for m in self.members.values() for key in (*m.training, *m.validation)}
+        steps = {p.step for key, p in self.points.items() if key in used and p.step is not None}
+        self.dealt_steps = {*steps, *range(1, state["sampling_step"])}
+        self.sampled_steps = {}
+        for sampler in state["samplers"]:
+            if sampler["step"]:
+                self.sampled_steps[sampler["step"]] = self.sampled_steps.get(sampler["step"], 0) + 1
+        self.finished, self.publishing = state["phase"] == "finished", ""
+        own = {tag: (tuple(m.training), tuple(m.validation)) for tag, m in self.members.items()}
+        if state["published_initial"] and not self.adopted:
+            unknown = dict.fromkeys(self.members, (None, None))
+            self.published.setdefault("initial", Publication("initial", own, unknown))
+        if self.finished:
+            self.published["final"] = Publication("final", self.sets(), self.errors())
+        self.unsure_of_convergence = True
+        self.round = self._round_of(state)
+
+    def _round_of(self, state: dict[str, Any]) -> Round | None:
+        now = state["round"]
+        if now is None:
+            return None
+        sets = {
+            tag: (
+                (*m.training, *self.training[: now["training"]]),
+                (*m.validation, *self.validation[: now["validation"]]),
+            )
+            for tag, m in self.members.items()
+        }
+        left = {tag: now["epochs"] - m["round_epochs"] for tag, m in state["members"].items()}
+        return Round(now["number"], now["stage"], now["epochs"], sets, left)
