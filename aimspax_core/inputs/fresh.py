@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -51,14 +52,31 @@ def move_aside(run_dir: RunDir) -> Path | None:
         )
     # Unless it made its members itself, the new campaign begins from them too.
     for folder in campaign_folders(run_dir, made_members=known is False):
-        if folder.exists():
+        if folder.exists() and folder != run_dir.state.resolve():
             new = aside / folder.relative_to(output)
             new.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(new)
-    labels = aside / run_dir.state.name / run_dir.labels.name
-    if run_dir.store is None and labels.exists():
-        shutil.copytree(labels, run_dir.labels, copy_function=_link, dirs_exist_ok=True)
+    _move_state(run_dir, aside / run_dir.state.name)
     return aside
+
+
+def _move_state(run_dir: RunDir, aside: Path) -> None:
+    """Move what is in the campaign's own folder; its labels stay where they are, too.
+
+    The journal goes last: a move that was cut short is of a campaign that is still there, so that
+    `--fresh` can be asked for again, and no label is away at any time.
+    """
+    aside.mkdir(parents=True, exist_ok=True)
+    labels, journal = run_dir.state / run_dir.labels.name, run_dir.journal
+    if run_dir.store is None and labels.exists():
+        shutil.copytree(labels, aside / labels.name, copy_function=_link, dirs_exist_ok=True)
+    staying = {labels} if run_dir.store is None else set()
+    for path in (p for p in run_dir.state.iterdir() if p not in {journal, *staying}):
+        path.rename(aside / path.name)
+    if journal.exists():
+        journal.rename(aside / journal.name)
+    with contextlib.suppress(OSError):  # labels are in it
+        run_dir.state.rmdir()
 
 
 def _labelling(run_dir: RunDir) -> bool:
@@ -84,5 +102,7 @@ def _link(source: str, target: str) -> None:
     """Give a file a second place, as a link where the file system can, else as a copy."""
     try:
         os.link(source, target)
+    except (FileNotFoundError, FileExistsError):  # a lock that is gone; a label that is there
+        return
     except OSError:
         shutil.copy2(source, target)

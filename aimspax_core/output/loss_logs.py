@@ -9,6 +9,7 @@ from typing import Any
 from aimspax_core.campaign.events import ConvergenceAdvanced, Event, TrainingFinished
 from aimspax_core.campaign.state import Errors
 from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import append
 
 _STEERING = {"epoch", "train_loss", "valid_loss", "lr", "seconds"}
 
@@ -28,12 +29,11 @@ def append_losses(run: RunDir, event: Event) -> None:
     """
     if not isinstance(event, TrainingFinished | ConvergenceAdvanced):
         return
-    run.losses.mkdir(parents=True, exist_ok=True)
     stage = "convergence" if isinstance(event, ConvergenceAdvanced) else "training"
-    with losses_file(run, event.tag).open("a", encoding="utf-8") as file:
-        for errors in event.errors:
-            for line in _epoch(errors):
-                file.write(json.dumps({**line, "stage": stage}) + "\n")
+    found = [line for errors in event.errors for line in _epoch(errors)]
+    text = "".join(json.dumps({**line, "stage": stage}) + "\n" for line in found)
+    run.losses.mkdir(parents=True, exist_ok=True)
+    append(losses_file(run, event.tag), text.encode())
 
 
 def _epoch(errors: Errors) -> list[dict[str, Any]]:

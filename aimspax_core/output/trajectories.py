@@ -7,7 +7,6 @@ size of that file into the part's name: an append that was interrupted is done a
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Literal
 from aimspax_core.campaign.events import Event, Sampled, SegmentFinished
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import append
 
 Kind = Literal["trajectory", "initial"]
 
@@ -130,15 +130,10 @@ def _append(run: RunDir, found: _Part) -> None:
     """Append a part to its trajectory and delete it; if interrupted, it can be called again."""
     target = trajectory_file(run, found.kind, found.index)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.touch()
     path, offset = found.path, found.offset
     if offset is None:
-        offset = target.stat().st_size
+        offset = target.stat().st_size if target.exists() else 0
         path = found.path.rename(found.path.with_name(f"{found.path.name}.at-{offset}"))
-    with target.open("rb+") as file:
-        file.truncate(min(offset, target.stat().st_size))
-        file.seek(0, os.SEEK_END)
-        file.write(path.read_bytes())
-        file.flush()
-        os.fsync(file.fileno())
+    there = target.stat().st_size if target.exists() else 0
+    append(target, path.read_bytes(), min(offset, there))
     path.unlink()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import re
 import shutil
 import tempfile
@@ -103,12 +102,13 @@ def not_converged(folder: Path) -> str | None:
         folder: Where the output is; binary files and folders in it are passed over.
     """
     for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.stat().st_size == 0:
+        if not path.is_file():
             continue
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            found = None if b"\0" in text[:4096] else _NOT_CONVERGED.search(text)
-            if found is not None:
-                begin, end = text.rfind(b"\n", 0, found.start()) + 1, text.find(b"\n", found.end())
-                line = text[begin : end if end >= 0 else len(text)]
-                return f"{path.name}: {line.decode(errors='replace').strip(' *')}"
+        with path.open("rb") as file:
+            if b"\0" in file.read(4096):
+                continue
+            file.seek(0)
+            line = next((line for line in file if _NOT_CONVERGED.search(line)), None)
+        if line is not None:
+            return f"{path.name}: {line.decode(errors='replace').strip().strip(' *')}"
     return None

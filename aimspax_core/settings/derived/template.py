@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.machine import machine_cores
+from aimspax_core.safe_files import replacing, write_text
 from aimspax_core.settings.derived.yaml_text import value_yaml
 from aimspax_core.settings.engines import EngineSection
 from aimspax_core.settings.known_engines import SECTIONS
@@ -107,9 +108,10 @@ def write_inputs(
     directory.mkdir(parents=True, exist_ok=True)
     for target, source in copies.items():
         target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(source, target)
-    project.write_text(_project_text(system, section), encoding="utf-8")
-    model.write_text(_model_text(system), encoding="utf-8")
+        with replacing(target) as aside:
+            shutil.copyfile(source, aside)
+    write_text(project, _project_text(system, section))
+    write_text(model, _model_text(system))
     return [project, model, *_examples(directory, system, section), *copies]
 
 
@@ -118,7 +120,7 @@ def _examples(directory: Path, system: _System, section: type[EngineSection]) ->
     texts = section.example_files(system.charge, system.spin, system.periodic)
     for path, text in ((directory / name, text) for name, text in texts.items()):
         if not path.exists():
-            path.write_text(text, encoding="utf-8")
+            write_text(path, text)
             yield path
 
 

@@ -234,6 +234,41 @@ def test_fresh_moves_members_that_a_damaged_campaign_made(directory: Path) -> No
     assert not any(file.exists() for file in files)
 
 
+def test_fresh_that_was_cut_short_is_gone_on_with(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At no time is a label away, and the campaign is there until all of it is moved."""
+    from aimspax_core.inputs.fresh import move_aside
+
+    run = _recorded(directory, adopted=False)
+    label = run.labels / "ab" / "abcd.json"
+    checkpoint = run.checkpoint("a", "train-1")
+    for file in (label, checkpoint, run.snapshot):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    rename, left = Path.rename, 1
+
+    def killed(self: Path, target: Path) -> Path:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        for left in (0, 1, 1):
+            with pytest.raises(KeyboardInterrupt):
+                move_aside(run)
+            assert label.exists()
+            assert run.journal.exists()
+    assert move_aside(run) is not None
+    assert label.exists()
+    assert not run.journal.exists()
+    assert not checkpoint.exists()
+    assert len([*directory.glob("earlier-*/aimspax/journal.jsonl")]) == 1
+
+
 @pytest.mark.parametrize("journal", ["damaged\n", None])
 def test_fresh_leaves_members_of_a_campaign_that_tells_nothing_and_says_so(
     directory: Path, journal: str | None, caplog: pytest.LogCaptureFixture
