@@ -246,18 +246,18 @@ def test_fresh_that_was_cut_short_is_gone_on_with(
     for file in (label, checkpoint, run.snapshot):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    rename, left = Path.rename, 1
+    rename, left = Path.rename, [0]
 
     def killed(self: Path, target: Path) -> Path:
-        nonlocal left
-        left -= 1
-        if left < 0:
+        left[0] -= 1
+        if left[0] < 0:
             raise KeyboardInterrupt
         return rename(self, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killed)
-        for left in (0, 1, 1):
+        for allowed in (0, 1, 1):
+            left[0] = allowed
             with pytest.raises(KeyboardInterrupt):
                 move_aside(run)
             assert label.exists()
