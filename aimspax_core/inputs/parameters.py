@@ -137,20 +137,18 @@ def _taken(old: Any, new: Any, path: Sequence[str]) -> Any:
     return old.model_copy(update={part: _taken(getattr(old, part), getattr(new, part), rest)})
 
 
-def origins(
-    state: CampaignState | None, directory: Path, overrides: Overrides, base: Settings
-) -> list[str]:
+def origins(state: CampaignState | None, directory: Path, overrides: Overrides) -> list[str]:
     """Return a sentence on each value that was set by hand: since when, and what others say.
 
     Args:
         state: The campaign; None if there is none.
         directory: The run directory.
         overrides: As for `Inputs.read`.
-        base: The settings of files, environment and overrides, without what was set.
     """
-    if state is None:
+    if state is None or not state.set_values:
         return []
-    values, project, _ = settings_files(Path(directory), overrides)
+    values, project, model = settings_files(Path(directory), overrides)
+    base = load(directory, values, project, model)
     _, superseded = _parted(state, base.directory, values, project)
     lines = []
     for key, one in state.set_values.items():
@@ -174,6 +172,8 @@ def yaml_text(value: Any) -> str:
     """Return a value as YAML has it, so that `parsed` gives it back."""
     if isinstance(value, float) and math.isinf(value):
         return ".inf" if value > 0 else "-.inf"
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
-from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.campaign.state import CampaignState, Pause, Phase
 from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.stopping.rule import Stage
 
@@ -54,7 +55,14 @@ def progress(state: CampaignState, max_convergence_epochs: int) -> Progress:
         members = [m for m in state.members.values() if m.converging is not None]
         done = [1.0 if m.converged else m.converge_epochs / max_convergence_epochs for m in members]
         fraction = sum(done) / len(done) if done else None
-    return Progress(_TITLES[state.phase], fraction, progress_text(state))
+    title = _TITLES[state.phase] + (", paused" if state.paused is not None else "")
+    return Progress(title, fraction, progress_text(state))
+
+
+def paused_text(pause: Pause) -> str:
+    """Return since when a campaign is paused, and by whom."""
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(pause.since))
+    return f"paused since {since} by {pause.by}: nothing new begins"
 
 
 def progress_text(state: CampaignState) -> str:

@@ -52,9 +52,9 @@ def changeable(key: str) -> bool:
 
 
 def full_keys(name: str, settings: Settings) -> list[str]:
-    """Return the keys that a name may mean: it is whole, or the last parts of changeable ones.
+    """Return the keys that a name may mean: it is whole, or the last parts of keys.
 
-    What both phases have means that of ACTIVE_LEARNING.
+    Those that can be changed go before others; what both phases have is ACTIVE_LEARNING's.
 
     Args:
         name: What a person calls the key, such as `c_x` or `blocks.max_blocks`.
@@ -63,8 +63,14 @@ def full_keys(name: str, settings: Settings) -> list[str]:
     sections = {*ProjectSettings.model_fields, *ModelSettings.model_fields}
     if name.partition(".")[0] in sections:
         return [name]
-    found = [k for k in value_by_key(settings) if changeable(k) and k.endswith(f".{name}")]
+    known = [*value_by_key(settings), *_model_keys(settings)]
+    ending = [key for key in known if key.endswith(f".{name}")]
+    found = [key for key in ending if changeable(key)] or ending
     return [key for key in found if key == f"{_AL}.{name}"] or found
+
+
+def _model_keys(settings: Settings) -> list[str]:
+    return [".".join(map(str, path)) for path, _ in leaves(settings.model.model_dump())]
 
 
 def short_names(settings: Settings) -> Iterable[str]:

@@ -19,6 +19,7 @@ from rich.console import Console
 from aimspax_core import __version__
 from aimspax_core.errors import AimspaxError
 from aimspax_core.settings.known_engines import EngineName
+from flows.commands import by_hand
 from flows.commands import check as checking
 from flows.commands import status as progress
 from flows.commands.deploy import DEFAULT_OPTIONS as ON_THIS_MACHINE
@@ -76,6 +77,36 @@ def check(directory: Directory = Path(), *, options: Options = NONE) -> int:
 def status(directory: Directory = Path(), *, options: Options = NONE) -> int:
     """Say how far a campaign is."""
     return progress.status(directory, options.overrides)
+
+
+@app.command(name="set")
+def set_values(
+    directory: Annotated[Path, Parameter(help="The run directory.")],
+    assignments: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="key=value, in force at once; the files stay as they are.",
+            consume_multiple=True,
+            negative=(),
+        ),
+    ],
+    *,
+    options: Options = NONE,
+) -> int:
+    """Change settings of a campaign while it runs, such as `c_x=-0.1`."""
+    return by_hand.set_values(directory, options.overrides, assignments)
+
+
+@app.command
+def pause(directory: Directory = Path(), *, options: Options = NONE) -> int:
+    """Begin nothing new in a campaign; what runs is finished and kept."""
+    return by_hand.pause(directory, options.overrides)
+
+
+@app.command
+def resume(directory: Directory = Path(), *, options: Options = NONE) -> int:
+    """Let a campaign that is paused go on."""
+    return by_hand.resume(directory, options.overrides)
 
 
 @app.command

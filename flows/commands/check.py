@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.parameters import origins
 from aimspax_core.inputs.provenance import changed
 from aimspax_core.labels.store import LabelStore, gone_labels
 from aimspax_core.report.plan import plan, split_table
@@ -25,6 +26,8 @@ def check(directory: Path, overrides: Mapping[str, Any]) -> int:
         console.print(f"note: {note}", style="yellow", markup=False)
     for change in changed(inputs.run, settings, inputs.geometries):
         console.print(f"changed since the run was started: {change}", markup=False)
+    for line in origins(inputs.state, directory, overrides):
+        console.print(line, markup=False)
     for line in plan(settings, inputs.geometries, tuple(inputs.seeds)):
         console.print(line, markup=False, soft_wrap=True)
     if settings.has_initial:

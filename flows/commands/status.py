@@ -15,9 +15,10 @@ from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
 from aimspax_core.errors import AimspaxError
 from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.parameters import in_force, origins
 from aimspax_core.report.error_tables import DEFAULT_TABLE, error_rows
 from aimspax_core.report.failed_labels import by_reason
-from aimspax_core.report.progress import limits_text, progress
+from aimspax_core.report.progress import limits_text, paused_text, progress
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
@@ -36,7 +37,12 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
         return DONE
     who = holder(run_dir)
     running = f"process {who.pid} on {who.host} runs it" if who else "nobody runs it"
-    console.print(f"{state_text(state, settings)} ({running})", markup=False)
+    now, _ = in_force(directory, overrides, settings, state)
+    console.print(f"{state_text(state, now)} ({running})", markup=False)
+    if state.paused is not None:
+        console.print(f"{paused_text(state.paused)}; `aimspax resume` lets it go on", markup=False)
+    for line in origins(state, directory, overrides):
+        console.print(line, markup=False)
     if state.stop_reason:
         console.print(f"reason: {state.stop_reason}", markup=False)
     for line in limits_text(state):

@@ -34,10 +34,11 @@ from aimspax_core.output.loss_logs import append_losses, losses_file
 from aimspax_core.output.trajectories import forget, gather, settle
 from aimspax_core.report.figures import learning_curve
 from aimspax_core.report.narrative import lines
-from aimspax_core.report.progress import progress_text
+from aimspax_core.report.progress import paused_text, progress_text
 from aimspax_core.versions import release
 from flows.loops.executor import Executor
-from flows.loops.stop import GRACE_S, POLL_S, Stop, stop_signals
+from flows.loops.requests import LOOK_S, Requests
+from flows.loops.stop import GRACE_S, Stop, stop_signals
 from flows.page.campaign_page import CampaignPage
 from flows.page.events import campaign_events
 from flows.pools.open import pools
@@ -108,6 +109,7 @@ class Campaign:
     def __init__(self, inputs: Inputs, journal: Journal, part: Part) -> None:
         self.inputs, self.journal, self.part = inputs, journal, part
         self.run, self.settings = inputs.run, inputs.settings
+        self._requests = Requests(self._record)
         self._analysis: Analysis | None = None
         self._analysed = time.monotonic()
 
@@ -151,7 +153,12 @@ class Campaign:
 
     def _resume(self, changes: tuple[str, ...]) -> None:
         gone = gone_labels(LabelStore(self.run.labels), self.state.labelled, self.run.structure)
-        resumed = Resumed(rules=self.inputs.rules, changes=changes, **self._written_by())
+        resumed = Resumed(
+            rules=self.inputs.rules,
+            changes=changes,
+            superseded=self.inputs.superseded,
+            **self._written_by(),
+        )
         if not self.state.finished or not apply(self.state, resumed).finished:
             self._record(resumed)
             if gone:
@@ -166,7 +173,33 @@ class Campaign:
         }
 
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
-        """Launch what the rules want and record what comes back, until the end or a stop."""
+        """Run the campaign until its end or a stop; while it is paused, without workers."""
+        while not (stopped.asked() or self.over or self.state.phase is Phase.FAILED):
+            if self.state.paused is not None:
+                self._wait(stopped)
+            else:
+                self._drive(client, stopped)
+
+    def _wait(self, stopped: Stop) -> None:
+        """Wait until somebody resumes the campaign, or wants it to stop."""
+        assert self.state.paused is not None
+        log.info("%s; `aimspax resume` lets it go on", paused_text(self.state.paused))
+        while self.state.paused is not None and not stopped.asked():
+            self._take_requests()
+            time.sleep(LOOK_S)
+
+    def _take_requests(self, executor: Executor | None = None) -> None:
+        """Take what people have asked of the campaign."""
+        inputs = self._requests.take(self.inputs, self.state)
+        if inputs is not self.inputs:
+            self.inputs, self.settings = inputs, inputs.settings
+            if executor is not None:
+                executor.follow(inputs)
+        if executor is not None and self.state.paused is not None:
+            self._record(*executor.put_back())
+
+    def _drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
+        """Launch what the rules want and record what comes back, until the end or a break."""
         with pools(self.settings) as workers:
             executor = Executor(self.inputs, workers, client)
             executor.learn_labels(self.state)
@@ -176,7 +209,11 @@ class Campaign:
             page.show(self.state, force=True)
             try:
                 while not stopped.asked():
-                    if self.state.phase is Phase.READY and self.part != "initial":
+                    self._take_requests(executor)
+                    if self.state.paused is not None and not self.state.in_flight:
+                        break
+                    ready = self.state.phase is Phase.READY and self.state.paused is None
+                    if ready and self.part != "initial":
                         self._record(ExplorationAsked())
                     if self.over or self.state.phase is Phase.FAILED:
                         break
@@ -184,7 +221,7 @@ class Campaign:
                     self._record(*(Launched(action=action) for action in wanted))
                     for action in wanted:
                         executor.launch(action, self.state)
-                    self._record_next(executor, POLL_S)
+                    self._record_next(executor, LOOK_S)
                     page.show(self.state)
                 self._land(executor)
             finally:

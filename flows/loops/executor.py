@@ -150,11 +150,23 @@ class Executor:
         self._tickets.pop(action.id, None)
         return self._event(action, ticket)
 
+    def follow(self, inputs: Inputs) -> None:
+        """Run what is launched from now on under other settings, with the workers that they say."""
+        self.inputs, self.settings = inputs, inputs.settings
+        self.pools.follow(inputs.settings)
+
+    def put_back(self) -> list[Event]:
+        """Give back what was launched and has not begun; by the events it is asked for again."""
+        waited = {ticket for pool in self.pools for ticket in pool.hold()}
+        ids = [id_ for id_, ticket in self._tickets.items() if ticket in waited]
+        ids += [action.id for _, action, _ in self._put_off]
+        self._put_off.clear()
+        self._tickets = {id_: t for id_, t in self._tickets.items() if t not in waited}
+        return [TaskLost(action_id=id_, reason="not begun", counted=False) for id_ in ids]
+
     def hold(self) -> bool:
         """Begin no more tasks; return whether any still runs."""
-        self._put_off.clear()
-        waited = {ticket for pool in self.pools for ticket in pool.hold()}
-        self._tickets = {id_: t for id_, t in self._tickets.items() if t not in waited}
+        self.put_back()
         return bool(self._tickets)
 
     def cancel(self) -> None:

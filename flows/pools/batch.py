@@ -39,18 +39,7 @@ def batch_pool(name: str, jobs: BatchJobs, settings: Settings) -> Iterator[Pool]
     run, cluster, prefix = RunDir.of(settings), settings.cluster, secret_prefix()
     queue, output = scheduler(jobs.scheduler), output_of_jobs(run, jobs.scheduler, name)
     program = settings.reference.starts_programs
-    policy = Policy(
-        name,
-        queue.title,
-        slots=jobs.slots,
-        least=jobs.blocks.min_blocks,
-        most=jobs.blocks.max_blocks,
-        first=jobs.blocks.init_blocks,
-        walltime_s=jobs.walltime_s,
-        idle_s=cluster.idle_time,
-        notice_s=cluster.queue_notice,
-        needs_scheduler=queue.starts_programs and program and name == "reference",
-    )
+    policy = _policy(name, jobs, settings, queue)
     with (
         cleaned_up(run.state / jobs.scheduler, name, run.logs, _attempt()) as folder,
         scratch_folder(),
@@ -62,12 +51,35 @@ def batch_pool(name: str, jobs: BatchJobs, settings: Settings) -> Iterator[Pool]
         assert isinstance(dask_cluster, BatchCluster)
         script, line = dask_cluster.script, Line()
         with Fleet(policy, queue, dask_cluster, script, line, folder, output) as fleet:
-            pool = Pool(name, runner, jobs.most, fleet, line, prefix)
+
+            def follow(new: Settings) -> int:
+                now = new.cluster.reference_jobs if name == "reference" else new.cluster.ml_jobs
+                assert now is not None
+                fleet.follow(_policy(name, now, new, queue))
+                return now.most
+
+            pool = Pool(name, runner, jobs.most, fleet, line, prefix, follow)
             try:
                 yield pool
             finally:
                 fleet.stop()  # to close takes a while, in which no job is wanted any more
                 pool.close()
+
+
+def _policy(name: str, jobs: BatchJobs, settings: Settings, queue: Scheduler) -> Policy:
+    program = settings.reference.starts_programs
+    return Policy(
+        name,
+        queue.title,
+        slots=jobs.slots,
+        least=jobs.blocks.min_blocks,
+        most=jobs.blocks.max_blocks,
+        first=jobs.blocks.init_blocks,
+        walltime_s=jobs.walltime_s,
+        idle_s=settings.cluster.idle_time,
+        notice_s=settings.cluster.queue_notice,
+        needs_scheduler=queue.starts_programs and program and name == "reference",
+    )
 
 
 def _attempt() -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import dask
@@ -12,22 +12,43 @@ from distributed import LocalCluster
 from distributed.security import Security
 from prefect_dask.task_runners import DaskTaskRunner
 
+from aimspax_core.settings.settings import Settings
 from flows.pools.dask_settings import DASK, ONE_THREAD, QUIET, scratch_folder, secret_prefix
 from flows.pools.pool import Pool
 from flows.pools.preload import GPUS, NO_PAGES
 
 
 @contextlib.contextmanager
-def local_pool(name: str, workers: int, gpus: Sequence[str] = ()) -> Iterator[Pool]:
+def local_pool(
+    name: str,
+    workers: int,
+    gpus: Sequence[str] = (),
+    wanted: Callable[[Settings], int] | None = None,
+) -> Iterator[Pool]:
     """Start a pool of single-threaded processes on this machine, reachable from it alone.
 
     With GPUs each process sees one of them, dealt in turn. Others may be logged in here, so that
     its connections, too, are open only to those who have its key, which is in memory.
+
+    Args:
+        name: `ml` or `reference`.
+        workers: How many processes there are.
+        gpus: The GPUs to deal.
+        wanted: Returns how many there should be under new settings; not given: that is fixed.
     """
     prefix = secret_prefix()
     with scratch_folder() as folder, _runner_here(workers, gpus, prefix, folder) as runner:
         runner.client.wait_for_workers(1, timeout=120)
-        pool = Pool(name, runner, workers, prefix=prefix)
+
+        def follow(settings: Settings) -> int:
+            assert wanted is not None
+            now, cluster = wanted(settings), runner.client.cluster
+            assert isinstance(cluster, LocalCluster)
+            if now > len(cluster.worker_spec):  # those that are too many get no tasks
+                cluster.scale(now)
+            return now
+
+        pool = Pool(name, runner, workers, prefix=prefix, follow=None if wanted is None else follow)
         try:
             yield pool
         finally:

@@ -24,6 +24,11 @@ class Pools:
         """Iterate over both."""
         return iter((self.ml, self.reference))
 
+    def follow(self, settings: Settings) -> None:
+        """Have as many workers as the settings say from now on."""
+        for pool in self:
+            pool.follow(settings)
+
 
 @contextlib.contextmanager
 def pools(settings: Settings) -> Iterator[Pools]:
@@ -46,7 +51,8 @@ def reference_pool(settings: Settings) -> Iterator[Pool]:
         with batch_pool("reference", jobs, settings) as pool:
             yield pool
     else:
-        with local_pool("reference", settings.cluster.max_workers) as pool:
+        most = settings.cluster.max_workers
+        with local_pool("reference", most, wanted=lambda new: new.cluster.max_workers) as pool:
             yield pool
 
 

@@ -24,6 +24,7 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
 from aimspax_core.errors import AimspaxError, LabelError
 from aimspax_core.labels.tries import Fate
+from aimspax_core.settings.settings import Settings
 from flows.pools.dask_hooks import RememberedSettings, WorkerWatch
 from flows.pools.dask_settings import hide_paths
 from flows.pools.line import Line
@@ -55,6 +56,8 @@ class Pool:
         workforce: What is known of its workers; not given: they are on this machine.
         line: Its tasks, if somebody else has to know of them.
         prefix: First part of the paths of its Dask dashboard.
+        follow: Has as many workers as new settings say, and returns the new capacity; not given:
+            it stays as it is.
     """
 
     def __init__(
@@ -65,7 +68,9 @@ class Pool:
         workforce: Workforce | None = None,
         line: Line | None = None,
         prefix: str = "",
+        follow: Callable[[Settings], int] | None = None,
     ) -> None:
+        self._follow = follow
         self.name, self.runner, self.capacity = name, runner, capacity
         self._workforce = Steady() if workforce is None else workforce
         self._line = Line() if line is None else line
@@ -138,6 +143,12 @@ class Pool:
         self._line.add(ticket)
         self._wake.set()
         return ticket
+
+    def follow(self, settings: Settings) -> None:
+        """Have as many workers as the settings say from now on; what runs is finished."""
+        if self._follow is not None:
+            self.capacity = self._follow(settings)
+            self._wake.set()
 
     def hold(self) -> list[Ticket]:
         """Begin nothing more; return the tasks that waited, which are dropped."""
@@ -283,7 +294,7 @@ class Pool:
     def _dispatch(self) -> None:
         """Give tasks to free workers, in the order of the line."""
         free = self._free()
-        while free:
+        while free and sum(self._line.taken().values()) < self.capacity:
             ticket = self._line.begin(lambda waiting: self._match(waiting, free))
             if ticket is None:
                 return

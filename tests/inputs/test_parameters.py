@@ -218,14 +218,15 @@ def test_a_short_name_of_several_keys_names_them(inputs: SettingsFiles) -> None:
     ("key", "value"),
     [("ARCHITECTURE.r_max", "4.0"), ("ACTIVE_LEARNING.uncertainty_type", "max_atomic_sd")],
 )
+@pytest.mark.parametrize("whole", [True, False])
 def test_frozen_keys_are_refused_with_the_reason(
-    inputs: SettingsFiles, key: str, value: str
+    inputs: SettingsFiles, key: str, value: str, whole: bool
 ) -> None:
     file = "mace.yaml" if key.startswith("ARCH") else "aimsPAX.yaml"
     why = why_frozen(file, key)
     assert why is not None
     with pytest.raises(SettingsError, match=f"{key}.*{why}"):
-        Campaign(inputs).set(key, value)
+        Campaign(inputs).set(key if whole else key.partition(".")[2], value)
 
 
 def test_keys_that_only_a_start_reads_are_refused(inputs: SettingsFiles) -> None:
@@ -278,7 +279,7 @@ def test_origins_tell_value_time_and_file(inputs: SettingsFiles) -> None:
     campaign.edit("ACTIVE_LEARNING", "c_x", "0.2")
     campaign.set("c_x", "-0.1")
     campaign.set("epochs_per_worker", "3")
-    first, second = origins(campaign.state, inputs.directory, None, campaign.base)
+    first, second = origins(campaign.state, inputs.directory, None)
     assert first.startswith(f"{C_X} -0.1, set ")
     assert first.endswith("file: 0.2")
     assert second.endswith("default: 2")
@@ -287,9 +288,9 @@ def test_origins_tell_value_time_and_file(inputs: SettingsFiles) -> None:
 def test_origins_tell_what_the_next_start_changes(inputs: SettingsFiles) -> None:
     campaign = Campaign(inputs)
     campaign.set("c_x", "-0.1")
-    (before,) = origins(campaign.state, inputs.directory, None, campaign.base)
+    (before,) = origins(campaign.state, inputs.directory, None)
     campaign.edit("ACTIVE_LEARNING", "c_x", "0.2")
-    (after,) = origins(campaign.state, inputs.directory, None, campaign.base)
+    (after,) = origins(campaign.state, inputs.directory, None)
     assert after != before
 
 

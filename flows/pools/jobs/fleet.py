@@ -126,6 +126,11 @@ class Fleet:
         self._closed = True
         self._look_now.set()
 
+    def follow(self, policy: Policy) -> None:
+        """Have as many jobs as another policy says; the first ones are there already."""
+        self._policy = replace(policy, first=self._policy.first)
+        self._look_now.set()
+
     # --- what the pool asks
 
     @property

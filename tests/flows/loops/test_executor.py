@@ -147,3 +147,11 @@ def test_a_pool_without_workers_ends_the_campaign(stage: Stage) -> None:
     stage.ml.trouble = "no such partition"
     with pytest.raises(CampaignError, match="no such partition"):
         stage.executor.next_event(0.0)
+
+
+def test_what_has_not_begun_is_given_back_and_costs_no_try(stage: Stage) -> None:
+    stage.executor.launch(LABEL, stage.state)
+    stage.lost(OTHER, Tries(died=1))  # waits for its backoff
+    (back,) = stage.executor.put_back()
+    assert back == TaskLost(action_id=OTHER.id, reason="not begun", counted=False)
+    assert stage.executor.put_back() == []

@@ -1,0 +1,147 @@
+"""`aimspax set`, `pause` and `resume`: with a process that runs the campaign, and without one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import ase.io
+import pytest
+from ase.build import molecule
+
+from aimspax_core.campaign.events import Started
+from aimspax_core.campaign.journal import Journal, load
+from aimspax_core.campaign.requests import waiting
+from aimspax_core.campaign.state import CampaignState
+from aimspax_core.errors import CampaignError, SettingsError
+from aimspax_core.inputs.campaign_inputs import Inputs
+from flows.commands import by_hand
+from flows.commands.status import status
+from flows.loops.requests import Requests
+from tests.flows.loops.test_executor import PROJECT
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "aimsPAX.yaml").write_text(PROJECT)
+    (tmp_path / "mace.yaml").write_text("GENERAL: {name_exp: water}\n")
+    ase.io.write(tmp_path / "water.xyz", molecule("H2O"))
+    return tmp_path
+
+
+@pytest.fixture
+def begun(directory: Path) -> Path:
+    inputs = Inputs.read(directory)
+    with Journal(inputs.run) as journal:
+        journal.append(Started(rules=inputs.rules))
+    return directory
+
+
+def state_of(directory: Path) -> CampaignState:
+    _, state = load(Inputs.read(directory).run)
+    assert state is not None
+    return state
+
+
+@contextlib.contextmanager
+def run_by_somebody(directory: Path, takes: bool = True) -> Iterator[None]:
+    """The campaign's journal is held in a thread, which takes requests as the loop does."""
+    inputs, over = Inputs.read(directory), threading.Event()
+    held = threading.Event()
+
+    def loop() -> None:
+        nonlocal inputs
+        with Journal(inputs.run) as journal:
+            requests = Requests(lambda event: journal.append(event) and None)
+            held.set()
+            while not over.wait(0.05):
+                if takes:
+                    inputs = requests.take(inputs, journal.state)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    held.wait(30)
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_without_a_campaign_there_is_nothing_to_set(directory: Path) -> None:
+    with pytest.raises(CampaignError, match="no campaign"):
+        by_hand.set_values(directory, {}, ["c_x=-0.1"])
+    assert not (directory / "aimspax").exists()
+
+
+def test_a_campaign_that_nobody_runs_is_changed_by_the_command(begun: Path) -> None:
+    by_hand.set_values(begun, {}, ["c_x=-0.1", "max_train_set_size=40"])
+    rules = state_of(begun).rules
+    assert (rules.c_x, rules.max_train_set_size) == (-0.1, 40)
+    assert Inputs.read(begun).settings.al.c_x == -0.1
+
+
+def test_the_process_that_runs_the_campaign_makes_the_change(begun: Path) -> None:
+    with run_by_somebody(begun):
+        by_hand.set_values(begun, {}, ["c_x=-0.1"])
+        assert state_of(begun).rules.c_x == -0.1
+    assert not waiting(Inputs.read(begun).run)
+
+
+def test_what_that_process_refuses_is_told(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The process was started under an environment in which the value does not fit.
+    with run_by_somebody(begun):
+        event_of = by_hand.event_of
+        monkeypatch.setattr(by_hand, "event_of", lambda *_: None)  # finds nothing wrong
+        with pytest.raises(SettingsError, match=r"ACTIVE_LEARNING\.c_x"):
+            by_hand.set_values(begun, {}, ["c_x=much"])
+        monkeypatch.setattr(by_hand, "event_of", event_of)
+    assert not list(Inputs.read(begun).run.requests.glob("*"))
+
+
+def test_a_process_that_does_not_look_is_waited_for_and_then_told(
+    begun: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(by_hand, "PATIENCE_S", 1.0)
+    with run_by_somebody(begun, takes=False):
+        assert by_hand.set_values(begun, {}, ["c_x=-0.1"]) == 0
+    assert "has not taken it yet" in capsys.readouterr().out
+    assert len(waiting(Inputs.read(begun).run)) == 1
+
+
+def test_a_process_that_ends_meanwhile_leaves_it_to_the_command(begun: Path) -> None:
+    with run_by_somebody(begun, takes=False):
+        asked = threading.Thread(target=by_hand.set_values, args=(begun, {}, ["c_x=-0.1"]))
+        asked.start()
+        while not waiting(Inputs.read(begun).run):
+            time.sleep(0.05)
+    asked.join(30)
+    assert state_of(begun).rules.c_x == -0.1
+    assert not waiting(Inputs.read(begun).run)
+
+
+def test_pause_and_resume(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    by_hand.pause(begun, {})
+    assert state_of(begun).paused is not None
+    status(begun, {})
+    assert "paused since" in capsys.readouterr().out
+    by_hand.resume(begun, {})
+    assert state_of(begun).paused is None
+
+
+@pytest.mark.parametrize("text", ["c_x", "=3", ""])
+def test_an_assignment_without_a_key_or_value_is_refused(begun: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="key=value"):
+        by_hand.set_values(begun, {}, [text])
+
+
+def test_status_tells_value_and_origin(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    by_hand.set_values(begun, {}, ["c_x=-0.1"])
+    capsys.readouterr()
+    status(begun, {})
+    (line,) = [one for one in capsys.readouterr().out.splitlines() if "c_x" in one]
+    assert line.startswith("ACTIVE_LEARNING.c_x -0.1, set ")
+    assert line.endswith("default: 0.0")
