@@ -68,6 +68,32 @@ class ModelError(AimspaxError):
     """A model file cannot be loaded, downloaded or built."""
 
 
+class DivergedError(ModelError):
+    """Training left the physical: a loss or a weight is not finite, or errors have exploded."""
+
+
+class DamagedError(AimspaxError):
+    """A file that a campaign goes on from is gone, cannot be read, or was changed since.
+
+    Args:
+        message: Which file, and what is wrong with it.
+        file: Its path.
+        reason: What is wrong with it.
+    """
+
+    def __init__(self, message: str, file: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.file, self.reason = file, reason
+
+    @classmethod
+    def of(cls, file: object, reason: str) -> DamagedError:
+        """Return the error of a file."""
+        return cls(f"{file}: {reason}", str(file), reason)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.args[0], self.file, self.reason)
+
+
 class EngineError(AimspaxError):
     """The engine refuses its input; no structure can be labelled until the user mends it."""
 

@@ -38,6 +38,7 @@ class SampleRequest:
         geometry: Index of the geometry.
         version: Number of the MD state file to go on from; 0: the geometry itself.
         points: Structures to collect.
+        restarts: 0, or: that file is lost, so often; begin from the geometry with new noise.
     """
 
     action_id: str
@@ -46,6 +47,7 @@ class SampleRequest:
     geometry: int
     version: int
     points: int
+    restarts: int = 0
 
 
 @task(name="sample", task_run_name="sample-geometry-{request.geometry}")
@@ -57,8 +59,8 @@ def sample(request: SampleRequest) -> Sampled:
     md = settings.md(request.geometry)
     state = (
         load_state(run.sampler(request.geometry, request.version))
-        if request.version
-        else begin(atoms, md, request.geometry)
+        if request.version and not request.restarts
+        else begin(atoms, md, request.geometry, restarts=request.restarts)
     )
     found = collect(
         state,

@@ -12,7 +12,9 @@ from prefect import task
 
 from aimspax_core.campaign.actions import Converge, Train
 from aimspax_core.campaign.events import ConvergenceAdvanced, TrainingFinished
+from aimspax_core.campaign.rounds import exploded
 from aimspax_core.campaign.state import Errors
+from aimspax_core.errors import DamagedError, DivergedError
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
@@ -20,6 +22,7 @@ from aimspax_core.settings.settings import Settings
 if TYPE_CHECKING:
     from aimspax_core.model.family import Graph
     from aimspax_core.model.learner import Metrics
+    from aimspax_core.model.member import Member
     from aimspax_core.model.worker_memory import WorkerMemory
 
 
@@ -35,6 +38,7 @@ class TrainRequest:
         elements: Atomic numbers that the models know.
         dataset: File that says which labels belong to which member's sets.
         time_budget_s: No further step is begun after this time.
+        last_mae: The member's force MAE (eV/Å) when the round began; None: unknown.
     """
 
     action: Train | Converge
@@ -44,11 +48,17 @@ class TrainRequest:
     elements: tuple[int, ...]
     dataset: Path
     time_budget_s: float
+    last_mae: float | None = None
 
 
 @task(name="train", task_run_name="train-{request.action.tag}-round-{request.action.round}")
 def train(request: TrainRequest) -> TrainingFinished:
-    """Train a member within its round; its checkpoint is on disk when this returns."""
+    """Train a member within its round; its checkpoint is on disk when this returns.
+
+    Raises:
+        DamagedError: The checkpoint that it begins from is, or the file of datasets.
+        DivergedError: The training diverged; nothing was written.
+    """
     began = time.perf_counter()
     # Models take seconds to import, which the flow's process and the label workers need not spend.
     from aimspax_core.model.member import Member, Stage
@@ -64,9 +74,11 @@ def train(request: TrainRequest) -> TrainingFinished:
         member = Member.create(model, elements, action.tag, request.seed, data.constants)
     else:
         member = memory.take_member(_checkpoint(request, action.start), settings.model)
-        if member.stage.value != action.stage:
-            member.enter(Stage(action.stage))
+    if member.stage.value != action.stage:
+        member.enter(Stage(action.stage))
+    if action.start is not None:
         member.renew_constants(data.constants)
+    member.try_again(action.again)
     initial = action.stage == "initial"
     idg, al = settings.idg, settings.al
     step = idg.intermediate_epochs_idg if initial else al.intermediate_epochs_al
@@ -80,6 +92,8 @@ def train(request: TrainRequest) -> TrainingFinished:
         patience=None if initial else al.epochs_per_worker,
         budget=Budget(request.time_budget_s, step),
     )
+    if found and exploded(found[-1].mae_f, request.last_mae):
+        _require_better(request, member, found[-1].mae_f, data)
     memory.keep_member(_checkpoint(request, action.checkpoint), member)
     return TrainingFinished(
         action_id=action.id,
@@ -93,9 +107,14 @@ def train(request: TrainRequest) -> TrainingFinished:
 
 @task(name="converge", task_run_name="converge-{request.action.tag}")
 def converge(request: TrainRequest) -> ConvergenceAdvanced:
-    """Train a member towards convergence; its checkpoint is on disk when this returns."""
+    """Train a member towards convergence; its checkpoint is on disk when this returns.
+
+    Raises:
+        DamagedError: The checkpoint that it begins from is, or the file of datasets.
+        DivergedError: The training diverged; nothing was written.
+    """
     began = time.perf_counter()
-    from aimspax_core.model.member import Stage
+    from aimspax_core.model.member import Member, Stage
     from aimspax_core.model.schedule import Budget
     from aimspax_core.model.worker_memory import worker_memory
 
@@ -103,10 +122,15 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
     assert isinstance(action, Converge)
     memory = worker_memory()
     data = _data(request, memory)
-    member = memory.take_member(_checkpoint(request, action.start), settings.model)
+    if action.start is None:
+        elements, model = request.elements, settings.model
+        member = Member.create(model, elements, action.tag, request.seed, data.constants)
+    else:
+        member = memory.take_member(_checkpoint(request, action.start), settings.model)
     if action.first:
         member.enter(Stage.CONVERGE)
         member.renew_constants(data.constants)
+    member.try_again(action.again)
     phase = settings.idg if action.stage == "initial" else settings.al
     before = member.epoch
     found, finished = member.converge(
@@ -131,6 +155,29 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
     )
 
 
+def _require_better(request: TrainRequest, member: Member, mae: float, data: _Data) -> None:
+    """Refuse a training that has made a member worse.
+
+    New points alone may make errors larger: the weights that the training began with are validated
+    on the same set.
+
+    Raises:
+        DivergedError: These were better.
+    """
+    from aimspax_core.model.member import Member
+
+    assert isinstance(request.action, Train)
+    assert request.last_mae is not None
+    if request.action.start is not None:
+        before = Member.load(_checkpoint(request, request.action.start), member.settings)
+        if mae <= before.errors_on(data.validation).mae_f:
+            return
+    raise DivergedError(
+        f"{member.tag}, epoch {member.epoch} of stage {member.stage}: diverged, the force MAE is "
+        f"{1000 * mae:.1f} meV/Å, {mae / request.last_mae:.0f} times that of the last round"
+    )
+
+
 @dataclass(frozen=True)
 class _Data:
     """A member's graphs: what it trains on, what it is validated on, its whole training set."""
@@ -141,7 +188,11 @@ class _Data:
 
 
 def _data(request: TrainRequest, memory: WorkerMemory) -> _Data:
-    sets = json.loads(request.dataset.read_text(encoding="utf-8"))[request.action.tag]
+    try:
+        sets = json.loads(request.dataset.read_text(encoding="utf-8"))[request.action.tag]
+        sets = {name: [str(key) for key in keys] for name, keys in sets.items()}
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError.of(request.dataset, f"not a readable dataset ({error!r})") from error
     store = LabelStore(request.run.labels)
     sets.setdefault("constants", sets["training"])
     model, elements = request.settings.model, request.elements

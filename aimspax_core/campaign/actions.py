@@ -8,6 +8,8 @@ from pydantic import Field
 
 from aimspax_core.campaign.record import Record
 
+_AGAIN = "How often in a row it has diverged: another order of batches, a fresh optimizer."
+
 
 class Sample(Record):
     """Run the sampling MD of one geometry until `points` structures are collected."""
@@ -64,6 +66,7 @@ class Train(Record):
     start: str | None = Field(description="Checkpoint to begin from; none: a fresh member.")
     checkpoint: str = Field(description="Checkpoint to write.")
     epochs: int
+    again: int = Field(default=0, description=_AGAIN)
 
     @property
     def id(self) -> str:
@@ -77,9 +80,10 @@ class Converge(Record):
     kind: Literal["converge"] = "converge"
     tag: str
     stage: Literal["initial", "final"]
-    start: str
+    start: str | None = Field(description="Checkpoint to begin from; none: a fresh member.")
     first: bool = Field(description="Begin a convergence, with new optimizer and scheduler.")
     checkpoint: str
+    again: int = Field(default=0, description=_AGAIN)
 
     @property
     def id(self) -> str:

@@ -174,6 +174,26 @@ class ConvergenceAdvanced(Record):
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 
+class TrainingDiverged(Record):
+    """A stretch of training diverged: the member is as it was before, and tries again."""
+
+    kind: Literal["training-diverged"] = "training-diverged"
+    action_id: str
+    tag: str
+    reason: str
+
+
+class FileDamaged(Record):
+    """A file that the campaign goes on from is damaged or gone: it goes on from the one before."""
+
+    kind: Literal["file-damaged"] = "file-damaged"
+    what: Literal["checkpoint", "trajectory", "sampler"]
+    which: str = Field(description="The member's tag; index of the trajectory, or of the geometry.")
+    name: str = Field(description="Of the checkpoint, or number of the MD state.")
+    reason: str
+    action_id: str = Field(default="", description="Whose task found it; none: found at a start.")
+
+
 class Adopted(Record):
     """Models and datasets that the user has given have become the campaign's members and sets."""
 
@@ -245,6 +265,8 @@ Event = Annotated[
     | SegmentFinished
     | TrainingFinished
     | ConvergenceAdvanced
+    | TrainingDiverged
+    | FileDamaged
     | Adopted
     | Published
     | TaskLost,

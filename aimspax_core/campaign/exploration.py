@@ -29,7 +29,7 @@ SEGMENT_MIN_S, SEGMENT_MAX_S = 2.0, 30.0
 def begin(state: CampaignState) -> CampaignState:
     """Start the trajectories."""
     state = convergence.forgotten(state).but(phase=Phase.ACTIVE, stop_rule="", stop_reason="")
-    return _stop_if_due(_all_trajectories(state))
+    return settle(_all_trajectories(state))
 
 
 def _all_trajectories(state: CampaignState) -> CampaignState:
@@ -42,7 +42,7 @@ def _all_trajectories(state: CampaignState) -> CampaignState:
 def segments(state: CampaignState) -> list[Action]:
     """Return batches of the trajectories that can run, spread over the free segment slots."""
     busy = sum(isinstance(a, Propagate) for a in state.in_flight.values())
-    if busy >= state.rules.max_segments:
+    if busy >= state.rules.max_segments or not all(state.ensemble):  # one is trained anew
         return []
     ready = [t.index for t in state.trajectories if t.status is TrajectoryStatus.RUNNING]
     slots = min(state.rules.max_segments - busy, len(ready))
@@ -113,7 +113,7 @@ def settle(state: CampaignState, fresh_errors: bool = False) -> CampaignState:
 def _moved(state: CampaignState, result: TrajectoryResult) -> CampaignState:
     index = result.trajectory
     if result.outcome == "exploded":
-        return _roll_back(state, index)
+        return _roll_back(state, index, result.reason)
     state = _change(
         state,
         index,
@@ -144,7 +144,7 @@ def _crossed(state: CampaignState, index: int, key: str) -> CampaignState:
     if known.status is PointStatus.LABELLED:
         return _served(state, index, TrajectoryStatus.RUNNING)
     if known.status is PointStatus.FAILED:
-        return _roll_back(state, index)
+        return _roll_back(state, index, known.reason)
     return state
 
 
@@ -167,7 +167,7 @@ def forget(state: CampaignState, key: str) -> CampaignState:
     """Send the trajectories that waited for a point without a label back to their checkpoints."""
     for trajectory in state.trajectories:
         if trajectory.waiting_for == key:
-            state = _roll_back(state, trajectory.index)
+            state = _roll_back(state, trajectory.index, state.points[key].reason)
     return settle(state)
 
 
@@ -192,8 +192,13 @@ def drained(state: CampaignState) -> CampaignState:
         return state
     if state.round is not None:
         state = state.but(round=None, pending=(*state.round.points, *state.pending))
+        members = {
+            tag: m.but(owed=m.owed - m.round_epochs, round_epochs=0) if m.round_epochs < 0 else m
+            for tag, m in state.members.items()
+        }
+        state = state.but(members=members)
     if not state.rules.converge_al:
-        return state.but(phase=Phase.PUBLISH)
+        return convergence.to_publish(state, Phase.PUBLISH)
     tags = tuple(state.members)
     if state.rules.converge_best:
         tags = (best_member(state),)
@@ -240,11 +245,14 @@ def _stop_if_due(state: CampaignState, fresh_errors: bool = False) -> CampaignSt
 
 
 def _train(state: CampaignState) -> CampaignState:
-    """Start a round if labelled points wait for one and none is under way."""
-    if state.round is not None or not state.pending or state.phase is not Phase.ACTIVE:
+    """Start a round if labelled points wait for one, or epochs are owed, and none is under way."""
+    owing = any(m.owed for m in state.members.values())  # a round of its own, if none is due
+    due = state.pending or owing
+    if state.round is not None or not due or state.phase is not Phase.ACTIVE:
         return state
     pending = state.pending
-    return rounds.open_round(state.but(pending=()), "active", state.rules.epochs_per_round, pending)
+    epochs = state.rules.epochs_per_round if pending else 0
+    return rounds.open_round(state.but(pending=()), "active", epochs, pending)
 
 
 def thawed(state: CampaignState) -> CampaignState:
@@ -274,10 +282,34 @@ def _served(state: CampaignState, index: int, status: TrajectoryStatus) -> Campa
         checkpoint_step=trajectory.step if kept else trajectory.checkpoint_step,
         since_crossing=0,
         rollbacks_in_a_row=0,
+        setbacks=(),
     )
 
 
-def _roll_back(state: CampaignState, index: int) -> CampaignState:
+def state_lost(state: CampaignState, index: int, version: int) -> CampaignState:
+    """Go on without an MD state file: from the checkpoint's, or from the geometry; with new noise.
+
+    It is no fault of the trajectory, and does not count among its rollbacks in a row. A label that
+    it waits for is waited for all the same.
+    """
+    trajectory = state.trajectories[index]
+    if version == trajectory.checkpoint:
+        state = _change(state, index, checkpoint=0, checkpoint_step=0)
+    if version != trajectory.version:
+        return state
+    trajectory = state.trajectories[index]
+    return _change(
+        state,
+        index,
+        version=trajectory.checkpoint,
+        step=trajectory.checkpoint_step,
+        since_crossing=0,
+        rollbacks=trajectory.rollbacks + 1,
+        rollbacks_in_a_row=max(1, trajectory.rollbacks_in_a_row),  # 0 is the noise of before
+    )
+
+
+def _roll_back(state: CampaignState, index: int, reason: str) -> CampaignState:
     """Send a trajectory back to its checkpoint, with new noise, so that it takes another way."""
     trajectory = state.trajectories[index]
     in_a_row = trajectory.rollbacks_in_a_row + 1
@@ -291,6 +323,7 @@ def _roll_back(state: CampaignState, index: int) -> CampaignState:
         since_crossing=0,
         rollbacks=trajectory.rollbacks + 1,
         rollbacks_in_a_row=in_a_row,
+        setbacks=(*trajectory.setbacks, reason),
     )
 
 

@@ -42,7 +42,7 @@ def sampled(state: CampaignState, event: Sampled) -> CampaignState:
         for key in new
     }
     samplers = tuple(
-        s.but(version=event.version, step=state.sampling_step)
+        s.but(version=event.version, step=state.sampling_step, lost=False)
         if s.geometry == event.geometry
         else s
         for s in state.samplers
@@ -153,7 +153,7 @@ def trained(state: CampaignState) -> CampaignState:
     state = state.but(stop_rule=end.rule.name, stop_reason=end.reason)
     if state.rules.converge_initial:
         return convergence.begin(state, Phase.INITIAL_CONVERGE, tuple(state.members))
-    return state.but(phase=Phase.INITIAL_PUBLISH)
+    return convergence.to_publish(state, Phase.INITIAL_PUBLISH)
 
 
 def reopened(state: CampaignState) -> CampaignState:

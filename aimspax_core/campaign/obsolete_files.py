@@ -31,13 +31,16 @@ def remove_obsolete(
     for earlier, later in zip(before.samplers, after.samplers, strict=True):
         if earlier is not later:
             _keep_only(run.sampler(later.geometry, 0).parent, {str(later.version)})
+    if before.round is not None and after.round is None:
+        number = before.round.number
+        run.dataset(f"{before.round.stage}-{number}").unlink(missing_ok=True)
     changed = before.members is not after.members or before.in_flight is not after.in_flight
     if changed and not keep_checkpoints:
         _tidy_checkpoints(run, after, flying)
 
 
 def _tidy_checkpoints(run: RunDir, after: CampaignState, flying: list[Propagate]) -> None:
-    """Keep what members, the ensemble, and tasks in flight still read or write."""
+    """Keep what members, the ensemble, and tasks in flight still read or write, or fall back to."""
     ensembles = [after.ensemble, *(a.checkpoints for a in flying)]
     for position, (tag, member) in enumerate(after.members.items()):
         written = {
@@ -47,6 +50,9 @@ def _tidy_checkpoints(run: RunDir, after: CampaignState, flying: list[Propagate]
             for name in (action.start, action.checkpoint)
         }
         keep = {member.checkpoint, member.converging, *written}
+        keep |= {
+            earlier.checkpoint for earlier in (*member.earlier, member.converge_earlier) if earlier
+        }
         keep |= {ensemble[position] for ensemble in ensembles if ensemble}
         _keep_only(run.checkpoint(tag, "any").parent, {str(name) for name in keep})
 

@@ -8,7 +8,16 @@ import numpy as np
 
 from aimspax_core.campaign.actions import Action, Train
 from aimspax_core.campaign.events import TrainingFinished
-from aimspax_core.campaign.state import CampaignState, Round
+from aimspax_core.campaign.state import CampaignState, Earlier, MemberState, Phase, Round
+
+MAX_DIVERGED = 3
+"""Times in a row that training may diverge within a round."""
+
+EXPLODED = 10.0
+"""Times the last round's force MAE, from which on training is suspected to have diverged."""
+
+MAX_SAT_OUT = 3
+"""Rounds in a row that a member may go through with its weights from before."""
 
 
 def open_round(
@@ -17,8 +26,11 @@ def open_round(
     epochs: int,
     points: tuple[str, ...],
 ) -> CampaignState:
-    """Start a round on all data that there are now."""
-    members = {t: m.but(round_epochs=0) for t, m in state.members.items()}
+    """Start a round on all data that there are now; epochs that members owe are part of it."""
+    members = {
+        t: m.but(round_epochs=-m.owed, owed=0, before_round=m.errors)
+        for t, m in state.members.items()
+    }
     return state.but(
         members=members,
         rounds_begun=state.rounds_begun + 1,
@@ -67,8 +79,9 @@ def actions(state: CampaignState) -> list[Action]:
             stage=state.round.stage,
             round=state.round.number,
             start=member.checkpoint,
-            checkpoint=f"train-{member.epochs}-{state.round.number}",
+            checkpoint=f"train-{member.epochs}-{state.round.number}{member.suffix}",
             epochs=state.round.epochs - member.round_epochs,
+            again=member.diverged,
         )
         for member in state.members.values()
         if member.round_epochs < state.round.epochs
@@ -79,12 +92,75 @@ def advanced(state: CampaignState, event: TrainingFinished) -> CampaignState:
     """Record the epochs that a member has trained."""
     member = state.members[event.tag]
     member = member.but(
+        earlier=earlier_of(state, member),
         checkpoint=event.checkpoint,
         epochs=member.epochs + event.epochs,
         round_epochs=member.round_epochs + event.epochs,
         errors=event.errors[-1] if event.errors else member.errors,
+        diverged=0,
+        sat_out=0,
     )
     return state.but(members={**state.members, event.tag: member})
+
+
+def earlier_of(state: CampaignState, member: MemberState) -> tuple[Earlier, ...]:
+    """Return what a member can fall back to once it has a newer checkpoint, the newest first.
+
+    These are the checkpoint that it has now; that of the ensemble, whose file is kept anyhow; and
+    in a campaign that began from given models the given one, which cannot be trained anew.
+    """
+    if member.checkpoint is None:
+        return ()
+    first = member.earlier[-1].checkpoint if state.adopted and member.earlier else None
+    kept = {*state.ensemble, first}
+    now = Earlier(checkpoint=member.checkpoint, epochs=member.epochs, errors=member.errors)
+    older = (e for e in member.earlier if e.checkpoint in kept and e.checkpoint != now.checkpoint)
+    return (now, *older)
+
+
+def exploded(mae: float, last: float | None) -> bool:
+    """Return whether a force MAE raises the suspicion that training diverged.
+
+    Args:
+        mae: The error after training (eV/Å).
+        last: The error when the round began; None: unknown.
+    """
+    return last is not None and mae >= EXPLODED * last
+
+
+def diverged(state: CampaignState, tag: str) -> CampaignState:
+    """Count that a member's training diverged; after several in a row it sits the round out.
+
+    It then goes through the round with the weights from before, which all others are used with.
+    """
+    member = state.members[tag]
+    member = member.but(diverged=member.diverged + 1)
+    if member.diverged >= MAX_DIVERGED and member.checkpoint is not None and state.round:
+        member = member.but(diverged=0, sat_out=member.sat_out + 1, round_epochs=state.round.epochs)
+    return state.but(members={**state.members, tag: member}, divergences=state.divergences + 1)
+
+
+def hopeless(state: CampaignState, tag: str) -> str:
+    """Return why a campaign cannot go on with a member whose training diverged; else nothing."""
+    member = state.members[tag]
+    advice = "a lower learning rate (TRAINING.lr), or another initial dataset, may help"
+    if member.diverged >= MAX_DIVERGED:
+        return f"{tag} diverged {member.diverged} times in a row, from its first weights; {advice}"
+    if member.sat_out >= MAX_SAT_OUT:
+        return f"{tag} diverged in {member.sat_out} rounds in a row; {advice}"
+    return ""
+
+
+def make_up(state: CampaignState) -> CampaignState:
+    """Start a round for epochs that were lost with a checkpoint, if members are published so.
+
+    A member that has converged is published as that, whatever became of its checkpoint before.
+    """
+    published = (m for m in state.members.values() if m.converging is None or not m.converge_epochs)
+    if state.round is not None or not any(m.owed for m in published):
+        return state
+    stage: Literal["initial", "active"] = "active" if state.phase is Phase.PUBLISH else "initial"
+    return open_round(state, stage, 0, ())
 
 
 def round_complete(state: CampaignState) -> bool:

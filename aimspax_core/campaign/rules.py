@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from aimspax_core.campaign import convergence, exploration, initial, rounds
+from aimspax_core.campaign import convergence, damage, exploration, initial, rounds
 from aimspax_core.campaign.actions import (
     Action,
     Adopt,
@@ -24,6 +24,7 @@ from aimspax_core.campaign.events import (
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
+    FileDamaged,
     LabelArrived,
     LabelFailed,
     LabelsGone,
@@ -37,6 +38,7 @@ from aimspax_core.campaign.events import (
     Started,
     StateRestored,
     TaskLost,
+    TrainingDiverged,
     TrainingFinished,
     Unpaused,
 )
@@ -94,9 +96,9 @@ def next_actions(state: CampaignState) -> list[Action]:
         case Phase.INITIAL_CONVERGE | Phase.CONVERGE:
             wanted += convergence.actions(state)
         case Phase.INITIAL_PUBLISH:
-            wanted.append(Publish(what="initial"))
+            wanted += rounds.actions(state) or [Publish(what="initial")]
         case Phase.PUBLISH:
-            wanted.append(Publish(what="final"))
+            wanted += rounds.actions(state) or [Publish(what="final")]
         case Phase.FAILED | Phase.FINISHED | Phase.READY:
             return []
         case Phase.DRAIN:
@@ -200,11 +202,17 @@ def _segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignS
 
 
 def _training_finished(state: CampaignState, event: TrainingFinished) -> CampaignState:
-    state = rounds.advanced(_landed(state, event.action_id), event)
+    return _round_went_on(rounds.advanced(_landed(state, event.action_id), event))
+
+
+def _round_went_on(state: CampaignState) -> CampaignState:
+    """End the round if all members have trained their epochs of it."""
     if not rounds.round_complete(state):
         return exploration.settle(state) if state.phase is Phase.DRAIN else state
     stage = state.round.stage if state.round else ""
     state, points = rounds.close_round(state)
+    if state.phase in (Phase.INITIAL_PUBLISH, Phase.PUBLISH):
+        return state  # it was to make up for epochs that were lost
     return initial.trained(state) if stage == "initial" else exploration.trained(state, points)
 
 
@@ -215,6 +223,35 @@ def _convergence_advanced(state: CampaignState, event: ConvergenceAdvanced) -> C
         # Settings were changed meanwhile, and the phase that it was for goes on.
         return exploration.settle(state) if state.phase is Phase.DRAIN else state
     return convergence.advanced(state, event)
+
+
+def _training_diverged(state: CampaignState, event: TrainingDiverged) -> CampaignState:
+    action = state.in_flight.get(event.action_id)
+    converging = isinstance(action, Converge)
+    state = _landed(state, event.action_id)
+    if state.phase is Phase.DRAIN:
+        return exploration.settle(state)  # what it was for is over
+    if isinstance(action, Converge) and action.start != state.members[event.tag].converging:
+        return state  # settings were changed meanwhile, and the phase that it was for goes on
+    if converging:
+        state = convergence.diverged(state, event.tag)
+    else:
+        state = rounds.diverged(state, event.tag)
+    why = rounds.hopeless(state, event.tag)
+    if why:
+        return fail(state, f"{why}; last: {event.reason}")
+    return state if converging else _round_went_on(state)
+
+
+def _file_damaged(state: CampaignState, event: FileDamaged) -> CampaignState:
+    action = state.in_flight.get(event.action_id)
+    if action is not None:
+        state = state.but(in_flight=_without(state.in_flight, event.action_id))
+    if isinstance(action, Propagate):
+        state = exploration.leave_segment(state, action)
+    state = damage.file_damaged(state, event)
+    why = damage.dead_end(state)
+    return fail(state, why) if why else state
 
 
 def _adopted(state: CampaignState, event: Adopted) -> CampaignState:
@@ -325,7 +362,8 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
             stop_reason=state.stop_reason_before,
             barren_steps=0,
         )
-    return _under(state, event.rules)
+    members = {tag: m.but(diverged=0, sat_out=0) for tag, m in state.members.items()}
+    return _under(state.but(members=members), event.rules)
 
 
 def _parameters_set(state: CampaignState, event: ParametersSet) -> CampaignState:
@@ -350,6 +388,8 @@ def _under(state: CampaignState, rules: Rules) -> CampaignState:
         state = exploration.thawed(state)
     if rules != before:
         state = exploration.reopened(initial.reopened(state))
+    if why := damage.dead_end(state):
+        return fail(state, why)
     return exploration.settle(state) if state.phase in (Phase.ACTIVE, Phase.DRAIN) else state
 
 
@@ -389,6 +429,8 @@ _HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {
     SegmentFinished: _segment_finished,
     TrainingFinished: _training_finished,
     ConvergenceAdvanced: _convergence_advanced,
+    TrainingDiverged: _training_diverged,
+    FileDamaged: _file_damaged,
     Adopted: _adopted,
     Published: _published,
     TaskLost: _task_lost,

@@ -165,6 +165,7 @@ class Trajectory(Record):
     waiting_for: str | None = None
     rollbacks: int = 0
     rollbacks_in_a_row: int = 0
+    setbacks: tuple[str, ...] = ()  # why, for each rollback in a row
 
     @property
     def over(self) -> bool:
@@ -190,6 +191,14 @@ class Errors(Record):
     seconds: float
 
 
+class Earlier(Record):
+    """A checkpoint of a member that is kept in case that the ones after it are damaged."""
+
+    checkpoint: str
+    epochs: int  # of the convergence, if it is one of that
+    errors: Errors | None = None  # the best so far, if it is one of a convergence
+
+
 class MemberState(Record):
     """One model of the ensemble."""
 
@@ -204,6 +213,18 @@ class MemberState(Record):
     converged: bool = False
     converge_epochs: int = 0
     best: Errors | None = None
+    earlier: tuple[Earlier, ...] = ()  # what `checkpoint` falls back to, the newest first
+    converge_earlier: Earlier | None = None  # what `converging` falls back to
+    owed: int = 0  # epochs that were lost with a checkpoint: trained with the next round
+    setbacks: int = 0  # checkpoints that were lost; names of later ones have the number
+    diverged: int = 0  # in a row, without a stretch of training that went well in between
+    sat_out: int = 0  # rounds in a row that it went through with the weights from before
+    before_round: Errors | None = None  # its errors when the round began
+
+    @property
+    def suffix(self) -> str:
+        """What tells the names of its checkpoints from those of files that were lost."""
+        return f"-{self.setbacks}" if self.setbacks else ""
 
 
 class Sampler(Record):
@@ -212,6 +233,8 @@ class Sampler(Record):
     geometry: int
     version: int = 0
     step: int = 0
+    restarts: int = 0  # from the geometry, because a state file was lost
+    lost: bool = False  # the state file `version` is: the next step begins from the geometry
 
 
 class Round(Record):
@@ -281,6 +304,8 @@ class CampaignState(Record):
     lost_labels: tuple[str, ...] = ()  # given up in a row, since the last that arrived
     refused: int = 0  # points that the gate kept out: structures, and some of the failed labels
     core_hours: float = 0.0  # of the labels
+    damaged_files: int = 0  # checkpoints and MD states that were found damaged or gone
+    divergences: int = 0  # stretches of training that diverged
     published_initial: bool = False
     adopted: bool = False
     settings: str = ""  # digest of those that may not change; empty in earlier releases

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from aimspax_core.errors import ModelError
+from aimspax_core.errors import DamagedError, ModelError
+from aimspax_core.model.intact import intact_bytes, sealed
 from aimspax_core.safe_files import replacing
 
 FORMAT = 1
@@ -23,21 +25,24 @@ def write_atomically(payload: Any, path: Path) -> None:
 
 def write_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write the state of a member: tensors, numbers, texts, lists and dictionaries only."""
-    write_atomically({"format": FORMAT, **state}, path)
+    archive = io.BytesIO()
+    torch.save({"format": FORMAT, **state}, archive)
+    with replacing(Path(path)) as aside:
+        aside.write_bytes(sealed(archive.getvalue()))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return what `write_checkpoint` wrote, without building the member.
 
     Raises:
-        ModelError: There is no such file, or it is no checkpoint of this version.
+        DamagedError: There is no such file, or it is not as it was written.
+        ModelError: It is no checkpoint of this version.
     """
-    if not path.is_file():
-        raise ModelError(f"there is no checkpoint {path}")
+    content = intact_bytes(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ModelError(f"{path} is not a readable checkpoint: {error}") from error
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise DamagedError.of(path, f"not a readable checkpoint ({error})") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ModelError(f"{path} is not a checkpoint of this version")
     return state

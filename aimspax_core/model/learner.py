@@ -16,7 +16,7 @@ import torch
 from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, ReduceLROnPlateau
 from torch_ema import ExponentialMovingAverage
 
-from aimspax_core.errors import ModelError
+from aimspax_core.errors import DivergedError, ModelError
 from aimspax_core.settings.model import ModelSettings
 
 if TYPE_CHECKING:
@@ -135,13 +135,13 @@ class Learner:
             order: The order of the batches follows from these numbers alone.
 
         Raises:
-            ModelError: A loss or a weight became non-finite; weights and averages are spoilt.
+            DivergedError: A loss or a weight became non-finite; weights and averages are spoilt.
         """
         loss = self.steps.train_epoch(
             self.model, self._loss, train, order, self.optimizer, self.ema
         )
         if not self._finite():
-            raise ModelError("diverged, the weights are not finite")
+            raise DivergedError("diverged, the weights are not finite")
         return loss
 
     def begin_epoch(self) -> None:
@@ -172,13 +172,14 @@ class Learner:
             The validation loss, and errors by their names in `Metrics`.
 
         Raises:
-            ModelError: The loss is not finite, or the structures have no energies or forces.
+            DivergedError: The loss is not finite.
+            ModelError: The structures have no energies or forces.
         """
         averaged = nullcontext() if self.ema is None else self.ema.average_parameters()
         with averaged:
             loss, found = self.steps.validate(self.model, self._loss, batches)
         if not math.isfinite(loss):
-            raise ModelError(f"diverged, the validation loss is {loss}")
+            raise DivergedError(f"diverged, the validation loss is {loss}")
         missing = [name for name in _ERRORS if name not in found]
         if missing:
             raise ModelError(f"the validation set has no labels for {', '.join(missing)}")

@@ -67,6 +67,7 @@ class Member:
         best_metrics: CONVERGE: their validation; of stage two, whose loss is
             another function, as soon as it has been validated.
         keeps_energies: Atomic energies are no fit to the training set, but a given model's.
+        attempt: Changes the order of batches; 0 unless training diverged here before.
     """
 
     progress: Progress
@@ -90,6 +91,7 @@ class Member:
         self.stage = Stage.INITIAL
         self.total_epochs = 0
         self.keeps_energies = False
+        self.attempt = 0
         self._begin_stage()
 
     @classmethod
@@ -110,7 +112,8 @@ class Member:
         """Return the member that `save` wrote to `path`.
 
         Raises:
-            ModelError: There is no checkpoint, or it does not fit `settings`.
+            DamagedError: There is no checkpoint, or it is not as it was written.
+            ModelError: It does not fit `settings`.
         """
         state = read_checkpoint(Path(path))
         dtype = settings.GENERAL.default_dtype
@@ -165,6 +168,28 @@ class Member:
         """Forget the optimizer's moments and the learning rate; ACTIVE has no scheduler."""
         self.learner.fresh_optimizer(scheduler=self.stage is not Stage.ACTIVE)
 
+    def try_again(self, attempt: int) -> None:
+        """Prepare for a stretch of training that has diverged before.
+
+        Args:
+            attempt: How often; 0: it has not, and everything stays as it is. Else the optimizer is
+                a fresh one, and the batches come in another order in each attempt.
+        """
+        self.attempt = attempt
+        if attempt:
+            self.renew_optimizer()
+            if self.progress.stage_two_from is not None:
+                self.learner.begin_stage_two()
+
+    def errors_on(self, valid: Sequence[Graph]) -> Metrics:
+        """Validate the member as it is.
+
+        Raises:
+            DivergedError: The loss is not finite.
+            ModelError: The set is empty, or has no energies or forces.
+        """
+        return self._validate(self.learner.steps.batches(valid), None, self.learner.lr, lambda: 0.0)
+
     def renew_constants(self, train: Sequence[Graph]) -> None:
         """Take the data-dependent constants from a training set that has grown.
 
@@ -202,7 +227,8 @@ class Member:
             budget: How long; without one, all epochs.
 
         Raises:
-            ModelError: A loss or weight became non-finite, or a set is empty.
+            DivergedError: A loss or weight became non-finite.
+            ModelError: A set is empty.
         """
         if self.stage is Stage.CONVERGE:
             raise ValueError("a converging member goes on with converge()")
@@ -323,11 +349,12 @@ class Member:
             stretch.after(metrics)
         return metrics
 
-    def _order(self) -> tuple[int, int, int]:
+    def _order(self) -> tuple[int, ...]:
         """What the order of the next epoch's batches follows from."""
         shared = self.settings.TRAINING.seed
         own = self.seed if shared is None else shared
-        return own, list(Stage).index(self.stage), self.epoch
+        again = (self.attempt,) if self.attempt else ()
+        return own, list(Stage).index(self.stage), self.epoch, *again
 
     def _validate(
         self,
@@ -390,4 +417,5 @@ class Member:
         try:
             yield
         except ModelError as error:
-            raise ModelError(f"{self.tag}, epoch {epoch} of stage {self.stage}: {error}") from error
+            where = f"{self.tag}, epoch {epoch} of stage {self.stage}"
+            raise type(error)(f"{where}: {error}") from error

@@ -56,7 +56,8 @@ class Steps(Protocol):
             ema: The averages, or none.
 
         Raises:
-            ModelError: A loss is not finite, or there are no graphs.
+            DivergedError: A loss is not finite.
+            ModelError: There are no graphs.
         """
         ...
 

@@ -50,14 +50,15 @@ def holdings(run: RunDir, state: CampaignState) -> tuple[Holdings, ...]:
     """Return what each member of a campaign has now."""
     found = []
     for member in state.members.values():
-        if member.checkpoint is None:
+        began = member.converging is not None and member.converge_epochs > 0
+        last = member.checkpoint or (member.converging if began else None)
+        if last is None:
             raise CampaignError(f"{member.tag} has not been trained yet")
         training, validation = state.dataset(member.tag)
-        began = member.converging is not None and member.converge_epochs > 0
         found.append(
             Holdings(
                 tag=member.tag,
-                checkpoint=run.checkpoint(member.tag, member.checkpoint),
+                checkpoint=run.checkpoint(member.tag, last),
                 converged=run.checkpoint(member.tag, str(member.converging)) if began else None,
                 initial_training=member.training,
                 initial_validation=member.validation,

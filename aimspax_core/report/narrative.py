@@ -7,6 +7,7 @@ from aimspax_core.campaign.events import (
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
+    FileDamaged,
     LabelArrived,
     LabelFailed,
     LabelsGone,
@@ -19,6 +20,7 @@ from aimspax_core.campaign.events import (
     Started,
     StateRestored,
     TaskLost,
+    TrainingDiverged,
     TrainingFinished,
     Unpaused,
 )
@@ -28,9 +30,9 @@ from aimspax_core.campaign.state import (
     Point,
     PointStatus,
     Round,
-    TrajectoryStatus,
 )
 from aimspax_core.report.error_tables import DEFAULT_TABLE, errors_text
+from aimspax_core.report.setbacks import damaged_text, diverged_text, given_up_lines
 
 _NEWS = {
     Phase.ACTIVE: "active learning begins",
@@ -61,7 +63,7 @@ def lines(
     if isinstance(event, SegmentFinished):
         news += _looks(before, event, after)
     news += _frozen(before, after)
-    news += _given_up(before, after)
+    news += given_up_lines(before, after)
     if before.phase is not after.phase:
         if after.stop_reason and after.stop_reason != before.stop_reason:
             news.append(f"{'FAILED: ' if after.phase is Phase.FAILED else ''}{after.stop_reason}")
@@ -115,6 +117,10 @@ def _event_line(
             best = f", best {errors_text(table, [event.best])}" if event.best else ""
             done = "converged" if event.converged else "converging"
             return f"{event.tag} {done}: {after.members[event.tag].converge_epochs} epochs{best}"
+        case TrainingDiverged():
+            return diverged_text(event, after)
+        case FileDamaged():
+            return None if before is None else damaged_text(before, event, after)
         case Published():
             return f"{event.what} models and datasets written"
         case TaskLost():
@@ -151,19 +157,6 @@ def _frozen(before: CampaignState, after: CampaignState) -> list[str]:
         return []
     unit = after.rules.uncertainty_unit
     return [f"threshold frozen at {level:.4f} {unit}, training sets of {after.training_set_size}"]
-
-
-def _given_up(before: CampaignState, after: CampaignState) -> list[str]:
-    """A line for each trajectory that will not run again because it failed too often."""
-    if before.trajectories is after.trajectories:
-        return []
-    return [
-        f"trajectory {new.index} is given up after {new.rollbacks_in_a_row} rollbacks in a row"
-        for old, new in zip(before.trajectories, after.trajectories, strict=False)
-        if new is not old
-        and new.status is TrajectoryStatus.FAILED
-        and old.status is not TrajectoryStatus.FAILED
-    ]
 
 
 def _failed(before: CampaignState | None, event: LabelFailed, after: CampaignState) -> str:

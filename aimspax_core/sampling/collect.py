@@ -55,9 +55,18 @@ class Collected:
     snapshots: tuple[Snapshot, ...] = ()
 
 
-def begin(atoms: Atoms, md: MD, geometry: int, attempt: int = 0) -> MDState:
-    """Return the start of a geometry's sampling trajectory, with its own random stream."""
-    return start(atoms, md, random_stream(md.MD_seed, SAMPLING_STREAM, geometry, attempt))
+def begin(atoms: Atoms, md: MD, geometry: int, attempt: int = 0, restarts: int = 0) -> MDState:
+    """Return the start of a geometry's sampling trajectory, with its own random stream.
+
+    Args:
+        atoms: The geometry.
+        md: Its MD settings.
+        geometry: Its index.
+        attempt: Step at which the trajectory exploded and begins again, else 0.
+        restarts: How often the trajectory began again because a state file was lost.
+    """
+    lost = (restarts,) if restarts else ()
+    return start(atoms, md, random_stream(md.MD_seed, SAMPLING_STREAM, geometry, attempt, *lost))
 
 
 def collect(

@@ -5,8 +5,9 @@ What differs between ensembles is in `aimspax_core.sampling.integrators`.
 A state file is one JSON object: `format` ("aimspax-md-state"), `version` (1), `step`, `structure`
 (as `aimspax_core.structures.encode` writes it), `momenta` (N x 3, in ASE's units,
 amu·Å/(Å·sqrt(amu/eV))), `rng` (NumPy's state of the PCG64 generator), and `extras` (what the
-integrator keeps beyond that, see `aimspax_core.sampling.extended`; may be empty). Floats are
-written so that they read back exactly.
+integrator keeps beyond that, see `aimspax_core.sampling.extended`; may be empty), and `checksum`
+(a SHA-256 over all the others, see `aimspax_core.structures.digest`; release 0.1.0 wrote none).
+Floats are written so that they read back exactly.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 from ase.md.md import MolecularDynamics
 
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import DamagedError
 from aimspax_core.safe_files import write_text
 from aimspax_core.sampling.extended import extras, restored
 from aimspax_core.sampling.integrators.centre_of_mass import bring_to_rest
-from aimspax_core.structures import decode, encode
+from aimspax_core.structures import decode, digest, encode
 
 if TYPE_CHECKING:
     from aimspax_core.settings.md import MD
@@ -201,25 +202,34 @@ def save_state(path: Path, state: MDState) -> None:
         "rng": state.rng,
         "extras": state.extras,
     }
-    write_text(path, json.dumps(data, allow_nan=False))
+    # The checksum is of what a reader gets: JSON makes lists of tuples.
+    data = json.loads(json.dumps(data, allow_nan=False))
+    write_text(path, json.dumps({**data, "checksum": digest(data)}, allow_nan=False))
 
 
 def load_state(path: Path) -> MDState:
     """Read a state that `save_state` wrote; exact to the last bit.
 
     Raises:
-        CampaignError: The file is missing, cannot be read or holds something else.
+        DamagedError: The file is missing, was changed after it was written, or holds something
+            else.
+        OSError: It cannot be read now, whatever it holds.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        checksum = data.pop("checksum", None)
+        if checksum is not None and checksum != digest(data):
+            raise DamagedError.of(path, "it was changed after it was written")
         if (data["format"], data["version"]) != (_FORMAT, _VERSION):
-            raise CampaignError(f"{path}: not version {_VERSION} of {_FORMAT}")
+            raise DamagedError.of(path, f"not version {_VERSION} of {_FORMAT}")
         structure = decode(data["structure"])
         structure.set_momenta(data["momenta"])
         return MDState(structure, data["step"], data["rng"], data["extras"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CampaignError(
-            f"{path}: not a readable MD state ({type(error).__name__}: {error})"
+    except FileNotFoundError:
+        raise DamagedError.of(path, "there is no MD state here") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError.of(
+            path, f"not a readable MD state ({type(error).__name__}: {error})"
         ) from error
 
 

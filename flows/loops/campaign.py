@@ -27,6 +27,7 @@ from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState, Phase
 from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs, Part
+from aimspax_core.inputs.damaged_files import find_damaged
 from aimspax_core.inputs.provenance import frozen_digest, write_provenance
 from aimspax_core.labels.store import LabelStore, gone_labels
 from aimspax_core.output.analysis import Analysis
@@ -163,6 +164,8 @@ class Campaign:
             self._record(resumed)
             if gone:
                 self._record(LabelsGone(keys=tuple(gone)))
+            while damaged := find_damaged(self.run, self.state):
+                self._record(*damaged)
 
     def _written_by(self) -> dict[str, Any]:
         """What the events that begin a process say of it, for those who read them later."""

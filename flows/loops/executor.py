@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import queue
 import time
 from collections.abc import Callable
@@ -23,13 +24,26 @@ from aimspax_core.campaign.actions import (
     Sample,
     Train,
 )
-from aimspax_core.campaign.events import Event, LabelArrived, LabelFailed, TaskLost
+from aimspax_core.campaign.events import (
+    Event,
+    LabelArrived,
+    LabelFailed,
+    TaskLost,
+    TrainingDiverged,
+)
 from aimspax_core.campaign.exploration import segment_budget_s
 from aimspax_core.campaign.rounds import replayed
 from aimspax_core.campaign.rules import tries_of
 from aimspax_core.campaign.state import CampaignState
-from aimspax_core.errors import AimspaxError, CampaignError, LabelError
+from aimspax_core.errors import (
+    AimspaxError,
+    CampaignError,
+    DamagedError,
+    DivergedError,
+    LabelError,
+)
 from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.damaged_files import judge
 from aimspax_core.labels.durations import UNKNOWN, Duration, Durations
 from aimspax_core.labels.gate import EnergyGate, check_label
 from aimspax_core.labels.refused import refuse
@@ -47,6 +61,8 @@ from tasks.propagate import PropagateRequest, propagate
 from tasks.publish import PublishRequest, publish
 from tasks.sample import SampleRequest, sample
 from tasks.train import TrainRequest, converge, train
+
+log = logging.getLogger("aimspax")
 
 TRAIN_BUDGET_S = 10.0
 CONVERGE_BUDGET_S = 20.0
@@ -191,6 +207,13 @@ class Executor:
         except WorkerLostError as error:
             self._lost_tasks.add(ticket.future, str(error))
             return TaskLost(action_id=action.id, reason=str(error), fate=error.fate)
+        except DamagedError as error:
+            # A file that is fine from here is looked at again; a dataset is written anew.
+            lost = TaskLost(action_id=action.id, reason=str(error))
+            return judge(self.run, error.file, action.id) or lost
+        except DivergedError as error:
+            assert isinstance(action, Train | Converge)
+            return TrainingDiverged(action_id=action.id, tag=action.tag, reason=str(error))
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)
         # Whatever else a task raises must not end the run: it is counted as a loss. The pool has
@@ -239,9 +262,10 @@ class Executor:
             case Sample():
                 by_reference = settings.idg.initial_sampling == "aimd"
                 pool = pools.reference if by_reference else pools.ml
-                version = state.samplers[action.geometry].version
+                at = state.samplers[action.geometry]
+                restarts = at.restarts if at.lost else 0
                 request = SampleRequest(
-                    action.id, run, settings, action.geometry, version, action.points
+                    action.id, run, settings, at.geometry, at.version, action.points, restarts
                 )
                 return pool, sample, request
             case Propagate():
@@ -278,8 +302,10 @@ class Executor:
     def _training(
         self, action: Train | Converge, state: CampaignState, dataset: str, budget_s: float
     ) -> TrainRequest:
+        before = state.members[action.tag].before_round
         return TrainRequest(
             action=action,
+            last_mae=None if before is None else before.mae_f,
             run=self.run,
             settings=self.settings,
             seed=self.inputs.seeds[action.tag],
@@ -306,10 +332,14 @@ class Executor:
         )
 
     def _dataset(self, name: str, state: CampaignState) -> Path:
-        """Write which labels are in whose sets, unless an earlier task of the round did."""
+        """Write which labels are in whose sets, unless an earlier task of the round did so."""
         path = self.run.dataset(name)
-        if not path.exists():
-            write_text(path, json.dumps({tag: _sets(state, tag) for tag in state.members}))
+        wanted = json.dumps({tag: _sets(state, tag) for tag in state.members}).encode()
+        found = path.read_bytes() if path.exists() else None
+        if found != wanted:
+            if found is not None:
+                log.warning("%s is damaged: written anew from the journal", path)
+            write_text(path, wanted.decode())
         return path
 
 

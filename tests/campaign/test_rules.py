@@ -85,6 +85,8 @@ worlds = st.builds(
     crosses=st.sampled_from([0.1, 0.5]),
     finishes=st.sampled_from([0.0, 0.05, 0.4]),
     looks=st.sampled_from([0.0, 0.5]),
+    diverges=st.sampled_from([0.0, 0.1]),
+    damaged=st.sampled_from([0.0, 0.05, 0.3]),
 )
 rule_sets = st.builds(
     make_rules,

@@ -25,6 +25,7 @@ from aimspax_core.campaign.events import (
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
+    FileDamaged,
     LabelArrived,
     LabelFailed,
     Launched,
@@ -35,6 +36,7 @@ from aimspax_core.campaign.events import (
     SegmentFinished,
     Started,
     TaskLost,
+    TrainingDiverged,
     TrainingFinished,
     TrajectoryResult,
 )
@@ -62,6 +64,8 @@ class World:
     crosses: float = 0.5
     finishes: float = 0.0
     looks: float = 0.0
+    diverges: float = 0.0
+    damaged: float = 0.0
     label_core_hours: float = 0.0
     error_start: float = 0.5
     error_decay: float = 0.02
@@ -164,6 +168,13 @@ class VirtualShell:
     def _outcome(self, action: Action) -> Event:
         if not isinstance(action, Publish) and self.rng.random() < self.world.task_lost:
             return TaskLost(action_id=action.id, reason="virtual worker died")
+        if isinstance(action, Train | Converge) and self.rng.random() < self.world.diverges:
+            return TrainingDiverged(action_id=action.id, tag=action.tag, reason="virtual NaN")
+        if self.world.damaged and self.rng.random() < self.world.damaged:
+            found = files_of(self.state, action)
+            if found:
+                chosen = found[int(self.rng.integers(len(found)))]
+                return chosen.but(action_id=action.id, reason="virtual damage")
         match action:
             case Label():
                 if self.rng.random() < self.world.label_fails:
@@ -261,6 +272,35 @@ class VirtualShell:
             rmse_e=error, mae_e_per_atom=error, rmse_e_per_atom=error, mae_stress=None,
             rmse_stress=None, lr=0.01, seconds=1.0,
         )  # fmt: skip
+
+
+def files_of(state: CampaignState, action: Action) -> list[FileDamaged]:
+    """The files that an action begins from, each as if it were damaged."""
+
+    def checkpoint(tag: str, name: str) -> FileDamaged:
+        return FileDamaged(what="checkpoint", which=tag, name=name, reason="")
+
+    match action:
+        case Train() | Converge():
+            return [checkpoint(action.tag, action.start)] if action.start else []
+        case Propagate():
+            names = zip(state.members, action.checkpoints, strict=True)
+            flying = (state.trajectories[i] for i in action.trajectories)
+            return [checkpoint(tag, name) for tag, name in names] + [
+                FileDamaged(what="trajectory", which=str(t.index), name=str(t.version), reason="")
+                for t in flying
+                if t.version
+            ]
+        case Sample():
+            s = state.samplers[action.geometry]
+            event = FileDamaged(
+                what="sampler", which=str(s.geometry), name=str(s.version), reason=""
+            )
+            return [event] if s.version and not s.lost else []
+        case Publish():
+            named = [(m.tag, m.converging or m.checkpoint) for m in state.members.values()]
+            return [checkpoint(tag, name) for tag, name in named if name]
+    return []
 
 
 def _pool(action: Action) -> str:

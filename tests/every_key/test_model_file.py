@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -45,11 +46,17 @@ def test_the_log_has_what_its_level_lets_pass(
 def test_checkpoints_of_earlier_rounds_are_kept_if_asked(folder: Path, keep: bool) -> None:
     settings = with_values(folder, SHORT, {"MISC": {"keep_checkpoints": keep}})
     story, run = Story(settings), RunDir.of(settings)
-    before, after = story.exploring(), story.crossed("a").but(in_flight={})
-    for state in (before, after):
-        for tag, member in state.members.items():
-            path = run.checkpoint(tag, str(member.checkpoint))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    remove_obsolete(run, before, after, settings.model.MISC.keep_checkpoints)
-    assert len([*run.checkpoints_dir.rglob("*.pt")]) == (4 if keep else 2)
+    story.exploring()
+    states = [story.state, *(story.crossed(key) for key in "abc")]
+    for before, after in itertools.pairwise(states):
+        for state in (before, after):
+            for tag, member in state.members.items():
+                path = run.checkpoint(tag, str(member.checkpoint))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+        remove_obsolete(run, before, after.but(in_flight={}), settings.model.MISC.keep_checkpoints)
+    last = [m.checkpoint for m in states[-1].members.values()]
+    names = {path.stem for path in run.checkpoints_dir.rglob("*.pt")}
+    assert {*last} <= names
+    # Else there are the last one and the one before it.
+    assert len([*run.checkpoints_dir.rglob("*.pt")]) == (6 if keep else 4)

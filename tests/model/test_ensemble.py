@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from aimspax_core.errors import ModelError
+from aimspax_core.errors import DamagedError, ModelError
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.mace import graphs as mace_graphs
@@ -126,7 +126,7 @@ def test_a_version_that_cannot_be_read_is_not_mixed_with_the_one_before(tmp_path
     before = predicted(ensemble.committee(old))
     one.train(TRAIN, VALID, epochs=1, valid_skip=1, scheduler=False)
     (new,) = saved(tmp_path, one)
-    with pytest.raises(ModelError, match="no checkpoint"):
+    with pytest.raises(DamagedError, match="no checkpoint"):
         ensemble.committee([new, tmp_path / "missing.pt"])
     np.testing.assert_array_equal(predicted(ensemble.committee(old)), before)
 

@@ -17,7 +17,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from mace.tools.train import evaluate
 
-from aimspax_core.errors import ModelError
+from aimspax_core.errors import DamagedError, DivergedError, ModelError
 from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import build, model_files
 from aimspax_core.model.mace import graphs as mace_graphs
@@ -275,7 +275,7 @@ def test_checkpoint_holds_tensors_and_plain_containers_only(tmp_path: Path) -> N
     trained.save(path)
     assert torch.load(path, weights_only=True)["tag"] == "tiny-1"
     torch.save({"format": 1, "harm": Path()}, path)
-    with pytest.raises(ModelError, match="not a readable checkpoint"):
+    with pytest.raises(DamagedError, match="not a readable checkpoint"):
         Member.load(path, trained.settings)
 
 
@@ -288,7 +288,7 @@ def test_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         Member.load(path, wider)
     with pytest.raises(ModelError, match="float64, the settings say float32"):
         Member.load(path, settings({"default_dtype": "float32"}))
-    with pytest.raises(ModelError, match="no checkpoint"):
+    with pytest.raises(DamagedError, match="no checkpoint"):
         Member.load(tmp_path / "none.pt", settings())
 
 
@@ -460,7 +460,7 @@ def test_label_that_is_not_finite_stops_training_and_is_not_saved(
     trained.save(tmp_path / "member.pt")
     good = trained.averaged_model()
     dtype = torch.get_default_dtype()
-    with pytest.raises(ModelError, match="tiny-1, epoch 2 of stage initial: diverged"):
+    with pytest.raises(DivergedError, match="tiny-1, epoch 2 of stage initial: diverged"):
         trained.train(spoilt(label), VALID, epochs=3, valid_skip=1, scheduler=False)
     assert torch.get_default_dtype() == dtype
     with pytest.raises(ModelError, match="not finite"):
@@ -470,7 +470,7 @@ def test_label_that_is_not_finite_stops_training_and_is_not_saved(
 
 
 def test_validation_label_that_is_not_finite_is_an_error() -> None:
-    with pytest.raises(ModelError, match="validation loss is nan"):
+    with pytest.raises(DivergedError, match="validation loss is nan"):
         member().train(TRAIN, spoilt("energy")[:5], epochs=1, valid_skip=1, scheduler=False)
 
 

@@ -8,7 +8,7 @@ from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.calculator import Calculator
 
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import DamagedError
 from aimspax_core.sampling.dynamics import (
     MDState,
     capture,
@@ -191,16 +191,46 @@ def test_state_file_is_replaced_whole(tmp_path):
 def test_unreadable_state_names_the_file(tmp_path, text):
     path = tmp_path / "state.json"
     path.write_text(text)
-    with pytest.raises(CampaignError, match=r"state\.json"):
+    with pytest.raises(DamagedError, match=r"state\.json"):
         load_state(path)
 
 
 def test_missing_state_names_the_file(tmp_path):
-    with pytest.raises(CampaignError, match=r"state\.json"):
+    with pytest.raises(DamagedError, match=r"state\.json"):
         load_state(tmp_path / "state.json")
 
 
 def test_state_file_is_documented_json(tmp_path):
     save_state(tmp_path / "state.json", start(trimer(), md(), random_stream(8)))
     data = json.loads((tmp_path / "state.json").read_text())
-    assert set(data) == {"format", "version", "step", "structure", "momenta", "rng", "extras"}
+    assert set(data) == {
+        "format",
+        "version",
+        "step",
+        "structure",
+        "momenta",
+        "rng",
+        "extras",
+        "checksum",
+    }
+
+
+def test_no_digit_of_a_state_file_changes_unnoticed(tmp_path):
+    path = tmp_path / "state.json"
+    save_state(path, start(molecule("H2O"), md(), random_stream(8)))
+    text = path.read_text()
+    digits = [place for place, letter in enumerate(text) if letter.isdigit()]
+    for place in digits[::7]:
+        path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
+        with pytest.raises(DamagedError):
+            load_state(path)
+
+
+def test_a_state_file_of_release_0_1_0_has_no_checksum_and_loads(tmp_path):
+    path = tmp_path / "state.json"
+    state = start(trimer(), md(), random_stream(8))
+    save_state(path, state)
+    old = json.loads(path.read_text())
+    del old["checksum"]
+    path.write_text(json.dumps(old))
+    assert same(load_state(path), state)

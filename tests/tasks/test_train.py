@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from ase.build import molecule
 
 from aimspax_core.campaign.actions import Converge, Train
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import CampaignError, DamagedError, DivergedError
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.model import worker_memory as memory_module
 from aimspax_core.model.checkpoint import read_checkpoint
@@ -177,3 +178,102 @@ def test_a_label_that_is_gone_is_named(settings: Settings, run: RunDir, keys: li
     LabelStore(run.labels).path(keys[0]).unlink()
     with pytest.raises(CampaignError, match=f"{keys[0]}.json is gone"):
         train.fn(request(settings, run, keys, training(None, "c1")))
+
+
+def changed_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [changed_byte, Path.unlink])
+def test_a_damaged_checkpoint_is_named(
+    settings: Settings, run: RunDir, keys: list[str], damage: Any
+) -> None:
+    train.fn(request(settings, run, keys, training(None, "c1", 1)))
+    forget()
+    damage(run.checkpoint(TAG, "c1"))
+    for task, action in ((train, training("c1", "c2")), (converge, converging("c1", "c2"))):
+        with pytest.raises(DamagedError) as caught:
+            task.fn(request(settings, run, keys, action))
+        assert caught.value.file == str(run.checkpoint(TAG, "c1"))
+    assert not run.checkpoint(TAG, "c2").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"water-1": 3}', '{"water-1"'])
+def test_a_damaged_file_of_datasets_is_named(
+    settings: Settings, run: RunDir, keys: list[str], text: str
+) -> None:
+    asked = request(settings, run, keys, training(None, "c1"))
+    asked.dataset.write_text(text, encoding="utf-8")
+    with pytest.raises(DamagedError) as caught:
+        train.fn(asked)
+    assert caught.value.file == str(asked.dataset)
+
+
+def test_an_error_ten_times_the_last_rounds_is_a_divergence_unless_new_points_are_the_cause(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    first = request(settings, run, keys, training(None, "c1", 1))
+    with pytest.raises(DivergedError):
+        train.fn(replace(first, last_mae=1e-6))
+    assert not run.checkpoint(TAG, "c1").exists()
+    train.fn(first)
+    # The weights of before are no better on this set, so training did no harm.
+    event = train.fn(replace(request(settings, run, keys, training("c1", "c2")), last_mae=1e-6))
+    assert event.checkpoint == "c2"
+
+
+def test_training_that_makes_a_member_ten_times_worse_diverged(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    good = train.fn(request(settings, run, keys, training(None, "c1", 3)))
+    wild = settings.model.model_copy(
+        update={"TRAINING": settings.model.TRAINING.model_copy(update={"lr": 50.0})}
+    )
+    member = Member.load(run.checkpoint(TAG, "c1"), settings.model)
+    member.renew_optimizer()
+    for group in member.learner.optimizer.param_groups:
+        group["lr"] = 50.0
+    member.save(run.checkpoint(TAG, "c1"))
+    forget()
+    asked = request(
+        Settings(settings.directory, settings.project, wild), run, keys, training("c1", "c2", 10)
+    )
+    with pytest.raises(DivergedError):
+        train.fn(replace(asked, last_mae=good.errors[-1].mae_f / 100))
+    assert not run.checkpoint(TAG, "c2").exists()
+
+
+def test_another_try_takes_another_order_and_is_exact_itself(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    train.fn(request(settings, run, keys, training(None, "c1")))
+    for name, again in (("a", 0), ("b", 1), ("c", 1), ("d", 2)):
+        forget()
+        action = training("c1", name, stage="active").but(again=again)
+        train.fn(request(settings, run, keys, action))
+    a, b, c, d = (run.checkpoint(TAG, name) for name in "abcd")
+    assert equal(b, c)
+    assert not equal(a, b)
+    assert not equal(b, d)
+
+
+def test_what_was_tried_again_leaves_nothing_behind_in_the_worker(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    train.fn(request(settings, run, keys, training(None, "c1").but(again=1)))
+    train.fn(request(settings, run, keys, training("c1", "a")))
+    forget()
+    train.fn(request(settings, run, keys, training("c1", "b")))
+    assert equal(run.checkpoint(TAG, "a"), run.checkpoint(TAG, "b"))
+
+
+def test_a_member_whose_checkpoints_are_lost_begins_anew_in_any_stage(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    train.fn(request(settings, run, keys, training(None, "c1", stage="active")))
+    assert read_checkpoint(run.checkpoint(TAG, "c1"))["stage"] == "active"
+    event = converge.fn(request(settings, run, keys, converging(None, "c2")))  # type: ignore[arg-type]
+    assert event.epochs > 0
+    assert read_checkpoint(run.checkpoint(TAG, "c2"))["seed"] == 11

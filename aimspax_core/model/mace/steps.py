@@ -17,7 +17,7 @@ from mace.tools.train import evaluate, train_one_epoch
 from torch.optim.swa_utils import SWALR
 from torch_ema import ExponentialMovingAverage
 
-from aimspax_core.errors import ModelError
+from aimspax_core.errors import DivergedError, ModelError
 from aimspax_core.model.mace import losses
 from aimspax_core.model.mace.graphs import arguments, batches, number_format
 from aimspax_core.settings.model import ModelSettings
@@ -112,7 +112,7 @@ class _Losses:
     def log(self, metrics: dict[str, Any]) -> None:
         self._values.append(float(metrics["loss"]))
         if not math.isfinite(self._values[-1]):
-            raise ModelError(f"diverged, the training loss is {self._values[-1]}")
+            raise DivergedError(f"diverged, the training loss is {self._values[-1]}")
 
     def mean(self) -> float:
         return sum(self._values) / len(self._values)

@@ -10,12 +10,26 @@ import ase.io
 import pytest
 from ase.build import molecule
 
-from aimspax_core.campaign.actions import Action, Label, Sample
-from aimspax_core.campaign.events import Event, LabelFailed, TaskLost
+from aimspax_core.campaign.actions import Action, Label, Sample, Train
+from aimspax_core.campaign.events import (
+    Event,
+    FileDamaged,
+    LabelFailed,
+    TaskLost,
+    TrainingDiverged,
+)
 from aimspax_core.campaign.state import CampaignState, Point, Rules
-from aimspax_core.errors import CampaignError, LabelError, LabelFailure, ModelError
+from aimspax_core.errors import (
+    CampaignError,
+    DamagedError,
+    DivergedError,
+    LabelError,
+    LabelFailure,
+    ModelError,
+)
 from aimspax_core.labels.durations import UNKNOWN, WHOLE_JOB
 from aimspax_core.labels.tries import BACKOFF_S, Fate, Tries
+from aimspax_core.model.checkpoint import write_checkpoint
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from flows.loops import executor as module
@@ -35,6 +49,7 @@ CLUSTER: {type: local, max_workers: 1}
 """
 LABEL, OTHER = Label(key="k"), Label(key="other")
 SAMPLE = Sample(geometry=0, step=1, points=3)
+TRAIN = Train(tag="a", stage="initial", round=1, start="c1", checkpoint="c2", epochs=1)
 
 
 class Stage:
@@ -49,7 +64,10 @@ class Stage:
         state = CampaignState.begin(Rules.of(settings, ("a",), 1))
         points = {key: Point(key=key, geometry=0) for key in (LABEL.key, OTHER.key)}
         self.state = state.but(points=points)
-        inputs: Any = SimpleNamespace(run=RunDir.of(settings), settings=settings)
+        self.run = RunDir.of(settings)
+        inputs: Any = SimpleNamespace(
+            run=self.run, settings=settings, seeds={"a": 1}, elements=(1, 8)
+        )
         self.executor = Executor(inputs, Pools(self.ml, self.reference), SimpleNamespace())  # type: ignore[arg-type]
 
     def lost(self, action: Action, tries: Tries) -> None:
@@ -155,3 +173,52 @@ def test_what_has_not_begun_is_given_back_and_costs_no_try(stage: Stage) -> None
     (back,) = stage.executor.put_back()
     assert back == TaskLost(action_id=OTHER.id, reason="not begun", counted=False)
     assert stage.executor.put_back() == []
+
+
+def test_training_that_diverged_is_told_as_that(stage: Stage) -> None:
+    event = stage.outcome(TRAIN, DivergedError("the loss is nan"))
+    assert event == TrainingDiverged(action_id=TRAIN.id, tag="a", reason="the loss is nan")
+
+
+def test_a_damaged_file_is_told_as_that_if_it_is_damaged_from_here_too(stage: Stage) -> None:
+    path = stage.run.checkpoint("a", "c1")
+    error = DamagedError.of(path, "there is no checkpoint here")
+    event = stage.outcome(TRAIN, error)
+    assert isinstance(event, FileDamaged)
+    assert (event.what, event.which, event.name, event.action_id) == (
+        "checkpoint", "a", "c1", TRAIN.id,
+    )  # fmt: skip
+    write_checkpoint({"tag": "a"}, path)  # a shared folder showed it late to the worker
+    assert isinstance(stage.outcome(TRAIN, error), TaskLost)
+
+
+@pytest.mark.parametrize(
+    ("what", "which", "name"), [("trajectory", "3", "12"), ("sampler", "0", "2")]
+)
+def test_a_damaged_md_state_is_recognised_by_its_file(
+    stage: Stage, what: str, which: str, name: str
+) -> None:
+    paths = {"trajectory": stage.run.trajectory(3, 12), "sampler": stage.run.sampler(0, 2)}
+    event = stage.outcome(SAMPLE, DamagedError.of(paths[what], "cut off"))
+    assert isinstance(event, FileDamaged)
+    assert (event.what, event.which, event.name) == (what, which, name)
+
+
+@pytest.mark.parametrize("text", ["", "{}", None])
+def test_a_damaged_file_of_datasets_is_written_anew(stage: Stage, text: str | None) -> None:
+    stage.executor.launch(TRAIN, stage.state)
+    path = stage.ml.tickets[0].request.dataset
+    wanted = path.read_text()
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+    stage.executor.launch(TRAIN, stage.state)
+    assert path.read_text() == wanted
+
+
+def test_a_task_whose_datasets_are_damaged_is_asked_for_again(stage: Stage) -> None:
+    error = DamagedError.of(stage.run.dataset("initial-1"), "cut off")
+    event = stage.outcome(TRAIN, error)
+    assert isinstance(event, TaskLost)
+    assert not event.final

@@ -1,0 +1,83 @@
+"""The files that a campaign goes on from, looked at: checkpoints and MD states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from aimspax_core.campaign.events import FileDamaged
+from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.errors import DamagedError
+from aimspax_core.model.intact import intact_bytes
+from aimspax_core.run_directory import RunDir
+from aimspax_core.sampling.dynamics import load_state
+
+
+def find_damaged(run: RunDir, state: CampaignState) -> tuple[FileDamaged, ...]:
+    """Return which of the files that the campaign goes on from now are damaged or gone.
+
+    Files that it would only fall back to are not looked at: ask again after the events.
+    """
+    found = (_looked_at(run, use) for use in _in_use(state))
+    return tuple(event for event in found if event is not None)
+
+
+def judge(run: RunDir, file: str, action_id: str) -> FileDamaged | None:
+    """Look at a file that a task found damaged, from here.
+
+    Returns:
+        The event; None if the file is fine (a worker may see a shared folder late), or no file
+        that another one can stand in for.
+    """
+    use = _use_of(run, Path(file))
+    return None if use is None else _looked_at(run, use.but(action_id=action_id))
+
+
+def _looked_at(run: RunDir, use: FileDamaged) -> FileDamaged | None:
+    """Return what is wrong with a file that is in use, or None."""
+    try:
+        if use.what == "checkpoint":
+            intact_bytes(run.checkpoint(use.which, use.name))
+        elif use.what == "sampler":
+            load_state(run.sampler(int(use.which), int(use.name)))
+        else:
+            load_state(run.trajectory(int(use.which), int(use.name)))
+    except DamagedError as error:
+        return use.but(reason=error.reason)
+    return None
+
+
+def _in_use(state: CampaignState) -> Iterator[FileDamaged]:
+    """Return the files that the campaign goes on from, each as an event that lacks its reason."""
+    if state.phase in (Phase.FINISHED, Phase.FAILED) or state.adopting:
+        return
+    for position, (tag, member) in enumerate(state.members.items()):
+        ensemble = state.ensemble[position] if state.ensemble else None
+        for name in dict.fromkeys((member.checkpoint, member.converging, ensemble)):
+            if name:
+                yield FileDamaged(what="checkpoint", which=tag, name=name, reason="")
+    if state.phase in (Phase.ACTIVE, Phase.DRAIN):
+        for t in state.trajectories:
+            for version in {t.version, t.checkpoint} - {0} if not t.over else ():
+                yield FileDamaged(
+                    what="trajectory", which=str(t.index), name=str(version), reason=""
+                )
+    if state.phase is Phase.INITIAL:
+        for s in state.samplers:
+            if s.version and not s.lost:
+                yield FileDamaged(
+                    what="sampler", which=str(s.geometry), name=str(s.version), reason=""
+                )
+
+
+def _use_of(run: RunDir, file: Path) -> FileDamaged | None:
+    """Return which file of a campaign a path is, as an event that lacks its reason."""
+    which, name = file.parent.name, file.stem
+    if file == run.checkpoint(which, name):
+        return FileDamaged(what="checkpoint", which=which, name=name, reason="")
+    if file.parent.parent != run.trajectory(0, 0).parent.parent:
+        return None
+    if which.startswith("initial-"):
+        geometry = which.removeprefix("initial-")
+        return FileDamaged(what="sampler", which=geometry, name=name, reason="")
+    return FileDamaged(what="trajectory", which=which, name=name, reason="")
