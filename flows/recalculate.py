@@ -25,8 +25,9 @@ from aimspax_core.labels.relabelling import Property, failed_file
 from aimspax_core.locks import Holder, held, holder
 from aimspax_core.structures import digest
 from flows.loops.relabel import Relabelling
-from flows.loops.stop import Stop, stop_signals
+from flows.loops.stop import Stop, StopRequested, stop_signals
 from flows.page.events import DirectoryEvents
+from flows.runs.api_watch import api_watch
 from flows.runs.failures import plain_failures
 from flows.runs.handed_over import handed_over
 from flows.runs.log_files import relabel_logs
@@ -97,6 +98,8 @@ def recalculate(
         run_directory(directory), request, overrides
     )
     with contextlib.ExitStack() as stack:
+        api_watch().waits = inputs.settings.misc.without_server == "wait"
+        stopped = stack.enter_context(stop_signals())
         client = stack.enter_context(get_client(sync_client=True))
         stack.enter_context(_alone(inputs, client))
         stack.enter_context(relabel_logs(inputs.run, inputs.settings))
@@ -105,9 +108,9 @@ def recalculate(
         with events.telling_stalls():
             limit = inputs.settings.misc.restarts
             count_restart(_noted(inputs, "restarts"), relabelling.mark, limit)
-        stopped = stack.enter_context(stop_signals(client))
         if relabelling.waiting:
-            relabelling.drive(client, stopped)
+            with contextlib.suppress(StopRequested):
+                relabelling.drive(client, stopped)
         return _end(relabelling, inputs, stopped)
 
 

@@ -23,6 +23,11 @@ class Fate(StrEnum):
     DIED = "died"  # it raised an error, or its worker died: the task may be the cause
     INTERRUPTED = "interrupted"  # its job was cancelled, requeued or preempted; its node failed
     OUT_OF_TIME = "out-of-time"  # its job came to its time limit
+    SERVER = "server"  # the Prefect API was away: no fault of the work, nor of its worker
+
+
+NO_TRIES = frozenset({Fate.SERVER})
+"""Losses that are no tries: the work is tried again without limit, and they are never counted."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Limits:
     out_of_time: int = 20
 
     def of(self, fate: Fate) -> int:
-        """Return the limit for one kind of loss."""
+        """Return the limit for one kind of loss that is a try."""
         return int(getattr(self, _field(fate)))
 
 
@@ -69,11 +74,13 @@ class Tries:
     out_of_time: int = 0
 
     def of(self, fate: Fate) -> int:
-        """Return how often the work was lost in one way."""
-        return int(getattr(self, _field(fate)))
+        """Return how often the work was lost in one way; 0 for losses that are no tries."""
+        return 0 if fate in NO_TRIES else int(getattr(self, _field(fate)))
 
     def lost(self, fate: Fate) -> Tries:
-        """Return the count with one more loss."""
+        """Return the count with one more loss, if that was a try."""
+        if fate in NO_TRIES:
+            return self
         return replace(self, **{_field(fate): self.of(fate) + 1})
 
     @property
@@ -123,6 +130,8 @@ def after(tries: Tries, fate: Fate, limits: Limits = LABEL) -> Retry | GiveUp:
         fate: The kind of this loss; only its own limit counts.
         limits: When to give up.
     """
+    if fate in NO_TRIES:
+        return Retry(tries.delay_s)
     times = tries.of(fate)
     return GiveUp(fate, times) if times >= limits.of(fate) else Retry(tries.delay_s)
 

@@ -293,6 +293,11 @@ class Misc(Section):
         description="Folder of the label store; several campaigns may share one, at the same "
         "time too. Not given: each has its own, in `aimspax/labels`.",
     )
+    without_server: Literal["go_on", "wait"] = Field(
+        "go_on",
+        description="While the Prefect server is away: go on without it, and without its page; or "
+        "begin nothing until it is back.",
+    )
     energy_key: DataKey = Field("REF_energy", description="Name of the energy (eV) in datasets.")
     forces_key: DataKey = Field("REF_forces", description="Name of the forces (eV/Å).")
     stress_key: DataKey = Field("REF_stress", description="Name of the stress (eV/Å³).")

@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,9 +23,10 @@ from flows.commands import check as checking
 from flows.commands import status as progress
 from flows.commands.deploy import DEFAULT_OPTIONS as ON_THIS_MACHINE
 from flows.commands.deploy import DeployOptions
+from flows.commands.ends import interruptible, leave
 from flows.commands.evaluate import DEFAULT_OPTIONS, Dataset, EvaluationOptions
 from flows.commands.evaluate import evaluate as evaluate_models
-from flows.commands.exit_codes import DONE, FAILED, USER, console
+from flows.commands.exit_codes import DONE, FAILED, STOPPED, USER, console
 from flows.commands.label_dataset import DEFAULT_OPTIONS as ALL_FRAMES
 from flows.commands.label_dataset import RelabelOptions
 from flows.commands.options import NONE, Directory, Fresh, Host, Options
@@ -309,15 +309,18 @@ def finish(command_line: App) -> None:
     read or cannot be written; only a bug of ours shows a traceback.
     """
     logging.getLogger("distributed").setLevel(logging.ERROR)
+    interruptible()
     try:
         code = command_line(result_action="return_value")
+    except KeyboardInterrupt:
+        code = _refuse("stopped", STOPPED)
     except AimspaxError as error:
         code = _refuse(str(error), USER)
     except OSError as error:
         if error.filename is None:
             raise
         code = _refuse(f"{error.filename}: {error.strerror}", FAILED)
-    sys.exit(code)
+    leave(code)
 
 
 def _refuse(text: str, code: int) -> int:

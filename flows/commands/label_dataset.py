@@ -99,10 +99,11 @@ def label_dataset(
     from flows.commands.console import following
     from flows.recalculate import recalculate
     from flows.runs.handed_over import hand_over
+    from flows.runs.outcome import outcome_of
 
     with following(console, max_convergence_epochs=0), hand_over(inputs):
-        outcome: Any = recalculate(
-            inputs.settings.directory, overrides=dict(overrides or {}), return_state=True, **wanted
+        outcome = outcome_of(
+            recalculate, inputs.settings.directory, overrides=dict(overrides or {}), **wanted
         )
     return _report(outcome, inputs)
 

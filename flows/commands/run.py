@@ -75,10 +75,11 @@ def execute(plan: Plan) -> int:
     show_dashboard(server_for(settings))
     from flows.commands.console import following
     from flows.runs.handed_over import hand_over
+    from flows.runs.outcome import outcome_of
 
     flow, began = _flow_of(plan.part), time.monotonic()
     with following(console, settings.al.max_convergence_epochs), hand_over(plan.inputs):
-        outcome = flow(settings.directory, plan.overrides, return_state=True)
+        outcome = outcome_of(flow, settings.directory, plan.overrides)
     return report_outcome(outcome, run_dir, settings, time.monotonic() - began)
 
 

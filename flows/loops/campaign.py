@@ -39,10 +39,11 @@ from aimspax_core.report.progress import paused_text, progress_text
 from aimspax_core.versions import release
 from flows.loops.executor import Executor
 from flows.loops.requests import LOOK_S, Requests
-from flows.loops.stop import GRACE_S, Stop, stop_signals
+from flows.loops.stop import GRACE_S, Stop, StopRequested, stop_signals
 from flows.page.campaign_page import CampaignPage
 from flows.page.events import campaign_events
 from flows.pools.open import pools
+from flows.runs.api_watch import api_watch
 from flows.runs.best_effort import best_effort
 from flows.runs.handed_over import handed_over
 from flows.runs.listeners import Listener, listeners
@@ -76,6 +77,8 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
     """
     inputs = handed_over(Inputs) or Inputs.read(directory, overrides, part)
     with contextlib.ExitStack() as stack:
+        api_watch().waits = inputs.settings.misc.without_server == "wait"
+        stopped = stack.enter_context(stop_signals())
         client = stack.enter_context(get_client(sync_client=True))
         with naming_the_holder(client, inputs.run.flow_run):
             journal = stack.enter_context(Journal(inputs.run))
@@ -93,8 +96,8 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         if campaign.over:
             log.info("finished already: %s", progress_text(journal.state))
         else:
-            stopped = stack.enter_context(stop_signals(client))
-            campaign.drive(client, stopped)
+            with contextlib.suppress(StopRequested):
+                campaign.drive(client, stopped)
             if stopped.reason:
                 log.info("stopped (%s); start again to go on", stopped.reason)
                 return Cancelled(message=f"{stopped.reason}; start again to go on")
@@ -202,8 +205,14 @@ class Campaign:
             self._record(*executor.put_back())
 
     def _drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
-        """Launch what the rules want and record what comes back, until the end or a break."""
-        with pools(self.settings) as workers:
+        """Launch what the rules want and record what comes back, until the end or a break.
+
+        Raises:
+            StopRequested: A stop came before there were workers.
+        """
+        with contextlib.ExitStack() as stack:
+            with stopped.at_once():
+                workers = stack.enter_context(pools(self.settings))
             executor = Executor(self.inputs, workers, client)
             executor.learn_labels(self.state)
             page = CampaignPage(self.settings, lambda: {pool.name: pool.rows for pool in workers})

@@ -48,6 +48,7 @@ from aimspax_core.labels.durations import UNKNOWN, Duration, Durations
 from aimspax_core.labels.gate import EnergyGate, check_label
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore
+from aimspax_core.labels.tries import Fate
 from aimspax_core.output.results import holdings
 from aimspax_core.safe_files import write_text
 from flows.pools.open import Pools
@@ -91,6 +92,7 @@ class Executor:
         # By the id of their action: tasks that wait or run, and workers where one has failed.
         self._tickets: dict[str, Ticket] = {}
         self._avoided: dict[str, set[str]] = {}
+        self._plainly: set[str] = set()  # lost to the Prefect API: tried again without it
         self._put_off: list[tuple[float, Label, CampaignState]] = []  # until this time
         # By the key of their label: where it belongs, and that the store has it no more.
         self._geometries: dict[str, int] = {}
@@ -132,6 +134,7 @@ class Executor:
             lambda ticket: self._done.put((action, ticket)),
             self._avoided.get(action.id, ()),
             self._duration(action, pool, state),
+            action.id in self._plainly,
         )
 
     def _duration(self, action: Action, pool: Pool, state: CampaignState) -> Callable[[], Duration]:
@@ -206,6 +209,8 @@ class Executor:
             )
         except WorkerLostError as error:
             self._lost_tasks.add(ticket.future, str(error))
+            if error.fate is Fate.SERVER:
+                self._plainly.add(action.id)
             return TaskLost(action_id=action.id, reason=str(error), fate=error.fate)
         except DamagedError as error:
             # A file that is fine from here is looked at again; a dataset is written anew.

@@ -123,7 +123,8 @@ def run_all(pool: Pool, task: Task[Any, Any], requests: Sequence[Any]) -> list[T
         if fate is not None:
             tries[number] = tries[number].lost(fate)
             if isinstance(after(tries[number], fate, ONCE), Retry):
-                order[pool.submit(task, ticket.request, back.put)] = number
+                plainly = fate is Fate.SERVER
+                order[pool.submit(task, ticket.request, back.put, plainly=plainly)] = number
                 continue
         done[number] = ticket
     return [done[number] for number in range(len(requests))]

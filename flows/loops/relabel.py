@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import time
@@ -75,6 +76,7 @@ class Relabelling:
         self.broken = ""
         self._given_up: dict[str, str] = {}  # labels since the last one that came, and why
         self._avoided: dict[str, set[str]] = {}  # workers where a label has failed
+        self._plainly: set[str] = set()  # lost to the Prefect API: tried again without it
         self._durations = Durations()
         self._submitted: dict[str, _Submitted] = {}  # by the first of their keys
         self._done: queue.Queue[str] = queue.Queue()  # the first keys of tasks that are over
@@ -106,8 +108,14 @@ class Relabelling:
         return f"{len(self.found.labels)} labels, {len(self.found.reasons)} failures"
 
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
-        """Run the loop: submit batches, and take in what they have done."""
-        with reference_pool(self._inputs.settings) as pool:
+        """Run the loop: submit batches, and take in what they have done.
+
+        Raises:
+            StopRequested: A stop came before there were workers.
+        """
+        with contextlib.ExitStack() as stack:
+            with stopped.at_once():
+                pool = stack.enter_context(reference_pool(self._inputs.settings))
             page, lost_tasks = RelabelPage(self._inputs), LostTasks(client)
             page.begin(pool.name, pool.dashboard, pool.capacity)
             try:
@@ -169,7 +177,8 @@ class Relabelling:
             avoided = self._avoided.get(keys[0], ())
             duration = partial(self._duration, keys)
             done = partial(self._put_done, keys[0])
-            ticket = pool.submit(label_many, request, done, avoided, duration)
+            plainly = keys[0] in self._plainly
+            ticket = pool.submit(label_many, request, done, avoided, duration, plainly)
             self._submitted[keys[0]] = _Submitted(keys, ticket)
 
     def _duration(self, keys: tuple[str, ...]) -> Duration:
@@ -196,6 +205,8 @@ class Relabelling:
             record: LabelManyRecord = task.ticket.result()
         except WorkerLostError as error:
             lost_tasks.add(task.ticket.future, str(error))
+            if error.fate is Fate.SERVER:
+                self._plainly.add(task.keys[0])
             # Only of a label that was alone it is known that it outlasts a job.
             unsure = error.fate is Fate.OUT_OF_TIME and len(task.keys) > 1
             self._torn(task, Fate.DIED if unsure else error.fate, str(error))

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
-from uuid import UUID
+from typing import NoReturn
 
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.context import FlowRunContext
-
-from flows.runs.best_effort import best_effort
+from flows.runs.api_watch import api_watch
 
 GRACE_S = 15.0
 """How long a stop waits for running tasks before it gives them up (s)."""
 
 POLL_S = 2.0
-"""From one look at the flow run's own state to the next (s)."""
+"""From one look at whether to stop to the next (s)."""
+
+_STOPPED = 130  # exit code of the commands
+_CANCELLED = ("CANCELLING", "CANCELLED")
 
 log = logging.getLogger("aimspax")
+
+
+class StopRequested(BaseException):
+    """A stop that came while there was nothing yet that would have to be ended with care."""
 
 
 class Stop:
@@ -32,42 +36,61 @@ class Stop:
         reason: Who wants it; empty if nobody does.
     """
 
-    def __init__(self, client: SyncPrefectClient) -> None:
+    def __init__(self) -> None:
         self.reason = ""
-        self._client = client
-        self._looked = 0.0
-        context = FlowRunContext.get()
-        self._flow_run_id: UUID | None = (
-            context.flow_run.id if context and context.flow_run else None
-        )
+        self._at_once = False
 
     def asked(self) -> bool:
         """Return whether the run should stop.
 
-        Prefect does not tell this process of a Cancel: it looks at the flow run's state itself.
+        Prefect does not tell this process of a Cancel: the watch on the API looks at the flow run.
         """
-        if not self.reason and self._flow_run_id and time.monotonic() - self._looked > POLL_S:
-            self._looked = time.monotonic()
-            with best_effort("looking for a Cancel"):
-                state = self._client.read_flow_run(self._flow_run_id).state
-                if state is not None and (state.is_cancelling() or state.is_cancelled()):
-                    self.reason = "cancelled in Prefect"
+        if not self.reason and api_watch().state in _CANCELLED:
+            self.reason = "cancelled in Prefect"
         return bool(self.reason)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal end the block at once, which has nothing that must be ended with care.
+
+        Raises:
+            StopRequested: A signal came, before the block or in it.
+        """
+        self._at_once = True
+        try:
+            if self.reason:
+                raise StopRequested
+            yield
+        finally:
+            self._at_once = False
+
+    def signalled(self, number: int) -> None:
+        """Take in a signal; the second Ctrl-C ends the process."""
+        if self.reason and number == signal.SIGINT:
+            end_at_once()
+        self.reason = signal.Signals(number).name
+        if self._at_once:
+            self._at_once = False
+            raise StopRequested
+        log.info("%s: stopping, at most %d s", self.reason, 2 * GRACE_S)
+
+
+def end_at_once() -> NoReturn:
+    """End the process now; its workers end with it, and the next start takes the campaign up."""
+    os.write(2, b"stopped at once; start again to go on\n")
+    os._exit(_STOPPED)
 
 
 @contextlib.contextmanager
-def stop_signals(client: SyncPrefectClient) -> Iterator[Stop]:
+def stop_signals() -> Iterator[Stop]:
     """Let Ctrl-C and SIGTERM end the loop cleanly; a second Ctrl-C ends the process at once."""
-    stop = Stop(client)
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def ask(number: int, _: FrameType | None) -> None:
-        if stop.reason and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.reason = signal.Signals(number).name
-        log.info("%s: stopping, at most %d s", stop.reason, 2 * GRACE_S)
+        stop.signalled(number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

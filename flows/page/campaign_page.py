@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from aimspax_core.report.failed_labels import by_reason, rows
 from aimspax_core.report.progress import progress
 from aimspax_core.settings.settings import Settings
 from flows.page.artifacts import ProgressArtifact, key_of, link_dask
+from flows.runs.api_watch import api_watch
 from flows.runs.best_effort import best_effort
+from flows.runs.teller import tell
 
 REFRESH_S = 10.0
 """From one renewal of the progress to the next; each is a call to the API."""
@@ -47,25 +50,32 @@ class CampaignPage:
         self._rounds: tuple[int, int] = (-1, -1)
         self._failures = 0
         self._jobs: dict[str, list[dict[str, str]]] = {}
+        self._outages = 0
 
     def link(self, pool: str, dashboard: str, workers: int) -> None:
         """Link the Dask dashboard of a pool; see `link_dask`."""
-        link_dask(self._key, pool, dashboard, workers)
+        tell(partial(link_dask, self._key, pool, dashboard, workers))
 
     def show(self, state: CampaignState, force: bool = False) -> None:
-        """Renew the artifacts, if it is time or forced."""
-        if not force and time.monotonic() - self._shown < REFRESH_S:
-            return
-        self._shown = time.monotonic()
+        """Have the artifacts renewed, if it is time or forced; nobody waits for that."""
+        if force or time.monotonic() - self._shown > REFRESH_S:
+            self._shown = time.monotonic()
+            tell(partial(self._renew, state, force))
+
+    def _renew(self, state: CampaignState, force: bool) -> None:
         now = progress(state, self._settings.al.max_convergence_epochs)
         self._progress.show(now.fraction or 0.0, f"{now.title}: {now.reached}")
         with best_effort("renewing the tables"):
             self._show_failed_labels(state)
             self._show_jobs(force)
             self._show_errors(state, force)
+            self._show_outages()
 
     def show_picture(self, path: Path, description: str) -> None:
-        """Show the learning curve, a PNG file."""
+        """Have the learning curve shown, a PNG file."""
+        tell(partial(self._show_picture, path, description))
+
+    def _show_picture(self, path: Path, description: str) -> None:
         with best_effort("showing the learning curve"):
             data = base64.b64encode(path.read_bytes()).decode()
             create_image_artifact(
@@ -105,6 +115,14 @@ class CampaignPage:
                 error_rows(state, self._settings.model.MISC.error_table),
                 "Errors of each member on its own validation set",
             )
+
+    def _show_outages(self) -> None:
+        """Show the times without the API, if there was one since."""
+        over = [outage for outage in api_watch().outages if outage.seconds is not None]
+        if len(over) != self._outages:
+            self._outages = len(over)
+            rows = [outage.row() for outage in over]
+            self._show_table("without-server", rows, "Times without the Prefect API")
 
     def _show_table(self, key: str, table: list[dict[str, Any]], description: str) -> None:
         create_table_artifact(table=table, key=f"{self._key}-{key}", description=description)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prefect.artifacts import create_table_artifact
 
 from aimspax_core.inputs.relabel_inputs import RelabelInputs
 from aimspax_core.labels.relabelling import Relabelled, failed_file
 from flows.page.artifacts import ProgressArtifact, key_of, link_dask
-from flows.runs.best_effort import best_effort
+from flows.runs.teller import tell
 
 _ROWS = 200
 """Failed frames that the page lists; the file beside the output has all."""
@@ -27,12 +29,12 @@ class RelabelPage:
 
     def begin(self, pool: str, dashboard: str, workers: int) -> None:
         """Link the Dask dashboard of the pool (see `link_dask`); nothing is done yet."""
-        link_dask(self._key, pool, dashboard, workers)
+        tell(partial(link_dask, self._key, pool, dashboard, workers))
         self.show(0.0, f"labelling {self._inputs.file.name}")
 
     def show(self, fraction: float, description: str) -> None:
         """Renew the progress; see `ProgressArtifact.show`."""
-        self._progress.show(fraction, description)
+        tell(partial(self._progress.show, fraction, description))
 
     def end(self, found: Relabelled) -> None:
         """Show how many frames are labelled, and list those that failed."""
@@ -51,9 +53,11 @@ class RelabelPage:
             }
             for frame, reason in failed[:_ROWS]
         ]
-        with best_effort("listing the failed frames"):
-            create_table_artifact(
+        tell(
+            partial(
+                create_table_artifact,
                 table=rows,
                 key=f"{self._key}-label-failed",
                 description=f"{len(failed)} frames failed; {failed_file(self._inputs.output)}",
             )
+        )

@@ -33,6 +33,8 @@ QUIET = {
         filter(None, (os.environ.get("PREFECT_LOGGING_EXTRA_LOGGERS"), "aimspax"))
     ),
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    # That the API is away is told by the flow, once: not by each worker for each line and event.
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
 }
 """Workers print nothing: what they log is on the page of the task run, and in the run's logs."""
 

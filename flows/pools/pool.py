@@ -14,7 +14,9 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
+from uuid import UUID, uuid4
 
 from distributed import KilledWorker, Scheduler
 from distributed.core import Status
@@ -28,8 +30,11 @@ from aimspax_core.settings.settings import Settings
 from flows.pools.dask_hooks import RememberedSettings, WorkerWatch
 from flows.pools.dask_settings import hide_paths
 from flows.pools.line import Line
-from flows.pools.ticket import Ticket, submitting
+from flows.pools.ticket import PlainFuture, Ticket, submitting
 from flows.pools.workers import Steady, WorkerLostError, Workforce
+from flows.runs.api_watch import api_watch, from_api
+from flows.runs.failures import set_ended
+from flows.runs.teller import tell
 
 EXPLAIN_S = 90.0
 """How long the pool waits to learn what became of the worker of a lost task (s)."""
@@ -79,6 +84,8 @@ class Pool:
         self._doubtful: list[tuple[float, Ticket, LabelError]] = []
         self._shown: set[str] = set()  # where tasks have failed whose traceback is in the log
         self._closed = False
+        self._api = api_watch()
+        self._untold: list[tuple[UUID, str]] = []  # tasks, and how they ended without the API
         self._wake = threading.Event()
         self._prefix = prefix
         # What is logged on workers is handled here as well, by the log files of the run.
@@ -91,6 +98,7 @@ class Pool:
         cluster.sync(self._attach)
         # Tasks are runs of the flow that this thread belongs to, as contexts know it.
         target = contextvars.copy_context().run
+        self._api.on_change(self._tell_late)
         self._thread = threading.Thread(
             target=target, args=(self._serve,), name=f"{name}-pool", daemon=True
         )
@@ -128,6 +136,7 @@ class Pool:
         done: Callable[[Ticket], None],
         avoid: Collection[str] = (),
         seconds: Callable[[], float | None] = lambda: None,
+        plainly: bool = False,
     ) -> Ticket:
         """Put a task into the line.
 
@@ -137,8 +146,9 @@ class Pool:
             done: Called with the ticket in another thread when the task is over.
             avoid: Addresses of workers where the task should not run if there are others.
             seconds: Returns how long it will take (s), if that is known when it could begin.
+            plainly: Whether it runs without Prefect, even if the API answers.
         """
-        ticket = Ticket(task, request, avoid, seconds)
+        ticket = Ticket(task, request, avoid, seconds, plainly)
         ticket.outcome.add_done_callback(lambda _: done(ticket))
         self._line.add(ticket)
         self._wake.set()
@@ -229,6 +239,9 @@ class Pool:
         except BaseException as error:
             if ticket.address not in self._scheduler.workers and _from_dask(error):
                 self._lose(ticket)
+            elif from_api(error) and not ticket.plainly:
+                self._api.doubt()
+                self._finish(ticket, error=WorkerLostError(_one_line(error), Fate.SERVER))
             else:
                 self._show(ticket, error)
                 self._finish(ticket, error=error)
@@ -286,13 +299,26 @@ class Pool:
         if ticket.future is not None:
             # Dask computes a finished task again when its worker dies, as long as it is held.
             ticket.future.wrapped_future.release()
+        if error is None and ticket.plainly:
+            self._api.note(ticket.task.name)
+        if isinstance(ticket.future, PrefectDaskFuture) and not self._api.answers:
+            why = "" if error is None else _one_line(error)
+            self._untold.append((ticket.future.task_run_id, why))
         if error is None:
             ticket.outcome.set_result(value)
         else:
             ticket.outcome.set_exception(error)
 
+    def _tell_late(self, answers: bool) -> None:
+        """Tell the API, once it is back, how tasks have ended that it had seen begin."""
+        if answers and self._untold:
+            ended, self._untold = self._untold, []
+            tell(partial(set_ended, ended))
+
     def _dispatch(self) -> None:
         """Give tasks to free workers, in the order of the line."""
+        if self._api.waits and not self._api.answers:
+            return
         free = self._free()
         while free and sum(self._line.taken().values()) < self.capacity:
             ticket = self._line.begin(lambda waiting: self._match(waiting, free))
@@ -315,12 +341,26 @@ class Pool:
         ticket.future = future
         future.add_done_callback(lambda _: self._land(ticket))
 
-    def _submitted(self, ticket: Ticket) -> PrefectDaskFuture[Any]:
+    def _submitted(self, ticket: Ticket) -> PrefectDaskFuture[Any] | PlainFuture:
         """Submit a task as the runner does, but to one worker, and without Dask's look into it.
 
         Dask makes a name of what a task is given, so that the same is computed once; that takes
         longer than all the rest, and each of our tasks is another one.
+
+        While the Prefect API is away, Dask is given the task's plain function.
         """
+        ticket.plainly = ticket.plainly or not self._api.answers
+        if ticket.plainly:
+            plain = self.runner.client.submit(
+                _called,
+                ticket.task,
+                ticket.request,
+                key=f"{ticket.task.name}-{uuid4()}",
+                pure=False,
+                workers=[ticket.address],
+                allow_other_workers=False,
+            )
+            return PlainFuture(plain)
         future = self.runner.client.submit(
             ticket.task,
             parameters={"request": ticket.request},
@@ -357,6 +397,15 @@ class Pool:
                 if welcome and self._workforce.room(address, ticket.seconds()):
                     return ticket, address
         return None
+
+
+def _called(task: Task[Any, Any], request: Any) -> Any:
+    """Call the plain function of a task."""
+    return task.fn(request)
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _from_outside(error: BaseException) -> bool:

@@ -95,6 +95,8 @@ def dask_setup(worker: Any) -> None:
         _take_orders(Path(folder))
     if not isinstance(worker, Worker):
         return  # the nannies of a job are one process, whose workers would inherit what one takes
+    # Prefect would print on every log line that its API did not take; the flow says it once.
+    logging.raiseExceptions = False
     os.environ[WORKER_ADDRESS] = str(worker.address)
     gpus = os.environ.get(GPUS, "")
     if gpus == "job":

@@ -8,10 +8,32 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from distributed import Future as DaskFuture
 from prefect.tasks import Task
 from prefect_dask.task_runners import PrefectDaskFuture
 
 submitting = threading.Lock()  # Prefect counts the task runs of a flow without one
+
+
+@dataclass(frozen=True)
+class PlainFuture:
+    """A task that runs without Prefect: its plain function was given to Dask.
+
+    Attributes:
+        wrapped_future: What Dask knows it by.
+        task_run_id: What Prefect knows it by: nothing.
+    """
+
+    wrapped_future: DaskFuture
+    task_run_id: None = None
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return what the function returned, or raise what it raised."""
+        return self.wrapped_future.result(timeout)
+
+    def add_done_callback(self, done: Callable[[PlainFuture], None]) -> None:
+        """Have a function called in another thread when the task is over."""
+        self.wrapped_future.add_done_callback(lambda _: done(self))
 
 
 @dataclass(eq=False)
@@ -24,25 +46,27 @@ class Ticket:
         avoid: Addresses of workers where the task should not run if there are others.
         seconds: Returns how long the task will take (s), if that is known when it could begin; on
             a worker with less time it does not begin.
+        plainly: Whether it runs, or has to run, without Prefect.
         address: The worker that has the task; empty while it waits.
-        future: What Prefect knows the task run by; None while the task waits.
+        future: What Prefect and Dask know the task run by; None while the task waits.
         outcome: Done when the task is over, with what it returned or raised; a `WorkerLostError`
-            if its worker is gone.
+            if its worker is gone, or the Prefect API was.
     """
 
     task: Task[Any, Any]
     request: Any
     avoid: Collection[str] = ()
     seconds: Callable[[], float | None] = lambda: None
+    plainly: bool = False
     address: str = ""
-    future: PrefectDaskFuture[Any] | None = None
+    future: PrefectDaskFuture[Any] | PlainFuture | None = None
     outcome: Future[Any] = field(default_factory=Future)
 
     def result(self) -> Any:
         """Return what the task returned, once it is over.
 
         Raises:
-            WorkerLostError: Its worker is gone.
+            WorkerLostError: Its worker is gone, or the Prefect API was.
             Exception: What the task raised.
         """
         return self.outcome.result()

@@ -9,10 +9,10 @@ from aimspax_core.labels.tries import Fate
 
 
 class WorkerLostError(AimspaxError):
-    """A task's worker is gone, and the task with it.
+    """A task's worker is gone, or the Prefect API was, and the task with it.
 
     Args:
-        reason: What became of the worker.
+        reason: What became of the worker, or was wrong with the API.
         fate: What that means for the task.
     """
 

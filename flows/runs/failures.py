@@ -6,21 +6,39 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
-from functools import wraps
-from typing import Any, ParamSpec
+from functools import partial, wraps
+from typing import Any, ParamSpec, Protocol
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun, FailedRun
-from prefect.states import Crashed, Failed
-from prefect_dask.task_runners import PrefectDaskFuture
+from prefect.states import Completed, Crashed, Failed
 
 from aimspax_core.errors import AimspaxError, HeldError, StalledError
 from flows.runs.best_effort import best_effort
+from flows.runs.outcome import hand_back, on_its_own
+from flows.runs.teller import tell
 
 P = ParamSpec("P")
+
+_LATE = "it ended while the Prefect API was away"
+
+
+class TaskFuture(Protocol):
+    """A task that was given to Dask."""
+
+    @property
+    def task_run_id(self) -> UUID | None:
+        """What Prefect knows it by; None if it runs without Prefect."""
+        ...
+
+    @property
+    def wrapped_future(self) -> Any:
+        """What Dask knows it by."""
+        ...
+
 
 _LAST_REPORT_S = 10.0
 """For so long the worker of a lost task may still report to Prefect how the task ended."""
@@ -33,17 +51,19 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     """Turn an `AimspaxError` that a flow raises into its failed state, without a traceback.
 
     The run's page and log show the error's text alone. Who calls the flow from Python gets the
-    error all the same.
+    error all the same. The flow goes on without the Prefect API while that is away.
     """
 
     @wraps(flow)
     def failing_plainly(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
         logging.getLogger("prefect.flow_runs").addFilter(_is_news)
-        try:
-            return flow(*args, **kwargs)
-        except AimspaxError as error:
-            name = _NAMES.get(type(error), "Failed")
-            return Failed(name=name, message=str(error), data=error)
+        with on_its_own() as watch:
+            try:
+                outcome = flow(*args, **kwargs)
+            except AimspaxError as error:
+                name = _NAMES.get(type(error), "Failed")
+                outcome = Failed(name=name, message=str(error), data=error)
+        return hand_back(outcome, watch)
 
     # Prefect evaluates annotations where the function that it is given was written: here.
     failing_plainly.__signature__ = inspect.signature(flow, eval_str=True)  # type: ignore[attr-defined]
@@ -56,15 +76,15 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not isinstance(error, AimspaxError | FailedRun | CancelledRun)
 
 
-def cancel_tasks(client: SyncPrefectClient, futures: Collection[PrefectDaskFuture[Any]]) -> None:
+def cancel_tasks(client: SyncPrefectClient, futures: Collection[TaskFuture]) -> None:
     """Cancel the tasks of a run that is stopped, and show them as crashed."""
     for future in futures:
         future.wrapped_future.cancel()
-    mark_crashed(client, futures, "the run was stopped")
+    tell(partial(mark_crashed, client, futures, "the run was stopped"))
 
 
 def mark_crashed(
-    client: SyncPrefectClient, futures: Iterable[PrefectDaskFuture[Any]], why: str, tries: int = 6
+    client: SyncPrefectClient, futures: Iterable[TaskFuture], why: str, tries: int = 6
 ) -> None:
     """Show tasks as crashed that do not run any more; no worker is left that would.
 
@@ -75,14 +95,25 @@ def mark_crashed(
         tries: How often to look for a task that the server does not know, half a second apart: one
             that has just started is known a moment later, one that never started never is.
     """
-    left = [future.task_run_id for future in futures]
+    left = [future.task_run_id for future in futures if future.task_run_id is not None]
     with best_effort("setting the state of tasks"):
         for number in range(tries):
             if number:
                 time.sleep(0.5)
-            left = [id_ for id_ in left if not _set_crashed(client, id_, why)]
+            left = [id_ for id_ in left if not _set_state(client, id_, Crashed(message=why))]
             if not left:
                 return
+
+
+def set_ended(tasks: Iterable[tuple[UUID, str]]) -> None:
+    """Show how tasks ended that Prefect has seen begin, and whose end it was not told.
+
+    Args:
+        tasks: Each with why it failed; empty if it did not.
+    """
+    client = get_client(sync_client=True)
+    for id_, why in tasks:
+        _set_state(client, id_, Failed(message=why) if why else Completed(message=_LATE))
 
 
 class LostTasks:
@@ -94,12 +125,12 @@ class LostTasks:
 
     def __init__(self, client: SyncPrefectClient) -> None:
         self._client = client
-        self._again: list[tuple[float, PrefectDaskFuture[Any], str]] = []
+        self._again: list[tuple[float, TaskFuture, str]] = []
 
-    def add(self, future: PrefectDaskFuture[Any] | None, why: str) -> None:
+    def add(self, future: TaskFuture | None, why: str) -> None:
         """Show a lost task as crashed; None stands for one that had not begun."""
         if future is not None:
-            mark_crashed(self._client, [future], why, tries=1)
+            tell(partial(mark_crashed, self._client, [future], why, tries=1))
             self._again.append((time.monotonic() + _LAST_REPORT_S, future, why))
 
     def settle(self, everything: bool = False) -> None:
@@ -107,13 +138,14 @@ class LostTasks:
         now = time.monotonic()
         for entry in [entry for entry in self._again if everything or entry[0] <= now]:
             self._again.remove(entry)
-            mark_crashed(self._client, [entry[1]], entry[2], tries=6 if everything else 1)
+            tries = 6 if everything else 1
+            tell(partial(mark_crashed, self._client, [entry[1]], entry[2], tries=tries))
 
 
-def _set_crashed(client: SyncPrefectClient, task_run_id: UUID, why: str) -> bool:
+def _set_state(client: SyncPrefectClient, task_run_id: UUID, state: State[Any]) -> bool:
     """Set a task run's state; return False if the server does not know the task run (yet)."""
     try:
-        client.set_task_run_state(task_run_id, Crashed(message=why), force=True)
+        client.set_task_run_state(task_run_id, state, force=True)
     except httpx.HTTPStatusError as error:
         if error.response.status_code != httpx.codes.NOT_FOUND:
             raise

@@ -22,13 +22,33 @@ from flows.server.api import (
 )
 from flows.server.own_files import Server, log_file, running
 
-__all__ = ["CLIENT_VARIABLES", "Server", "ServerError", "ServerStatus", "ensure", "status", "stop"]
+__all__ = [
+    "CLIENT_VARIABLES",
+    "Server",
+    "ServerError",
+    "ServerStatus",
+    "ensure",
+    "revive",
+    "status",
+    "stop",
+]
 
 OURS = "AIMSPAX_SERVER_URL"
 """Where it equals PREFECT_API_URL, `ensure` has set that, not the user."""
 
 CLIENT_VARIABLES = (URL, OURS, AUTH)
 """Environment variables that `ensure` sets for clients of the server."""
+
+PATIENCE = {
+    # A call fails within seconds while the server is away, instead of within minutes.
+    "PREFECT_CLIENT_MAX_RETRIES": "1",
+    "PREFECT_API_REQUEST_TIMEOUT": "15",
+    # A server may be raised to another version while a run goes on.
+    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+    # That events are not told is told by the run itself, once and in a line.
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
+}
+"""Settings of Prefect's clients in a run, unless the user has set them."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +99,7 @@ def ensure(host: str | None = None) -> Server:
         os.environ[OURS] = server.api_url
     if on_loopback(server.api_url):
         keep_off_proxies()
+    os.environ.update({name: value for name, value in PATIENCE.items() if setting(name) is None})
     if "prefect" in sys.modules:  # it has read the environment as it was before
         from prefect.context import refresh_global_settings_context
 
@@ -100,6 +121,23 @@ def status() -> ServerStatus | None:
     wrong = own.own_problem(home, state)
     server = state.server(home, started=False)
     return ServerStatus(server, wrong, state.version, state.started, log_file(home))
+
+
+def revive(api_url: str) -> bool:
+    """Start our own server again if it died: at the same address, with the same database.
+
+    A server that was stopped on purpose, or that another process is starting, is left alone.
+
+    Args:
+        api_url: Where it listened, as in `PREFECT_API_URL`.
+
+    Returns:
+        Whether it was started; the log says so.
+
+    Raises:
+        ServerError: It does not come up.
+    """
+    return own.start_again(api_url) is not None
 
 
 def stop() -> bool:

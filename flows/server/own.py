@@ -12,6 +12,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aimspax_core.versions import version_of
 from flows.server.api import (
@@ -36,6 +37,7 @@ from flows.server.own_files import (
     alive,
     forget_state,
     held_by_server,
+    last_state,
     log_file,
     make_key,
     read_key,
@@ -80,6 +82,20 @@ def find_or_start(host: str | None) -> Server:
     if key:
         os.environ[AUTH] = key
     return server
+
+
+def start_again(api_url: str) -> State | None:
+    """Start our server again where it was, if it died there; None if there is nothing to do.
+
+    Raises:
+        ServerError: It does not come up, or cannot listen there.
+    """
+    home = prefect_home()
+    with starting_or_stopping(home):
+        before = last_state(home)
+        if before is None or alive(home) or urlsplit(api_url).port != before.port:
+            return None
+        return _start(home, before.everywhere, before.port, moves=False)
 
 
 def own_problem(home: Path, state: State) -> str | None:
@@ -146,8 +162,15 @@ def _end_unused(home: Path, state: State) -> None:
     _end(home, state.pid)
 
 
-def _start(home: Path, everywhere: bool, port: int | None) -> State:
-    """Start the server and wait until it answers; another port if one was taken meanwhile."""
+def _start(home: Path, everywhere: bool, port: int | None, moves: bool = True) -> State:
+    """Start the server and wait until it answers.
+
+    Args:
+        home: Prefect's folder.
+        everywhere: Whether it listens on all interfaces.
+        port: Where; None for any.
+        moves: Whether it takes another port if that one is taken.
+    """
     address = _EVERYWHERE if everywhere else LOOPBACK
     password = password_for(home, everywhere)
     for _ in range(3):
@@ -165,10 +188,15 @@ def _start(home: Path, everywhere: bool, port: int | None) -> State:
         )
         write_state(home, state)
         if _comes_up(home, state):
-            logger.info("Started a Prefect server at %s (log: %s).", state.url, log_file(home))
+            again = "" if moves else " again"
+            logger.info(
+                "Started a Prefect server at %s%s (log: %s).", state.url, again, log_file(home)
+            )
             return state
         died, port = process.poll() is not None, None
         _end(home, state.pid)
+        if not moves:
+            break  # what is known of the server stays: the next attempt needs it
         forget_state(home)
         if not (died and "already in use" in _tail(home)):
             break

@@ -135,6 +135,15 @@ def running(home: Path) -> State | None:
     return state
 
 
+def last_state(home: Path) -> State | None:
+    """Return the state of our server on this host, also if it died; None if it was stopped."""
+    try:
+        state = State(**json.loads(_state_file(home).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return state if state.host == socket.gethostname() else None
+
+
 @contextlib.contextmanager
 def starting_or_stopping(home: Path) -> Iterator[None]:
     """Let one process at a time start or stop the server, which does not inherit this lock."""

@@ -8,6 +8,7 @@ from aimspax_core.labels.tries import (
     BACKOFF_S,
     LABEL,
     MAX_GIVEN_UP_IN_A_ROW,
+    NO_TRIES,
     ONCE,
     TASK,
     Fate,
@@ -22,6 +23,7 @@ from aimspax_core.labels.tries import (
 )
 
 DIED, INTERRUPTED, OUT_OF_TIME = Fate.DIED, Fate.INTERRUPTED, Fate.OUT_OF_TIME
+SERVER = Fate.SERVER
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,11 @@ DIED, INTERRUPTED, OUT_OF_TIME = Fate.DIED, Fate.INTERRUPTED, Fate.OUT_OF_TIME
         (ONCE, Tries(), OUT_OF_TIME, GiveUp(OUT_OF_TIME, 1)),
         (ONCE, Tries(), INTERRUPTED, Retry(0.0)),
         (ONCE, Tries(interrupted=19), INTERRUPTED, GiveUp(INTERRUPTED, 20)),
+        # That the Prefect API was away is no try, however often: the work is the cause of nothing.
+        (LABEL, Tries(), SERVER, Retry(0.0)),
+        (LABEL, Tries(died=3, interrupted=19, out_of_time=1), SERVER, Retry(30.0)),
+        (TASK, Tries(died=3), SERVER, Retry(30.0)),
+        (ONCE, Tries(), SERVER, Retry(0.0)),
     ],
 )
 def test_work_is_tried_again_until_its_limit(
@@ -61,9 +68,10 @@ def test_work_is_tried_again_until_its_limit(
 
 @pytest.mark.parametrize("fate", Fate)
 def test_losses_of_each_kind_are_counted_by_themselves(fate: Fate) -> None:
-    once = Tries().lost(fate)
-    assert {other: once.of(other) for other in Fate} == {other: other is fate for other in Fate}
-    assert once.lost(fate).of(fate) == 2
+    once, counts = Tries().lost(fate), int(fate not in NO_TRIES)
+    found = {other: once.of(other) for other in Fate}
+    assert found == {other: counts if other is fate else 0 for other in Fate}
+    assert once.lost(fate).of(fate) == 2 * counts
 
 
 def test_the_delay_stays_at_its_longest() -> None:

@@ -16,6 +16,7 @@ class FakeTicket:
     outcome: Any
     avoid: frozenset[str]
     seconds: Callable[[], float | None]
+    plainly: bool = False
     future: None = None
 
     def result(self) -> Any:
@@ -46,12 +47,13 @@ class FakePool:
         done: Callable[[Any], None],
         avoid: Iterable[str] = (),
         seconds: Callable[[], float | None] = lambda: None,
+        plainly: bool = False,
     ) -> FakeTicket:
         if self.answer is not None:
             outcome = self.answer(request)
         else:
             outcome = self.outcomes.pop(0) if self.outcomes else None
-        ticket = FakeTicket(task, request, outcome, frozenset(avoid), seconds)
+        ticket = FakeTicket(task, request, outcome, frozenset(avoid), seconds, plainly)
         self.tickets.append(ticket)
         done(ticket)
         return ticket

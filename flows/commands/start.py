@@ -1,0 +1,49 @@
+"""Where the console scripts begin: Ctrl-C is taken in before anything else is imported."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+from types import FrameType
+
+
+def aimspax() -> None:
+    """Run `aimspax`."""
+    _run("app", "main")
+
+
+def aims_pax() -> None:
+    """Run `aims-PAX`."""
+    _run("original", "aims_pax")
+
+
+def initial_ds() -> None:
+    """Run `aims-PAX-initial-ds`."""
+    _run("original", "initial_ds")
+
+
+def al() -> None:
+    """Run `aims-PAX-al`."""
+    _run("original", "al")
+
+
+def recalc() -> None:
+    """Run `aims-PAX-recalc`."""
+    _run("original", "recalc")
+
+
+def test() -> None:
+    """Run `aims-PAX-test`."""
+    _run("original", "test")
+
+
+def _run(module: str, function: str) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    getattr(importlib.import_module(f"flows.commands.{module}"), function)()
+
+
+def _end(_: int, __: FrameType | None) -> None:
+    os.write(2, b"stopped\n")
+    os._exit(130)
