@@ -66,6 +66,11 @@ class Teller:
         line.pop("__payload_size__", None)
         self._lines.append(line)
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits to be told, but for log lines."""
+        return self._calls.empty()
+
     def close(self) -> None:
         """Tell what is still to be told, for `CLOSE_S` at most."""
         self._calls.put(None)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from distributed import Client
 from distributed.security import Security
@@ -26,10 +27,13 @@ from flows.pools.local import local_pool
 from flows.pools.pool import Pool
 from flows.pools.ticket import Ticket
 from flows.pools.workers import Steady, WorkerLostError, Workforce
+from flows.runs.api_standing import Answer, Found
+from flows.runs.api_watch import ApiWatch
 from flows.server import Server
 from tests.flows.hosting import (
     Landed,
     Nap,
+    evaluate,
     in_a_flow,
     inside,
     kill_worker,
@@ -506,3 +510,68 @@ def test_without_its_key_nobody_talks_to_the_scheduler_of_this_machine(
     assert address.startswith("127.0.0.1:")
     with pytest.raises(OSError):
         Client(f"{protocol}://{address}", security=security, timeout=3, set_as_default=False)
+
+
+BY_PREFECT = "__import__('prefect').context.TaskRunContext.get() is not None"
+"""Whether a task is one of Prefect's."""
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> ApiWatch:
+    """A watch on the API that knows what the test tells it; pools opened from now on have it."""
+    found = ApiWatch()
+    monkeypatch.setattr("flows.runs.api_watch._current", [found])
+    return found
+
+
+@pytest.fixture
+def watched(watch: ApiWatch, pool: Pool) -> Pool:
+    return pool
+
+
+def test_while_the_api_is_away_a_task_runs_as_its_plain_function(
+    watched: Pool, watch: ApiWatch
+) -> None:
+    by_prefect = []
+    for answer in (Answer.FINE, Answer.REFUSED, Answer.FINE):
+        watch.take(Found(answer))
+        done = Landed()
+        watched.submit(evaluate, BY_PREFECT, done)
+        by_prefect.append(done.wait(1)[0].result())
+    assert by_prefect == [True, False, True]
+    assert watch.outages[0].sums == "1 evaluate"
+
+
+def test_what_the_plain_function_raises_is_what_became_of_the_task(
+    watched: Pool, watch: ApiWatch
+) -> None:
+    watch.take(Found(Answer.REFUSED))
+    done = Landed()
+    watched.submit(throw, EngineError("wrong input"), done)
+    assert isinstance(done.wait(1)[0].exception(), EngineError)
+    assert watch.outages[0].sums == "nothing"
+
+
+@pytest.mark.key("Misc", "without_server")
+def test_with_wait_nothing_begins_until_the_api_is_back(watched: Pool, watch: ApiWatch) -> None:
+    watch.waits = True
+    watch.take(Found(Answer.REFUSED))
+    done = Landed()
+    watched.submit(evaluate, BY_PREFECT, done)
+    time.sleep(1.5)
+    assert watched.waiting()
+    watch.take(Found(Answer.FINE))
+    assert done.wait(1)[0].result() is True
+
+
+def test_a_task_that_the_api_failed_is_lost_to_the_server_and_not_to_its_work(
+    watched: Pool, watch: ApiWatch
+) -> None:
+    done, error = Landed(), httpx.ConnectError("refused")
+    watched.submit(throw, error, done)
+    lost = done.wait(1)[0].exception()
+    assert isinstance(lost, WorkerLostError)
+    assert lost.fate is Fate.SERVER
+    # Without Prefect it is the work that failed.
+    watched.submit(throw, error, done, plainly=True)
+    assert isinstance(done.wait(2)[1].exception(), httpx.ConnectError)
