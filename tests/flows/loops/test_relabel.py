@@ -22,6 +22,7 @@ from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW, Fate
 from flows.loops import relabel
 from flows.loops.relabel import Relabelling
+from flows.loops.stop import Stop
 from flows.page.events import DirectoryEvents
 from flows.pools.workers import WorkerLostError
 from tasks.label_many import Labelled, LabelManyRecord, LabelManyRequest
@@ -82,7 +83,7 @@ class Dataset:
         made = Relabelling(self.inputs, DirectoryEvents(self.inputs.run))
         self.keys = [made.found.key(frame) for frame in self.inputs.frames]
         client: Any = SimpleNamespace()
-        stopped: Any = SimpleNamespace(asked=lambda: False, reason="")
+        stopped = Stop()
         made.drive(client, stopped)
         return made
 
