@@ -19,7 +19,6 @@ import fcntl
 import logging
 import math
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import IO
 
 from aimspax_core.errors import AimspaxError
 from aimspax_core.lock_records import HEART, SILENT_S, Holder, Record, Verdict, Watch, named
+from aimspax_core.safe_files import beside
 
 __all__ = ["LOOK_S", "Holder", "NoLocksError", "held", "holder", "remove_if_free"]
 
@@ -228,7 +228,7 @@ def _make_patiently(path: Path, wait_s: float, mode: int) -> Record | None:
 
 def _make(path: Path, mode: int) -> Record | None:
     """Make the file of a lock, complete at once; None if there is one already."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = beside(path)
     record = _written(aside, mode, path)
     try:
         os.link(aside, path)
@@ -259,7 +259,7 @@ def _written(file: Path, mode: int, path: Path) -> Record:
 
 def _rename_away(path: Path, text: str) -> None:
     """Remove the file of a dead holder, and no other."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = beside(path)
     with contextlib.suppress(FileNotFoundError):  # another was faster
         if path.read_text(encoding="utf-8", errors="replace") != text:
             return

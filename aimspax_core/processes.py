@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 _NAME = re.compile(
-    r"(?P<host>[\w.-]+)-(?P<boot>[0-9a-f]{0,8})-(?P<space>\d*)-(?P<pid>\d+)-(?P<start>\d*)"
+    r"(?P<host>[\w-]+)-(?P<boot>[0-9a-f]{0,8})-(?P<space>\d*)-(?P<pid>\d+)-(?P<start>\d*)"
 )
 _HOST = 48
 """Longer names of machines are cut: names of files have their limit."""
@@ -52,7 +52,7 @@ class Process:
         return cls(found["host"], found["boot"], found["space"], int(found["pid"]), found["start"])
 
     def __str__(self) -> str:
-        """Return a name that can be part of a file's name."""
+        """Return a name that can be part of a file's name; there is no dot in it."""
         return f"{self.host}-{self.boot}-{self.space}-{self.pid}-{self.start}"
 
     def alive(self) -> bool | None:
@@ -71,7 +71,7 @@ class Process:
 
 @cache
 def _process(pid: int) -> Process:
-    host = re.sub(r"[^\w.-]", "_", socket.gethostname())[:_HOST]
+    host = re.sub(r"[^A-Za-z0-9-]", "_", socket.gethostname())[:_HOST]
     boot = _read("/proc/sys/kernel/random/boot_id").strip()[:8]
     try:
         space = re.sub(r"\D", "", str(Path("/proc/self/ns/pid").readlink()))

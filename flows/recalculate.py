@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
+from aimspax_core.campaign.leftovers import remove_leftovers
 from aimspax_core.errors import HeldError
 from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.relabelling import Property, failed_file
@@ -28,6 +29,7 @@ from flows.loops.relabel import Relabelling
 from flows.loops.stop import Stop, StopRequested, stop_signals
 from flows.page.events import DirectoryEvents
 from flows.runs.api_watch import api_watch
+from flows.runs.best_effort import best_effort
 from flows.runs.failures import plain_failures
 from flows.runs.handed_over import handed_over
 from flows.runs.log_files import relabel_logs
@@ -103,6 +105,8 @@ def recalculate(
         client = stack.enter_context(get_client(sync_client=True))
         stack.enter_context(_alone(inputs, client))
         stack.enter_context(relabel_logs(inputs.run, inputs.settings))
+        with best_effort("removing what killed processes have left"):
+            remove_leftovers(inputs.run)
         events = DirectoryEvents(inputs.run)
         relabelling = Relabelling(inputs, events)
         with events.telling_stalls():

@@ -21,6 +21,7 @@ from aimspax_core.campaign.events import (
     Started,
 )
 from aimspax_core.campaign.journal import Journal
+from aimspax_core.campaign.leftovers import remove_leftovers
 from aimspax_core.campaign.obsolete_files import remove_obsolete
 from aimspax_core.campaign.restarts import mark_of
 from aimspax_core.campaign.rules import apply, next_actions
@@ -36,6 +37,7 @@ from aimspax_core.output.trajectories import forget, gather, settle
 from aimspax_core.report.figures import learning_curve
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import paused_text, progress_text
+from aimspax_core.run_directory import RunDir
 from aimspax_core.versions import release
 from flows.loops.executor import Executor
 from flows.loops.requests import LOOK_S, Requests
@@ -86,6 +88,8 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         stack.enter_context(campaign_logs(inputs.run, inputs.settings, before))
         for note in journal.notes:
             log.warning("%s", note)
+        _clean_up(inputs.run)
+        stack.callback(_clean_up, inputs.run)
         replace_previous(client, inputs.run)
         events = stack.enter_context(campaign_events(inputs.run))
         with events.telling_stalls():
@@ -319,6 +323,12 @@ class Campaign:
             with best_effort("analysis"):
                 self._analysis.write()
             self._analysed = time.monotonic()
+
+
+def _clean_up(run: RunDir) -> None:
+    with best_effort("removing what killed processes have left"):
+        if count := remove_leftovers(run):
+            log.info("removed %d files and folders that killed processes had left", count)
 
 
 def _completed(state: CampaignState) -> State[Any]:

@@ -15,6 +15,7 @@ from ase import Atoms
 from prefect import flow
 from prefect.tasks import Task
 
+from aimspax_core.campaign.leftovers import folder_prefix
 from aimspax_core.errors import AimspaxError, CampaignError, LabelError
 from aimspax_core.labels.store import label_key
 from aimspax_core.labels.tries import ONCE, Fate, Retry, Tries, after
@@ -69,7 +70,7 @@ def label_all(
     """
     run.state.mkdir(parents=True, exist_ok=True)
     # A folder that workers see. Not the campaign's own folder: the campaign may be running.
-    with tempfile.TemporaryDirectory(dir=run.state, prefix="labels-") as folder:
+    with tempfile.TemporaryDirectory(dir=run.state, prefix=folder_prefix("labels")) as folder:
         requests = [_request(one, run, settings.directory, Path(folder)) for one in wanted]
         return labels(title, requests, run.prefect_results, _few(settings, len(requests)))
 

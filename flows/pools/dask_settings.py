@@ -15,6 +15,7 @@ from prefect_dask.task_runners import DaskTaskRunner
 from tornado.routing import Rule, RuleRouter
 from tornado.web import Application
 
+from aimspax_core.campaign.leftovers import folder_prefix
 from aimspax_core.settings.cluster import BatchJobs, Cluster
 from flows.pools.jobs.address import reachable_address
 from flows.pools.jobs.scheduler import Scheduler
@@ -62,7 +63,9 @@ def scratch_folder() -> Iterator[Path]:
     them, and Dask imports Python modules from below it.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="aimspax-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryDirectory(
+            prefix=folder_prefix("aimspax"), ignore_cleanup_errors=True
+        ) as folder,
         dask.config.set({"temporary-directory": folder}),
     ):
         yield Path(folder)

@@ -1,0 +1,94 @@
+"""What killed processes have left is removed, and nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aimspax_core.campaign.leftovers import folder_prefix, remove_leftovers
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.processes import Process
+from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import beside, replacing
+
+KILLED = """
+import os, signal, sys, tempfile
+from pathlib import Path
+from aimspax_core.campaign.leftovers import folder_prefix
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.safe_files import replacing
+folder = Path(sys.argv[1])
+Path(tempfile.mkdtemp(prefix=folder_prefix("labels"), dir=folder / "aimspax"))
+Path(tempfile.mkdtemp(prefix=folder_prefix("aimspax"), dir=folder / "tmp"), "a").touch()
+with (
+    replacing(folder / "chk" / "a" / "train-1.pt"),
+    replacing(folder / "model" / "a.model"),
+    replacing(folder / "aimspax" / "labels" / "ab" / ("ab" * 32 + ".json")),
+    LabelStore(folder / "aimspax" / "labels").claim("abcd"),
+):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    for name in ("aimspax", "tmp"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return RunDir(tmp_path, *(tmp_path / n for n in ("data", "logs", "losses", "model", "chk")))
+
+
+def files(run: RunDir) -> list[Path]:
+    return sorted(path for path in run.output.rglob("*") if path.is_file())
+
+
+def test_what_a_killed_process_has_left_is_removed(run: RunDir) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(run.output)], check=False)
+    assert len(files(run)) == 5
+    assert remove_leftovers(run) == 6
+    assert not files(run)
+    assert not [*run.output.glob("*/labels-*"), *run.output.glob("tmp/*")]
+
+
+def test_what_a_living_process_is_about_stays(run: RunDir) -> None:
+    """Another campaign may share the label store, and be writing right now."""
+    with (
+        replacing(run.labels / "ab" / "abcd.json"),
+        LabelStore(run.labels).claim("abef"),
+        tempfile.TemporaryDirectory(prefix=folder_prefix("aimspax")) as folder,
+    ):
+        before = files(run)
+        assert len(before) == 2
+        assert remove_leftovers(run) == 0
+        assert files(run) == before
+        assert Path(folder).is_dir()
+
+
+def test_what_may_be_of_a_living_process_elsewhere_stays(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = replace(Process.this(), host="elsewhere")
+    with monkeypatch.context() as patch:
+        patch.setattr(Process, "this", lambda: elsewhere)
+        left = beside(run.models / "a.model")
+        folder = Path(tempfile.mkdtemp(prefix=folder_prefix("aimspax")))
+    left.parent.mkdir()
+    left.touch()
+    assert remove_leftovers(run) == 0
+    assert left.exists()
+    assert folder.exists()
+
+
+def test_files_of_the_user_stay(run: RunDir) -> None:
+    mine = [run.models / ".a.model.0badcafe.model", run.models / ".hidden", run.data / "a.lock"]
+    mine += [Path(tempfile.gettempdir()) / name for name in ("aimspax-1", "labels-mine-2")]
+    for path in mine:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert remove_leftovers(run) == 0
+    assert files(run) == sorted(mine)
