@@ -11,7 +11,8 @@ from types import TracebackType
 
 from aimspax_core import locks
 from aimspax_core.campaign.events import Event, StateRestored
-from aimspax_core.campaign.journal_lines import Entry, line_of, sealed
+from aimspax_core.campaign.journal_lines import DamagedError, Entry, line_of, sealed
+from aimspax_core.campaign.journal_parts import PART_EVENTS, close_part, drop_closed
 from aimspax_core.campaign.journal_reading import FEW, Reading, Snapshot, entries, read
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState
@@ -45,6 +46,7 @@ class Journal:
         self._size: int | None = None  # of its file, as far as events are in it that count
         self._opened = contextlib.ExitStack()
         self.seq = self._covered = 0  # the last event, and the last that a snapshot was made of
+        self._closed = 0  # the last event that is in a closed part
         self.notes: tuple[str, ...] = ()
         self._state: CampaignState | None = None
 
@@ -82,7 +84,8 @@ class Journal:
             with replacing(self._run.state / name) as aside, self._run.journal.open("rb") as file:
                 file.seek(found.end)
                 aside.write_bytes(file.read())
-        self._size, self._covered = append(self._run.journal, b"", found.end), found.covered
+        self._size = append(self._run.journal, b"", found.end) - drop_closed(self._run.journal)
+        self._covered, self._closed = found.covered, found.closed
         if not found.led and found.state is not None:
             self.append(StateRestored(state=found.state, reason=found.notes[-1]))
         if found.notes and self._state is not None:
@@ -117,11 +120,21 @@ class Journal:
             return self.state
         self._size = append(self._run.journal, text, self._size)
         self.seq, self._state = self.seq + len(events), new
-        if self.seq - self._covered >= SNAPSHOT_EVERY:
-            self._snapshot()
+        due = self.seq - self._covered >= SNAPSHOT_EVERY
+        if due and self._snapshot() and self.seq - self._closed >= PART_EVENTS:
+            self._close_part()
         return new
 
-    def _snapshot(self) -> None:
+    def _close_part(self) -> None:
+        """Compress what the snapshot knows; what cannot be stays as it is."""
+        try:
+            close_part(self._run.journal, self._closed + 1, self.seq)
+            self._size, self._closed = 0, self.seq
+        except (OSError, DamagedError) as error:
+            log.warning("the journal is not compressed: %s", error)
+            self._size = self._run.journal.stat().st_size
+
+    def _snapshot(self) -> bool:
         """Save time for the next start; the events are in the journal, whatever happens here."""
         snapshot = Snapshot(seq=self.seq, aimspax=release(), state=self.state)
         try:
@@ -129,7 +142,11 @@ class Journal:
                 aside.write_bytes(sealed(snapshot.model_dump_json()))
         except OSError as error:
             log.warning("no snapshot: %s; the next start reads the whole journal", text_of(error))
-        self._covered = self.seq
+        else:
+            return True
+        finally:
+            self._covered = self.seq
+        return False
 
 
 def load(run: RunDir) -> tuple[int, CampaignState | None]:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -42,12 +43,22 @@ class Line:
     Attributes:
         text: All of it, with the line's end if it has one.
         seq: Number of its event; None if the line is damaged.
-        end: How many bytes of the file it and all lines before it are.
+        end: How many bytes of the journal's file it and all lines before it are; None if it is in a
+            part that is closed.
+        file: Where it is.
+        number: Which line of the file it is, from 1.
     """
 
     text: bytes
     seq: int | None
-    end: int
+    end: int | None
+    file: Path
+    number: int
+
+    @property
+    def place(self) -> str:
+        """File and line, for a reader."""
+        return f"{self.file}:{self.number}"
 
     @property
     def torn(self) -> bool:
@@ -79,16 +90,18 @@ def _digest(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest()[:16].encode()
 
 
-def split(content: Iterable[bytes]) -> Iterator[Line]:
+def split(content: Iterable[bytes], file: Path, closed: bool = False) -> Iterator[Line]:
     """Read a journal's lines; only what is cheap to see is looked at.
 
     Args:
         content: The file, open in binary mode.
+        file: Its name.
+        closed: Whether it is a part that is closed.
     """
     end = 0
-    for text in content:
+    for number, text in enumerate(content, start=1):
         end += len(text)
-        yield Line(text, _seq(text), end)
+        yield Line(text, _seq(text), None if closed else end, file, number)
 
 
 def _seq(text: bytes) -> int | None:

@@ -11,11 +11,12 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from aimspax_core.campaign.events import StateRestored
-from aimspax_core.campaign.journal_lines import DamagedError, Entry, Line, entry_of, split, unsealed
+from aimspax_core.campaign.journal_lines import DamagedError, Entry, Line, entry_of, unsealed
+from aimspax_core.campaign.journal_parts import lines, parts
 from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState
@@ -48,6 +49,7 @@ class Reading:
         end: How many bytes of the journal's file count; what is behind them is to be cut off.
         lost: How many whole lines are behind them.
         covered: How many events the snapshot knows.
+        closed: The last event that is in a closed part.
         led: Whether the events lead to the state; else only the snapshot knows it.
         notes: What was damaged, and what that costs, a line each.
     """
@@ -57,6 +59,7 @@ class Reading:
     end: int
     lost: int
     covered: int
+    closed: int
     led: bool
     notes: tuple[str, ...]
 
@@ -68,16 +71,20 @@ def read(run: RunDir) -> Reading:
         CampaignError: Too much of the journal is damaged, or a newer release has written it.
     """
     snapshot, notes = _snapshot(run.snapshot)
-    replay = _Replay() if snapshot is None else _Replay(snapshot.seq, snapshot.state)
+    closed = parts(run.journal)
+    replay = _Replay()
+    if snapshot is not None:
+        known = max((part.last for part in closed if part.last <= snapshot.seq), default=0)
+        replay = _Replay(snapshot.seq, snapshot.state, known=known)
     try:
-        for line in lines(run.journal):
+        for line in lines(run.journal, after=replay.known):
             replay.take(line)
     except NewerReleaseError as error:
         version = error.version or _last_release(run.journal)
         raise NewerReleaseError.of(run.journal, version) from error
     if replay.lost and (replay.lost > FEW or replay.state is None):
         raise CampaignError(
-            f"{run.journal}:{replay.behind}: {_count(replay.lost)} from there on cannot be "
+            f"{replay.behind}: {_count(replay.lost)} from there on cannot be "
             "replayed, and no snapshot covers them. Put back a copy of the file; or begin anew "
             "with --fresh: this campaign is moved aside, and each of its labels is used again, "
             "none is computed twice"
@@ -90,6 +97,7 @@ def read(run: RunDir) -> Reading:
         end=replay.end,
         lost=replay.lost,
         covered=0 if snapshot is None else snapshot.seq,
+        closed=max((part.last for part in closed), default=0),
         led=led,
         notes=tuple(notes),
     )
@@ -104,7 +112,7 @@ def entries(journal: Path) -> Iterator[Entry]:
         CampaignError: A line is damaged, and the state is not told again after it.
     """
     known, wrong = 0, ""
-    for number, line in enumerate(lines(journal), start=1):
+    for line in lines(journal):
         if line.torn:
             log.info("%s: the last line is torn and is left out", journal)
             break
@@ -112,12 +120,12 @@ def entries(journal: Path) -> Iterator[Entry]:
             continue
         restored = _RESTORED in line.text
         if not restored and (wrong or line.seq != known + 1):
-            wrong = wrong or f"{journal}:{number}: {_misplaced(line.seq, known + 1)}"
+            wrong = wrong or f"{line.place}: {_misplaced(line.seq, known + 1)}"
             continue
         try:
             entry = entry_of(line.text)
         except DamagedError as error:
-            wrong = wrong or f"{journal}:{number}: {_DAMAGED} ({error})"
+            wrong = wrong or f"{line.place}: {_DAMAGED} ({error})"
             continue
         if wrong:
             log.warning("%s; events up to %d are left out", wrong, entry.seq)
@@ -125,14 +133,6 @@ def entries(journal: Path) -> Iterator[Entry]:
         yield entry
     if wrong:
         raise CampaignError(wrong)
-
-
-def lines(journal: Path) -> Iterator[Line]:
-    """Read the lines of a journal."""
-    if not journal.exists():
-        return
-    with journal.open("rb") as file:
-        yield from split(file)
 
 
 def _last_release(journal: Path) -> str:
@@ -174,22 +174,20 @@ class _Replay:
     behind: str = ""
     lost: int = 0
     torn: bool = False
-    _number: int = field(default=0, init=False)
 
     def take(self, line: Line) -> None:
         """Take the next line of the journal."""
-        self._number += 1
         if line.torn:
             self.torn = True
             return
         wrong = self._wrong(line)
         if wrong:
-            self.behind = self.behind if self.lost else f"{self._number}: {wrong}"
+            self.behind = self.behind if self.lost else f"{line.place}: {wrong}"
             self.lost += 1
             return
         if self.lost and self.broken is None:
             self.broken = self.behind
-        self.lost, self.end = 0, line.end
+        self.lost, self.end = 0, line.end or self.end
         self._note_known(line)
 
     def _wrong(self, line: Line) -> str:
@@ -213,14 +211,14 @@ class _Replay:
         elif line.seq == self.known + 1:
             self.known = line.seq
         elif line.seq > self.known and self.broken is None:
-            self.broken = f"{self._number}: {_misplaced(line.seq, self.known + 1)}"
+            self.broken = f"{line.place}: {_misplaced(line.seq, self.known + 1)}"
 
 
 def _notes(run: RunDir, replay: _Replay) -> Iterator[str]:
     """Yield what is damaged, and what that costs."""
     if replay.lost:
         yield (
-            f"{run.journal}:{replay.behind}: {_count(replay.lost)} from there on cannot be "
+            f"{replay.behind}: {_count(replay.lost)} from there on cannot be "
             f"replayed, and the campaign goes on from event {replay.seq}. Labels that came since "
             "are found in the label store; should other files of that time be gone, begin anew "
             "with --fresh, which uses all labels"
@@ -229,7 +227,7 @@ def _notes(run: RunDir, replay: _Replay) -> Iterator[str]:
         yield f"{run.journal}: the last line was not finished, and is cut off"
     if replay.broken is not None:
         yield (
-            f"{run.journal}:{replay.broken}. {run.snapshot.name} covers it, and the campaign has "
+            f"{replay.broken}. {run.snapshot.name} covers it, and the campaign has "
             f"lost nothing; figures leave out what happened between events {replay.known} and "
             f"{replay.seq}"
         )

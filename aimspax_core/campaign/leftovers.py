@@ -44,7 +44,8 @@ def remove_leftovers(run: RunDir) -> int:
                 count += 1
     for path in (*run.labels.glob("*/*.lock"), *(run.state / "labelling").glob("*.lock")):
         with contextlib.suppress(OSError):
-            count += remove_if_free(path)
+            # Who lets go of a lock leaves no name in it.
+            count += path.stat().st_size > 0 and remove_if_free(path)
     for folder in _left_folders(run.state, Path(tempfile.gettempdir())):
         shutil.rmtree(folder, ignore_errors=True)
         count += 1

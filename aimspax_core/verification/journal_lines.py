@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,8 +76,21 @@ def unsealed(content: bytes) -> tuple[bytes, bool]:
 
 
 def _lines(journal: Path) -> Iterator[bytes]:
+    """Read all lines: those of closed parts, which are compressed, and those of the journal's file.
+
+    Between two steps of closing a part its lines are in both.
+    """
+    known: set[bytes] = set()
+    for part in sorted(journal.with_name("journal-parts").glob("*.jsonl.gz")):
+        try:
+            content = gzip.decompress(part.read_bytes())
+        except (OSError, EOFError, zlib.error) as error:
+            yield f"{part.name}: {error}\n".encode()
+            continue
+        known = {*content.splitlines(keepends=True)}
+        yield from content.splitlines(keepends=True)
     with journal.open("rb") as file:
-        yield from file
+        yield from (line for line in file if line not in known)
 
 
 def _entry(line: bytes, expected: int) -> tuple[Kind, str, dict[str, Any]]:

@@ -157,7 +157,8 @@ class Campaign:
             self._record(Started(rules=rules, adopt=adopts, **self._written_by()))
         with best_effort("trajectories"):
             settle(self.run, self.state)
-        self._analysis = Analysis.of(self.run, self.settings)
+        with best_effort("analysis"):  # a part of the journal may be damaged
+            self._analysis = Analysis.of(self.run, self.settings)
 
     def _resume(self, changes: tuple[str, ...]) -> None:
         gone = gone_labels(LabelStore(self.run.labels), self.state.labelled, self.run.structure)
