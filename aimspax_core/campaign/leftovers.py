@@ -42,14 +42,21 @@ def remove_leftovers(run: RunDir) -> int:
             with contextlib.suppress(OSError):  # another user's, in a store that is shared
                 path.unlink()
                 count += 1
-    for path in (*run.labels.glob("*/*.lock"), *(run.state / "labelling").glob("*.lock")):
+    for path in _locks(run):
         with contextlib.suppress(OSError):
-            # Who lets go of a lock leaves no name in it.
-            count += path.stat().st_size > 0 and remove_if_free(path)
+            count += remove_if_free(path)
     for folder in _left_folders(run.state, Path(tempfile.gettempdir())):
         shutil.rmtree(folder, ignore_errors=True)
         count += 1
     return count
+
+
+def _locks(run: RunDir) -> Iterator[Path]:
+    """Yield the files of locks that a process may have left that was killed."""
+    yield from run.labels.glob("*/*.lock")
+    # These stay when they are let go of, and are empty then.
+    labelling = (run.state / "labelling").glob("*.lock")
+    yield from (path for path in labelling if path.stat().st_size > 0)
 
 
 def _folders(run: RunDir) -> Iterator[Path]:
