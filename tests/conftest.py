@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 from flows import server as prefect_servers
+from flows.server.password import CHOICE
 from tests.disks import mounted
 from tests.settings_files import SettingsFiles
 from tests.slurm.machine import NotPossible, Slurm, running
@@ -51,6 +52,7 @@ def prefect_server(
         forget_prefect_settings(patch)
         patch.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-home")))
         patch.setenv("PREFECT_SERVER_API_PORT", str(free_port()))
+        patch.setenv(CHOICE, "never")  # whoever else can log in where the tests run
         # `ensure` sets these itself: have them put back at the end.
         for name in ("PREFECT_API_URL", "AIMSPAX_SERVER_URL", "DO_NOT_TRACK"):
             patch.setenv(name, "")

@@ -316,6 +316,12 @@ class Misc(Section):
     total_charge_key: DataKey = Field("total_charge", description="Name of the total charge (e).")
     total_spin_key: DataKey = Field("total_spin", description="Name of the multiplicity (2S+1).")
 
+    server_password: Annotated[Literal["auto", "always", "never"], AnyCase()] = Field(
+        "auto",
+        description="Whether the local Prefect server asks for a password: `auto` if others can "
+        "log in to this machine; beyond this machine it always does.",
+    )
+
     def geometry_files(self, directory: Path) -> list[Path]:
         """Return the files of the start geometries, in their order.
 

@@ -79,6 +79,7 @@ class SchedulerRow:
         options: Where its `ReadOptions` is.
         scheduler: Where its class is, which has the members of `flows.pools.jobs.scheduler`.
         example: Options of a job as users would write them; messages quote it.
+        command: Submits jobs; where it is, others can log in.
     """
 
     name: str
@@ -86,6 +87,7 @@ class SchedulerRow:
     options: str
     scheduler: str
     example: str
+    command: str
 
 
 SCHEDULERS: tuple[SchedulerRow, ...] = (
@@ -95,6 +97,7 @@ SCHEDULERS: tuple[SchedulerRow, ...] = (
         options="aimspax_core.settings.sbatch.header:read_options",
         scheduler="flows.pools.jobs.slurm:Slurm",
         example="#SBATCH --partition=cpu --ntasks-per-node=128 --time=24:00:00",
+        command="sbatch",
     ),
 )
 """All schedulers; the first one has the jobs of training if labels are computed here."""

@@ -29,8 +29,8 @@ from flows.commands.evaluate import evaluate as evaluate_models
 from flows.commands.exit_codes import DONE, FAILED, STOPPED, USER, console
 from flows.commands.label_dataset import DEFAULT_OPTIONS as ALL_FRAMES
 from flows.commands.label_dataset import RelabelOptions
-from flows.commands.options import NONE, Directory, Fresh, Host, Options
-from flows.commands.run import run_flow
+from flows.commands.options import NONE, Directory, Fresh, Host, Options, Password
+from flows.commands.run import login_text, run_flow
 from flows.deployments.profile import ProfileName
 
 CODES = "Exit codes: 0 done, 1 failed, 2 something for you to mend, 130 stopped."
@@ -242,14 +242,16 @@ def schema(which: Literal["aimsPAX", "mace"] = "aimsPAX") -> int:
 
 
 @server_app.command
-def start(*, host: Host = None) -> int:
+def start(*, host: Host = None, password: Password = None) -> int:
     """Start the server, unless it is running."""
     from flows import server
 
-    found = server.ensure(host)
+    found = server.ensure(host, password)
     console.print(f"{'started' if found.started else 'running'}: {found.url}", markup=False)
     if found.password:
-        console.print(f"the server asks for a password, which is in {found.password}", markup=False)
+        console.print(login_text(found), markup=False)
+    elif found.why:
+        console.print(f"it asks for no password ({found.why})", markup=False)
     console.print('for the command `prefect` in this shell: eval "$(aimspax server env)"')
     return DONE
 
@@ -290,7 +292,12 @@ def server_status() -> int:
         return DONE
     console.print(f"{found.server.url}: {found.problem or 'it answers'}", markup=False)
     if found.server.password:
-        console.print(f"its password is in {found.server.password}", markup=False)
+        console.print(login_text(found.server), markup=False)
+    elif found.server.ours:
+        why = f" ({found.server.why})" if found.server.why else ""
+        console.print(f"it asks for no password{why}", markup=False)
+        if found.open_to:
+            console.print(f"today it would: {found.open_to}", style="yellow", markup=False)
     if found.server.ours:
         process = f"process {found.server.pid}, Prefect {found.version}, since {found.started}"
         console.print(f"{process}; what it printed: {found.log}", markup=False)

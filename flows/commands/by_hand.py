@@ -79,10 +79,10 @@ def resume(directory: Path, overrides: Mapping[str, Any]) -> int:
     """Let a campaign that is paused go on."""
     inputs = Inputs.read(directory, overrides, "any")
     outcome = submit(directory, overrides, ResumeRequest(time=time.time(), by=who()))
-    if outcome.state.paused is None and not outcome.waits:
-        nobody = holder(inputs.run) is None
-        start = "; nobody runs it: `aimspax run` does" if nobody else ""
-        console.print(f"not paused (any more){start}", markup=False)
+    if not outcome.waits:
+        was = inputs.state is not None and inputs.state.paused is not None
+        start = "; nobody runs it: `aimspax run` does" if holder(inputs.run) is None else ""
+        console.print(f"{'it goes on' if was else 'it is not paused'}{start}", markup=False)
     return _told(outcome)
 
 

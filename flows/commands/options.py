@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from ruamel.yaml import YAML
@@ -17,6 +17,13 @@ Directory = Annotated[Path, Parameter(help="The run directory.")]
 Host = Annotated[
     str | None,
     Parameter(help="Name or address at which Slurm jobs reach it; it then wants a password."),
+]
+Password = Annotated[
+    Literal["auto", "always", "never"] | None,
+    Parameter(
+        help="Whether it asks for one: `auto` if others can log in to this machine. Not given: "
+        "what AIMSPAX_MISC__SERVER_PASSWORD says, or `auto`."
+    ),
 ]
 Fresh = Annotated[
     bool,

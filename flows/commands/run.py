@@ -130,16 +130,21 @@ def server_for(settings: Settings) -> Server:
         from flows.pools.jobs.script_check import host_for_jobs  # takes seconds
 
         host = host_for_jobs(settings)
-    found = server.ensure(host)
+    found = server.ensure(host, settings.misc.server_password)
     # Prefect's own console lines would repeat ours, or stand between them; its page has them all.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     return found
 
 
 def show_dashboard(server: Server) -> None:
-    """Print where the dashboard of a server is, and where its password."""
+    """Print where the dashboard of a server is, and how to log in if it asks for a password."""
     console.print(f"dashboard: {server.url}", markup=False)
     if server.password:
-        console.print(
-            f"the server asks for a password, which is in {server.password}", markup=False
-        )
+        console.print(login_text(server), markup=False)
+
+
+def login_text(server: Server) -> str:
+    """Return why a server asks for a password, where that is, and how to log in."""
+    why = f" ({server.why})" if server.why else ""
+    how = "; paste that file's whole line into the page" if server.password_file else ""
+    return f"it asks for a password{why}, which is in {server.password}{how}"

@@ -21,6 +21,7 @@ from flows.server.api import (
     setting,
 )
 from flows.server.own_files import Server, log_file, running
+from flows.server.password import Choice, choice_of_environment, need
 
 __all__ = [
     "CLIENT_VARIABLES",
@@ -61,6 +62,7 @@ class ServerStatus:
         version: Of Prefect, if the server is ours.
         started: When the server was started (ISO 8601), if it is ours.
         log: The file with the server's output, if it is ours.
+        open_to: Why a server that is started today would have a password, if ours has none.
     """
 
     server: Server
@@ -68,9 +70,10 @@ class ServerStatus:
     version: str | None = None
     started: str | None = None
     log: Path | None = None
+    open_to: str = ""
 
 
-def ensure(host: str | None = None) -> Server:
+def ensure(host: str | None = None, password: Choice | None = None) -> Server:
     """Find the Prefect server, or start the local one; point this process and its children at it.
 
     A server that the user named (`PREFECT_API_URL` in the environment, or in the active Prefect
@@ -80,6 +83,8 @@ def ensure(host: str | None = None) -> Server:
         host: Name or address under which compute nodes reach this machine; None if there are
             none. With a host, our server listens on all interfaces and has a password; if it runs
             and listens on loopback only, it is started again, unless flow runs use it.
+        password: Whether a server of ours that is started on loopback has one
+            (`MISC.server_password`); None: as the environment says.
 
     Returns:
         The server, which answers. `PREFECT_API_URL` is set to its API, and
@@ -93,7 +98,7 @@ def ensure(host: str | None = None) -> Server:
     os.environ["DO_NOT_TRACK"] = os.environ.get("DO_NOT_TRACK") or "1"
     if (auth := setting(SERVER_AUTH)) and not setting(AUTH):
         os.environ[AUTH] = auth.value
-    server = _configured(host) or own.find_or_start(host)
+    server = _configured(host) or own.find_or_start(host, password or choice_of_environment())
     os.environ[URL] = server.api_url
     if server.ours:
         os.environ[OURS] = server.api_url
@@ -120,7 +125,9 @@ def status() -> ServerStatus | None:
         return None
     wrong = own.own_problem(home, state)
     server = state.server(home, started=False)
-    return ServerStatus(server, wrong, state.version, state.started, log_file(home))
+    today = need(choice_of_environment(), state.everywhere)
+    open_to = today.why if today.password and state.password is None else ""
+    return ServerStatus(server, wrong, state.version, state.started, log_file(home), open_to)
 
 
 def revive(api_url: str) -> bool:

@@ -31,7 +31,6 @@ from flows.server.api import (
     silence,
 )
 from flows.server.own_files import (
-    KEY,
     Server,
     State,
     alive,
@@ -39,12 +38,11 @@ from flows.server.own_files import (
     held_by_server,
     last_state,
     log_file,
-    make_key,
-    read_key,
     running,
     starting_or_stopping,
     write_state,
 )
+from flows.server.password import Choice, Need, need, password_for
 
 logger = logging.getLogger(f"aimspax.{__name__}")
 
@@ -53,7 +51,7 @@ SHUTDOWN_S = 10.0
 _EVERYWHERE = "0.0.0.0"
 
 
-def find_or_start(host: str | None) -> Server:
+def find_or_start(host: str | None, choice: Choice) -> Server:
     """Return our server on this machine, starting it if it does not run; see `server.ensure`.
 
     Raises:
@@ -69,10 +67,11 @@ def find_or_start(host: str | None) -> Server:
             found = None
         if found is not None:
             _insist(home, found)
+            _tell_if_open(found, choice)
             if host and not found.everywhere:
                 _end_unused(home, found)
                 port, found = found.port, None
-        state = found or _start(home, host is not None, port)
+        state = found or _start(home, need(choice, host is not None), host is not None, port)
     server = state.server(home, state is not found, host)
     key = state.key(home)
     if host:
@@ -95,7 +94,8 @@ def start_again(api_url: str) -> State | None:
         before = last_state(home)
         if before is None or alive(home) or urlsplit(api_url).port != before.port:
             return None
-        return _start(home, before.everywhere, before.port, moves=False)
+        as_before = Need(before.password is not None, before.why)
+        return _start(home, as_before, before.everywhere, before.port, moves=False)
 
 
 def own_problem(home: Path, state: State) -> str | None:
@@ -116,17 +116,6 @@ def end() -> State | None:
     return state
 
 
-def password_for(home: Path, everywhere: bool) -> Setting | None:
-    """Return the password of a server that is about to start: the user's own, or one of ours."""
-    if chosen := setting(SERVER_AUTH):
-        return chosen
-    if not everywhere:
-        return None
-    if (chosen := setting(AUTH)) and not ((home / KEY).exists() and read_key(home) == chosen.value):
-        return chosen  # not ours, which an earlier `ensure` may have left in the environment
-    return Setting(make_key(home), KEY)
-
-
 def _insist(home: Path, state: State) -> None:
     """Refuse a running server of ours that cannot be used; warn if its Prefect is another one."""
     if wrong := own_problem(home, state):
@@ -137,6 +126,17 @@ def _insist(home: Path, state: State) -> None:
         logger.warning(
             "The server at %s runs Prefect %s, but %s is installed: `aimspax server stop` ends it.",
             *(state.url, state.version, installed),
+        )
+
+
+def _tell_if_open(state: State, choice: Choice) -> None:
+    """Warn of a server that runs without a password where it would be started with one today."""
+    if state.password is None and (today := need(choice, state.everywhere)).password:
+        logger.warning(
+            "The Prefect server at %s asks for no password, though %s: whoever reaches it can run "
+            "code as you. When no run uses it, `aimspax server stop` ends it; the next start gives "
+            "it one.",
+            *(state.url, today.why),
         )
 
 
@@ -162,17 +162,20 @@ def _end_unused(home: Path, state: State) -> None:
     _end(home, state.pid)
 
 
-def _start(home: Path, everywhere: bool, port: int | None, moves: bool = True) -> State:
+def _start(
+    home: Path, wanted: Need, everywhere: bool, port: int | None, moves: bool = True
+) -> State:
     """Start the server and wait until it answers.
 
     Args:
         home: Prefect's folder.
+        wanted: Whether it has a password, and why.
         everywhere: Whether it listens on all interfaces.
         port: Where; None for any.
         moves: Whether it takes another port if that one is taken.
     """
     address = _EVERYWHERE if everywhere else LOOPBACK
-    password = password_for(home, everywhere)
+    password = password_for(home, wanted)
     for _ in range(3):
         port = port or free_port(address)
         process = _spawn(home, address, port, password)
@@ -185,6 +188,7 @@ def _start(home: Path, everywhere: bool, port: int | None, moves: bool = True) -
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             everywhere=everywhere,
             password=password.source if password else None,
+            why=wanted.why if (password is not None) is wanted.password else "you have set one",
         )
         write_state(home, state)
         if _comes_up(home, state):

@@ -4,7 +4,7 @@ All of it can be read by its owner only, as long as the database was not there b
 
     prefect.db             Prefect's own database
     aimspax-server.json    where it listens, and its process
-    aimspax-server.key     its password, if it listens beyond loopback
+    aimspax-server.key     its password, if it asks for one: see `password`
     aimspax-server.log     what it printed
     aimspax-server.lock    held by whoever starts or stops it
     aimspax-server.alive   locked by the server for as long as it lives: a process number can be
@@ -42,6 +42,7 @@ class Server:
         started: True if this call started it.
         ours: True if aimspax started it, now or earlier.
         password: Where its password is (a file or a setting); None if it is used without.
+        why: Why it has a password, or none; empty if that is not known.
     """
 
     url: str
@@ -50,6 +51,12 @@ class Server:
     started: bool
     ours: bool
     password: str | None = None
+    why: str = ""
+
+    @property
+    def password_file(self) -> bool:
+        """Whether its password is in a file of ours."""
+        return self.password is not None and Path(self.password).name == KEY
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class State:
         started: When (ISO 8601).
         everywhere: True if it listens on all interfaces, not on loopback only.
         password: Where its password is: the name of the key file, or a setting of the user's.
+        why: Why it has a password, or none; empty if an earlier release started it.
     """
 
     pid: int
@@ -75,6 +83,7 @@ class State:
     started: str
     everywhere: bool = False
     password: str | None = None
+    why: str = ""
 
     @property
     def has_key(self) -> bool:
@@ -89,7 +98,9 @@ class State:
         """Return the server with the API's address as seen from clients that reach it as `host`."""
         address = f"http://{host}:{self.port}" if host else self.url
         where = str(home / KEY) if self.has_key else self.password
-        return Server(self.url, f"{address}/api", self.pid, started, ours=True, password=where)
+        return Server(
+            self.url, f"{address}/api", self.pid, started, ours=True, password=where, why=self.why
+        )
 
 
 def write_state(home: Path, state: State) -> None:

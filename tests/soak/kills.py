@@ -137,6 +137,7 @@ class Campaign:
         return ours | {
             "PREFECT_HOME": str(self.home / "prefect"),
             "PREFECT_SERVER_API_PORT": str(self.port),
+            "AIMSPAX_MISC__SERVER_PASSWORD": "never",  # whoever else can log in here
             "PYTHONPATH": f"{injected}{os.pathsep}{ROOT}",
             "TMPDIR": str(self.home / "tmp"),
             "COLUMNS": "200",

@@ -23,6 +23,7 @@ from websockets.sync.client import connect
 
 from flows import server
 from flows.server import Server, ServerError
+from flows.server.password import CHOICE
 from tests.conftest import forget_prefect_settings, free_port
 
 HOST = "127.0.0.2"  # reaches who listens on all interfaces, but not who listens on 127.0.0.1
@@ -80,6 +81,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         forget_prefect_settings(patch)
         patch.setenv("PREFECT_HOME", str(home))
         patch.setenv("PREFECT_SERVER_API_PORT", str(free_port()))
+        patch.setenv(CHOICE, "never")  # on loopback: whoever else can log in where the tests run
         for name in (*server.CLIENT_VARIABLES, "DO_NOT_TRACK"):
             patch.setenv(name, "")  # so that what `ensure` sets is put back
         umask = os.umask(0o022)

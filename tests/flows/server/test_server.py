@@ -23,6 +23,9 @@ import pytest
 
 from flows import server
 from flows.server import ServerError, api, own
+from flows.server.password import CHOICE, Need, password_for
+
+WANTED = Need(password=True, why="it can be reached from other machines")
 
 ENSURE = """
 import json, sys
@@ -43,6 +46,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("PREFECT_API_URL", "AIMSPAX_SERVER_URL", "PREFECT_API_AUTH_STRING", "NO_PROXY"):
         monkeypatch.setenv(name, "")  # so that what `ensure` sets is put back
     monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv(CHOICE, "never")  # whoever else can log in where the tests run
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
     monkeypatch.setenv("PREFECT_SERVER_API_PORT", str(free_port()))
     (tmp_path / "prefect").mkdir()
@@ -278,19 +282,54 @@ def test_the_users_own_password_is_taken_before_one_of_ours(
     home: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, "someone:secret")
-    chosen = own.password_for(home, everywhere=True)
+    chosen = password_for(home, WANTED)
     assert chosen is not None
     assert (chosen.value, chosen.source) == ("someone:secret", f"{name} in the environment")
     assert not (home / "aimspax-server.key").exists()
 
 
 def test_password_is_made_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = own.password_for(home, everywhere=True)
+    first = password_for(home, WANTED)
     assert first is not None
     assert len(first.value) > 40
-    assert own.password_for(home, everywhere=True) == first
+    assert password_for(home, WANTED) == first
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", first.value)  # as `ensure` leaves it
-    assert own.password_for(home, everywhere=True) == first
+    assert password_for(home, WANTED) == first
+
+
+def test_no_password_is_made_where_none_is_wanted(home: Path) -> None:
+    assert password_for(home, Need(password=False, why="nobody else can log in here")) is None
+    assert not (home / "aimspax-server.key").exists()
+
+
+def test_an_open_server_is_told_where_it_would_be_closed_today(
+    prefect_server: server.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    again = server.ensure(password="always")
+    assert again.pid == prefect_server.pid
+    assert not again.started
+    (warning,) = [
+        r.getMessage() for r in caplog.records if "asks for no password" in r.getMessage()
+    ]
+    assert "MISC.server_password: always" in warning
+
+
+def test_status_tells_why_there_is_no_password(
+    prefect_server: server.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    found = server.status()
+    assert found is not None
+    assert found.server.password is None
+    assert found.server.why == "MISC.server_password: never"
+    assert found.open_to == ""
+    monkeypatch.setenv(CHOICE, "always")
+    now = server.status()
+    assert now is not None
+    assert now.open_to
 
 
 def test_password_that_others_can_read_is_not_used(home: Path) -> None:
