@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import pytest
@@ -20,7 +21,10 @@ from aimspax_core.errors import CampaignError, SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from flows.commands import by_hand
 from flows.commands.status import status
+from flows.loops import asking
 from flows.loops.requests import Requests
+from flows.server import Server
+from flows.set_parameters import set_parameters
 from tests.flows.loops.test_executor import PROJECT
 
 
@@ -93,19 +97,16 @@ def test_the_process_that_runs_the_campaign_makes_the_change(begun: Path) -> Non
 
 def test_what_that_process_refuses_is_told(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The process was started under an environment in which the value does not fit.
-    with run_by_somebody(begun):
-        event_of = by_hand.event_of
-        monkeypatch.setattr(by_hand, "event_of", lambda *_: None)  # finds nothing wrong
-        with pytest.raises(SettingsError, match=r"ACTIVE_LEARNING\.c_x"):
-            by_hand.set_values(begun, {}, ["c_x=much"])
-        monkeypatch.setattr(by_hand, "event_of", event_of)
+    monkeypatch.setattr(asking, "event_of", lambda *_: None)  # finds nothing wrong
+    with run_by_somebody(begun), pytest.raises(SettingsError, match=r"ACTIVE_LEARNING\.c_x"):
+        by_hand.set_values(begun, {}, ["c_x=much"])
     assert not list(Inputs.read(begun).run.requests.glob("*"))
 
 
 def test_a_process_that_does_not_look_is_waited_for_and_then_told(
     begun: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(by_hand, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(asking, "PATIENCE_S", 1.0)
     with run_by_somebody(begun, takes=False):
         assert by_hand.set_values(begun, {}, ["c_x=-0.1"]) == 0
     assert "has not taken it yet" in capsys.readouterr().out
@@ -145,3 +146,20 @@ def test_status_tells_value_and_origin(begun: Path, capsys: pytest.CaptureFixtur
     (line,) = [one for one in capsys.readouterr().out.splitlines() if "c_x" in one]
     assert line.startswith("ACTIVE_LEARNING.c_x -0.1, set ")
     assert line.endswith("default: 0.0")
+
+
+def test_the_flow_of_a_deployment_changes_settings_too(begun: Path, prefect_server: Server) -> None:
+    done = set_parameters(begun, {"c_x": -0.1, "MD": {"temperature": 350}}, return_state=True)
+    assert done.is_completed(), done.message
+    settings = Inputs.read(begun).settings
+    assert (settings.al.c_x, settings.md(0).temperature) == (-0.1, 350)
+    assert state_of(begun).set_values["ACTIVE_LEARNING.c_x"].by.startswith("the flow run ")
+
+
+@pytest.mark.parametrize("values", [{}, {"c_x": "much"}, {"uncertainty_type": "max_atomic_sd"}])
+def test_the_flow_fails_plainly_with_what_is_wrong(
+    begun: Path, prefect_server: Server, values: dict[str, Any]
+) -> None:
+    done = set_parameters(begun, values, return_state=True)
+    assert done.is_failed()
+    assert isinstance(done.result(raise_on_failure=False), SettingsError)
