@@ -89,7 +89,7 @@ OURS = {
     "GATE": "min_distance max_force max_energy_deviation",
     IDG: " ".join(["sampling_engine", *(rule.key.name for rule in rules_of("initial"))]),
     "CLUSTER": "ml blocks idle_time queue_notice interface host python",
-    "MISC": "label_store restarts server_password",
+    "MISC": "label_store restarts server_password without_server",
 }
 
 
