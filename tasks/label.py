@@ -13,7 +13,7 @@ from prefect import task
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
-from aimspax_core.errors import CampaignError, LabelError, StructureError
+from aimspax_core.errors import CampaignError, LabelError, LabelFailure, StructureError
 from aimspax_core.labels.gate import check_label, check_structure
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore, StoredLabel, concerning, label_key
@@ -39,6 +39,7 @@ class LabelRequest:
         directory: The run directory; relative paths in the settings begin there.
         refused: Folder for structures and labels that the gate refuses.
         stress: Whether the models are trained on stress.
+        campaign: Name of the campaign that asks, which pays for the label if it is computed.
     """
 
     key: str
@@ -49,6 +50,7 @@ class LabelRequest:
     directory: Path
     refused: Path
     stress: bool = False
+    campaign: str = ""
 
     @classmethod
     def of(
@@ -60,6 +62,7 @@ class LabelRequest:
         directory: Path,
         stress: bool,
         structure: Path | None = None,
+        campaign: str = "",
     ) -> LabelRequest:
         """Ask for a label of a run.
 
@@ -71,6 +74,7 @@ class LabelRequest:
             directory: The run directory.
             stress: Whether the models are trained on stress.
             structure: File of the structure; None: the run's own.
+            campaign: Name of the campaign.
         """
         return cls(
             key=key,
@@ -81,6 +85,7 @@ class LabelRequest:
             directory=directory,
             refused=run.refused,
             stress=stress,
+            campaign=campaign,
         )
 
 
@@ -90,7 +95,8 @@ class LabelRecord(BaseModel):
     Attributes:
         key: Key of the label.
         wall_s: Seconds that the calculation took, whenever that was.
-        core_hours: Its cost; 0 if the label was in the store already.
+        core_hours: Its cost; 0 if the label was in the store already, unless it was computed for
+            the same campaign, whose process was killed before it could take it in.
         host: The machine that computed it.
         worker: Address of the worker that ran the task.
     """
@@ -149,10 +155,11 @@ def labelled(request: LabelRequest) -> LabelRecord:
                 stored, computed = _computed(request, store), True
     _check_stored(request, stored, store)
     provenance = stored.label.provenance
+    ours = computed or (request.campaign and provenance.get("campaign") == request.campaign)
     return LabelRecord(
         key=request.key,
         wall_s=provenance.get("wall_s", 0.0),
-        core_hours=provenance.get("core_hours", 0.0) if computed else 0.0,
+        core_hours=provenance.get("core_hours", 0.0) if ours else 0.0,
         host=provenance.get("host", ""),
         worker=worker_address(),
     )
@@ -187,6 +194,7 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
             core_hours=seconds * answer.provenance.get("cores", 1) / 3600,
             settings=digest(concerning(atoms, identity)),
             finished=time.time(),
+            **({"campaign": request.campaign} if request.campaign else {}),
         )
         try:
             check_label(atoms, answer, request.gate, request.stress)
@@ -203,15 +211,13 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
 def _check_stored(request: LabelRequest, stored: StoredLabel, store: LabelStore) -> None:
     """Refuse a stored label that this campaign cannot use.
 
-    A campaign with another gate, or without stress, may have stored it.
+    A campaign with another gate, or without stress, may have stored it; or one that shares the
+    store has found its energy far from those of others.
     """
+    reason, kind = store.doubted(stored.key), LabelFailure.ENERGY
     try:
         check_label(stored.atoms, stored.label, request.gate, request.stress)
     except LabelError as error:
-        reason = (
-            f"{error}; this label is from the label store, where the same reference wrote it: "
-            f"remove {store.path(stored.key)} to have it computed again"
-        )
-        raise refuse(
-            request.refused, stored.key, stored.atoms, reason, stored.label, error.kind
-        ) from error
+        reason, kind = f"{error}; {store.advice(stored.key)}", error.kind
+    if reason:
+        raise refuse(request.refused, stored.key, stored.atoms, reason, stored.label, kind)

@@ -18,6 +18,7 @@ class Started(Record):
 
     kind: Literal["started"] = "started"
     rules: Rules
+    campaign: str = Field(default="", description="A name of its own, by chance.")
     adopt: bool = Field(default=False, description="From members and datasets that are there.")
     settings: str = Field(default="", description="Digest of the settings that may not change.")
     aimspax: str = Field(default="", description="The release that writes from here on.")
@@ -29,6 +30,7 @@ class Resumed(Record):
 
     kind: Literal["resumed"] = "resumed"
     rules: Rules
+    campaign: str = Field(default="", description="A name of its own, by chance.")
     changes: tuple[str, ...] = Field(default=(), description="Settings changed since, in words.")
     superseded: tuple[str, ...] = Field(
         default=(), description="Keys that were set by hand, and have been changed elsewhere since."

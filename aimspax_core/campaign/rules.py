@@ -66,7 +66,9 @@ def apply(state: CampaignState | None, event: Event) -> CampaignState:
     if isinstance(event, Started):
         if state is not None:
             raise ValueError("a campaign starts once")
-        return CampaignState.begin(event.rules, event.adopt).but(settings=event.settings)
+        return CampaignState.begin(event.rules, event.adopt).but(
+            settings=event.settings, campaign=event.campaign
+        )
     if isinstance(event, StateRestored):
         return event.state
     if state is None:
@@ -363,7 +365,8 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
             barren_steps=0,
         )
     members = {tag: m.but(diverged=0, sat_out=0) for tag, m in state.members.items()}
-    return _under(state.but(members=members), event.rules)
+    name = state.campaign or event.campaign
+    return _under(state.but(members=members, campaign=name), event.rules)
 
 
 def _parameters_set(state: CampaignState, event: ParametersSet) -> CampaignState:

@@ -304,6 +304,7 @@ class CampaignState(Record):
     lost_labels: tuple[str, ...] = ()  # given up in a row, since the last that arrived
     refused: int = 0  # points that the gate kept out: structures, and some of the failed labels
     core_hours: float = 0.0  # of the labels
+    campaign: str = ""  # a name of its own, by which labels are known that were computed for it
     damaged_files: int = 0  # checkpoints and MD states that were found damaged or gone
     divergences: int = 0  # stretches of training that diverged
     published_initial: bool = False

@@ -7,9 +7,11 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.geometry import find_mic
 from ase.neighborlist import neighbor_list
+from numpy.typing import NDArray
 
 from aimspax_core.errors import LabelError, LabelFailure, StructureError
 from aimspax_core.labels.label import Label
+from aimspax_core.labels.zero_forces import may_vanish
 from aimspax_core.settings.engines import Gate
 
 _MOVED = 1e-3
@@ -48,6 +50,41 @@ def check_structure(atoms: Atoms, gate: Gate) -> None:
         )
 
 
+def real(value: object, what: str) -> NDArray[np.float64]:
+    """Return what an engine answered as an array of real numbers.
+
+    Args:
+        value: A number, or an array.
+        what: Its name in messages.
+
+    Raises:
+        LabelError: Not transient: it is text, complex, of uneven rows, or of another kind.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise LabelError(f"{what}: no array ({error})", kind=LabelFailure.ANSWER) from None
+    if array.dtype.kind not in "iuf":
+        kinds = {"c": "complex numbers", "U": "text", "S": "text", "b": "truth values"}
+        found = kinds.get(array.dtype.kind, f"something else ({type(value).__name__})")
+        raise LabelError(f"{what}: {found}, no real numbers", kind=LabelFailure.ANSWER)
+    return array.astype(float)
+
+
+def one(value: object, what: str) -> float:
+    """Return what an engine answered as one real number.
+
+    Raises:
+        LabelError: Not transient: it is no number, or several.
+    """
+    number = real(value, what)
+    if number.size != 1:
+        raise LabelError(
+            f"{what} of shape {number.shape}; it should be one number", kind=LabelFailure.ANSWER
+        )
+    return float(number.item())
+
+
 def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) -> None:
     """Let a label pass if it may enter a dataset.
 
@@ -58,26 +95,33 @@ def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) ->
         stress: Whether the models are trained on stress.
 
     Raises:
-        LabelError: Not transient: a value is not finite, the forces are not (N, 3), a force is
-            larger than `gate.max_force`, the engine's output has other atoms or another order, or
-            `check_stress` refuses the stress.
+        LabelError: Not transient: a value is no real number, or not finite, the energy is not one
+            number, the forces are not (N, 3), all of them are exactly zero though no symmetry makes
+            them so, a force is larger than `gate.max_force`, the engine's output has other atoms or
+            another order, or `check_stress` refuses the stress.
     """
     if label.structure is not None:
         _check_order(atoms, label.structure)
-    if label.forces.shape != (len(atoms), 3):
+    energy, forces = one(label.energy, "energy"), real(label.forces, "forces")
+    if forces.shape != (len(atoms), 3):
         raise LabelError(
-            f"forces of shape {label.forces.shape} for {len(atoms)} atoms", kind=LabelFailure.ANSWER
+            f"forces of shape {forces.shape} for {len(atoms)} atoms", kind=LabelFailure.ANSWER
         )
-    values = [np.asarray(label.energy), label.forces]
+    values = [np.asarray(energy), forces]
     if label.stress is not None:
-        values.append(label.stress)
+        values.append(real(label.stress, "stress"))
     if not all(np.isfinite(v).all() for v in values):
         raise LabelError(
             "energy, forces or stress are not finite numbers", kind=LabelFailure.ANSWER
         )
     if stress:
         check_stress(atoms, label)
-    largest = float(np.linalg.norm(label.forces, axis=1).max())
+    if not forces.any() and not may_vanish(atoms):
+        raise LabelError(
+            "all forces are exactly zero, and no symmetry of the structure makes them so",
+            kind=LabelFailure.ANSWER,
+        )
+    largest = float(np.linalg.norm(forces, axis=1).max())
     if largest > gate.max_force:
         raise LabelError(
             f"a force of {largest:.1f} eV/Å; GATE.max_force is {gate.max_force} eV/Å",

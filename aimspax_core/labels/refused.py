@@ -38,12 +38,22 @@ def refuse(
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     frame.info = {"reason": " ".join(reason.replace('"', "'").split()), "key": key}
     if label is not None:
-        frame.info["refused_energy"] = float(label.energy)
-        if np.shape(label.forces) == (len(atoms), 3):
+        if _numbers(label.energy, ()):
+            frame.info["refused_energy"] = float(label.energy)
+        if _numbers(label.forces, (len(atoms), 3)):
             frame.arrays["refused_forces"] = np.array(label.forces)
-        if label.stress is not None and np.shape(label.stress) == (3, 3):
+        if _numbers(label.stress, (3, 3)):
             frame.info["refused_stress"] = np.array(label.stress)
     text = io.StringIO()
     ase.io.write(text, frame, format="extxyz")
     write_text(folder / f"{key[:_NAME]}.xyz", text.getvalue())
     return LabelError(f"refused by the gate: {reason}", refused=True, kind=kind)
+
+
+def _numbers(value: object, shape: tuple[int, ...]) -> bool:
+    """Return whether a value can be written: real numbers, in this shape."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        return False
+    return array.dtype.kind in "iuf" and array.shape == shape

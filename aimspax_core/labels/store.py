@@ -162,8 +162,44 @@ class LabelStore:
         # The checksum is of what a reader gets: JSON changes some numbers and containers.
         content = json.loads(json.dumps(content, allow_nan=False))
         text = json.dumps({**content, "checksum": digest(content)}, allow_nan=False)
+        self._doubt(key).unlink(missing_ok=True)  # it was of a label that is here no more
         write_text(self.path(key), text)
         return StoredLabel(key, atoms, label)
+
+    def doubt(self, key: str, reason: str) -> None:
+        """Note beside a label why it is not to be trusted, for all that share the store.
+
+        The label stays, so that it is not computed twice.
+        """
+        write_text(self._doubt(key), json.dumps({"key": key, "reason": reason}))
+
+    def doubted(self, key: str) -> str:
+        """Return why a label that is there is not to be trusted; else nothing."""
+        try:
+            text = self._doubt(key).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+        try:
+            reason = str(json.loads(text)["reason"])
+        except (ValueError, KeyError, TypeError):
+            reason = "an earlier campaign had its doubts"
+        return f"{reason}; {self.advice(key, self._doubt(key))}"
+
+    def advice(self, key: str, doubt: Path | None = None) -> str:
+        """Return what to do about a label that is in the store and cannot be used.
+
+        Args:
+            key: Its key.
+            doubt: The file that says why it is not to be trusted, if there is one.
+        """
+        anew = f", or {doubt.name} beside it to have it judged again" if doubt else ""
+        return (
+            "this label is from the label store, where the same reference wrote it: remove "
+            f"{self.path(key)} to have it computed again{anew}"
+        )
+
+    def _doubt(self, key: str) -> Path:
+        return self.path(key).with_suffix(".doubtful")
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import time
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,7 @@ class Campaign:
     def _written_by(self) -> dict[str, Any]:
         """What the events that begin a process say of it, for those who read them later."""
         return {
+            "campaign": secrets.token_hex(8),
             "settings": frozen_digest(self.run),
             "aimspax": release(),
             "schema_version": SCHEMA_VERSION,

@@ -23,6 +23,7 @@ from aimspax_core.campaign.actions import (
     Publish,
     Sample,
     Train,
+    label_id,
 )
 from aimspax_core.campaign.events import (
     Event,
@@ -41,6 +42,7 @@ from aimspax_core.errors import (
     DamagedError,
     DivergedError,
     LabelError,
+    LabelFailure,
 )
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.damaged_files import judge
@@ -51,6 +53,7 @@ from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.tries import Fate
 from aimspax_core.output.results import holdings
 from aimspax_core.safe_files import write_text
+from flows.loops.slow_labels import SlowLabels
 from flows.pools.open import Pools
 from flows.pools.pool import Pool
 from flows.pools.ticket import Ticket
@@ -87,6 +90,7 @@ class Executor:
         self.run, self.settings = inputs.run, inputs.settings
         self._energies = EnergyGate(self.settings.gate)
         self._durations = Durations()
+        self._slow_labels = SlowLabels(self._durations)
         self._lost_tasks = LostTasks(client)
         self._done: queue.Queue[tuple[Action, Ticket]] = queue.Queue()
         # By the id of their action: tasks that wait or run, and workers where one has failed.
@@ -152,6 +156,12 @@ class Executor:
             CampaignError: A pool cannot have workers.
         """
         self._lost_tasks.settle()
+        labels = {
+            key: self._tickets[label_id(key)]
+            for key in self._geometries
+            if label_id(key) in self._tickets
+        }
+        self._slow_labels.look(labels, self._geometries, time.monotonic())
         due = [entry for entry in self._put_off if entry[0] <= time.monotonic()]
         for entry in due:
             self._put_off.remove(entry)
@@ -167,7 +177,10 @@ class Executor:
         except queue.Empty:
             return None
         self._tickets.pop(action.id, None)
-        return self._event(action, ticket)
+        event = self._event(action, ticket)
+        if isinstance(action, Label):
+            self._geometries.pop(action.key, None)
+        return event
 
     def follow(self, inputs: Inputs) -> None:
         """Run what is launched from now on under other settings, with the workers that they say."""
@@ -231,8 +244,9 @@ class Executor:
 
     def _label(self, action: Action, record: LabelRecord) -> Event:
         """Return that a label arrived, if it is in the store, unharmed, and no outlier."""
+        store = LabelStore(self.run.labels)
         try:
-            stored = LabelStore(self.run.labels).get(record.key)
+            stored = store.get(record.key)
         except OSError as error:  # of a network's file system, which may be back in a moment
             return TaskLost(action_id=action.id, reason=f"its label cannot be read: {error}")
         if stored is None:
@@ -243,6 +257,8 @@ class Executor:
             check_label(stored.atoms, stored.label, self.settings.gate, self.settings.stress)
             self._energies.admit(stored.atoms, stored.label.energy)
         except LabelError as error:
+            if error.kind is LabelFailure.ENERGY:
+                store.doubt(record.key, str(error))
             refused = refuse(
                 self.run.refused, record.key, stored.atoms, str(error), stored.label, error.kind
             )
@@ -297,8 +313,9 @@ class Executor:
         settings = self.settings
         reference = settings.reference_of(state.points[action.key].geometry)
         return LabelRequest.of(
-            action.key, self.run, reference, settings.gate, settings.directory, settings.stress
-        )
+            action.key, self.run, reference, settings.gate, settings.directory, settings.stress,
+            campaign=state.campaign,
+        )  # fmt: skip
 
     def _elements(self, state: CampaignState) -> tuple[int, ...]:
         """Return the atomic numbers that the models know."""

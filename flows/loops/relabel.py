@@ -277,8 +277,8 @@ class Relabelling:
     def _admit(self, key: str) -> bool:
         """Take a label from the store, if it is there and the gate lets it pass."""
         stored = self._store.get(key)
-        if stored is None:
-            return False
+        if stored is None or self._store.doubted(key):
+            return False  # of a doubt the task says why
         try:
             check_label(stored.atoms, stored.label, self._inputs.settings.gate, self._inputs.stress)
         except LabelError:

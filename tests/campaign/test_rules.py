@@ -993,3 +993,13 @@ def test_a_state_with_losses_of_an_earlier_release_is_taken(losses: dict[str, in
     assert tries_of(taken, "label:a") == (Tries(2, 0, 1) if losses else Tries())
     assert tries_of(taken, "propagate:7").died == (3 if losses else 0)
     assert CampaignState.model_validate_json(taken.model_dump_json()) == taken
+
+
+@pytest.mark.parametrize(("begun_as", "name"), [("a", "a"), ("", "b")])
+def test_a_campaign_has_one_name_for_life_and_an_old_one_is_given_it(
+    begun_as: str, name: str
+) -> None:
+    state = apply(None, Started(rules=make_rules(), campaign=begun_as))
+    for other in ("b", "c"):
+        state = apply(state, Resumed(rules=state.rules, campaign=other))
+    assert state.campaign == name

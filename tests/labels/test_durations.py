@@ -67,3 +67,33 @@ def test_a_label_that_outlasted_a_job_is_given_a_whole_one():
 def test_other_losses_say_nothing_of_how_long_a_label_takes():
     assert _of(3.0).of(0, Tries(died=2, interrupted=5)) == 3.0
     assert _of().of(0, Tries(died=2)) is UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("known", "ran_s", "told_s", "unusual"),
+    [
+        ((10.0, 40.0), 119.0, 0.0, False),
+        ((10.0, 40.0), 120.0, 0.0, True),
+        ((10.0, 40.0), 239.0, 120.0, False),
+        ((10.0, 40.0), 240.0, 120.0, True),
+        ((1.0,), 59.0, 0.0, False),
+        ((1.0,), 60.0, 0.0, True),
+        ((), 3599.0, 0.0, False),
+        ((), 3600.0, 0.0, True),
+        ((), 7199.0, 3600.0, False),
+    ],
+)
+def test_a_label_is_unusual_that_runs_three_times_as_long_as_any_other(
+    known: tuple[float, ...], ran_s: float, told_s: float, unusual: bool
+) -> None:
+    found = _of(*known).unusual(0, ran_s, told_s)
+    assert (found is not None) == unusual
+    if found is not None:
+        assert found.longest_s == max(known, default=None)
+
+
+def test_a_label_is_compared_with_others_of_its_geometry() -> None:
+    durations = _of(10.0)
+    durations.note(1, 1000.0)
+    assert durations.unusual(0, 100.0) is not None
+    assert durations.unusual(1, 100.0) is None

@@ -69,7 +69,7 @@ def test_zero_switches_the_nearest_distance_off() -> None:
 
 
 def label(**changes: object) -> Label:
-    values = {"energy": -1.0, "forces": np.zeros((2, 3)), "stress": np.zeros((3, 3))}
+    values = {"energy": -1.0, "forces": np.full((2, 3), 0.1), "stress": np.zeros((3, 3))}
     return Label(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -211,3 +211,84 @@ def test_compositions_are_judged_apart_whatever_the_order_of_atoms() -> None:
 
 def test_fewer_than_three_energies_judge_nobody() -> None:
     energies(-30.0, 500.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"forces": np.ones((2, 3), complex)},
+        {"forces": np.full((2, 3), "0.1")},
+        {"forces": np.full((2, 3), None)},
+        {"forces": [[0.1, 0.2, 0.3], [0.1]]},
+        {"forces": np.ones((2, 3), bool)},
+        {"forces": np.ones((6,))},
+        {"energy": 1.0 + 1.0j},
+        {"energy": "-1.0"},
+        {"energy": [-1.0, -2.0]},
+        {"energy": None},
+        {"stress": np.ones((3, 3), complex)},
+    ],
+)
+def test_an_answer_that_is_not_made_of_real_numbers_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(LabelError) as caught:
+        check_label(pair(CH), label(**{"forces": np.ones((2, 3)), **changes}), GATE)
+    assert caught.value.kind is LabelFailure.ANSWER
+    assert next(iter(changes)) in str(caught.value)
+
+
+def test_integers_are_numbers() -> None:
+    check_label(pair(CH), label(energy=-1, forces=np.ones((2, 3), int)), GATE)
+
+
+def still(atoms: Atoms) -> Label:
+    return Label(-1.0, np.zeros((len(atoms), 3)))
+
+
+def moved(atoms: Atoms, shift: float = 0.01) -> Atoms:
+    atoms.rattle(shift, seed=1)
+    return atoms
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        molecule("H2O"),
+        molecule("C6H6"),
+        molecule("CO"),
+        pair(CH),
+        moved(bulk("Cu") * (2, 2, 2)),
+        moved(bulk("NaCl", "rocksalt", 5.64) * (2, 2, 2), 1e-3),
+        moved(bulk("Si") * (2, 2, 2)),
+        moved(bulk("Si", cubic=True)),
+    ],
+    ids=lambda atoms: str(atoms.symbols),
+)
+def test_forces_that_are_all_zero_without_a_reason_are_refused(atoms: Atoms) -> None:
+    with pytest.raises(LabelError) as caught:
+        check_label(atoms, still(atoms), GATE)
+    assert caught.value.kind is LabelFailure.ANSWER
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        Atoms("He"),
+        bulk("Cu"),
+        bulk("Cu", cubic=True) * (2, 2, 2),
+        bulk("Si"),
+        bulk("Si", cubic=True),
+        bulk("NaCl", "rocksalt", 5.64) * (2, 1, 1),
+        bulk("GaAs", "zincblende", 5.65),
+        bulk("CsCl", "cesiumchloride", 4.12),
+        Atoms("Ar2", [[0, 0, 0], [0, 0, 12]]),
+    ],
+    ids=lambda atoms: str(atoms.symbols),
+)
+def test_forces_that_symmetry_or_distance_makes_zero_pass(atoms: Atoms) -> None:
+    check_label(atoms, still(atoms), GATE)
+
+
+def test_forces_that_are_nearly_zero_pass() -> None:
+    """A relaxed structure has forces that are small, not gone."""
+    water = molecule("H2O")
+    check_label(water, Label(-1.0, np.full((3, 3), 1e-9)), GATE)

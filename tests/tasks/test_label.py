@@ -222,6 +222,10 @@ def test_what_the_gate_refuses_is_kept_aside_with_the_reason(
         (Label(float("nan"), np.zeros((3, 3))), "not finite"),
         (Label(-1.0, np.full((3, 3), np.nan)), "not finite"),
         (Label(-1.0, np.zeros((2, 3))), "forces of shape"),
+        (Label(-1.0, np.zeros((3, 3))), "exactly zero"),
+        (Label(-1.0, np.ones((3, 3), complex)), "complex"),
+        (Label(-1.0j, np.ones((3, 3))), "complex"),  # type: ignore[arg-type]
+        (Label(-1.0, [[0.1, 0.2, 0.3], [0.1]]), "forces"),  # type: ignore[arg-type]
         (Label(-1.0, np.full((3, 3), 1e4)), "a force of"),
         (Label(-1.0, np.zeros((3, 3)), structure=molecule("H2O")[[1, 0, 2]]), "another order"),
         (Label(-1.0, np.zeros((3, 3)), structure=molecule("H2O")[[0, 2, 1]]), "another order"),
@@ -340,3 +344,35 @@ def test_a_store_that_cannot_be_written_to_stops_all_instead_of_computing_again(
         with pytest.raises(CampaignError, match=r"cannot be stored: .*No space left"):
             label.fn(asked)
     assert engine.calls == 1
+
+
+def test_a_label_that_was_computed_for_this_campaign_costs_what_it_cost(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    """Its process was killed before it could take the label in."""
+    ours = replace(request(settings, run), campaign="ours")
+    cost = label.fn(ours).core_hours
+    assert cost > 0
+    assert label.fn(ours).core_hours == cost
+    assert label.fn(replace(ours, campaign="theirs")).core_hours == 0
+    assert label.fn(replace(ours, campaign="")).core_hours == 0
+    assert engine.calls == 1
+
+
+def test_a_label_that_another_campaign_doubts_is_refused_with_its_reason_and_not_computed_again(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    asked = request(settings, run)
+    label.fn(asked)
+    store = LabelStore(run.labels)
+    store.doubt(asked.key, "an energy +90.00 eV/atom from the median")
+    with pytest.raises(LabelError) as found:
+        label.fn(asked)
+    assert engine.calls == 1
+    assert found.value.kind is LabelFailure.ENERGY
+    assert "an energy +90.00 eV/atom" in str(found.value)
+    assert str(store.path(asked.key)) in str(found.value)
+    store.path(asked.key).unlink()
+    assert label.fn(asked).key == asked.key
+    assert engine.calls == 2
+    assert not store.doubted(asked.key)

@@ -26,6 +26,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from aimspax_core.errors import AimspaxError, LabelError, LabelFailure, SettingsError
+from aimspax_core.labels.gate import one, real
 from aimspax_core.labels.label import Label
 from aimspax_core.reference.ase.arguments import SCRATCH, Arguments
 from aimspax_core.reference.ase.checks import (
@@ -117,9 +118,9 @@ class AseEngine:
         stress = results.get("stress")
         provenance = {"engine": "ase", "calculator": self._settings.calculator, **self._provider}
         return Label(
-            energy=float(results["energy"]),
-            forces=np.array(results["forces"], float),
-            stress=None if stress is None else _square(np.array(stress, float)),
+            energy=one(results["energy"], "energy"),
+            forces=real(results["forces"], "forces"),
+            stress=None if stress is None else _square(real(stress, "stress")),
             structure=structure,
             provenance={**provenance, "wall_s": time.perf_counter() - began},
         )

@@ -18,6 +18,7 @@ class FakeTicket:
     seconds: Callable[[], float | None]
     plainly: bool = False
     future: None = None
+    address: str = "tcp://worker"
 
     def result(self) -> Any:
         if isinstance(self.outcome, BaseException):

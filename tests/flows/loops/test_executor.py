@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import ase.io
+import numpy as np
 import pytest
 from ase.build import molecule
 
@@ -28,6 +29,8 @@ from aimspax_core.errors import (
     ModelError,
 )
 from aimspax_core.labels.durations import UNKNOWN, WHOLE_JOB
+from aimspax_core.labels.label import Label as Answer
+from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.tries import BACKOFF_S, Fate, Tries
 from aimspax_core.model.checkpoint import write_checkpoint
 from aimspax_core.run_directory import RunDir
@@ -35,6 +38,7 @@ from aimspax_core.settings.load import load
 from flows.loops import executor as module
 from flows.loops.executor import ML_TASK_S, Executor
 from flows.pools.workers import WorkerLostError
+from tasks.label import LabelRecord
 from tests.flows.loops.fake_pool import FakePool
 
 PROJECT = """
@@ -222,3 +226,21 @@ def test_a_task_whose_datasets_are_damaged_is_asked_for_again(stage: Stage) -> N
     event = stage.outcome(TRAIN, error)
     assert isinstance(event, TaskLost)
     assert not event.final
+
+
+def test_a_label_with_an_absurd_energy_is_marked_for_all_that_share_the_store(
+    stage: Stage,
+) -> None:
+    store = LabelStore(stage.run.labels)
+    water, forces = molecule("H2O"), np.full((3, 3), 0.1)
+    events = []
+    for number, energy in enumerate((-100.0, -100.1, -100.2, -500.0)):
+        key = f"k{number}"
+        point = Point(key=key, geometry=0)
+        stage.state = stage.state.but(points={**stage.state.points, key: point})
+        store.put(key, water, Answer(energy, forces, provenance={"wall_s": 1.0}))
+        record = LabelRecord(key=key, wall_s=1.0, host="here")
+        events.append(stage.outcome(Label(key=key), record))  # type: ignore[arg-type]
+    assert [event.kind for event in events] == [*["label-arrived"] * 3, "label-failed"]  # type: ignore[union-attr]
+    assert [bool(store.doubted(f"k{number}")) for number in range(4)] == [False] * 3 + [True]
+    assert store.has("k3")

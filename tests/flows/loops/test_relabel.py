@@ -65,7 +65,7 @@ class Dataset:
                 harm = harm(len(indices))
             if harm is not None:
                 return harm
-            store.put(key, self._atoms(index), Label(-1.0, np.zeros((2, 3))))
+            store.put(key, self._atoms(index), Label(-1.0, np.full((2, 3), 0.1)))
             done.append(Labelled(key=key, seconds=0.5))
         return LabelManyRecord(done=tuple(done))
 
@@ -169,3 +169,11 @@ def test_a_broken_reference_stops_all_and_no_frame_counts_as_failed(dataset: Dat
     assert not failed(found)
     given_up = [n for n in range(8) if dataset.tries(n) == LABEL.died]
     assert len(given_up) == MAX_GIVEN_UP_IN_A_ROW
+
+
+def test_a_stored_label_that_is_doubted_is_not_taken(dataset: Dataset) -> None:
+    """Its task refuses it, and says why."""
+    dataset.labelled()
+    LabelStore(dataset.inputs.run.labels).doubt(dataset.keys[0], "an absurd energy")
+    again = Relabelling(dataset.inputs, DirectoryEvents(dataset.inputs.run))
+    assert set(again.found.labels) == set(dataset.keys) - {dataset.keys[0]}

@@ -159,6 +159,19 @@ def test_a_calculator_that_gives_no_forces_is_told(module: Callable[[str], str])
     assert not found.value.transient
 
 
+@pytest.mark.parametrize(
+    "forces", ["np.ones((1, 3), complex)", "[['0.1'] * 3]", "[[1, 2, 3], [4]]"]
+)
+def test_forces_that_are_no_real_numbers_are_told(
+    module: Callable[[str], str], forces: str
+) -> None:
+    source = STRESSLESS.format(known=["energy", "forces"])
+    source = source.replace("np.zeros((len(atoms), 3))", forces)
+    with pytest.raises(LabelError, match="forces") as found:
+        engine(f"{module(source)}.Stressless").label(bulk("Cu"))
+    assert not found.value.transient
+
+
 SPINFUL = """
 from ase.calculators.lj import LennardJones
 class Spinful(LennardJones):
