@@ -41,6 +41,7 @@ from aimspax_core.report.progress import paused_text, progress_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.versions import release
 from flows.loops.executor import Executor
+from flows.loops.page_switch import PageSwitch
 from flows.loops.requests import LOOK_S, Requests
 from flows.loops.stop import GRACE_S, Stop, StopRequested, stop_signals
 from flows.page.campaign_page import CampaignPage
@@ -119,6 +120,7 @@ class Campaign:
         self.inputs, self.journal, self.part = inputs, journal, part
         self.run, self.settings = inputs.run, inputs.settings
         self._requests = Requests(self._record)
+        self._switch: PageSwitch | None = None
         self._analysis: Analysis | None = None
         self._analysed = time.monotonic()
 
@@ -187,6 +189,7 @@ class Campaign:
 
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
         """Run the campaign until its end or a stop; while it is paused, without workers."""
+        self._switch = PageSwitch(self.run, client, api_watch())
         while not (stopped.asked() or self.over or self.state.phase is Phase.FAILED):
             if self.state.paused is not None:
                 self._wait(stopped)
@@ -208,6 +211,10 @@ class Campaign:
             self.inputs, self.settings = inputs, inputs.settings
             if executor is not None:
                 executor.follow(inputs)
+        if self._switch is not None:
+            if (event := self._switch.wish(self.state)) is not None:
+                self._record(event)
+            self._switch.show(self.state)
         if executor is not None and self.state.paused is not None:
             self._record(*executor.put_back())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -25,7 +25,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import write_text
 from flows.runs.best_effort import best_effort
 
-_UNDER_WAY = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
+_UNDER_WAY = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED)
 _PAGE = 200
 
 log = logging.getLogger(f"aimspax.{__name__}")
@@ -68,6 +68,13 @@ def note_attempt(file: Path) -> None:
     if (now := this_attempt()) is not None:
         with best_effort("noting the flow run"):
             write_text(file, json.dumps(asdict(now)))
+
+
+def renew_attempt(client: SyncPrefectClient, file: Path) -> None:
+    """Note this process's attempt anew: Prefect counts one more when a paused run goes on."""
+    if (now := this_attempt()) is not None:
+        number = client.read_flow_run(UUID(now.flow_run)).run_count
+        write_text(file, json.dumps(asdict(replace(now, number=number))))
 
 
 def replace_previous(client: SyncPrefectClient, run: RunDir) -> None:

@@ -28,6 +28,14 @@ def test_each_worker_of_a_pool_sees_one_gpu(gpus, seen):
         assert seen_by(pool) == sorted(seen)
 
 
+def test_a_pool_grows_with_the_settings(inputs):
+    more = inputs.load({"CLUSTER.max_workers": 2})
+    with local_pool("reference", 1, wanted=lambda new: new.cluster.max_workers) as pool:
+        pool.follow(more)
+        pool.runner.client.wait_for_workers(2, timeout=60)
+        assert pool.capacity == 2
+
+
 def test_without_gpus_nothing_is_hidden(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4")
     with local_pool("ml", 1) as pool:

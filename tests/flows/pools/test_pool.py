@@ -22,6 +22,7 @@ from distributed.security import Security
 
 from aimspax_core.errors import EngineError, LabelError
 from aimspax_core.labels.tries import Fate
+from aimspax_core.settings.settings import Settings
 from flows.pools import pool as pool_module
 from flows.pools.local import local_pool
 from flows.pools.pool import Pool
@@ -42,6 +43,7 @@ from tests.flows.hosting import (
     throw,
     wait_for,
 )
+from tests.settings_files import SettingsFiles
 
 WORKERS = 4
 
@@ -121,6 +123,11 @@ def pool(place: Place, crew: Crew) -> Iterator[Pool]:
 
 
 @pytest.fixture
+def settings(inputs: SettingsFiles) -> Settings:
+    return inputs.load()
+
+
+@pytest.fixture
 def journal(tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
@@ -156,6 +163,20 @@ def test_all_workers_are_used(pool: Pool, tmp_path: Path, journal: Path, landed:
     wait_for(lambda: len(lines(journal, "begin")) == WORKERS, "all run")
     (tmp_path / "go").touch()
     landed.wait(WORKERS)
+
+
+def test_a_smaller_capacity_lets_fewer_tasks_begin(
+    place: Place, journal: Path, landed: Landed, settings: Settings
+) -> None:
+    assert place.workers
+    line = place.context.run(Pool, "test", place.own.runner, WORKERS, None, None, "", lambda new: 1)
+    line.follow(settings)
+    for number in range(4):
+        line.submit(nap, Nap(journal, str(number), 0.2), landed)
+    landed.wait(4)
+    line.close()
+    told = [line.split()[0] for line in journal.read_text().splitlines()]
+    assert told == ["begin", "end"] * 4
 
 
 def test_tasks_begin_in_the_order_of_the_line(

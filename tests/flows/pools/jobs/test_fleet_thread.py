@@ -117,6 +117,16 @@ def test_jobs_are_submitted_for_the_work_that_there_is(place: Place) -> None:
     assert [row["job"] for row in place.fleet.rows()] == ["1", "2"]
 
 
+def test_more_jobs_come_and_fewer_stay_as_another_policy_says(place: Place) -> None:
+    place.work.outstanding = 9
+    wait_for(lambda: place.queue.states() == ["waiting"] * 3, "as many as are allowed")
+    place.fleet.follow(Policy("reference", "Memory", most=5, first=0))
+    wait_for(lambda: place.queue.states() == ["waiting"] * 5, "two more")
+    place.fleet.follow(Policy("reference", "Memory", most=1, first=0, idle_s=0.0))
+    few = ["cancelled"] * 4 + ["waiting"]
+    wait_for(lambda: place.queue.states() == few, "the last that came are given back")
+
+
 def test_what_is_refused_is_trouble_with_the_schedulers_own_words(place: Place) -> None:
     place.queue.error = SchedulerRefusedError("no such partition")
     place.work.outstanding = 1
