@@ -11,7 +11,7 @@ from types import TracebackType
 
 from aimspax_core import locks
 from aimspax_core.campaign.events import Event, StateRestored
-from aimspax_core.campaign.journal_lines import DamagedError, Entry, line_of, sealed
+from aimspax_core.campaign.journal_lines import DamagedLineError, Entry, line_of, sealed
 from aimspax_core.campaign.journal_parts import PART_EVENTS, close_part, drop_closed
 from aimspax_core.campaign.journal_reading import FEW, Reading, Snapshot, entries, read
 from aimspax_core.campaign.rules import apply
@@ -130,7 +130,7 @@ class Journal:
         try:
             close_part(self._run.journal, self._closed + 1, self.seq)
             self._size, self._closed = 0, self.seq
-        except (OSError, DamagedError) as error:
+        except (OSError, DamagedLineError) as error:
             log.warning("the journal is not compressed: %s", error)
             self._size = self._run.journal.stat().st_size
 

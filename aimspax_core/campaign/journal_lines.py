@@ -24,7 +24,7 @@ _SUM = b',"sum":"'
 _SEQ = re.compile(rb'\{"seq":(\d{1,15}),')
 
 
-class DamagedError(ValueError):
+class DamagedLineError(ValueError):
     """A line, or a file, is not as it was written."""
 
 
@@ -76,13 +76,13 @@ def unsealed(text: bytes) -> bytes:
     """Return the JSON object of a text without its checksum, if that holds or there is none.
 
     Raises:
-        DamagedError: The text was changed after it was written.
+        DamagedLineError: The text was changed after it was written.
     """
     body, mark, tail = text.rpartition(_SUM)
     if not mark or not tail.endswith(b'"}') or len(tail) > len(_digest(b"")) + 2:
         return text
     if tail[:-2] != _digest(body):
-        raise DamagedError("its checksum is another")
+        raise DamagedLineError("its checksum is another")
     return body + b"}"
 
 
@@ -111,7 +111,7 @@ def _seq(text: bytes) -> int | None:
     try:
         if unsealed(text[:-1]) == text[:-1]:
             entry_of(text)  # there is no checksum to go by
-    except DamagedError:
+    except DamagedLineError:
         return None
     return int(found[1])
 
@@ -125,7 +125,7 @@ def entry_of(text: bytes) -> Entry:
     """Return what a line holds.
 
     Raises:
-        DamagedError: It is not a line of a journal.
+        DamagedLineError: It is not a line of a journal.
         NewerReleaseError: A newer release has written it.
     """
     try:
@@ -137,6 +137,6 @@ def entry_of(text: bytes) -> Entry:
     except ValidationError as error:
         if _SUM in text:  # it is as it was written, so today's code has not written it
             raise NewerReleaseError.of("the journal", event.get("aimspax", "")) from error
-        raise DamagedError(str(error)) from error
+        raise DamagedLineError(str(error)) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedError(str(error)) from error
+        raise DamagedLineError(str(error)) from error

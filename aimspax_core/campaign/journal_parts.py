@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aimspax_core.campaign.journal_lines import DamagedError, Line, split
+from aimspax_core.campaign.journal_lines import DamagedLineError, Line, split
 from aimspax_core.safe_files import replacing
 
 PART_EVENTS = 5_000
@@ -92,14 +92,14 @@ def close_part(journal: Path, first: int, last: int) -> None:
 
     Raises:
         OSError: The disk does not take it; nothing is lost.
-        DamagedError: What was written is read back otherwise; it is removed again.
+        DamagedLineError: What was written is read back otherwise; it is removed again.
     """
     content = journal.read_bytes()
     path = _folder(journal) / f"{first:09d}-{last:09d}.jsonl.gz"
     with replacing(path) as aside:
         aside.write_bytes(gzip.compress(content, mtime=0))
         if _text(aside) != content:
-            raise DamagedError(f"{path} is not read as it was written")
+            raise DamagedLineError(f"{path} is not read as it was written")
     _keep(journal, b"")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aimspax_core.campaign.events import StateRestored
-from aimspax_core.campaign.journal_lines import DamagedError, Entry, Line, entry_of, unsealed
+from aimspax_core.campaign.journal_lines import DamagedLineError, Entry, Line, entry_of, unsealed
 from aimspax_core.campaign.journal_parts import lines, parts
 from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.rules import apply
@@ -124,7 +124,7 @@ def entries(journal: Path) -> Iterator[Entry]:
             continue
         try:
             entry = entry_of(line.text)
-        except DamagedError as error:
+        except DamagedLineError as error:
             wrong = wrong or f"{line.place}: {_DAMAGED} ({error})"
             continue
         if wrong:

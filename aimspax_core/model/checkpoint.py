@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
-from aimspax_core.errors import DamagedError, ModelError
+from aimspax_core.errors import DamagedError, ModelError, NewerReleaseError
 from aimspax_core.model.intact import intact_bytes, sealed
 from aimspax_core.safe_files import replacing
+from aimspax_core.versions import release
 
 FORMAT = 1
-"""Number of the format; a file with another is refused."""
+"""Number of the format; a file with a higher one is refused."""
 
 
 def write_atomically(payload: Any, path: Path) -> None:
@@ -26,7 +27,7 @@ def write_atomically(payload: Any, path: Path) -> None:
 def write_checkpoint(state: dict[str, Any], path: Path) -> None:
     """Write the state of a member: tensors, numbers, texts, lists and dictionaries only."""
     archive = io.BytesIO()
-    torch.save({"format": FORMAT, **state}, archive)
+    torch.save({"format": FORMAT, "aimspax": release(), **state}, archive)
     with replacing(Path(path)) as aside:
         aside.write_bytes(sealed(archive.getvalue()))
 
@@ -36,13 +37,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises:
         DamagedError: There is no such file, or it is not as it was written.
-        ModelError: It is no checkpoint of this version.
+        ModelError: It is no checkpoint of a member.
+        NewerReleaseError: A newer release has written it.
     """
     content = intact_bytes(path)
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise DamagedError.of(path, f"not a readable checkpoint ({error})") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise ModelError(f"{path} is not a checkpoint of this version")
+    if not isinstance(state, dict) or not isinstance(state.get("format"), int):
+        raise ModelError(f"{path} is no checkpoint of a member")
+    if state["format"] > FORMAT:
+        raise NewerReleaseError.of(path, state.get("aimspax", ""))
     return state

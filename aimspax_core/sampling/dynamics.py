@@ -23,11 +23,12 @@ from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 from ase.md.md import MolecularDynamics
 
-from aimspax_core.errors import DamagedError
+from aimspax_core.errors import DamagedError, NewerReleaseError
 from aimspax_core.safe_files import write_text
 from aimspax_core.sampling.extended import extras, restored
 from aimspax_core.sampling.integrators.centre_of_mass import bring_to_rest
 from aimspax_core.structures import decode, digest, encode
+from aimspax_core.versions import release
 
 if TYPE_CHECKING:
     from aimspax_core.settings.md import MD
@@ -196,6 +197,7 @@ def save_state(path: Path, state: MDState) -> None:
     data = {
         "format": _FORMAT,
         "version": _VERSION,
+        "aimspax": release(),
         "step": state.step,
         "structure": encode(state.structure),
         "momenta": state.structure.get_momenta().tolist(),
@@ -213,6 +215,7 @@ def load_state(path: Path) -> MDState:
     Raises:
         DamagedError: The file is missing, was changed after it was written, or holds something
             else.
+        NewerReleaseError: A newer release has written it.
         OSError: It cannot be read now, whatever it holds.
     """
     try:
@@ -221,6 +224,8 @@ def load_state(path: Path) -> MDState:
         if checksum is not None and checksum != digest(data):
             raise DamagedError.of(path, "it was changed after it was written")
         if (data["format"], data["version"]) != (_FORMAT, _VERSION):
+            if data["format"] == _FORMAT and data["version"] > _VERSION:
+                raise NewerReleaseError.of(path, data.get("aimspax", ""))
             raise DamagedError.of(path, f"not version {_VERSION} of {_FORMAT}")
         structure = decode(data["structure"])
         structure.set_momenta(data["momenta"])

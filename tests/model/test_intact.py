@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from aimspax_core.errors import DamagedError
-from aimspax_core.model.checkpoint import read_checkpoint, write_checkpoint
+from aimspax_core.errors import DamagedError, NewerReleaseError
+from aimspax_core.model.checkpoint import FORMAT, read_checkpoint, write_checkpoint
 from aimspax_core.model.intact import intact_bytes
 
 
@@ -75,3 +75,12 @@ def test_a_file_that_cannot_be_read_now_is_not_called_damaged(tmp_path: Path) ->
     (tmp_path / "train-5-1.pt").mkdir()
     with pytest.raises(OSError):
         intact_bytes(tmp_path / "train-5-1.pt")
+
+
+def test_a_checkpoint_of_a_newer_release_is_refused_with_its_name_and_is_not_damaged(
+    checkpoint: Path,
+) -> None:
+    write_checkpoint({"format": FORMAT + 1, "aimspax": "9.8.7"}, checkpoint)
+    with pytest.raises(NewerReleaseError) as caught:
+        read_checkpoint(checkpoint)
+    assert caught.value.version == "9.8.7"

@@ -8,7 +8,7 @@ from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.calculator import Calculator
 
-from aimspax_core.errors import DamagedError
+from aimspax_core.errors import DamagedError, NewerReleaseError
 from aimspax_core.sampling.dynamics import (
     MDState,
     capture,
@@ -187,12 +187,20 @@ def test_state_file_is_replaced_whole(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "aimspax-md-state", "version": 9}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "aimspax-md-state", "version": 0}'])
 def test_unreadable_state_names_the_file(tmp_path, text):
     path = tmp_path / "state.json"
     path.write_text(text)
     with pytest.raises(DamagedError, match=r"state\.json"):
         load_state(path)
+
+
+def test_state_of_a_newer_release_is_refused_with_its_name_and_is_not_damaged(tmp_path):
+    path = tmp_path / "state.json"
+    path.write_text('{"format": "aimspax-md-state", "version": 9, "aimspax": "9.8.7"}')
+    with pytest.raises(NewerReleaseError) as caught:
+        load_state(path)
+    assert caught.value.version == "9.8.7"
 
 
 def test_missing_state_names_the_file(tmp_path):
@@ -206,6 +214,7 @@ def test_state_file_is_documented_json(tmp_path):
     assert set(data) == {
         "format",
         "version",
+        "aimspax",
         "step",
         "structure",
         "momenta",
@@ -217,13 +226,18 @@ def test_state_file_is_documented_json(tmp_path):
 
 def test_no_digit_of_a_state_file_changes_unnoticed(tmp_path):
     path = tmp_path / "state.json"
-    save_state(path, start(molecule("H2O"), md(), random_stream(8)))
+    state = start(molecule("H2O"), md(), random_stream(8))
+    save_state(path, state)
     text = path.read_text()
-    digits = [place for place, letter in enumerate(text) if letter.isdigit()]
-    for place in digits[::7]:
+    digits = [place for place, letter in enumerate(text) if letter.isdigit()][::7]
+    noticed = 0
+    for place in digits:
         path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
-        with pytest.raises(DamagedError):
-            load_state(path)
+        try:
+            assert same(load_state(path), state), "the last digit of a number may mean nothing"
+        except DamagedError:
+            noticed += 1
+    assert noticed >= len(digits) - 5
 
 
 def test_a_state_file_of_release_0_1_0_has_no_checksum_and_loads(tmp_path):
