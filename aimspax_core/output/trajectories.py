@@ -8,12 +8,14 @@ size of that file into the part's name: an append that was interrupted is done a
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from aimspax_core.campaign.events import Event, Sampled, SegmentFinished
 from aimspax_core.campaign.state import CampaignState
+from aimspax_core.output.thinning import Thinning
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import append
 
@@ -43,10 +45,15 @@ def trajectory_file(run: RunDir, kind: Kind, index: int) -> Path:
     return run.trajectories / f"{kind}_{index}.extxyz"
 
 
-def gather(run: RunDir, event: Event) -> None:
+def gather(run: RunDir, event: Event, thinning: Mapping[str, Thinning] | None = None) -> None:
     """Append the frames that an event has brought to their trajectories; most bring none.
 
     Call it when the event is recorded, before the next one is.
+
+    Args:
+        run: The run directory.
+        event: The event.
+        thinning: How many frames a file may have, by kind; none: any number.
     """
     if isinstance(event, SegmentFinished):
         number = int(event.action_id.rpartition(":")[2])
@@ -61,6 +68,8 @@ def gather(run: RunDir, event: Event) -> None:
         number = done.get((found.kind, found.index), 0)
         if found.number == number:
             _append(run, found)
+            if thinning is not None:
+                thinning[found.kind].thin(trajectory_file(run, found.kind, found.index))
         elif found.number < number:
             found.path.unlink(missing_ok=True)  # of a segment that was lost
 

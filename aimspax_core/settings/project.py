@@ -70,6 +70,10 @@ class _Phase(Section):
     save_trajectories_interval: Count = Field(
         5, description="MD steps from one frame of a saved trajectory to the next."
     )
+    save_trajectories_max_frames: Count | None = Field(
+        None,
+        description="Most frames of a saved trajectory: when it has more, every other one goes.",
+    )
 
 
 def _limits(stage: Stage) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from aimspax_core.inputs.provenance import frozen_digest, write_provenance
 from aimspax_core.labels.store import LabelStore, gone_labels
 from aimspax_core.output.analysis import Analysis
 from aimspax_core.output.loss_logs import append_losses, losses_file
+from aimspax_core.output.thinning import Thinning
 from aimspax_core.output.trajectories import forget, gather, settle
 from aimspax_core.report.figures import learning_curve
 from aimspax_core.report.narrative import lines
@@ -310,7 +311,7 @@ class Campaign:
         self, before: CampaignState | None, event: Event, after: CampaignState
     ) -> None:
         with best_effort("trajectories"):
-            gather(self.run, event)
+            gather(self.run, event, Thinning.of(self.settings))
 
     def _remove_obsolete_files(
         self, before: CampaignState | None, event: Event, after: CampaignState

@@ -16,7 +16,8 @@ import tasks.propagate
 import tasks.sample
 from aimspax_core.campaign.events import SegmentFinished
 from aimspax_core.campaign.state import Trajectory
-from aimspax_core.output.trajectories import part
+from aimspax_core.output.thinning import Thinning
+from aimspax_core.output.trajectories import gather, part
 from aimspax_core.prediction import Prediction
 from aimspax_core.run_directory import RunDir
 from aimspax_core.uncertainty.threshold import Window
@@ -116,4 +117,17 @@ def test_the_exploring_md_is_kept_as_asked(
     run, _ = explored(folder, monkeypatch, {"skip_step_mlff": 12} | changes)
     file = part(run, "trajectory", 0, 1)
     frames = ase.io.read(file, ":") if file.exists() else []
+    assert [frame.info["step"] for frame in frames] == steps
+
+
+@pytest.mark.key("ActiveLearning", "save_trajectories_max_frames")
+@pytest.mark.parametrize(("most", "steps"), [(None, [4, 8, 12]), (3, [4, 8, 12]), (2, [8])])
+def test_a_saved_trajectory_that_is_full_is_thinned(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, most: int | None, steps: list[int]
+) -> None:
+    changes = {"skip_step_mlff": 12, "save_trajectories_interval": 4}
+    changes |= {} if most is None else {"save_trajectories_max_frames": most}
+    run, event = explored(folder, monkeypatch, changes)
+    gather(run, event, Thinning.of(with_values(folder, {AL: changes})))
+    frames = ase.io.read(run.trajectories / "trajectory_0.extxyz", ":")
     assert [frame.info["step"] for frame in frames] == steps

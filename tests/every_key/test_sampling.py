@@ -11,7 +11,8 @@ from ase.build import molecule
 
 import tasks.sample
 from aimspax_core.model.worker_memory import worker_memory
-from aimspax_core.output.trajectories import part
+from aimspax_core.output.thinning import Thinning
+from aimspax_core.output.trajectories import gather, part
 from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
@@ -118,3 +119,21 @@ def test_the_sampling_md_has_the_engine_asked_for(
     plain = AseReference(engine="ase", calculator=calculator)
     expected = build_reference(plain, folder).label(molecule("H2O")).energy
     assert atoms.get_potential_energy() == pytest.approx(expected)
+
+
+@pytest.mark.key("InitialDatasetGeneration", "save_trajectories_max_frames")
+@pytest.mark.parametrize(("changes", "steps"), [
+    ({}, [5, 10, 15, 20]),
+    ({"save_trajectories_max_frames": 4}, [5, 10, 15, 20]),
+    ({"save_trajectories_max_frames": 3}, [20]),
+    ({"save_trajectories_max_frames": 2}, [20]),
+])  # fmt: skip
+def test_a_saved_sampling_md_that_is_full_is_thinned(
+    folder: Path, changes: dict[str, Any], steps: list[int]
+) -> None:
+    saved = {"skip_step_initial": 10, "save_trajectories": True}
+    settings = with_values(folder, {IDG: saved | changes})
+    run, event = sampled(settings)
+    gather(run, event, Thinning.of(settings))
+    frames = ase.io.read(run.trajectories / "initial_0.extxyz", ":")
+    assert [frame.info["step"] for frame in frames] == steps

@@ -13,6 +13,7 @@ from ase.build import molecule
 from aimspax_core.campaign.events import Sampled, SegmentFinished, TaskLost, TrajectoryResult
 from aimspax_core.campaign.state import CampaignState, Sampler, Trajectory
 from aimspax_core.output import trajectories
+from aimspax_core.output.thinning import Thinning
 from aimspax_core.output.trajectories import forget, gather, part, settle, trajectory_file
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.snapshots import Snapshot, write_snapshots
@@ -235,3 +236,69 @@ def test_the_names_of_parts_are_read_as_they_are_written(run: RunDir) -> None:
     assert (found.kind, found.index, found.number, found.offset) == (
         "trajectory", 2000, 123_456_789, None,
     )  # fmt: skip
+
+
+# ---- files that do not grow for ever --------------------------------------------------------
+
+
+def gathered(run: RunDir, most: int | None, parts: int, each: int = 10) -> list[list[int]]:
+    """The steps in the file after each part; a frame every 5 steps."""
+    thinning = {"trajectory": Thinning(most, 5)}
+    found = []
+    for number in range(1, parts + 1):
+        first = 5 * each * (number - 1) + 5
+        leave(run, number, range(first, first + 5 * each, 5))
+        gather(run, finished(number), thinning)
+        found.append(steps(run))
+    return found
+
+
+def test_without_a_limit_every_frame_stays(run: RunDir) -> None:
+    assert gathered(run, None, 5)[-1] == [*range(5, 251, 5)]
+
+
+def test_a_full_file_is_thinned_evenly_and_never_has_too_many_frames(run: RunDir) -> None:
+    for found in gathered(run, 40, 30):
+        assert len(found) <= 40
+        assert found == sorted(found)
+        assert max(found) - min(found) >= max(found) / 2, "the whole of its life is in it"
+
+
+def test_frames_stay_as_they_were_written(run: RunDir) -> None:
+    gathered(run, 12, 1)
+    before = ase.io.read(trajectory_file(run, "trajectory", 0), ":")
+    leave(run, 2, range(55, 105, 5))
+    gather(run, finished(2), {"trajectory": Thinning(12, 5)})
+    after = ase.io.read(trajectory_file(run, "trajectory", 0), ":")
+    wanted = {atoms.info["step"]: atoms for atoms in before}
+    shared = [atoms for atoms in after if atoms.info["step"] in wanted]
+    assert shared
+    for atoms in shared:
+        other = wanted[atoms.info["step"]]
+        assert np.array_equal(atoms.positions, other.positions)
+        assert atoms.info == other.info
+
+
+def test_a_trajectory_that_is_always_set_back_is_thinned_too(run: RunDir) -> None:
+    for number in range(1, 40):
+        leave(run, number, range(5, 11, 5), rollbacks=number)
+        gather(run, finished(number, outcome="exploded"), {"trajectory": Thinning(16, 5)})
+    assert 0 < len(steps(run)) <= 16
+
+
+def test_a_thinning_that_was_cut_leaves_the_file_as_it_was(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered(run, 40, 4)
+    before = steps(run)
+    leave(run, 5, range(205, 255, 5))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            gather(run, finished(5), {"trajectory": Thinning(40, 5)})
+    settle(run, state(at(5)))
+    assert steps(run) == [*before, *range(205, 255, 5)]
+    leave(run, 6, range(255, 305, 5))
+    gather(run, finished(6), {"trajectory": Thinning(40, 5)})
+    assert len(steps(run)) <= 40
+    assert left(run) == []

@@ -85,9 +85,12 @@ SECOND_MODEL = {
 }
 OURS = {
     "REFERENCE": " ".join(key for section in SECTIONS for key in section.model_fields),
-    AL: " ".join(rule.key.name for rule in rules_of("active")),
+    AL: " ".join(["save_trajectories_max_frames", *(r.key.name for r in rules_of("active"))]),
     "GATE": "min_distance max_force max_energy_deviation",
-    IDG: " ".join(["sampling_engine", *(rule.key.name for rule in rules_of("initial"))]),
+    IDG: " ".join(
+        ["sampling_engine", "save_trajectories_max_frames"]
+        + [rule.key.name for rule in rules_of("initial")]
+    ),
     "CLUSTER": "ml blocks idle_time queue_notice interface host python",
     "MISC": "label_store restarts server_password without_server",
 }
