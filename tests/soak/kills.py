@@ -184,25 +184,25 @@ class Campaign:
 
     # ---- what is done to it ------------------------------------------------------------------
 
-    def strike(self, kill: Kill, rng: np.random.Generator) -> None:
-        """Kill what is to be killed, if there is such a process now."""
-        if kill.kind in POINTS:
-            order = {"point": kill.kind, "pass": kill.passes}
-            aside = self.orders.with_suffix(".aside")
-            aside.write_text(json.dumps(order))
-            aside.replace(self.orders)
-            return
-        found = self.processes(kill.kind)
+    def strike(self, kind: str, rng: np.random.Generator) -> None:
+        """Kill a process of a kind, or everything; nothing, if there is no such process now."""
+        found = self.processes(kind)
         if not found:
             return
-        if kill.kind != "everything":
+        if kind != "everything":
             found = [found[int(rng.integers(len(found)))]]
         hit = "; ".join(f"{p.pid} {_name_of(p)}" for p in found)
         now = time.time()
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
-        self._struck(Struck(kill.kind, now, hit))
+        self._struck(Struck(kind, now, hit))
+
+    def arm(self, point: str, passes: int) -> None:
+        """Have the next process that comes to a point kill itself."""
+        aside = self.orders.with_suffix(".aside")
+        aside.write_text(json.dumps({"point": point, "pass": passes}))
+        aside.replace(self.orders)
 
     def take_hits(self) -> None:
         """Note the kills at points that have happened since."""
@@ -277,23 +277,28 @@ def run(
         _alive_until(campaign, time.monotonic() + kill.delay_s)
         if campaign.finished:
             break
-        before = len(campaign.struck)
-        campaign.strike(kill, rng)
-        if kill.kind in POINTS:
-            waited = time.monotonic() + 20
-            while len(campaign.struck) == before and time.monotonic() < waited:
-                _alive_until(campaign, time.monotonic() + 0.2)
-                campaign.take_hits()
-                if campaign.finished:
-                    break
-            campaign.orders.unlink(missing_ok=True)
-        if kill.kind == "server" and len(campaign.struck) > before:
+        _kill(campaign, kill, rng)
+        if kill.kind == "server" and rng.random() < 0.5:  # a person may start it, and need not
             campaign.aimspax("server", "start")
     while not campaign.finished and time.monotonic() < end:
         _alive_until(campaign, min(end, time.monotonic() + 5.0))
     campaign.take_hits()
     if not campaign.finished:
         campaign.findings.append(f"not finished after {patience_s:.0f} s:\n{campaign.told()}")
+
+
+def _kill(campaign: Campaign, kill: Kill, rng: np.random.Generator, patience_s: float = 20) -> None:
+    """Wait until what is to be killed is there, or comes to its point, and kill it."""
+    before, end = len(campaign.struck), time.monotonic() + patience_s
+    if kill.kind in POINTS:
+        campaign.arm(kill.kind, kill.passes)
+    while len(campaign.struck) == before and time.monotonic() < end and not campaign.finished:
+        if kill.kind in POINTS:
+            campaign.take_hits()
+        else:
+            campaign.strike(kill.kind, rng)
+        _alive_until(campaign, time.monotonic() + 0.1)
+    campaign.orders.unlink(missing_ok=True)
 
 
 def _until_it_grows(campaign: Campaign, patience_s: float = 60.0) -> None:
