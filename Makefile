@@ -14,7 +14,7 @@ QUICK  := tests/campaign tests/inputs tests/labels tests/report tests/stopping t
           --ignore tests/settings/test_model.py
 COVER  := $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: help demo test quick lint docs bench soak clean
+.PHONY: help demo test quick lint docs bench soak soak-kills soak-slurm clean
 .DELETE_ON_ERROR:
 
 help:
@@ -25,7 +25,8 @@ help:
 	@echo "make lint   ruff, codespell, mypy and import-linter only"
 	@echo "make docs   write docs/settings.md anew"
 	@echo "make bench  run every benchmark in tests/benchmarks"
-	@echo "make soak   campaigns on a real Slurm under random interruptions, MINUTES=30 of them"
+	@echo "make soak   soak-kills (campaigns whose processes are killed at random, MINUTES=30 of them)"
+	@echo "            and soak-slurm (the same on a real Slurm, interrupted at random); SEED=1 first"
 	@echo "make clean  remove the environment and all caches (runs/ stays)"
 
 demo: $(VENV)/.installed | runs/$(EXAMPLE)
@@ -56,7 +57,12 @@ bench: $(VENV)/.installed-dev
 	    echo "== $$bench"; $(BIN)/python "$$bench"; \
 	done
 
-soak: $(VENV)/.installed-dev
+soak: soak-kills soak-slurm
+
+soak-kills: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.soak_kills --minutes $(MINUTES) --seed $(SEED)
+
+soak-slurm: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.soak.soak_slurm --minutes $(MINUTES) --seed $(SEED)
 
 clean:
