@@ -56,6 +56,7 @@ class Accounts:
     points: dict[str, Point] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
     samplers: dict[int, int] = field(default_factory=dict)
+    samplers_lost: set[int] = field(default_factory=set)
     trajectories: dict[int, Trajectory] = field(default_factory=dict)
     seen: Uncertainties = field(default_factory=Uncertainties)
     training: list[str] = field(default_factory=list)
@@ -114,6 +115,7 @@ class Accounts:
         )
         self.trajectories = {t["index"]: Trajectory.of(t) for t in state["trajectories"]}
         self.samplers = {s["geometry"]: s["version"] for s in state["samplers"] if s["version"]}
+        self.samplers_lost = {s["geometry"] for s in state["samplers"] if s.get("lost")}
         used = {key for m in self.members.values() for key in (*m.training, *m.validation)}
         steps = {p.step for key, p in self.points.items() if key in used and p.step is not None}
         self.dealt_steps = {*steps, *range(1, state["sampling_step"])}
@@ -143,4 +145,4 @@ class Accounts:
             for tag, m in self.members.items()
         }
         left = {tag: now["epochs"] - m["round_epochs"] for tag, m in state["members"].items()}
-        return Round(now["number"], now["stage"], now["epochs"], sets, left)
+        return Round(now["number"], now["stage"], sets, left)

@@ -36,6 +36,13 @@ class Trajectory:
         self.version, self.step = self.checkpoint, self.checkpoint_step
         self.waiting_for = None
 
+    def lose(self, version: int) -> None:
+        """Go on without a state file: from the checkpoint, or if that is it from the geometry."""
+        if version == self.checkpoint:
+            self.checkpoint = self.checkpoint_step = 0
+        if version == self.version:
+            self.version, self.step = self.checkpoint, self.checkpoint_step
+
     def serve(self, checkpoint: bool) -> None:
         """Go on with the label that was waited for; it may become the checkpoint."""
         self.waiting_for = None

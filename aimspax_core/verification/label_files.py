@@ -116,17 +116,18 @@ def _wrong(content: dict[str, Any], key: str) -> str:
     if content["key"] != key:
         return f"it holds the label {content['key'][:8]}"
     checksum = content.pop("checksum", None)
-    if checksum is not None and checksum != _sha256(content):
+    if checksum is not None and checksum != digest(content):
         return "its checksum is that of another content"
     structure = {k: v for k, v in content["structure"].items() if k not in _NO_PART_OF_THE_KEY}
     if "reference" in content:
-        own = _sha256({"structure": structure, "reference": content["reference"]})
+        own = digest({"structure": structure, "reference": content["reference"]})
         if own != key:
             return f"the key of this structure and reference is {own[:8]}"
     return ""
 
 
-def _sha256(content: dict[str, Any]) -> str:
+def digest(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of JSON data, independent of the order of its keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

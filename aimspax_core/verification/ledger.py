@@ -10,15 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aimspax_core.verification.accounts import Accounts, Point, Publication
+from aimspax_core.verification.accounts import Point, Publication
 from aimspax_core.verification.exploring import Trajectory
 from aimspax_core.verification.findings import Kind
 from aimspax_core.verification.journal_lines import Event, action_id
-from aimspax_core.verification.members import Member, Round, dealt
+from aimspax_core.verification.members import Member, dealt
+from aimspax_core.verification.training import Training
 
 
 @dataclass
-class Ledger(Accounts):
+class Ledger(Training):
     """A campaign, event by event."""
 
     def take(self, event: Event) -> None:
@@ -42,6 +43,8 @@ class Ledger(Accounts):
 
     def _resumed(self, event: Event) -> None:
         self.in_flight.clear()
+        for member in self.members.values():
+            member.diverged = 0
         self._parameters_set(event)
 
     def _parameters_set(self, event: Event) -> None:
@@ -59,19 +62,30 @@ class Ledger(Accounts):
     def _nothing(self, _: Event) -> None:
         """Take an event that changes nothing of what is added up here."""
 
+    def _file_damaged(self, event: Event) -> None:
+        """Go on without a file; what is gone on from instead, a later launch says."""
+        self.in_flight.pop(event["action_id"], None)
+        match event["what"]:
+            case "checkpoint":
+                self.checkpoint_lost(event["which"], event["name"])
+            case "trajectory":
+                self._trajectory(int(event["which"])).lose(int(event["name"]))
+            case "sampler":
+                self.samplers_lost.add(int(event["which"]))
+
     def _exploration_asked(self, _: Event) -> None:
-        self._training_goes_on()
+        self.training_goes_on()
 
     def _adopted(self, event: Event) -> None:
-        self._landed(event["action_id"])
+        self.landed(event["action_id"])
         for tag, member in self.members.items():
-            member.checkpoint = event["checkpoints"][tag]
+            member.reach(event["checkpoints"][tag])
             member.training = list(event["training"][tag])
             member.validation = list(event["validation"][tag])
 
     def _published(self, event: Event) -> None:
         what = event["what"]
-        self._landed(f"publish:{what}")
+        self.landed(f"publish:{what}")
         self.published[what] = Publication(what, self.sets(), self.errors())
         self.publishing, self.finished = "", what == "final"
         if self.finished and self.in_flight:
@@ -88,24 +102,22 @@ class Ledger(Accounts):
         self.in_flight[name] = action
         self.finished = False
         if kind in ("sample", "train", "propagate"):
-            self._training_goes_on()
+            self.training_goes_on()
         match kind:
             case "label":
                 self._label_launched(action["key"])
             case "sample":
                 self._deal_before(action["step"])
             case "train":
-                self._train_launched(action)
+                if action["stage"] == "initial":
+                    self._deal_before(None)
+                self.train_launched(action)
             case "converge":
-                self._converge_launched(action)
+                self.converge_launched(action)
             case "propagate":
                 self._segment_launched(action)
             case "publish":
                 self.publishing = action["what"]
-
-    def _training_goes_on(self) -> None:
-        for member in self.members.values():
-            member.forget_convergence()
 
     def _label_launched(self, key: str) -> None:
         point = self.points.get(key)
@@ -115,41 +127,6 @@ class Ledger(Accounts):
             self.complain(Kind.TWICE, f"label {key[:8]} is launched, and was there")
         else:
             point.asked, point.status = True, "requested"
-
-    def _train_launched(self, action: dict[str, Any]) -> None:
-        if action["stage"] == "initial":
-            self._deal_before(None)
-        number, tag = action["round"], action["tag"]
-        member = self.members[tag]
-        if action["start"] != member.checkpoint:
-            self.complain(
-                Kind.TWICE,
-                f"round {number} of {tag} begins from {action['start']}, "
-                f"not from its last checkpoint {member.checkpoint}",
-            )
-        if self.round is None or self.round.number != number:
-            left = dict.fromkeys(self.members, action["epochs"])
-            self.round = Round(number, action["stage"], action["epochs"], self.sets(), left)
-        elif action["epochs"] != self.round.left[tag]:
-            self.complain(
-                Kind.TWICE,
-                f"{tag} is to train {action['epochs']} epochs of round {number}, "
-                f"but {self.round.left[tag]} are left",
-            )
-
-    def _converge_launched(self, action: dict[str, Any]) -> None:
-        member = self.members[action["tag"]]
-        if action["first"]:
-            member.forget_convergence()
-            member.converging = member.checkpoint
-            member.best_measured_on = self.sets()[action["tag"]][1]
-        if action["start"] != member.converging:
-            self.complain(
-                Kind.TWICE,
-                f"the convergence of {action['tag']} goes on from {action['start']}, "
-                f"not from its last checkpoint {member.converging}",
-            )
-        self.unsure_of_convergence = False
 
     def _segment_launched(self, action: dict[str, Any]) -> None:
         self.segments = max(self.segments, action["number"])
@@ -167,9 +144,10 @@ class Ledger(Accounts):
     # ---- the initial dataset -----------------------------------------------------------------
 
     def _sampled(self, event: Event) -> None:
-        self._landed(event["action_id"])
+        self.landed(event["action_id"])
         _, step, geometry = event["action_id"].split(":")
         self.samplers[int(geometry)] = event["version"]
+        self.samplers_lost.discard(int(geometry))
         self.refused += event.get("refused", 0)
         for key in event["found"]:
             if key not in self.points:
@@ -212,7 +190,7 @@ class Ledger(Accounts):
 
     def _label_arrived(self, event: Event) -> None:
         key = event["key"]
-        self._landed(f"label:{key}")
+        self.landed(f"label:{key}")
         point = self.points.get(key)
         if point is None:
             self.complain(Kind.EVENT, f"label {key[:8]} arrives, but nothing has found it")
@@ -245,7 +223,7 @@ class Ledger(Accounts):
 
     def _label_failed(self, event: Event) -> None:
         key = event["key"]
-        self._landed(f"label:{key}")
+        self.landed(f"label:{key}")
         point = self.points.get(key)
         if point is None or point.status != "requested" or key in self.restoring:
             return
@@ -279,7 +257,7 @@ class Ledger(Accounts):
         return self.trajectories.setdefault(index, Trajectory())
 
     def _segment_finished(self, event: Event) -> None:
-        self._landed(event["action_id"])
+        self.landed(event["action_id"])
         self.seen.see(event["uncertainties"])
         self._freeze()
         for result in event["results"]:
@@ -314,52 +292,6 @@ class Ledger(Accounts):
         if threshold is not None and largest >= float(self.rules["freeze_threshold_dataset"]):
             self.seen.frozen = threshold
 
-    # ---- training ----------------------------------------------------------------------------
-
-    def _training_finished(self, event: Event) -> None:
-        self._landed(event["action_id"])
-        tag = event["tag"]
-        member = self.members[tag]
-        member.checkpoint = event["checkpoint"]
-        member.epochs += event["epochs"]
-        member.add_epochs(event["epochs"])
-        if event["errors"]:
-            member.errors = event["errors"][-1]
-            member.measured_on = self._measured_on(tag)
-        if self.round is None:
-            self.complain(Kind.EVENT, f"{tag} has trained, but no round was begun")
-            return
-        self.round.left[tag] -= event["epochs"]
-        if all(left <= 0 for left in self.round.left.values()):
-            self.rounds += 1
-            self.round = None
-
-    def _measured_on(self, tag: str) -> tuple[str, ...] | None:
-        """Return the validation set of this round; None where only a part of it was drawn."""
-        if self.round is None:
-            return None
-        drawn = self.round.stage == "active" and self.rules.get("valid_subset") is not None
-        return None if drawn else self.round.sets[tag][1]
-
-    def _convergence_advanced(self, event: Event) -> None:
-        action = self._landed(event["action_id"])
-        member = self.members[event["tag"]]
-        if action is not None and action["start"] != member.converging:
-            return  # training goes on meanwhile: settings were changed
-        member.converging = event["checkpoint"]
-        member.converge_epochs += event["epochs"]
-        member.best = event["best"]
-        if event["converged"] and action is not None and action["stage"] == "initial":
-            member.checkpoint, member.errors = event["checkpoint"], event["best"]
-            member.measured_on = member.best_measured_on
-            member.add_epochs(member.converge_epochs)
-
-    def _landed(self, name: str) -> dict[str, Any] | None:
-        action = self.in_flight.pop(name, None)
-        if action is None:
-            self.complain(Kind.EVENT, f"{name} comes back, but was not in flight")
-        return action
-
     def _task_lost(self, event: Event) -> None:
         self.in_flight.pop(event["action_id"], None)
 
@@ -378,8 +310,10 @@ _HANDLERS: dict[str, Callable[[Ledger, Event], None]] = {
     "label-failed": Ledger._label_failed,
     "labels-gone": Ledger._labels_gone,
     "segment-finished": Ledger._segment_finished,
-    "training-finished": Ledger._training_finished,
-    "convergence-advanced": Ledger._convergence_advanced,
+    "training-finished": Ledger.training_finished,
+    "convergence-advanced": Ledger.convergence_advanced,
+    "training-diverged": Ledger.training_diverged,
+    "file-damaged": Ledger._file_damaged,
     "adopted": Ledger._adopted,
     "published": Ledger._published,
     "task-lost": Ledger._task_lost,

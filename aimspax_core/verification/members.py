@@ -13,6 +13,16 @@ Sets = dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
 """Label keys of each member's training and validation set, by tag."""
 
 
+@dataclass(frozen=True)
+class Stand:
+    """How a member stood at a checkpoint; see `Member`."""
+
+    epochs: int = 0
+    all_epochs: int | None = 0
+    errors: dict[str, Any] | None = None
+    measured_on: tuple[str, ...] | None = None
+
+
 @dataclass
 class Member:
     """One model of the ensemble, as far as its events have come.
@@ -29,6 +39,11 @@ class Member:
         converge_epochs: Epochs of its convergence.
         best: Errors of the convergence's best epoch.
         best_measured_on: As `measured_on`.
+        diverged: How often in a row its training diverged.
+        set_back: Whether `checkpoint` is lost: the next task says what it goes on from.
+        converge_set_back: The same of `converging`.
+        stands: How it stood at each checkpoint of its rounds; at None before the first.
+        converge_stands: Epochs and errors at each checkpoint of its convergence.
     """
 
     training: list[str] = field(default_factory=list)
@@ -42,14 +57,18 @@ class Member:
     converge_epochs: int = 0
     best: dict[str, Any] | None = None
     best_measured_on: tuple[str, ...] | None = None
+    diverged: int = 0
+    set_back: bool = False
+    converge_set_back: bool = False
+    stands: dict[str | None, Stand] = field(default_factory=lambda: {None: Stand()})
+    converge_stands: dict[str, tuple[int, dict[str, Any] | None]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Member:
         """Return a member as a state tells it; what its errors were measured on it does not."""
-        return cls(
+        member = cls(
             training=list(state["training"]),
             validation=list(state["validation"]),
-            checkpoint=state["checkpoint"],
             epochs=state["epochs"],
             all_epochs=None,
             errors=state["errors"],
@@ -57,16 +76,70 @@ class Member:
             converge_epochs=state["converge_epochs"],
             best=state["best"],
         )
+        member.reach(state["checkpoint"])
+        for earlier in state.get("earlier", ()):
+            stand = Stand(earlier["epochs"], None, earlier["errors"])
+            member.stands.setdefault(earlier["checkpoint"], stand)
+        before = state.get("converge_earlier")
+        if before is not None:
+            member.converge_stands[before["checkpoint"]] = (before["epochs"], before["errors"])
+        return member
 
-    def add_epochs(self, epochs: int) -> None:
-        """Count epochs into `all_epochs`."""
+    def train(self, epochs: int) -> None:
+        """Count epochs of a round."""
+        self.epochs += epochs
+        self.all_epochs = None if self.all_epochs is None else self.all_epochs + epochs
+        self.diverged = 0
+
+    def reach(self, checkpoint: str | None) -> None:
+        """Come to a checkpoint, and remember how it stands there."""
+        self.checkpoint, self.set_back = checkpoint, False
+        self.stands[checkpoint] = Stand(self.epochs, self.all_epochs, self.errors, self.measured_on)
+
+    def begins_from(self, checkpoint: str | None) -> bool:
+        """Begin a task of training; return whether it may begin from this checkpoint.
+
+        That is the last one; if that is lost, any before, and the member stands as it did there.
+        """
+        if not self.set_back:
+            return checkpoint == self.checkpoint
+        stand = self.stands.get(checkpoint)
+        if stand is None or checkpoint == self.checkpoint:
+            return False
+        self.epochs, self.all_epochs = stand.epochs, stand.all_epochs
+        self.errors, self.measured_on = stand.errors, stand.measured_on
+        self.reach(checkpoint)
+        return True
+
+    def converge(self, checkpoint: str, epochs: int, best: dict[str, Any] | None) -> None:
+        """Count epochs of a convergence."""
+        self.converging, self.converge_set_back = checkpoint, False
+        self.converge_epochs += epochs
+        self.best, self.diverged = best, 0
+        self.converge_stands[checkpoint] = (self.converge_epochs, best)
+
+    def converges_from(self, checkpoint: str) -> bool:
+        """Go on with a convergence; return whether it may go on from this checkpoint."""
+        if not self.converge_set_back:
+            return checkpoint == self.converging
+        if checkpoint not in self.converge_stands or checkpoint == self.converging:
+            return False
+        self.converging, self.converge_set_back = checkpoint, False
+        self.converge_epochs, self.best = self.converge_stands[checkpoint]
+        return True
+
+    def take_converged(self) -> None:
+        """Go on from the convergence's checkpoint."""
+        self.errors, self.measured_on = self.best, self.best_measured_on
         if self.all_epochs is not None:
-            self.all_epochs += epochs
+            self.all_epochs += self.converge_epochs
+        self.reach(self.converging)
 
     def forget_convergence(self) -> None:
         """Forget a convergence: training goes on, or another one begins."""
-        self.converging, self.converge_epochs = None, 0
+        self.converging, self.converge_epochs, self.converge_set_back = None, 0, False
         self.best = self.best_measured_on = None
+        self.converge_stands = {}
 
     def take_share(self, share: Sequence[str], valid_ratio: float) -> None:
         """Divide new points of the initial dataset between training and validation.
@@ -88,14 +161,12 @@ class Round:
     Attributes:
         number: Counted from 1.
         stage: `initial` or `active`.
-        epochs: What every member trains.
         sets: Everything that members had when it began.
-        left: Epochs that each member has still to train.
+        left: Epochs that each member that trains has still to train.
     """
 
     number: int
     stage: str
-    epochs: int
     sets: Sets
     left: dict[str, int]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aimspax_core.errors import ModelError
+from aimspax_core.errors import AimspaxError, ModelError
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.verification.findings import Kind, Report
@@ -92,6 +93,9 @@ def _checkpoint(
 ) -> None:
     import torch
 
+    if not _seal_holds(path.read_bytes()):
+        report.found(Kind.CHANGED, path, "its checksum is that of another content")
+        return
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         owner, total = content["tag"], content["counters"]["total_epochs"]
@@ -118,6 +122,15 @@ def _checkpoint(
     _evaluate_checkpoint(path, expected, labels, settings, report)
 
 
+def _seal_holds(content: bytes) -> bool:
+    """Return whether a ZIP archive's comment, if it is a checksum, is that of all before it."""
+    before, mark, checksum = content.rpartition(b"aimspax sha256 ")
+    if not mark:
+        return True  # of a release that wrote none, or torn, which torch will say
+    own = hashlib.sha256(before[:-2] + b"\0\0").hexdigest()
+    return own.encode() == checksum
+
+
 def _evaluate_checkpoint(
     path: Path, expected: Expected, labels: Labels, settings: ModelSettings, report: Report
 ) -> None:
@@ -127,7 +140,7 @@ def _evaluate_checkpoint(
     try:
         member = Member.load(path, settings)
         model = member.best_model() if member.best_metrics else member.averaged_model()
-    except ModelError as error:
+    except AimspaxError as error:
         report.found(Kind.UNREADABLE, path, f"no member can be made of it: {error}")
         return
     _evaluate(path, family_of(settings), model, expected, labels, report)

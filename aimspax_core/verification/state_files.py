@@ -10,6 +10,7 @@ import numpy as np
 
 from aimspax_core.run_directory import RunDir
 from aimspax_core.verification.findings import Kind, Report
+from aimspax_core.verification.label_files import digest
 from aimspax_core.verification.ledger import Ledger
 
 
@@ -20,14 +21,15 @@ def check_md_states(run: RunDir, ledger: Ledger, report: Report) -> None:
             if version:  # 0: the start, which has no file
                 _md_state(run.trajectory(index, version), step, report)
     for geometry, version in ledger.samplers.items():
-        _md_state(run.sampler(geometry, version), None, report)
+        if geometry not in ledger.samplers_lost:
+            _md_state(run.sampler(geometry, version), None, report)
 
 
 def checkpoints(run: RunDir, ledger: Ledger) -> Iterator[tuple[str, Path]]:
     """Yield tag and file of the checkpoints that members go on from."""
     for tag, member in ledger.members.items():
-        names = [member.checkpoint]
-        if not ledger.unsure_of_convergence:
+        names = [] if member.set_back else [member.checkpoint]
+        if not (ledger.unsure_of_convergence or member.converge_set_back):
             names.append(member.converging)
         for name in dict.fromkeys(name for name in names if name):
             yield tag, run.checkpoint(tag, name)
@@ -36,6 +38,10 @@ def checkpoints(run: RunDir, ledger: Ledger) -> Iterator[tuple[str, Path]]:
 def _md_state(path: Path, step: int | None, report: Report) -> None:
     try:
         state = json.loads(path.read_bytes())
+        checksum = state.pop("checksum", None)
+        if checksum is not None and checksum != digest(state):
+            report.found(Kind.CHANGED, path, "its checksum is that of another content")
+            return
         structure, momenta = state["structure"], np.array(state["momenta"], dtype=float)
         positions = np.array(structure["positions"], dtype=float)
         if positions.shape != (len(structure["numbers"]), 3) or momenta.shape != positions.shape:

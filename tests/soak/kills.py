@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -23,6 +24,7 @@ from ase.build import molecule
 
 from aimspax_core.campaign.journal import entries, load
 from aimspax_core.campaign.state import CampaignState, PointStatus
+from aimspax_core.errors import LabelFailure
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
 from aimspax_core.verification.verify import verify
@@ -53,7 +55,7 @@ ACTIVE_LEARNING:
   max_train_set_size: {most}
   max_convergence_epochs: 6
 MD: {{stat_ensemble: NVT, temperature: 300, timestep: 0.5, friction: 0.01}}
-GATE: {{max_force: 80}}
+GATE: {{max_force: 500}}
 MISC: {{path_to_geometry: water.xyz}}
 CLUSTER: {{type: local, max_workers: {workers}, ml: {{max_workers: 1}}}}
 """
@@ -350,18 +352,22 @@ def judge(campaign: Campaign) -> list[str]:
     state = load(run_dir)[1]
     assert state is not None
     found += _unlabelled(state)
-    found += list(_computed_again(campaign, run_dir))
+    found += list(_computed_again(campaign, run_dir, state))
     found += _arrivals(run_dir, state)
     found += _left_running(campaign)
     return found
 
 
 def _unlabelled(state: CampaignState) -> list[str]:
+    """Find points without a label; that the gate refuses one is science, and no loss."""
     return [
         f"point {point.key[:8]} has no label: {point.reason or point.status}"
         for point in state.points.values()
-        if point.status is not PointStatus.LABELLED
+        if point.status is not PointStatus.LABELLED and point.failure not in _REFUSED
     ]
+
+
+_REFUSED = (LabelFailure.FORCE, LabelFailure.ENERGY, LabelFailure.STRUCTURE)
 
 
 def _arrivals(run_dir: RunDir, state: CampaignState) -> list[str]:
@@ -369,26 +375,31 @@ def _arrivals(run_dir: RunDir, state: CampaignState) -> list[str]:
         e.event.key for e in entries(run_dir.journal) if e.event.kind == "label-arrived"
     )
     found = [f"label {key[:8]} was counted {n} times" for key, n in arrived.items() if n > 1]
-    stored = {path.stem for path in run_dir.labels.glob("*/*.json")}
+    stored = {path.stem for path in run_dir.labels.glob("*/[!.]*.json")}
     found += [
         f"label {key[:8]} was written, and is in no set" for key in stored - set(state.points)
     ]
     return found
 
 
-def _computed_again(campaign: Campaign, run_dir: RunDir) -> Iterator[str]:
+def _computed_again(campaign: Campaign, run_dir: RunDir, state: CampaignState) -> Iterator[str]:
     """Find calculations that began although the structure's label was there, or unexplained ones.
 
     A calculation may be repeated if something was killed between its beginning and the moment at
     which its label would have been on the disk.
     """
     written = _written(run_dir)
+    refused = {
+        _digest_of(json.loads(run_dir.structure(key).read_text()))
+        for key, point in state.points.items()
+        if point.failure in _REFUSED
+    }
     kills = [struck.time for struck in campaign.struck]
     for structure, notes in _by_structure(campaign).items():
         begins = [note.time for note in notes if note.what == "begins"]
         ends = [note.time for note in notes if note.what == "ends"]
         label = written.get(structure)
-        if label is None and ends:
+        if label is None and ends and structure not in refused:
             yield f"structure {structure} was computed, and has no label"
         for begin, following in itertools.pairwise(begins):
             end = next((e for e in ends if begin <= e <= following), following)
@@ -401,10 +412,14 @@ def _computed_again(campaign: Campaign, run_dir: RunDir) -> Iterator[str]:
 def _written(run_dir: RunDir) -> dict[str, float]:
     """Return when the label of each structure was written."""
     found = {}
-    for path in run_dir.labels.glob("*/*.json"):
+    for path in run_dir.labels.glob("*/[!.]*.json"):
         structure = json.loads(path.read_text())["structure"]
-        found[digest(structure["numbers"], structure["positions"])] = path.stat().st_mtime
+        found[_digest_of(structure)] = path.stat().st_mtime
     return found
+
+
+def _digest_of(structure: dict[str, Any]) -> str:
+    return digest(structure["numbers"], structure["positions"])
 
 
 def _by_structure(campaign: Campaign) -> dict[str, list[Count]]:

@@ -14,6 +14,7 @@ import pytest
 
 from aimspax_core.campaign.events import Event
 from aimspax_core.errors import CampaignError
+from aimspax_core.model import intact
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.verification import label_files, model_errors
@@ -473,6 +474,31 @@ def test_a_model_that_cannot_be_read_is_found(file: str, tmp_path: Path) -> None
     truncate(directory, file)
     now = found(directory, models=True)
     assert {f.kind for f in now if f.file == directory / file} == {K.UNREADABLE}
+
+
+@pytest.mark.torch
+def test_a_checkpoint_has_a_checksum(tmp_path: Path) -> None:
+    directory = copied("finished", tmp_path)
+    path = directory / "checkpoints" / "water-472" / "train-20-11.pt"
+    path.write_bytes(intact.sealed(path.read_bytes()))
+    assert not [f for f in found(directory, models=True) if f.file == path]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert {f.kind for f in found(directory, models=True) if f.file == path} == {K.CHANGED}
+
+
+def test_an_md_state_has_a_checksum(tmp_path: Path) -> None:
+    directory = copied("finished", tmp_path)
+    state = json.loads((directory / MD_STATE).read_text())
+    text = json.dumps(state, sort_keys=True, separators=(",", ":"))
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    (directory / MD_STATE).write_text(json.dumps({**state, "checksum": checksum}))
+    assert not [f for f in found(directory) if f.file == directory / MD_STATE]
+    (directory / MD_STATE).write_text(
+        json.dumps({**state, "extras": {"a": 1}, "checksum": checksum})
+    )
+    assert {f.kind for f in found(directory) if f.file == directory / MD_STATE} == {K.CHANGED}
 
 
 @pytest.mark.torch

@@ -1,0 +1,104 @@
+"""The reader's own sums against the rules: after every event both must say the same.
+
+They share no code; a mistake in either shows here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from aimspax_core.campaign.events import Event, ParametersSet
+from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.verification import snapshot
+from aimspax_core.verification.findings import Report
+from aimspax_core.verification.ledger import Ledger
+from tests.campaign.test_rules import make_rules
+from tests.campaign.virtual import VirtualShell, World
+
+WORLDS = {
+    "ordinary": World(),
+    "failures": World(label_fails=0.2, explodes=0.1, finishes=0.02),
+    "losses": World(task_lost=0.15),
+    "looks": World(looks=0.3, label_fails=0.1),
+    "divergences": World(diverges=0.2, task_lost=0.05),
+    "damage": World(damaged=0.1, explodes=0.1),
+    "all": World(
+        label_fails=0.1, task_lost=0.1, explodes=0.1, looks=0.1, diverges=0.1, damaged=0.05
+    ),
+}
+
+
+class Twin:
+    """Adds up what it is told, and compares."""
+
+    def __init__(self) -> None:
+        self.report, self.number, self.last = Report(), 0, ""
+        self.ledger = Ledger(complain=lambda kind, what: self.report.found(kind, self.place, what))
+
+    @property
+    def place(self) -> Path:
+        return Path(f"{self.number} {self.last}")
+
+    def watch(self, state: CampaignState, event: Event) -> None:
+        self.number, self.last = self.number + 1, event.kind
+        self.ledger.take(json.loads(event.model_dump_json()))
+        told: dict[str, Any] = json.loads(state.model_dump_json())
+        snapshot.compare(self.place, told, self.ledger, self.report)
+        assert not self.report.findings, [f"{f.file}: {f.what}" for f in self.report.findings]
+
+
+def played(world: World, seed: int, restarts: float, adopt: bool = False, **rules: Any) -> Twin:
+    """Play a campaign, with restarts, under rules that change on the way."""
+    rng, twin = np.random.default_rng(seed), Twin()
+    shell = VirtualShell(make_rules(**rules), world, rng, twin.watch, adopt)
+    twin.ledger.take(
+        {"kind": "started", "rules": json.loads(shell.rules.model_dump_json()), "adopt": adopt}
+    )
+    for _ in range(400):
+        if shell.state.phase in (Phase.FINISHED, Phase.FAILED):
+            break
+        if rng.random() < restarts:
+            c_x = float(rng.choice([-0.1, -0.5]))
+            shell.restart(shell.state.rules.but(c_x=c_x) if rng.random() < 0.5 else None)
+        elif rng.random() < restarts:
+            changed = shell.state.rules.but(valid_ratio=float(rng.choice([0.1, 0.5])))
+            shell.tell(ParametersSet(rules=changed, values=()))
+        try:
+            shell.run(1)
+        except RuntimeError as error:
+            if "no end after" not in str(error):
+                raise
+    return twin
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_reader_and_the_rules_agree_after_every_event(world: str, seed: int) -> None:
+    twin = played(WORLDS[world], seed, restarts=0.03)
+    assert twin.number > 50
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"geometries": 3},
+        {"distinct_sets": False},
+        {"converge_initial": True},
+        {"freeze_threshold_dataset": 12.0},
+        {"update_checkpoints": False},
+        {"train_subset": 4, "valid_subset": 2},
+        {"converge_best": False},
+    ],
+    ids=str,
+)
+def test_they_agree_under_other_rules(rules: dict[str, Any]) -> None:
+    assert played(WORLDS["all"], seed=1, restarts=0.02, **rules).number > 50
+
+
+def test_they_agree_on_a_campaign_that_began_from_given_models() -> None:
+    assert played(WORLDS["failures"], seed=2, restarts=0.02, adopt=True).number > 20
