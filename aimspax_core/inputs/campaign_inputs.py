@@ -103,6 +103,16 @@ class Inputs:
         settings = replace(settings, notes=(*settings.notes, *notes))
         return cls(settings, run, geometries, seeds, found, state, overrides, superseded)
 
+    def as_set(self, state: CampaignState) -> Inputs:
+        """Return the inputs with what people have set by hand until a state of the campaign."""
+        if self.state is None or self.state.set_values == state.set_values:
+            return self
+        directory = self.settings.directory
+        base = load(directory, *settings_files(directory, self.overrides))
+        settings, superseded = in_force(directory, self.overrides, base, state)
+        settings = replace(settings, notes=self.settings.notes)
+        return replace(self, settings=settings, superseded=superseded, state=state)
+
     @property
     def rules(self) -> Rules:
         """The numbers that the rules use."""

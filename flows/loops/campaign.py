@@ -88,6 +88,8 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         with naming_the_holder(client, inputs.run.flow_run):
             journal = stack.enter_context(Journal(inputs.run))
         before = journal.state if journal.begun else None
+        if inputs.state is not None and before is not None:
+            inputs = inputs.as_set(before)  # perhaps since they were read
         stack.enter_context(campaign_logs(inputs.run, inputs.settings, before))
         for note in journal.notes:
             log.warning("%s", note)
@@ -200,7 +202,10 @@ class Campaign:
     def _wait(self, stopped: Stop) -> None:
         """Wait until somebody resumes the campaign, or wants it to stop."""
         assert self.state.paused is not None
-        log.info("%s; `aimspax resume` lets it go on", paused_text(self.state.paused))
+        log.info(
+            "%s; `aimspax resume`, or Resume on the run's page, lets it go on",
+            paused_text(self.state.paused),
+        )
         while self.state.paused is not None and not stopped.asked():
             self._take_requests()
             time.sleep(LOOK_S)

@@ -12,7 +12,7 @@ from aimspax_core.campaign.actions import Publish
 from aimspax_core.campaign.events import Event, Paused, Unpaused
 from aimspax_core.campaign.requests import PauseRequest, Request, SetRequest, read, settle, waiting
 from aimspax_core.campaign.state import CampaignState
-from aimspax_core.errors import AimspaxError
+from aimspax_core.errors import AimspaxError, CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.parameters import change
 from flows.runs.best_effort import best_effort
@@ -33,6 +33,7 @@ class Requests:
     def __init__(self, record: Callable[[Event], None]) -> None:
         self._record = record
         self._looked = float("-inf")
+        self._done: set[Path] = set()  # also those whose file cannot be removed
 
     def take(self, inputs: Inputs, state: CampaignState) -> Inputs:
         """Take the next request, if there is one; return the inputs with what it changes.
@@ -45,27 +46,36 @@ class Requests:
             return inputs
         if any(isinstance(action, Publish) for action in state.in_flight.values()):
             return inputs  # what is being written belongs to the phase as it was
-        with best_effort("looking for requests"):
-            files = waiting(inputs.run)
-            if files:
-                return self._take(files[0], inputs, state)
+        file, request, problem = self._next(inputs)
+        if file is None:
             self._looked = time.monotonic()
-        return inputs
-
-    def _take(self, file: Path, inputs: Inputs, state: CampaignState) -> Inputs:
-        try:
-            request = read(file)
-            if request is None:
-                return inputs
-            event, after = event_of(request, inputs, state)
-        except (AimspaxError, ValueError) as error:
-            log.warning("refused: %s", error)
-            settle(file, str(error))
             return inputs
+        self._done.add(file)
+        event, after = None, inputs
+        if request is not None:
+            try:
+                event, after = event_of(request, inputs, state)
+            except AimspaxError as error:
+                problem = str(error)
         if event is not None:
             self._record(event)
-        settle(file)
+        if problem:
+            log.warning("refused: %s", problem)
+        with best_effort("answering a request"):
+            settle(file, problem)
         return after
+
+    def _next(self, inputs: Inputs) -> tuple[Path | None, Request | None, str]:
+        """Return the file of the next request, the request, and what is wrong with the file."""
+        with best_effort("looking for requests"):
+            file = next((one for one in waiting(inputs.run) if one not in self._done), None)
+            if file is None:
+                return None, None, ""
+            try:
+                return file, read(file), ""
+            except ValueError as error:
+                return file, None, str(error)
+        return None, None, ""
 
 
 def event_of(request: Request, inputs: Inputs, state: CampaignState) -> tuple[Event | None, Inputs]:
@@ -81,12 +91,15 @@ def event_of(request: Request, inputs: Inputs, state: CampaignState) -> tuple[Ev
 
     Raises:
         SettingsError: A setting cannot be changed so.
+        CampaignError: There is nothing to pause.
     """
     match request:
         case SetRequest():
             event, settings = change(request, state, inputs.settings, inputs.overrides)
             return event, replace(inputs, settings=settings)
         case PauseRequest():
+            if state.finished:
+                raise CampaignError("this campaign is finished: there is nothing to pause")
             paused = Paused(time=request.time, by=request.by)
             return None if state.paused else paused, inputs
         case _:

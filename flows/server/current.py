@@ -126,7 +126,8 @@ def status() -> ServerStatus | None:
     wrong = own.own_problem(home, state)
     server = state.server(home, started=False)
     today = need(choice_of_environment(), state.everywhere)
-    open_to = today.why if today.password and state.password is None else ""
+    meant = state.password is not None or state.why == need("never", everywhere=False).why
+    open_to = today.why if today.password and not meant else ""
     return ServerStatus(server, wrong, state.version, state.started, log_file(home), open_to)
 
 

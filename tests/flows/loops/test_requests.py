@@ -20,9 +20,11 @@ from aimspax_core.campaign.requests import (
     refusal,
     waiting,
 )
+from aimspax_core.campaign.state import Phase
+from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from flows.loops import requests as module
-from flows.loops.requests import Requests
+from flows.loops.requests import Requests, event_of
 from tests.flows.loops.test_executor import PROJECT
 
 
@@ -115,3 +117,32 @@ def test_half_written_requests_are_not_read(desk: Desk) -> None:
     desk.run.requests.mkdir()
     (desk.run.requests / ".0001-ab.json.12345678.json").write_text('{"kind"')
     assert waiting(desk.run) == []
+
+
+def test_a_finished_campaign_cannot_be_paused(desk: Desk) -> None:
+    finished = desk.journal.state.but(phase=Phase.FINISHED)
+    with pytest.raises(CampaignError):
+        event_of(PauseRequest(time=1.0, by="me"), desk.inputs, finished)
+
+
+def test_a_journal_that_cannot_be_written_is_not_passed_over(desk: Desk) -> None:
+    def full(event: Event) -> None:
+        raise OSError(28, "No space left on device")
+
+    ask(desk.run, PauseRequest(time=1.0, by="me"))
+    with pytest.raises(OSError, match="No space"):
+        Requests(full).take(desk.inputs, desk.journal.state)
+    assert len(waiting(desk.run)) == 1
+
+
+def test_a_request_whose_file_stays_is_taken_once(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(file: Path, refused: str = "") -> None:
+        raise OSError(30, "Read-only file system", str(file))
+
+    monkeypatch.setattr(module, "settle", stuck)
+    ask(desk.run, SetRequest(values={"c_x": "-0.2"}, time=1.0, by="me"))
+    for _ in range(3):
+        desk.requests.take(desk.inputs, desk.journal.state)
+    assert len(desk.events) == 2

@@ -325,11 +325,21 @@ def test_status_tells_why_there_is_no_password(
     assert found is not None
     assert found.server.password is None
     assert found.server.why == "MISC.server_password: never"
-    assert found.open_to == ""
     monkeypatch.setenv(CHOICE, "always")
     now = server.status()
     assert now is not None
-    assert now.open_to
+    assert now.open_to == ""  # it was meant
+
+
+def test_status_tells_of_a_server_that_would_be_closed_today(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CHOICE, "always")
+    with alive_lock_held(home) as holder:
+        write_state(home, pid=holder.pid)
+        found = server.status()
+    assert found is not None
+    assert found.open_to
 
 
 def test_password_that_others_can_read_is_not_used(home: Path) -> None:
