@@ -251,7 +251,7 @@ def start(*, host: Host = None, password: Password = None) -> int:
     if found.password:
         console.print(login_text(found), markup=False)
     elif found.why:
-        console.print(f"it asks for no password ({found.why})", markup=False)
+        console.print(f"the server asks for no password: {found.why}", markup=False)
     console.print('for the command `prefect` in this shell: eval "$(aimspax server env)"')
     return DONE
 
@@ -294,8 +294,8 @@ def server_status() -> int:
     if found.server.password:
         console.print(login_text(found.server), markup=False)
     elif found.server.ours:
-        why = f" ({found.server.why})" if found.server.why else ""
-        console.print(f"it asks for no password{why}", markup=False)
+        why = f": {found.server.why}" if found.server.why else ""
+        console.print(f"the server asks for no password{why}", markup=False)
         if found.open_to:
             console.print(f"today it would: {found.open_to}", style="yellow", markup=False)
     if found.server.ours:

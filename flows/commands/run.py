@@ -145,6 +145,6 @@ def show_dashboard(server: Server) -> None:
 
 def login_text(server: Server) -> str:
     """Return why a server asks for a password, where that is, and how to log in."""
-    why = f" ({server.why})" if server.why else ""
-    how = "; paste that file's whole line into the page" if server.password_file else ""
-    return f"it asks for a password{why}, which is in {server.password}{how}"
+    why = f": {server.why}" if server.why else ""
+    how = ": paste the file's whole line into the page" if server.password_file else ""
+    return f"the server asks for a password{why}. It is in {server.password}{how}"

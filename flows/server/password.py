@@ -54,7 +54,7 @@ def need(choice: Choice, everywhere: bool) -> Need:
     if everywhere:
         return Need(True, "it can be reached from other machines")
     if choice != "auto":
-        return Need(choice == "always", f"MISC.server_password: {choice}")
+        return Need(choice == "always", f"MISC.server_password is {choice}")
     shared = why_shared(facts_of_this_machine())
     return Need(bool(shared), shared or "nobody else can log in here")
 

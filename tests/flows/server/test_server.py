@@ -314,7 +314,7 @@ def test_an_open_server_is_told_where_it_would_be_closed_today(
     (warning,) = [
         r.getMessage() for r in caplog.records if "asks for no password" in r.getMessage()
     ]
-    assert "MISC.server_password: always" in warning
+    assert "MISC.server_password is always" in warning
 
 
 def test_status_tells_why_there_is_no_password(
@@ -324,7 +324,7 @@ def test_status_tells_why_there_is_no_password(
     found = server.status()
     assert found is not None
     assert found.server.password is None
-    assert found.server.why == "MISC.server_password: never"
+    assert found.server.why == "MISC.server_password is never"
     monkeypatch.setenv(CHOICE, "always")
     now = server.status()
     assert now is not None
