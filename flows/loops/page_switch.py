@@ -29,7 +29,10 @@ from flows.runs.previous_attempt import renew_attempt
 from flows.runs.teller import tell
 
 AGAIN_S = 10.0
-"""After this time a state is told again that the page does not show (s)."""
+"""After this time a state is told again that the server has not taken (s)."""
+
+SURE_S = 8.0
+"""What is seen on the server so long after it has taken a state is not older than that (s)."""
 
 _SUSPENDED = "Suspended"
 
@@ -46,14 +49,24 @@ class Switch:
         shown: What the page was last told, or has told.
         settled: Whether it has been seen there; until then nothing there is a wish.
         told_at: When it was told.
+        arrived_at: When the server had taken that; None while it has not.
     """
 
     shown: Shown = "RUNNING"
     settled: bool = True
     told_at: float = 0.0
+    arrived_at: float | None = None
 
-    def wish(self, state: str, name: str) -> Shown | None:
-        """Return what somebody has clicked, from type and name of the run's state on the server."""
+    def wish(self, state: str, name: str, now: float) -> Shown | None:
+        """Return what somebody has clicked; None if nobody has.
+
+        Args:
+            state: Type of the run's state on the server, as it was seen last.
+            name: Its name.
+            now: The time (s).
+        """
+        if self.arrived_at is not None and now - self.arrived_at > SURE_S:
+            self.settled = True  # what was told has been undone before it was seen
         if state == self.shown:
             self.settled = self.settled or name != _SUSPENDED
         elif self.settled and state in ("PAUSED", "RUNNING"):
@@ -71,10 +84,11 @@ class Switch:
         """
         wanted: Shown = "PAUSED" if paused else "RUNNING"
         expires = paused and name == _SUSPENDED and self.settled
-        again = not self.settled and now - self.told_at > AGAIN_S
+        lost = not self.settled and self.arrived_at is None
+        again = lost and now - self.told_at > AGAIN_S
         if wanted == self.shown and not expires and not again:
             return None
-        self.shown, self.settled, self.told_at = wanted, False, now
+        self.shown, self.settled, self.told_at, self.arrived_at = wanted, False, now, None
         return wanted
 
 
@@ -102,7 +116,7 @@ class PageSwitch:
             return None
         self.forget_suspension()
         now, watch = time.time(), self._watch
-        wish = self._switch.wish(watch.state, watch.state_name)
+        wish = self._switch.wish(watch.state, watch.state_name, time.monotonic())
         if wish == "RUNNING":
             tell(lambda: renew_attempt(self._client, self._run.flow_run))
         if wish == "PAUSED" and state.paused is None:
@@ -134,6 +148,7 @@ class PageSwitch:
 
         def change() -> None:
             client.set_flow_run_state(flow_run, new, force=True)
+            self._switch.arrived_at = time.monotonic()
             renew_attempt(client, file)
 
         return change

@@ -111,7 +111,22 @@ def story(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server) -> S
     (told.directory / "mace.yaml").write_text(MODEL)
     ase.io.write(told.directory / "geometry.xyz", molecule("H2O"))
 
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        _play(told, processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(30)
+            assert process.stdout is not None
+            process.stdout.close()
+    return told
+
+
+def _play(told: Story, processes: list[subprocess.Popen[str]]) -> None:
+    """Let people do what they do; the processes that are started are for the caller to end."""
     first = told.start()
+    processes.append(first)
     told.wait("it explores", lambda: told.run.journal.exists() and told.state.training)
     told.tell("set", "set", "c_x=-0.3", "CLUSTER.max_workers=2")
     told.click_pause()
@@ -119,9 +134,10 @@ def story(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server) -> S
     told.wait("its page says so", lambda: told.page() == "PAUSED Paused")
     told.tell("status", "status")
     first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.wait(30)
 
     second = told.start()
+    processes.append(second)
     told.wait("the second process is paused", lambda: "taken up" in (_log(told)))
     told.wait("its page says so, too", lambda: told.page() == "PAUSED Paused")
     events = len(told.events)
@@ -134,7 +150,6 @@ def story(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server) -> S
     told.tell("end", "set", "max_train_set_size=8")
     told.output, _ = second.communicate(timeout=PATIENCE_S)
     told.code = second.returncode
-    return told
 
 
 def _log(told: Story) -> str:

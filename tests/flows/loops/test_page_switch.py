@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from flows.loops.page_switch import AGAIN_S, Shown, Switch
+from flows.loops.page_switch import AGAIN_S, SURE_S, Shown, Switch
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Page:
     def look(self, state: str = "", name: str = "", seconds: float = 1.0) -> None:
         """Look at the page, which may show what it showed a moment ago."""
         self.now += seconds
-        wish = self.switch.wish(state or self.state, name or self.name)
+        wish = self.switch.wish(state or self.state, name or self.name, self.now)
         if wish is not None:
             self.wishes.append(wish)
             self.paused = wish == "PAUSED"
@@ -32,6 +32,7 @@ class Page:
             self.told.append(told)
             if not self.deaf:
                 self.state, self.name = told, told.capitalize()
+                self.switch.arrived_at = self.now
 
     def clicked(self, state: str, name: str) -> None:
         self.state, self.name = state, name
@@ -82,6 +83,17 @@ def test_resume_on_the_page_of_what_a_command_has_paused() -> None:
     page.clicked("RUNNING", "Running")
     assert page.wishes == ["RUNNING"]
     assert not page.paused
+
+
+def test_resume_counts_also_if_it_comes_before_the_pause_was_seen() -> None:
+    page = Page(paused=True)
+    page.look()
+    page.clicked("RUNNING", "Running")
+    page.look()
+    assert page.wishes == []  # it may be what was there before
+    page.look(seconds=SURE_S)
+    assert page.wishes == ["RUNNING"]
+    assert page.told == ["PAUSED"]
 
 
 def test_what_does_not_arrive_is_told_again() -> None:
