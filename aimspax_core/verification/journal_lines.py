@@ -50,6 +50,16 @@ def events(journal: Path, report: Report) -> Iterator[tuple[int, Event]]:
         report.found(wrong[0], journal, wrong[1])
 
 
+def events_after(journal: Path, seq: int) -> Iterator[tuple[int, Event]]:
+    """Read the events that follow an event, as far as they are sound."""
+    expected = seq + 1
+    for line in _lines(journal):
+        _, wrong, entry = _entry(line, expected)
+        if not wrong and line.endswith(b"\n"):
+            yield expected, entry["event"]
+            expected += 1
+
+
 def action_id(action: dict[str, Any]) -> str:
     """Return the name of an action, by which its completion is told."""
     match action["kind"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from aimspax_core import locks
 from aimspax_core.errors import CampaignError
@@ -16,8 +17,8 @@ from aimspax_core.verification import (
     snapshot,
     state_files,
 )
-from aimspax_core.verification.findings import Kind, Report
-from aimspax_core.verification.journal_lines import events
+from aimspax_core.verification.findings import Finding, Kind, Report
+from aimspax_core.verification.journal_lines import Event, events, events_after
 from aimspax_core.verification.ledger import Ledger
 
 LOOKS = 4
@@ -76,34 +77,69 @@ def _look(settings: Settings, run: RunDir, models: bool) -> Report:
 
 
 def _journal(run: RunDir, report: Report) -> Ledger | None:
-    """Add the journal up, and hold the snapshot against it; None if a line is damaged."""
+    """Add the journal up, and hold the snapshot against it; None if neither can be gone by."""
     if not run.journal.is_file():
         raise CampaignError(f"{run.output}: no campaign has been started here")
     known = snapshot.read(run.snapshot, report)
+    before = len(report.findings)
+    seq, ledger = _added_up(run, known, report)
+    broken = ledger is None or _broken(run, report.findings[before:])
+    ahead = known is not None and known[0] > seq
+    if known is not None and ahead and not broken:
+        what = f"it knows {known[0]} events, but the journal has only {seq}"
+        report.found(Kind.STATE, run.snapshot, what)
+    if not broken and not ahead:
+        return ledger
+    return None if known is None else _from_snapshot(run, *known, report)
+
+
+def _broken(run: RunDir, findings: list[Finding]) -> bool:
+    kinds = {finding.kind for finding in findings if finding.file == run.journal}
+    return bool(kinds & {Kind.UNREADABLE, Kind.SEQUENCE, Kind.CHANGED})
+
+
+def _added_up(
+    run: RunDir, known: tuple[int, dict[str, Any]] | None, report: Report
+) -> tuple[int, Ledger | None]:
+    """Add events up, as far as they can be read; return the last one, and None if one cannot."""
     seq, ledger = 0, Ledger()
-
-    def complain(kind: Kind, what: str) -> None:
-        report.found(kind, run.journal, f"event {seq}: {what}")
-
-    ledger.complain = complain
-    damaged = len(report.findings)
+    ledger.complain = lambda kind, what: report.found(kind, run.journal, f"event {seq}: {what}")
     for seq, event in events(run.journal, report):
-        try:
-            ledger.take(event)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            what = f"it lacks what a {event['kind']!r} has ({type(error).__name__}: {error})"
-            complain(Kind.EVENT, what)
-            return None
+        if not _taken(ledger, event):
+            return seq, None
         if known is not None and seq == known[0]:
             _compare(run.snapshot, known[1], ledger, report)
-    if known is not None and known[0] > seq:
-        what = f"it knows {known[0]} events, but the journal has {seq} that can be read"
-        report.found(Kind.STATE, run.snapshot, what)
-    kinds = {f.kind for f in report.findings[damaged:] if f.file == run.journal}
-    return None if kinds & {Kind.UNREADABLE, Kind.SEQUENCE, Kind.CHANGED} else ledger
+    return seq, ledger
 
 
-def _compare(path: Path, state: dict[str, object], ledger: Ledger, report: Report) -> None:
+def _from_snapshot(run: RunDir, seq: int, state: dict[str, Any], report: Report) -> Ledger | None:
+    """Take the snapshot's word for what a damaged journal cannot tell, and go on from there."""
+    ledger = Ledger()
+    try:
+        ledger.restore(state)
+    except (KeyError, TypeError, AttributeError):  # which is a finding already
+        return None
+    report.notes.append(f"files are held against the snapshot, which knows {seq} events")
+    ledger.complain = lambda kind, what: report.found(kind, run.journal, f"event {seq}: {what}")
+    for number, event in events_after(run.journal, seq):
+        seq = number
+        if not _taken(ledger, event):
+            return None
+    return ledger
+
+
+def _taken(ledger: Ledger, event: Event) -> bool:
+    """Add an event; return whether it has all that its kind has."""
+    try:
+        ledger.take(event)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"it lacks what a {event['kind']!r} has ({type(error).__name__}: {error})"
+        ledger.complain(Kind.EVENT, what)
+        return False
+    return True
+
+
+def _compare(path: Path, state: dict[str, Any], ledger: Ledger, report: Report) -> None:
     try:
         snapshot.compare(path, state, ledger, report)
     except (KeyError, TypeError, AttributeError) as error:

@@ -383,6 +383,21 @@ def test_damage_that_was_mended_is_told_and_no_fault(
     assert any("told anew" in note for note in verify(load(directory), models=False).notes)
 
 
+def test_where_the_journal_is_damaged_the_snapshot_says_what_files_must_be(
+    tmp_path: Path, whole: set[tuple[K, str]]
+) -> None:
+    directory = copied("finished", tmp_path)
+    byte(directory, JOURNAL, 0.5)
+    assert placed(directory) - whole == {(K.UNREADABLE, JOURNAL)}
+    (directory / label(LABEL)).unlink()
+    replaced("REF_energy=-13", "REF_energy=-14")(directory, RESULT)
+    assert placed(directory) - whole == {
+        (K.UNREADABLE, JOURNAL),
+        (K.MISSING, label(LABEL)),
+        (K.VALUES, RESULT),
+    }
+
+
 def test_what_a_killed_process_has_left_is_no_fault_while_its_campaign_waits(
     tmp_path: Path,
 ) -> None:
