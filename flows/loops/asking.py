@@ -6,6 +6,7 @@ seconds; if nobody runs it, the request is taken into the journal here.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ PATIENCE_S = 30.0
 """How long a command waits for the process that runs the campaign to take its request (s)."""
 
 _POLL_S = 0.2
+
+log = logging.getLogger("aimspax")
 
 
 @dataclass(frozen=True)
@@ -99,5 +102,7 @@ def _written(directory: Path, overrides: Mapping[str, Any], request: Request) ->
     """Do what a request asks for in the journal of a campaign that nobody runs."""
     inputs = Inputs.read(directory, overrides, "any")
     with Journal(inputs.run) as journal:
+        for note in journal.notes:
+            log.warning("%s", note)
         event, _ = event_of(request, inputs, journal.state)
         return Outcome(journal.state if event is None else journal.append(event))
