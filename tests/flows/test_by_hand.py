@@ -127,7 +127,7 @@ def _play(told: Story, processes: list[subprocess.Popen[str]]) -> None:
     """Let people do what they do; the processes that are started are for the caller to end."""
     first = told.start()
     processes.append(first)
-    told.wait("it explores", lambda: told.run.journal.exists() and told.state.training)
+    told.wait("it explores", lambda: (state := load(told.run)[1]) and state.training)
     told.tell("set", "set", "c_x=-0.3", "CLUSTER.max_workers=2")
     told.click_pause()
     told.wait("it is paused", lambda: told.state.paused and not told.state.in_flight)
