@@ -67,10 +67,11 @@ def find_or_start(host: str | None, choice: Choice) -> Server:
             found = None
         if found is not None:
             _insist(home, found)
-            _tell_if_open(found, choice)
             if host and not found.everywhere:
                 _end_unused(home, found)
                 port, found = found.port, None
+            else:
+                _tell_if_open(found, choice)
         state = found or _start(home, need(choice, host is not None), host is not None, port)
     server = state.server(home, state is not found, host)
     key = state.key(home)
