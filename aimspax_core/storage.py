@@ -139,6 +139,23 @@ def require_room(folder: Path, needed: int = PROBE_BYTES) -> None:
                 probe.unlink(missing_ok=True)
 
 
+def blame(*folders: Path) -> None:
+    """Say that there is no room, if so: programs that find none fail with anything.
+
+    Args:
+        folders: Where they have written.
+
+    Raises:
+        OSError: In one of them nothing can be written now.
+    """
+    for folder in folders:
+        try:
+            require_room(folder)
+        except OSError as error:
+            if cannot_take(error):
+                raise
+
+
 def room_text(path: Path) -> str:
     """Return how much is free on the file system of a path, which need not exist: `3.2 MB free`."""
     with contextlib.suppress(OSError):

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import socket
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
 from prefect import task
 from prefect.context import TaskRunContext
 from pydantic import BaseModel
 
 from aimspax_core.errors import CampaignError, LabelError, LabelFailure, StructureError
+from aimspax_core.labels import spare
 from aimspax_core.labels.gate import check_label, check_structure
+from aimspax_core.labels.label import Label
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore, StoredLabel, concerning, label_key
 from aimspax_core.machine import worker_address
@@ -23,7 +27,15 @@ from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.known_engines import EngineSettings
+from aimspax_core.storage import blame, cannot_take, patiently
+from aimspax_core.storage import text as text_of
 from aimspax_core.structures import decode, digest
+
+KEPT_S = 30.0
+"""How long (s) a label waits for room in its store where it is kept for all machines meanwhile."""
+
+HELD_S = 24 * 3600.0
+"""How long (s) it waits where only this machine, or only this process, has it."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,7 @@ def label(request: LabelRequest) -> LabelRecord:
         LabelError: See `labelled`.
         EngineError: The engine refuses its input.
         CampaignError: The reference here is not the one that was asked for.
+        OSError: The storage cannot take it now.
     """
     return labelled(request)
 
@@ -144,7 +157,9 @@ def labelled(request: LabelRequest) -> LabelRecord:
             or without the stress that is needed, is not usable, but never replaced.
         EngineError: The engine refuses its input.
         CampaignError: The reference here is not the one that was asked for, or the label store
-            cannot be written to.
+            may not be written to.
+        OSError: The storage cannot take it now (`aimspax_core.storage`). A label that was computed
+            is kept, if anywhere there is room, and the next call finds it.
     """
     store = LabelStore(request.store)
     stored, computed = store.get(request.key), False
@@ -152,7 +167,8 @@ def labelled(request: LabelRequest) -> LabelRecord:
         with store.claim(request.key):
             stored = store.get(request.key)
             if stored is None:
-                stored, computed = _computed(request, store), True
+                stored = spare.take(request.key, store) or _computed(request, store)
+                computed = True
     _check_stored(request, stored, store)
     provenance = stored.label.provenance
     ours = computed or (request.campaign and provenance.get("campaign") == request.campaign)
@@ -184,6 +200,7 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
         try:
             answer = reference.label(atoms)
         except LabelError as error:
+            blame(request.directory, Path(tempfile.gettempdir()))
             raise LabelError(
                 str(error), error.transient, worker_address(), kind=error.kind
             ) from error
@@ -202,10 +219,38 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
             raise refuse(
                 request.refused, request.key, atoms, str(error), answer, error.kind
             ) from error
-        try:
-            return store.put(request.key, atoms, answer, identity)
-        except OSError as error:  # a retry would compute the label again, and end here again
-            raise CampaignError(f"a label cannot be stored: {error}") from error
+        return _put(store, request.key, atoms, answer, identity)
+
+
+def _put(
+    store: LabelStore, key: str, atoms: Atoms, answer: Label, identity: dict[str, Any]
+) -> StoredLabel:
+    """Store a label that was computed; it is not lost where its store cannot take it.
+
+    It is kept on another disk at once, as this process may die, and waits for room here.
+
+    Raises:
+        OSError: There is still no room.
+        CampaignError: The store may not be written to, which nothing mends but the user.
+    """
+
+    def write() -> StoredLabel:
+        return store.put(key, atoms, answer, identity)
+
+    try:
+        return write()
+    except OSError as error:
+        kept = spare.keep(key, atoms, answer, identity)
+        where = f"; the label is kept in {kept[0]}" if kept else ""
+        if not cannot_take(error):
+            raise CampaignError(f"a label cannot be stored: {text_of(error)}{where}") from error
+    everywhere = kept is not None and kept[1] == "everywhere"
+    try:
+        stored = patiently(write, KEPT_S if everywhere else HELD_S, f"label {key[:8]}{where}")
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}{where}", error.filename) from error
+    spare.forget(key)
+    return stored
 
 
 def _check_stored(request: LabelRequest, stored: StoredLabel, store: LabelStore) -> None:

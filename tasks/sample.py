@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import secrets
+import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from prefect import task
 
 from aimspax_core.campaign.events import Sampled
-from aimspax_core.errors import StructureError
+from aimspax_core.errors import LabelError, StructureError
 from aimspax_core.labels.gate import check_structure
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.output.trajectories import part
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
-from aimspax_core.sampling.collect import begin, collect
-from aimspax_core.sampling.dynamics import load_state, save_state
+from aimspax_core.sampling.collect import Collected, begin, collect
+from aimspax_core.sampling.dynamics import MDState, load_state, save_state
 from aimspax_core.sampling.snapshots import write_snapshots
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.settings import Settings
+from aimspax_core.storage import blame, patiently
 from aimspax_core.structures import read_geometries
+
+WAIT_S = 24 * 3600.0
+"""How long (s) what the MD has found waits for room on the disk."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +59,15 @@ class SampleRequest:
 
 @task(name="sample", task_run_name="sample-geometry-{request.geometry}")
 def sample(request: SampleRequest) -> Sampled:
-    """Advance a sampling trajectory; structures and MD state are on disk when this returns."""
+    """Advance a sampling trajectory; structures and MD state are on disk when this returns.
+
+    It may be MD by the reference, which takes hours: it waits for a disk that has no room.
+
+    Raises:
+        OSError: There is no room, and none comes.
+    """
     began = time.perf_counter()
-    settings, run, idg = request.settings, request.run, request.settings.idg
+    settings, run = request.settings, request.run
     atoms = read_geometries(settings.geometry_files)[request.geometry]
     md = settings.md(request.geometry)
     state = (
@@ -62,34 +75,57 @@ def sample(request: SampleRequest) -> Sampled:
         if request.version and not request.restarts
         else begin(atoms, md, request.geometry, restarts=request.restarts)
     )
-    found = collect(
-        state,
-        _calculator(settings, request.geometry),
-        geometry=request.geometry,
-        atoms=atoms,
-        md=md,
-        gate=settings.gate,
-        points=request.points,
-        skip_step=idg.skip_step_initial,
-        snapshot_every=idg.save_trajectories_interval if idg.save_trajectories else None,
-        pass_gate=partial(_pass_gate, request),
-    )
-    reference = settings.reference_of(request.geometry)
-    identity = build_reference(reference, settings.directory).identity()
-    found_keys = tuple(keep_structure(run, atoms, identity) for atoms in found.structures)
-    version = request.version + 1
-    if idg.save_trajectories:
-        info = {"geometry": request.geometry}
-        write_snapshots(part(run, "initial", request.geometry, version), found.snapshots, info)
-    save_state(run.sampler(request.geometry, version), found.state)
+    found = _collected(request, atoms, state)
+    identity = build_reference(
+        settings.reference_of(request.geometry), settings.directory
+    ).identity()
+    write = partial(_write, request, found, identity)
     return Sampled(
         action_id=request.action_id,
         geometry=request.geometry,
-        version=version,
-        found=found_keys,
+        version=request.version + 1,
+        found=patiently(write, WAIT_S, f"the sampling MD of geometry {request.geometry}"),
         refused=found.refused,
         task_seconds=time.perf_counter() - began,
     )
+
+
+def _collected(request: SampleRequest, atoms: Atoms, state: MDState) -> Collected:
+    """Run the MD, and collect structures.
+
+    Raises:
+        OSError: The reference has failed, for want of room.
+        LabelError: It has failed for another reason.
+    """
+    settings, idg = request.settings, request.settings.idg
+    calculator = _calculator(settings, request.geometry)
+    try:
+        return collect(
+            state,
+            calculator,
+            geometry=request.geometry,
+            atoms=atoms,
+            md=settings.md(request.geometry),
+            gate=settings.gate,
+            points=request.points,
+            skip_step=idg.skip_step_initial,
+            snapshot_every=idg.save_trajectories_interval if idg.save_trajectories else None,
+            pass_gate=partial(_pass_gate, request),
+        )
+    except LabelError:
+        blame(settings.directory, Path(tempfile.gettempdir()))
+        raise
+
+
+def _write(request: SampleRequest, found: Collected, identity: dict[str, Any]) -> tuple[str, ...]:
+    """Write all that was found; return the keys of the structures."""
+    run, version = request.run, request.version + 1
+    keys = tuple(keep_structure(run, atoms, identity) for atoms in found.structures)
+    if request.settings.idg.save_trajectories:
+        info = {"geometry": request.geometry}
+        write_snapshots(part(run, "initial", request.geometry, version), found.snapshots, info)
+    save_state(run.sampler(request.geometry, version), found.state)
+    return keys
 
 
 def _pass_gate(request: SampleRequest, atoms: Atoms, gate: Gate) -> None:
@@ -102,7 +138,8 @@ def _pass_gate(request: SampleRequest, atoms: Atoms, gate: Gate) -> None:
         check_structure(atoms, gate)
     except StructureError as error:
         name = f"sampled-{request.geometry}-{secrets.token_hex(4)}"
-        refuse(request.run.refused, name, atoms, str(error))
+        keep = partial(refuse, request.run.refused, name, atoms, str(error))
+        patiently(keep, WAIT_S, "a structure that the gate refused")
         raise
 
 

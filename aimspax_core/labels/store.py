@@ -18,6 +18,7 @@ from aimspax_core.errors import CampaignError, NewerReleaseError
 from aimspax_core.labels.label import Label
 from aimspax_core.locks import held
 from aimspax_core.safe_files import write_text
+from aimspax_core.storage import naming
 from aimspax_core.structures import decode, digest, encode, essence
 from aimspax_core.versions import release
 
@@ -201,6 +202,19 @@ class LabelStore:
     def _doubt(self, key: str) -> Path:
         return self.path(key).with_suffix(".doubtful")
 
+    def take_over(self, key: str, other: LabelStore) -> StoredLabel | None:
+        """Move a label here from another store; None if that has none.
+
+        Raises:
+            OSError: It cannot be written here; then the other store keeps it.
+        """
+        found = other.get(key)
+        if found is not None and not self.has(key):
+            write_text(self.path(key), other.path(key).read_text(encoding="utf-8"))
+        if found is not None:
+            other.path(key).unlink(missing_ok=True)
+        return found
+
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[None]:
         """Hold the right to compute a label; wait while another process does.
@@ -209,11 +223,14 @@ class LabelStore:
         """
         path = self.path(key).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with held(path, math.inf):
+        with contextlib.ExitStack() as stack:
+            with naming(path):
+                stack.enter_context(held(path, math.inf))
             try:
                 yield
             finally:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # what the block has done counts
+                    path.unlink(missing_ok=True)
 
 
 def _refuse(constant: str) -> float:

@@ -24,9 +24,10 @@ class Fate(StrEnum):
     INTERRUPTED = "interrupted"  # its job was cancelled, requeued or preempted; its node failed
     OUT_OF_TIME = "out-of-time"  # its job came to its time limit
     SERVER = "server"  # the Prefect API was away: no fault of the work, nor of its worker
+    STORAGE = "storage"  # no room, read-only, out of reach: it could not be written down
 
 
-NO_TRIES = frozenset({Fate.SERVER})
+NO_TRIES = frozenset({Fate.SERVER, Fate.STORAGE})
 """Losses that are no tries: the work is tried again without limit, and they are never counted."""
 
 

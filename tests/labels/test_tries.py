@@ -74,6 +74,15 @@ def test_losses_of_each_kind_are_counted_by_themselves(fate: Fate) -> None:
     assert once.lost(fate).of(fate) == 2 * counts
 
 
+@pytest.mark.parametrize("fate", sorted(NO_TRIES))
+@pytest.mark.parametrize("limits", [LABEL, TASK, ONCE])
+def test_losses_that_are_no_tries_have_no_limit(fate: Fate, limits: Limits) -> None:
+    tries = Tries()
+    for _ in range(1000):
+        tries = tries.lost(fate)
+    assert after(tries, fate, limits) == Retry(0.0)
+
+
 def test_the_delay_stays_at_its_longest() -> None:
     assert [Tries(died=n).delay_s for n in range(6)] == [0.0, *BACKOFF_S, BACKOFF_S[-1], 30.0]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 import tasks.label as module
+from aimspax_core import storage
 from aimspax_core.errors import CampaignError, LabelError, LabelFailure
+from aimspax_core.labels import spare
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.waiting import keep_structure
@@ -26,6 +30,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.settings import Settings
 from tasks.label import LabelRequest, label, label_cache_key
+from tests.disks import fill
 
 
 class Counting:
@@ -329,21 +334,153 @@ def test_an_error_tells_on_which_worker_it_happened(
     assert found.value.kind is LabelFailure.SCF
 
 
-def test_a_store_that_cannot_be_written_to_stops_all_instead_of_computing_again(
-    settings: Settings, run: RunDir, engine: Counting
+# ---- no room --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spare_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where labels are kept that all machines see."""
+    monkeypatch.setenv(spare.STATE, str(tmp_path / "state"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path / "state" / "aimspax" / "labels"
+
+
+@pytest.fixture
+def full(
+    settings: Settings, run: RunDir, engine: Counting, small_disk: Path
+) -> tuple[LabelRequest, Path]:
+    """A request whose label store is on a disk that is full once the claim is made."""
+    asked = replace(request(settings, run), store=small_disk / "labels")
+    answer, filler = engine.label, small_disk / "filler"
+
+    def label_and_fill(atoms: Atoms) -> Label:
+        fill(small_disk)
+        return answer(atoms)
+
+    engine.label = label_and_fill  # type: ignore[method-assign]
+    return asked, filler
+
+
+def kept(folder: Path) -> list[str]:
+    return [path.stem for path in folder.glob("*/*.json")]
+
+
+def test_a_label_waits_for_room_and_is_kept_elsewhere_meanwhile(
+    full: tuple[LabelRequest, Path],
+    spare_room: Path,
+    engine: Counting,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, filler = full
+    seen: list[list[str]] = []
+
+    def make_room(_: float) -> None:
+        seen.append(kept(spare_room))
+        if len(seen) == 2:
+            filler.unlink()
+
+    monkeypatch.setattr(storage.time, "sleep", make_room)
+    record = label.fn(asked)
+    assert seen == [[asked.key], [asked.key]]
+    assert LabelStore(asked.store).has(asked.key)
+    assert record.core_hours > 0
+    assert kept(spare_room) == []
+    assert engine.calls == 1
+
+
+def test_a_label_that_found_no_room_is_not_computed_again(
+    full: tuple[LabelRequest, Path],
+    spare_room: Path,
+    engine: Counting,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, filler = full
+    monkeypatch.setattr(module, "KEPT_S", 0.0)
+    with pytest.raises(OSError, match="is kept in") as found:
+        label.fn(asked)
+    assert storage.cannot_take(found.value)
+    assert found.value.filename == str(LabelStore(asked.store).path(asked.key))
+    with pytest.raises(OSError) as again:
+        label.fn(asked)
+    assert storage.cannot_take(again.value)
+    filler.unlink()
+    record = label.fn(asked)
+    stored = LabelStore(asked.store).get(asked.key)
+    assert stored is not None
+    assert stored.label.energy == -1.0
+    assert record.core_hours == stored.label.provenance["core_hours"] > 0
+    assert kept(spare_room) == []
+    assert engine.calls == 1
+
+
+def test_a_label_is_kept_beside_temporary_files_where_there_is_no_home(
+    full: tuple[LabelRequest, Path],
+    spare_room: Path,
+    tmp_path: Path,
+    engine: Counting,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, filler = full
+    (tmp_path / "state").write_text("a file, not a folder")
+    monkeypatch.setattr(module, "HELD_S", 0.0)
+    with pytest.raises(OSError, match=f"is kept in {tmp_path}/aimspax-labels-"):
+        label.fn(asked)
+    filler.unlink()
+    label.fn(asked)
+    assert engine.calls == 1
+
+
+def test_a_label_that_others_could_have_written_is_not_taken(
+    full: tuple[LabelRequest, Path],
+    spare_room: Path,
+    engine: Counting,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, filler = full
+    monkeypatch.setattr(module, "KEPT_S", 0.0)
+    with pytest.raises(OSError):
+        label.fn(asked)
+    filler.unlink()
+    spare_room.chmod(0o777)
+    with pytest.raises(OSError):  # computed again, and the disk is full again
+        label.fn(asked)
+    assert engine.calls == 2
+
+
+def test_a_program_that_fails_for_want_of_room_is_not_blamed(
+    settings: Settings, run: RunDir, engine: Counting, small_disk: Path
+) -> None:
+    engine.answer = LabelError("SCF not converged", kind=LabelFailure.SCF)
+    asked = request(settings, run)
+    with pytest.raises(LabelError):
+        label.fn(asked)
+    fill(small_disk)
+    with pytest.raises(OSError) as found:
+        label.fn(replace(asked, directory=small_disk))
+    assert storage.cannot_take(found.value)
+    assert found.value.filename == str(small_disk)
+
+
+def test_a_store_that_may_not_be_written_to_stops_all_and_the_label_is_kept(
+    settings: Settings,
+    run: RunDir,
+    engine: Counting,
+    spare_room: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = request(settings, run)
-    path = LabelStore(run.labels).path(asked.key)
-    path.with_suffix(".lock").parent.mkdir(parents=True)
+    put = LabelStore.put
 
-    def no_space(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def refused(store: LabelStore, *arguments: Any) -> Any:
+        if store.path("") == LabelStore(run.labels).path(""):
+            raise PermissionError(errno.EACCES, "Permission denied", "labels")
+        return put(store, *arguments)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aimspax_core.labels.store.write_text", no_space)
-        with pytest.raises(CampaignError, match=r"cannot be stored: .*No space left"):
-            label.fn(asked)
-    assert engine.calls == 1
+    monkeypatch.setattr(LabelStore, "put", refused)
+    with pytest.raises(CampaignError, match=r"cannot be stored: labels: Permission.* is kept in"):
+        label.fn(asked)
+    monkeypatch.undo()
+    assert kept(spare_room) == [asked.key]
 
 
 def test_a_label_that_was_computed_for_this_campaign_costs_what_it_cost(
