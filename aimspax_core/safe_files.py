@@ -63,7 +63,7 @@ def left_beside(folder: Path) -> Iterator[Path]:
                 yield Path(where) / name
 
 
-def append(path: Path, content: bytes, size: int | None = None) -> int:
+def append(path: Path, content: bytes, size: int | None = None, *, forced: bool = True) -> int:
     """Append to a file, all or nothing; after return it is on the disk.
 
     Args:
@@ -71,6 +71,7 @@ def append(path: Path, content: bytes, size: int | None = None) -> int:
         content: What to append.
         size: How long the file is without what an append that failed has left, which is cut off;
             None: as long as it is.
+        forced: Whether it is forced to the disk.
 
     Returns:
         How long the file is now (bytes).
@@ -92,12 +93,13 @@ def append(path: Path, content: bytes, size: int | None = None) -> int:
             left = memoryview(content)
             while left:
                 left = left[file.write(left) :]
-            os.fsync(file.fileno())
+            if forced:
+                os.fsync(file.fileno())
         except OSError:
             with contextlib.suppress(OSError):  # it may be read-only since
                 file.truncate(end)
             raise
-        if not known:
+        if forced and not known:
             _sync_folder(path.parent)
     return end + len(content)
 

@@ -12,10 +12,10 @@ import logging
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
+from time import monotonic, sleep
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -101,16 +101,16 @@ def patiently(write: Callable[[], T], patience_s: float, what: str) -> T:
     Raises:
         OSError: It failed for another reason, or for longer than that.
     """
-    end = time.monotonic() + patience_s
+    end = monotonic() + patience_s
     for number, delay_s in enumerate(chain(DELAYS_S, repeat(DELAYS_S[-1]))):
         try:
             return write()
         except OSError as error:
-            if not cannot_take(error) or time.monotonic() + delay_s > end:
+            if not cannot_take(error) or monotonic() + delay_s > end:
                 raise
             if number == 0:
                 log.warning("%s waits for the disk: %s", what, text(error))
-        time.sleep(delay_s)
+        sleep(delay_s)
     raise AssertionError("there is always a next pause")
 
 

@@ -73,8 +73,8 @@ def test_an_error_that_names_a_file_keeps_it() -> None:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses that would have been made; the clock goes on by them."""
     made: list[float] = []
-    monkeypatch.setattr(storage.time, "sleep", made.append)
-    monkeypatch.setattr(storage.time, "monotonic", lambda: sum(made))
+    monkeypatch.setattr(storage, "sleep", made.append)
+    monkeypatch.setattr(storage, "monotonic", lambda: sum(made))
     return made
 
 

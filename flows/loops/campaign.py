@@ -6,8 +6,10 @@ import contextlib
 import logging
 import secrets
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
@@ -20,6 +22,7 @@ from aimspax_core.campaign.events import (
     Launched,
     Resumed,
     Started,
+    TaskLost,
 )
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.leftovers import remove_leftovers
@@ -32,6 +35,7 @@ from aimspax_core.inputs.campaign_inputs import Inputs, Part
 from aimspax_core.inputs.damaged_files import find_damaged
 from aimspax_core.inputs.provenance import frozen_digest, write_provenance
 from aimspax_core.labels.store import LabelStore, gone_labels
+from aimspax_core.labels.tries import Fate
 from aimspax_core.output.analysis import Analysis
 from aimspax_core.output.loss_logs import append_losses, losses_file
 from aimspax_core.output.thinning import Thinning
@@ -44,6 +48,7 @@ from aimspax_core.versions import release
 from flows.loops.executor import Executor
 from flows.loops.page_switch import PageSwitch
 from flows.loops.requests import LOOK_S, Requests
+from flows.loops.room import Room, StoppedWaitingError, look_for_room
 from flows.loops.stop import GRACE_S, Stop, StopRequested, stop_signals
 from flows.page.campaign_page import CampaignPage
 from flows.page.events import campaign_events
@@ -56,9 +61,12 @@ from flows.runs.log_files import campaign_logs
 from flows.runs.one_at_a_time import naming_the_holder
 from flows.runs.previous_attempt import replace_previous
 from flows.runs.restarts import count_restart
+from flows.runs.shown_state import show_waiting
 
 ANALYSIS_S = 60.0
 """From one renewal of `analysis/` to the next."""
+
+T = TypeVar("T")
 
 log = logging.getLogger("aimspax")
 
@@ -105,7 +113,7 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         if campaign.over:
             log.info("finished already: %s", progress_text(journal.state))
         else:
-            with contextlib.suppress(StopRequested):
+            with contextlib.suppress(StopRequested, StoppedWaitingError):
                 campaign.drive(client, stopped)
             if stopped.reason:
                 log.info("stopped (%s); start again to go on", stopped.reason)
@@ -124,6 +132,7 @@ class Campaign:
         self.run, self.settings = inputs.run, inputs.settings
         self._requests = Requests(self._record)
         self._switch: PageSwitch | None = None
+        self._room: Room | None = None  # nothing waits for room before the loop begins
         self._analysis: Analysis | None = None
         self._analysed = time.monotonic()
 
@@ -191,7 +200,13 @@ class Campaign:
         }
 
     def drive(self, client: SyncPrefectClient, stopped: Stop) -> None:
-        """Run the campaign until its end or a stop; while it is paused, without workers."""
+        """Run the campaign until its end or a stop; while it is paused, without workers.
+
+        Raises:
+            StoppedWaitingError: A stop came while the disk had no room.
+        """
+        look, show = partial(look_for_room, self.run), partial(show_waiting, client)
+        self._room = Room(look, show, stopped.asked)
         self._switch = PageSwitch(self.run, client, api_watch())
         while not (stopped.asked() or self.over or self.state.phase is Phase.FAILED):
             if self.state.paused is not None:
@@ -249,10 +264,7 @@ class Campaign:
                         self._record(ExplorationAsked())
                     if self.over or self.state.phase is Phase.FAILED:
                         break
-                    wanted = next_actions(self.state)
-                    self._record(*(Launched(action=action) for action in wanted))
-                    for action in wanted:
-                        executor.launch(action, self.state)
+                    self._launch(executor)
                     self._record_next(executor, LOOK_S)
                     page.show(self.state)
                 self._land(executor)
@@ -263,6 +275,20 @@ class Campaign:
                 with best_effort("learning curve"):
                     learning_curve(self.run, self.run.report)
                     page.show_picture(self.run.report, progress_text(self.state))
+
+    def _launch(self, executor: Executor) -> None:
+        """Launch what the rules want; while there is no room, nothing, nor what has not begun."""
+        if self._room is not None and not self._room.free():
+            self._record(*executor.put_back())
+            return
+        wanted = next_actions(self.state)
+        self._record(*(Launched(action=action) for action in wanted))
+        for action in wanted:
+            self._insist(partial(executor.launch, action, self.state))
+
+    def _insist(self, write: Callable[[], T]) -> T:
+        """Write something down, and wait for room if there is none."""
+        return write() if self._room is None else self._room.insist(write)
 
     def _land(self, executor: Executor) -> None:
         """Wait a little for the tasks that still run."""
@@ -283,7 +309,7 @@ class Campaign:
         Listeners see the state before the first of them and the state after the last.
         """
         before = self.state if self.journal.begun else None
-        after = self.journal.append(*events)
+        after = self._insist(partial(self.journal.append, *events))
         for event in events:
             for listener in (*listeners(), *self._listeners):
                 listener(before, event, after)
@@ -296,6 +322,7 @@ class Campaign:
         """
         return (
             self._log_event,
+            self._note_storage,
             self._append_losses,
             self._gather_frames,
             self._remove_obsolete_files,
@@ -306,17 +333,28 @@ class Campaign:
         for line in lines(before, event, after, self.settings.model.MISC.error_table):
             log.info("%s", line)
 
+    def _note_storage(
+        self, before: CampaignState | None, event: Event, after: CampaignState
+    ) -> None:
+        if self._room is None or isinstance(event, Launched):
+            return
+        if not isinstance(event, TaskLost):
+            self._room.done()
+        elif event.fate is Fate.STORAGE:
+            self._room.lost(event.reason)
+
     def _append_losses(
         self, before: CampaignState | None, event: Event, after: CampaignState
     ) -> None:
         with best_effort("losses"):
-            append_losses(self.run, event)
+            self._insist(partial(append_losses, self.run, event))
 
     def _gather_frames(
         self, before: CampaignState | None, event: Event, after: CampaignState
     ) -> None:
         with best_effort("trajectories"):
-            gather(self.run, event, Thinning.of(self.settings))
+            thinning = Thinning.of(self.settings)
+            self._insist(partial(gather, self.run, event, thinning))
 
     def _remove_obsolete_files(
         self, before: CampaignState | None, event: Event, after: CampaignState

@@ -53,6 +53,7 @@ from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.tries import Fate
 from aimspax_core.output.results import holdings
 from aimspax_core.safe_files import write_text
+from aimspax_core.storage import cannot_take, text
 from flows.loops.slow_labels import SlowLabels
 from flows.pools.open import Pools
 from flows.pools.pool import Pool
@@ -234,21 +235,27 @@ class Executor:
             return TrainingDiverged(action_id=action.id, tag=action.tag, reason=str(error))
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)
+        except OSError as error:
+            return _unwritten(action, error)
         # Whatever else a task raises must not end the run: it is counted as a loss. The pool has
         # logged the traceback.
         except Exception as error:
             return TaskLost(action_id=action.id, reason=f"{type(error).__name__}: {error}")
         if isinstance(result, LabelRecord):
-            return self._label(action, result)
+            try:
+                return self._label(action, result)
+            except OSError as error:  # of a network's file system, which may be back in a moment
+                return _unwritten(action, error)
         return result
 
     def _label(self, action: Action, record: LabelRecord) -> Event:
-        """Return that a label arrived, if it is in the store, unharmed, and no outlier."""
+        """Return that a label arrived, if it is in the store, unharmed, and no outlier.
+
+        Raises:
+            OSError: It cannot be read, or not be kept as refused.
+        """
         store = LabelStore(self.run.labels)
-        try:
-            stored = store.get(record.key)
-        except OSError as error:  # of a network's file system, which may be back in a moment
-            return TaskLost(action_id=action.id, reason=f"its label cannot be read: {error}")
+        stored = store.get(record.key)
         if stored is None:
             self._vanished.add(record.key)
             # Counted as a loss: the store may never show what workers write.
@@ -363,6 +370,12 @@ class Executor:
                 log.warning("%s is damaged: written anew from the journal", path)
             write_text(path, wanted.decode())
         return path
+
+
+def _unwritten(action: Action, error: OSError) -> TaskLost:
+    """Return that work was lost to the operating system: no try, if the storage is the reason."""
+    fate = Fate.STORAGE if cannot_take(error) else Fate.DIED
+    return TaskLost(action_id=action.id, reason=text(error), fate=fate)
 
 
 def _sets(state: CampaignState, tag: str) -> dict[str, tuple[str, ...]]:

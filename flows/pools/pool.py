@@ -27,6 +27,7 @@ from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 from aimspax_core.errors import AimspaxError, LabelError
 from aimspax_core.labels.tries import Fate
 from aimspax_core.settings.settings import Settings
+from aimspax_core.storage import cannot_take
 from flows.pools.dask_hooks import RememberedSettings, WorkerWatch
 from flows.pools.dask_settings import hide_paths
 from flows.pools.line import Line
@@ -252,9 +253,9 @@ class Pool:
         """Write the traceback of a bug to the log; of each kind once.
 
         What we raise on purpose is none, nor is what Dask and Prefect raise about a task that was
-        cancelled, a worker that left, or an API that is away.
+        cancelled, a worker that left, or an API that is away, nor a disk that has no room.
         """
-        if isinstance(error, AimspaxError) or _from_outside(error):
+        if isinstance(error, AimspaxError) or _from_outside(error) or cannot_take(error):
             return
         frames = traceback.extract_tb(error.__traceback__)
         kind = f"{type(error).__name__} {frames[-1] if frames else error}"

@@ -17,6 +17,7 @@ from prefect.exceptions import CancelledRun, FailedRun
 from prefect.states import Completed, Crashed, Failed
 
 from aimspax_core.errors import AimspaxError, HeldError, StalledError
+from aimspax_core.storage import text
 from flows.runs.best_effort import best_effort
 from flows.runs.outcome import hand_back, on_its_own
 from flows.runs.teller import tell
@@ -50,6 +51,7 @@ _NAMES: dict[type[AimspaxError], str] = {HeldError: "AlreadyRunning", StalledErr
 def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     """Turn an `AimspaxError` that a flow raises into its failed state, without a traceback.
 
+    So are errors of the operating system that name a file: it is full, read-only, or not ours.
     The run's page and log show the error's text alone. Who calls the flow from Python gets the
     error all the same. The flow goes on without the Prefect API while that is away.
     """
@@ -63,6 +65,11 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
             except AimspaxError as error:
                 name = _NAMES.get(type(error), "Failed")
                 outcome = Failed(name=name, message=str(error), data=error)
+            except OSError as error:
+                if error.filename is None:
+                    raise
+                logging.getLogger("aimspax").debug("the run ends", exc_info=True)
+                outcome = Failed(message=text(error), data=error)
         return hand_back(outcome, watch)
 
     # Prefect evaluates annotations where the function that it is given was written: here.
@@ -73,7 +80,8 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
 def _is_news(record: logging.LogRecord) -> bool:
     """Keep out the traceback that Prefect adds to a deployed run whose state says the same."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, AimspaxError | FailedRun | CancelledRun)
+    told = isinstance(error, OSError) and error.filename is not None
+    return not (told or isinstance(error, AimspaxError | FailedRun | CancelledRun))
 
 
 def cancel_tasks(client: SyncPrefectClient, futures: Collection[TaskFuture]) -> None:

@@ -18,6 +18,7 @@ from aimspax_core.settings.derived.yaml_text import section_lines
 from aimspax_core.settings.settings import Settings
 from aimspax_core.versions import versions
 from flows.runs.listeners import listening
+from flows.runs.log_file import LogFile
 
 _INITIAL = (Phase.INITIAL, Phase.INITIAL_CONVERGE, Phase.INITIAL_PUBLISH, Phase.READY)
 _FORM = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
@@ -116,9 +117,9 @@ def _flow_page() -> logging.Handler:
     return handler
 
 
-def _file(path: Path) -> logging.FileHandler:
+def _file(path: Path) -> LogFile:
     """Return the handler that appends log lines to a file, which is made with the first line."""
-    file = logging.FileHandler(path, encoding="utf-8", delay=True)
+    file = LogFile(path)
     file.setFormatter(_FORM)
     return file
 

@@ -379,7 +379,7 @@ def test_a_label_waits_for_room_and_is_kept_elsewhere_meanwhile(
         if len(seen) == 2:
             filler.unlink()
 
-    monkeypatch.setattr(storage.time, "sleep", make_room)
+    monkeypatch.setattr(storage, "sleep", make_room)
     record = label.fn(asked)
     assert seen == [[asked.key], [asked.key]]
     assert LabelStore(asked.store).has(asked.key)
