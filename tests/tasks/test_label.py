@@ -339,7 +339,9 @@ def test_an_error_tells_on_which_worker_it_happened(
 
 @pytest.fixture
 def spare_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Where labels are kept that all machines see."""
+    """Where labels are kept that all machines see; they do not wait for room."""
+    monkeypatch.setattr(module, "KEPT_S", 0.0)
+    monkeypatch.setattr(module, "HELD_S", 0.0)
     monkeypatch.setenv(spare.STATE, str(tmp_path / "state"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path / "state" / "aimspax" / "labels"
@@ -372,6 +374,7 @@ def test_a_label_waits_for_room_and_is_kept_elsewhere_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, filler = full
+    monkeypatch.setattr(module, "KEPT_S", 30.0)
     seen: list[list[str]] = []
 
     def make_room(_: float) -> None:
@@ -395,7 +398,6 @@ def test_a_label_that_found_no_room_is_not_computed_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, filler = full
-    monkeypatch.setattr(module, "KEPT_S", 0.0)
     with pytest.raises(OSError, match="is kept in") as found:
         label.fn(asked)
     assert storage.cannot_take(found.value)
@@ -422,7 +424,6 @@ def test_a_label_is_kept_beside_temporary_files_where_there_is_no_home(
 ) -> None:
     asked, filler = full
     (tmp_path / "state").write_text("a file, not a folder")
-    monkeypatch.setattr(module, "HELD_S", 0.0)
     with pytest.raises(OSError, match=f"is kept in {tmp_path}/aimspax-labels-"):
         label.fn(asked)
     filler.unlink()
@@ -437,7 +438,6 @@ def test_a_label_that_others_could_have_written_is_not_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, filler = full
-    monkeypatch.setattr(module, "KEPT_S", 0.0)
     with pytest.raises(OSError):
         label.fn(asked)
     filler.unlink()
