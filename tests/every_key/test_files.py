@@ -193,7 +193,7 @@ def test_labels_and_training_have_as_many_workers_as_asked(
 ) -> None:
     asked = {}
 
-    def local(name: str, workers: int, gpus: Sequence[str] = ()) -> Any:
+    def local(name: str, workers: int, gpus: Sequence[str] = (), **_: Any) -> Any:
         asked[name] = workers
         return contextlib.nullcontext(Steadfast())
 
