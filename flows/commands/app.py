@@ -23,7 +23,7 @@ from flows.commands import check as checking
 from flows.commands import status as progress
 from flows.commands.deploy import DEFAULT_OPTIONS as ON_THIS_MACHINE
 from flows.commands.deploy import DeployOptions
-from flows.commands.ends import interruptible, leave
+from flows.commands.ends import Interrupted, interruptible, leave
 from flows.commands.evaluate import DEFAULT_OPTIONS, Dataset, EvaluationOptions
 from flows.commands.evaluate import evaluate as evaluate_models
 from flows.commands.exit_codes import DONE, FAILED, STOPPED, USER, console
@@ -319,7 +319,7 @@ def finish(command_line: App) -> None:
     interruptible()
     try:
         code = command_line(result_action="return_value")
-    except KeyboardInterrupt:
+    except Interrupted:
         code = _refuse("stopped", STOPPED)
     except AimspaxError as error:
         code = _refuse(str(error), USER)

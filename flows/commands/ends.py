@@ -14,6 +14,10 @@ _DRAIN_S = 3.0
 """How long the end waits for what Prefect has still to send (s)."""
 
 
+class Interrupted(BaseException):
+    """A command was interrupted; libraries catch `KeyboardInterrupt`, and end in their own way."""
+
+
 def interruptible() -> None:
     """Let Ctrl-C and SIGTERM interrupt whatever runs; the second one ends the process.
 
@@ -27,7 +31,7 @@ def interruptible() -> None:
             os.write(2, b"stopped at once\n")
             os._exit(STOPPED)
         asked = True
-        raise KeyboardInterrupt
+        raise Interrupted
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)

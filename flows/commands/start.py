@@ -7,6 +7,8 @@ import os
 import signal
 from types import FrameType
 
+_WARNINGS = "PYTHONWARNINGS"
+
 
 def aimspax() -> None:
     """Run `aimspax`."""
@@ -39,6 +41,9 @@ def test() -> None:
 
 
 def _run(module: str, function: str) -> None:
+    # Of semaphores that are tidied away after a process that ended at once.
+    quiet = ("ignore::UserWarning:multiprocessing.resource_tracker", os.environ.get(_WARNINGS))
+    os.environ[_WARNINGS] = ",".join(filter(None, quiet))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     getattr(importlib.import_module(f"flows.commands.{module}"), function)()

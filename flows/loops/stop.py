@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import NoReturn
 
+from flows.pools.dask_settings import remove_scratch
 from flows.runs.api_watch import api_watch
 
 GRACE_S = 15.0
@@ -78,6 +79,7 @@ class Stop:
 def end_at_once() -> NoReturn:
     """End the process now; its workers end with it, and the next start takes the campaign up."""
     os.write(2, b"stopped at once; start again to go on\n")
+    remove_scratch()
     os._exit(_STOPPED)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,20 @@ def scratch_folder() -> Iterator[Path]:
         ) as folder,
         dask.config.set({"temporary-directory": folder}),
     ):
-        yield Path(folder)
+        _scratch.add(folder)
+        try:
+            yield Path(folder)
+        finally:
+            _scratch.discard(folder)
+
+
+_scratch: set[str] = set()
+
+
+def remove_scratch() -> None:
+    """Remove the folders of pools that are open: the process is about to end at once."""
+    for folder in _scratch:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def secret_prefix() -> str:

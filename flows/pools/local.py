@@ -8,14 +8,37 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import dask
-from distributed import LocalCluster
+from distributed import LocalCluster, Nanny
+from distributed.core import Status
 from distributed.security import Security
 from prefect_dask.task_runners import DaskTaskRunner
 
+from aimspax_core.errors import CampaignError
 from aimspax_core.settings.settings import Settings
 from flows.pools.dask_settings import DASK, ONE_THREAD, QUIET, scratch_folder, secret_prefix
 from flows.pools.pool import Pool
 from flows.pools.preload import GPUS, NO_PAGES
+
+_STARTS = 5
+"""So often the process of a worker is started that dies before it is there."""
+
+
+class StubbornNanny(Nanny):
+    """Starts the process of its worker again if that dies while it starts.
+
+    Dask does so only with one that was there already; else the whole pool would not come up.
+    """
+
+    async def instantiate(self) -> Status:
+        """See `Nanny.instantiate`."""
+        for _ in range(_STARTS):
+            status = await super().instantiate()
+            if status is Status.running or self.status in _ENDING:
+                break
+        return status
+
+
+_ENDING = (Status.closing, Status.closed, Status.closing_gracefully, Status.failed)
 
 
 @contextlib.contextmanager
@@ -37,7 +60,15 @@ def local_pool(
         wanted: Returns how many there should be under new settings; not given: that is fixed.
     """
     prefix = secret_prefix()
-    with scratch_folder() as folder, _runner_here(workers, gpus, prefix, folder) as runner:
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
+        try:
+            runner = stack.enter_context(_runner_here(workers, gpus, prefix, folder))
+        except RuntimeError as error:  # of a nanny
+            raise CampaignError(
+                f"the workers of the {name} pool do not start on this machine: {error} Each was "
+                f"started {_STARTS} times: is there too little memory, or does something kill them?"
+            ) from error
         runner.client.wait_for_workers(1, timeout=120)
 
         def follow(settings: Settings) -> int:
@@ -64,6 +95,7 @@ def _runner_here(
         cluster_class=LocalCluster,
         cluster_kwargs={
             "n_workers": workers,
+            "worker_class": StubbornNanny,
             "threads_per_worker": 1,
             "processes": True,
             "host": "127.0.0.1",

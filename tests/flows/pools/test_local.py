@@ -1,0 +1,58 @@
+"""Workers on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+from distributed import Client, LocalCluster
+
+from flows.pools.local import StubbornNanny
+from tests.flows.hosting import PATIENCE_S
+
+WORKERS = 2
+
+
+@contextlib.contextmanager
+def killing_the_first_worker() -> Iterator[list[int]]:
+    """Kill the first process that becomes a worker, the moment it is there."""
+    me, killed, over = psutil.Process(), [], threading.Event()
+    there = {child.pid for child in me.children()}
+
+    def kill() -> None:
+        while not over.is_set() and not killed:
+            for child in me.children():
+                with contextlib.suppress(psutil.Error):
+                    if child.pid not in there and "spawn_main" in " ".join(child.cmdline()):
+                        child.kill()
+                        killed.append(child.pid)
+                        break
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_started_again() -> None:
+    with (
+        killing_the_first_worker() as killed,
+        LocalCluster(
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            worker_class=StubbornNanny,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(WORKERS, timeout=PATIENCE_S)
+        assert len(killed) == 1
