@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import dask
 
@@ -28,7 +30,9 @@ from flows.pools.jobs.scheduler import Scheduler, scheduler
 from flows.pools.jobs.script import BatchCluster, output_of_jobs
 from flows.pools.line import Line
 from flows.pools.pool import Pool
-from flows.pools.preload import GPUS, Orders
+from flows.pools.preload import AWAY, GPUS, Orders
+from flows.runs.api_watch import api_watch
+from flows.runs.best_effort import best_effort
 from flows.runs.previous_attempt import this_attempt
 from flows.server.current import OURS
 
@@ -47,6 +51,7 @@ def batch_pool(name: str, jobs: BatchJobs, settings: Settings) -> Iterator[Pool]
         scheduler_options(queue, jobs, cluster, folder, output, prefix) as runner,
     ):
         orders(queue, jobs, gpus=name == "ml", here=not program).write(folder)
+        api_watch().on_change(partial(_mark, folder))
         dask_cluster = runner.client.cluster
         assert isinstance(dask_cluster, BatchCluster)
         script, line = dask_cluster.script, Line()
@@ -80,6 +85,15 @@ def _policy(name: str, jobs: BatchJobs, settings: Settings, queue: Scheduler) ->
         notice_s=settings.cluster.queue_notice,
         needs_scheduler=queue.starts_programs and program and name == "reference",
     )
+
+
+def _mark(folder: Path, answers: bool) -> None:
+    """Tell the workers that begin in jobs whether the Prefect API is away."""
+    with best_effort("telling the jobs that the Prefect API is away"):
+        if answers:
+            (folder / AWAY).unlink(missing_ok=True)
+        elif folder.exists():
+            (folder / AWAY).touch()
 
 
 def _attempt() -> tuple[str, ...]:

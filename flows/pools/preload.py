@@ -43,6 +43,9 @@ SCRATCH = "AIMSPAX_SCRATCH"
 REFUSED = "refused.txt"
 """File in the folder of `POOL`: why a worker does not fit the flow."""
 
+AWAY = "server-away"
+"""File in the folder of `POOL`, there while the Prefect API is away: workers do without it."""
+
 _API_PATIENCE_S = 60.0
 _LEAVE_S = 3.0  # what Prefect has not been told yet is sent meanwhile
 
@@ -142,7 +145,7 @@ def _take_orders(folder: Path) -> None:
     os.environ.update(orders.defaults | os.environ | orders.variables)
     if orders.near:
         keep_off_proxies(urllib.parse.urlsplit(orders.api).hostname or "")
-    if orders.api and (problem := _unreachable(orders.api)):
+    if orders.api and (problem := _unreachable(orders.api, folder / AWAY)):
         _leave(
             f"the Prefect API at {orders.api} cannot be reached from {socket.gethostname()}: "
             f"{problem}"
@@ -169,12 +172,17 @@ def mismatch(flow: dict[str, str], here: dict[str, str]) -> str:
     return "; ".join(texts)
 
 
-def _unreachable(api: str) -> str:
-    """Return why the Prefect API does not answer, after some tries; empty if it does."""
+def _unreachable(api: str, away: Path) -> str:
+    """Return why the Prefect API does not answer here, after some tries; empty if it does.
+
+    Args:
+        api: Its address.
+        away: A file that is there while it answers nobody, which is no fault of this node.
+    """
     end = time.monotonic() + _API_PATIENCE_S
-    while (problem := silence(api)) and time.monotonic() < end:
+    while (problem := silence(api)) and not away.exists() and time.monotonic() < end:
         time.sleep(2)
-    return problem or ""
+    return "" if problem is None or away.exists() else problem
 
 
 def _leave(reason: str) -> NoReturn:

@@ -92,6 +92,11 @@ class ApiWatch:
         self._listeners: list[Callable[[bool], None]] = []
 
     @property
+    def watches(self) -> bool:
+        """Whether this watch looks at all, and tells what it finds."""
+        return self._look is not None
+
+    @property
     def answers(self) -> bool:
         """Whether the API can be asked."""
         return not self._standing.away

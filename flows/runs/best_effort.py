@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import httpx
 
+from flows.runs.api_watch import api_watch
+
 log = logging.getLogger(f"aimspax.{__name__}")
 
 _failing: set[str] = set()
@@ -26,6 +28,10 @@ def best_effort(what: str) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPError as error:
+        if api_watch().watches:  # it says so itself, once for all
+            log.debug("%s", what, exc_info=True)
+            api_watch().doubt()
+            return
         _warn(what, f"the Prefect API does not answer ({what}): {error}; going on")
     except OSError as error:
         _warn(what, f"{what}: {error}; going on without")

@@ -14,7 +14,7 @@ from aimspax_core.settings.cluster import Cluster
 from aimspax_core.versions import versions
 from flows.pools.batch import orders
 from flows.pools.jobs.slurm import Slurm
-from flows.pools.preload import GPUS, POOL, REFUSED, Orders, mismatch
+from flows.pools.preload import AWAY, GPUS, POOL, REFUSED, Orders, mismatch
 from tests.conftest import free_port
 
 HERE = {"python": "3.11.7", "prefect": "3.8.8", "torch": "2.13.0"}
@@ -159,6 +159,9 @@ def test_a_worker_that_cannot_reach_the_api_ends_and_says_so(tmp_path: Path):
     assert done.returncode == 3
     assert f"the Prefect API at {api} cannot be reached" in done.stderr
     assert "refused" in done.stderr
+    # Nobody can reach it, as the flow knows: that is no reason to end a job.
+    (tmp_path / AWAY).touch()
+    assert _start(**{POOL: str(tmp_path)}).returncode == 0
 
 
 # GPUs
