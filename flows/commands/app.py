@@ -12,6 +12,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
+import httpx
 from cyclopts import App, Parameter
 from rich.console import Console
 
@@ -327,6 +328,8 @@ def finish(command_line: App) -> None:
         if error.filename is None:
             raise
         code = _refuse(f"{error.filename}: {error.strerror}", FAILED)
+    except httpx.HTTPError as error:
+        code = _refuse(f"the Prefect API went away: {error}; start again", FAILED)
     leave(code)
 
 

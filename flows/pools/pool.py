@@ -318,7 +318,7 @@ class Pool:
 
     def _dispatch(self) -> None:
         """Give tasks to free workers, in the order of the line."""
-        if self._api.waits and not self._api.answers:
+        if self._api.holds:
             return
         free = self._free()
         while free and sum(self._line.taken().values()) < self.capacity:

@@ -41,6 +41,7 @@ class Standing:
 
     Attributes:
         away: Whether nothing should be asked of it.
+        lost: Whether it does not know the run any more, and never will.
         why: Why it is away.
         silent: Looks in a row that found it silent.
         refused: Looks in a row that found nobody listening.
@@ -50,6 +51,7 @@ class Standing:
     why: str = ""
     silent: int = 0
     refused: int = 0
+    lost: bool = False
 
     def after(self, found: Found) -> Standing:
         """Return what is known after one more look."""
@@ -62,7 +64,7 @@ class Standing:
             case Answer.REFUSED:
                 return Standing(True, found.why, refused=self.refused + 1)
             case Answer.UNKNOWN:
-                return Standing(True, found.why)
+                return Standing(True, found.why, lost=True)
 
     def doubted(self) -> Standing:
         """Return what is known after a call that failed: the next look decides."""

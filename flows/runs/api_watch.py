@@ -102,6 +102,11 @@ class ApiWatch:
         return not self._standing.away
 
     @property
+    def holds(self) -> bool:
+        """Whether nothing new should begin; for a run that the API forgot nobody need wait."""
+        return self.waits and self._standing.away and not self._standing.lost
+
+    @property
     def state(self) -> str:
         """Type of the flow run's state on the server, such as `CANCELLING`; empty: not known."""
         return self._found.state
@@ -135,10 +140,16 @@ class ApiWatch:
     def watch(self) -> None:
         """Look again and again until the watch is closed."""
         assert self._look is not None
+        failed = False
         while not self._closed:
-            self.take(self._look())
-            if self._standing.refused > 1 and self._revive is not None:
-                self._start_again(self._revive)
+            try:
+                self.take(self._look())
+                if self._standing.refused > 1 and self._revive is not None:
+                    self._start_again(self._revive)
+            # A watch that ended would leave the run with what it saw last.
+            except Exception:
+                log.log(logging.DEBUG if failed else logging.ERROR, "the watch", exc_info=True)
+                failed = True
             self._hurry.wait(LOOK_S)
             self._hurry.clear()
 
@@ -156,7 +167,7 @@ class ApiWatch:
                 self._found = found
         if after.away and not before.away:
             self.outages.append(Outage(time.time(), after.why))
-            log.warning("%s: %s", after.why, _WAITS if self.waits else _GOES_ON)
+            log.warning("%s: %s", after.why, _WAITS if self.holds else _GOES_ON)
         elif before.away and not after.away:
             outage = self.outages[-1]
             outage.seconds = time.time() - outage.began

@@ -149,6 +149,25 @@ def test_what_runs_is_asked_for_of_the_last_answer_while_the_api_is_away() -> No
     assert watch.state == "CANCELLING"
 
 
+@pytest.mark.parametrize(
+    ("waits", "answer", "holds"),
+    [
+        (True, REFUSED, True),
+        (True, FINE, False),
+        (False, REFUSED, False),
+        # What does not know the run will never know it.
+        (True, UNKNOWN, False),
+    ],
+)
+def test_nothing_begins_while_the_api_is_away_if_that_is_wanted(
+    waits: bool, answer: Answer, holds: bool
+) -> None:
+    watch = ApiWatch()
+    watch.waits = waits
+    watch.take(Found(answer))
+    assert watch.holds is holds
+
+
 def test_listeners_hear_of_each_change() -> None:
     watch, heard = ApiWatch(), []
     watch.on_change(heard.append)

@@ -1,0 +1,80 @@
+"""How commands end that are interrupted."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+STARTING = """
+import sys, types
+from flows.commands import start
+late = types.ModuleType("flows.commands.late")
+def command():
+    print("imports", flush=True)
+    sys.stdin.read()
+late.command = command
+sys.modules["flows.commands.late"] = late
+start._run("late", "command")
+"""
+RUNNING = """
+import sys
+from cyclopts import App
+from flows.commands.app import finish
+app = App()
+@app.default
+def command() -> int:
+    while True:
+        try:
+            print("runs", flush=True)
+            sys.stdin.read()
+        except BaseException:
+            if SWALLOWS:
+                continue
+            raise
+finish(app)
+"""
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended."""
+
+    code: int
+    printed: str
+
+
+def interrupted(script: str, number: signal.Signals, times: int = 1) -> End:
+    """Interrupt a process each time that it says that it is at work."""
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for _ in range(times):
+            process.stdout.readline()
+            process.send_signal(number)
+        _, printed = process.communicate(timeout=60)
+    return End(process.returncode, printed)
+
+
+BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+@BOTH
+def test_a_signal_during_the_imports_ends_a_command_in_a_line(number: signal.Signals) -> None:
+    assert interrupted(STARTING, number) == End(130, "stopped\n")
+
+
+@BOTH
+def test_a_signal_ends_a_command_in_a_line(number: signal.Signals) -> None:
+    script = f"SWALLOWS = False{RUNNING}"
+    assert interrupted(script, number) == End(130, "stopped\n")
+
+
+def test_the_second_signal_ends_a_command_that_swallowed_the_first() -> None:
+    script = f"SWALLOWS = True{RUNNING}"
+    assert interrupted(script, signal.SIGINT, times=2) == End(130, "stopped at once\n")
