@@ -355,6 +355,8 @@ def judge(campaign: Campaign) -> list[str]:
     found += list(_computed_again(campaign, run_dir, state))
     found += _arrivals(run_dir, state)
     found += _left_running(campaign)
+    scratch = sorted((campaign.home / "tmp").glob("aimspax-*"))
+    found += [f"{path.name} is left in the folder of temporary files" for path in scratch]
     return found
 
 
