@@ -7,7 +7,6 @@ Other campaigns may be writing to the same label store, and to the same temporar
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -46,9 +45,6 @@ def remove_leftovers(run: RunDir) -> int:
     for path in _locks(run):
         with contextlib.suppress(OSError):
             count += remove_if_free(path)
-    for path in _torn_records(run.prefect_results):
-        path.unlink(missing_ok=True)
-        count += 1
     for folder in _left_folders(run.state, Path(tempfile.gettempdir())):
         shutil.rmtree(folder, ignore_errors=True)
         count += 1
@@ -61,20 +57,6 @@ def _locks(run: RunDir) -> Iterator[Path]:
     # These stay when they are let go of, and are empty then.
     labelling = (run.state / "labelling").glob("*.lock")
     yield from (path for path in labelling if path.stat().st_size > 0)
-
-
-def _torn_records(folder: Path) -> Iterator[Path]:
-    """Yield Prefect's records of labels that were being written: a task would fail on them.
-
-    The labels themselves are in the store, so that a record is nothing but a short cut.
-    """
-    for path in folder.iterdir() if folder.is_dir() else ():
-        try:
-            json.loads(path.read_bytes())
-        except ValueError:
-            yield path
-        except OSError:
-            continue
 
 
 def _folders(run: RunDir) -> Iterator[Path]:

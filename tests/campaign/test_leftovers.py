@@ -92,11 +92,3 @@ def test_files_of_the_user_stay(run: RunDir) -> None:
         path.touch()
     assert remove_leftovers(run) == 0
     assert files(run) == sorted(mine)
-
-
-def test_a_record_of_prefect_that_was_being_written_is_removed(run: RunDir) -> None:
-    run.prefect_results.mkdir()
-    for name, text in (("a", '{"metadata": {}, "result": "{}"}'), ("b", '{"meta'), ("c", "")):
-        (run.prefect_results / f"label-{name}").write_text(text)
-    assert remove_leftovers(run) == 2
-    assert [path.name for path in run.prefect_results.iterdir()] == ["label-a"]
