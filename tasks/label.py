@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import tempfile
 import time
@@ -21,6 +20,7 @@ from aimspax_core.labels.gate import check_label, check_structure
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore, StoredLabel, concerning, label_key
+from aimspax_core.labels.waiting import waiting_structure
 from aimspax_core.machine import worker_address
 from aimspax_core.reference.calculation_folder import held
 from aimspax_core.reference.registry import build_reference
@@ -29,7 +29,7 @@ from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.storage import blame, cannot_take, patiently
 from aimspax_core.storage import text as text_of
-from aimspax_core.structures import decode, digest
+from aimspax_core.structures import digest
 
 KEPT_S = 30.0
 """How long (s) a label waits for room in its store where it is kept for all machines meanwhile."""
@@ -183,7 +183,7 @@ def labelled(request: LabelRequest) -> LabelRecord:
 
 def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
     """Compute a label and store it; a label that the gate refuses is kept elsewhere."""
-    atoms = decode(json.loads(request.structure.read_text(encoding="utf-8")))
+    atoms = waiting_structure(request.structure)
     try:
         check_structure(atoms, request.gate)
     except StructureError as error:

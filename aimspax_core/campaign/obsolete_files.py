@@ -12,7 +12,7 @@ from aimspax_core.run_directory import RunDir
 def remove_obsolete(
     run: RunDir, before: CampaignState, after: CampaignState, keep_checkpoints: bool = False
 ) -> None:
-    """Remove the MD states and checkpoints that an event has made obsolete.
+    """Remove the MD states, checkpoints and datasets that an event has made obsolete.
 
     The journal is ahead of this: what is removed belongs to states before the event.
 
@@ -31,12 +31,20 @@ def remove_obsolete(
     for earlier, later in zip(before.samplers, after.samplers, strict=True):
         if earlier is not later:
             _keep_only(run.sampler(later.geometry, 0).parent, {str(later.version)})
-    if before.round is not None and after.round is None:
-        number = before.round.number
-        run.dataset(f"{before.round.stage}-{number}").unlink(missing_ok=True)
+    if before.round is not after.round:
+        _tidy_datasets(run, after)
     changed = before.members is not after.members or before.in_flight is not after.in_flight
     if changed and not keep_checkpoints:
         _tidy_checkpoints(run, after, flying)
+
+
+def _tidy_datasets(run: RunDir, after: CampaignState) -> None:
+    """Keep the sets of the round that is under way, and of convergences."""
+    folder = run.dataset("any").parent
+    keep = {path.stem for path in folder.glob("converge-*")}
+    if after.round is not None:
+        keep.add(f"{after.round.stage}-{after.round.number}")
+    _keep_only(folder, keep)
 
 
 def _tidy_checkpoints(run: RunDir, after: CampaignState, flying: list[Propagate]) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
+from aimspax_core.errors import LabelError, LabelFailure
 from aimspax_core.labels.store import label_key
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import write_text
-from aimspax_core.structures import encode
+from aimspax_core.structures import decode, digest, encode
 
 
 def keep_structure(run: RunDir, atoms: Atoms, identity: dict[str, Any]) -> str:
@@ -23,6 +25,27 @@ def keep_structure(run: RunDir, atoms: Atoms, identity: dict[str, Any]) -> str:
     """
     key = label_key(atoms, identity)
     path = run.structure(key)
-    if not path.exists():
-        write_text(path, json.dumps(encode(atoms), allow_nan=False))
+    content = encode(atoms)
+    text = json.dumps({**content, "checksum": digest(content)}, allow_nan=False)
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_text(path, text)
     return key
+
+
+def waiting_structure(path: Path) -> Atoms:
+    """Return a structure that `keep_structure` wrote.
+
+    Raises:
+        LabelError: Not transient: the file was cut off or changed after it was written.
+        FileNotFoundError: It is not there, or is not seen yet.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        checksum = content.pop("checksum", None)  # release 0.1.0 wrote none
+        if checksum is not None and checksum != digest(content):
+            raise ValueError("it was changed after it was written")
+        return decode(content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LabelError(
+            f"its structure is damaged: {path} ({error})", kind=LabelFailure.STRUCTURE
+        ) from None

@@ -229,6 +229,8 @@ def _training(
 
 
 def _new_points(found: Round) -> str:
+    if not found.points:
+        return "epochs that were lost"
     return _number(len(found.points), "new point")
 
 

@@ -72,6 +72,12 @@ def progress_text(state: CampaignState) -> str:
         parts.append(f"{state.failed_labels} failed")
     if state.refused:
         parts.append(f"{state.refused} refused by the gate")
+    setbacks = (
+        (state.trajectories_given_up, "trajectory given up", "trajectories given up"),
+        (state.damaged_files, "damaged file", "damaged files"),
+        (state.divergences, "divergence of training", "divergences of training"),
+    )
+    parts += [f"{n} {one if n == 1 else more}" for n, one, more in setbacks if n]
     parts.append(f"training set {state.training_set_size}")
     if state.mean_force_mae is not None:
         parts.append(f"force MAE {1000 * state.mean_force_mae:.1f} meV/Å")

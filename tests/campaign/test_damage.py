@@ -30,6 +30,7 @@ from aimspax_core.campaign.rounds import MAX_DIVERGED, MAX_SAT_OUT, exploded
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Earlier, Errors, Phase, TrajectoryStatus
 from aimspax_core.report.narrative import lines
+from aimspax_core.report.progress import progress_text
 from aimspax_core.run_directory import RunDir
 from tests.campaign.test_rules import launch, make_rules, segment, through_initial
 from tests.campaign.virtual import VirtualShell, World, files_of
@@ -458,12 +459,23 @@ def test_every_damaged_file_is_told_with_what_it_costs() -> None:
     assert "a changed byte" in line
 
 
+def test_what_went_wrong_is_counted_where_progress_is_told() -> None:
+    state = explored()
+    assert "damaged" not in progress_text(state)
+    assert "divergence" not in progress_text(state)
+    state = apply(state, lost(state, state.members[TAG].checkpoint))
+    state = diverged(state, training_of(state))
+    assert "1 damaged file, 1 divergence of training" in progress_text(state)
+
+
 # ---- files ----------------------------------------------------------------------------------
 
 
 def written(state: CampaignState, event: Event, run: RunDir) -> Iterator[Path]:
     """The files that a task has written when its event comes."""
     match event:
+        case Launched(action=Train() as action):
+            yield run.dataset(f"{action.stage}-{action.round}")
         case TrainingFinished() | ConvergenceAdvanced():
             yield run.checkpoint(event.tag, event.checkpoint)
         case SegmentFinished():
@@ -502,6 +514,9 @@ def test_what_the_campaign_falls_back_to_is_there_and_nothing_else_piles_up(
             kept = [*member.earlier, *filter(None, [member.converge_earlier])]
             assert all(run.checkpoint(tag, e.checkpoint).exists() for e in kept)
             most = max(most, len([*run.checkpoint(tag, "x").parent.glob("*")]))
+        flying = [a for a in state.in_flight.values() if isinstance(a, Train)]
+        assert all(run.dataset(f"{a.stage}-{a.round}").exists() for a in flying)
+        assert len([*run.dataset("x").parent.glob("*")]) <= 1
         for t in state.trajectories:
             for version in {t.version, t.checkpoint} - {0}:
                 assert run.trajectory(t.index, version).exists()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from aimspax_core.campaign.events import FileDamaged
 from aimspax_core.campaign.journal import entries
 from aimspax_core.campaign.state import Phase
 from flows.server import Server
-from tests.flows.test_old_runs_go_on import Story, stored
+from tests.flows.test_old_runs_go_on import AIMSPAX, Story, stored
 
 pytestmark = pytest.mark.slow
 
@@ -73,3 +75,11 @@ def test_a_member_that_has_nothing_left_is_trained_as_long_as_before(damaged: St
 def test_no_label_is_touched(damaged: Story) -> None:
     now = stored(damaged.run)
     assert {key: now[key] for key in damaged.labels} == damaged.labels
+
+
+def test_an_independent_reader_finds_nothing_wrong(damaged: Story) -> None:
+    done = subprocess.run(
+        [*AIMSPAX, "verify", str(damaged.directory)],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout

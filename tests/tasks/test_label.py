@@ -513,3 +513,20 @@ def test_a_label_that_another_campaign_doubts_is_refused_with_its_reason_and_not
     assert label.fn(asked).key == asked.key
     assert engine.calls == 2
     assert not store.doubted(asked.key)
+
+
+@pytest.mark.parametrize("digit", [False, True])
+def test_a_damaged_structure_costs_its_point_and_is_not_computed(
+    settings: Settings, run: RunDir, engine: Counting, digit: bool
+) -> None:
+    """It is not taken for the mistake of a reference that is another one on this machine."""
+    asked = request(settings, run)
+    text = asked.structure.read_text(encoding="utf-8")
+    asked.structure.write_text(text.replace("0.11", "0.12", 1) if digit else text[:-9], "utf-8")
+    with pytest.raises(LabelError, match=asked.structure.name) as found:
+        label.fn(asked)
+    assert not found.value.transient
+    assert found.value.kind is LabelFailure.STRUCTURE
+    assert engine.calls == 0
+    assert request(settings, run) == asked  # whoever finds the structure again writes it anew
+    assert asked.structure.read_text(encoding="utf-8") == text
