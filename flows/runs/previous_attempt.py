@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -54,35 +55,62 @@ def this_attempt() -> RunAttempt | None:
 
 def noted_attempt(file: Path) -> RunAttempt | None:
     """Return the attempt that a file notes; None if it notes none that can be read."""
+    content = _noted(file)
     try:
-        return RunAttempt(**json.loads(file.read_text(encoding="utf-8")))
+        return RunAttempt(content["flow_run"], content["number"])
+    except KeyError:
+        return None
+
+
+def was_copied(file: Path) -> bool:
+    """Return whether a file was noted in another folder, of which this one is a copy.
+
+    The attempt that it names may be running there.
+    """
+    folder = _noted(file).get("folder")
+    return folder is not None and folder != file.parent.stat().st_ino
+
+
+def _noted(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
-    except (ValueError, TypeError) as error:
+        return {}
+    except ValueError as error:
         log.debug("%s: %s", file, error)
-        return None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def note_attempt(file: Path) -> None:
     """Note the attempt that this process makes, if it makes one."""
     if (now := this_attempt()) is not None:
         with best_effort("noting the flow run"):
-            write_text(file, json.dumps(asdict(now)))
+            _write(file, now)
+
+
+def _write(file: Path, attempt: RunAttempt) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    folder = file.parent.stat().st_ino  # a copy has another one
+    write_text(file, json.dumps({**asdict(attempt), "folder": folder}))
 
 
 def renew_attempt(client: SyncPrefectClient, file: Path) -> None:
     """Note this process's attempt anew: Prefect counts one more when a paused run goes on."""
     if (now := this_attempt()) is not None:
         number = client.read_flow_run(UUID(now.flow_run)).run_count
-        write_text(file, json.dumps(asdict(replace(now, number=number))))
+        _write(file, replace(now, number=number))
 
 
 def replace_previous(client: SyncPrefectClient, run: RunDir) -> None:
     """Show the previous attempt at a campaign as crashed, and note this attempt in its place.
 
-    Whoever calls this holds the campaign's lock, so the process of the previous attempt is gone.
+    Whoever calls this holds the campaign's lock, so the process of the previous attempt is gone;
+    unless the directory was copied, and it runs in the original.
     """
     before, now = noted_attempt(run.flow_run), this_attempt()
+    if was_copied(run.flow_run):
+        before = None
     why = "its process is gone; the campaign was taken up again"
     if before is not None and now is not None and before.flow_run == now.flow_run:
         with best_effort("closing tasks that are gone"):  # the run itself is ours now
