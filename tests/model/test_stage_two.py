@@ -191,3 +191,19 @@ def test_the_next_stage_begins_without_it() -> None:
     (metrics,) = member.train(TRAIN, VALID, epochs=1, valid_skip=1, scheduler=False)
     assert metrics.lr == 0.02
     assert metrics.valid_loss == pytest.approx(loss_of(member.averaged_model(), 1.0, 1000.0))
+
+
+def test_another_try_in_stage_two_has_a_fresh_optimizer_and_stays_in_it() -> None:
+    member = converging(start_swa=3, lr=0.02)
+    converge(member, budget=Budget(0.0))
+    while member.epoch < 4:
+        converge(member, budget=Budget(0.0))
+    loss = member.learner._loss
+    member.try_again(1)
+    assert member.progress.stage_two_from == 3
+    assert not member.learner.optimizer.state
+    assert type(member.learner._loss) is type(loss)
+    (metrics, *_), _ = converge(member, budget=Budget(0.0))
+    assert (metrics.epoch, metrics.lr) == (5, 0.001)
+    member.try_again(0)
+    assert member.learner.optimizer.state, "what has not diverged stays as it is"
