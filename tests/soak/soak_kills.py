@@ -45,7 +45,7 @@ class Tally:
     def text(self) -> str:
         """Return the tally for a reader."""
         kinds = "".join(f"\n  {count:4d} {kind}" for kind, count in self.kills.most_common())
-        lines = "".join(f"\n  {finding}" for finding in self.findings)
+        lines = "".join(f"\n  {finding.splitlines()[0]}" for finding in self.findings)
         return (
             f"{self.campaigns} campaigns, {self.kills.total()} kills, {self.restarts} restarts, "
             f"{len(self.findings)} findings\nkills:{kinds}\nfindings:{lines or ' none'}"
