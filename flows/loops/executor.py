@@ -227,9 +227,12 @@ class Executor:
                 self._plainly.add(action.id)
             return TaskLost(action_id=action.id, reason=str(error), fate=error.fate)
         except DamagedError as error:
+            try:
+                damaged = judge(self.run, error.file, action.id)
+            except OSError as trouble:
+                return _unwritten(action, trouble)
             # A file that is fine from here is looked at again; a dataset is written anew.
-            lost = TaskLost(action_id=action.id, reason=str(error))
-            return judge(self.run, error.file, action.id) or lost
+            return damaged or TaskLost(action_id=action.id, reason=str(error))
         except DivergedError as error:
             assert isinstance(action, Train | Converge)
             return TrainingDiverged(action_id=action.id, tag=action.tag, reason=str(error))

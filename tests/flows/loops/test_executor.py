@@ -244,3 +244,11 @@ def test_a_label_with_an_absurd_energy_is_marked_for_all_that_share_the_store(
     assert [event.kind for event in events] == [*["label-arrived"] * 3, "label-failed"]  # type: ignore[union-attr]
     assert [bool(store.doubted(f"k{number}")) for number in range(4)] == [False] * 3 + [True]
     assert store.has("k3")
+
+
+def test_a_file_that_cannot_be_looked_at_now_is_not_given_up(stage: Stage) -> None:
+    path = stage.run.checkpoint("a", "c1")
+    path.mkdir(parents=True)  # reading it fails, whatever it holds
+    event = stage.outcome(TRAIN, DamagedError.of(path, "it was changed after it was written"))
+    assert isinstance(event, TaskLost)
+    assert not event.final
