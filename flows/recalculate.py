@@ -26,6 +26,7 @@ from aimspax_core.labels.relabelling import Property, failed_file
 from aimspax_core.locks import Holder, held, holder
 from aimspax_core.structures import digest
 from flows.loops.relabel import Relabelling
+from flows.loops.room import StoppedWaitingError
 from flows.loops.stop import Stop, StopRequested, stop_signals
 from flows.page.events import DirectoryEvents
 from flows.runs.api_watch import api_watch
@@ -113,7 +114,7 @@ def recalculate(
             limit = inputs.settings.misc.restarts
             count_restart(_noted(inputs, "restarts"), relabelling.mark, limit)
         if relabelling.waiting:
-            with contextlib.suppress(StopRequested):
+            with contextlib.suppress(StopRequested, StoppedWaitingError):
                 relabelling.drive(client, stopped)
         return _end(relabelling, inputs, stopped)
 

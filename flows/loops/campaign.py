@@ -48,7 +48,7 @@ from aimspax_core.versions import release
 from flows.loops.executor import Executor
 from flows.loops.page_switch import PageSwitch
 from flows.loops.requests import LOOK_S, Requests
-from flows.loops.room import Room, StoppedWaitingError, look_for_room
+from flows.loops.room import Room, StoppedWaitingError, look_for_campaigns_room
 from flows.loops.stop import GRACE_S, Stop, StopRequested, stop_signals
 from flows.page.campaign_page import CampaignPage
 from flows.page.events import campaign_events
@@ -205,7 +205,7 @@ class Campaign:
         Raises:
             StoppedWaitingError: A stop came while the disk had no room.
         """
-        look, show = partial(look_for_room, self.run), partial(show_waiting, client)
+        look, show = partial(look_for_campaigns_room, self.run), partial(show_waiting, client)
         self._room = Room(look, show, stopped.asked)
         self._switch = PageSwitch(self.run, client, api_watch())
         while not (stopped.asked() or self.over or self.state.phase is Phase.FAILED):

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +24,9 @@ from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.labels.tries import Fate, Retry, broken_text, reference_broken
 from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.reference.registry import make_reference
+from aimspax_core.storage import cannot_take, text
 from aimspax_core.text import duration_text
+from flows.loops.room import Room, look_for_room
 from flows.loops.stop import GRACE_S, POLL_S, Stop
 from flows.page.events import DirectoryEvents
 from flows.page.relabel_page import RelabelPage
@@ -31,7 +34,9 @@ from flows.pools.open import reference_pool
 from flows.pools.pool import Pool
 from flows.pools.ticket import Ticket
 from flows.pools.workers import WorkerLostError
+from flows.runs.best_effort import best_effort
 from flows.runs.failures import LostTasks, cancel_tasks
+from flows.runs.shown_state import show_waiting
 from tasks.label import LabelRequest
 from tasks.label_many import LabelManyRecord, LabelManyRequest, label_many
 
@@ -73,6 +78,7 @@ class Relabelling:
         self._identity = reference.identity()
         self.found = Relabelled(inputs.frames, self._keys, inputs.properties, settings.gate)
         self._frames: dict[str, Frame] = {}
+        self._room: Room | None = None  # nothing waits for room before the loop begins
         self.broken = ""
         self._given_up: dict[str, str] = {}  # labels since the last one that came, and why
         self._avoided: dict[str, set[str]] = {}  # workers where a label has failed
@@ -112,7 +118,11 @@ class Relabelling:
 
         Raises:
             StopRequested: A stop came before there were workers.
+            StoppedWaitingError: A stop came while the disk had no room.
         """
+        folders = (self._run.state, self._run.labels, self._inputs.output.parent)
+        look, show = partial(look_for_room, folders), partial(show_waiting, client)
+        self._room = Room(look, show, stopped.asked)
         with contextlib.ExitStack() as stack:
             with stopped.at_once():
                 pool = stack.enter_context(reference_pool(self._inputs.settings))
@@ -120,7 +130,10 @@ class Relabelling:
             page.begin(pool.name, pool.dashboard, pool.capacity)
             try:
                 while (self.waiting or self._submitted) and not (self.broken or stopped.asked()):
-                    self._launch(pool)
+                    if self._room.free():
+                        self._launch(pool)
+                    else:
+                        self._hold(pool)
                     self._settle(lost_tasks, min(POLL_S, self.waiting.due_in(time.monotonic())))
                     if pool.trouble:
                         raise CampaignError(pool.trouble)
@@ -131,13 +144,22 @@ class Relabelling:
                     self._settle(lost_tasks, left)
                 if not self.waiting and not self._submitted:
                     self._blame_structures()
+                self._insist(self.save)
             finally:
                 self._hold(pool)
                 futures = [task.ticket.future for task in self._submitted.values()]
                 cancel_tasks(client, [future for future in futures if future is not None])
                 lost_tasks.settle(everything=True)
-                self.save()
+                with best_effort("writing the output"):  # unless it failed, it is written
+                    self.save()
                 page.end(self.found)
+
+    def _insist(self, write: Callable[[], object]) -> None:
+        """Write something down, and wait for room if there is none."""
+        if self._room is None:
+            write()
+        else:
+            self._room.insist(write)
 
     def summary(self) -> Summary:
         """Return how the labelling went."""
@@ -169,7 +191,8 @@ class Relabelling:
                 return
             frames = [self._frames[key] for key in keys]
             for frame in frames:
-                keep_structure(self._run, frame.structure(self._keys), self._identity)
+                structure = frame.structure(self._keys)
+                self._insist(partial(keep_structure, self._run, structure, self._identity))
             places = [frame.index for frame in frames]
             first, last = min(places), max(places)
             name = f"{first}..{last}" if last > first else str(first)
@@ -212,14 +235,18 @@ class Relabelling:
             self._torn(task, Fate.DIED if unsure else error.fate, str(error))
         except AimspaxError:
             raise  # what is wrong with one is wrong with all
+        except OSError as error:
+            self._unwritten(task, error)
         # Whatever else a task raises must not end the run: it is counted as a loss. The pool has
         # logged the traceback.
         except Exception as error:
             self._torn(task, Fate.DIED, f"{type(error).__name__}: {error}")
         else:
             self._take_in(task, record)
+            if self._room is not None:
+                self._room.done()
         if self._save_due():
-            self.save()
+            self._insist(self.save)
 
     def _take_in(self, task: _Submitted, record: LabelManyRecord) -> None:
         for one in record.done:
@@ -236,6 +263,12 @@ class Relabelling:
             else:
                 self._lost(one.key, Fate.DIED, "its label is gone from the store")
         self.waiting.give_back(task.keys[len(record.done) :])
+
+    def _unwritten(self, task: _Submitted, error: OSError) -> None:
+        """Take back what a task could not write down: no try, if the storage is the reason."""
+        if cannot_take(error) and self._room is not None:
+            self._room.lost(text(error))
+        self._torn(task, Fate.STORAGE if cannot_take(error) else Fate.DIED, text(error))
 
     def _torn(self, task: _Submitted, fate: Fate, why: str) -> None:
         """Take back what a lost task has not labelled: only the first structure is suspected."""

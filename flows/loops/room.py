@@ -131,14 +131,23 @@ class Room:
         self._show("")
 
 
-def look_for_room(run: RunDir) -> None:
+def look_for_campaigns_room(run: RunDir) -> None:
     """See whether there is room for a checkpoint of each member, and for what is small beside.
 
     Raises:
         OSError: There is none; it names the folder, and says how much is free and needed.
     """
-    needed = PROBE_BYTES + _checkpoints(run.checkpoints_dir)
-    for folder in _different((run.checkpoints_dir, run.state, run.labels, run.models)):
+    folders = (run.checkpoints_dir, run.state, run.labels, run.models)
+    look_for_room(folders, PROBE_BYTES + _checkpoints(run.checkpoints_dir))
+
+
+def look_for_room(folders: Collection[Path], needed: int = PROBE_BYTES) -> None:
+    """See whether there is room in folders, which are made if they are not there.
+
+    Raises:
+        OSError: There is none; it names the folder, and says how much is free and needed.
+    """
+    for folder in _different(folders):
         try:
             require_room(folder, needed)
         except OSError as error:

@@ -1,4 +1,4 @@
-"""A real campaign that people change by command, and pause and resume on its page; and a kill."""
+"""A real campaign that people change, pause and resume, by command and on its page; and a kill."""
 
 from __future__ import annotations
 
@@ -132,6 +132,7 @@ def _play(told: Story, processes: list[subprocess.Popen[str]]) -> None:
     told.click_pause()
     told.wait("it is paused", lambda: told.state.paused and not told.state.in_flight)
     told.wait("its page says so", lambda: told.page() == "PAUSED Paused")
+    told.tell("status", "status")
     first.send_signal(signal.SIGKILL)
     first.wait(30)
 
@@ -142,6 +143,10 @@ def _play(told: Story, processes: list[subprocess.Popen[str]]) -> None:
     events = len(told.events)
     told.click_resume()
     told.wait("it goes on", lambda: len(told.events) > events + 2)
+    told.tell("pause", "pause")
+    told.wait("the page shows the command", lambda: told.page() == "PAUSED Paused")
+    told.tell("resume", "resume")
+    told.wait("the page shows that, too", lambda: told.page() == "RUNNING Running")
     told.tell("end", "set", "max_train_set_size=8")
     told.output, _ = second.communicate(timeout=PATIENCE_S)
     told.code = second.returncode
@@ -159,14 +164,15 @@ def test_a_limit_that_was_set_ends_the_campaign(story: Story) -> None:
 
 def test_what_was_set_is_told_and_in_force_over_the_kill(story: Story) -> None:
     assert "ACTIVE_LEARNING.c_x: -0.3 (before: -0.5)" in story.said["set"]
+    assert "ACTIVE_LEARNING.c_x -0.3, set " in story.said["status"]
     assert story.state.rules.c_x == -0.3
     assert [len(e.values) for e in story.events if isinstance(e, ParametersSet)] == [2, 1]
 
 
-def test_what_was_clicked_on_the_page_is_journalled(story: Story) -> None:
+def test_pauses_of_page_and_command_are_journalled_with_who_wanted_them(story: Story) -> None:
     switched = [e for e in story.events if isinstance(e, Paused | Unpaused)]
-    assert [e.kind for e in switched] == ["paused", "unpaused"]
-    assert all("page" in e.by for e in switched)
+    assert [e.kind for e in switched] == ["paused", "unpaused", "paused", "unpaused"]
+    assert ["page" in e.by for e in switched] == [True, True, False, False]
 
 
 def test_nothing_begins_while_it_is_paused(story: Story) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -151,6 +153,17 @@ def test_a_task_without_a_result_is_lost(
         LABEL.id, fate, final, True,
     )  # fmt: skip
     assert str(error) in event.reason
+
+
+@pytest.mark.parametrize(
+    ("number", "fate"),
+    [(errno.ENOSPC, Fate.STORAGE), (errno.ESTALE, Fate.STORAGE), (errno.EACCES, Fate.DIED)],
+)
+def test_what_found_no_room_is_lost_to_the_storage(stage: Stage, number: int, fate: Fate) -> None:
+    event = stage.outcome(LABEL, OSError(number, os.strerror(number), "/scratch/label.json"))
+    assert isinstance(event, TaskLost)
+    assert (event.fate, event.final) == (fate, False)
+    assert event.reason == f"/scratch/label.json: {os.strerror(number)}"
 
 
 def test_a_structure_without_an_answer_is_a_failed_label(stage: Stage) -> None:

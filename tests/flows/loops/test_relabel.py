@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ from ase import Atoms
 import aimspax_core.labels.tries
 from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.label import Label
+from aimspax_core.labels.relabelling import Relabelled
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW, Fate
-from flows.loops import relabel
+from flows.loops import relabel, room
 from flows.loops.relabel import Relabelling
 from flows.loops.stop import Stop
 from flows.page.events import DirectoryEvents
@@ -169,6 +171,36 @@ def test_a_broken_reference_stops_all_and_no_frame_counts_as_failed(dataset: Dat
     assert not failed(found)
     given_up = [n for n in range(8) if dataset.tries(n) == LABEL.died]
     assert len(given_up) == MAX_GIVEN_UP_IN_A_ROW
+
+
+def test_losses_to_a_disk_without_room_are_no_tries(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "LOOK_S", 0.0)
+    full = OSError(errno.ENOSPC, "No space left on device", "/scratch/labels")
+    losses = iter([full] * 10)
+    dataset.harm = {0: lambda _: next(losses, None)}
+    found = dataset.labelled()
+    assert not found.broken
+    assert failed(found) == {}
+    assert len(found.found.labelled) == len(DISTANCES)
+    assert dataset.tries(0) == 11
+
+
+def test_an_output_that_finds_no_room_is_written_later(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "LOOK_S", 0.0)
+    write, tries = Relabelled.write, iter(range(3))
+
+    def fails_at_first(found: Relabelled, output: Path) -> None:
+        if next(tries, None) is not None:
+            raise OSError(errno.ENOSPC, "No space left on device", str(output))
+        write(found, output)
+
+    monkeypatch.setattr(Relabelled, "write", fails_at_first)
+    dataset.labelled()
+    assert len(ase.io.read(dataset.inputs.output, index=":")) == len(DISTANCES)
 
 
 def test_a_stored_label_that_is_doubted_is_not_taken(dataset: Dataset) -> None:

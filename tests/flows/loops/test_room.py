@@ -14,7 +14,7 @@ import pytest
 from aimspax_core.run_directory import RunDir
 from aimspax_core.storage import cannot_take
 from flows.loops import room
-from flows.loops.room import LOOK_S, Room, StoppedWaitingError, look_for_room
+from flows.loops.room import LOOK_S, Room, StoppedWaitingError, look_for_campaigns_room
 from tests.disks import fill
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/scratch/journal.jsonl")
@@ -157,6 +157,6 @@ def test_room_is_needed_for_a_checkpoint_of_each_member(small_disk: Path) -> Non
         (run.checkpoints_dir / tag / "2.pt").write_bytes(b"\0" * 2000)
     fill(small_disk)
     with pytest.raises(OSError, match=r"0 B free, 1\.1 MB needed") as found:
-        look_for_room(run)
+        look_for_campaigns_room(run)
     assert cannot_take(found.value)
     assert found.value.filename == str(run.checkpoints_dir)
