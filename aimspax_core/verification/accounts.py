@@ -67,6 +67,7 @@ class Accounts:
     published: dict[str, Publication] = field(default_factory=dict)
     publishing: str = ""
     finished: bool = False
+    perhaps_reopened: bool = False
     unsure_of_convergence: bool = False
     rounds: int = 0
     labels: int = 0

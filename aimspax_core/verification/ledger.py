@@ -50,6 +50,8 @@ class Ledger(Training):
     def _parameters_set(self, event: Event) -> None:
         before, self.rules = self.rules, event["rules"]
         self.unsure_of_convergence |= before != self.rules
+        if self.finished and before != self.rules:  # whether they ask for more, a launch will say
+            self.finished, self.perhaps_reopened = False, True
         thaws = ("c_x", "freeze_threshold_dataset")
         if any(before.get(name) != self.rules.get(name) for name in thaws):
             self.seen.frozen = None
@@ -100,7 +102,7 @@ class Ledger(Training):
         if name in self.in_flight:
             self.complain(Kind.TWICE, f"{name} is launched, and was in flight")
         self.in_flight[name] = action
-        self.finished = False
+        self.finished = self.perhaps_reopened = False
         if kind in ("sample", "train", "propagate"):
             self.training_goes_on()
         match kind:

@@ -51,7 +51,8 @@ def compare(path: Path, state: dict[str, Any], ledger: Ledger, report: Report) -
         else:
             _member(path, tag, state["members"][tag], member, report)
     _exploring(path, state, ledger, report)
-    if (state["phase"] == "finished") != ledger.finished:
+    finished = state["phase"] == "finished"
+    if finished != ledger.finished and not ledger.perhaps_reopened:
         ends = "" if ledger.finished else "not "
         what = f"the phase is {state['phase']}, but the last event is {ends}the end of a campaign"
         report.found(Kind.STATE, path, what)

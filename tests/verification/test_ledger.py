@@ -102,3 +102,16 @@ def test_they_agree_under_other_rules(rules: dict[str, Any]) -> None:
 
 def test_they_agree_on_a_campaign_that_began_from_given_models() -> None:
     assert played(WORLDS["failures"], seed=2, restarts=0.02, adopt=True).number > 20
+
+
+def test_they_agree_on_a_finished_campaign_that_more_is_asked_of() -> None:
+    twin = Twin()
+    rules = make_rules(max_train_set_size=30, desired_acc=0.0)
+    shell = VirtualShell(rules, World(), np.random.default_rng(1), twin.watch)
+    twin.ledger.take({"kind": "started", "rules": json.loads(rules.model_dump_json())})
+    assert shell.run().finished
+    shell.tell(ParametersSet(rules=rules.but(c_x=-0.2), values=()))
+    shell.tell(ParametersSet(rules=rules.but(max_train_set_size=40.0), values=()))
+    assert not shell.state.finished
+    assert shell.run().finished
+    assert twin.ledger.finished
