@@ -7,9 +7,9 @@ Both are pure: no clock, no files, no chance that is not seeded. Source: the alg
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from aimspax_core.campaign import convergence, damage, exploration, initial, rounds
+from aimspax_core.campaign import convergence, damage, exploration, initial, labelling, rounds
 from aimspax_core.campaign.actions import (
     Action,
     Adopt,
@@ -42,15 +42,10 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
     Unpaused,
 )
-from aimspax_core.campaign.state import CampaignState, Pause, Phase, PointStatus, Rules
-from aimspax_core.errors import LabelFailure
+from aimspax_core.campaign.flight import fail, landed, tries_of, without, work_of
+from aimspax_core.campaign.state import CampaignState, Pause, Phase, Rules
 from aimspax_core.labels import tries
-from aimspax_core.labels.tries import GiveUp, Tries
-
-LABEL_MEMORY = 101
-"""How many label times are remembered; the time budget of a segment follows from them."""
-
-T = TypeVar("T")
+from aimspax_core.labels.tries import GiveUp
 
 
 def apply(state: CampaignState | None, event: Event) -> CampaignState:
@@ -115,96 +110,17 @@ def _launched(state: CampaignState, event: Launched) -> CampaignState:
     return state
 
 
-def _landed(state: CampaignState, action_id: str) -> CampaignState:
-    """Take an action that came back out of flight, and forget its earlier losses."""
-    return state.but(
-        in_flight=_without(state.in_flight, action_id),
-        losses=_without(state.losses, _work(action_id)),
-    )
-
-
-def _without(mapping: dict[str, T], key: str) -> dict[str, T]:
-    """Return a mapping without a key; the mapping itself if it does not have it."""
-    if key not in mapping:
-        return mapping
-    left = mapping.copy()
-    del left[key]
-    return left
-
-
 def _sampled(state: CampaignState, event: Sampled) -> CampaignState:
-    state = _landed(state, event.action_id)
+    state = landed(state, event.action_id)
     return initial.sampled(state.but(refused=state.refused + event.refused), event)
 
 
-def _label_arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
-    state = _landed(state, label_id(event.key))
-    point = state.points[event.key]
-    if point.status is not PointStatus.REQUESTED:
-        return state  # a label that came twice counts once
-    if event.key in state.restoring:
-        return _restored(state, event.key)
-    point = point.but(status=PointStatus.LABELLED)
-    state = state.but(
-        points={**state.points, event.key: point},
-        open_points=tuple(k for k in state.open_points if k != event.key),
-        label_seconds=(*state.label_seconds, event.wall_s)[-LABEL_MEMORY:],
-        labels=state.labels + 1,
-        core_hours=state.core_hours + event.core_hours,
-        lost_labels=(),
-    )
-    if point.sampling_step is not None:
-        return initial.label_resolved(state)
-    if point.analysis:
-        return exploration.settle(state)
-    return exploration.labelled(state, event.key)
-
-
-def _label_failed(state: CampaignState, event: LabelFailed) -> CampaignState:
-    state = _landed(state, label_id(event.key))
-    point = state.points[event.key]
-    if point.status is not PointStatus.REQUESTED:
-        return state
-    if event.key in state.restoring:
-        return fail(state, f"label {event.key[:8]} is gone, and was not computed: {event.reason}")
-    failed = point.but(status=PointStatus.FAILED, reason=event.reason, failure=event.failure)
-    state = state.but(
-        points={**state.points, event.key: failed},
-        open_points=tuple(k for k in state.open_points if k != event.key),
-        failed_labels=state.failed_labels + 1,
-        refused=state.refused + event.refused,
-    )
-    if point.sampling_step is not None:
-        return initial.label_resolved(state)
-    return exploration.forget(state, event.key)
-
-
-def _labels_gone(state: CampaignState, event: LabelsGone) -> CampaignState:
-    """Ask again for labels that are in sets; nothing else begins until they are there."""
-    wanted = {key: state.points[key].but(status=PointStatus.REQUESTED) for key in event.keys}
-    return state.but(
-        points={**state.points, **wanted},
-        open_points=(*state.open_points, *wanted),
-        restoring=(*state.restoring, *wanted),
-    )
-
-
-def _restored(state: CampaignState, key: str) -> CampaignState:
-    """Take a label that is there again; it is in its sets already, and is not counted twice."""
-    point = state.points[key].but(status=PointStatus.LABELLED)
-    return state.but(
-        points={**state.points, key: point},
-        open_points=tuple(k for k in state.open_points if k != key),
-        restoring=tuple(k for k in state.restoring if k != key),
-    )
-
-
 def _segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignState:
-    return exploration.segment_finished(_landed(state, event.action_id), event)
+    return exploration.segment_finished(landed(state, event.action_id), event)
 
 
 def _training_finished(state: CampaignState, event: TrainingFinished) -> CampaignState:
-    return _round_went_on(rounds.advanced(_landed(state, event.action_id), event))
+    return _round_went_on(rounds.advanced(landed(state, event.action_id), event))
 
 
 def _round_went_on(state: CampaignState) -> CampaignState:
@@ -220,7 +136,7 @@ def _round_went_on(state: CampaignState) -> CampaignState:
 
 def _convergence_advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
     action = state.in_flight.get(event.action_id)
-    state = _landed(state, event.action_id)
+    state = landed(state, event.action_id)
     if isinstance(action, Converge) and action.start != state.members[event.tag].converging:
         # Settings were changed meanwhile, and the phase that it was for goes on.
         return exploration.settle(state) if state.phase is Phase.DRAIN else state
@@ -230,7 +146,7 @@ def _convergence_advanced(state: CampaignState, event: ConvergenceAdvanced) -> C
 def _training_diverged(state: CampaignState, event: TrainingDiverged) -> CampaignState:
     action = state.in_flight.get(event.action_id)
     converging = isinstance(action, Converge)
-    state = _landed(state, event.action_id)
+    state = landed(state, event.action_id)
     if state.phase is Phase.DRAIN:
         return exploration.settle(state)  # what it was for is over
     if isinstance(action, Converge) and action.start != state.members[event.tag].converging:
@@ -248,7 +164,7 @@ def _training_diverged(state: CampaignState, event: TrainingDiverged) -> Campaig
 def _file_damaged(state: CampaignState, event: FileDamaged) -> CampaignState:
     action = state.in_flight.get(event.action_id)
     if action is not None:
-        state = state.but(in_flight=_without(state.in_flight, event.action_id))
+        state = state.but(in_flight=without(state.in_flight, event.action_id))
     if isinstance(action, Propagate):
         state = exploration.leave_segment(state, action)
     state = damage.file_damaged(state, event)
@@ -257,7 +173,7 @@ def _file_damaged(state: CampaignState, event: FileDamaged) -> CampaignState:
 
 
 def _adopted(state: CampaignState, event: Adopted) -> CampaignState:
-    state = _landed(state, event.action_id)
+    state = landed(state, event.action_id)
     if state.phase is not Phase.ADOPT:
         return state
     members = {
@@ -273,7 +189,7 @@ def _adopted(state: CampaignState, event: Adopted) -> CampaignState:
 
 
 def _published(state: CampaignState, event: Published) -> CampaignState:
-    state = _landed(state, f"publish:{event.what}")
+    state = landed(state, f"publish:{event.what}")
     if event.what == "final":
         return state.but(phase=Phase.FINISHED)
     return state.but(phase=Phase.READY, published_initial=True)
@@ -287,7 +203,7 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
     action = state.in_flight.get(event.action_id)
     if action is None:
         return state
-    state = state.but(in_flight=_without(state.in_flight, event.action_id))
+    state = state.but(in_flight=without(state.in_flight, event.action_id))
     if isinstance(action, Propagate):
         state = exploration.leave_segment(state, action)
     if state.phase is Phase.DRAIN and not isinstance(action, Label):
@@ -297,53 +213,15 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
     if not event.counted:
         return state
     lost = tries_of(state, event.action_id).lost(event.fate)
-    state = state.but(losses={**state.losses, _work(event.action_id): lost})
+    state = state.but(losses={**state.losses, work_of(event.action_id): lost})
     limits = tries.LABEL if isinstance(action, Label) else tries.TASK
     verdict = tries.after(lost, event.fate, limits)
     if not isinstance(verdict, GiveUp):
         return state
     if isinstance(action, Label):
-        return _impossible(state, action, verdict.text(event.reason))
+        return labelling.impossible(state, action, verdict.text(event.reason))
     times = f"lost {verdict.times} times"
     return fail(state, f"{event.action_id} was {times}; last: {event.reason}")
-
-
-def _impossible(state: CampaignState, action: Label, reason: str) -> CampaignState:
-    """Give a label up, or stop the campaign if several in a row say that the reference is broken.
-
-    A campaign that stops wants those labels again: their structures were not the cause.
-    """
-    lost = state.lost_labels
-    if action.key in state.restoring:
-        return fail(state, f"label {action.key[:8]} is gone, and was not computed: {reason}")
-    if not tries.reference_broken(len(lost) + 1):
-        state = state.but(lost_labels=(*lost, action.key))
-        return _label_failed(
-            state, LabelFailed(key=action.key, reason=reason, failure=LabelFailure.LOST)
-        )
-    wanted = {
-        key: state.points[key].but(
-            status=PointStatus.REQUESTED, reason="", failure=LabelFailure.OTHER
-        )
-        for key in lost
-    }
-    state = state.but(
-        points={**state.points, **wanted},
-        open_points=(*state.open_points, *lost),
-        failed_labels=state.failed_labels - len(lost),
-        lost_labels=(),
-    )
-    return fail(state, tries.broken_text(reason))
-
-
-def tries_of(state: CampaignState, action_id: str) -> Tries:
-    """Return how often a piece of work was lost since it last came back."""
-    return state.losses.get(_work(action_id), Tries())
-
-
-def _work(action_id: str) -> str:
-    """Return the piece of work that losses are counted for: all MD segments are one."""
-    return "propagate" if action_id.startswith("propagate:") else action_id
 
 
 def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
@@ -406,18 +284,6 @@ def _unpaused(state: CampaignState, _: Unpaused) -> CampaignState:
     return state.but(paused=None)
 
 
-def fail(state: CampaignState, reason: str) -> CampaignState:
-    """Stop a campaign that cannot go on."""
-    if state.phase is Phase.FAILED:
-        return state
-    return state.but(
-        phase=Phase.FAILED,
-        failed_in=state.phase,
-        stop_reason=reason,
-        stop_reason_before=state.stop_reason,
-    )
-
-
 _HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {
     Resumed: _resumed,
     ParametersSet: _parameters_set,
@@ -426,9 +292,9 @@ _HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {
     ExplorationAsked: _exploration_asked,
     Launched: _launched,
     Sampled: _sampled,
-    LabelArrived: _label_arrived,
-    LabelFailed: _label_failed,
-    LabelsGone: _labels_gone,
+    LabelArrived: labelling.arrived,
+    LabelFailed: labelling.failed,
+    LabelsGone: labelling.gone,
     SegmentFinished: _segment_finished,
     TrainingFinished: _training_finished,
     ConvergenceAdvanced: _convergence_advanced,

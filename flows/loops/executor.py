@@ -33,8 +33,8 @@ from aimspax_core.campaign.events import (
     TrainingDiverged,
 )
 from aimspax_core.campaign.exploration import segment_budget_s
+from aimspax_core.campaign.flight import tries_of
 from aimspax_core.campaign.rounds import replayed
-from aimspax_core.campaign.rules import tries_of
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import (
     AimspaxError,

@@ -31,8 +31,9 @@ from aimspax_core.campaign.events import (
     TrajectoryResult,
 )
 from aimspax_core.campaign.exploration import MAX_ROLLBACKS, segment_budget_s
+from aimspax_core.campaign.flight import tries_of
 from aimspax_core.campaign.initial import MAX_BARREN_STEPS, split_share
-from aimspax_core.campaign.rules import apply, next_actions, tries_of
+from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import (
     CampaignState,
     Errors,
