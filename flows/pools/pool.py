@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from distributed import KilledWorker, Scheduler
 from distributed.core import Status
@@ -31,8 +31,9 @@ from aimspax_core.storage import cannot_take
 from flows.pools.dask_hooks import RememberedSettings, WorkerWatch
 from flows.pools.dask_settings import hide_paths
 from flows.pools.line import Line
-from flows.pools.ticket import PlainFuture, Ticket, submitting
-from flows.pools.workers import Steady, WorkerLostError, Workforce
+from flows.pools.plain import PlainFuture, begin_plainly
+from flows.pools.ticket import Ticket, submitting
+from flows.pools.workers import Steady, WorkerLostError, Workforce, from_dask, from_outside
 from flows.runs.api_watch import api_watch, from_api
 from flows.runs.failures import set_ended
 from flows.runs.teller import tell
@@ -238,7 +239,7 @@ class Pool:
                 self._finish(ticket, error=error)
         # Whatever a task raises is for the caller of `submit`.
         except BaseException as error:
-            if ticket.address not in self._scheduler.workers and _from_dask(error):
+            if ticket.address not in self._scheduler.workers and from_dask(error):
                 self._lose(ticket)
             elif from_api(error) and not ticket.plainly:
                 self._api.doubt()
@@ -255,7 +256,7 @@ class Pool:
         What we raise on purpose is none, nor is what Dask and Prefect raise about a task that was
         cancelled, a worker that left, or an API that is away, nor a disk that has no room.
         """
-        if isinstance(error, AimspaxError) or _from_outside(error) or cannot_take(error):
+        if isinstance(error, AimspaxError) or from_outside(error) or cannot_take(error):
             return
         frames = traceback.extract_tb(error.__traceback__)
         kind = f"{type(error).__name__} {frames[-1] if frames else error}"
@@ -352,16 +353,8 @@ class Pool:
         """
         ticket.plainly = ticket.plainly or not self._api.answers
         if ticket.plainly:
-            plain = self.runner.client.submit(
-                _called,
-                ticket.task,
-                ticket.request,
-                key=f"{ticket.task.name}-{uuid4()}",
-                pure=False,
-                workers=[ticket.address],
-                allow_other_workers=False,
-            )
-            return PlainFuture(plain)
+            client = self.runner.client
+            return begin_plainly(client, ticket.task, ticket.request, ticket.address)
         future = self.runner.client.submit(
             ticket.task,
             parameters={"request": ticket.request},
@@ -400,21 +393,5 @@ class Pool:
         return None
 
 
-def _called(task: Task[Any, Any], request: Any) -> Any:
-    """Call the plain function of a task."""
-    return task.fn(request)
-
-
 def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".partition("\n")[0]
-
-
-def _from_outside(error: BaseException) -> bool:
-    """Tell what Dask, Prefect or the network raise from what our own code does."""
-    return _from_dask(error) or type(error).__module__.split(".")[0] in {"prefect", "httpx"}
-
-
-def _from_dask(error: BaseException) -> bool:
-    """Tell what Dask raises about a worker that left from what a task raises."""
-    modules = {"distributed", "asyncio", "concurrent"}
-    return isinstance(error, TimeoutError) or type(error).__module__.split(".")[0] in modules

@@ -8,32 +8,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from distributed import Future as DaskFuture
 from prefect.tasks import Task
 from prefect_dask.task_runners import PrefectDaskFuture
 
+from flows.pools.plain import PlainFuture
+
 submitting = threading.Lock()  # Prefect counts the task runs of a flow without one
-
-
-@dataclass(frozen=True)
-class PlainFuture:
-    """A task that runs without Prefect: its plain function was given to Dask.
-
-    Attributes:
-        wrapped_future: What Dask knows it by.
-        task_run_id: What Prefect knows it by: nothing.
-    """
-
-    wrapped_future: DaskFuture
-    task_run_id: None = None
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Return what the function returned, or raise what it raised."""
-        return self.wrapped_future.result(timeout)
-
-    def add_done_callback(self, done: Callable[[PlainFuture], None]) -> None:
-        """Have a function called in another thread when the task is over."""
-        self.wrapped_future.add_done_callback(lambda _: done(self))
 
 
 @dataclass(eq=False)

@@ -88,3 +88,14 @@ class Steady:
 
     def dismiss(self) -> None:
         """See `Workforce.dismiss`; these workers end with the pool, which takes no time."""
+
+
+def from_outside(error: BaseException) -> bool:
+    """Tell what Dask, Prefect or the network raise from what our own code does."""
+    return from_dask(error) or type(error).__module__.split(".")[0] in {"prefect", "httpx"}
+
+
+def from_dask(error: BaseException) -> bool:
+    """Tell what Dask raises about a worker that left from what a task raises."""
+    modules = {"distributed", "asyncio", "concurrent"}
+    return isinstance(error, TimeoutError) or type(error).__module__.split(".")[0] in modules

@@ -167,7 +167,9 @@ class ApiWatch:
                 self._found = found
         if after.away and not before.away:
             self.outages.append(Outage(time.time(), after.why))
-            log.warning("%s: %s", after.why, _WAITS if self.holds else _GOES_ON)
+            log.warning("%s: %s", after.why, self._way)
+        elif after.lost and not before.lost:
+            log.warning("%s: %s", after.why, self._way)
         elif before.away and not after.away:
             outage = self.outages[-1]
             outage.seconds = time.time() - outage.began
@@ -176,6 +178,11 @@ class ApiWatch:
         if after.away is not before.away:
             for listener in self._listeners:
                 listener(not after.away)
+
+    @property
+    def _way(self) -> str:
+        """What the run does while the API is away."""
+        return _TO_ITS_END if self._standing.lost else _WAITS if self.holds else _GOES_ON
 
     def _start_again(self, revive: Callable[[], object]) -> None:
         if time.monotonic() - self._revived < _REVIVE_S:
@@ -190,6 +197,7 @@ class ApiWatch:
 _GOES_ON = (
     "going on without it (MISC.without_server: go_on); the run's page stands still until it is back"
 )
+_TO_ITS_END = "going on without it to the end; the next start has a page again"
 _WAITS = (
     "nothing new begins until it is back (MISC.without_server: wait); what runs is finished and "
     "kept"

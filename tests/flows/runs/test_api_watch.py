@@ -142,6 +142,16 @@ def test_an_outage_is_told_once_when_it_begins_and_once_with_its_sums(
     ]
 
 
+def test_that_the_api_came_back_without_the_run_is_told_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watch = ApiWatch()
+    for answer in (REFUSED, REFUSED, UNKNOWN, UNKNOWN):
+        watch.take(Found(answer, str(answer)))
+    assert [text.partition(":")[0] for text in caplog.messages] == ["refused", "unknown"]
+    assert len(watch.outages) == 1
+
+
 def test_what_runs_is_asked_for_of_the_last_answer_while_the_api_is_away() -> None:
     watch = ApiWatch()
     watch.take(Found(FINE, state="CANCELLING"))
