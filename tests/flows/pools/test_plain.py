@@ -16,10 +16,14 @@ from tests.flows.hosting import PATIENCE_S, Landed, evaluate, throw
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with (
-        LocalCluster(1, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
-        as cluster,
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
         Client(cluster, set_as_default=False) as client,
-    ):  # fmt: skip
+    ):
         yield client
 
 
