@@ -65,8 +65,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 def write_inputs(directory: Path) -> None:
     directory.mkdir()
-    project = PROJECT.replace("max_train_set_size: 16", "max_train_set_size: 9")
-    (directory / "aimsPAX.yaml").write_text(f"{project}MISC: {{path_to_geometry: water.xyz}}\n")
+    (directory / "aimsPAX.yaml").write_text(f"{PROJECT}MISC: {{path_to_geometry: water.xyz}}\n")
     (directory / "mace.yaml").write_text(MODEL)
     ase.io.write(directory / "water.xyz", molecule("H2O"))
 
