@@ -106,7 +106,8 @@ def of_home(home: str, others: set[int]) -> list[psutil.Process]:
 def serves(process: psutil.Process) -> bool:
     """Return whether a process belongs to the Prefect server, not to Dask."""
     try:
-        return any("uvicorn" in word or "prefect.server" in word for word in process.cmdline())
+        family = (process, *process.parents())
+        return any({"prefect", "server", "start"} <= set(one.cmdline()) for one in family)
     except psutil.Error:
         return False
 
