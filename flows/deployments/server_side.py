@@ -19,7 +19,7 @@ from prefect.client.schemas.actions import (
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
@@ -131,10 +131,11 @@ def deployed(client: SyncPrefectClient, profile: Profile) -> bool:
 
 def _make_pool(client: SyncPrefectClient, name: str) -> Change:
     try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-    except ObjectAlreadyExists:
-        return Change.UNCHANGED
-    return Change.MADE
+        return Change.MADE
+    return Change.UNCHANGED
 
 
 def _deploy_flow(client: SyncPrefectClient, plan: DeploymentPlan) -> Iterator[Done]:

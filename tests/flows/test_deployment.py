@@ -1,15 +1,19 @@
-"""The deployments of `deployments/prefect.yaml`: a worker runs a campaign, and is told to stop."""
+"""Deployments on the services of `docker/compose.yaml`: PostgreSQL, Prefect's server, a worker.
+
+`aimspax deploy` makes them; one campaign is killed in every way, and heals by itself to its end.
+The tests follow one another: each takes the campaign on from where the one before left it.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
-import os
-import signal
-import subprocess
-import sys
+import re
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +22,19 @@ import httpx
 import psutil
 import pytest
 from ase.build import molecule
+from ruamel.yaml import YAML
 
 from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.state import Phase
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
-from flows.server import Server
+from tests.flows.compose_services import POSTGRES, ROOT, Compose, running
 
-ROOT = Path(__file__).parents[2]
-PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
-POOL = "aimspax-local"
+FINISHED = ROOT / "tests" / "fixtures" / "0.1.0-8e65e71" / "finished"
+SIGN_OF_LIFE_S, NO_SIGN_OF_LIFE_S = 30, 45
+"""Heartbeats, and the automation's patience with them: the shortest that Prefect takes, to save
+time. The files that are deployed are more patient."""
+
 PROJECT = """
 REFERENCE: {engine: tblite}
 INITIAL_DATASET_GENERATION:
@@ -59,20 +66,18 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Site:
-    """A server that knows the deployments, a worker, and what the worker printed."""
+    """The services, as a user of the web page sees them."""
 
-    server: Server
-    worker: subprocess.Popen[bytes]
-    log: Path
+    compose: Compose
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        for _ in range(20):
-            answer = httpx.request(method, f"{self.server.api_url}/{path}", json=body, timeout=20)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # SQLite is busy
-                break
-            time.sleep(0.5)
+        secret = base64.b64encode((self.compose.secrets / "api").read_bytes()).decode()
+        answer = httpx.request(
+            method, f"{self.compose.api_url}/{path}", json=body, timeout=20,
+            headers={"Authorization": f"Basic {secret}"},
+        )  # fmt: skip
         answer.raise_for_status()
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def deployment(self, name: str = "aims-pax/local") -> Any:
         return self.api("GET", f"deployments/name/{name}")
@@ -84,15 +89,33 @@ class Site:
         run = self.api("POST", path, {"parameters": parameters, "state": {"type": "SCHEDULED"}})
         return str(run["id"])
 
-    def ended(self, run: str, patience_s: float = 150) -> Any:
-        """Wait until a run has ended; return its state."""
+    def runs_of(self, deployment: str) -> list[Any]:
+        """All runs of a deployment that have begun."""
+        of = {"id": {"any_": [self.deployment(deployment)["id"]]}}
+        runs = self.api("POST", "flow_runs/filter", {"deployments": of})
+        return [run for run in runs if run["start_time"]]
+
+    def ended(self, run: str, patience_s: float = 150, heals: bool = False) -> Any:
+        """Wait until a run has ended, or, if it heals, until it has completed; return its state."""
+        over = {"COMPLETED"} if heals else {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+        self.wait(lambda: self.state(run)["type"] in over, patience_s, run)
+        return self.state(run)
+
+    def state(self, run: str) -> Any:
+        return self.api("GET", f"flow_runs/{run}")["state"]
+
+    def states(self, run: str) -> list[str]:
+        """The names of all states that a run was in."""
+        states = self.api("GET", f"flow_run_states/?flow_run_id={run}")
+        return [one["name"] for one in sorted(states, key=lambda one: one["timestamp"])]
+
+    def wait(self, until: Callable[[], Any], patience_s: float = 60, run: str = "") -> None:
         deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline:
-            state = self.api("GET", f"flow_runs/{run}")["state"]
-            if state["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}:
-                return state
+        while not until():
+            if time.monotonic() > deadline:
+                states = self.states(run) if run else []
+                pytest.fail(f"{states}; the worker said:\n{self.compose.printed('worker')}")
             time.sleep(0.3)
-        pytest.fail(f"still {state['name']}; the worker said:\n{self.log.read_text()[-4000:]}")
 
     def told(self, run: str, until: str = "") -> str:
         """What the run's page shows as its log, which may come a little later than its end."""
@@ -104,46 +127,47 @@ class Site:
             time.sleep(0.5)
         return "\n".join(lines)
 
-    def processes(self) -> list[str]:
-        """Everything that runs below the worker."""
-        children = psutil.Process(self.worker.pid).children(recursive=True)
-        return [f"{child.pid}: {child.name()}" for child in children if child.is_running()]
+    def events(self, name: str) -> list[Any]:
+        """Events of our own."""
+        body = {"filter": {"event": {"name": [f"aimspax.{name}"]}}, "limit": 50}
+        found: list[Any] = self.api("POST", "events/filter", body)["events"]
+        return found
+
+    def automation(self, name: str) -> Any:
+        (found,) = [
+            one for one in self.api("POST", "automations/filter", {}) if one["name"] == name
+        ]
+        return found
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs below the worker's own process."""
+        top = psutil.Process(self.compose.processes["worker"].pid)
+        return [one for one in top.children(recursive=True) if one.is_running()]
+
+    def engine(self, run: str) -> psutil.Process | None:
+        """The process of a flow run; None if it has none."""
+        for one in self.processes():
+            try:
+                if "prefect.engine" in one.cmdline() and run in one.environ().values():
+                    return one
+            except psutil.Error:
+                continue  # it has just ended
+        return None
+
+    def kill_flow(self, run: str) -> None:
+        """Kill the process of a flow run."""
+        engine = self.engine(run)
+        assert engine is not None
+        engine.kill()
 
 
 @pytest.fixture(scope="module")
-def site(prefect_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """What README.md says: a pool, the deployments, and a worker that is started anywhere."""
-    prefect("work-pool", "create", POOL, "--type", "process")
-    prefect("deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    with (elsewhere / "worker.log").open("wb") as log:
-        worker = subprocess.Popen(
-            [*PREFECT, "worker", "start", "--pool", POOL],
-            stdout=log, stderr=subprocess.STDOUT, cwd=elsewhere,
-            env={**os.environ, "PREFECT_WORKER_QUERY_SECONDS": "1"},
-        )  # fmt: skip
-    try:
-        yield Site(prefect_server, worker, elsewhere / "worker.log")
-    finally:
-        left = psutil.Process(worker.pid).children(recursive=True)
-        worker.send_signal(signal.SIGINT)
-        try:
-            worker.wait(timeout=40)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait()
-        for process in left:
-            if process.is_running():
-                process.kill()
-
-
-def prefect(*arguments: str) -> str:
-    done = subprocess.run(
-        [*PREFECT, *arguments],
-        capture_output=True, text=True, timeout=90, check=False, cwd=ROOT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """All services of compose.yaml, with a worker that looks for runs more often."""
+    assert POSTGRES, "PostgreSQL is not installed: apt install postgresql"
+    more = {"worker": {"PREFECT_WORKER_QUERY_SECONDS": "1"}}
+    with running(tmp_path_factory.mktemp("services"), more) as compose:
+        yield Site(compose)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +178,34 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (directory / "mace.yaml").write_text(MODEL)
     ase.io.write(directory / "geometry.xyz", molecule("H2O"))
     return directory
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A campaign that is finished: a run there ends at once."""
+    directory = tmp_path_factory.mktemp("finished") / "oxide"
+    shutil.copytree(FINISHED, directory)
+    return directory
+
+
+def test_a_second_deploy_changes_nothing(site: Site) -> None:
+    first = site.compose.printed("deploy")
+    for what in ("work pool aimspax-local", "deployment label/local", "automation"):
+        assert f"made: {what}" in first
+    again = site.compose.run("deploy", "aimspax", "deploy")
+    assert "unchanged: deployment aims-pax/local" in again
+    assert not {"made", "changed"} & {line.split(":")[0] for line in again.splitlines()}
+
+
+def test_prefects_own_command_takes_the_file_too(site: Site) -> None:
+    site.compose.run(
+        "deploy", "prefect", "--no-prompt", "deploy", "--all",
+        "--prefect-file", "deployments/prefect.yaml",
+    )  # fmt: skip
+    assert site.deployment()["entrypoint"] == "flows.pipeline.aims_pax"
+    (nightly,) = site.deployment()["schedules"]
+    assert (nightly["slug"], nightly["active"]) == ("nightly", False)
+    assert site.deployment()["job_variables"]["env"]
 
 
 @pytest.mark.parametrize("flow", ["aims-pax", "initial-dataset", "active-learning"])
@@ -188,41 +240,123 @@ def test_a_mistake_is_the_runs_state_and_no_traceback(site: Site, directory: Pat
     assert not (directory / "aimspax").exists()
 
 
-def test_a_run_can_be_cancelled_and_the_next_one_finishes(site: Site, directory: Path) -> None:
+def test_a_schedule_that_is_switched_on_fires(site: Site, finished: Path) -> None:
+    deployment = site.deployment()
+    (nightly,) = deployment["schedules"]
+    path = f"deployments/{deployment['id']}/schedules/{nightly['id']}"
+    soon = datetime.now(UTC) + timedelta(seconds=15)
+    hourly = {"interval": 3600, "anchor_date": soon.isoformat()}
+    site.api("PATCH", path, {
+        "active": True, "schedule": hourly, "parameters": {"directory": str(finished)},
+    })  # fmt: skip
+
+
+def test_an_automation_of_ones_own_is_deployed(site: Site, directory: Path, finished: Path) -> None:
+    yaml = YAML()
+    content = yaml.load(ROOT / "deployments" / "automation-example.yaml")
+    (automation,) = content["automations"]
+    automation["trigger"]["match"]["aimspax.directory"] = str(directory)
+    automation["trigger"]["threshold"] = 2
+    automation["actions"][0]["parameters"]["directory"] = str(finished)
+    mine = site.compose.folder / "mine.yaml"
+    yaml.dump(content, mine)
+    for done in ("made", "unchanged"):
+        said = site.compose.run("deploy", "aimspax", "deploy", "--automations", str(mine))
+        assert f"{done}: automation {automation['name']!r}" in said
+
+
+def test_a_second_run_is_refused_and_told_who_works_there(site: Site, directory: Path) -> None:
     first = site.start(f"{directory}\n")  # the form's box takes the end of a line
-    _wait_for_labels(site, directory, first)
+    site.wait(lambda: any((directory / "aimspax" / "labels").glob("*/*.json")), 90, first)
     second = site.start(directory)
     refused = site.ended(second)
-    assert refused["type"] == "FAILED"
-    assert "this campaign is being run by process" in refused["message"]
+    assert (refused["type"], refused["name"]) == ("FAILED", "AlreadyRunning")
+    engine = site.engine(first)
+    assert engine is not None
+    assert f"process {engine.pid} on " in refused["message"]
+    assert f"for the flow run 'water' ({first})" in refused["message"]
+    assert "AwaitingRetry" not in site.states(second)
+    RUNS.append(first)
 
+
+def test_a_killed_flow_goes_on_by_itself(site: Site) -> None:
+    (run,) = RUNS
+    site.kill_flow(run)
+    site.wait(lambda: "AwaitingRetry" in site.states(run), 60, run)
+    site.wait(lambda: "taken up again" in site.told(run, until="taken up again"), 90, run)
+    site.wait(lambda: site.state(run)["name"] == "Running", 60, run)
+    assert "Crashed" in site.states(run)
+
+
+def test_a_run_can_be_cancelled_and_is_not_started_again(site: Site, directory: Path) -> None:
+    (run,) = RUNS
     cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
-    site.api("POST", f"flow_runs/{first}/set_state", cancelling)
-    assert site.ended(first, patience_s=45)["type"] == "CANCELLED"
-    deadline = time.monotonic() + 15
-    while (left := site.processes()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not left, "the run's Dask workers end with it"
+    site.api("POST", f"flow_runs/{run}/set_state", cancelling)
+    assert site.ended(run, patience_s=45)["type"] == "CANCELLED"
+    site.wait(lambda: site.engine(run) is None, 15, run)
     assert not _finished(directory)
 
-    output = prefect("deployment", "run", "aims-pax/local", "--param", f"directory={directory}")
-    assert "Created flow run" in output
-    runs = site.api("POST", "flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})
-    third = runs[0]["id"]
-    assert site.ended(third)["type"] == "COMPLETED"
-    assert site.api("GET", f"flow_runs/{third}")["name"] == "water"
-    assert "taken up again" in site.told(third, until="taken up again")
+
+def test_a_run_that_dies_without_progress_is_given_up(site: Site, directory: Path) -> None:
+    run = site.start(directory, **{"MISC.restarts": 0})
+    noted = directory / "aimspax" / "restarts.json"
+    site.wait(lambda: json.loads(noted.read_text())["flow_run"] == run, 60, run)
+    site.kill_flow(run)
+    site.wait(lambda: site.state(run)["name"] == "Stalled", 90, run)
+    assert "MISC.restarts" in site.state(run)["message"]
+    site.wait(lambda: site.events("campaign.stalled"), 30, run)
+    (event,) = site.events("campaign.stalled")
+    assert event["resource"]["aimspax.directory"] == str(directory)
+
+
+def test_a_killed_worker_and_its_flow_are_noticed_and_the_run_goes_on(
+    site: Site, directory: Path
+) -> None:
+    _be_impatient(site)
+    said = site.compose.run(
+        "worker", "prefect", "deployment", "run", "aims-pax/local",
+        "--param", f"directory={directory}",
+    )  # fmt: skip
+    run = re.findall(r"UUID: ([0-9a-f-]{36})", said)[0]
+    site.wait(lambda: site.state(run)["type"] == "RUNNING", 60, run)
+    site.wait(
+        lambda: json.loads((directory / "aimspax" / "restarts.json").read_text())["flow_run"] == run
+    )
+    site.compose.kill("worker")
+    site.compose.start("worker")
+    assert site.state(run)["name"] == "Running", "nobody has noticed yet"
+    _stop_postgres_in_the_middle(site)
+    assert site.ended(run, heals=True)["type"] == "COMPLETED"
+    assert {"Crashed", "AwaitingRetry"} <= set(site.states(run))
+    assert site.api("GET", f"flow_runs/{run}")["name"] == "water"
     assert _finished(directory)
     assert list((directory / "results").glob("water-*.model"))
 
 
-def test_a_finished_campaign_says_so(site: Site, directory: Path) -> None:
-    assert _finished(directory), "the test before runs it"
-    run = site.start(directory)
-    state = site.ended(run)
+def test_what_happened_was_told(site: Site, directory: Path) -> None:
+    state = load_journal(RunDir.of(load_settings(directory)))[1]
+    assert state is not None
+    site.wait(lambda: len(site.events("label.stored")) >= state.labels)
+    assert len({event["payload"]["key"] for event in site.events("label.stored")}) == state.labels
+    assert site.events("campaign.finished")
+    related = {one["prefect.resource.id"] for one in site.events("label.stored")[0]["related"]}
+    assert "prefect.tag.aimspax" in related
+
+
+def test_labels_that_came_have_started_a_run_elsewhere(site: Site) -> None:
+    site.wait(lambda: site.runs_of("active-learning/local"))
+    run = site.runs_of("active-learning/local")[0]
+    assert site.ended(run["id"])["type"] == "COMPLETED"
+    assert run["parameters"]["directory"].endswith("oxide")
+
+
+def test_the_schedule_has_fired_on_a_finished_campaign_which_says_so(site: Site) -> None:
+    scheduled = [run for run in site.runs_of("aims-pax/local") if run["auto_scheduled"]]
+    assert scheduled
+    state = site.ended(scheduled[0]["id"])
     assert state["type"] == "COMPLETED"
     assert "finished" in state["message"]
-    assert "finished already" in site.told(run, until="Finished in state")
+    assert "finished already" in site.told(scheduled[0]["id"], until="Finished in state")
 
 
 def test_the_logs_begin_with_the_settings_in_force(directory: Path) -> None:
@@ -238,15 +372,41 @@ def test_the_logs_begin_with_the_settings_in_force(directory: Path) -> None:
     assert taken_up >= 2, "the run after the cancelled one, and the one that had nothing to do"
 
 
+def test_undeploy_leaves_nothing_but_the_history(site: Site) -> None:
+    said = site.compose.run("deploy", "aimspax", "undeploy")
+    assert "removed: work pool aimspax-local" in said
+    assert not site.api("POST", "deployments/filter", {})
+    assert not site.api("POST", "automations/filter", {})
+    assert not [
+        pool for pool in site.api("POST", "work_pools/filter", {}) if "aimspax" in pool["name"]
+    ]
+    assert site.api("POST", "flow_runs/filter", {"limit": 1})
+    assert "nothing was deployed" in site.compose.run("deploy", "aimspax", "undeploy")
+
+
+RUNS: list[str] = []
+"""The run that a test has left running for the next one."""
+
+
+def _be_impatient(site: Site) -> None:
+    """Let runs show signs of life more often, and the automation wait for them for less time."""
+    deployment = site.deployment()
+    env = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(SIGN_OF_LIFE_S)}
+    site.api("PATCH", f"deployments/{deployment['id']}", {"job_variables": {"env": env}})
+    automation = site.automation("aimspax notices the dead")
+    automation["trigger"]["within"] = NO_SIGN_OF_LIFE_S
+    kept = {k: v for k, v in automation.items() if k not in ("id", "created", "updated")}
+    site.api("PUT", f"automations/{automation['id']}", kept)
+
+
+def _stop_postgres_in_the_middle(site: Site) -> None:
+    """Kill the database, and start it again; the server finds it."""
+    site.compose.kill("database")
+    site.compose.start("database")
+    site.compose.wait_until_healthy("database")
+    site.compose.wait_until_healthy("server")
+
+
 def _finished(directory: Path) -> bool:
     state = load_journal(RunDir.of(load_settings(directory)))[1]
     return state is not None and state.phase is Phase.FINISHED
-
-
-def _wait_for_labels(site: Site, directory: Path, run: str) -> None:
-    """Wait until the campaign has got labels."""
-    for _ in range(300):
-        if any((directory / "aimspax" / "labels").glob("*/*.json")):
-            return
-        time.sleep(0.2)
-    pytest.fail(f"no labels:\n{site.told(run)}\n{site.log.read_text()[-4000:]}")

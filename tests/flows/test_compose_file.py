@@ -1,0 +1,61 @@
+"""What `docker/compose.yaml` says, without starting it (`test_deployment.py` does)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import prefect.settings
+import pytest
+
+from flows.deployments.profile import ProfileName, read_profile
+from tests.flows.compose_services import ROOT, read
+
+SERVICES: dict[str, Any] = read()["services"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_prefect_knows_every_setting(name: str) -> None:
+    settings = SERVICES[name].get("environment", {})
+    named = [key.removesuffix("_FILE") for key in settings if key.startswith("PREFECT_")]
+    assert not [one for one in named if not hasattr(prefect.settings, one)]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_password_stands_in_it(name: str) -> None:
+    for key, value in SERVICES[name].get("environment", {}).items():
+        if "PASSWORD" in key or "AUTH_STRING" in key:
+            assert key.endswith("_FILE")
+            assert value.startswith("/secrets/")
+
+
+def test_what_lives_on_is_watched_and_started_again() -> None:
+    for name in ("database", "server", "worker"):
+        assert SERVICES[name]["healthcheck"]["test"]
+        assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_the_page_is_for_this_machine_only() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_the_worker_serves_the_pool_that_is_deployed_without_a_limit_of_its_own() -> None:
+    command = SERVICES["worker"]["command"]
+    assert command[command.index("--pool") + 1] in read_profile(ProfileName.LOCAL).pools
+    assert "--limit" not in command, "Prefect's worker dies of it when a run is started again"
+
+
+def test_the_image_holds_what_pip_needs_to_install_us() -> None:
+    copied = (ROOT / "docker" / "Dockerfile").read_text()
+    allowed = (ROOT / ".dockerignore").read_text()
+    for name in (
+        "constraints.txt",
+        "pyproject.toml",
+        "flows",
+        "tasks",
+        "aimspax_core",
+        "deployments",
+    ):
+        assert f"!{name}" in allowed
+        assert name in copied
