@@ -17,7 +17,14 @@ from typing import Any
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 
-from aimspax_core.campaign.events import Event, LabelArrived, LabelFailed, Started
+from aimspax_core.campaign.events import (
+    Event,
+    FileDamaged,
+    LabelArrived,
+    LabelFailed,
+    Started,
+    TrainingDiverged,
+)
 from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
 from aimspax_core.errors import StalledError
 from aimspax_core.report.progress import progress_text
@@ -41,6 +48,11 @@ def news_of(event: Event, after: CampaignState) -> list[News]:
             return [_label_stored(event.key, after.labels, event.wall_s, event.core_hours)]
         case LabelFailed():
             return [_label_failed(event.key, event.reason, event.failure.value)]
+        case TrainingDiverged():
+            return [News("training.diverged", {"member": event.tag, "reason": event.reason})]
+        case FileDamaged():
+            which = {"what": event.what, "which": event.which, "reason": event.reason}
+            return [News("file.damaged", which)]
         case Started():
             return [News("campaign.started")]
         case _:

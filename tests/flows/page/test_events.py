@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from aimspax_core.campaign.actions import Label
-from aimspax_core.campaign.events import Event, LabelArrived, LabelFailed, Launched
+from aimspax_core.campaign.events import (
+    Event,
+    FileDamaged,
+    LabelArrived,
+    LabelFailed,
+    Launched,
+    TrainingDiverged,
+)
 from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
 from aimspax_core.errors import StalledError
 from aimspax_core.run_directory import RunDir
@@ -105,6 +112,14 @@ def test_labels_are_told_with_what_they_cost(state: CampaignState) -> None:
     assert news.payload == {"key": "k", "labels": state.labels, "wall_s": 3.0, "core_hours": 0.5}
     (news,) = news_of(LabelFailed(key="k", reason="SCF"), state)
     assert (news.event, news.payload["reason"]) == ("label.failed", "SCF")
+
+
+def test_training_that_diverged_and_files_that_were_damaged_are_told(state: CampaignState) -> None:
+    (news,) = news_of(TrainingDiverged(action_id="t", tag="a-1", reason="NaN"), state)
+    assert (news.event, news.payload["member"]) == ("training.diverged", "a-1")
+    damaged = FileDamaged(what="checkpoint", which="a-1", name="c", reason="digest")
+    (news,) = news_of(damaged, state)
+    assert (news.event, news.payload["which"]) == ("file.damaged", "a-1")
 
 
 def test_a_launch_tells_nothing(state: CampaignState) -> None:
