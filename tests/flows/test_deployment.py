@@ -367,22 +367,6 @@ def test_what_happened_was_told(site: Site, directory: Path) -> None:
     assert "prefect.tag.aimspax" in related
 
 
-def test_labels_that_came_have_started_a_run_elsewhere(site: Site) -> None:
-    site.wait(lambda: site.runs_of("active-learning/local"))
-    run = site.runs_of("active-learning/local")[0]
-    assert site.ended(run["id"])["type"] == "COMPLETED"
-    assert run["parameters"]["directory"].endswith("by-event")
-
-
-def test_the_schedule_has_fired_on_a_finished_campaign_which_says_so(site: Site) -> None:
-    scheduled = [run for run in site.runs_of("aims-pax/local") if run["auto_scheduled"]]
-    assert scheduled
-    state = site.ended(scheduled[0]["id"])
-    assert state["type"] == "COMPLETED"
-    assert "finished" in state["message"]
-    assert "finished already" in site.told(scheduled[0]["id"], until="Finished in state")
-
-
 def test_the_logs_begin_with_the_settings_in_force(directory: Path) -> None:
     taken_up = 0
     for name in ("initial_dataset", "active_learning"):
@@ -394,18 +378,6 @@ def test_the_logs_begin_with_the_settings_in_force(directory: Path) -> None:
         assert any(line.startswith("    mace-torch: ") for line in lines)
         taken_up += sum("takes the campaign in" in line for line in lines)
     assert taken_up >= 2, "the run after the cancelled one, and the one that had nothing to do"
-
-
-def test_undeploy_leaves_nothing_but_the_history(site: Site) -> None:
-    said = site.compose.run("deploy", "aimspax", "undeploy")
-    assert "removed: work pool aimspax-local" in said
-    assert not site.api("POST", "deployments/filter", {})
-    assert not site.api("POST", "automations/filter", {})
-    assert not [
-        pool for pool in site.api("POST", "work_pools/filter", {}) if "aimspax" in pool["name"]
-    ]
-    assert site.api("POST", "flow_runs/filter", {"limit": 1})
-    assert "nothing was deployed" in site.compose.run("deploy", "aimspax", "undeploy")
 
 
 RUNS: list[str] = []
