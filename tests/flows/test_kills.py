@@ -20,8 +20,8 @@ KILLS = (
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
     """A campaign that was finished by the same command, given again after each death."""
-    with campaign_in(tmp_path_factory.mktemp("kills"), seed=1, most=9) as campaign:
-        run(campaign, KILLS, np.random.default_rng(1))
+    with campaign_in(tmp_path_factory.mktemp("kills"), seed=1, most=9, initial=2) as campaign:
+        run(campaign, KILLS, np.random.default_rng(1), point_s=90)
         campaign.findings = judge(campaign)
     return campaign
 

@@ -46,7 +46,7 @@ INITIAL_DATASET_GENERATION:
   skip_step_initial: 5
   ensemble_size: 2
   intermediate_epochs_idg: 2
-  max_initial_epochs: 4
+  max_initial_epochs: {initial}
 ACTIVE_LEARNING:
   num_trajectories: 3
   skip_step_mlff: 4
@@ -120,12 +120,21 @@ class Campaign:
     process: subprocess.Popen[bytes] | None = None
     port: int = field(default_factory=free_port)
 
-    def write(self, seed: int, most: int, workers: int = 1) -> None:
-        """Write the settings: of a campaign that ends at so many training points."""
+    def write(self, seed: int, most: int, workers: int = 1, initial: int = 4) -> None:
+        """Write the settings.
+
+        Args:
+            seed: Of the campaign.
+            most: Training points at which it ends.
+            workers: For labels.
+            initial: Epochs at which the initial dataset ends; each sampling step has two.
+        """
         self.directory.mkdir(parents=True)
         (self.home / "tmp").mkdir(parents=True)
         name = self.directory.name
-        (self.directory / "aimsPAX.yaml").write_text(PROJECT.format(most=most, workers=workers))
+        (self.directory / "aimsPAX.yaml").write_text(
+            PROJECT.format(most=most, workers=workers, initial=initial)
+        )
         (self.directory / "mace.yaml").write_text(MODEL.format(name=name, seed=seed))
         ase.io.write(self.directory / "water.xyz", molecule("H2O"))
 
@@ -262,6 +271,7 @@ def run(
     kills: Sequence[Kill],
     rng: np.random.Generator,
     patience_s: float = 600.0,
+    point_s: float = 20.0,
 ) -> None:
     """Run a campaign to its end, with kills; the same command again whenever it has died.
 
@@ -270,6 +280,7 @@ def run(
         kills: In this order, as far as the campaign gets.
         rng: Chooses among several processes of a kind.
         patience_s: How long the whole may take.
+        point_s: How long to wait until what is to be killed is there, or comes to its point.
     """
     end = time.monotonic() + patience_s
     campaign.begin()
@@ -279,7 +290,7 @@ def run(
         _alive_until(campaign, time.monotonic() + kill.delay_s)
         if campaign.finished:
             break
-        _kill(campaign, kill, rng)
+        _kill(campaign, kill, rng, point_s)
         if kill.kind == "server" and rng.random() < 0.5:  # a person may start it, and need not
             campaign.aimspax("server", "start")
     while not campaign.finished and time.monotonic() < end:
@@ -289,7 +300,7 @@ def run(
         campaign.findings.append(f"not finished after {patience_s:.0f} s:\n{campaign.told()}")
 
 
-def _kill(campaign: Campaign, kill: Kill, rng: np.random.Generator, patience_s: float = 20) -> None:
+def _kill(campaign: Campaign, kill: Kill, rng: np.random.Generator, patience_s: float) -> None:
     """Wait until what is to be killed is there, or comes to its point, and kill it."""
     before, end = len(campaign.struck), time.monotonic() + patience_s
     if kill.kind in POINTS:
@@ -443,10 +454,12 @@ def _left_running(campaign: Campaign) -> list[str]:
 
 
 @contextlib.contextmanager
-def campaign_in(folder: Path, seed: int, most: int, workers: int = 1) -> Iterator[Campaign]:
+def campaign_in(
+    folder: Path, seed: int, most: int, workers: int = 1, initial: int = 4
+) -> Iterator[Campaign]:
     """Give a campaign in a folder; what is left of it is ended."""
     made = Campaign(folder / "water", folder / "home")
-    made.write(seed, most, workers)
+    made.write(seed, most, workers, initial)
     try:
         yield made
     finally:
