@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from aimspax_core.safe_files import replacing
 from aimspax_core.settings.settings import Settings
 
 _STEP = re.compile(rb"\bstep=(\d+)")
+
+log = logging.getLogger(f"aimspax.{__name__}")
+
+_unreadable: set[Path] = set()
+"""Files that have been warned of: they are not thinned."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,19 @@ class Thinning:
         }
 
     def thin(self, file: Path) -> None:
-        """Thin a file that has too many frames; at any moment it is the old one or the new one."""
+        """Thin a file that has too many frames; at any moment it is the old one or the new one.
+
+        A file that somebody else has written to, or that is damaged, is left as it is.
+        """
         if self.most is None:
             return
-        frames = _frames(file.read_bytes())
+        try:
+            frames = _frames(file.read_bytes())
+        except ValueError as error:
+            if file not in _unreadable:
+                _unreadable.add(file)
+                log.warning("%s is not thinned, as it is no extended XYZ file: %s", file, error)
+            return
         if len(frames) <= self.most:
             return
         kept = self._kept([_step(frame) for frame in frames])
@@ -54,22 +68,29 @@ class Thinning:
         """
         assert self.most is not None
         half = max(1, self.most // 2)
-        for power in count(1):
-            spacing = self.interval * 2**power
+        spacing, last = self.interval, max(steps)
+        while spacing <= last:
+            spacing *= 2
             kept = [i for i, step in enumerate(steps) if step % spacing == 0]
-            if len(kept) <= half:
-                break
-        if kept:
-            return kept
-        # A trajectory that is set back again and again has the same few steps many times.
+            if 0 < len(kept) <= half:
+                return kept
+        # The same few steps many times, of a trajectory that is set back again and again, or no
+        # steps at all.
         return list(range(0, len(steps), -(-len(steps) // half)))
 
 
 def _frames(content: bytes) -> list[bytes]:
-    """Return the frames of an extended XYZ file, each as it stands there."""
+    """Return the frames of an extended XYZ file, each as it stands there.
+
+    Raises:
+        ValueError: It is none, or a part of it is missing.
+    """
     lines, frames, at = content.splitlines(keepends=True), [], 0
     while at < len(lines):
-        end = at + int(lines[at]) + 2
+        atoms = int(lines[at])
+        end = at + atoms + 2
+        if atoms < 0 or end > len(lines):
+            raise ValueError(f"line {at + 1} says that {atoms} atoms follow")
         frames.append(b"".join(lines[at:end]))
         at = end
     return frames

@@ -302,3 +302,31 @@ def test_a_thinning_that_was_cut_leaves_the_file_as_it_was(
     gather(run, finished(6), {"trajectory": Thinning(40, 5)})
     assert len(steps(run)) <= 40
     assert left(run) == []
+
+
+@pytest.mark.parametrize(
+    "found", [[0, 0, 0, 5, 10], [0] * 9, [0, 0, 0, *range(5, 100, 5)], [7, 7, 7, 7, 7]]
+)
+def test_frames_without_a_step_are_thinned_too(run: RunDir, found: list[int]) -> None:
+    file = trajectory_file(run, "trajectory", 0)
+    file.parent.mkdir(parents=True)
+    file.write_text("".join(f"1\n{f'step={step}' if step else ''}\nH 0 0 0\n" for step in found))
+    Thinning(4, 5).thin(file)
+    assert 0 < len(ase.io.read(file, ":")) <= 4
+
+
+@pytest.mark.parametrize("foreign", ["# mine\n", "3\nstep=5\nH 0 0 0\n", "-2\n"])
+def test_a_file_with_something_foreign_is_not_thinned_and_the_frames_of_others_come(
+    run: RunDir, foreign: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = trajectory_file(run, "trajectory", 0)
+    gathered(run, 12, 1)
+    with file.open("a") as end:
+        end.write(foreign)
+    for number in (2, 3):
+        for index in (0, 1):
+            leave(run, number, range(55, 105, 5), index)
+        gather(run, finished(number, 0, 1), {"trajectory": Thinning(12, 5)})
+    assert foreign in file.read_text()
+    assert 0 < len(steps(run, 1)) <= 12
+    assert [str(file) in record.message for record in caplog.records] == [True]
