@@ -57,7 +57,11 @@ class Inputs:
 
     @classmethod
     def read(
-        cls, directory: Path, overrides: Mapping[str, Any] | None = None, part: Part = "all"
+        cls,
+        directory: Path,
+        overrides: Mapping[str, Any] | None = None,
+        part: Part = "all",
+        anew: bool = False,
     ) -> Inputs:
         """Read a run directory.
 
@@ -67,11 +71,14 @@ class Inputs:
                 `settings.load.load` and `settings.reading.which_files`.
             part: What is going to run. `active` without a campaign begins from the members and
                 datasets that are there, and so does `all` without INITIAL_DATASET_GENERATION.
+            anew: Whether the campaign that was begun there does not count: another one is to begin,
+                however damaged that one is.
 
         Raises:
             SettingsError: There are mistakes in the settings; the text lists all of them.
             StructureError: A geometry cannot be read, or the gate would keep it back.
-            CampaignError: `active` was asked for, and the initial dataset is not done yet.
+            CampaignError: `active` was asked for, and the initial dataset is not done yet; or the
+                campaign that was begun is too damaged to go on.
         """
         settings = load(directory, *settings_files(Path(directory), overrides))
         if part != "any":
@@ -80,7 +87,7 @@ class Inputs:
         if run.output.exists() and not run.output.is_dir():
             raise SettingsError(f"MISC.output_dir: found a file, {run.output}; allowed: a folder")
         _store_stays(settings, run)
-        _, state = load_journal(run)
+        state = None if anew else load_journal(run)[1]
         settings, superseded = in_force(directory, overrides, settings, state)
         geometries = read_geometries(settings.geometry_files)
         _pass_gate(settings, geometries)

@@ -44,7 +44,7 @@ def move_aside(run_dir: RunDir) -> Path | None:
     output = run_dir.output.resolve()
     aside = output / f"earlier-{time.strftime('%Y%m%d-%H%M%S')}"
     began_from = [run_dir.data, run_dir.models]
-    known = _adopted(run_dir)
+    known = began_from_given(run_dir)
     if known is None and (there := [str(f) for f in began_from if f.exists()]):
         log.warning(
             "it is not known whether the earlier campaign began from models of yours: %s not moved",
@@ -58,6 +58,21 @@ def move_aside(run_dir: RunDir) -> Path | None:
             folder.rename(new)
     _move_state(run_dir, aside / run_dir.state.name)
     return aside
+
+
+def began_from_given(run_dir: RunDir) -> bool | None:
+    """Return whether a campaign began from models that were there.
+
+    None: there is no campaign, or it is too damaged to know.
+    """
+    known = adopted(run_dir)
+    if known is not None:
+        return known
+    try:
+        _, state = load(run_dir)
+    except CampaignError:
+        return None
+    return None if state is None else state.adopted
 
 
 def _move_state(run_dir: RunDir, aside: Path) -> None:
@@ -84,18 +99,6 @@ def _labelling(run_dir: RunDir) -> bool:
     return any(
         locks.holder(path, patient=True) for path in (run_dir.state / "labelling").glob("*.lock")
     )
-
-
-def _adopted(run_dir: RunDir) -> bool | None:
-    """Return whether a campaign began from given models; None if it is too damaged to know."""
-    known = adopted(run_dir)
-    if known is not None:
-        return known
-    try:
-        _, state = load(run_dir)
-    except CampaignError:
-        return None
-    return None if state is None else state.adopted
 
 
 def _link(source: str, target: str) -> None:

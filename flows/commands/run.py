@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs, Part
-from aimspax_core.inputs.fresh import move_aside
+from aimspax_core.inputs.fresh import began_from_given, move_aside
 from aimspax_core.inputs.provenance import require_unchanged
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.load import load
+from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
 from flows.commands.exit_codes import console
 from flows.commands.status import asks_more, report_outcome, show_results
@@ -59,10 +62,10 @@ def prepare(part: Part, directory: Path, overrides: dict[str, Any], fresh: bool 
     Raises:
         AimspaxError: There is something for the user to mend.
     """
-    inputs = Inputs.read(directory, overrides, part)
     if fresh:
-        inputs = _afresh(part, directory, overrides, inputs)
-    elif inputs.state is None or not inputs.state.adopting:
+        return Plan(part, _afresh(part, directory, overrides), overrides)
+    inputs = Inputs.read(directory, overrides, part)
+    if inputs.state is None or not inputs.state.adopting:
         require_unchanged(inputs.run, inputs.settings, inputs.geometries)
     return Plan(part, inputs, overrides)
 
@@ -83,15 +86,19 @@ def execute(plan: Plan) -> int:
     return report_outcome(outcome, run_dir, settings, time.monotonic() - began)
 
 
-def _afresh(part: Part, directory: Path, overrides: dict[str, Any], inputs: Inputs) -> Inputs:
-    """Move the campaign that was begun here aside; return the inputs of the new one."""
-    state = inputs.state
-    if part == "active" and state is not None and not state.adopted:
+def _afresh(part: Part, directory: Path, overrides: dict[str, Any]) -> Inputs:
+    """Move the campaign that was begun here aside; return the inputs of the new one.
+
+    The earlier one may be damaged in any way: nothing of it is read that is not needed.
+    """
+    run = RunDir.of(load(directory, *settings_files(directory, overrides)))
+    if part == "active" and began_from_given(run) is False:
         raise SettingsError(
-            f"{inputs.run.output}: the initial dataset of this campaign is its own, and would be "
+            f"{run.output}: the initial dataset of this campaign is its own, and would be "
             "moved aside with it; `aimspax run --fresh` makes it anew"
         )
-    aside = move_aside(inputs.run)
+    inputs = Inputs.read(directory, overrides, part, anew=True)
+    aside = move_aside(run)
     if aside is None:
         return inputs
     console.print(

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from aimspax_core.errors import SettingsError
+from aimspax_core.campaign.events import ParametersSet
+from aimspax_core.campaign.journal import Journal
+from aimspax_core.campaign.state import SetValue
+from aimspax_core.errors import AimspaxError, SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from flows.commands.app import finish
 from flows.commands.check import check
@@ -78,9 +81,55 @@ def test_fresh_reads_the_directory_again_once_the_campaign_is_aside(finished: Pa
     assert len([*finished.glob("earlier-*")]) == 1
 
 
-def test_fresh_active_learning_keeps_an_initial_dataset_that_nothing_else_has(
-    finished: Path,
+def _leave(directory: Path) -> None:
+    """Leave it as it is."""
+
+
+def _damage(directory: Path) -> None:
+    (directory / "aimspax" / "snapshot.json").unlink()
+    (directory / "aimspax" / "journal.jsonl").write_text("damaged\ndamaged too\n")
+
+
+def _cut_short(directory: Path) -> None:
+    """Leave what a `--fresh` that was killed leaves: the journal goes last, after its parts."""
+    for gone in ("snapshot.json", "settings.json"):
+        (directory / "aimspax" / gone).unlink()
+    journal = directory / "aimspax" / "journal.jsonl"
+    journal.write_text("".join(journal.read_text().splitlines(keepends=True)[10:]))
+
+
+def _set_by_hand(directory: Path) -> None:
+    """Set a value that does not go with what the files say today."""
+    with Journal(Inputs.read(directory).run) as journal:
+        value = SetValue(
+            key="ACTIVE_LEARNING.valid_ratio", value="7", before="?", time=0.0, by="somebody"
+        )
+        journal.append(ParametersSet(rules=journal.state.rules, values=(value,)))
+
+
+@pytest.mark.parametrize("spoil", [_damage, _cut_short, _set_by_hand])
+def test_fresh_needs_nothing_of_the_campaign_that_it_moves_aside(
+    finished: Path, spoil: Callable[[Path], None]
 ) -> None:
+    spoil(finished)
+    with pytest.raises(AimspaxError):
+        prepare("all", finished, {})
+    assert prepare("all", finished, {}, fresh=True).inputs.state is None
+    assert len([*finished.glob("earlier-*/aimspax/journal.jsonl")]) == 1
+    assert not (finished / "aimspax" / "journal.jsonl").exists()
+
+
+def test_fresh_moves_nothing_if_the_settings_have_mistakes(finished: Path) -> None:
+    with pytest.raises(SettingsError, match="num_trajectorys"):
+        prepare("all", finished, {"ACTIVE_LEARNING.num_trajectorys": 3}, fresh=True)
+    assert not [*finished.glob("earlier-*")]
+
+
+@pytest.mark.parametrize("spoil", [_leave, _damage])
+def test_fresh_active_learning_keeps_an_initial_dataset_that_nothing_else_has(
+    finished: Path, spoil: Callable[[Path], None]
+) -> None:
+    spoil(finished)
     with pytest.raises(SettingsError, match="--fresh"):
         prepare("active", finished, {}, fresh=True)
     assert not [*finished.glob("earlier-*")]
