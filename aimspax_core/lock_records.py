@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import socket
@@ -34,6 +35,8 @@ SILENT_S = 60.0
 EMPTY_S = 1.0
 """How long a file may be empty before whoever made it has written to it."""
 
+log = logging.getLogger("aimspax.locks")
+
 
 class Verdict(Enum):
     """What is known of the holder of a lock."""
@@ -51,11 +54,13 @@ class Holder:
         pid: Its number.
         host: The machine that it runs on.
         since: When it took the lock (local time).
+        certain: False if it may be dead, on another machine, where it cannot be seen.
     """
 
     pid: int | str = "?"
     host: str = "?"
     since: str = "?"
+    certain: bool = True
 
     def __str__(self) -> str:
         """Return the process, its machine and the time."""
@@ -107,6 +112,11 @@ class Record:
         except (ValueError, TypeError):
             return None
 
+    def is_known_to_flock(self) -> bool:
+        """Return whether the operating system would say here that the lock is held, if it is."""
+        process = Process.named(self.process)
+        return self.flock and process is not None and process.shares_kernel()
+
     def text(self, beat: int = 0) -> str:
         """Return it for the file; the length does not depend on the heartbeat."""
         return f"{json.dumps(asdict(self) | {'beat': beat}):<512}\n"
@@ -122,12 +132,17 @@ def named(text: str) -> Holder:
 
 
 class Watch:
-    """Looks at the file of a lock, again and again, until it is known whether it is held."""
+    """Looks at the file of a lock, again and again, until it is known whether it is held.
+
+    Attributes:
+        text: What the file says.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.text = ""
         self._since: float | None = None
+        self._told = False
 
     def look(self) -> Verdict:
         """Look once; what the file says is in `text` then."""
@@ -147,6 +162,15 @@ class Watch:
             return Verdict.HELD
         silent_s = SILENT_S if text else EMPTY_S
         return Verdict.FREE if time.monotonic() - self._since >= silent_s else verdict
+
+    def tell(self) -> None:
+        """Say, once, who may hold the lock, and how long it takes until that is known."""
+        if self.text and not self._told:
+            self._told = True
+            log.info(
+                "%s: %s may hold this; watching for up to %.0f s whether it is still there",
+                *(self._path, named(self.text), SILENT_S),
+            )
 
 
 def _verdict(text: str, inode: int) -> Verdict:

@@ -2,6 +2,9 @@
 
 Where the file system has locks (`flock`), the operating system's word is the first one: a lock ends
 with the process that holds it, however that process ends, and a copy of the file is not locked.
+Some mounts lock among the processes of one machine only (Lustre with `-o localflock`, NFS with
+`local_lock`), which cannot be seen: the record of a holder on another machine, that did not let go
+of the lock, counts as that of one which may live.
 
 Some file systems have none (Lustre that is mounted without `-o flock`, some network file systems).
 There the file itself is the lock: who makes it holds it, removes it at the end, and is dead or
@@ -9,23 +12,24 @@ alive as `lock_records` tells. The file of a dead holder is renamed away before 
 who finds that it was another's by then puts it back. Records and heartbeats are written in both
 cases, since a directory may be seen from machines with locks and from machines without.
 
-Whoever cannot do without the operating system's locks asks for `required` ones.
+Whoever cannot do without the operating system's locks asks for `required` ones, and takes its word
+alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import math
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from aimspax_core.errors import AimspaxError
-from aimspax_core.lock_records import HEART, SILENT_S, Holder, Record, Verdict, Watch, named
+from aimspax_core.lock_records import HEART, Holder, Record, Verdict, Watch, named
 from aimspax_core.safe_files import beside
 
 __all__ = ["LOOK_S", "Holder", "NoLocksError", "held", "holder", "remove_if_free"]
@@ -34,8 +38,6 @@ LOOK_S = 0.3
 """Longer than `holder` takes to see whether a lock is free, for which it needs the lock itself."""
 
 _POLL_S = 0.05
-
-log = logging.getLogger("aimspax.locks")
 
 
 class NoLocksError(AimspaxError):
@@ -65,7 +67,7 @@ def held(
         NoLocksError: The file system has no locks, and they are `required`.
     """
     try:
-        file = _locked(path, wait_s, mode)
+        file = _locked(path, wait_s, mode, word_alone=required)
     except NoLocksError:
         if required:
             raise
@@ -101,20 +103,23 @@ def holder(path: Path, *, required: bool = False, patient: bool = False) -> Hold
     Raises:
         NoLocksError: The file system has no locks, and they are `required`.
     """
+    watch = Watch(path)
     try:
         file = path.open(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
     with file:
         try:
-            if not _lock(file, path, fcntl.LOCK_SH | fcntl.LOCK_NB):
-                return named(file.read())
-            text = file.read()
+            free = _lock(file, path, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except NoLocksError:
             if required:
                 raise
-            text = None
-    return _holder_without(path, text, patient)
+            return _watched(watch, patient)
+        if not free:
+            return named(file.read())
+        if required or _beside(watch, file) is Verdict.FREE:
+            return None
+    return _watched(watch, patient)
 
 
 def remove_if_free(path: Path) -> bool:
@@ -122,39 +127,47 @@ def remove_if_free(path: Path) -> bool:
 
     A holder on another machine, of which nothing can be seen from here, counts as one.
     """
-    try:
-        file = _locked(path, 0.0, 0o666, make=False)
-    except FileNotFoundError:
-        return True
-    except NoLocksError:
-        watch = Watch(path)
-        if watch.look() is not Verdict.FREE:
-            return False
-        _rename_away(path, watch.text)
-        return True
-    if file is None:
-        return False
-    with file:
-        path.unlink(missing_ok=True)
-    return True
+    watch = Watch(path)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(_opened(path, 0o666, make=False))
+            free = _lock(file, path, fcntl.LOCK_EX | fcntl.LOCK_NB) and _is_at(file, path)
+            if free and _beside(watch, file) is Verdict.FREE:
+                path.unlink(missing_ok=True)
+                return True
+        except FileNotFoundError:
+            return True
+        except NoLocksError:
+            if watch.look() is Verdict.FREE:
+                _rename_away(path, watch.text)
+                return True
+    return False
 
 
-def _locked(path: Path, wait_s: float, mode: int, make: bool = True) -> IO[str] | None:
-    """Open a file and lock it; None if another process still holds its lock after the wait."""
+def _locked(path: Path, wait_s: float, mode: int, word_alone: bool) -> IO[str] | None:
+    """Open a file and lock it; None if another process still holds its lock after the wait.
+
+    Args:
+        path: The file, which is made if it is not there.
+        wait_s: See `held`.
+        mode: See `held`.
+        word_alone: Whether the operating system's word is taken, whatever the file says.
+    """
     end = time.monotonic() + wait_s
     operation = fcntl.LOCK_EX | (0 if wait_s == math.inf else fcntl.LOCK_NB)
     watch = Watch(path)
     with contextlib.ExitStack() as stack:
         while True:
-            file = stack.enter_context(_opened(path, mode, make))
+            file = stack.enter_context(_opened(path, mode, make=True))
             free = _lock(file, path, operation)
             if free and _is_at(file, path):
-                file.seek(0)
-                verdict = _beside(watch, file.read())
+                verdict = Verdict.FREE if word_alone else _beside(watch, file)
                 if verdict is Verdict.FREE:
                     break
                 free = False
-                end = max(end, time.monotonic() + _POLL_S) if verdict is Verdict.UNKNOWN else end
+                if verdict is Verdict.UNKNOWN:
+                    watch.tell()
+                    end = max(end, time.monotonic() + _POLL_S)
             stack.pop_all().close()  # held, or a former holder has removed the file
             if not free:
                 if time.monotonic() >= end:
@@ -164,26 +177,20 @@ def _locked(path: Path, wait_s: float, mode: int, make: bool = True) -> IO[str] 
     return file
 
 
-def _beside(watch: Watch, text: str) -> Verdict:
-    """Return whether a machine without the operating system's locks holds a lock."""
-    record = Record.read(text)
-    return Verdict.FREE if record is None or record.flock else watch.look()
+def _beside(watch: Watch, file: IO[str]) -> Verdict:
+    """Return whether another machine holds a lock that the operating system calls free here."""
+    file.seek(0)
+    record = Record.read(file.read())
+    return Verdict.FREE if record is None or record.is_known_to_flock() else watch.look()
 
 
-def _holder_without(path: Path, text: str | None, patient: bool) -> Holder | None:
-    """Return who holds a lock that is not the operating system's.
-
-    Args:
-        path: The lock's file.
-        text: What it says, if the operating system has locks and this one is free there.
-        patient: See `holder`.
-    """
-    watch = Watch(path)
+def _watched(watch: Watch, patient: bool) -> Holder | None:
+    """Return who holds a lock that the operating system does not know of; see `holder`."""
     while True:
-        verdict = watch.look() if text is None else _beside(watch, text)
+        verdict = watch.look()
         if verdict is not Verdict.UNKNOWN or not patient:
             nobody = verdict is Verdict.FREE or not watch.text
-            return None if nobody else named(watch.text)
+            return None if nobody else replace(named(watch.text), certain=verdict is Verdict.HELD)
         time.sleep(_POLL_S)
 
 
@@ -206,7 +213,7 @@ def _made(path: Path, wait_s: float, mode: int) -> Iterator[IO[str] | None]:
 
 
 def _make_patiently(path: Path, wait_s: float, mode: int) -> Record | None:
-    end, watch, told = time.monotonic() + wait_s, Watch(path), False
+    end, watch = time.monotonic() + wait_s, Watch(path)
     while True:
         record = _make(path, mode)
         if record is not None:
@@ -217,12 +224,8 @@ def _make_patiently(path: Path, wait_s: float, mode: int) -> Record | None:
             continue
         if verdict is Verdict.HELD and time.monotonic() >= end:
             return None
-        if verdict is Verdict.UNKNOWN and watch.text and not told:
-            told = True
-            log.info(
-                "%s: %s may hold this; watching for up to %.0f s whether it is still there",
-                *(path, named(watch.text), SILENT_S),
-            )
+        if verdict is Verdict.UNKNOWN:
+            watch.tell()
         time.sleep(_POLL_S)
 
 

@@ -1,11 +1,13 @@
 """Which process it is, among all processes of all machines; and whether it is still there.
 
 A number alone names no process: it is given again, at the latest after a reboot; and each
-container counts on its own. Start time, boot and container make it one of a kind.
+container counts on its own. Start time, boot and container make it one of a kind. A host's name
+alone names no machine: clones of a virtual machine, and containers, share names.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import socket
@@ -14,8 +16,12 @@ from functools import cache
 from pathlib import Path
 
 _NAME = re.compile(
-    r"(?P<host>[\w-]+)-(?P<boot>[0-9a-f]{0,8})-(?P<space>\d*)-(?P<pid>\d+)-(?P<start>\d*)"
+    r"(?P<host>[\w-]+?)-(?:m(?P<machine>[0-9a-f]{0,8})-)?"
+    r"(?P<boot>[0-9a-f]{0,8})-(?P<space>\d*)-(?P<pid>\d+)-(?P<start>\d*)"
 )
+_FIRST_SPACE = "4026531836"
+"""The kernel's process numbers outside of all containers (`PROC_PID_INIT_INO`)."""
+
 _HOST = 48
 """Longer names of machines are cut: names of files have their limit."""
 
@@ -25,7 +31,9 @@ class Process:
     """A process; what the operating system does not tell is empty.
 
     Attributes:
-        host: Its machine.
+        host: The name of its machine.
+        machine: The machine, by an identifier that outlasts boots; empty in a container, which may
+            have name and identifier from its image, as others on other machines have.
         boot: The machine's boot, by the first digits of its identifier.
         space: The process numbers that it is counted in: each container has its own.
         pid: Its number.
@@ -33,6 +41,7 @@ class Process:
     """
 
     host: str
+    machine: str
     boot: str
     space: str
     pid: int
@@ -49,11 +58,24 @@ class Process:
         found = _NAME.fullmatch(name)
         if found is None:
             return None
-        return cls(found["host"], found["boot"], found["space"], int(found["pid"]), found["start"])
+        return cls(
+            found["host"],
+            found["machine"] or "",  # an earlier release did not tell it
+            found["boot"],
+            found["space"],
+            int(found["pid"]),
+            found["start"],
+        )
 
     def __str__(self) -> str:
         """Return a name that can be part of a file's name; there is no dot in it."""
-        return f"{self.host}-{self.boot}-{self.space}-{self.pid}-{self.start}"
+        where = f"{self.host}-m{self.machine}-{self.boot}-{self.space}"
+        return f"{where}-{self.pid}-{self.start}"
+
+    def shares_kernel(self) -> bool:
+        """Return whether it runs, or ran, on this machine since its boot, be it in a container."""
+        here = Process.this()
+        return (self.boot or self.host) == (here.boot or here.host)
 
     def alive(self) -> bool | None:
         """Return whether it is still there; None if that cannot be seen from here."""
@@ -61,8 +83,7 @@ class Process:
         if self.host != here.host or not (self.boot and here.boot):
             return None
         if self.boot != here.boot:
-            # Machines that have no name of their own are told apart by nothing else.
-            return None if here.host.startswith("localhost") else False
+            return False if here.machine and self.machine == here.machine else None
         if self.space != here.space:
             return None
         start = _start(self.pid)
@@ -77,7 +98,15 @@ def _process(pid: int) -> Process:
         space = re.sub(r"\D", "", str(Path("/proc/self/ns/pid").readlink()))
     except OSError:
         space = ""
-    return Process(host, boot, space, pid, _start(pid) or "")
+    return Process(host, _machine(space), boot, space, pid, _start(pid) or "")
+
+
+def _machine(space: str) -> str:
+    """Return digits that name this machine; its identifier itself is not for others to see."""
+    identifier = _read("/etc/machine-id").strip()
+    if space != _FIRST_SPACE or not re.fullmatch("[0-9a-f]{32}", identifier):
+        return ""
+    return hashlib.sha256(f"aimspax {identifier}".encode()).hexdigest()[:8]
 
 
 def _start(pid: int) -> str | None:

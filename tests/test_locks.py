@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,22 +192,33 @@ def test_a_process_that_ended_and_was_not_fetched_is_dead(path: Path) -> None:
 
 
 def rewrite(path: Path, **changes: object) -> None:
-    """Change what a lock's file says, in place."""
+    """Change what a lock's file says, in place, as a heart does."""
     content = json.loads(path.read_text(encoding="utf-8"))
     with path.open("r+", encoding="utf-8") as file:
-        file.truncate(0)
-        file.write(json.dumps(content | changes))
+        file.write(f"{json.dumps(content | changes):<512}\n")
+        file.truncate()
 
 
-def left_by(path: Path, **changes: object) -> None:
+ELSEWHERE = {"host": "elsewhere", "machine": "", "boot": "0badcafe"}
+"""A process on another machine."""
+
+
+def left_by(path: Path, flock: str = "without", **changes: object) -> None:
     """The file that a process has left that was killed, with changes to who it was."""
-    with another_process(path, "without"):
+    with another_process(path, flock):
         pass
     this = asdict(Process.this())
     rewrite(path, process=str(Process(**(this | changes))))
 
 
-@pytest.mark.usefixtures("no_locks")
+@pytest.fixture
+def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with an identifier that outlasts its boots, which containers do not have."""
+    this = replace(Process.this(), machine="c0ffee00")
+    monkeypatch.setattr(Process, "this", lambda: this)
+
+
+@pytest.mark.usefixtures("no_locks", "known_machine")
 @pytest.mark.parametrize(
     "changes",
     [{"boot": "0badcafe"}, {"start": "1"}],
@@ -221,7 +232,9 @@ def test_a_process_of_the_same_number_is_another_one(path: Path, changes: Any) -
 
 
 @pytest.mark.usefixtures("no_locks")
-@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"space": "1"}])
+@pytest.mark.parametrize(
+    "changes", [ELSEWHERE, {"space": "1"}, {"machine": "0badcafe", "boot": "0badcafe"}]
+)
 def test_a_holder_that_cannot_be_seen_from_here_is_dead_once_it_was_silent(
     path: Path, changes: Any
 ) -> None:
@@ -232,29 +245,89 @@ def test_a_holder_that_cannot_be_seen_from_here_is_dead_once_it_was_silent(
         assert lock is not None
 
 
+@contextlib.contextmanager
+def heart_that_beats(path: Path) -> Iterator[None]:
+    """Someone who writes heartbeats into the file of a lock."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        number = 0
+        while not stop.wait(0.1):
+            number += 1
+            rewrite(path, beat=number)
+
+    heart = threading.Thread(target=beat)
+    heart.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        heart.join()
+
+
 @pytest.mark.usefixtures("no_locks")
 def test_a_holder_that_cannot_be_seen_from_here_lives_while_its_heart_beats(path: Path) -> None:
-    with another_process(path, "without"):
-        elsewhere = asdict(Process.this()) | {"host": "elsewhere"}
-        rewrite(path, process=str(Process(**elsewhere)))
-        content, stop = path.read_text(encoding="utf-8"), threading.Event()
+    left_by(path, **ELSEWHERE)
+    token = json.loads(path.read_text())["token"]
+    with heart_that_beats(path):
+        assert holder(path, patient=True) is not None
+        with held(path, 0.0) as lock:
+            assert lock is None
+    assert json.loads(path.read_text())["token"] == token
 
-        def beat() -> None:
-            number = 0
-            while not stop.wait(0.1):
-                number += 1
-                rewrite(path, beat=number)
 
-        heart = threading.Thread(target=beat)
-        heart.start()
-        try:
-            assert holder(path, patient=True) is not None
-            with held(path, 0.0) as lock:
-                assert lock is None
-        finally:
-            stop.set()
-            heart.join()
-        assert json.loads(content)["token"] == json.loads(path.read_text())["token"]
+@pytest.mark.parametrize("flock", ["with", "without"])
+def test_a_lock_that_only_another_machine_knows_of_is_held_while_its_heart_beats(
+    path: Path, flock: str
+) -> None:
+    """Lustre with `-o localflock`, NFS with `local_lock`: `flock` succeeds on each machine."""
+    left_by(path, flock, **ELSEWHERE)
+    with heart_that_beats(path):
+        assert not remove_if_free(path)
+        with held(path, 0.0) as lock:
+            assert lock is None
+        found = holder(path, patient=True)
+        assert found is not None
+        assert found.certain
+
+
+def test_a_lock_that_only_another_machine_knows_of_is_free_once_its_holder_was_silent(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_records, "SILENT_S", 0.5)
+    left_by(path, "with", **ELSEWHERE)
+    found = holder(path)
+    assert found is not None
+    assert not found.certain
+    assert holder(path, patient=True) is None
+    with held(path, 0.0) as lock:
+        assert lock is not None
+    assert holder(path) is None, "it let go of it in order"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"host": "0a1b2c3d", "space": "1"}, {"start": "1"}], ids=["contained", "dead"]
+)
+def test_on_one_machine_the_word_of_the_operating_system_counts(path: Path, changes: Any) -> None:
+    left_by(path, "with", **changes)
+    assert holder(path) is None
+    with held(path, 0.0) as lock:
+        assert lock is not None
+
+
+@pytest.mark.usefixtures("known_machine")
+def test_what_was_held_before_a_reboot_is_free_at_once(path: Path) -> None:
+    left_by(path, "with", boot="0badcafe")
+    assert holder(path) is None
+    with held(path, 0.0) as lock:
+        assert lock is not None
+
+
+def test_who_requires_the_locks_of_the_system_takes_its_word_alone(path: Path) -> None:
+    left_by(path, "with", **ELSEWHERE)
+    assert holder(path, required=True) is None
+    with held(path, 0.0, required=True) as lock:
+        assert lock is not None
 
 
 @pytest.mark.usefixtures("no_locks")
@@ -324,7 +397,7 @@ def test_a_file_that_no_holder_renews_is_free_after_a_while(
         assert lock is not None
 
 
-@pytest.mark.usefixtures("no_locks")
+@pytest.mark.usefixtures("no_locks", "known_machine")
 def test_many_who_find_a_dead_holder_hold_its_lock_one_at_a_time(path: Path) -> None:
     left_by(path, boot="0badcafe")
     inside, most, done = 0, 0, 0

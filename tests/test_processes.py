@@ -6,12 +6,19 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from aimspax_core.processes import Process
+from aimspax_core.processes import Process, _machine
 
-THIS = Process.this()
+THIS = replace(Process.this(), machine="c0ffee00")
+
+
+@pytest.fixture(autouse=True)
+def known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with an identifier, be the tests run in a container or not."""
+    monkeypatch.setattr(Process, "this", lambda: THIS)
 
 
 def test_this_process_is_alive() -> None:
@@ -41,14 +48,43 @@ def test_a_process_of_the_same_number_is_another_one(other: Process) -> None:
     assert other.alive() is False
 
 
-@pytest.mark.parametrize("other", [replace(THIS, host="elsewhere"), replace(THIS, space="1")])
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(THIS, host="elsewhere"),
+        replace(THIS, space="1"),
+        replace(THIS, boot="0badcafe", machine="0badcafe"),
+        replace(THIS, boot="0badcafe", machine=""),
+    ],
+    ids=["host", "container", "another machine of this name", "a container of this name"],
+)
 def test_what_cannot_be_seen_from_here_is_not_known(other: Process) -> None:
     assert other.alive() is None
+
+
+def test_a_container_does_not_know_another_boot_of_its_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All containers of an image, on whatever machine, may have one name and one identifier."""
+    contained = replace(THIS, machine="")
+    monkeypatch.setattr(Process, "this", lambda: contained)
+    assert replace(contained, boot="0badcafe").alive() is None
+
+
+def test_only_outside_of_containers_a_machine_has_an_identifier() -> None:
+    assert _machine("1") == ""
+    known = Path("/etc/machine-id")
+    identifier = known.read_text().strip() if known.exists() else ""
+    assert (_machine("4026531836") == "") is (len(identifier) != 32)
+    assert not identifier or _machine("4026531836") not in identifier
 
 
 def test_a_process_has_a_name_that_can_be_read_again() -> None:
     assert Process.named(str(THIS)) == THIS
     assert Process.named(str(replace(THIS, host="login-2-cluster"))).host == "login-2-cluster"
+    assert Process.named(str(replace(THIS, machine=""))) == replace(THIS, machine="")
     assert "." not in str(THIS)
+    earlier = Process.named("login-2-4f5e6d7c-4026531836-42-1234")
+    assert earlier == Process("login-2", "", "4f5e6d7c", "4026531836", 42, "1234")
     for text in ("", "a", "a-b-c-d-e", ".lock", "0a1b2c3d"):
         assert Process.named(text) is None

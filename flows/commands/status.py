@@ -37,6 +37,7 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
         return DONE
     who = holder(run_dir)
     running = f"process {who.pid} on {who.host} runs it" if who else "nobody runs it"
+    running += "" if who is None or who.certain else ", unless it died: that cannot be seen here"
     now, _ = in_force(directory, overrides, settings, state)
     console.print(f"{state_text(state, now)} ({running})", markup=False)
     if state.paused is not None:
