@@ -13,7 +13,7 @@ import pytest
 
 @contextlib.contextmanager
 def mounted(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own; where none can be mounted the test is skipped, if it may be."""
+    """A file system of its own; where mounting is forbidden the test is skipped."""
     folder.mkdir()
     as_root = ["sudo", "-n"] if os.geteuid() else []
     options = f"size={size},uid={os.geteuid()},mode=700"
@@ -21,10 +21,10 @@ def mounted(folder: Path, size: str) -> Iterator[Path]:
         [*as_root, "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    if done.returncode and os.environ.get("AIMSPAX_TEST_ALL"):
-        pytest.fail(f"no file system can be mounted here: {done.stderr}")
     if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr}")
+        forbidden = any(word in done.stderr.lower() for word in ("permi", "password", "superuser"))
+        give_up = pytest.skip if forbidden else pytest.fail
+        give_up(f"no file system can be mounted here: {done.stderr}")
     try:
         yield folder
     finally:
