@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import IO
 
 from aimspax_core.errors import AimspaxError
+from aimspax_core.hidden_files import beside
 from aimspax_core.lock_records import HEART, Holder, Record, Verdict, Watch, named
-from aimspax_core.safe_files import beside
 
 __all__ = ["LOOK_S", "Holder", "NoLocksError", "held", "holder", "remove_if_free"]
 

@@ -6,17 +6,11 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from aimspax_core.processes import Process
+from aimspax_core.hidden_files import beside
 from aimspax_core.storage import naming
-
-_BESIDE = re.compile(r"\..+\.(?P<process>[\w-]+)\.[0-9a-f]{8}(\.\w+)?")
-_NAME = 100
-"""Characters of a name that are in that of its hidden file, too: file systems have a limit."""
 
 
 @contextlib.contextmanager
@@ -24,8 +18,8 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there replaces `path` atomically.
 
     An exception in the block leaves `path` as it was and removes the temporary file, whose name
-    begins with a dot and says which process writes it (see `left_beside`). Folders that are missing
-    are made. Where the disk is the reason, the error names `path`.
+    begins with a dot and says which process writes it (see `hidden_files`). Folders that are
+    missing are made. Where the disk is the reason, the error names `path`.
 
     Args:
         path: The file to replace.
@@ -45,22 +39,6 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
                 aside.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
-
-
-def beside(path: Path) -> Path:
-    """Return a hidden name beside a file that nobody else uses: `.NAME.PROCESS.RANDOM.SUFFIX`."""
-    name = path.name[:_NAME]
-    return path.with_name(f".{name}.{Process.this()}.{secrets.token_hex(4)}{path.suffix}")
-
-
-def left_beside(folder: Path) -> Iterator[Path]:
-    """Yield the hidden files below a folder whose process is dead for certain: it was killed."""
-    for where, _, names in os.walk(folder):
-        for name in names:
-            found = _BESIDE.fullmatch(name)
-            process = None if found is None else Process.named(found["process"])
-            if process is not None and process.alive() is False:
-                yield Path(where) / name
 
 
 def append(path: Path, content: bytes, size: int | None = None, *, forced: bool = True) -> int:

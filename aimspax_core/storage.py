@@ -10,13 +10,14 @@ import contextlib
 import errno
 import logging
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
 from time import monotonic, sleep
 from typing import TypeVar
+
+from aimspax_core.hidden_files import beside
 
 T = TypeVar("T")
 
@@ -124,7 +125,7 @@ def require_room(folder: Path, needed: int = PROBE_BYTES) -> None:
     Raises:
         OSError: There is less, or nothing can be written; it names the folder.
     """
-    probe = folder / f".room-{secrets.token_hex(4)}"
+    probe = beside(folder / "room")
     with naming(folder, probe):
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < needed:

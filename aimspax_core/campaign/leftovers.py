@@ -14,10 +14,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from aimspax_core.hidden_files import left_beside
 from aimspax_core.locks import remove_if_free
 from aimspax_core.processes import Process
 from aimspax_core.run_directory import RunDir
-from aimspax_core.safe_files import left_beside
 
 _FOLDER = re.compile(r"(aimspax|labels)-(?P<process>[\w-]+)-\w+")
 
@@ -37,11 +37,10 @@ def remove_leftovers(run: RunDir) -> int:
     A campaign may be running here, and others may share its label store.
     """
     count = 0
-    for folder in _folders(run):
-        for path in left_beside(folder):
-            with contextlib.suppress(OSError):  # another user's, in a store that is shared
-                path.unlink()
-                count += 1
+    for path in _hidden(run):
+        with contextlib.suppress(OSError):  # another user's, in a store that is shared
+            path.unlink()
+            count += 1
     for path in _locks(run):
         with contextlib.suppress(OSError):
             count += remove_if_free(path)
@@ -49,6 +48,15 @@ def remove_leftovers(run: RunDir) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         count += 1
     return count
+
+
+def _hidden(run: RunDir) -> Iterator[Path]:
+    """Yield the hidden files of dead processes."""
+    for folder in _folders(run):
+        yield from left_beside(folder)
+    # Tasks see whether there is room here; what else is in these folders is not ours.
+    for folder in (run.output, Path(tempfile.gettempdir())):
+        yield from left_beside(folder, below=False)
 
 
 def _locks(run: RunDir) -> Iterator[Path]:

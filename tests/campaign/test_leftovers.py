@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from aimspax_core.campaign.leftovers import folder_prefix, remove_leftovers
+from aimspax_core.hidden_files import beside
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.processes import Process
 from aimspax_core.run_directory import RunDir
-from aimspax_core.safe_files import beside, replacing
+from aimspax_core.safe_files import replacing
 
 KILLED = """
 import os, signal, sys, tempfile
@@ -32,6 +33,15 @@ with (
     LabelStore(folder / "aimspax" / "labels").claim("abcd"),
 ):
     os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+KILLED_WHILE_LOOKING_FOR_ROOM = """
+import os, signal, sys
+from pathlib import Path
+from aimspax_core.storage import require_room
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+require_room(Path(sys.argv[1]))
 """
 
 
@@ -53,6 +63,17 @@ def test_what_a_killed_process_has_left_is_removed(run: RunDir) -> None:
     assert remove_leftovers(run) == 6
     assert not files(run)
     assert not [*run.output.glob("*/labels-*"), *run.output.glob("tmp/*")]
+
+
+@pytest.mark.parametrize("folder", [".", "tmp", "aimspax/labels"])
+def test_the_room_that_a_killed_process_has_reserved_is_given_back(
+    run: RunDir, folder: str
+) -> None:
+    command = [sys.executable, "-c", KILLED_WHILE_LOOKING_FOR_ROOM, str(run.output / folder)]
+    subprocess.run(command, check=False)
+    assert [path.parent for path in files(run)] == [run.output / folder]
+    assert remove_leftovers(run) == 1
+    assert not files(run)
 
 
 def test_what_a_living_process_is_about_stays(run: RunDir) -> None:
@@ -86,6 +107,8 @@ def test_what_may_be_of_a_living_process_elsewhere_stays(
 
 def test_files_of_the_user_stay(run: RunDir) -> None:
     mine = [run.models / ".a.model.0badcafe.model", run.models / ".hidden", run.data / "a.lock"]
+    dead = replace(Process.this(), start="1")
+    mine += [run.output / "mine" / f".room.{dead}.0badcafe"]
     mine += [Path(tempfile.gettempdir()) / name for name in ("aimspax-1", "labels-mine-2")]
     for path in mine:
         path.parent.mkdir(parents=True, exist_ok=True)
