@@ -128,11 +128,10 @@ class Journal:
     def _close_part(self) -> None:
         """Compress what the snapshot knows; what cannot be stays as it is."""
         try:
-            close_part(self._run.journal, self._closed + 1, self.seq)
-            self._size, self._closed = 0, self.seq
+            self._closed = close_part(self._run.journal, self._closed + 1, self.seq)
         except (OSError, DamagedLineError) as error:
             log.warning("the journal is not compressed: %s", error)
-            self._size = self._run.journal.stat().st_size
+        self._size = self._run.journal.stat().st_size
 
     def _snapshot(self) -> bool:
         """Save time for the next start; the events are in the journal, whatever happens here."""

@@ -82,18 +82,26 @@ def _closed(journal: Path, after: int) -> Iterator[Line]:
             yield from part.lines()
 
 
-def close_part(journal: Path, first: int, last: int) -> None:
+def close_part(journal: Path, first: int, last: int) -> int:
     """Compress all lines of a journal's file, and empty it.
+
+    Where an earlier call has written the part, and could not empty the file, that is done now; the
+    events since stay in the file.
 
     Args:
         journal: The file, whose last line is finished.
         first: Number of its first event.
         last: Number of its last event, which a snapshot knows.
 
+    Returns:
+        The last event that is in a part now, and no longer in the file.
+
     Raises:
         OSError: The disk does not take it; nothing is lost.
         DamagedLineError: What was written is read back otherwise; it is removed again.
     """
+    if drop_closed(journal):
+        return parts(journal)[-1].last
     content = journal.read_bytes()
     path = _folder(journal) / f"{first:09d}-{last:09d}.jsonl.gz"
     with replacing(path) as aside:
@@ -101,6 +109,7 @@ def close_part(journal: Path, first: int, last: int) -> None:
         if _text(aside) != content:
             raise DamagedLineError(f"{path} is not read as it was written")
     _keep(journal, b"")
+    return last
 
 
 def drop_closed(journal: Path) -> int:

@@ -88,19 +88,25 @@ def unsealed(content: bytes) -> tuple[bytes, bool]:
 def _lines(journal: Path) -> Iterator[bytes]:
     """Read all lines: those of closed parts, which are compressed, and those of the journal's file.
 
-    Between two steps of closing a part its lines are in both.
+    Between two steps of closing a part its lines are in both; if the second one fails, and a later
+    part is closed, the lines of one are in the other, too. They count once.
     """
-    known: set[bytes] = set()
+    known: set[bytes] = set()  # digests: there may be many lines, and they are long
     for part in sorted(journal.with_name("journal-parts").glob("*.jsonl.gz")):
         try:
             content = gzip.decompress(part.read_bytes())
         except (OSError, EOFError, zlib.error) as error:
             yield f"{part.name}: {error}\n".encode()
             continue
-        known = {*content.splitlines(keepends=True)}
-        yield from content.splitlines(keepends=True)
+        lines = content.splitlines(keepends=True)
+        yield from (line for line in lines if _digest(line) not in known)
+        known |= {_digest(line) for line in lines}
     with journal.open("rb") as file:
-        yield from (line for line in file if line not in known)
+        yield from (line for line in file if _digest(line) not in known)
+
+
+def _digest(line: bytes) -> bytes:
+    return hashlib.sha256(line).digest()[:16]
 
 
 def _entry(line: bytes, expected: int) -> tuple[Kind, str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from aimspax_core.campaign.journal import Journal, entries, load
 from aimspax_core.campaign.journal_parts import parts
 from aimspax_core.errors import CampaignError
 from aimspax_core.run_directory import RunDir
-from aimspax_core.verification.findings import Report
+from aimspax_core.verification.findings import Kind, Report
 from aimspax_core.verification.journal_lines import events
 from tests.campaign.test_journal import EVENTS, replayed, run_in, write
 
@@ -147,6 +147,59 @@ def test_a_part_that_cannot_be_written_leaves_the_journal_as_it_is(
     write(run, EVENTS[100:110])
     assert spans(run) == [(1, 107)]
     assert [entry.event for entry in entries(run.journal)] == EVENTS[:110]
+
+
+def fails_to_empty(patch: pytest.MonkeyPatch) -> None:
+    """The disk is full when the journal's file is to be replaced; a part was still written."""
+
+    def keep(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    patch.setattr(journal_parts, "_keep", keep)
+
+
+def test_a_part_whose_lines_could_not_leave_the_journal_is_written_once(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Journal(run) as journal:
+        with monkeypatch.context() as patch:
+            fails_to_empty(patch)
+            for event in TOLD[:40]:
+                journal.append(event)
+        assert spans(run) == [(1, 21)]
+        assert run.journal.read_bytes().count(b"\n") == 40
+        for event in TOLD[40:70]:
+            journal.append(event)
+        assert spans(run) == [(1, 21), (22, 49), (50, 70)]
+    assert run.journal.read_bytes() == b""
+    assert [entry.event for entry in entries(run.journal)] == TOLD[:70]
+    assert load(run) == (70, replayed(TOLD[:70]))
+
+
+def test_lines_that_are_in_two_parts_count_once(run: RunDir) -> None:
+    """Such parts a process may have left whose disk was full."""
+    write(run, TOLD)
+    first, second = [part.path for part in parts(run.journal)[:2]]
+    both = gzip.decompress(first.read_bytes()) + gzip.decompress(second.read_bytes())
+    second.rename(second.with_name("000000001-000000042.jsonl.gz")).write_bytes(gzip.compress(both))
+    report = Report()
+    assert [seq for seq, _ in events(run.journal, report)] == list(range(1, 101))
+    assert not report.findings
+    assert not report.notes
+    assert [entry.event for entry in entries(run.journal)] == TOLD
+
+
+@pytest.mark.parametrize("where", ["part", "journal"])
+def test_a_line_that_is_there_twice_is_found(run: RunDir, where: str) -> None:
+    write(run, TOLD)
+    path = parts(run.journal)[0].path if where == "part" else run.journal
+    content = gzip.decompress(path.read_bytes()) if where == "part" else path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    content = b"".join([*lines[:3], lines[1], *lines[3:]])
+    path.write_bytes(gzip.compress(content) if where == "part" else content)
+    report = Report()
+    list(events(run.journal, report))
+    assert [found.kind for found in report.findings] == [Kind.SEQUENCE]
 
 
 def test_a_reader_misses_nothing_while_a_part_is_closed(run: RunDir) -> None:
