@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -252,14 +251,9 @@ def test_a_mistake_is_the_runs_state_and_no_traceback(site: Site, directory: Pat
     assert not (directory / "aimspax").exists()
 
 
-def test_a_schedule_that_is_switched_on_fires(site: Site, finished: Path) -> None:
-    deployment = site.deployment()
-    (nightly,) = deployment["schedules"]
-    path = f"deployments/{deployment['id']}/schedules/{nightly['id']}"
-    soon = datetime.now(UTC) + timedelta(seconds=15)
-    hourly = {"interval": 3600, "anchor_date": soon.isoformat()}
+def test_the_nightly_schedule_is_switched_on(site: Site, finished: Path) -> None:
     where = {"directory": str(finished / "by-schedule")}
-    site.api("PATCH", path, {"active": True, "schedule": hourly, "parameters": where})
+    _set_schedule(site, active=True, schedule={"interval": 30}, parameters=where)
 
 
 def test_an_automation_of_ones_own_is_deployed(site: Site, directory: Path, finished: Path) -> None:
@@ -288,6 +282,13 @@ def test_a_second_run_is_refused_and_told_who_works_there(site: Site, directory:
     assert f"for the flow run 'water' ({first})" in refused["message"]
     assert "AwaitingRetry" not in site.states(second)
     RUNS.append(first)
+
+
+def test_labels_that_came_have_started_a_run_elsewhere(site: Site) -> None:
+    site.wait(lambda: site.runs_of("active-learning/local"))
+    run = site.runs_of("active-learning/local")[0]
+    assert site.ended(run["id"])["type"] == "COMPLETED"
+    assert run["parameters"]["directory"].endswith("by-event")
 
 
 def test_a_killed_database_costs_a_run_nothing(site: Site, directory: Path) -> None:
@@ -331,6 +332,19 @@ def test_a_run_that_dies_without_progress_is_given_up(site: Site, directory: Pat
     site.wait(lambda: site.events("campaign.stalled"), 30, run)
     (event,) = site.events("campaign.stalled")
     assert event["resource"]["aimspax.directory"] == str(directory)
+
+
+def test_the_schedule_fires_on_a_finished_campaign_which_says_so(site: Site) -> None:
+    def completed() -> list[Any]:
+        runs = [run for run in site.runs_of("aims-pax/local") if run["auto_scheduled"]]
+        return [run for run in runs if run["state_type"] == "COMPLETED"]
+
+    site.wait(completed, 120)
+    _set_schedule(site, active=False)
+    run = completed()[0]
+    assert run["parameters"]["directory"].endswith("by-schedule")
+    assert "finished" in run["state"]["message"]
+    assert "finished already" in site.told(run["id"], until="Finished in state")
 
 
 def test_a_killed_worker_and_its_flow_are_noticed_and_the_run_goes_on(
@@ -380,8 +394,27 @@ def test_the_logs_begin_with_the_settings_in_force(directory: Path) -> None:
     assert taken_up >= 2, "the run after the cancelled one, and the one that had nothing to do"
 
 
+def test_undeploy_leaves_nothing_but_the_history(site: Site) -> None:
+    said = site.compose.run("deploy", "aimspax", "undeploy")
+    assert "removed: work pool aimspax-local" in said
+    assert not site.api("POST", "deployments/filter", {})
+    assert not site.api("POST", "automations/filter", {})
+    assert not [
+        pool for pool in site.api("POST", "work_pools/filter", {}) if "aimspax" in pool["name"]
+    ]
+    assert site.api("POST", "flow_runs/filter", {"limit": 1})
+    assert "nothing was deployed" in site.compose.run("deploy", "aimspax", "undeploy")
+
+
 RUNS: list[str] = []
 """The run that a test has left running for the next one."""
+
+
+def _set_schedule(site: Site, **changes: Any) -> None:
+    """Change the nightly schedule as its page does."""
+    deployment = site.deployment()
+    (nightly,) = deployment["schedules"]
+    site.api("PATCH", f"deployments/{deployment['id']}/schedules/{nightly['id']}", changes)
 
 
 def _be_impatient(site: Site) -> None:
