@@ -16,6 +16,7 @@ from prefect.client.schemas.actions import (
     DeploymentUpdate,
     WorkPoolCreate,
 )
+from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.automations import AutomationCore
@@ -41,6 +42,7 @@ class Change(StrEnum):
     CHANGED = "changed"
     UNCHANGED = "unchanged"
     REMOVED = "removed"
+    KEPT = "kept"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,10 @@ def automate(
 
 
 def remove(client: SyncPrefectClient, profile: Profile) -> Iterator[Done]:
-    """Remove the deployments of a profile and its pools; runs that were made are kept."""
+    """Remove the deployments of a profile, and its pools unless others use them.
+
+    Runs that were made are kept.
+    """
     for plan in profile.deployments:
         full_name = f"{_flow(plan.entrypoint).name}/{plan.name}"
         found = _deployment(client, full_name)
@@ -108,11 +113,7 @@ def remove(client: SyncPrefectClient, profile: Profile) -> Iterator[Done]:
             client.delete_deployment(found.id)
             yield Done(Change.REMOVED, f"deployment {full_name}")
     for pool in profile.pools:
-        try:
-            client.delete_work_pool(pool)
-        except ObjectNotFound:
-            continue
-        yield Done(Change.REMOVED, f"work pool {pool}")
+        yield from _remove_pool(client, pool)
 
 
 def remove_automations(client: SyncPrefectClient) -> Iterator[Done]:
@@ -136,6 +137,20 @@ def _make_pool(client: SyncPrefectClient, name: str) -> Change:
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
         return Change.MADE
     return Change.UNCHANGED
+
+
+def _remove_pool(client: SyncPrefectClient, name: str) -> Iterator[Done]:
+    """Remove a pool, which Prefect would do with the deployments of others in it left hanging."""
+    named = WorkPoolFilter(name=WorkPoolFilterName(any_=[name]))
+    others = client.read_deployments(work_pool_filter=named, limit=1)
+    if others:
+        yield Done(Change.KEPT, f"work pool {name}: deployment {others[0].name} uses it, too")
+        return
+    try:
+        client.delete_work_pool(name)
+    except ObjectNotFound:
+        return
+    yield Done(Change.REMOVED, f"work pool {name}")
 
 
 def _deploy_flow(client: SyncPrefectClient, plan: DeploymentPlan) -> Iterator[Done]:
