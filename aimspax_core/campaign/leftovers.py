@@ -1,4 +1,4 @@
-"""What processes that were killed have left: files written aside, locks, folders for a while.
+"""What processes that were killed have left: hidden files, locks, folders, labels kept twice.
 
 Removed is only what is certainly ours, and whose process is certainly dead; both are in the names.
 Other campaigns may be writing to the same label store, and to the same temporary directory.
@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aimspax_core.hidden_files import left_beside
+from aimspax_core.labels import spare
+from aimspax_core.labels.store import LabelStore
 from aimspax_core.locks import remove_if_free
 from aimspax_core.processes import Process
 from aimspax_core.run_directory import RunDir
@@ -47,7 +49,7 @@ def remove_leftovers(run: RunDir) -> int:
     for folder in _left_folders(run.state, Path(tempfile.gettempdir())):
         shutil.rmtree(folder, ignore_errors=True)
         count += 1
-    return count
+    return count + spare.forget_stored(LabelStore(run.labels))
 
 
 def _hidden(run: RunDir) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from ase import Atoms
 
+from aimspax_core.errors import NewerReleaseError
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore, StoredLabel
 from aimspax_core.storage import naming
@@ -66,6 +67,34 @@ def forget(key: str) -> None:
     for folder, _ in _folders():
         with contextlib.suppress(OSError):  # it is in its store, where it counts
             LabelStore(folder).path(key).unlink(missing_ok=True)
+
+
+def forget_stored(store: LabelStore) -> int:
+    """Remove labels that are in their store; a process was killed before it did that.
+
+    Args:
+        store: A label store; what is kept for others stays, also if it has the same key.
+
+    Returns:
+        How many were removed.
+    """
+    count = 0
+    for folder, _ in _folders():
+        for path in folder.glob("??/*.json") if _is_own(folder) else ():
+            with contextlib.suppress(OSError, NewerReleaseError):  # those who can read it take it
+                if _is_in(store, path.stem, LabelStore(folder)):
+                    path.unlink(missing_ok=True)
+                    count += 1
+    return count
+
+
+def _is_in(store: LabelStore, key: str, kept: LabelStore) -> bool:
+    """Return whether a label that is kept came from the same calculation as that of its store."""
+    ours = kept.get(key) if store.has(key) else None
+    stored = None if ours is None else store.get(key)
+    if ours is None or stored is None:
+        return False
+    return ours.label.provenance == stored.label.provenance
 
 
 def _folders() -> Iterator[tuple[Path, Reach]]:

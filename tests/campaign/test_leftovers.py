@@ -8,11 +8,15 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase import Atoms
 
 from aimspax_core.campaign.leftovers import folder_prefix, remove_leftovers
 from aimspax_core.hidden_files import beside
-from aimspax_core.labels.store import LabelStore
+from aimspax_core.labels import spare
+from aimspax_core.labels.label import Label
+from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.processes import Process
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
@@ -21,7 +25,9 @@ KILLED = """
 import os, signal, sys, tempfile
 from pathlib import Path
 from aimspax_core.campaign.leftovers import folder_prefix
-from aimspax_core.labels.store import LabelStore
+from aimspax_core.labels import spare
+from aimspax_core.labels.label import Label
+from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.safe_files import replacing
 folder = Path(sys.argv[1])
 Path(tempfile.mkdtemp(prefix=folder_prefix("labels"), dir=folder / "aimspax"))
@@ -50,6 +56,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
     for name in ("aimspax", "tmp"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setenv(spare.STATE, str(tmp_path / "state"))
     return RunDir(tmp_path, *(tmp_path / n for n in ("data", "logs", "losses", "model", "chk")))
 
 
@@ -103,6 +110,32 @@ def test_what_may_be_of_a_living_process_elsewhere_stays(
     assert remove_leftovers(run) == 0
     assert left.exists()
     assert folder.exists()
+
+
+def some_label(finished: float) -> tuple[str, Atoms, Label]:
+    atoms = Atoms("H2", [(0, 0, 0), (0, 0, 0.74)])
+    label = Label(-31.7, np.zeros((2, 3)), None, {"finished": finished})
+    return label_key(atoms, {}), atoms, label
+
+
+def test_a_label_that_came_into_its_store_is_kept_nowhere_else(run: RunDir) -> None:
+    """Its process was killed before it removed the one that it had kept on another disk."""
+    key, atoms, label = some_label(1.0)
+    assert spare.keep(key, atoms, label, {}) is not None
+    assert remove_leftovers(run) == 0, "no store has it yet"
+    LabelStore(run.labels).put(key, atoms, label, {})
+    assert remove_leftovers(run) == 1
+    assert spare.take(key, LabelStore(run.output / "other")) is None
+    assert LabelStore(run.labels).has(key)
+
+
+def test_a_label_that_is_kept_for_another_store_stays(run: RunDir) -> None:
+    """Two campaigns with stores of their own have computed the same label."""
+    key, atoms, label = some_label(1.0)
+    spare.keep(key, atoms, label, {})
+    LabelStore(run.labels).put(*some_label(2.0), {})
+    assert remove_leftovers(run) == 0
+    assert spare.take(key, LabelStore(run.output / "other")) is not None
 
 
 def test_files_of_the_user_stay(run: RunDir) -> None:
