@@ -17,7 +17,7 @@ from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed, Failed
 
 from aimspax_core.campaign.leftovers import remove_leftovers
 from aimspax_core.errors import HeldError
@@ -127,7 +127,7 @@ def _end(relabelling: Relabelling, inputs: RelabelInputs, stopped: Stop) -> Stat
     if relabelling.broken:
         return Failed(message=f"{relabelling.broken}; {summary}; mend it, and start again to go on")
     if stopped.reason:
-        return Cancelled(message=f"{stopped.reason}; {summary}; start again to go on")
+        return stopped.state(f"{stopped.reason}; {summary}; start again to go on")
     if not summary.labelled:
         frame, reason = relabelling.found.failed[0]
         first = f"frame {frame.index}: {reason} (all of them: {failed_file(inputs.output)})"

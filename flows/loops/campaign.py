@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed, Failed
 
 from aimspax_core.campaign.events import (
     Event,
@@ -80,8 +80,8 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         part: `initial` ends with the initial dataset, `active` begins with it.
 
     Returns:
-        The state that the flow run ends in: completed, cancelled (start it again to go on), or
-        failed with the reason.
+        The state that the flow run ends in: completed, cancelled (start it again to go on),
+        interrupted (a deployed run that is started again by itself), or failed with the reason.
 
     Raises:
         SettingsError, StructureError: There are mistakes in the run directory.
@@ -117,7 +117,7 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
                 campaign.drive(client, stopped)
             if stopped.reason:
                 log.info("stopped (%s); start again to go on", stopped.reason)
-                return Cancelled(message=f"{stopped.reason}; start again to go on")
+                return stopped.state(f"{stopped.reason}; start again to go on")
         state = journal.state
     if state.phase is Phase.FAILED:
         return Failed(message=state.stop_reason)

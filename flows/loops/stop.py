@@ -9,7 +9,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Crashed
 
 from flows.pools.dask_settings import remove_scratch
 from flows.runs.api_watch import api_watch
@@ -19,6 +23,10 @@ GRACE_S = 15.0
 
 POLL_S = 2.0
 """From one look at whether to stop to the next (s)."""
+
+INTERRUPTED = "Interrupted"
+"""Name of the state of a deployed run whose worker, or machine, was stopped: see automations.yaml,
+which starts such a run again."""
 
 _STOPPED = 130  # exit code of the commands
 _CANCELLED = ("CANCELLING", "CANCELLED")
@@ -35,10 +43,12 @@ class Stop:
 
     Attributes:
         reason: Who wants it; empty if nobody does.
+        signal: Whether that was a signal.
     """
 
     def __init__(self) -> None:
         self.reason = ""
+        self.signal = False
         self._at_once = False
 
     def asked(self) -> bool:
@@ -69,11 +79,40 @@ class Stop:
         """Take in a signal; the second Ctrl-C ends the process."""
         if self.reason and number == signal.SIGINT:
             end_at_once()
-        self.reason = signal.Signals(number).name
+        self.reason, self.signal = signal.Signals(number).name, True
         if self._at_once:
             self._at_once = False
             raise StopRequested
         log.info("%s: stopping, at most %d s", self.reason, 2 * GRACE_S)
+
+    def state(self, message: str) -> State[Any]:
+        """Return the state that the run ends in, now that it has stopped."""
+        context = FlowRunContext.get()
+        deployed = bool(
+            context is not None
+            and context.flow_run is not None
+            and context.flow_run.deployment_id is not None
+        )
+        if deployed and self.signal:
+            api_watch().look_now()  # Prefect's worker sends a signal for a Cancel, too
+        if goes_on(deployed, self.signal, api_watch().state):
+            return Crashed(
+                name=INTERRUPTED, message=f"{message}; by itself, once there is a worker"
+            )
+        return Cancelled(message=message)
+
+
+def goes_on(deployed: bool, signal: bool, on_server: str) -> bool:
+    """Return whether a run that was stopped should be started again by itself.
+
+    Nobody who restarts a worker, or a machine, means to end the runs there.
+
+    Args:
+        deployed: Whether it belongs to a deployment, whose worker can start it again.
+        signal: Whether a signal has stopped it.
+        on_server: Type of its state on the server, as somebody may have set it.
+    """
+    return deployed and signal and on_server not in _CANCELLED
 
 
 def end_at_once() -> NoReturn:

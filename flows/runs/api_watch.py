@@ -129,7 +129,13 @@ class ApiWatch:
 
     def look_now(self) -> bool:
         """Look in this moment, unless the API is away; return whether it can be asked."""
-        return self.answers and (self._look is None or self._look().answer is Answer.FINE)
+        if self._look is None or not self.answers:
+            return self.answers
+        found = self._look()
+        if found.answer is Answer.FINE:
+            with self._lock:
+                self._found = found
+        return found.answer is Answer.FINE
 
     def note(self, task: str) -> None:
         """Count a task that was done, if the API is away."""

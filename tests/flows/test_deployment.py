@@ -313,6 +313,16 @@ def test_a_killed_flow_goes_on_by_itself(site: Site) -> None:
     assert "Crashed" in site.states(run)
 
 
+def test_a_stopped_worker_interrupts_its_run_which_goes_on_with_the_next(site: Site) -> None:
+    (run,) = RUNS
+    site.compose.stop("worker")
+    site.wait(lambda: "Interrupted" in site.states(run), 30, run)
+    site.compose.start("worker")
+    site.wait(lambda: site.engine(run) is not None, 90, run)
+    site.wait(lambda: site.state(run)["name"] == "Running", 60, run)
+    assert "Cancelled" not in site.states(run)
+
+
 def test_a_run_can_be_cancelled_and_is_not_started_again(site: Site, directory: Path) -> None:
     (run,) = RUNS
     cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}

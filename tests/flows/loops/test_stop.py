@@ -1,0 +1,39 @@
+"""How a run that was stopped ends: for good, or to be started again by itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows.deployments.profile import AUTOMATIONS, read_automations
+from flows.loops.stop import INTERRUPTED, goes_on
+from flows.runs.api_standing import Answer, Found
+from flows.runs.api_watch import ApiWatch
+
+
+@pytest.mark.parametrize("on_server", ["RUNNING", "PAUSED", ""])
+def test_a_deployed_run_whose_worker_is_stopped_goes_on(on_server: str) -> None:
+    assert goes_on(deployed=True, signal=True, on_server=on_server)
+
+
+@pytest.mark.parametrize("signal", [True, False])
+@pytest.mark.parametrize("on_server", ["CANCELLING", "CANCELLED"])
+def test_a_cancel_is_for_good_though_a_signal_comes_with_it(signal: bool, on_server: str) -> None:
+    assert not goes_on(deployed=True, signal=signal, on_server=on_server)
+
+
+def test_a_run_without_a_worker_stays_stopped() -> None:
+    assert not goes_on(deployed=False, signal=True, on_server="RUNNING")
+
+
+def test_a_cancel_is_seen_that_came_after_the_last_look() -> None:
+    watch = ApiWatch(lambda: Found(Answer.FINE, state="CANCELLING"))
+    assert watch.state == ""
+    assert watch.look_now()
+    assert watch.state == "CANCELLING"
+
+
+def test_automations_start_an_interrupted_run_again_and_know_that_it_is_not_dead() -> None:
+    event = f"prefect.flow-run.{INTERRUPTED}"
+    triggers = [automation.trigger for automation in read_automations(AUTOMATIONS)]
+    assert len(triggers) == 2
+    assert all(event in trigger["expect"] for trigger in triggers)
