@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.relabelling import Property, failed_file
 from aimspax_core.locks import Holder, held, holder
 from aimspax_core.structures import digest
-from flows.loops.relabel import Relabelling
-from flows.loops.room import StoppedWaitingError
+from flows.loops.begin_anew import Look, insist
+from flows.loops.relabel import Relabelling, folders_of
+from flows.loops.room import StoppedWaitingError, look_for_room
 from flows.loops.stop import Stop, StopRequested, stop_signals
 from flows.page.events import DirectoryEvents
 from flows.runs.api_watch import api_watch
@@ -97,13 +99,24 @@ def recalculate(
         control=control,
         species_dir=species_dir,
     )
-    inputs = handed_over(RelabelInputs) or RelabelInputs.read(
-        run_directory(directory), request, overrides
-    )
+    with stop_signals() as stopped, get_client(sync_client=True) as client:
+        label = partial(_label, run_directory(directory), request, overrides, client, stopped)
+        return insist(label, client, stopped)
+
+
+def _label(
+    directory: Path,
+    request: RelabelRequest,
+    overrides: dict[str, Any] | None,
+    client: SyncPrefectClient,
+    stopped: Stop,
+    writes: Callable[[Look], None],
+) -> State[Any]:
+    """Label a dataset, and say how to look for the room that it needs."""
+    inputs = handed_over(RelabelInputs) or RelabelInputs.read(directory, request, overrides)
+    writes(partial(look_for_room, folders_of(inputs)))
     with contextlib.ExitStack() as stack:
         api_watch().waits = inputs.settings.misc.without_server == "wait"
-        stopped = stack.enter_context(stop_signals())
-        client = stack.enter_context(get_client(sync_client=True))
         stack.enter_context(_alone(inputs, client))
         stack.enter_context(relabel_logs(inputs.run, inputs.settings))
         with best_effort("removing what killed processes have left"):

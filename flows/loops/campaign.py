@@ -45,6 +45,7 @@ from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import paused_text, progress_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.versions import release
+from flows.loops.begin_anew import Look, insist
 from flows.loops.executor import Executor
 from flows.loops.page_switch import PageSwitch
 from flows.loops.requests import LOOK_S, Requests
@@ -88,11 +89,24 @@ def run_campaign(directory: Path, overrides: dict[str, Any] | None, part: Part) 
         HeldError: Another process runs this campaign.
         StalledError: It was started again by itself too often without progress.
     """
+    with stop_signals() as stopped, get_client(sync_client=True) as client:
+        run = partial(_run, directory, overrides, part, client, stopped)
+        return insist(run, client, stopped)
+
+
+def _run(
+    directory: Path,
+    overrides: dict[str, Any] | None,
+    part: Part,
+    client: SyncPrefectClient,
+    stopped: Stop,
+    writes: Callable[[Look], None],
+) -> State[Any]:
+    """Run a campaign, or a part of it, and say how to look for the room that it needs."""
     inputs = handed_over(Inputs) or Inputs.read(directory, overrides, part)
+    writes(partial(look_for_campaigns_room, inputs.run))
     with contextlib.ExitStack() as stack:
         api_watch().waits = inputs.settings.misc.without_server == "wait"
-        stopped = stack.enter_context(stop_signals())
-        client = stack.enter_context(get_client(sync_client=True))
         with naming_the_holder(client, inputs.run.flow_run):
             journal = stack.enter_context(Journal(inputs.run))
         before = journal.state if journal.begun else None

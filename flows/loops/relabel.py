@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient
 
@@ -50,6 +51,11 @@ PROGRESS_S = 10.0
 """From one line on the progress to the next."""
 
 log = logging.getLogger("aimspax")
+
+
+def folders_of(inputs: RelabelInputs) -> tuple[Path, ...]:
+    """Return the folders that labelling a dataset writes to."""
+    return inputs.run.state, inputs.run.labels, inputs.output.parent
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,7 @@ class Relabelling:
             StopRequested: A stop came before there were workers.
             StoppedWaitingError: A stop came while the disk had no room.
         """
-        folders = (self._run.state, self._run.labels, self._inputs.output.parent)
-        look, show = partial(look_for_room, folders), partial(show_waiting, client)
+        look, show = partial(look_for_room, folders_of(self._inputs)), partial(show_waiting, client)
         self._room = Room(look, show, stopped.asked)
         with contextlib.ExitStack() as stack:
             with stopped.at_once():

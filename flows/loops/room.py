@@ -86,6 +86,15 @@ class Room:
         self._end()
         return True
 
+    def wait(self) -> None:
+        """Wait until something may be launched.
+
+        Raises:
+            StoppedWaitingError: A stop came.
+        """
+        while not self.free():
+            self._sleep()
+
     def insist(self, write: Callable[[], T]) -> T:
         """Write something, however long that takes; return what `write` returned.
 

@@ -12,11 +12,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Crashed
 
 from flows.pools.dask_settings import remove_scratch
 from flows.runs.api_watch import api_watch
+from flows.runs.previous_attempt import deployed
 
 GRACE_S = 15.0
 """How long a stop waits for running tasks before it gives them up (s)."""
@@ -25,8 +25,8 @@ POLL_S = 2.0
 """From one look at whether to stop to the next (s)."""
 
 INTERRUPTED = "Interrupted"
-"""Name of the state of a deployed run whose worker, or machine, was stopped: see automations.yaml,
-which starts such a run again."""
+"""Name of the state of a deployed run that a signal has stopped, as when its machine is shut down;
+automations.yaml starts such a run again."""
 
 _STOPPED = 130  # exit code of the commands
 _CANCELLED = ("CANCELLING", "CANCELLED")
@@ -87,32 +87,26 @@ class Stop:
 
     def state(self, message: str) -> State[Any]:
         """Return the state that the run ends in, now that it has stopped."""
-        context = FlowRunContext.get()
-        deployed = bool(
-            context is not None
-            and context.flow_run is not None
-            and context.flow_run.deployment_id is not None
-        )
-        if deployed and self.signal:
+        if deployed() and self.signal:
             api_watch().look_now()  # Prefect's worker sends a signal for a Cancel, too
-        if goes_on(deployed, self.signal, api_watch().state):
+        if goes_on(deployed(), self.signal, api_watch().state):
             return Crashed(
                 name=INTERRUPTED, message=f"{message}; by itself, once there is a worker"
             )
         return Cancelled(message=message)
 
 
-def goes_on(deployed: bool, signal: bool, on_server: str) -> bool:
+def goes_on(has_worker: bool, signal: bool, on_server: str) -> bool:
     """Return whether a run that was stopped should be started again by itself.
 
-    Nobody who restarts a worker, or a machine, means to end the runs there.
+    Nobody who shuts a machine down, or restarts a service, means to end the runs there.
 
     Args:
-        deployed: Whether it belongs to a deployment, whose worker can start it again.
+        has_worker: Whether it belongs to a deployment, whose worker can start it again.
         signal: Whether a signal has stopped it.
         on_server: Type of its state on the server, as somebody may have set it.
     """
-    return deployed and signal and on_server not in _CANCELLED
+    return has_worker and signal and on_server not in _CANCELLED
 
 
 def end_at_once() -> NoReturn:

@@ -53,6 +53,13 @@ def this_attempt() -> RunAttempt | None:
     return RunAttempt(str(context.flow_run.id), context.flow_run.run_count)
 
 
+def deployed() -> bool:
+    """Return whether this process makes an attempt at a run of a deployment."""
+    context = FlowRunContext.get()
+    run = None if context is None else context.flow_run
+    return run is not None and run.deployment_id is not None
+
+
 def noted_attempt(file: Path) -> RunAttempt | None:
     """Return the attempt that a file notes; None if it notes none that can be read."""
     content = _noted(file)

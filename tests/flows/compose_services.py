@@ -153,12 +153,6 @@ class Compose:
                 one.kill()
         self.processes[name].wait()
 
-    def stop(self, name: str) -> None:
-        """Stop a service as `docker compose stop` does: a signal to its first process."""
-        patience_s = float(self.services[name].get("stop_grace_period", "10s").removesuffix("s"))
-        self.processes[name].terminate()
-        self.processes[name].wait(timeout=patience_s)
-
     def down(self) -> None:
         """Stop all services, last first."""
         for name in reversed(self.processes):

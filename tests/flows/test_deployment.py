@@ -313,12 +313,13 @@ def test_a_killed_flow_goes_on_by_itself(site: Site) -> None:
     assert "Crashed" in site.states(run)
 
 
-def test_a_stopped_worker_interrupts_its_run_which_goes_on_with_the_next(site: Site) -> None:
+def test_a_flow_that_is_stopped_by_a_signal_goes_on_by_itself(site: Site) -> None:
     (run,) = RUNS
-    site.compose.stop("worker")
-    site.wait(lambda: "Interrupted" in site.states(run), 30, run)
-    site.compose.start("worker")
-    site.wait(lambda: site.engine(run) is not None, 90, run)
+    engine = site.engine(run)
+    assert engine is not None
+    engine.terminate()
+    site.wait(lambda: "Interrupted" in site.states(run), 45, run)
+    site.wait(lambda: site.engine(run) not in (None, engine), 90, run)
     site.wait(lambda: site.state(run)["name"] == "Running", 60, run)
     assert "Cancelled" not in site.states(run)
 

@@ -19,6 +19,7 @@ from aimspax_core.settings.reading.mistakes import (
     MistakeKind,
     value_text,
 )
+from aimspax_core.storage import cannot_take, naming
 
 _MERGE = "tag:yaml.org,2002:merge"
 _ORIGINS = (ENVIRONMENT, OVERRIDE, BY_HAND)
@@ -112,12 +113,15 @@ class YamlFile:
 
     def _text(self, path: Path) -> str | None:
         try:
-            content = path.read_bytes()
+            with naming(path):
+                content = path.read_bytes()
         except IsADirectoryError:
             self._unreadable(found="a folder", allowed="a file")
         except FileNotFoundError:
             self._unreadable(f"not found in {path.parent}")
         except OSError as error:
+            if cannot_take(error):  # no mistake of anybody's
+                raise
             self._unreadable(f"cannot be read: {error.strerror}")
         else:
             try:

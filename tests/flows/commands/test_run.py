@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from flows.commands.check import check
 from flows.commands.run import execute, prepare
 from flows.commands.status import status
 from flows.server import Server
+from tests.disks import fill, mounted
 
 FINISHED = Path(__file__).parents[2] / "fixtures" / "0.1.0-8e65e71" / "finished"
 
@@ -66,6 +68,34 @@ def test_the_flow_does_not_read_the_directory_again(
     monkeypatch.setattr(Inputs, "read", None)
     with hand_over(plan.inputs):
         assert aims_pax(finished, {}, return_state=True).is_completed()
+
+
+def test_a_deployed_run_that_begins_on_a_full_disk_waits_and_goes_on(
+    tmp_path: Path, prefect_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.loops import begin_anew
+    from flows.pipeline import aims_pax
+
+    monkeypatch.setattr(begin_anew, "deployed", lambda: True)
+    with mounted(tmp_path / "disk", "4m") as disk:
+        shutil.copytree(FINISHED, disk / "water")
+        filler = fill(disk)
+        told: list[str] = []
+
+        class MakesRoom(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if record.getMessage().startswith("waiting for the disk"):
+                    told.append(record.getMessage())
+                    filler.unlink()
+
+        handler = MakesRoom()
+        logging.getLogger("aimspax").addHandler(handler)
+        try:
+            outcome = aims_pax(disk / "water", {}, return_state=True)
+        finally:
+            logging.getLogger("aimspax").removeHandler(handler)
+        assert outcome.is_completed()
+        assert len(told) == 1
 
 
 @pytest.mark.parametrize("part", ["all", "initial", "active"])

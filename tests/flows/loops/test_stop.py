@@ -12,17 +12,17 @@ from flows.runs.api_watch import ApiWatch
 
 @pytest.mark.parametrize("on_server", ["RUNNING", "PAUSED", ""])
 def test_a_deployed_run_whose_worker_is_stopped_goes_on(on_server: str) -> None:
-    assert goes_on(deployed=True, signal=True, on_server=on_server)
+    assert goes_on(has_worker=True, signal=True, on_server=on_server)
 
 
 @pytest.mark.parametrize("signal", [True, False])
 @pytest.mark.parametrize("on_server", ["CANCELLING", "CANCELLED"])
 def test_a_cancel_is_for_good_though_a_signal_comes_with_it(signal: bool, on_server: str) -> None:
-    assert not goes_on(deployed=True, signal=signal, on_server=on_server)
+    assert not goes_on(has_worker=True, signal=signal, on_server=on_server)
 
 
 def test_a_run_without_a_worker_stays_stopped() -> None:
-    assert not goes_on(deployed=False, signal=True, on_server="RUNNING")
+    assert not goes_on(has_worker=False, signal=True, on_server="RUNNING")
 
 
 def test_a_cancel_is_seen_that_came_after_the_last_look() -> None:
