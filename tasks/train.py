@@ -12,8 +12,8 @@ from prefect import task
 
 from aimspax_core.campaign.actions import Converge, Train
 from aimspax_core.campaign.events import ConvergenceAdvanced, TrainingFinished
+from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.rounds import exploded
-from aimspax_core.campaign.state import Errors
 from aimspax_core.errors import DamagedError, DivergedError
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.run_directory import RunDir

@@ -5,8 +5,9 @@ from __future__ import annotations
 from aimspax_core.campaign import rounds
 from aimspax_core.campaign.actions import Action, Converge
 from aimspax_core.campaign.events import ConvergenceAdvanced
+from aimspax_core.campaign.members import Earlier, MemberState
 from aimspax_core.campaign.rounds import MAX_DIVERGED
-from aimspax_core.campaign.state import CampaignState, Earlier, MemberState, Phase
+from aimspax_core.campaign.state import CampaignState, Phase
 
 
 def begin(state: CampaignState, phase: Phase, tags: tuple[str, ...]) -> CampaignState:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from aimspax_core.campaign import convergence, exploration
 from aimspax_core.campaign.actions import Converge, Train
 from aimspax_core.campaign.events import FileDamaged
-from aimspax_core.campaign.state import CampaignState, MemberState, Phase
+from aimspax_core.campaign.members import MemberState
+from aimspax_core.campaign.state import CampaignState, Phase
 
 _AT_WORK = (Phase.INITIAL_CONVERGE, Phase.INITIAL_PUBLISH, Phase.CONVERGE, Phase.PUBLISH)
 """Phases in which a convergence counts; later ones go on from what it led to."""

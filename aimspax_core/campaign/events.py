@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from aimspax_core.campaign.actions import Action
+from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.record import Record
-from aimspax_core.campaign.state import CampaignState, Errors, Rules, SetValue
+from aimspax_core.campaign.state import CampaignState, Rules, SetValue
 from aimspax_core.errors import LabelFailure
 from aimspax_core.labels.tries import Fate
 

@@ -11,7 +11,8 @@ import numpy as np
 from aimspax_core.campaign import convergence, rounds
 from aimspax_core.campaign.actions import Action, Sample
 from aimspax_core.campaign.events import Sampled
-from aimspax_core.campaign.state import CampaignState, MemberState, Phase, Point, PointStatus
+from aimspax_core.campaign.members import MemberState
+from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus
 from aimspax_core.campaign.stopping import ending
 
 MAX_BARREN_STEPS = 3

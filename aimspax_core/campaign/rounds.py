@@ -8,7 +8,8 @@ import numpy as np
 
 from aimspax_core.campaign.actions import Action, Train
 from aimspax_core.campaign.events import TrainingFinished
-from aimspax_core.campaign.state import CampaignState, Earlier, MemberState, Phase, Round
+from aimspax_core.campaign.members import Earlier, MemberState
+from aimspax_core.campaign.state import CampaignState, Phase, Round
 
 MAX_DIVERGED = 3
 """Times in a row that training may diverge within a round."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aimspax_core.campaign.events import ConvergenceAdvanced, Event, TrainingFinished
-from aimspax_core.campaign.state import Errors
+from aimspax_core.campaign.members import Errors
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import append
 

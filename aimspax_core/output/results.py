@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from aimspax_core.campaign.state import CampaignState, Errors
+from aimspax_core.campaign.members import Errors
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import DataKeys, labelled, write
 from aimspax_core.labels.store import LabelStore

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from aimspax_core.campaign.state import CampaignState, Errors
+from aimspax_core.campaign.members import Errors
+from aimspax_core.campaign.state import CampaignState
 
 DEFAULT_TABLE = "PerAtomMAE"
 

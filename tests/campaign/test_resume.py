@@ -23,8 +23,9 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
     TrajectoryResult,
 )
+from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.rules import apply, next_actions
-from aimspax_core.campaign.state import CampaignState, Errors, Phase, Rules, TrajectoryStatus
+from aimspax_core.campaign.state import CampaignState, Phase, Rules, TrajectoryStatus
 from aimspax_core.labels.tries import TASK, Tries
 from tests.campaign.virtual import VirtualShell, World
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from aimspax_core.campaign import actions, events
+from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.record import Record
-from aimspax_core.campaign.state import CampaignState, Errors, Phase, Round, Rules
+from aimspax_core.campaign.state import CampaignState, Phase, Round, Rules
 from aimspax_core.settings.load import load
 
 PROJECT = """

@@ -40,8 +40,9 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
     TrajectoryResult,
 )
+from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.rules import apply, next_actions
-from aimspax_core.campaign.state import CampaignState, Errors, Phase, Rules
+from aimspax_core.campaign.state import CampaignState, Phase, Rules
 
 
 @dataclass(frozen=True)

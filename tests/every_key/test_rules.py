@@ -20,9 +20,10 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
     TrajectoryResult,
 )
+from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.rounds import replayed
 from aimspax_core.campaign.rules import apply, next_actions
-from aimspax_core.campaign.state import CampaignState, Errors, Phase, Rules
+from aimspax_core.campaign.state import CampaignState, Phase, Rules
 from aimspax_core.report.narrative import lines
 from aimspax_core.settings.settings import Settings
 from tests.every_key.base import AL, IDG, with_values

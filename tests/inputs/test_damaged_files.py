@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 from ase.build import molecule
 
-from aimspax_core.campaign.state import (
-    CampaignState,
-    Earlier,
-    MemberState,
-    Phase,
-    Sampler,
-    Trajectory,
-    TrajectoryStatus,
-)
+from aimspax_core.campaign.members import Earlier, MemberState
+from aimspax_core.campaign.state import CampaignState, Phase, Sampler, Trajectory, TrajectoryStatus
 from aimspax_core.inputs.damaged_files import find_damaged
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import random_stream, save_state, start

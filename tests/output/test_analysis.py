@@ -25,7 +25,8 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
 )
 from aimspax_core.campaign.journal import Journal
-from aimspax_core.campaign.state import CampaignState, Errors, Rules
+from aimspax_core.campaign.members import Errors
+from aimspax_core.campaign.state import CampaignState, Rules
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.output.analysis import Analysis

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from aimspax_core.campaign.events import ConvergenceAdvanced, LabelArrived, TrainingFinished
-from aimspax_core.campaign.state import Errors
+from aimspax_core.campaign.members import Errors
 from aimspax_core.output.loss_logs import append_losses, losses_file
 from aimspax_core.run_directory import RunDir
 

@@ -13,7 +13,8 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from aimspax_core.campaign.state import CampaignState, Errors, Rules
+from aimspax_core.campaign.members import Errors
+from aimspax_core.campaign.state import CampaignState, Rules
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import labelled, read
 from aimspax_core.labels.store import LabelStore, StoredLabel

@@ -24,8 +24,9 @@ from aimspax_core.campaign.events import (
     TaskLost,
     TrainingFinished,
 )
+from aimspax_core.campaign.members import MemberState
 from aimspax_core.campaign.rules import apply
-from aimspax_core.campaign.state import CampaignState, MemberState, Phase, Rules
+from aimspax_core.campaign.state import CampaignState, Phase, Rules
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import progress, progress_text
 from tests.campaign.virtual import VirtualShell, World
