@@ -19,6 +19,7 @@ from rich.console import Console
 from aimspax_core import __version__
 from aimspax_core.errors import AimspaxError
 from aimspax_core.settings.known_engines import EngineName
+from aimspax_core.storage import text as text_of
 from flows.commands import by_hand
 from flows.commands import check as checking
 from flows.commands import status as progress
@@ -327,7 +328,7 @@ def finish(command_line: App) -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        code = _refuse(f"{error.filename}: {error.strerror}", FAILED)
+        code = _refuse(text_of(error), FAILED)
     except httpx.HTTPError as error:
         code = _refuse(f"the Prefect API went away: {error}; start again", FAILED)
     leave(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -60,8 +61,12 @@ def _told(outcome: Outcome) -> int:
 
 
 def who() -> str:
-    """Return who asks: user and machine."""
-    return f"{getpass.getuser()} on {socket.gethostname()}"
+    """Return who asks: user and machine; a user without a name, as in a container, by number."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        user = f"user {os.getuid()}"
+    return f"{user} on {socket.gethostname()}"
 
 
 def _assigned(text: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from aimspax_core.errors import CampaignError
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
+from aimspax_core.storage import text
 from aimspax_core.verification.verify import verify as look
 from flows.commands.exit_codes import DONE, FAILED, console
 
@@ -35,7 +36,7 @@ def verify(
     try:
         report = look(settings, models)
     except OSError as error:
-        raise CampaignError(f"{error.filename}: {error.strerror}") from error
+        raise CampaignError(text(error)) from error
     if as_json:
         print(json.dumps(report.as_json(output), indent=2, ensure_ascii=False))
         return FAILED if report.findings else DONE

@@ -370,7 +370,7 @@ class Executor:
         found = path.read_bytes() if path.exists() else None
         if found != wanted:
             if found is not None:
-                log.warning("%s is damaged: written anew from the journal", path)
+                log.warning("%s differs from the journal: written anew", path)
             write_text(path, wanted.decode())
         return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from pathlib import Path
@@ -46,6 +47,7 @@ class LogFile(logging.Handler):
         if not self._waiting:
             return
         try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)  # somebody may have removed it
             append(self._path, "".join(self._waiting).encode(), forced=False)
             self._waiting.clear()
         except OSError as error:  # without room they wait for the next line
@@ -53,6 +55,7 @@ class LogFile(logging.Handler):
                 raise
 
     def close(self) -> None:
-        """Write the lines that wait, if there is room now, and end."""
-        self.flush()
+        """Write the lines that wait, if they can be written now, and end."""
+        with contextlib.suppress(OSError):  # what ends is more than its log; `emit` has told it
+            self.flush()
         super().close()

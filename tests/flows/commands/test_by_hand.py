@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -171,3 +172,14 @@ def test_what_is_set_while_a_run_starts_is_in_force_in_it(begun: Path) -> None:
     now = read_before.as_set(state_of(begun))
     assert now.rules.c_x == -0.1
     assert now.as_set(state_of(begun)) is now
+
+
+@pytest.mark.parametrize("error", [KeyError, OSError])
+def test_a_user_without_a_name_is_told_by_number(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def nameless() -> str:
+        raise error("uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert by_hand.who().startswith(f"user {os.getuid()} on ")

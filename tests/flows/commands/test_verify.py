@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -78,3 +79,15 @@ def test_a_file_that_cannot_be_read_is_named(directory: Path) -> None:
     journal.mkdir()
     with pytest.raises(CampaignError, match=r"snapshot\.json"):
         verify(directory)
+
+
+def test_an_error_that_names_no_file_is_told_all_the_same(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("flows.commands.verify.look", fails)
+    with pytest.raises(CampaignError) as told:
+        verify(directory)
+    assert str(told.value) == "Input/output error"

@@ -222,7 +222,9 @@ def test_a_damaged_md_state_is_recognised_by_its_file(
 
 
 @pytest.mark.parametrize("text", ["", "{}", None])
-def test_a_damaged_file_of_datasets_is_written_anew(stage: Stage, text: str | None) -> None:
+def test_a_file_of_datasets_that_is_not_the_journals_is_written_anew(
+    stage: Stage, text: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.executor.launch(TRAIN, stage.state)
     path = stage.ml.tickets[0].request.dataset
     wanted = path.read_text()
@@ -232,6 +234,7 @@ def test_a_damaged_file_of_datasets_is_written_anew(stage: Stage, text: str | No
         path.write_text(text)
     stage.executor.launch(TRAIN, stage.state)
     assert path.read_text() == wanted
+    assert ("differs from the journal" in caplog.text) is (text is not None)
 
 
 def test_a_task_whose_datasets_are_damaged_is_asked_for_again(stage: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,3 +60,23 @@ def test_a_line_that_cannot_be_formatted_is_told_and_ends_nothing(
     assert "Logging error" in capfd.readouterr().err
     logger.info("%d labels", 3)
     assert (tmp_path / "run.log").read_text() == "3 labels\n"
+
+
+def test_a_folder_that_was_removed_is_made_again(logger: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "run.log"
+    logger.addHandler(LogFile(path))
+    logger.info("the first line")
+    shutil.rmtree(path.parent)
+    logger.info("the last line")
+    assert path.read_text() == "the last line\n"
+
+
+def test_a_file_that_cannot_be_written_does_not_keep_a_run_from_its_end(
+    logger: logging.Logger, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "logs").write_text("somebody's file")
+    handler = LogFile(tmp_path / "logs" / "run.log")
+    logger.addHandler(handler)
+    logger.info("a line")
+    assert "Logging error" in capfd.readouterr().err
+    handler.close()
