@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from aimspax_core.campaign.events import FileDamaged
@@ -11,14 +13,21 @@ from aimspax_core.errors import DamagedError
 from aimspax_core.model.intact import intact_bytes
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import load_state
+from aimspax_core.storage import patiently, require_room, text
+
+PATIENCE_S = 10.0
+"""How long (s) a start tries to read a file that the device does not give."""
 
 
 def find_damaged(run: RunDir, state: CampaignState) -> tuple[FileDamaged, ...]:
     """Return which of the files that the campaign goes on from now are damaged or gone.
 
     Files that it would only fall back to are not looked at: ask again after the events.
+
+    Raises:
+        OSError: One cannot be read now, whatever it holds.
     """
-    found = (_looked_at(run, use) for use in _in_use(state))
+    found = (_looked_at(run, use, PATIENCE_S) for use in _in_use(state))
     return tuple(event for event in found if event is not None)
 
 
@@ -28,23 +37,47 @@ def judge(run: RunDir, file: str, action_id: str) -> FileDamaged | None:
     Returns:
         The event; None if the file is fine (a worker may see a shared folder late), or no file
         that another one can stand in for.
+
+    Raises:
+        OSError: It cannot be read now, whatever it holds.
     """
     use = _use_of(run, Path(file))
     return None if use is None else _looked_at(run, use.but(action_id=action_id))
 
 
-def _looked_at(run: RunDir, use: FileDamaged) -> FileDamaged | None:
-    """Return what is wrong with a file that is in use, or None."""
+def _looked_at(run: RunDir, use: FileDamaged, patience_s: float = 0.0) -> FileDamaged | None:
+    """Return what is wrong with a file that is in use, or None.
+
+    A file that the device cannot read is damaged if its folder can be written to; else the device,
+    or the way to it, is what fails.
+
+    Args:
+        run: The run directory.
+        use: The file.
+        patience_s: How long (s) to try to read it.
+
+    Raises:
+        OSError: It cannot be read now, whatever it holds.
+    """
+    file = _file(run, use)
+    read = intact_bytes if use.what == "checkpoint" else load_state
     try:
-        if use.what == "checkpoint":
-            intact_bytes(run.checkpoint(use.which, use.name))
-        elif use.what == "sampler":
-            load_state(run.sampler(int(use.which), int(use.name)))
-        else:
-            load_state(run.trajectory(int(use.which), int(use.name)))
+        patiently(partial(read, file), patience_s, f"reading {file.name}")
     except DamagedError as error:
         return use.but(reason=error.reason)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        require_room(file.parent)
+        return use.but(reason=text(error))
     return None
+
+
+def _file(run: RunDir, use: FileDamaged) -> Path:
+    if use.what == "checkpoint":
+        return run.checkpoint(use.which, use.name)
+    place = run.sampler if use.what == "sampler" else run.trajectory
+    return place(int(use.which), int(use.name))
 
 
 def _in_use(state: CampaignState) -> Iterator[FileDamaged]:

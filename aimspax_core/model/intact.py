@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 
 from aimspax_core.errors import DamagedError
+from aimspax_core.storage import naming
 
 _MAGIC = b"aimspax sha256 "
 _NO_COMMENT = b"\0\0"
@@ -36,7 +37,8 @@ def intact_bytes(path: Path) -> bytes:
         OSError: It cannot be read now, whatever it holds.
     """
     try:
-        content = path.read_bytes()
+        with naming(path):
+            content = path.read_bytes()
     except FileNotFoundError:
         raise DamagedError.of(path, "there is no checkpoint here") from None
     try:

@@ -27,6 +27,7 @@ from aimspax_core.errors import DamagedError, NewerReleaseError
 from aimspax_core.safe_files import write_text
 from aimspax_core.sampling.extended import extras, restored
 from aimspax_core.sampling.integrators.centre_of_mass import bring_to_rest
+from aimspax_core.storage import naming
 from aimspax_core.structures import decode, digest, encode
 from aimspax_core.versions import release
 
@@ -219,7 +220,8 @@ def load_state(path: Path) -> MDState:
         OSError: It cannot be read now, whatever it holds.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        with naming(path):
+            data = json.loads(path.read_text(encoding="utf-8"))
         checksum = data.pop("checksum", None)
         if checksum is not None and checksum != digest(data):
             raise DamagedError.of(path, "it was changed after it was written")

@@ -22,7 +22,6 @@ from aimspax_core.campaign.events import (
     Launched,
     Resumed,
     Started,
-    TaskLost,
 )
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.leftovers import remove_leftovers
@@ -35,7 +34,6 @@ from aimspax_core.inputs.campaign_inputs import Inputs, Part
 from aimspax_core.inputs.damaged_files import find_damaged
 from aimspax_core.inputs.provenance import frozen_digest, write_provenance
 from aimspax_core.labels.store import LabelStore, gone_labels
-from aimspax_core.labels.tries import Fate
 from aimspax_core.output.analysis import Analysis
 from aimspax_core.output.loss_logs import append_losses, losses_file
 from aimspax_core.output.thinning import Thinning
@@ -262,7 +260,7 @@ class Campaign:
         with contextlib.ExitStack() as stack:
             with stopped.at_once():
                 workers = stack.enter_context(pools(self.settings))
-            executor = Executor(self.inputs, workers, client)
+            executor = Executor(self.inputs, workers, client, self._room)
             executor.learn_labels(self.state)
             page = CampaignPage(self.settings, lambda: {pool.name: pool.rows for pool in workers})
             for pool in workers:
@@ -336,7 +334,6 @@ class Campaign:
         """
         return (
             self._log_event,
-            self._note_storage,
             self._append_losses,
             self._gather_frames,
             self._remove_obsolete_files,
@@ -346,16 +343,6 @@ class Campaign:
     def _log_event(self, before: CampaignState | None, event: Event, after: CampaignState) -> None:
         for line in lines(before, event, after, self.settings.model.MISC.error_table):
             log.info("%s", line)
-
-    def _note_storage(
-        self, before: CampaignState | None, event: Event, after: CampaignState
-    ) -> None:
-        if self._room is None or isinstance(event, Launched):
-            return
-        if not isinstance(event, TaskLost):
-            self._room.done()
-        elif event.fate is Fate.STORAGE:
-            self._room.lost(event.reason)
 
     def _append_losses(
         self, before: CampaignState | None, event: Event, after: CampaignState

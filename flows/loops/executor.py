@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
+import os
 import queue
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -33,8 +32,7 @@ from aimspax_core.campaign.events import (
     TrainingDiverged,
 )
 from aimspax_core.campaign.exploration import segment_budget_s
-from aimspax_core.campaign.flight import tries_of
-from aimspax_core.campaign.rounds import replayed
+from aimspax_core.campaign.flight import tries_of, work_of
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import (
     AimspaxError,
@@ -50,10 +48,11 @@ from aimspax_core.labels.durations import UNKNOWN, Duration, Durations
 from aimspax_core.labels.gate import EnergyGate, check_label
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore
-from aimspax_core.labels.tries import Fate
 from aimspax_core.output.results import holdings
-from aimspax_core.safe_files import write_text
-from aimspax_core.storage import cannot_take, text
+from aimspax_core.storage import text
+from flows.loops.dataset_files import written
+from flows.loops.losses import Losses
+from flows.loops.room import Room
 from flows.loops.slow_labels import SlowLabels
 from flows.pools.open import Pools
 from flows.pools.pool import Pool
@@ -84,9 +83,12 @@ class Executor:
         inputs: What the user has given.
         pools: Where tasks run.
         client: The Prefect API.
+        room: The room that this process has for what it writes.
     """
 
-    def __init__(self, inputs: Inputs, pools: Pools, client: SyncPrefectClient) -> None:
+    def __init__(
+        self, inputs: Inputs, pools: Pools, client: SyncPrefectClient, room: Room | None = None
+    ) -> None:
         self.inputs, self.pools, self.client = inputs, pools, client
         self.run, self.settings = inputs.run, inputs.settings
         self._energies = EnergyGate(self.settings.gate)
@@ -94,10 +96,8 @@ class Executor:
         self._slow_labels = SlowLabels(self._durations)
         self._lost_tasks = LostTasks(client)
         self._done: queue.Queue[tuple[Action, Ticket]] = queue.Queue()
-        # By the id of their action: tasks that wait or run, and workers where one has failed.
-        self._tickets: dict[str, Ticket] = {}
-        self._avoided: dict[str, set[str]] = {}
-        self._plainly: set[str] = set()  # lost to the Prefect API: tried again without it
+        self._losses = Losses(room)
+        self._tickets: dict[str, Ticket] = {}  # by the id of their action
         self._put_off: list[tuple[float, Label, CampaignState]] = []  # until this time
         # By the key of their label: where it belongs, and that the store has it no more.
         self._geometries: dict[str, int] = {}
@@ -133,13 +133,14 @@ class Executor:
 
     def _submit(self, action: Action, state: CampaignState) -> None:
         pool, task, request = self._task(action, state)
+        work = work_of(action.id)
         self._tickets[action.id] = pool.submit(
             task,
             request,
             lambda ticket: self._done.put((action, ticket)),
-            self._avoided.get(action.id, ()),
+            self._losses.avoided(work),
             self._duration(action, pool, state),
-            action.id in self._plainly,
+            self._losses.plainly(work),
         )
 
     def _duration(self, action: Action, pool: Pool, state: CampaignState) -> Callable[[], Duration]:
@@ -179,6 +180,8 @@ class Executor:
             return None
         self._tickets.pop(action.id, None)
         event = self._event(action, ticket)
+        if not isinstance(event, TaskLost):
+            self._losses.done(work_of(action.id), ticket.address)
         if isinstance(action, Label):
             self._geometries.pop(action.key, None)
         return event
@@ -212,25 +215,25 @@ class Executor:
         self._lost_tasks.settle(everything=True)
 
     def _event(self, action: Action, ticket: Ticket) -> Event:
+        work = work_of(action.id)
         try:
             result = ticket.result()
         except LabelError as error:
             if error.transient or not isinstance(action, Label):
-                self._avoided.setdefault(action.id, set()).add(error.worker)
+                self._losses.failed(work, error.worker)
                 return TaskLost(action_id=action.id, reason=str(error))
             return LabelFailed(
                 key=action.key, reason=str(error), refused=error.refused, failure=error.kind
             )
         except WorkerLostError as error:
             self._lost_tasks.add(ticket.future, str(error))
-            if error.fate is Fate.SERVER:
-                self._plainly.add(action.id)
+            self._losses.taken(work, error.fate)
             return TaskLost(action_id=action.id, reason=str(error), fate=error.fate)
         except DamagedError as error:
             try:
                 damaged = judge(self.run, error.file, action.id)
             except OSError as trouble:
-                return _unwritten(action, trouble)
+                return self._unwritten(action, ticket, trouble)
             # A file that is fine from here is looked at again; a dataset is written anew.
             return damaged or TaskLost(action_id=action.id, reason=str(error))
         except DivergedError as error:
@@ -239,7 +242,7 @@ class Executor:
         except AimspaxError as error:
             return TaskLost(action_id=action.id, reason=str(error), final=True)
         except OSError as error:
-            return _unwritten(action, error)
+            return self._unwritten(action, ticket, error)
         # Whatever else a task raises must not end the run: it is counted as a loss. The pool has
         # logged the traceback.
         except Exception as error:
@@ -248,8 +251,22 @@ class Executor:
             try:
                 return self._label(action, result)
             except OSError as error:  # of a network's file system, which may be back in a moment
-                return _unwritten(action, error)
+                return self._unwritten(action, ticket, error)
         return result
+
+    def _unwritten(self, action: Action, ticket: Ticket, error: OSError) -> Event:
+        """Return that work was lost to the operating system, or which file cannot be read."""
+        work = work_of(action.id)
+        found = self._losses.unwritten(work, ticket.address, error)
+        if found.suspect and error.filename is not None:
+            try:  # if it cannot be read from here either, it is not the worker's storage
+                damaged = judge(self.run, os.fsdecode(error.filename), action.id)
+            except OSError as trouble:
+                found = self._losses.unwritten(work, ticket.address, trouble)
+            else:
+                if damaged is not None:
+                    return damaged
+        return TaskLost(action_id=action.id, reason=text(error), fate=found.fate)
 
     def _label(self, action: Action, record: LabelRecord) -> Event:
         """Return that a label arrived, if it is in the store, unharmed, and no outlier.
@@ -342,7 +359,7 @@ class Executor:
             settings=self.settings,
             seed=self.inputs.seeds[action.tag],
             elements=self._elements(state),
-            dataset=self._dataset(dataset, state),
+            dataset=written(self.run.dataset(dataset), state),
             time_budget_s=budget_s,
         )
 
@@ -362,31 +379,3 @@ class Executor:
             time_budget_s=segment_budget_s(state),
             tags=tuple(state.members),
         )
-
-    def _dataset(self, name: str, state: CampaignState) -> Path:
-        """Write which labels are in whose sets, unless an earlier task of the round did so."""
-        path = self.run.dataset(name)
-        wanted = json.dumps({tag: _sets(state, tag) for tag in state.members}).encode()
-        found = path.read_bytes() if path.exists() else None
-        if found != wanted:
-            if found is not None:
-                log.warning("%s differs from the journal: written anew", path)
-            write_text(path, wanted.decode())
-        return path
-
-
-def _unwritten(action: Action, error: OSError) -> TaskLost:
-    """Return that work was lost to the operating system: no try, if the storage is the reason."""
-    fate = Fate.STORAGE if cannot_take(error) else Fate.DIED
-    return TaskLost(action_id=action.id, reason=text(error), fate=fate)
-
-
-def _sets(state: CampaignState, tag: str) -> dict[str, tuple[str, ...]]:
-    """Return the sets that a member trains on now.
-
-    With a replay strategy they are a part; the model's constants follow from the whole set then.
-    """
-    training, validation = replayed(state, tag)
-    everything = state.dataset(tag)[0]
-    sets = {"training": training, "validation": validation}
-    return sets if training == everything else {**sets, "constants": everything}

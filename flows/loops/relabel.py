@@ -25,8 +25,9 @@ from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.labels.tries import Fate, Retry, broken_text, reference_broken
 from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.reference.registry import make_reference
-from aimspax_core.storage import cannot_take, text
+from aimspax_core.storage import text
 from aimspax_core.text import duration_text
+from flows.loops.losses import Losses
 from flows.loops.room import Room, look_for_room
 from flows.loops.stop import GRACE_S, POLL_S, Stop
 from flows.page.events import DirectoryEvents
@@ -87,8 +88,7 @@ class Relabelling:
         self._room: Room | None = None  # nothing waits for room before the loop begins
         self.broken = ""
         self._given_up: dict[str, str] = {}  # labels since the last one that came, and why
-        self._avoided: dict[str, set[str]] = {}  # workers where a label has failed
-        self._plainly: set[str] = set()  # lost to the Prefect API: tried again without it
+        self._losses = Losses()
         self._durations = Durations()
         self._submitted: dict[str, _Submitted] = {}  # by the first of their keys
         self._done: queue.Queue[str] = queue.Queue()  # the first keys of tasks that are over
@@ -128,6 +128,7 @@ class Relabelling:
         """
         look, show = partial(look_for_room, folders_of(self._inputs)), partial(show_waiting, client)
         self._room = Room(look, show, stopped.asked)
+        self._losses = Losses(self._room)
         with contextlib.ExitStack() as stack:
             with stopped.at_once():
                 pool = stack.enter_context(reference_pool(self._inputs.settings))
@@ -202,10 +203,10 @@ class Relabelling:
             first, last = min(places), max(places)
             name = f"{first}..{last}" if last > first else str(first)
             request = LabelManyRequest(name, keys, self._request(keys[0]), self._run, TASK_S)
-            avoided = self._avoided.get(keys[0], ())
+            avoided = self._losses.avoided(keys[0])
             duration = partial(self._duration, keys)
             done = partial(self._put_done, keys[0])
-            plainly = keys[0] in self._plainly
+            plainly = self._losses.plainly(keys[0])
             ticket = pool.submit(label_many, request, done, avoided, duration, plainly)
             self._submitted[keys[0]] = _Submitted(keys, ticket)
 
@@ -233,8 +234,7 @@ class Relabelling:
             record: LabelManyRecord = task.ticket.result()
         except WorkerLostError as error:
             lost_tasks.add(task.ticket.future, str(error))
-            if error.fate is Fate.SERVER:
-                self._plainly.add(task.keys[0])
+            self._losses.taken(task.keys[0], error.fate)
             # Only of a label that was alone it is known that it outlasts a job.
             unsure = error.fate is Fate.OUT_OF_TIME and len(task.keys) > 1
             self._torn(task, Fate.DIED if unsure else error.fate, str(error))
@@ -248,18 +248,18 @@ class Relabelling:
             self._torn(task, Fate.DIED, f"{type(error).__name__}: {error}")
         else:
             self._take_in(task, record)
-            if self._room is not None:
-                self._room.done()
         if self._save_due():
             self._insist(self.save)
 
     def _take_in(self, task: _Submitted, record: LabelManyRecord) -> None:
         for one in record.done:
             self.waiting.took(one.seconds)
+            if not one.transient:
+                self._losses.done(one.key, task.ticket.address)
             if not one.reason:
                 self._durations.note(0, one.seconds)
             if one.transient:
-                self._avoided.setdefault(one.key, set()).add(one.worker)
+                self._losses.failed(one.key, one.worker)
                 self._lost(one.key, Fate.DIED, one.reason)
             elif one.reason:
                 self._failed(one.key, one.reason)
@@ -271,9 +271,9 @@ class Relabelling:
 
     def _unwritten(self, task: _Submitted, error: OSError) -> None:
         """Take back what a task could not write down: no try, if the storage is the reason."""
-        if cannot_take(error) and self._room is not None:
-            self._room.lost(text(error))
-        self._torn(task, Fate.STORAGE if cannot_take(error) else Fate.DIED, text(error))
+        left = next((key for key in task.keys if not self._admit(key)), task.keys[0])
+        found = self._losses.unwritten(left, task.ticket.address, error)
+        self._torn(task, found.fate, text(error))
 
     def _torn(self, task: _Submitted, fate: Fate, why: str) -> None:
         """Take back what a lost task has not labelled: only the first structure is suspected."""

@@ -66,6 +66,16 @@ class Room:
         self._begin(why)
         self._next = monotonic() + self._pause_s
 
+    def there(self) -> bool:
+        """Return whether there is room for what this process writes."""
+        try:
+            self._look()
+        except OSError as error:
+            if not cannot_take(error):
+                raise
+            return False
+        return True
+
     def done(self) -> None:
         """Note that work came back: what was lost next is not in a row with what was lost last."""
         self._pause_s = 0.0
@@ -76,11 +86,7 @@ class Room:
             return True
         if monotonic() < self._next:
             return False
-        try:
-            self._look()
-        except OSError as error:
-            if not cannot_take(error):
-                raise
+        if not self.there():
             self._next = monotonic() + LOOK_S
             return False
         self._end()

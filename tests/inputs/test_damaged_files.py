@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from ase.build import molecule
 
 from aimspax_core.campaign.members import Earlier, MemberState
 from aimspax_core.campaign.state import CampaignState, Phase, Sampler, Trajectory, TrajectoryStatus
+from aimspax_core.inputs import damaged_files
 from aimspax_core.inputs.damaged_files import find_damaged
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import random_stream, save_state, start
@@ -70,3 +73,23 @@ def test_sound_md_states_pass_and_changed_ones_do_not(run: RunDir) -> None:
     path.write_text(path.read_text().replace("1", "2", 1))
     found = find_damaged(run, state(Phase.ACTIVE))
     assert [event.name for event in found if event.what == "trajectory"] == ["5"]
+
+
+def test_what_the_device_does_not_give_is_damaged_where_its_folder_takes_files(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading `/proc/self/mem` from its beginning fails as reading a bad sector does."""
+    monkeypatch.setattr(damaged_files, "PATIENCE_S", 0.0)
+    paths = [run.checkpoint("a", "c2"), run.trajectory(0, 5)]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.symlink_to("/proc/self/mem")
+    found = {event.name: event.reason for event in find_damaged(run, state(Phase.ACTIVE))}
+    assert all("Input/output error" in found[path.stem] for path in paths)
+
+    def full(folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+
+    monkeypatch.setattr(damaged_files, "require_room", full)  # the whole device fails
+    with pytest.raises(OSError, match="Input/output error"):
+        find_damaged(run, state(Phase.ACTIVE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,9 +33,11 @@ from aimspax_core.errors import (
 )
 from aimspax_core.labels.durations import UNKNOWN, WHOLE_JOB
 from aimspax_core.labels.label import Label as Answer
+from aimspax_core.labels.storage_losses import MAX_IN_A_ROW
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.tries import BACKOFF_S, Fate, Tries
 from aimspax_core.model.checkpoint import write_checkpoint
+from aimspax_core.model.intact import intact_bytes
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from flows.loops import executor as module
@@ -74,7 +77,10 @@ class Stage:
         inputs: Any = SimpleNamespace(
             run=self.run, settings=settings, seeds={"a": 1}, elements=(1, 8)
         )
-        self.executor = Executor(inputs, Pools(self.ml, self.reference), SimpleNamespace())  # type: ignore[arg-type]
+        self.room = FakeRoom()
+        self.executor = Executor(
+            inputs, Pools(self.ml, self.reference), SimpleNamespace(), self.room  # type: ignore[arg-type]
+        )  # fmt: skip
 
     def lost(self, action: Action, tries: Tries) -> None:
         """Launch an action that was lost before."""
@@ -85,6 +91,23 @@ class Stage:
         (self.reference if isinstance(action, Label) else self.ml).outcomes.append(error)
         self.executor.launch(action, self.state)
         return self.executor.next_event(0.0)
+
+
+@dataclass
+class FakeRoom:
+    """What this process has room for, and why nothing should be launched."""
+
+    free: bool = True
+    reasons: list[str] = field(default_factory=list)
+
+    def there(self) -> bool:
+        return self.free
+
+    def lost(self, why: str) -> None:
+        self.reasons.append(why)
+
+    def done(self) -> None:
+        self.reasons.clear()
 
 
 class Pools(SimpleNamespace):
@@ -268,3 +291,74 @@ def test_a_file_that_cannot_be_looked_at_now_is_not_given_up(stage: Stage) -> No
     event = stage.outcome(TRAIN, DamagedError.of(path, "it was changed after it was written"))
     assert isinstance(event, TaskLost)
     assert not event.final
+
+
+READ_ONLY = OSError(errno.EROFS, os.strerror(errno.EROFS), "/opt/engine/scratch")
+UNREADABLE = Path("/proc/self/mem")
+"""Reading it from its beginning is an error of input and output, as reading a bad sector is."""
+
+
+def fates(stage: Stage, action: Action, error: BaseException, times: int) -> list[Fate]:
+    events = [stage.outcome(action, error) for _ in range(times)]
+    assert all(isinstance(event, TaskLost) for event in events)
+    return [event.fate for event in events]  # type: ignore[union-attr]
+
+
+def test_a_place_of_an_engine_that_stays_read_only_counts_in_the_end(stage: Stage) -> None:
+    found = fates(stage, LABEL, READ_ONLY, MAX_IN_A_ROW + 2)
+    assert found == [*[Fate.STORAGE] * MAX_IN_A_ROW, Fate.DIED, Fate.DIED]
+    assert len(stage.room.reasons) == MAX_IN_A_ROW - 1, "the first was perhaps one node's"
+    assert fates(stage, OTHER, READ_ONLY, 1) == [Fate.STORAGE]
+
+
+def test_a_file_system_of_all_that_is_read_only_never_counts(stage: Stage) -> None:
+    stage.room.free = False
+    assert {*fates(stage, LABEL, READ_ONLY, 3 * MAX_IN_A_ROW)} == {Fate.STORAGE}
+    assert len(stage.room.reasons) == 3 * MAX_IN_A_ROW
+
+
+def test_one_node_without_room_is_avoided_and_nothing_waits(stage: Stage) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/scratch/job")
+    assert fates(stage, LABEL, full, 1) == [Fate.STORAGE]
+    assert stage.room.reasons == []
+    for action in (LABEL, OTHER):  # nor does other work go there
+        stage.executor.launch(action, stage.state)
+        assert stage.reference.tickets[-1].avoid == {"tcp://worker"}
+
+
+@pytest.mark.parametrize("action", [LABEL, SAMPLE])
+def test_work_avoids_a_worker_that_cannot_open_a_file(stage: Stage, action: Action) -> None:
+    denied = PermissionError(errno.EACCES, "Permission denied", "/scratch/job")
+    assert fates(stage, action, denied, 1) == [Fate.DIED]
+    stage.executor.launch(action, stage.state)
+    pool = stage.reference if action is LABEL else stage.ml
+    assert pool.tickets[-1].avoid == {"tcp://worker"}
+
+
+def test_a_checkpoint_that_the_device_does_not_give_is_damaged_in_the_end(stage: Stage) -> None:
+    path = stage.run.checkpoint("a", "c1")
+    path.parent.mkdir(parents=True)
+    path.symlink_to(UNREADABLE)
+    with pytest.raises(OSError) as found:
+        intact_bytes(path)
+    assert (found.value.errno, found.value.filename) == (errno.EIO, str(path))
+    assert {*fates(stage, TRAIN, found.value, MAX_IN_A_ROW)} == {Fate.STORAGE}
+    event = stage.outcome(TRAIN, found.value)
+    assert isinstance(event, FileDamaged)
+    assert (event.what, event.which, event.name) == ("checkpoint", "a", "c1")
+    assert "Input/output error" in event.reason
+
+
+def test_a_checkpoint_that_only_a_worker_cannot_read_is_not_given_up(stage: Stage) -> None:
+    path = stage.run.checkpoint("a", "c1")
+    write_checkpoint({"tag": "a"}, path)
+    error = OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+    assert fates(stage, TRAIN, error, MAX_IN_A_ROW + 1)[-1] is Fate.DIED
+
+
+def test_a_file_of_datasets_in_a_bad_sector_is_written_anew(stage: Stage) -> None:
+    path = stage.run.dataset("initial-1")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(UNREADABLE)
+    stage.executor.launch(TRAIN, stage.state)
+    assert path.read_text().startswith("{")

@@ -187,6 +187,17 @@ def test_losses_to_a_disk_without_room_are_no_tries(
     assert dataset.tries(0) == 11
 
 
+def test_a_place_that_stays_read_only_fails_its_frame_alone(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "LOOK_S", 0.0)
+    dataset.harm = {5: OSError(errno.EROFS, "Read-only file system", "/opt/engine")}
+    found = dataset.labelled()
+    assert [*failed(found)] == [5]
+    assert "/opt/engine: Read-only file system" in failed(found)[5]
+    assert len(found.found.labelled) == len(DISTANCES) - 1
+
+
 def test_an_output_that_finds_no_room_is_written_later(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
