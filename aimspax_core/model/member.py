@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,10 @@ from aimspax_core.errors import ModelError
 from aimspax_core.model.checkpoint import read_checkpoint, write_checkpoint
 from aimspax_core.model.family import Constants, Graph, family_of
 from aimspax_core.model.learner import Learner, Metrics
+from aimspax_core.model.member_content import content_of, restore
 from aimspax_core.model.schedule import Budget, Convergence, Progress, start_of_stage_two
 from aimspax_core.model.stretch import Converging, Rounds, Stretch
 from aimspax_core.settings.model import ModelSettings
-
-_COUNTERS = (*("epoch", "best_valid_loss", "validations_without_improvement", "last_improvement"),)
-"""What a checkpoint has of `Progress` among its counters."""
 
 
 class Stage(StrEnum):
@@ -123,7 +120,7 @@ class Member:
             constants = family_of(settings).constants(**state["constants"])
             member = cls(settings, state["elements"], state["tag"], state["seed"], constants)
             member.enter(Stage(state["stage"]))
-            member._restore(state)
+            restore(member, state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(f"checkpoint {path} does not fit these settings: {error}") from error
         return member
@@ -134,7 +131,7 @@ class Member:
         Raises:
             ModelError: The weights are not finite.
         """
-        write_checkpoint(self._state(), path)
+        write_checkpoint(content_of(self), path)
 
     @property
     def model(self) -> torch.nn.Module:
@@ -371,45 +368,6 @@ class Member:
         self.progress = Progress()
         self.best_metrics = None
         self.best_weights = None
-
-    def _state(self) -> dict[str, Any]:
-        """Return all that the member needs to go on.
-
-        Raises:
-            ModelError: The weights are not finite.
-        """
-        counters = {name: getattr(self.progress, name) for name in _COUNTERS}
-        return {
-            "dtype": self.settings.GENERAL.default_dtype,
-            "tag": self.tag,
-            "seed": self.seed,
-            "elements": self.elements,
-            "constants": asdict(self.constants),  # type: ignore[call-overload]
-            "stage": self.stage.value,
-            "counters": counters | {"total_epochs": self.total_epochs},
-            "stage_two_from": self.progress.stage_two_from,
-            "keeps_energies": self.keeps_energies,
-            "learner": self.learner.state_dict(),
-            "best_weights": self.best_weights,
-            "best_metrics": None if self.best_metrics is None else asdict(self.best_metrics),
-        }
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        """Go on, in a stage that has just been entered, where `_state` was asked.
-
-        Raises:
-            KeyError, RuntimeError, ValueError: The state is of another architecture or training.
-        """
-        self.learner.load_state_dict(state["learner"])
-        counters = state["counters"]
-        # The first checkpoints did not have these two.
-        self.keeps_energies = state.get("keeps_energies", False)
-        counted = {name: counters[name] for name in _COUNTERS}
-        self.progress = Progress(**counted, stage_two_from=state.get("stage_two_from"))
-        self.total_epochs = counters["total_epochs"]
-        self.best_weights = state["best_weights"]
-        best = state["best_metrics"]
-        self.best_metrics = None if best is None else Metrics(**best)
 
     @contextmanager
     def _named(self, epoch: int) -> Iterator[None]:
