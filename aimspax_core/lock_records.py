@@ -68,7 +68,7 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Record:
+class LockRecord:
     """What the file of a lock says.
 
     Attributes:
@@ -92,7 +92,7 @@ class Record:
     beat: int = 0
 
     @classmethod
-    def new(cls, inode: int, flock: bool) -> Record:
+    def new(cls, inode: int, flock: bool) -> LockRecord:
         """Return the record of a lock that this process takes."""
         return cls(
             pid=os.getpid(),
@@ -105,7 +105,7 @@ class Record:
         )
 
     @classmethod
-    def read(cls, text: str) -> Record | None:
+    def read(cls, text: str) -> LockRecord | None:
         """Return what a file says; None if it is damaged, or of an earlier release."""
         try:
             return cls(**json.loads(text))
@@ -175,7 +175,7 @@ class Watch:
 
 def _verdict(text: str, inode: int) -> Verdict:
     """Return what a record tells by itself."""
-    record = Record.read(text)
+    record = LockRecord.read(text)
     process = None if record is None else Process.named(record.process)
     if record is None or process is None:
         return Verdict.UNKNOWN
@@ -193,7 +193,7 @@ class Heart:
     """Beats for all locks of this process, in one thread that is there while there are locks."""
 
     def __init__(self) -> None:
-        self._held: dict[str, tuple[Record, Path]] = {}
+        self._held: dict[str, tuple[LockRecord, Path]] = {}
         self._beat = 0
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -202,7 +202,7 @@ class Heart:
         """Return whether this process holds a lock."""
         return token in self._held
 
-    def add(self, record: Record, path: Path) -> None:
+    def add(self, record: LockRecord, path: Path) -> None:
         """Begin to beat for a lock."""
         with self._guard:
             self._held[record.token] = (record, path)
@@ -210,7 +210,7 @@ class Heart:
                 self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
                 self._thread.start()
 
-    def remove(self, record: Record) -> None:
+    def remove(self, record: LockRecord) -> None:
         """Cease to beat for a lock; after return its file is not written to."""
         with self._guard:
             self._held.pop(record.token, None)
@@ -237,10 +237,10 @@ HEART = Heart()
 """The heart of this process."""
 
 
-def _renew(path: Path, record: Record, beat: int) -> None:
+def _renew(path: Path, record: LockRecord, beat: int) -> None:
     """Write a heartbeat into the file of a lock, in place: its inode stays."""
     with path.open("r+", encoding="utf-8", errors="replace") as file:
-        found = Record.read(file.read())
+        found = LockRecord.read(file.read())
         if found is not None and found.token == record.token:
             file.seek(0)
             file.write(record.text(beat))

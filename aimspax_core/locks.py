@@ -30,11 +30,11 @@ from typing import IO
 
 from aimspax_core.errors import AimspaxError
 from aimspax_core.hidden_files import beside
-from aimspax_core.lock_records import HEART, Holder, Record, Verdict, Watch, named
+from aimspax_core.lock_records import HEART, Holder, LockRecord, Verdict, Watch, named
 
-__all__ = ["LOOK_S", "Holder", "NoLocksError", "held", "holder", "remove_if_free"]
+__all__ = ["WAIT_S", "Holder", "NoLocksError", "held", "holder", "remove_if_free"]
 
-LOOK_S = 0.3
+WAIT_S = 0.3
 """Longer than `holder` takes to see whether a lock is free, for which it needs the lock itself."""
 
 _POLL_S = 0.05
@@ -46,7 +46,7 @@ class NoLocksError(AimspaxError):
 
 @contextlib.contextmanager
 def held(
-    path: Path, wait_s: float = LOOK_S, *, required: bool = False, mode: int = 0o666
+    path: Path, wait_s: float = WAIT_S, *, required: bool = False, mode: int = 0o666
 ) -> Iterator[IO[str] | None]:
     """Hold the lock of a file, which is made if it is not there, for the length of a block.
 
@@ -78,7 +78,7 @@ def held(
         yield None
         return
     with file:
-        record = Record.new(os.fstat(file.fileno()).st_ino, flock=True)
+        record = LockRecord.new(os.fstat(file.fileno()).st_ino, flock=True)
         file.truncate(0)
         file.write(record.text())
         file.flush()
@@ -180,7 +180,7 @@ def _locked(path: Path, wait_s: float, mode: int, word_alone: bool) -> IO[str] |
 def _beside(watch: Watch, file: IO[str]) -> Verdict:
     """Return whether another machine holds a lock that the operating system calls free here."""
     file.seek(0)
-    record = Record.read(file.read())
+    record = LockRecord.read(file.read())
     return Verdict.FREE if record is None or record.is_known_to_flock() else watch.look()
 
 
@@ -207,12 +207,12 @@ def _made(path: Path, wait_s: float, mode: int) -> Iterator[IO[str] | None]:
     finally:
         found = Watch(path)
         found.look()
-        if (left := Record.read(found.text)) is not None and left.token == record.token:
+        if (left := LockRecord.read(found.text)) is not None and left.token == record.token:
             path.unlink(missing_ok=True)
         HEART.remove(record)
 
 
-def _make_patiently(path: Path, wait_s: float, mode: int) -> Record | None:
+def _make_patiently(path: Path, wait_s: float, mode: int) -> LockRecord | None:
     end, watch = time.monotonic() + wait_s, Watch(path)
     while True:
         record = _make(path, mode)
@@ -229,7 +229,7 @@ def _make_patiently(path: Path, wait_s: float, mode: int) -> Record | None:
         time.sleep(_POLL_S)
 
 
-def _make(path: Path, mode: int) -> Record | None:
+def _make(path: Path, mode: int) -> LockRecord | None:
     """Make the file of a lock, complete at once; None if there is one already."""
     aside = beside(path)
     record = _written(aside, mode, path)
@@ -248,11 +248,11 @@ def _make(path: Path, mode: int) -> Record | None:
         aside.unlink(missing_ok=True)
 
 
-def _written(file: Path, mode: int, path: Path) -> Record:
+def _written(file: Path, mode: int, path: Path) -> LockRecord:
     """Write a record of this process to a new file; the heart beats for it before others see it."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
-        record = Record.new(os.fstat(descriptor).st_ino, flock=False)
+        record = LockRecord.new(os.fstat(descriptor).st_ino, flock=False)
         HEART.add(record, path)
         opened.write(record.text())
         opened.flush()
