@@ -49,9 +49,9 @@ def batch_pool(name: str, jobs: BatchJobs, settings: Settings) -> Iterator[Pool]
         scratch_folder(),
         dask.config.set({**DASK, **FAR}),
         scheduler_options(queue, jobs, cluster, folder, output, prefix) as runner,
+        _marked(folder),
     ):
         orders(queue, jobs, gpus=name == "ml", here=not program).write(folder)
-        api_watch().on_change(partial(_mark, folder))
         dask_cluster = runner.client.cluster
         assert isinstance(dask_cluster, BatchCluster)
         script, line = dask_cluster.script, Line()
@@ -85,6 +85,16 @@ def _policy(name: str, jobs: BatchJobs, settings: Settings, queue: Scheduler) ->
         notice_s=settings.cluster.queue_notice,
         needs_scheduler=queue.starts_programs and program and name == "reference",
     )
+
+
+@contextlib.contextmanager
+def _marked(folder: Path) -> Iterator[None]:
+    """Tell the workers that begin in jobs whether the API is away, while the block runs."""
+    leave = api_watch().on_change(partial(_mark, folder))
+    try:
+        yield
+    finally:
+        leave()
 
 
 def _mark(folder: Path, answers: bool) -> None:

@@ -14,9 +14,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from typing import Any
-from uuid import UUID
 
 from distributed import KilledWorker, Scheduler
 from distributed.core import Status
@@ -30,13 +28,12 @@ from aimspax_core.settings.settings import Settings
 from aimspax_core.storage import cannot_take
 from flows.pools.dask_hooks import RememberedSettings, WorkerWatch
 from flows.pools.dask_settings import hide_paths
+from flows.pools.late import LateEnds
 from flows.pools.line import Line
 from flows.pools.plain import PlainFuture, begin_plainly
 from flows.pools.ticket import Ticket, submitting
 from flows.pools.workers import Steady, WorkerLostError, Workforce, from_dask, from_outside
 from flows.runs.api_watch import api_watch, from_api
-from flows.runs.failures import set_ended
-from flows.runs.teller import tell
 
 EXPLAIN_S = 90.0
 """How long the pool waits to learn what became of the worker of a lost task (s)."""
@@ -87,7 +84,6 @@ class Pool:
         self._shown: set[str] = set()  # where tasks have failed whose traceback is in the log
         self._closed = False
         self._api = api_watch()
-        self._untold: list[tuple[UUID, str]] = []  # tasks, and how they ended without the API
         self._wake = threading.Event()
         self._prefix = prefix
         # What is logged on workers is handled here as well, by the log files of the run.
@@ -100,7 +96,7 @@ class Pool:
         cluster.sync(self._attach)
         # Tasks are runs of the flow that this thread belongs to, as contexts know it.
         target = contextvars.copy_context().run
-        self._api.on_change(self._tell_late)
+        self._late = LateEnds(self._api)
         self._thread = threading.Thread(
             target=target, args=(self._serve,), name=f"{name}-pool", daemon=True
         )
@@ -175,6 +171,7 @@ class Pool:
         self._closed = True
         self._wake.set()
         self._thread.join(GATHER_S)
+        self._late.close()
 
     async def _attach(self) -> None:
         self._scheduler.add_plugin(self._watch)
@@ -303,19 +300,12 @@ class Pool:
             ticket.future.wrapped_future.release()
         if error is None and ticket.plainly:
             self._api.note(ticket.task.name)
-        if isinstance(ticket.future, PrefectDaskFuture) and not self._api.answers:
-            why = "" if error is None else _one_line(error)
-            self._untold.append((ticket.future.task_run_id, why))
+        if isinstance(ticket.future, PrefectDaskFuture):
+            self._late.add(ticket.future.task_run_id, "" if error is None else _one_line(error))
         if error is None:
             ticket.outcome.set_result(value)
         else:
             ticket.outcome.set_exception(error)
-
-    def _tell_late(self, answers: bool) -> None:
-        """Tell the API, once it is back, how tasks have ended that it had seen begin."""
-        if answers and self._untold:
-            ended, self._untold = self._untold, []
-            tell(partial(set_ended, ended))
 
     def _dispatch(self) -> None:
         """Give tasks to free workers, in the order of the line."""

@@ -116,10 +116,20 @@ class ApiWatch:
         """Name of the flow run's state on the server, such as `Suspended`; empty: not known."""
         return self._found.state_name
 
-    def on_change(self, listener: Callable[[bool], None]) -> None:
-        """Have a function called with whether the API answers, now and whenever that changes."""
+    def on_change(self, listener: Callable[[bool], None]) -> Callable[[], None]:
+        """Have a function called with whether the API answers, now and whenever that changes.
+
+        Returns:
+            What ends that, however often it is called.
+        """
         self._listeners.append(listener)
         listener(self.answers)
+
+        def leave() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return leave
 
     def doubt(self) -> None:
         """Look at once: a call has failed."""
@@ -182,7 +192,7 @@ class ApiWatch:
             took = duration_text(outage.seconds)
             log.warning("the Prefect API is back, after %s; done without: %s", took, outage.sums)
         if after.away is not before.away:
-            for listener in self._listeners:
+            for listener in tuple(self._listeners):
                 listener(not after.away)
 
     @property

@@ -186,6 +186,17 @@ def test_listeners_hear_of_each_change() -> None:
     assert heard == [True, False, True]
 
 
+def test_who_has_left_hears_no_more() -> None:
+    watch, heard, stays = ApiWatch(), [], []
+    leave = watch.on_change(heard.append)
+    watch.on_change(stays.append)
+    leave()
+    leave()
+    for answer in (FINE, REFUSED, REFUSED, FINE):
+        watch.take(Found(answer))
+    assert (heard, stays) == ([True], [True, False, True])
+
+
 def test_a_server_that_died_is_started_again_once_in_a_while(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
