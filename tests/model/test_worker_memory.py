@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase.build import molecule
 
-from aimspax_core.errors import CampaignError, ModelError
+from aimspax_core.errors import CampaignError, DamagedError
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.model import worker_memory as module
 from aimspax_core.model.mace.build import Constants
@@ -82,7 +82,7 @@ def test_a_checkpoint_that_another_worker_wrote_counts(
 def test_a_member_without_its_file_is_not_taken(memory: WorkerMemory, tmp_path: Path) -> None:
     memory.keep_member(tmp_path / "c.pt", member())
     (tmp_path / "c.pt").unlink()
-    with pytest.raises(ModelError, match="no checkpoint"):
+    with pytest.raises(DamagedError, match="no checkpoint"):
         memory.take_member(tmp_path / "c.pt", SETTINGS)
 
 

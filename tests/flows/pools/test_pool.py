@@ -573,7 +573,6 @@ def test_what_the_plain_function_raises_is_what_became_of_the_task(
     assert watch.outages[0].sums == "nothing"
 
 
-@pytest.mark.key("Misc", "without_server")
 def test_with_wait_nothing_begins_until_the_api_is_back(watched: Pool, watch: ApiWatch) -> None:
     watch.waits = True
     watch.take(Found(Answer.REFUSED))

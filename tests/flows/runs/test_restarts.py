@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from aimspax_core.errors import HeldError, StalledError
-from aimspax_core.settings.project import Misc
 from flows.runs import restarts
 from flows.runs.failures import plain_failures
 from flows.runs.previous_attempt import RunAttempt
@@ -20,20 +19,6 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> list[RunAttempt]:
     now: list[RunAttempt] = []
     monkeypatch.setattr(restarts, "this_attempt", lambda: now[-1] if now else None)
     return now
-
-
-@pytest.mark.key("Misc", "restarts")
-@pytest.mark.parametrize("limit", [0, 3])
-def test_a_run_is_started_again_so_often_without_progress(
-    tmp_path: Path, attempt: list[RunAttempt], limit: int
-) -> None:
-    allowed = Misc(restarts=limit).restarts
-    for number in range(1, allowed + 2):
-        attempt.append(RunAttempt("a", number))
-        count_restart(tmp_path / "restarts.json", "as before", allowed)
-    attempt.append(RunAttempt("a", allowed + 2))
-    with pytest.raises(StalledError, match=r"MISC\.restarts"):
-        count_restart(tmp_path / "restarts.json", "as before", allowed)
 
 
 def test_a_person_who_retries_after_that_is_let_in(

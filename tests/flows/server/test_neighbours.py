@@ -96,7 +96,6 @@ def test_this_machine_can_be_asked() -> None:
     assert any(account.uid == 0 for account in facts.accounts)
 
 
-@pytest.mark.key("Misc", "server_password")
 @pytest.mark.parametrize("shared", ["", "bob can log in here"])
 @pytest.mark.parametrize(
     ("choice", "everywhere", "wanted"),
