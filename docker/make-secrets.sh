@@ -1,12 +1,14 @@
 #!/bin/sh
-# Makes the passwords of the API and of the database, once; whoever mounts the folder can read them.
+# Makes the passwords of the API and of the database, once, each in a folder of its own: who mounts
+# that of the API does not see that of the database.
 set -eu
-folder=$1
 for name in api database; do
-    if [ ! -s "$folder/$name" ]; then
+    folder=$1/$name
+    mkdir -p "$folder"
+    if [ ! -s "$folder/password" ]; then
         secret=$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))')
         if [ "$name" = api ]; then secret=aimspax:$secret; fi # HTTP wants a name before the colon
-        (umask 222 && printf %s "$secret" > "$folder/.$name.new")
-        mv "$folder/.$name.new" "$folder/$name"
+        (umask 222 && printf %s "$secret" > "$folder/.new")
+        mv "$folder/.new" "$folder/password"
     fi
 done

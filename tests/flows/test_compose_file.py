@@ -28,6 +28,12 @@ def test_no_password_stands_in_it(name: str) -> None:
             assert value.startswith("/secrets/")
 
 
+def test_code_that_a_worker_runs_does_not_see_the_password_of_the_database() -> None:
+    mounts = [volume.split(":")[0] for volume in SERVICES["worker"]["volumes"]]
+    assert "api-secret" in mounts
+    assert "database-secret" not in mounts
+
+
 def test_what_lives_on_is_watched_and_started_again() -> None:
     for name in ("database", "server", "worker"):
         assert SERVICES[name]["healthcheck"]["test"]

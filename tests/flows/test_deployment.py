@@ -70,7 +70,7 @@ class Site:
     compose: Compose
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        secret = base64.b64encode((self.compose.secrets / "api").read_bytes()).decode()
+        secret = base64.b64encode((self.compose.secrets / "api" / "password").read_bytes()).decode()
         for _ in range(20):
             answer = httpx.request(
                 method, f"{self.compose.api_url}/{path}", json=body, timeout=20,
