@@ -28,12 +28,13 @@ from flows.commands.deploy import DeployOptions
 from flows.commands.ends import Interrupted, interruptible, leave
 from flows.commands.evaluate import DEFAULT_OPTIONS, Dataset, EvaluationOptions
 from flows.commands.evaluate import evaluate as evaluate_models
-from flows.commands.exit_codes import DONE, FAILED, STOPPED, USER, console
+from flows.commands.exit_codes import DONE, FAILED, USER, console
 from flows.commands.label_dataset import DEFAULT_OPTIONS as ALL_FRAMES
 from flows.commands.label_dataset import RelabelOptions
 from flows.commands.options import NONE, Directory, Fresh, Host, Options, Password
 from flows.commands.run import login_text, run_flow
 from flows.deployments.profile import ProfileName
+from flows.runs.exits import STOPPED
 
 CODES = "Exit codes: 0 done, 1 failed, 2 something for you to mend, 130 stopped."
 

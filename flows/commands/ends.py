@@ -8,7 +8,7 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from flows.commands.exit_codes import STOPPED
+from flows.runs.exits import STOPPED, end_at_once
 
 _DRAIN_S = 3.0
 """How long the end waits for what Prefect has still to send (s)."""
@@ -28,8 +28,7 @@ def interruptible() -> None:
     def interrupt(_: int, __: FrameType | None) -> None:
         nonlocal asked
         if asked:
-            os.write(2, b"stopped at once\n")
-            os._exit(STOPPED)
+            end_at_once("stopped at once")
         asked = True
         raise Interrupted
 

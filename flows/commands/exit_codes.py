@@ -10,6 +10,5 @@ DONE: Final = 0
 FAILED: Final = 1
 USER: Final = 2
 """There is something for the user to mend."""
-STOPPED: Final = 130
 
 console = Console(highlight=False, soft_wrap=True)

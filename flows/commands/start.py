@@ -7,6 +7,8 @@ import os
 import signal
 from types import FrameType
 
+from flows.runs.exits import end_at_once
+
 _WARNINGS = "PYTHONWARNINGS"
 
 
@@ -50,5 +52,4 @@ def _run(module: str, function: str) -> None:
 
 
 def _end(_: int, __: FrameType | None) -> None:
-    os.write(2, b"stopped\n")
-    os._exit(130)
+    end_at_once("stopped")

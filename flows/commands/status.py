@@ -24,7 +24,8 @@ from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
 from aimspax_core.text import duration_text
-from flows.commands.exit_codes import DONE, FAILED, STOPPED, console
+from flows.commands.exit_codes import DONE, FAILED, console
+from flows.runs.exits import STOPPED
 
 
 def status(directory: Path, overrides: Mapping[str, Any]) -> int:

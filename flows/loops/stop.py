@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Crashed
 
 from flows.pools.dask_settings import remove_scratch
+from flows.runs import exits
 from flows.runs.api_watch import api_watch
 from flows.runs.previous_attempt import deployed
 
@@ -28,7 +28,6 @@ INTERRUPTED = "Interrupted"
 """Name of the state of a deployed run that a signal has stopped, as when its machine is shut down;
 automations.yaml starts such a run again."""
 
-_STOPPED = 130  # exit code of the commands
 _CANCELLED = ("CANCELLING", "CANCELLED")
 
 log = logging.getLogger("aimspax")
@@ -111,9 +110,8 @@ def goes_on(has_worker: bool, signal: bool, on_server: str) -> bool:
 
 def end_at_once() -> NoReturn:
     """End the process now; its workers end with it, and the next start takes the campaign up."""
-    os.write(2, b"stopped at once; start again to go on\n")
     remove_scratch()
-    os._exit(_STOPPED)
+    exits.end_at_once("stopped at once; start again to go on")
 
 
 @contextlib.contextmanager
