@@ -98,7 +98,7 @@ def test_that_it_went_and_that_it_came_back_is_told_once_each(story: Story) -> N
     told = [line for line in story.output.splitlines() if "the Prefect API" in line]
     assert len(told) == 2, story.output
     assert "without_server" in told[0]
-    assert "label" in told[1]
+    assert "done without" in told[1]  # how much depends on how soon the server is back
 
 
 @pytest.mark.slow

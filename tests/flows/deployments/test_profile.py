@@ -74,9 +74,10 @@ def test_automations_are_what_prefect_takes() -> None:
     AutomationCore.model_validate({**plan.model_dump(), "actions": []})
 
 
-def test_nothing_but_a_crash_is_started_again() -> None:
+def test_nothing_but_what_died_or_was_interrupted_is_started_again() -> None:
     restarting = [a for a in read_automations() if a.actions[0]["state"] == "SCHEDULED"]
-    assert [a.trigger["expect"] for a in restarting] == [["prefect.flow-run.Crashed"]]
+    states = ["prefect.flow-run.Crashed", "prefect.flow-run.Interrupted"]
+    assert [a.trigger["expect"] for a in restarting] == [states]
 
 
 @pytest.mark.parametrize(
