@@ -395,7 +395,6 @@ def test_a_label_that_found_no_room_is_not_computed_again(
     full: tuple[LabelRequest, Path],
     spare_room: Path,
     engine: Counting,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, filler = full
     with pytest.raises(OSError, match="is kept in") as found:
@@ -420,7 +419,6 @@ def test_a_label_is_kept_beside_temporary_files_where_there_is_no_home(
     spare_room: Path,
     tmp_path: Path,
     engine: Counting,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, filler = full
     (tmp_path / "state").write_text("a file, not a folder")
@@ -435,7 +433,6 @@ def test_a_label_that_others_could_have_written_is_not_taken(
     full: tuple[LabelRequest, Path],
     spare_room: Path,
     engine: Counting,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, filler = full
     with pytest.raises(OSError):
