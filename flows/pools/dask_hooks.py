@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from distributed import Scheduler
+from distributed import Client, Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
 from prefect.context import SettingsContext
 from pydantic import PrivateAttr
+
+_TRIES = 5
+"""So often all workers are told something; each time one of them may die meanwhile."""
 
 
 class RememberedSettings(SettingsContext):
@@ -36,3 +40,22 @@ class WorkerWatch(SchedulerPlugin):
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:
         """Note that a worker is gone."""
         self._wake()
+
+
+def forward_logs(client: Client) -> None:
+    """Have what `aimspax` logs on workers, present and future ones, handled in this process.
+
+    A worker that dies while it is told makes Dask give up, though all is well with the others.
+
+    Raises:
+        OSError: The scheduler is gone, or a worker died each time.
+    """
+    level = logging.getLogger("aimspax").getEffectiveLevel()
+    for left in reversed(range(_TRIES)):
+        try:
+            client.forward_logging("aimspax", level)
+        except OSError:
+            if not left:
+                raise
+        else:
+            return

@@ -26,7 +26,7 @@ from aimspax_core.errors import AimspaxError, LabelError
 from aimspax_core.labels.tries import Fate
 from aimspax_core.settings.settings import Settings
 from aimspax_core.storage import cannot_take
-from flows.pools.dask_hooks import RememberedSettings, WorkerWatch
+from flows.pools.dask_hooks import RememberedSettings, WorkerWatch, forward_logs
 from flows.pools.dask_settings import hide_paths
 from flows.pools.late import LateEnds
 from flows.pools.line import Line
@@ -87,8 +87,7 @@ class Pool:
         self._wake = threading.Event()
         self._prefix = prefix
         # What is logged on workers is handled here as well, by the log files of the run.
-        level = logging.getLogger("aimspax").getEffectiveLevel()
-        runner.client.forward_logging("aimspax", level)
+        forward_logs(runner.client)
         cluster = runner.client.cluster
         assert cluster is not None
         self._scheduler: Scheduler = cluster.scheduler

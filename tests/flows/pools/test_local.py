@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
 
 import psutil
+import pytest
 from distributed import Client, LocalCluster
 
+from flows.pools.dask_hooks import forward_logs
 from flows.pools.local import StubbornNanny
-from tests.flows.hosting import PATIENCE_S
+from tests.flows.hosting import PATIENCE_S, wait_for
 
 WORKERS = 2
 
@@ -56,3 +59,26 @@ def test_a_worker_that_is_killed_while_it_starts_is_started_again() -> None:
     ):
         client.wait_for_workers(WORKERS, timeout=PATIENCE_S)
         assert len(killed) == 1
+
+
+def test_a_worker_that_dies_while_it_is_told_to_forward_its_logs_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        LocalCluster(
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(WORKERS, timeout=PATIENCE_S)
+        deaf = psutil.Process(min(client.run(os.getpid).values()))
+        deaf.suspend()  # so that it is asked, and does not answer
+        killing = threading.Timer(1.0, deaf.kill)
+        killing.start()
+        forward_logs(client)
+        client.submit(logging.getLogger("aimspax.test").error, "heard").result(PATIENCE_S)
+        killing.join()
+        wait_for(lambda: "heard" in caplog.messages, "what the worker logs")
