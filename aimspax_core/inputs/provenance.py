@@ -25,6 +25,9 @@ from aimspax_core.versions import versions
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
+_MEANT = {"ARCHITECTURE.use_reduced_cg": False}
+"""What a record means that does not have a key of a later version."""
+
 
 def write_provenance(
     run: RunDir, settings: Settings, geometries: list[Atoms], adopted: bool = False
@@ -227,7 +230,8 @@ def _refused(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     A key that was free in the older version is compared too. A subject that the record does not
     have, such as a key of a later version, has not changed.
     """
-    was = _by_key(before["free"]) | before["frozen"]
+    meant = {key: value for key, value in _MEANT.items() if key in now["frozen"]}
+    was = meant | _by_key(before["free"]) | before["frozen"]
     known = {_subject(key) for key in was}
     today = {key: value for key, value in now["frozen"].items() if _subject(key) in known}
     gone = before["frozen"].keys() - _by_key(now["free"]).keys()

@@ -365,6 +365,15 @@ def test_a_frozen_key_that_an_older_version_did_not_have_is_no_change(inputs):
     assert _changes(inputs, run) == ()
 
 
+def test_models_of_a_version_without_the_reduced_basis_stay_in_the_full_one(inputs):
+    run = _started(inputs)
+    _rewrite(run, lambda content: content["frozen"].pop("ARCHITECTURE.use_reduced_cg"))
+    assert _changes(inputs, run) == ()
+    inputs.plant("mace.yaml", "ARCHITECTURE", "use_reduced_cg", "True")
+    with pytest.raises(SettingsError, match=r"use_reduced_cg: was False, is True"):
+        _changes(inputs, run)
+
+
 def test_a_key_of_an_engine_that_an_older_version_did_not_have_is_no_change(inputs):
     run = _started(inputs)
     _rewrite(run, lambda content: content["frozen"].pop("REFERENCE.accuracy"))

@@ -160,6 +160,18 @@ def test_a_model_with_options_that_settings_lack_is_refused(tmp_path: Path) -> N
         adopt(tmp_path / "given.model", settings(), "mine", 3, tmp_path / "member.pt")
 
 
+@pytest.mark.parametrize("held", [True, False], ids=["reduced", "full"])
+def test_a_basis_that_the_settings_name_is_taken(held: bool, tmp_path: Path) -> None:
+    order = {"correlation": 3}
+    given, path = tmp_path / "given.model", tmp_path / "member.pt"
+    theirs = build.build(settings(order | {"use_reduced_cg": held}), ELEMENTS, CONSTANTS, seed=7)
+    model_files.save_model(theirs, given)
+    asked = settings(order | {"use_reduced_cg": not held})
+    adopt(given, asked, "mine", 3, path)
+    wanted = predictions(Committee(MaceEvaluator([theirs])))
+    np.testing.assert_allclose(predictions(Ensemble(asked).committee([path])), wanted, atol=1e-10)
+
+
 def test_missing_atomic_energy_and_missing_file_are_named(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "member.pt"
     with pytest.raises(ModelError, match="no energy of C, O"):

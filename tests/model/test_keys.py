@@ -57,6 +57,7 @@ ARCHITECTURE: list[tuple[str, Any, str, dict[str, Any]]] = [
     ("radial_MLP", [8, 8], "shapes", {}),
     ("radial_type", "gaussian", "valid_loss", {}),
     ("scaling", "std_scaling", "constants", {}),
+    ("use_reduced_cg", True, "shapes", {"correlation": 3}),
 ]
 TRAINING: list[tuple[str, Any, str, dict[str, Any]]] = [
     ("amsgrad", False, "weights", {}),

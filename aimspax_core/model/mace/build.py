@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from aimspax_core.errors import ModelError
 from aimspax_core.model.mace.graphs import HEAD, arguments, batches, number_format
 from aimspax_core.model.mace.model_files import model_lock
+from aimspax_core.model.mace.product_basis import couplings
 from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.structures import symbols_text
@@ -102,7 +103,8 @@ def build(
 ) -> torch.nn.Module:
     """Build, on the CPU, the model that MACE's `run_train` builds for the same arguments.
 
-    The same `seed` gives the same weights; torch's global random state is left as it was.
+    The same `seed` gives the same weights, whatever else is installed; torch's global random state
+    is left as it was.
 
     Raises:
         ModelError: MACE cannot build this architecture.
@@ -117,6 +119,7 @@ def build(
     with (
         model_lock,
         number_format(dtype),
+        couplings(reduced=args.use_reduced_cg),
         torch.random.fork_rng(devices=[]),
         warnings.catch_warnings(),
     ):

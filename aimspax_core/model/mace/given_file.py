@@ -19,6 +19,7 @@ from aimspax_core.model.mace.build import Constants, build
 from aimspax_core.model.mace.cueq import to_cueq
 from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.model_files import copy_model, load_model
+from aimspax_core.model.mace.product_basis import products, take_products
 from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 
@@ -81,6 +82,8 @@ def _require_adoptable(
         raise ModelError(f"{path} does not have its elements in order: {list(elements)}")
     if not hasattr(model, "products") or hasattr(model, "joint_embedding"):
         raise ModelError(f"{path} is a {type(model).__name__}, which members cannot be")
+    if not hasattr(model.products[0].symmetric_contractions, "contractions"):
+        raise ModelError(f"{path} is for other kernels than MACE's own (convert_cueq_e3nn in MACE)")
     given = settings.ARCHITECTURE.atomic_energies
     missing = [chemical_symbols[z] for z in elements if given is not None and z not in given]
     if missing:
@@ -122,9 +125,9 @@ def _contraction(model: Any) -> Any:
 
 
 def _take_weights(ours: torch.nn.Module, theirs: torch.nn.Module, path: Path) -> None:
-    """Copy the weights, converted to our number format."""
-    source = dict(theirs.named_parameters())
-    wanted = dict(ours.named_parameters())
+    """Copy the weights, converted to our number format, and to our basis of the products."""
+    kept = {name for name, _ in products(ours)}
+    source, wanted = _weights(theirs, kept), _weights(ours, kept)
     shapes = {name: tuple(weight.shape) for name, weight in wanted.items()}
     other = {name: tuple(weight.shape) for name, weight in source.items()}
     if shapes != other:
@@ -135,6 +138,19 @@ def _take_weights(ours: torch.nn.Module, theirs: torch.nn.Module, path: Path) ->
     with torch.no_grad():
         for name, weight in wanted.items():
             weight.copy_(source[name])
+    try:
+        take_products(ours, theirs)
+    except ModelError as error:
+        raise ModelError(f"{path} is not what the settings build: {error}") from error
+
+
+def _weights(model: torch.nn.Module, without: set[str]) -> dict[str, torch.nn.Parameter]:
+    """Return the weights by name, without those of some modules."""
+    return {
+        name: weight
+        for name, weight in model.named_parameters()
+        if not any(name.startswith(f"{module}.") for module in without)
+    }
 
 
 def _alike(

@@ -89,6 +89,12 @@ class MaceArchitecture(Architecture):
     scaling: Literal["rms_forces_scaling", "std_scaling", "no_scaling"] = Field(
         "rms_forces_scaling", description="How scale and shift follow from the training set."
     )
+    use_reduced_cg: bool = Field(
+        False,
+        description="Product basis without couplings that are equal but for the order of their "
+        "factors: fewer weights. MACE itself takes it wherever the package cuequivariance is "
+        "installed; here this key alone decides, and the package is not needed.",
+    )
 
 
 def mace_architecture(settings: ModelSections) -> MaceArchitecture:

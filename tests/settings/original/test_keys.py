@@ -95,6 +95,8 @@ OURS = {
     "MISC": "label_store restarts server_password without_server",
 }
 
+OURS_MODEL = {"ARCHITECTURE": "use_reduced_cg"}
+
 
 def _together(*tables: dict[str, str]) -> dict[str, set[str]]:
     return {
@@ -105,7 +107,7 @@ def _together(*tables: dict[str, str]) -> dict[str, set[str]]:
 
 
 PROJECT_KEYS = _together(FIRST_PROJECT, SECOND_PROJECT, OURS)
-MODEL_KEYS = _together(FIRST_MODEL, SECOND_MODEL)
+MODEL_KEYS = _together(FIRST_MODEL, SECOND_MODEL, OURS_MODEL)
 FILES = [
     (ProjectSettings, keys.PROJECT, PROJECT_KEYS),
     (ModelSettings, keys.MODEL, MODEL_KEYS),

@@ -1,0 +1,109 @@
+"""In which basis a MACE model has the couplings of its product, and how weights get to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import permutations
+from typing import Any
+
+import torch
+from e3nn import o3
+from mace.modules import symmetric_contraction
+
+from aimspax_core.errors import ModelError
+from aimspax_core.model.mace.reduced_basis import reduced_couplings
+
+_EQUAL = 1e-6
+"""Relative: coupling tensors of one basis, computed in two number formats."""
+
+
+@contextmanager
+def couplings(reduced: bool) -> Iterator[None]:
+    """Have MACE build products in the reduced basis within the block; else as it is asked.
+
+    MACE asks one function for its coupling tensors, and that needs cuequivariance for these. What
+    it draws and builds with them is its own business. Hold `model_lock`.
+    """
+    if not reduced:
+        yield
+        return
+    place: Any = symmetric_contraction
+    asked = place.U_matrix_real
+    place.U_matrix_real = _reduced
+    try:
+        yield
+    finally:
+        place.U_matrix_real = asked
+
+
+def _reduced(
+    irreps_in: Any, irreps_out: Any, correlation: int, dtype: torch.dtype, **_: Any
+) -> list[Any]:
+    """Return what MACE's `U_matrix_real` does for one irrep, in the reduced basis."""
+    ((_, irrep),) = o3.Irreps(irreps_out)
+    return [str(irrep), reduced_couplings(o3.Irreps(irreps_in), irrep, correlation, dtype)]
+
+
+def products(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield MACE's contractions, one an irrep and layer, with their names in the model."""
+    for layer, product in enumerate(model.products):
+        for index, one in enumerate(product.symmetric_contractions.contractions):
+            yield f"products.{layer}.symmetric_contractions.contractions.{index}", one
+
+
+def take_products(model: Any, other: Any) -> None:
+    """Give `model` the weights of the products of `other`, so that both compute the same.
+
+    In the same basis they are copied; else the coupling tensors that both hold say what each
+    weight means. From the reduced basis, of several that do, those of the smallest norm are taken.
+
+    Raises:
+        ModelError: They are products of different features.
+    """
+    for (name, ours), (_, theirs) in zip(products(model), products(other), strict=True):
+        for order in range(1, ours.correlation + 1):
+            try:
+                _take(ours, theirs, order)
+            except (RuntimeError, ValueError) as error:
+                raise ModelError(f"weights of order {order} in {name}: {error}") from error
+
+
+def _take(ours: Any, theirs: Any, order: int) -> None:
+    """Set the weights of one order ν: U (…, paths) · W (elements, paths, channels) stays."""
+    mine, given = ours.U_tensors(order).detach(), theirs.U_tensors(order).detach()
+    target, source = _weights(ours, order), _weights(theirs, order)
+    if mine.shape == given.shape and torch.allclose(mine.to(given), given, atol=_EQUAL):
+        _copy(target, source)
+        return
+    copies = list(range(mine.ndim - 1 - order, mine.ndim - 1))
+    wanted = _symmetric(given, copies) @ source.detach().double()
+    basis = _symmetric(mine, copies)
+    found = torch.linalg.pinv(basis, rtol=_EQUAL) @ wanted
+    missing = torch.linalg.norm(basis @ found - wanted)
+    if missing > _EQUAL * torch.linalg.norm(wanted):
+        raise ValueError("they couple to what the basis that is asked for does not have")
+    _copy(target, found)
+
+
+def _weights(contraction: Any, order: int) -> torch.nn.Parameter:
+    """Return the weights (elements, paths, channels) of one order; MACE has the highest first."""
+    if order == contraction.correlation:
+        return contraction.weights_max
+    return contraction.weights[contraction.correlation - 1 - order]
+
+
+def _copy(target: torch.nn.Parameter, source: torch.Tensor) -> None:
+    if target.shape != source.shape:
+        raise ValueError(f"{tuple(source.shape)} there, {tuple(target.shape)} here")
+    with torch.no_grad():
+        target.copy_(source)
+
+
+def _symmetric(tensors: torch.Tensor, copies: list[int]) -> torch.Tensor:
+    """Return the part that is symmetric in the axes of the copies, as a matrix (…, paths)."""
+    whole = tensors.double()
+    last = whole.ndim - 1
+    before = list(range(copies[0]))
+    parts = [whole.permute(*before, *order, last) for order in permutations(copies)]
+    return torch.stack(parts).mean(dim=0).reshape(-1, whole.shape[-1])
