@@ -7,6 +7,7 @@ INPUTS := pyproject.toml constraints.txt
 EXAMPLE ?= aspirin
 MINUTES ?= 30
 SEED ?= 1
+SEEDS ?= 1
 
 # What needs neither torch nor a server.
 QUICK  := tests/campaign tests/inputs tests/labels tests/report tests/stopping tests/settings tests/test_*.py \
@@ -14,7 +15,7 @@ QUICK  := tests/campaign tests/inputs tests/labels tests/report tests/stopping t
           --ignore tests/settings/test_model.py
 COVER  := $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: help demo test quick lint docs bench soak soak-kills soak-slurm clean
+.PHONY: help demo test quick lint docs bench bench-serial soak soak-kills soak-slurm clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,7 +25,8 @@ help:
 	@echo "make quick  the tests that need neither torch nor a server: settings, labels, rules"
 	@echo "make lint   ruff, codespell, mypy and import-linter only"
 	@echo "make docs   write docs/settings.md anew"
-	@echo "make bench  run every benchmark in tests/benchmarks"
+	@echo "make bench  run every benchmark in tests/benchmarks, the serial one at its small size"
+	@echo "            bench-serial (at full size: a campaign by plain MACE, and by the program; SEEDS=1)"
 	@echo "make soak   soak-kills (campaigns whose processes are killed at random, MINUTES=30 of them)"
 	@echo "            and soak-slurm (the same on a real Slurm, interrupted at random); SEED=1 first"
 	@echo "make clean  remove the environment and all caches (runs/ stays)"
@@ -54,8 +56,12 @@ docs: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	@set -e; for bench in tests/benchmarks/bench_*.py; do \
 	    if [ ! -e "$$bench" ]; then echo "no benchmarks in tests/benchmarks"; break; fi; \
-	    echo "== $$bench"; $(BIN)/python "$$bench"; \
+	    case "$$bench" in *bench_serial.py) size=--quick;; *) size=;; esac; \
+	    echo "== $$bench"; $(BIN)/python "$$bench" $$size; \
 	done
+
+bench-serial: $(VENV)/.installed-dev
+	$(BIN)/python tests/benchmarks/bench_serial.py --seeds $(SEEDS)
 
 soak: soak-kills soak-slurm
 
