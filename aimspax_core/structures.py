@@ -1,15 +1,13 @@
-"""Structures: geometries read and checked, exact as JSON, and told apart by a digest."""
+"""Structures: exact as JSON, and told apart by a digest."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -21,6 +19,12 @@ _GLOBAL = ("charge", "spin")
 _NAME = "config_type"
 _BESIDE = ("masses", _NAME)
 
+AIMS_LINES = "aims_geometry_in"
+"""Name in `info` of what a `geometry.in` says beside the structure, and changes its energy: an
+electric field, point charges. Lines as FHI-aims reads them, with `; ` between."""
+
+_TEXTS = (_NAME, AIMS_LINES)
+
 
 def encode(atoms: Atoms) -> dict[str, Any]:
     """Return what makes a structure as plain JSON data, floats at full precision.
@@ -29,12 +33,12 @@ def encode(atoms: Atoms) -> dict[str, Any]:
         atoms: N atoms; positions and cell in Å. `info["charge"]` (e) and `info["spin"]`
             (multiplicity) are carried if present, as are initial magnetic moments and charges,
             masses that are not those of the elements (u), and `info["config_type"]`, by which
-            MACE weighs structures.
+            MACE weighs structures, and `info[AIMS_LINES]`.
 
     Returns:
         Keys `numbers` (N), `positions` (N, 3), `cell` (3, 3), `pbc` (3), and those that are set of
         `initial_magmoms` (N), `initial_charges` (N), `masses` (N), `charge`, `spin`,
-        `config_type`.
+        `config_type`, `aims_geometry_in`.
     """
     data: dict[str, Any] = {
         "numbers": [int(z) for z in atoms.numbers],
@@ -48,8 +52,9 @@ def encode(atoms: Atoms) -> dict[str, Any]:
     for name in _GLOBAL:
         if name in atoms.info:
             data[name] = float(atoms.info[name])
-    if _NAME in atoms.info:
-        data[_NAME] = str(atoms.info[_NAME])
+    for name in _TEXTS:
+        if name in atoms.info:
+            data[name] = str(atoms.info[name])
     return data
 
 
@@ -66,7 +71,7 @@ def decode(data: dict[str, Any]) -> Atoms:
     for name in _PER_ATOM:
         if name in data:
             atoms.set_array(name, np.asarray(data[name], dtype=float))
-    for name in (*_GLOBAL, _NAME):
+    for name in (*_GLOBAL, *_TEXTS):
         if name in data:
             atoms.info[name] = data[name]
     return atoms
@@ -83,27 +88,6 @@ def symbols_text(numbers: Iterable[int]) -> str:
     return ", ".join(chemical_symbols[int(z)] for z in sorted(numbers))
 
 
-def read_geometries(files: Sequence[Path]) -> list[Atoms]:
-    """Read the start geometries.
-
-    Args:
-        files: Geometry files in any format that ASE reads (the last frame counts).
-
-    Raises:
-        StructureError: Not readable, no atoms, or a non-finite coordinate; the text has a line for
-            every file that is wrong.
-    """
-    found, wrong = [], []
-    for file in files:
-        try:
-            found.append(_read(file))
-        except StructureError as error:
-            wrong.append(str(error))
-    if wrong:
-        raise StructureError("\n".join(wrong))
-    return found
-
-
 def geometry_files(path: Path) -> list[Path]:
     """Return the geometry files of a path: the file itself, or those of a folder by name.
 
@@ -118,25 +102,3 @@ def geometry_files(path: Path) -> list[Path]:
     if not files:
         raise StructureError(f"{path}: the folder holds no geometry files")
     return files
-
-
-def _read(path: Path) -> Atoms:
-    """Read one geometry file, keeping only what makes a structure."""
-    try:
-        with warnings.catch_warnings():
-            # ASE announces a plugin for FHI-aims geometries; its users cannot act on it.
-            warnings.filterwarnings("ignore", "FHI-aims IO is moving", FutureWarning)
-            atoms = ase.io.read(path, index=-1)
-    # ASE's readers raise whatever their parsing trips over; any of it means: not a geometry.
-    except Exception as error:
-        raise StructureError(
-            f"{path}: ASE cannot read this as a geometry ({type(error).__name__}: {error})"
-        ) from error
-    assert isinstance(atoms, Atoms)
-    if len(atoms) == 0:
-        raise StructureError(f"{path}: the geometry holds no atoms")
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        raise StructureError(f"{path}: a coordinate is not a finite number")
-    if (atoms.numbers <= 0).any():
-        raise StructureError(f"{path}: an atom has no chemical element")
-    return decode(encode(atoms))

@@ -19,7 +19,7 @@ from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import digest, read_geometries, symbols_text
+from aimspax_core.structures import digest, symbols_text
 
 CHECKPOINT = "adopted"
 """Name of the checkpoint that an adopted member begins with."""
@@ -82,7 +82,7 @@ def _members(request: AdoptRequest) -> tuple[int, ...]:
     elements = next(iter(known.values()))
     for file, atoms in zip(
         request.settings.geometry_files,
-        read_geometries(request.settings.geometry_files),
+        request.settings.geometries(),
         strict=True,
     ):
         _require_known(atoms, elements, str(file))

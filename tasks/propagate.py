@@ -38,7 +38,6 @@ from aimspax_core.sampling.segment import (
 from aimspax_core.sampling.snapshots import save_prediction, write_snapshots
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.limits import MAX_MD_STEPS
-from aimspax_core.structures import read_geometries
 from aimspax_core.uncertainty.threshold import Window
 
 EXPLORING_STREAM = 1
@@ -142,8 +141,7 @@ def _geometries(request: PropagateRequest) -> dict[int, Atoms]:
             if t.version == 0 or needs_stress(settings.md(t.geometry))
         }
     )
-    files = settings.geometry_files
-    return dict(zip(needed, read_geometries([files[i] for i in needed]), strict=True))
+    return dict(zip(needed, settings.geometries(needed), strict=True))
 
 
 def _state(

@@ -28,7 +28,6 @@ from aimspax_core.sampling.snapshots import write_snapshots
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.settings import Settings
 from aimspax_core.storage import blame, patiently
-from aimspax_core.structures import read_geometries
 
 WAIT_S = 24 * 3600.0
 """How long (s) what the MD has found waits for room on the disk."""
@@ -68,7 +67,7 @@ def sample(request: SampleRequest) -> Sampled:
     """
     began = time.perf_counter()
     settings, run = request.settings, request.run
-    atoms = read_geometries(settings.geometry_files)[request.geometry]
+    atoms = settings.geometries([request.geometry])[0]
     md = settings.md(request.geometry)
     state = (
         load_state(run.sampler(request.geometry, request.version))

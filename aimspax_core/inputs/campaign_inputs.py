@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,19 +16,25 @@ from aimspax_core.errors import CampaignError, SettingsError, StructureError
 from aimspax_core.inputs.engine_findings import findings
 from aimspax_core.inputs.given_models import GivenModels, find_given_models, seeds_of
 from aimspax_core.inputs.parameters import in_force
+from aimspax_core.inputs.provenance import begun_with
 from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.labels.gate import check_structure
 from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import needs_stress, why_not
+from aimspax_core.settings.geometries.files import Geometry, read_files
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import read_geometries
+from aimspax_core.structures import AIMS_LINES, encode
+from aimspax_core.text import and_list
 
 Part = Literal["all", "initial", "active", "any"]
 """What is asked for: a whole campaign, its initial dataset, active learning from there, or
 whatever the files have."""
+
+_LEVELS = "set_vacuum_level"
+"""What a `geometry.in` says beside the structure without breaking its symmetry any further."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,11 @@ class Inputs:
         _store_stays(settings, run)
         state = None if anew else load_journal(run)[1]
         settings, superseded = in_force(directory, overrides, settings, state)
-        geometries = read_geometries(settings.geometry_files)
+        read = read_files(settings.geometry_files)
+        settings = replace(settings, begun_without=_begun_without(run, read, state))
+        geometries = [
+            one.before if i in settings.begun_without else one.atoms for i, one in enumerate(read)
+        ]
         _pass_gate(settings, geometries)
         engines = list(_engine_findings(settings, geometries))
         mistakes = [
@@ -97,6 +107,7 @@ class Inputs:
             *_dynamics(settings, geometries),
             *(line for finding, line in engines if not finding.note),
             *_device(settings),
+            *(_cannot_move(settings, read) if state is None else ()),
         ]
         if mistakes:
             raise SettingsError("\n".join(mistakes))
@@ -104,6 +115,8 @@ class Inputs:
         if found is not None:
             _read_sets(settings, found)
         notes = [
+            *_notes_of(settings, read),
+            *_begun_otherwise(settings, read),
             *_notes(settings, geometries, tuple(seeds), adopts),
             *(line for finding, line in engines if finding.note),
         ]
@@ -117,7 +130,8 @@ class Inputs:
         directory = self.settings.directory
         base = load(directory, *settings_files(directory, self.overrides))
         settings, superseded = in_force(directory, self.overrides, base, state)
-        settings = replace(settings, notes=self.settings.notes)
+        old = self.settings
+        settings = replace(settings, notes=old.notes, begun_without=old.begun_without)
         return replace(self, settings=settings, superseded=superseded, state=state)
 
     @property
@@ -224,6 +238,59 @@ def _dynamics(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
             hint = "" if by_index else " (MD may be given for each geometry, by index)"
             place = f"MD.{index}" if by_index else "MD"
             yield f"aimsPAX.yaml  {place}: {file.name}: {why}{hint}"
+
+
+def _begun_without(
+    run: RunDir, read: Sequence[Geometry], state: CampaignState | None
+) -> frozenset[int]:
+    """Return the geometries of which the campaign that goes on was begun with less."""
+    if state is None:
+        return frozenset()
+    return frozenset(
+        index
+        for index, one in enumerate(read)
+        if encode(one.before) != encode(one.atoms)
+        and begun_with(run, index, one.before)
+        and not begun_with(run, index, one.atoms)
+    )
+
+
+def _begun_otherwise(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
+    """Say of which geometries the campaign was begun with less than they say."""
+    for index in sorted(settings.begun_without):
+        now, before = encode(read[index].atoms), encode(read[index].before)
+        lost = and_list(key for key in now if now[key] != before.get(key))
+        yield (
+            f"{settings.geometry_files[index].name}: the campaign was begun without what the file "
+            f"says of {lost}, and goes on so; --fresh begins one with it"
+        )
+
+
+def _notes_of(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
+    """Yield what was taken of geometry files, and what of them does not hold here."""
+    for file, one in zip(settings.geometry_files, read, strict=True):
+        yield from one.notes
+        if one.constraints:
+            names = and_list(dict.fromkeys(type(c).__name__ for c in one.constraints))
+            yield f"{file.name}: its constraints ({names}) do not hold in MD: all atoms move"
+
+
+def _cannot_move(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
+    """Yield what geometries say that no MD of a campaign can keep."""
+    for file, one in zip(settings.geometry_files, read, strict=True):
+        lines = str(one.atoms.info.get(AIMS_LINES, "")).split("; ")
+        fields = "; ".join(line for line in lines if not line.startswith(_LEVELS))
+        if fields:
+            yield (
+                f"{file}: found '{fields}'; the models do not know of fields "
+                "or point charges: a molecule that turns would get other labels for what is the "
+                "same to them; allowed: a geometry without (`aimspax label` labels with them)"
+            )
+        if one.parametric is not None:
+            yield (
+                f"{file}:{one.parametric}  parametric constraints cannot hold in MD; leave them "
+                "out, or fix atoms by constrain_relaxation"
+            )
 
 
 def _engine_findings(settings: Settings, geometries: list[Atoms]) -> Iterator[tuple[Finding, str]]:

@@ -10,6 +10,8 @@ from ase import Atoms
 from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.reference.registry import kind_of
 from aimspax_core.settings.known_engines import EngineSettings
+from aimspax_core.settings.reading.mistakes import value_text
+from aimspax_core.structures import AIMS_LINES
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,14 @@ def findings(structures: Iterable[tuple[EngineSettings, str, Atoms]], use: Use) 
             yield from (Found(finding) for finding in found if finding not in reported)
             reported.update(found)
         if usable[text]:
+            if AIMS_LINES in atoms.info and not kind.takes_aims_lines:
+                yield Found(_no_fields(kind.name, atoms), name)
             own = replace(use, stress=use.stress and bool(atoms.pbc.all()))
             for finding in kind.check_structure(section, own, atoms):
                 yield Found(finding, name)
+
+
+def _no_fields(engine: str, atoms: Atoms) -> Finding:
+    lines = value_text(atoms.info[AIMS_LINES])
+    text = f"found {lines}; {engine} takes no fields or point charges (FHI-aims does)"
+    return Finding("engine", text)

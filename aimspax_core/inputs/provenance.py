@@ -51,6 +51,17 @@ def write_provenance(
     return changes
 
 
+def begun_with(run: RunDir, index: int, atoms: Atoms) -> bool:
+    """Whether the campaign is recorded to have begun with a structure as its start geometry."""
+    frozen = _recorded(run).get("frozen")
+    begun = frozen.get(f"geometry.{index}") if isinstance(frozen, dict) else None
+    return begun == _structure_text(atoms)
+
+
+def _structure_text(atoms: Atoms) -> str:
+    return f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
+
+
 def frozen_digest(run: RunDir) -> str:
     """Return the digest of the settings that may not change, as recorded; empty if they are not.
 
@@ -160,8 +171,7 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
     frozen |= _trajectory_seeds(settings) | dict(_contents(settings))
     frozen |= _flat(_identity(settings, geometries), METHOD)
     for index, atoms in enumerate(geometries):
-        name = f"{atoms.get_chemical_formula()} {digest(encode(atoms))[:16]}"
-        frozen[f"geometry.{index}"] = name
+        frozen[f"geometry.{index}"] = _structure_text(atoms)
     return {"frozen": frozen, "free": free, "versions": versions()}
 
 

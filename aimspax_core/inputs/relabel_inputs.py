@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -111,7 +111,9 @@ class RelabelInputs:
         if output.resolve() == file:
             raise SettingsError(f"{output} is the dataset itself; allowed: another file")
         reference = _reference(settings, request, "stress" in wanted)
-        frames = read_frames(file, DataKeys.of(settings.misc), request.start, request.end)
+        names = DataKeys.of(settings.misc)
+        frames, notes = read_frames(file, names, request.start, request.end)
+        settings = replace(settings, notes=(*settings.notes, *notes))
         mistakes = [*_engine(settings, reference, frames, "stress" in wanted, file.name)]
         if mistakes:
             raise SettingsError("\n".join(mistakes))

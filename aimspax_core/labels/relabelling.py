@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.io.extxyz import per_atom_properties
@@ -24,7 +23,7 @@ from aimspax_core.labels.dataset import DataKeys, write
 from aimspax_core.labels.label import Label
 from aimspax_core.safe_files import write_text
 from aimspax_core.settings.engines import Gate
-from aimspax_core.structures import decode, encode
+from aimspax_core.settings.geometries.files import frames_of, structure_of
 
 Property = Literal["energy", "forces", "stress"]
 
@@ -68,13 +67,12 @@ class Frame:
             raise StructureError("the frame holds no atoms")
         if not np.isfinite(bare.positions).all() or not np.isfinite(bare.cell.array).all():
             raise StructureError("a coordinate is not a finite number")
-        try:
-            return decode(encode(bare))
-        except (TypeError, ValueError) as error:
-            raise StructureError(f"charge, multiplicity or moments: {error}") from error
+        return structure_of(bare)
 
 
-def read_frames(path: Path, keys: DataKeys, start: int = 0, end: int | None = None) -> list[Frame]:
+def read_frames(
+    path: Path, keys: DataKeys, start: int = 0, end: int | None = None
+) -> tuple[list[Frame], tuple[str, ...]]:
     """Read the frames of a dataset, or some of them.
 
     Args:
@@ -83,19 +81,16 @@ def read_frames(path: Path, keys: DataKeys, start: int = 0, end: int | None = No
         start: The first frame, from 0.
         end: The frame after the last one; None: all.
 
+    Returns:
+        The frames; notes on how the file was read.
+
     Raises:
         StructureError: The file cannot be read, or has no such frames.
     """
-    try:
-        found = ase.io.read(path, index=slice(start, end))
-    # ASE's readers raise whatever their parsing trips over; any of it means: not a dataset.
-    except Exception as error:
-        raise StructureError(
-            f"{path}: ASE cannot read frames of this ({type(error).__name__}: {error})"
-        ) from error
+    found, notes, _ = frames_of(path, slice(start, end))
     if not found:
         raise StructureError(f"{path}: there are no frames from {start} to {end or 'the end'}")
-    return [_frame(start + place, atoms, keys) for place, atoms in enumerate(found)]
+    return [_frame(start + place, atoms, keys) for place, atoms in enumerate(found)], notes
 
 
 def _frame(index: int, atoms: Atoms, keys: DataKeys) -> Frame:

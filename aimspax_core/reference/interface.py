@@ -104,6 +104,8 @@ class Kind:
             what may not change on the campaign's way beside the section's keys: JSON data. None:
             the engine's identity.
         identity_has_files: Whether the identity says what is in the files that the section names.
+        takes_aims_lines: Whether it takes what a `geometry.in` says beside the structure, such as
+            an electric field (`structures.AIMS_LINES`).
         in_vacuum: Returns a section for something small and neutral in vacuum, by the same
             method: what belongs to cells goes, and the spin is that of a multiplicity (2S+1).
             Takes the section, the run directory, a folder for files that this needs, and the
@@ -118,6 +120,7 @@ class Kind:
     check_structure: Callable[[Any, Use, Atoms], Iterator[Finding]] = _structure_accepted
     frozen: Callable[[Any, Path, frozenset[str]], Mapping[str, Any]] | None = None
     identity_has_files: bool = False
+    takes_aims_lines: bool = False
     in_vacuum: Callable[[Any, Path, Path, int], EngineSection] = _section_kept
     atom_multiplicity: Callable[[int], int | None] = _multiplicity_of_the_atom
 

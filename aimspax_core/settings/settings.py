@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 
 from aimspax_core.machine import machine_cores, visible_gpus
 from aimspax_core.settings.cluster import Cluster
 from aimspax_core.settings.engines import Gate
+from aimspax_core.settings.geometries.files import read_files
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MD
 from aimspax_core.settings.model import ModelSettings
@@ -40,12 +43,15 @@ class Settings:
         project: Of `aimsPAX.yaml`.
         model: Of `mace.yaml`.
         notes: What was read in another way than written, or may not be meant.
+        begun_without: Geometries, by index, of which the campaign that goes on was begun with less
+            than is read of their files today.
     """
 
     directory: Path
     project: ProjectSettings
     model: ModelSettings
     notes: tuple[str, ...] = ()
+    begun_without: frozenset[int] = frozenset()
 
     @cached_property
     def idg(self) -> InitialDatasetGeneration:
@@ -141,6 +147,20 @@ class Settings:
             StructureError: There is none.
         """
         return self.misc.geometry_files(self.directory)
+
+    def geometries(self, indices: Sequence[int] | None = None) -> list[Atoms]:
+        """Read the start geometries as the campaign takes them.
+
+        Args:
+            indices: Those that are wanted, in this order; None: all.
+
+        Raises:
+            StructureError: One cannot be read.
+        """
+        files = self.geometry_files
+        wanted = range(len(files)) if indices is None else indices
+        read = zip(wanted, read_files([files[i] for i in wanted]), strict=True)
+        return [one.before if i in self.begun_without else one.atoms for i, one in read]
 
     @property
     def member_seeds(self) -> dict[str, int]:

@@ -51,7 +51,7 @@ SPECIES = words(
 )
 GEOMETRY = words(
     """atom atom_frac lattice_vector initial_moment initial_charge constrain_relaxation velocity
-    hessian_file trust_radius homogeneous_field verbatim_writeout"""
+    hessian_file trust_radius homogeneous_field multipole set_vacuum_level verbatim_writeout"""
 )
 
 

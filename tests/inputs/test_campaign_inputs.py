@@ -10,8 +10,12 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from aimspax_core.campaign.events import Started
+from aimspax_core.campaign.journal import Journal
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.provenance import write_provenance
+from aimspax_core.structures import AIMS_LINES
 
 PROJECT = """
 REFERENCE: {engine: tblite, spin: SPIN}
@@ -215,3 +219,89 @@ def test_a_launcher_that_is_not_found_is_noted(directory: Path, line: str, noted
     (directory / "aimsPAX.yaml").write_text(project)
     notes = Inputs.read(directory).settings.notes
     assert any("not found on this machine" in note for note in notes) is noted
+
+
+# ---- what a geometry.in says beside the structure --------------------------------------------
+
+WATER = "atom 0 0 0.119 O\natom 0 0.763 -0.477 H\natom 0 -0.763 -0.477 H\n"
+CELL = "lattice_vector 9 0 0\nlattice_vector 0 9 0\nlattice_vector 0 0 9\n"
+
+
+@pytest.fixture
+def aims(directory: Path) -> Path:
+    own = "engine: aims, species_dir: species, launch_str: 'true', control: control.in"
+    project = PROJECT.replace("engine: tblite, spin: SPIN", own)
+    (directory / "aimsPAX.yaml").write_text(project.replace("geometries}", "geometry.in}"))
+    (directory / "control.in").write_text("xc pbe\nk_grid 1 1 1\n")
+    (directory / "species").mkdir()
+    for name in ("08_O_default", "01_H_default"):
+        (directory / "species" / name).write_text(f"species {name[3]}\n")
+    (directory / "geometry.in").write_text(CELL + WATER)
+    return directory
+
+
+SYMMETRY = """symmetry_n_params 1 1 0
+symmetry_params a
+symmetry_lv a, 0, 0
+symmetry_lv 0, a, 0
+symmetry_lv 0, 0, a
+symmetry_frac 0, 0, 0
+symmetry_frac 0, 0.1, 0
+symmetry_frac 0, 0.9, 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        ("homogeneous_field 0 0 0.1", "homogeneous_field"),
+        ("multipole 5 0 0 0 1", "multipole"),
+        (SYMMETRY, "7  parametric constraints"),
+    ],
+)
+def test_what_no_campaign_can_keep_is_refused(aims: Path, lines: str, text: str) -> None:
+    with (aims / "geometry.in").open("a") as file:
+        file.write(lines)
+    with pytest.raises(SettingsError, match=text) as found:
+        Inputs.read(aims)
+    assert str(aims / "geometry.in") in str(found.value)
+
+
+def test_a_vacuum_level_stays_where_the_cell_is(aims: Path) -> None:
+    with (aims / "geometry.in").open("a") as file:
+        file.write("set_vacuum_level 8.0\n")
+    (atoms,) = Inputs.read(aims).geometries
+    assert atoms.info[AIMS_LINES] == "set_vacuum_level 8.0"
+
+
+def test_what_means_nothing_here_and_what_moves_is_noted(aims: Path) -> None:
+    with (aims / "geometry.in").open("a") as file:
+        file.write("constrain_relaxation .true.\ntrust_radius 0.2\n")
+    notes = Inputs.read(aims).settings.notes
+    assert any("geometry.in:8  trust_radius" in note for note in notes)
+    assert any("FixAtoms" in note for note in notes)
+
+
+def test_other_engines_take_no_fields(directory: Path) -> None:
+    atoms = molecule("H2O")
+    atoms.info[AIMS_LINES] = "homogeneous_field 0 0 0.1"
+    ase.io.write(directory / "geometries" / "a.xyz", atoms)
+    with pytest.raises(SettingsError, match=r"REFERENCE.engine: a.xyz: .*tblite takes no fields"):
+        Inputs.read(directory)
+
+
+def test_a_campaign_that_was_begun_without_a_field_goes_on_without(aims: Path) -> None:
+    begun = Inputs.read(aims)
+    with Journal(begun.run) as journal:
+        journal.append(Started(rules=begun.rules))
+    write_provenance(begun.run, begun.settings, begun.geometries)
+    with (aims / "geometry.in").open("a") as file:  # what the release before did not read
+        file.write("homogeneous_field 0 0 0.1\n")
+    inputs = Inputs.read(aims)
+    (atoms,) = inputs.settings.geometries()
+    assert AIMS_LINES not in atoms.info
+    assert atoms == begun.geometries[0] == inputs.geometries[0]
+    assert any("begun without" in n and "--fresh" in n for n in inputs.settings.notes)
+    write_provenance(inputs.run, inputs.settings, inputs.geometries)
+    with pytest.raises(SettingsError, match="homogeneous_field"):
+        Inputs.read(aims, anew=True)

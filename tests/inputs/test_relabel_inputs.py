@@ -12,8 +12,10 @@ from ase.build import bulk, molecule
 
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
+from aimspax_core.labels.dataset import DataKeys
 from aimspax_core.reference.aims.section import AimsReference
 from aimspax_core.reference.pyscf.refusals import structure_refused
+from aimspax_core.structures import AIMS_LINES
 
 PROJECT = """
 REFERENCE: {REFERENCE}
@@ -231,3 +233,19 @@ def test_each_kind_is_asked_about_once(directory: Path, monkeypatch: pytest.Monk
 def test_tblite_has_no_control_file(directory: Path) -> None:
     with pytest.raises(SettingsError, match=r"--control: .* the reference is tblite"):
         read(directory, control=Path("data.xyz"))
+
+
+def test_a_geometry_in_is_labelled_with_all_that_it_says(aims: Path) -> None:
+    (aims / "geometry.in.next_step").write_text(
+        "atom 0 0 0 O\natom 0 0 9.6D-1 H\nhomogeneous_field 0 0 0.1\ntrust_radius 0.2\n"
+    )
+    inputs = read(aims, file=Path("geometry.in.next_step"))
+    (frame,) = inputs.frames
+    assert frame.structure(DataKeys()).info == {AIMS_LINES: "homogeneous_field 0 0 0.1"}
+    assert any("trust_radius" in note for note in inputs.settings.notes)
+
+
+def test_a_field_is_refused_for_an_engine_that_takes_none(directory: Path) -> None:
+    (directory / "geometry.in").write_text("atom 0 0 0 He\nhomogeneous_field 0 0 0.1\n")
+    with pytest.raises(SettingsError, match="tblite takes no fields"):
+        read(directory, file=Path("geometry.in"))

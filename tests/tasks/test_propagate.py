@@ -35,9 +35,10 @@ from aimspax_core.sampling.dynamics import (
     start,
 )
 from aimspax_core.sampling.segment import Start
+from aimspax_core.settings.geometries.files import read_geometries
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import decode, read_geometries
+from aimspax_core.structures import decode
 from aimspax_core.uncertainty.measures import measure_of
 from aimspax_core.uncertainty.threshold import Window
 from tasks.propagate import PropagateRequest, propagate

@@ -28,6 +28,7 @@ from aimspax_core.reference.aims.section import AimsReference
 from aimspax_core.reference.as_calculator import LabelCalculator
 from aimspax_core.reference.calculation_folder import calculation_folder
 from aimspax_core.settings.aims_control.control import Control
+from aimspax_core.structures import AIMS_LINES
 
 CONTROL, GEOMETRY = "control.in", "geometry.in"
 
@@ -107,7 +108,7 @@ class AimsEngine:
 
     A structure's `info["charge"]` (e) and `info["spin"]` (multiplicity) hold instead of `charge`
     and `fixed_spin_moment` of control.in if they are there; initial moments and charges of its
-    atoms are written into geometry.in.
+    atoms are written into geometry.in, and so is what stands under `structures.AIMS_LINES`.
 
     Args:
         settings: With the one control file that holds for the structures.
@@ -203,6 +204,7 @@ class AimsEngine:
             warnings.filterwarnings("ignore", "FHI-aims IO is moving", FutureWarning)
             with (folder / GEOMETRY).open("w", encoding="utf-8") as file:
                 write_aims(file, bare)
+                file.writelines(f"{line}\n" for line in _beside(atoms))
         symbols = dict.fromkeys(atoms.get_chemical_symbols())
         missing = [symbol for symbol in symbols if symbol not in self._species]
         if missing:
@@ -226,6 +228,11 @@ class AimsEngine:
                 control = control.with_("spin", "collinear")
                 control = control.with_("fixed_spin_moment", f"{unpaired:.1f}")
         return control
+
+
+def _beside(atoms: Atoms) -> list[str]:
+    """Return the lines of geometry.in for fields and point charges."""
+    return [line.strip() for line in str(atoms.info.get(AIMS_LINES, "")).split(";") if line.strip()]
 
 
 def _result(folder: Path, ended: Ended) -> AimsResult:

@@ -85,5 +85,6 @@ AIMS = Kind(
     check_structure=_check_structure,
     frozen=_frozen,
     identity_has_files=True,
+    takes_aims_lines=True,
     in_vacuum=_in_vacuum,
 )

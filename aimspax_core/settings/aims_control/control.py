@@ -10,16 +10,15 @@ from aimspax_core.settings.aims_control.keywords import (
     NO_ANSWER,
     PART_OF,
     canonical_value,
-    fortran_logical,
-    fortran_number,
 )
 from aimspax_core.settings.aims_control.reader import Keyword, read_keywords
+from aimspax_core.settings.reading.fortran import fortran_logical, fortran_number
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind
+from aimspax_core.settings.reading.text_files import text_of
 
 __all__ = ["Control", "Keyword"]
 
 _CASE_MATTERS = ("restart", "plumed", "python_hook", "user_path", "xml_file", "vdw_pair_ignore")
-_BLANKS = "\t\n\r\f\v"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Control:
     @classmethod
     def read(cls, path: Path) -> tuple[Control, list[Mistake]]:
         """Read a control file from disk; one that cannot be read is one mistake."""
-        text, problem = _text(path)
+        text, problem = text_of(path, "an FHI-aims control.in")
         if problem:
             return cls(()), [Mistake(MistakeKind.UNREADABLE, why=problem, file=path.name)]
         return cls.parse(text, path.name)
@@ -121,24 +120,3 @@ def _canonical_values(name: str, values: tuple[str, ...]) -> list[str]:
     if name.startswith(_CASE_MATTERS) or name not in GENERAL:
         return [v if fortran_number(v) is None else canonical_value(v) for v in values]
     return [canonical_value(v) for v in values]
-
-
-def _text(path: Path) -> tuple[str, str]:
-    """Return the content of a file, and why there is none."""
-    try:
-        content = path.read_bytes()
-    except IsADirectoryError:
-        return "", "found a folder; allowed: a file"
-    except FileNotFoundError:
-        return "", f"not found in {path.parent}"
-    except OSError as error:
-        return "", f"cannot be read: {error.strerror}"
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")  # what older editors wrote, in comments
-    if any(ord(c) < ord(" ") and c not in _BLANKS for c in text):
-        return "", "not a text file; allowed: an FHI-aims control.in"
-    if not text.strip():
-        return "", "the file is empty"
-    return text, ""

@@ -9,24 +9,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from aimspax_core.settings.reading.fortran import fortran_logical, fortran_number
 from aimspax_core.text import or_list
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([ed][+-]?\d+)?", re.ASCII | re.IGNORECASE)
-_LOGICAL = re.compile(r"\.?(t|f|true|false)\.?", re.IGNORECASE)
-
-
-def fortran_number(token: str) -> float | None:
-    """Return what Fortran reads as a number (`1d-5`, `.5`, `0.`); None if it is none."""
-    if not _NUMBER.fullmatch(token):
-        return None
-    return float(token.lower().replace("d", "e"))
-
-
-def fortran_logical(token: str) -> bool | None:
-    """Return what Fortran reads as a logical (`.true.`, `T`, `false`); None if it is none."""
-    if not _LOGICAL.fullmatch(token):
-        return None
-    return token.lstrip(".")[:1].lower() == "t"
 
 
 def canonical_value(token: str) -> str:

@@ -23,14 +23,16 @@ from aimspax_core.settings.aims_control.keywords import (
     SPECIES,
     XC_FORMS,
     canonical_value,
+)
+from aimspax_core.settings.reading.fortran import (
     fortran_logical,
     fortran_number,
+    fortran_words,
 )
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, value_text
 from aimspax_core.text import nearest_name
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*", re.ASCII)
-_LIST_COMMA = re.compile(r"(?<=[\d.]),(?=\s|[-+.\d]|$)", re.ASCII)
 _REMARK = ("!", "//")
 _MOST = 20
 """So many lines that are no known keywords are named one by one; with more, it is another file."""
@@ -75,7 +77,7 @@ class _Line(NamedTuple):
 def _lines(text: str) -> Iterable[_Line]:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     for number, content in enumerate(text.split("\n"), 1):
-        tokens = _LIST_COMMA.sub(" ", content.partition("#")[0]).split()
+        tokens = fortran_words(content.partition("#")[0])
         remark = next((i for i, t in enumerate(tokens) if i and t.startswith(_REMARK)), len(tokens))
         if tokens:
             key, *values = tokens[:remark]

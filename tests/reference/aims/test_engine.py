@@ -23,6 +23,8 @@ from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.aims_control.control import Control
 from aimspax_core.settings.engines import Gate
+from aimspax_core.settings.geometries.aims_reader import read_aims_geometry
+from aimspax_core.structures import AIMS_LINES
 
 AIMS = Path(__file__).parents[2] / "aims"
 LINE = f"{shlex.quote(sys.executable)} {shlex.quote(str(AIMS / 'stand_in.py'))}"
@@ -151,6 +153,21 @@ def test_initial_moments_and_charges_of_atoms_are_written(tmp_path: Path):
         for kind in ("moment", "charge")
     }
     assert given == {"moment": [1.0, -1.0], "charge": [0.25, -0.25]}
+
+
+def test_fields_and_point_charges_are_written_and_part_of_the_key(tmp_path: Path):
+    lines = "homogeneous_field 0 0 0.1; multipole 5 0 0 0 1.0; set_vacuum_level 9.0"
+    water = rattled(molecule("H2O"))
+    plain, made = water.copy(), engine(tmp_path, clean_dirs=False)
+    water.info[AIMS_LINES] = lines
+    made.label(water)
+    (folder,) = folders(tmp_path)
+    written = (folder / "geometry.in").read_text()
+    assert set(lines.split("; ")) <= set(written.splitlines())
+    geometry, wrong = read_aims_geometry(written)
+    assert wrong == []
+    assert geometry.atoms.info == water.info
+    assert label_key(water, {}) != label_key(plain, {})
 
 
 # ---- what is written ------------------------------------------------------------------------

@@ -1,0 +1,257 @@
+"""Geometry files in any format: which one it is, what it says, and what of it is not kept."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats, match_magic
+
+from aimspax_core.errors import StructureError
+from aimspax_core.settings.geometries.aims_reader import (
+    canonical_aims_lines,
+    is_aims_geometry,
+    read_aims_geometry,
+)
+from aimspax_core.settings.reading.text_files import text_of
+from aimspax_core.structures import AIMS_LINES, decode, encode
+
+_AIMS, _XYZ = "aims", "extxyz"
+_AIMS_NAME = re.compile(r"\.in(\.[\w+-]+)*$", re.IGNORECASE)
+"""`geometry.in`, and what FHI-aims and FHI-vibes make of it: `geometry.in.next_step`."""
+
+_PEEK = 4096
+"""Bytes of a file by which its format is told."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A geometry file, read.
+
+    Attributes:
+        atoms: What makes the structure; without constraints.
+        constraints: What holds atoms, as ASE has it.
+        notes: What was taken of it, and what means nothing here; a sentence each, with the file.
+        parametric: The line where FHI-aims's parametric constraints begin, if it has some.
+    """
+
+    atoms: Atoms
+    constraints: tuple[object, ...] = ()
+    notes: tuple[str, ...] = ()
+    parametric: int | None = None
+
+    @property
+    def before(self) -> Atoms:
+        """What releases that read less of a file took for the structure."""
+        atoms: Atoms = self.atoms.copy()
+        atoms.info.pop(AIMS_LINES, None)
+        return atoms
+
+
+def read_geometries(files: Sequence[Path]) -> list[Atoms]:
+    """Return the structures of geometry files; see `read_files`."""
+    return [geometry.atoms for geometry in read_files(files)]
+
+
+def read_files(files: Sequence[Path]) -> list[Geometry]:
+    """Read geometry files.
+
+    Args:
+        files: In the format of FHI-aims, or in any that ASE reads (the last frame counts).
+
+    Raises:
+        StructureError: Not readable, no atoms, or a non-finite coordinate; the text has a line for
+            everything that is wrong.
+    """
+    found, wrong = [], []
+    for file in files:
+        try:
+            found.append(read_file(file))
+        except StructureError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise StructureError("\n".join(wrong))
+    return found
+
+
+def read_file(path: Path) -> Geometry:
+    """Read one geometry file, keeping only what makes a structure.
+
+    Raises:
+        StructureError: See `read_files`.
+    """
+    frames, notes, parametric = frames_of(path, slice(-1, None))
+    if not frames:
+        raise StructureError(f"{path}: the file holds no structures")
+    atoms = frames[-1]
+    return Geometry(_fit(atoms, path), tuple(atoms.constraints), notes, parametric)
+
+
+def frames_of(path: Path, which: slice) -> tuple[list[Atoms], tuple[str, ...], int | None]:
+    """Read frames of a file of structures, whatever its format.
+
+    Args:
+        path: The file; its name is a name, whatever signs it has.
+        which: The frames that are wanted, by index.
+
+    Returns:
+        The frames, with all that their format says of them; notes; the line where FHI-aims's
+        parametric constraints begin, if it has some.
+
+    Raises:
+        StructureError: It cannot be read; the text has a line for everything that is wrong.
+    """
+    if not path.exists():
+        raise StructureError(f"{path}: no such file")
+    kind, notes = _format(path)
+    if kind == _AIMS:
+        text, problem = text_of(path, "an FHI-aims geometry.in")
+        if problem:
+            raise StructureError(f"{path}: {problem}")
+        geometry, mistakes = read_aims_geometry(text, path.name)
+        if mistakes:
+            lines = (str(replace(mistake, file=str(path))) for mistake in mistakes)
+            raise StructureError("\n".join(lines))
+        return [geometry.atoms][which], (*notes, *geometry.notes), geometry.parametric
+    return _frames(path, kind, which), notes, None
+
+
+def _frames(path: Path, kind: str, which: slice) -> list[Atoms]:
+    """Read frames by ASE."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on columns that are not kept anyway
+            found = ase.io.read(path, index=which, format=kind, do_not_split_by_at_sign=True)
+    # ASE's readers raise whatever their parsing trips over; any of it means: not a geometry.
+    except Exception as error:
+        what = ioformats[kind].description
+        reason = _reason(error)
+        raise StructureError(f"{path}: cannot be read as a geometry ({what}): {reason}") from error
+    return found if isinstance(found, list) else [found]
+
+
+def _format(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the format of a file as ASE calls it, with a note if its name says another.
+
+    Raises:
+        StructureError: It is none that is known.
+    """
+    if path.is_dir():
+        raise StructureError(f"{path}: found a folder; allowed: a file")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_PEEK)
+    except OSError as error:
+        raise StructureError(f"{path}: cannot be read: {error.strerror}") from error
+    if not head.strip():
+        raise StructureError(f"{path}: the file is empty")
+    named = _by_name(path)
+    if named == _AIMS:
+        shown = _by_content(head)
+        if shown is None or _holds_aims(path):
+            return _AIMS, ()
+        what = ioformats[shown].description
+        return shown, (f"{path.name} is read as {what}, which its content is",)
+    if named is not None and (named != _XYZ or _is_xyz(head)):
+        return named, ()
+    shown = _AIMS if _holds_aims(path) else _by_content(head)
+    if shown is None and named == _XYZ:
+        raise StructureError(
+            f"{path}: cannot be read as a geometry (Extended XYZ file): its first line is not the "
+            "number of atoms"
+        )
+    if shown is None:
+        raise StructureError(
+            f"{path}: cannot be read as a geometry: neither its name nor its content tells the "
+            "format; allowed: a name such as x.xyz, x.cif, POSCAR, geometry.in"
+        )
+    return shown, (f"{path.name} is read as {ioformats[shown].description}, by its content",)
+
+
+def _by_name(path: Path) -> str | None:
+    """Return the format that a file's name, or a sign at its beginning, says."""
+    if _AIMS_NAME.search(path.name):
+        return _AIMS
+    try:
+        kind = filetype(str(path))
+    except (UnknownFileTypeError, OSError):
+        return None
+    return kind if kind in ioformats and ioformats[kind].can_read else None
+
+
+def _by_content(head: bytes) -> str | None:
+    if _is_xyz(head):
+        return _XYZ
+    try:
+        return str(match_magic(head).name)
+    except UnknownFileTypeError:
+        return None
+
+
+def _is_xyz(head: bytes) -> bool:
+    first = head.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0]
+    return first.strip().isdigit()
+
+
+def _holds_aims(path: Path) -> bool:
+    return is_aims_geometry(text_of(path, "")[0])
+
+
+def _reason(error: Exception) -> str:
+    """Return why a reader has failed, in a user's words."""
+    text = str(error).strip()
+    if isinstance(error, KeyError) and error.args:
+        name = str(error.args[0])
+        if name in ("D", "T"):
+            return f"{name} is an isotope; write H, with its mass in a column masses"
+        return f"{name!r} is no chemical element, or is missing"
+    if isinstance(error, StopIteration | IndexError | EOFError) or not text:
+        return "it ends too early, or has another form"
+    return text.splitlines()[0]
+
+
+def _fit(atoms: Atoms, path: Path) -> Atoms:
+    """Return what makes a structure of what was read.
+
+    Raises:
+        StructureError: It has no atoms, or something that should be a number is none.
+    """
+    wrong = list(_unfit(atoms))
+    if wrong:
+        raise StructureError("\n".join(f"{path}: {text}" for text in wrong))
+    try:
+        return structure_of(atoms)
+    except StructureError as error:
+        raise StructureError(f"{path}: {error}") from error
+
+
+def structure_of(atoms: Atoms) -> Atoms:
+    """Return what makes a structure of what a file says.
+
+    Raises:
+        StructureError: Something that should be a number, or a line of `geometry.in`, is none.
+    """
+    bare = atoms.copy()
+    if AIMS_LINES in bare.info:
+        lines = canonical_aims_lines(str(bare.info.pop(AIMS_LINES)))
+        bare.info.update({AIMS_LINES: lines} if lines else {})
+    try:
+        return decode(encode(bare))
+    except (TypeError, ValueError) as error:
+        raise StructureError(f"charge, multiplicity, moments or masses: {error}") from error
+
+
+def _unfit(atoms: Atoms) -> Iterator[str]:
+    if len(atoms) == 0:
+        yield "the geometry holds no atoms"
+    elif not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        yield "a coordinate is not a finite number"
+    elif (atoms.numbers <= 0).any():
+        first = int(np.flatnonzero(atoms.numbers <= 0)[0])
+        yield f"an atom has no chemical element: atom {first}"
