@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,13 @@ _BESIDE = ("masses", _NAME)
 AIMS_LINES = "aims_geometry_in"
 """Name in `info` of what a `geometry.in` says beside the structure, and changes its energy: an
 electric field, point charges. Lines as FHI-aims reads them, with `; ` between."""
+
+_OTHERS = re.compile(
+    r"[^.].*(~|\.(bak|swp|orig|tmp|md|rst|pdf|png|jpe?g|svg|ya?ml|toml|py|sh|ipynb|zip|gz|tar|csv))"
+    r"|#.*#|(readme|license|notes|control\.in|aimspax\.ya?ml|thumbs\.db|desktop\.ini)(\.txt)?",
+    re.IGNORECASE,
+)
+"""Names in a folder of geometries that are no geometries'."""
 
 _TEXTS = (_NAME, AIMS_LINES)
 
@@ -91,6 +99,8 @@ def symbols_text(numbers: Iterable[int]) -> str:
 def geometry_files(path: Path) -> list[Path]:
     """Return the geometry files of a path: the file itself, or those of a folder by name.
 
+    Files of a folder whose names say that they are something else are left out: `other_files`.
+
     Raises:
         StructureError: Nothing there.
     """
@@ -98,7 +108,20 @@ def geometry_files(path: Path) -> list[Path]:
         raise StructureError(f"{path}: no such file or folder")
     if not path.is_dir():
         return [path]
-    files = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
+    others = other_files(path)
+    files = sorted(
+        p for p in path.iterdir() if p.is_file() and not p.name.startswith(".") and p not in others
+    )
     if not files:
         raise StructureError(f"{path}: the folder holds no geometry files")
     return files
+
+
+def other_files(path: Path) -> list[Path]:
+    """Return the files of a folder of geometries that are none by their names.
+
+    Such are editors' backups, what explains the folder, and inputs of other kinds.
+    """
+    if not path.is_dir():
+        return []
+    return sorted(p for p in path.iterdir() if p.is_file() and _OTHERS.fullmatch(p.name))

@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 
 from aimspax_core.errors import StructureError
 from aimspax_core.labels.store import label_key
-from aimspax_core.structures import decode, digest, encode, geometry_files
+from aimspax_core.structures import decode, digest, encode, geometry_files, other_files
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -102,3 +102,20 @@ def test_an_empty_folder_is_a_mistake(tmp_path: Path) -> None:
 def test_a_path_that_is_not_there_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(StructureError, match="no such file or folder"):
         geometry_files(tmp_path / "missing.xyz")
+
+
+OTHERS = ["README.md", "README", "a.xyz~", "#a.xyz#", "a.xyz.bak", "plot.png", "control.in"]
+
+
+def test_a_folder_may_hold_what_is_no_geometry_by_its_name(tmp_path: Path) -> None:
+    mine = ["a.xyz", "b@300K.cif", "geometry.in.0300K", "POSCAR"]
+    for name in (*OTHERS, *mine):
+        (tmp_path / name).touch()
+    assert {path.name for path in geometry_files(tmp_path)} == set(mine)
+    assert {path.name for path in other_files(tmp_path)} == set(OTHERS)
+
+
+def test_a_folder_of_other_files_alone_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "README.md").touch()
+    with pytest.raises(StructureError, match="holds no geometry files"):
+        geometry_files(tmp_path)

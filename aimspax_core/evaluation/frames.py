@@ -155,7 +155,7 @@ def _structures(path: Path) -> Iterator[Atoms]:
     if path.stat().st_size == 0:
         return
     try:
-        yield from ase.io.iread(path, index=":", format="extxyz")
+        yield from ase.io.iread(path, index=":", format="extxyz", do_not_split_by_at_sign=True)
     # ASE's reader raises whatever its parsing trips over; any of it means: not extended XYZ.
     except Exception as error:
         raise CampaignError(

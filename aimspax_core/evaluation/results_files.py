@@ -134,7 +134,9 @@ def write_predictions(found: Evaluation, path: Path) -> None:
         own += [("_" + _UNWRITABLE.sub("_", model.tag), m) for m, model in enumerate(found.models)]
     parts = [(suffix, _predicted(found, m)) for suffix, m in own]
     with replacing(path) as aside, aside.open("w", encoding="utf-8") as file:
-        read = ase.io.iread(found.frames.path, index=":", format="extxyz")
+        read = ase.io.iread(
+            found.frames.path, index=":", format="extxyz", do_not_split_by_at_sign=True
+        )
         for frame, atoms in enumerate(read):
             atoms_slice = found.frames.own(frame)
             for suffix, predicted in parts:

@@ -26,7 +26,7 @@ from aimspax_core.settings.geometries.files import Geometry, read_files
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import AIMS_LINES, encode
+from aimspax_core.structures import AIMS_LINES, encode, other_files
 from aimspax_core.text import and_list
 
 Part = Literal["all", "initial", "active", "any"]
@@ -268,6 +268,12 @@ def _begun_otherwise(settings: Settings, read: Sequence[Geometry]) -> Iterator[s
 
 def _notes_of(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
     """Yield what was taken of geometry files, and what of them does not hold here."""
+    named = settings.misc.path_to_geometry
+    folder = settings.directory / ("" if isinstance(named, dict) else named)
+    others = [] if isinstance(named, dict) else other_files(folder)
+    if others:
+        names = and_list(file.name for file in others)
+        yield f"{folder.name} holds files that are taken for no geometries by their names: {names}"
     for file, one in zip(settings.geometry_files, read, strict=True):
         yield from one.notes
         if one.constraints:

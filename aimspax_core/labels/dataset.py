@@ -137,7 +137,7 @@ def read(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[Atoms]:
     if path.stat().st_size == 0:
         return []
     try:
-        found = ase.io.read(path, index=":", format="extxyz")
+        found = ase.io.read(path, index=":", format="extxyz", do_not_split_by_at_sign=True)
     # ASE's reader raises whatever its parsing trips over; any of it means: not extended XYZ.
     except Exception as error:
         raise CampaignError(

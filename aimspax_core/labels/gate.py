@@ -13,6 +13,7 @@ from aimspax_core.errors import LabelError, LabelFailure, StructureError
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.zero_forces import may_vanish
 from aimspax_core.settings.engines import Gate
+from aimspax_core.settings.geometries.doubts import unfit
 
 _MOVED = 1e-3
 """How far a position in an engine's output may be off by rounding (Å)."""
@@ -33,20 +34,23 @@ def check_structure(atoms: Atoms, gate: Gate) -> None:
             Cordero et al., doi:10.1039/b801115j).
 
     Raises:
-        StructureError: A coordinate is not finite, or two atoms are too close.
+        StructureError: The structure is not clear (see `settings.geometries.doubts`), or two atoms
+            are too close.
     """
-    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        raise StructureError("a coordinate is not a finite number")
+    if why := next(unfit(atoms), None):
+        raise StructureError(why)
     if gate.min_distance == 0:
         return
     radii = gate.min_distance * covalent_radii[atoms.numbers]
-    i, j, distance = neighbor_list("ijd", atoms, list(radii))
+    i, j, distance, images = neighbor_list("ijdS", atoms, list(radii))
     if len(i):
         worst = int(np.argmin(distance / (radii[i] + radii[j])))
         symbols = atoms.get_chemical_symbols()
+        across = ", across the boundary of the cell" if images[worst].any() else ""
         raise StructureError(
             f"atoms {i[worst]} ({symbols[i[worst]]}) and {j[worst]} ({symbols[j[worst]]}) are "
-            f"{distance[worst]:.2f} Å apart; {radii[i[worst]] + radii[j[worst]]:.2f} Å is allowed"
+            f"{distance[worst]:.2f} Å apart{across}; "
+            f"{radii[i[worst]] + radii[j[worst]]:.2f} Å is allowed"
         )
 
 

@@ -63,10 +63,6 @@ class Frame:
         for name, key in (("charge", keys.total_charge), ("spin", keys.total_spin)):
             if key in bare.info:
                 bare.info[name] = bare.info[key]
-        if len(bare) == 0:
-            raise StructureError("the frame holds no atoms")
-        if not np.isfinite(bare.positions).all() or not np.isfinite(bare.cell.array).all():
-            raise StructureError("a coordinate is not a finite number")
         return structure_of(bare)
 
 

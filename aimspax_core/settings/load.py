@@ -45,7 +45,7 @@ from aimspax_core.settings.reading.mistakes import (
 from aimspax_core.settings.reading.nested import leaves
 from aimspax_core.settings.reading.wording import fields_of, schema_of
 from aimspax_core.settings.reading.yaml_lines import UNSAID, YamlFile
-from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE, Settings
+from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE, PROJECT_FILES, Settings
 from aimspax_core.settings.values import Section
 from aimspax_core.text import nearest_name
 
@@ -60,7 +60,7 @@ def load(
     model_file: Path | None = None,
     by_hand: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Read and check `aimsPAX.yaml` and `mace.yaml` (or `model.yaml`) of a run directory.
+    """Read and check `aimsPAX.yaml` and `mace.yaml` (or `model.yaml`, or `.yml`) of a directory.
 
     Args:
         directory: The run directory.
@@ -80,12 +80,15 @@ def load(
     directory = Path(directory).resolve()
     if not directory.is_dir():
         raise SettingsError(f"{directory}: no such directory")
-    project_file = project_file or directory / PROJECT_FILE
-    named = model_file is not None
-    model_file = model_file or directory / _model_files(directory)[0]
+    twice = [
+        *(() if project_file is not None else _twice(directory, PROJECT_FILES)),
+        *(() if model_file is not None else _twice(directory, MODEL_FILES)),
+    ]
+    project_file = project_file or directory / _files(directory, PROJECT_FILES)[0]
+    model_file = model_file or directory / _files(directory, MODEL_FILES)[0]
     project_yaml, model_yaml = YamlFile(project_file), YamlFile(model_file)
     mistakes = [
-        *(() if named else _two_model_files(directory)),
+        *twice,
         *_override(from_environment(_keys()), ENVIRONMENT, project_yaml, model_yaml),
         *_override(overrides or {}, OVERRIDE, project_yaml, model_yaml),
         *_override(by_hand or {}, BY_HAND, project_yaml, model_yaml),
@@ -130,7 +133,7 @@ def stated(
         The values as they were written, by who says them; who says nothing is left out.
     """
     path = tuple(key.split("."))
-    file = YamlFile(project_file or directory / PROJECT_FILE)
+    file = YamlFile(project_file or directory / _files(directory, PROJECT_FILES)[0])
     spelt = (path[0], _as_written(file, path[0], path[1]), *path[2:])
     found = {FILE: file.value(spelt)}
     for origin, said in ((ENVIRONMENT, from_environment(_keys())), (OVERRIDE, overrides or {})):
@@ -175,14 +178,14 @@ def _with_stress(project: ProjectSettings, model: ModelSettings) -> ProjectSetti
     return project.model_copy(update=wanted)
 
 
-def _model_files(directory: Path) -> list[str]:
-    """Return the names under which there are model settings; the first one if there are none."""
-    return [name for name in MODEL_FILES if (directory / name).exists()] or [MODEL_FILES[0]]
+def _files(directory: Path, names: Sequence[str]) -> list[str]:
+    """Return the names under which there is a settings file; the first one if there is none."""
+    return [name for name in names if (directory / name).exists()] or [names[0]]
 
 
-def _two_model_files(directory: Path) -> Iterator[Mistake]:
-    """Yield a mistake if the run directory has model settings under both names."""
-    first, *others = _model_files(directory)
+def _twice(directory: Path, names: Sequence[str]) -> Iterator[Mistake]:
+    """Yield a mistake if the run directory has a settings file under several names."""
+    first, *others = _files(directory, names)
     for name in others:
         yield Mistake(MistakeKind.CONFLICT, f"beside {first}", allowed="one", file=name)
 

@@ -26,12 +26,14 @@ from aimspax_core.settings.project import (
 from aimspax_core.settings.reading.mistakes import missing_section, settings_error
 from aimspax_core.settings.reading.wording import schema_of
 
-PROJECT_FILE = "aimsPAX.yaml"
+PROJECT_FILES = ("aimsPAX.yaml", "aimsPAX.yml")
+PROJECT_FILE = PROJECT_FILES[0]
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
 
-MODEL_FILES = ("mace.yaml", "model.yaml")
+MODEL_FILES = ("mace.yaml", "model.yaml", "mace.yml", "model.yml")
+"""Names under which a run directory may have either file; of each only one."""
 
 
 @dataclass(frozen=True)

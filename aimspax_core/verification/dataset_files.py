@@ -121,7 +121,7 @@ def _file(path: Path, keys: Sequence[str], labels: Labels, misc: Misc, report: R
 def _frames(path: Path) -> list[Atoms]:
     if path.stat().st_size == 0:
         return []
-    found = ase.io.read(path, ":", format="extxyz")
+    found = ase.io.read(path, ":", format="extxyz", do_not_split_by_at_sign=True)
     assert isinstance(found, list)
     return found
 

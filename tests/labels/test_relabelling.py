@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -15,11 +16,16 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from aimspax_core.errors import StructureError
 from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.labels.label import Label
-from aimspax_core.labels.relabelling import Frame, Property, Relabelled, failed_file, read_frames
+from aimspax_core.labels.relabelling import Frame, Property, Relabelled, failed_file
+from aimspax_core.labels.relabelling import read_frames as frames_and_notes
 from aimspax_core.settings.engines import Gate
 
 KEYS = DataKeys()
 ALL: tuple[Property, ...] = ("energy", "forces", "stress")
+
+
+def read_frames(path: Path, *which: Any) -> list[Frame]:
+    return frames_and_notes(path, *which)[0]
 
 
 def water(**info: object) -> Atoms:
@@ -129,7 +135,7 @@ def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.xyz").write_text("what is this\n")
-    with pytest.raises(StructureError, match="ASE cannot read frames of this"):
+    with pytest.raises(StructureError, match="cannot be read as a geometry"):
         read_frames(tmp_path / "a.xyz", KEYS)
 
 

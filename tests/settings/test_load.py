@@ -183,6 +183,22 @@ def test_model_yaml_is_the_other_name_of_mace_yaml(inputs):
     assert load(inputs.directory).model.GENERAL.name_exp == "test"
 
 
+@pytest.mark.parametrize("model", ["mace.yml", "model.yml"])
+def test_the_files_may_end_in_yml(inputs, model):
+    inputs.plant("aimsPAX.yaml", "MD", "timestep", "0.25")
+    inputs.write()
+    (inputs.directory / "mace.yaml").rename(inputs.directory / model)
+    (inputs.directory / "aimsPAX.yaml").rename(inputs.directory / "aimsPAX.yml")
+    found = load(inputs.directory)
+    assert (found.model.GENERAL.name_exp, found.md(0).timestep) == ("test", 0.25)
+
+
+def test_both_spellings_are_a_mistake(inputs):
+    inputs.write()
+    (inputs.directory / "aimsPAX.yml").write_text("MD: {}\n")
+    assert _mistakes(inputs.directory) == ["aimsPAX.yml  conflict beside aimsPAX.yaml"]
+
+
 def test_two_model_files_are_a_mistake_among_others(inputs):
     inputs.plant("aimsPAX.yaml", "MD", "timestep", "0")
     inputs.write()

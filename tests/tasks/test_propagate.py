@@ -35,7 +35,8 @@ from aimspax_core.sampling.dynamics import (
     start,
 )
 from aimspax_core.sampling.segment import Start
-from aimspax_core.settings.geometries.files import read_geometries
+from aimspax_core.settings import settings as settings_module
+from aimspax_core.settings.geometries.files import read_files, read_geometries
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import decode
@@ -352,11 +353,11 @@ def test_geometries_are_read_once_and_only_if_they_are_needed(
 
     def seen(files: Sequence[Path]) -> Any:
         asked.append([file.name for file in files])
-        return read_geometries(files)
+        return read_files(files)
 
-    monkeypatch.setattr(module, "read_geometries", seen)
+    monkeypatch.setattr(settings_module, "read_files", seen)
     for index, geometry in ((5, 0), (6, 1)):
-        atoms = read_geometries(mixed.geometry_files)[geometry]
+        atoms = mixed.geometries([geometry])[0]
         save_state(run.trajectory(index, 3), start(atoms, mixed.md(geometry), random_stream(5)))
 
     def read(*given: Trajectory) -> list[str]:

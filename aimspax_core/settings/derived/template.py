@@ -28,7 +28,7 @@ from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.md import cell_keys
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import ProjectSettings
-from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE
+from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE, PROJECT_FILES
 from aimspax_core.structures import geometry_files
 
 _ENGINES = {section.engine_name(): section for section in SECTIONS}
@@ -102,7 +102,7 @@ def write_inputs(
     section = _ENGINES[engine]
     system = _system(name, place, sources, geometries, section)
     project, model = directory / PROJECT_FILE, directory / MODEL_FILES[0]
-    wanted = {project, *(directory / file for file in MODEL_FILES), *copies}
+    wanted = {*(directory / file for file in (*PROJECT_FILES, *MODEL_FILES)), *copies}
     wanted |= {target.parent for target in copies} - {directory}  # its other files would count too
     if there := sorted(str(path) for path in wanted if path.exists()):
         raise SettingsError(f"nothing is overwritten, and there is already: {', '.join(there)}")

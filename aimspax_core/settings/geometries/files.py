@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,10 +19,17 @@ from aimspax_core.settings.geometries.aims_reader import (
     is_aims_geometry,
     read_aims_geometry,
 )
+from aimspax_core.settings.geometries.doubts import (
+    alternate_location,
+    handedness_note,
+    partly_occupied,
+    stands_for_no_cell,
+    unfit,
+)
 from aimspax_core.settings.reading.text_files import text_of
 from aimspax_core.structures import AIMS_LINES, decode, encode
 
-_AIMS, _XYZ = "aims", "extxyz"
+_AIMS, _XYZ, _PDB = "aims", "extxyz", "proteindatabank"
 _AIMS_NAME = re.compile(r"\.in(\.[\w+-]+)*$", re.IGNORECASE)
 """`geometry.in`, and what FHI-aims and FHI-vibes make of it: `geometry.in.next_step`."""
 
@@ -86,10 +93,14 @@ def read_file(path: Path) -> Geometry:
     Raises:
         StructureError: See `read_files`.
     """
-    frames, notes, parametric = frames_of(path, slice(-1, None))
+    frames, notes, parametric = frames_of(path, slice(-2, None))
     if not frames:
         raise StructureError(f"{path}: the file holds no structures")
+    if len(frames) > 1:
+        notes = (*notes, f"{path.name} holds several structures; the last one is taken")
     atoms = frames[-1]
+    if (note := handedness_note(atoms)) is not None:
+        notes = (*notes, f"{path.name}: {note}")
     return Geometry(_fit(atoms, path), tuple(atoms.constraints), notes, parametric)
 
 
@@ -119,7 +130,32 @@ def frames_of(path: Path, which: slice) -> tuple[list[Atoms], tuple[str, ...], i
             lines = (str(replace(mistake, file=str(path))) for mistake in mistakes)
             raise StructureError("\n".join(lines))
         return [geometry.atoms][which], (*notes, *geometry.notes), geometry.parametric
-    return _frames(path, kind, which), notes, None
+    if kind == _PDB:
+        return *_protein(path, which, notes), None
+    frames = _frames(path, kind, which)
+    if refused := next(filter(None, map(partly_occupied, frames)), None):
+        raise StructureError(f"{path}: {refused}")
+    if kind == "cif" and any(atoms.has("masses") for atoms in frames):
+        notes = (*notes, f"{path.name}: isotopes are read as elements with masses of their own")
+    return frames, notes, None
+
+
+def _protein(
+    path: Path, which: slice, notes: tuple[str, ...]
+) -> tuple[list[Atoms], tuple[str, ...]]:
+    """Read models of a PDB file; for ASE, `END` behind the last `ENDMDL` is one more, of nothing.
+
+    Raises:
+        StructureError: It cannot be read, or an atom is in two places.
+    """
+    if refused := alternate_location(path):
+        raise StructureError(refused)
+    frames = [atoms for atoms in _frames(path, _PDB, slice(None)) if len(atoms)][which]
+    if stands_for_no_cell(path):
+        for atoms in frames:
+            atoms.cell, atoms.pbc = np.zeros((3, 3)), False
+        notes = (*notes, f"{path.name}: its cell of 1 Å stands for none; it is no crystal")
+    return frames, notes
 
 
 def _frames(path: Path, kind: str, which: slice) -> list[Atoms]:
@@ -127,13 +163,16 @@ def _frames(path: Path, kind: str, which: slice) -> list[Atoms]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on columns that are not kept anyway
-            found = ase.io.read(path, index=which, format=kind, do_not_split_by_at_sign=True)
+            single = ioformats[kind].single  # of one structure: ASE takes no other index
+            index = slice(None) if single else which
+            found = ase.io.read(path, index=index, format=kind, do_not_split_by_at_sign=True)
     # ASE's readers raise whatever their parsing trips over; any of it means: not a geometry.
     except Exception as error:
         what = ioformats[kind].description
         reason = _reason(error)
         raise StructureError(f"{path}: cannot be read as a geometry ({what}): {reason}") from error
-    return found if isinstance(found, list) else [found]
+    frames = found if isinstance(found, list) else [found]
+    return frames[which] if single else frames
 
 
 def _format(path: Path) -> tuple[str, tuple[str, ...]]:
@@ -217,26 +256,24 @@ def _reason(error: Exception) -> str:
 
 
 def _fit(atoms: Atoms, path: Path) -> Atoms:
-    """Return what makes a structure of what was read.
-
-    Raises:
-        StructureError: It has no atoms, or something that should be a number is none.
-    """
-    wrong = list(_unfit(atoms))
-    if wrong:
-        raise StructureError("\n".join(f"{path}: {text}" for text in wrong))
+    """Return what makes a structure of what was read; errors name the file."""
     try:
         return structure_of(atoms)
     except StructureError as error:
-        raise StructureError(f"{path}: {error}") from error
+        text = "\n".join(f"{path}: {line}" for line in str(error).splitlines())
+        raise StructureError(text) from error
 
 
 def structure_of(atoms: Atoms) -> Atoms:
     """Return what makes a structure of what a file says.
 
     Raises:
-        StructureError: Something that should be a number, or a line of `geometry.in`, is none.
+        StructureError: It is not clear (see `doubts`), or something that should be a number, or a
+            line of `geometry.in`, is none; a line for each.
     """
+    wrong = list(unfit(atoms))
+    if wrong:
+        raise StructureError("\n".join(wrong))
     bare = atoms.copy()
     if AIMS_LINES in bare.info:
         lines = canonical_aims_lines(str(bare.info.pop(AIMS_LINES)))
@@ -245,13 +282,3 @@ def structure_of(atoms: Atoms) -> Atoms:
         return decode(encode(bare))
     except (TypeError, ValueError) as error:
         raise StructureError(f"charge, multiplicity, moments or masses: {error}") from error
-
-
-def _unfit(atoms: Atoms) -> Iterator[str]:
-    if len(atoms) == 0:
-        yield "the geometry holds no atoms"
-    elif not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
-        yield "a coordinate is not a finite number"
-    elif (atoms.numbers <= 0).any():
-        first = int(np.flatnonzero(atoms.numbers <= 0)[0])
-        yield f"an atom has no chemical element: atom {first}"

@@ -107,7 +107,7 @@ def test_a_geometry_that_is_there_already_is_used_where_it_is(
     assert load(file.parent).geometry_files == [file]
 
 
-@pytest.mark.parametrize("there", ["aimsPAX.yaml", "mace.yaml", "model.yaml", "geometry.xyz"])
+@pytest.mark.parametrize("there", ["aimsPAX.yaml", "aimsPAX.yml", "model.yaml", "geometry.xyz"])
 def test_nothing_is_overwritten(
     geometry: Callable[[str, Atoms], Path], tmp_path: Path, there: str
 ) -> None:
