@@ -90,7 +90,7 @@ def train(request: TrainRequest) -> TrainingFinished:
         valid_skip=idg.valid_skip if initial else al.valid_skip,
         scheduler=initial and idg.scheduler_initial,
         patience=None if initial else al.epochs_per_worker,
-        budget=Budget(request.time_budget_s, step),
+        budget=Budget(request.time_budget_s, step, epochs=action.at_most),
     )
     if found and exploded(found[-1].mae_f, request.last_mae):
         _require_better(request, member, found[-1].mae_f, data)

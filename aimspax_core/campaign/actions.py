@@ -1,7 +1,8 @@
-"""What a campaign can ask the executor to run; each action becomes one task on a worker."""
+"""What a campaign can ask the executor to run; but for short trainings, each action is one task."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -66,6 +67,14 @@ class Train(Record):
     start: str | None = Field(description="Checkpoint to begin from; none: a fresh member.")
     checkpoint: str = Field(description="Checkpoint to write.")
     epochs: int
+    at_most: int | None = Field(
+        default=None, description="Epochs after which it comes back; the others are another action."
+    )
+    task: str = Field(
+        default="",
+        description="Id of the first of the trainings that one task does one after another; empty: "
+        "it has a task of its own.",
+    )
     again: int = Field(default=0, description=_AGAIN)
 
     @property
@@ -117,3 +126,16 @@ class Publish(Record):
 Action = Annotated[
     Sample | Label | Propagate | Train | Converge | Adopt | Publish, Field(discriminator="kind")
 ]
+
+
+def task_of(action: Action) -> str:
+    """Return the name of the task that carries an action out: the id of its first action."""
+    return action.task or action.id if isinstance(action, Train) else action.id
+
+
+def tasks_of(actions: Iterable[Action]) -> list[tuple[Action, ...]]:
+    """Return actions task by task, in the order in which the tasks should begin."""
+    tasks: dict[str, list[Action]] = {}
+    for action in actions:
+        tasks.setdefault(task_of(action), []).append(action)
+    return [tuple(task) for task in tasks.values()]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from aimspax_core.campaign import convergence, rounds
-from aimspax_core.campaign.actions import Action, Propagate
+from aimspax_core.campaign.actions import Action, Propagate, Train, task_of
 from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import (
     CampaignState,
@@ -39,13 +40,23 @@ def _all_trajectories(state: CampaignState) -> CampaignState:
     return state.but(trajectories=(*state.trajectories, *new))
 
 
-def segments(state: CampaignState) -> list[Action]:
-    """Return batches of the trajectories that can run, spread over the free segment slots."""
-    busy = sum(isinstance(a, Propagate) for a in state.in_flight.values())
-    if busy >= state.rules.max_segments or not all(state.ensemble):  # one is trained anew
+def segments(state: CampaignState, training: Sequence[Action] = ()) -> list[Action]:
+    """Return batches of the trajectories that can run, one for each worker that is free.
+
+    What would only wait for a worker is not in a batch yet: by the time that one is free, more
+    trajectories may run, and there may be a new ensemble.
+
+    Args:
+        state: The campaign.
+        training: What is to be trained now, which comes first.
+    """
+    begun = (*training, *state.in_flight.values())
+    at_work = [a for a in begun if isinstance(a, Propagate | Train)]
+    free = state.rules.max_segments - len({task_of(action) for action in at_work})
+    if free <= 0 or not all(state.ensemble):  # one is trained anew
         return []
     ready = [t.index for t in state.trajectories if t.status is TrajectoryStatus.RUNNING]
-    slots = min(state.rules.max_segments - busy, len(ready))
+    slots = min(free, len(ready))
     return [
         Propagate(
             number=state.segments + 1 + i,
@@ -251,7 +262,7 @@ def _train(state: CampaignState) -> CampaignState:
     if state.round is not None or not due or state.phase is not Phase.ACTIVE:
         return state
     pending = state.pending
-    epochs = state.rules.epochs_per_round if pending else 0
+    epochs = rounds.epochs_for(state, len(pending)) if pending else 0
     return rounds.open_round(state.but(pending=()), "active", epochs, pending)
 
 

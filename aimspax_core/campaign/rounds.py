@@ -10,6 +10,7 @@ from aimspax_core.campaign.actions import Action, Train
 from aimspax_core.campaign.events import TrainingFinished
 from aimspax_core.campaign.members import Earlier, MemberState
 from aimspax_core.campaign.state import CampaignState, Phase, Round
+from aimspax_core.campaign.turns import PACE_MEMORY, Piece, Task, dealt, epoch_seconds
 
 MAX_DIVERGED = 3
 """Times in a row that training may diverge within a round."""
@@ -70,27 +71,57 @@ def replayed(state: CampaignState, tag: str) -> tuple[tuple[str, ...], tuple[str
     )
 
 
+def epochs_for(state: CampaignState, points: int) -> int:
+    """Return the epochs of a round of active learning that is held for so many points.
+
+    The original trains `epochs_per_worker` epochs for each point, one point after another.
+    """
+    counted = max(1.0, min(points, state.rules.points_counted))
+    return int(state.rules.epochs_per_round * counted)
+
+
 def actions(state: CampaignState) -> list[Action]:
-    """Return a task for every member that has not trained its epochs of this round."""
+    """Return the trainings of all members that have not trained their epochs of this round."""
     if state.round is None:
         return []
-    return [
-        Train(
-            tag=member.tag,
-            stage=state.round.stage,
-            round=state.round.number,
-            start=member.checkpoint,
-            checkpoint=f"train-{member.epochs}-{state.round.number}{member.suffix}",
-            epochs=state.round.epochs - member.round_epochs,
-            again=member.diverged,
-        )
-        for member in state.members.values()
-        if member.round_epochs < state.round.epochs
-    ]
+    flying = {a.tag for a in state.in_flight.values() if isinstance(a, Train)}
+    left = {
+        tag: state.round.epochs - member.round_epochs
+        for tag, member in state.members.items()
+        if member.round_epochs < state.round.epochs and tag not in flying
+    }
+    # What follows while others train goes to whoever is free.
+    tasks = [(Piece(tag),) for tag in left] if flying else _dealt(state, left)
+    wanted: list[Action] = []
+    for task in tasks:
+        trainings = [_training(state, state.round, piece) for piece in task]
+        first = trainings[0].id if len(trainings) > 1 else ""
+        wanted += [training.but(task=first) for training in trainings]
+    return wanted
+
+
+def _dealt(state: CampaignState, left: dict[str, int]) -> list[Task]:
+    size = max((len(replayed(state, tag)[0]) for tag in left), default=0)
+    return dealt(left, epoch_seconds(state.paces, size), state.rules.max_segments)
+
+
+def _training(state: CampaignState, now: Round, piece: Piece) -> Train:
+    member = state.members[piece.tag]
+    return Train(
+        tag=member.tag,
+        stage=now.stage,
+        round=now.number,
+        start=member.checkpoint,
+        checkpoint=f"train-{member.epochs}-{now.number}{member.suffix}",
+        epochs=now.epochs - member.round_epochs,
+        at_most=piece.epochs,
+        again=member.diverged,
+    )
 
 
 def advanced(state: CampaignState, event: TrainingFinished) -> CampaignState:
-    """Record the epochs that a member has trained."""
+    """Record the epochs that a member has trained, and how long they took."""
+    state = _paced(state, event)
     member = state.members[event.tag]
     member = member.but(
         earlier=earlier_of(state, member),
@@ -102,6 +133,14 @@ def advanced(state: CampaignState, event: TrainingFinished) -> CampaignState:
         sat_out=0,
     )
     return state.but(members={**state.members, event.tag: member})
+
+
+def _paced(state: CampaignState, event: TrainingFinished) -> CampaignState:
+    size = len(replayed(state, event.tag)[0])
+    if not (event.epochs and event.task_seconds and size):
+        return state  # releases before 0.2 did not tell
+    pace = event.task_seconds / event.epochs / size
+    return state.but(paces=(*state.paces, pace)[-PACE_MEMORY:])
 
 
 def earlier_of(state: CampaignState, member: MemberState) -> tuple[Earlier, ...]:

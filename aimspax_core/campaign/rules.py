@@ -88,8 +88,9 @@ def next_actions(state: CampaignState) -> list[Action]:
             wanted += initial.sampling(state)
             wanted += rounds.actions(state)
         case Phase.ACTIVE:
-            wanted += rounds.actions(state)
-            wanted += exploration.segments(state)
+            training = rounds.actions(state)
+            wanted += training
+            wanted += exploration.segments(state, training)
         case Phase.INITIAL_CONVERGE | Phase.CONVERGE:
             wanted += convergence.actions(state)
         case Phase.INITIAL_PUBLISH:

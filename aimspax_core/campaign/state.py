@@ -74,6 +74,7 @@ class Rules(Record):
     update_checkpoints: bool = True
     limits: dict[str, float] = Field(default_factory=dict)
     uncertainty_unit: str = "eV/Å"
+    points_counted: float = 1.0
 
     def limit(self, rule: Rule) -> float:
         """Return the limit of a stopping rule; its key's `off` if it has none."""
@@ -99,6 +100,7 @@ class Rules(Record):
             converge_initial=idg.converge_initial,
             num_trajectories=max(al.num_trajectories, geometries),
             epochs_per_round=al.epochs_per_worker,
+            points_counted=al.round_points_counted,
             valid_ratio=al.valid_ratio,
             freeze_threshold_dataset=al.freeze_threshold_dataset,
             c_x=al.c_x,
@@ -245,6 +247,7 @@ class CampaignState(Record):
     in_flight: dict[str, Action] = Field(default_factory=dict)
     losses: dict[str, Tries] = Field(default_factory=dict)  # by piece of work; see `rules.tries_of`
     label_seconds: tuple[float, ...] = ()
+    paces: tuple[float, ...] = ()  # s an epoch and training structure, of the last trainings
     labels: int = 0
     failed_labels: int = 0
     restoring: tuple[str, ...] = ()  # labels that were counted once, and are computed again

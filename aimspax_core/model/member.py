@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -304,12 +305,13 @@ class Member:
         """Train epoch after epoch until the stretch has ended or its time is up."""
         began, results = budget.clock(), []
         batches = self.learner.steps.batches(valid)
-        while not stretch.ended():
+        last = math.inf if budget.epochs is None else self.total_epochs + budget.epochs
+        while not stretch.ended() and self.total_epochs < last:
             for _ in range(budget.step):
                 metrics = self._epoch(stretch, train, batches, valid_skip, budget.clock)
                 if metrics is not None:
                     results.append(metrics)
-                if stretch.ended():
+                if stretch.ended() or self.total_epochs >= last:
                     break
             if budget.clock() - began >= budget.seconds:
                 break

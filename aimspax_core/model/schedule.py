@@ -18,11 +18,13 @@ class Budget:
         seconds: Training stops after the first step that ends beyond it.
         step: Epochs between two looks at the clock; one step is always done.
         clock: Returns seconds.
+        epochs: Training stops after so many epochs, wherever that is; None: after none.
     """
 
     seconds: float = math.inf
     step: int = 1
     clock: Callable[[], float] = time.monotonic
+    epochs: int | None = None
 
 
 @dataclass

@@ -186,7 +186,14 @@ class ActiveLearning(_Phase, _ActiveLimits):
         allow_inf_nan=False,
         description="Tightens (< 0) or relaxes (> 0) the uncertainty threshold.",
     )
-    epochs_per_worker: Count = Field(2, description="Epochs of a training round.")
+    epochs_per_worker: Count = Field(
+        2, description="Epochs of training for a point that was found."
+    )
+    round_points_counted: Limit = Field(
+        8,
+        description="A training round that is held for several points has `epochs_per_worker` "
+        "epochs for each of them, up to so many; 1: `epochs_per_worker` epochs for all together.",
+    )
     intermediate_epochs_al: Count = Field(1, description="Epochs of a step within a round.")
     freeze_threshold_dataset: Limit = Field(
         math.inf, description="Size of a member's training set at which the threshold freezes."

@@ -15,6 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from aimspax_core.campaign.actions import tasks_of
 from aimspax_core.campaign.events import (
     Event,
     ExplorationAsked,
@@ -295,8 +296,8 @@ class Campaign:
             return
         wanted = next_actions(self.state)
         self._record(*(Launched(action=action) for action in wanted))
-        for action in wanted:
-            self._insist(partial(executor.launch, action, self.state))
+        for actions in tasks_of(wanted):
+            self._insist(partial(executor.launch_together, actions, self.state))
 
     def _insist(self, write: Callable[[], T]) -> T:
         """Write something down, and wait for room if there is none."""
@@ -311,9 +312,9 @@ class Campaign:
 
     def _record_next(self, executor: Executor, timeout_s: float) -> None:
         """Wait for the next completion, and record it if one comes in time."""
-        event = executor.next_event(timeout_s)
-        if event is not None:
-            self._record(event)
+        events = executor.next_events(timeout_s)
+        if events:
+            self._record(*events)
 
     def _record(self, *events: Event) -> None:
         """Put events that come together into the journal, and do what follows from each.

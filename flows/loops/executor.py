@@ -31,7 +31,6 @@ from aimspax_core.campaign.events import (
     TaskLost,
     TrainingDiverged,
 )
-from aimspax_core.campaign.exploration import segment_budget_s
 from aimspax_core.campaign.flight import tries_of, work_of
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import (
@@ -48,29 +47,25 @@ from aimspax_core.labels.durations import UNKNOWN, Duration, Durations
 from aimspax_core.labels.gate import EnergyGate, check_label
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore
-from aimspax_core.output.results import holdings
 from aimspax_core.storage import text
-from flows.loops.dataset_files import written
 from flows.loops.losses import Losses
 from flows.loops.room import Room
 from flows.loops.slow_labels import SlowLabels
+from flows.loops.task_requests import TaskRequests
 from flows.pools.open import Pools
 from flows.pools.pool import Pool
 from flows.pools.ticket import Ticket
 from flows.pools.workers import WorkerLostError
 from flows.runs.failures import LostTasks, cancel_tasks
-from tasks.adopt import AdoptRequest, adopt
-from tasks.label import LabelRecord, LabelRequest, label
-from tasks.propagate import PropagateRequest, propagate
-from tasks.publish import PublishRequest, publish
-from tasks.sample import SampleRequest, sample
-from tasks.train import TrainRequest, converge, train
+from tasks.adopt import adopt
+from tasks.label import LabelRecord, label
+from tasks.propagate import propagate
+from tasks.publish import publish
+from tasks.sample import sample
+from tasks.train import converge, train
+from tasks.train_several import Several, train_several
 
 log = logging.getLogger("aimspax")
-
-TRAIN_BUDGET_S = 10.0
-CONVERGE_BUDGET_S = 20.0
-"""Time after which a task comes back at its next epoch's end, so that a stop waits briefly."""
 
 ML_TASK_S = 60.0
 """What training and MD with the models take at most, with loading: they come back by themselves."""
@@ -91,11 +86,12 @@ class Executor:
     ) -> None:
         self.inputs, self.pools, self.client = inputs, pools, client
         self.run, self.settings = inputs.run, inputs.settings
+        self._requests = TaskRequests(inputs)
         self._energies = EnergyGate(self.settings.gate)
         self._durations = Durations()
         self._slow_labels = SlowLabels(self._durations)
         self._lost_tasks = LostTasks(client)
-        self._done: queue.Queue[tuple[Action, Ticket]] = queue.Queue()
+        self._done: queue.Queue[tuple[tuple[Action, ...], Ticket]] = queue.Queue()
         self._losses = Losses(room)
         self._tickets: dict[str, Ticket] = {}  # by the id of their action
         self._put_off: list[tuple[float, Label, CampaignState]] = []  # until this time
@@ -116,6 +112,19 @@ class Executor:
                 if wall_s is not None and key in state.points:
                     self._durations.note(state.points[key].geometry, wall_s)
 
+    def launch_together(self, actions: tuple[Action, ...], state: CampaignState) -> None:
+        """Submit what one task carries out: an action, or trainings one after another.
+
+        Args:
+            actions: What to run.
+            state: The campaign's, with the actions in flight.
+        """
+        if len(actions) == 1:
+            self.launch(actions[0], state)
+            return
+        request = self._requests.train_several(actions, state)
+        self._send(self.pools.ml, train_several, request, actions, state)
+
     def launch(self, action: Action, state: CampaignState) -> None:
         """Submit an action as a task.
 
@@ -133,15 +142,26 @@ class Executor:
 
     def _submit(self, action: Action, state: CampaignState) -> None:
         pool, task, request = self._task(action, state)
-        work = work_of(action.id)
-        self._tickets[action.id] = pool.submit(
+        self._send(pool, task, request, (action,), state)
+
+    def _send(
+        self,
+        pool: Pool,
+        task: Any,
+        request: Any,
+        actions: tuple[Action, ...],
+        state: CampaignState,
+    ) -> None:
+        works = [work_of(action.id) for action in actions]
+        ticket = pool.submit(
             task,
             request,
-            lambda ticket: self._done.put((action, ticket)),
-            self._losses.avoided(work),
-            self._duration(action, pool, state),
-            self._losses.plainly(work),
+            lambda ticket: self._done.put((actions, ticket)),
+            self._losses.avoided(*works),
+            self._duration(actions[0], pool, state),
+            any(self._losses.plainly(work) for work in works),
         )
+        self._tickets.update(dict.fromkeys((action.id for action in actions), ticket))
 
     def _duration(self, action: Action, pool: Pool, state: CampaignState) -> Callable[[], Duration]:
         """Return what says how long an action takes: it is asked again until the action begins."""
@@ -151,8 +171,10 @@ class Executor:
             return partial(self._durations.of, geometry, tries_of(state, action.id))
         return lambda: ML_TASK_S if pool is self.pools.ml else UNKNOWN
 
-    def next_event(self, timeout_s: float) -> Event | None:
-        """Return what became of the next task that ends; None if none ends within the time.
+    def next_events(self, timeout_s: float) -> tuple[Event, ...]:
+        """Return what became of the next task that ends; nothing if none ends within the time.
+
+        There is one event for each action that it carried out.
 
         Raises:
             CampaignError: A pool cannot have workers.
@@ -175,11 +197,17 @@ class Executor:
         if trouble:
             raise CampaignError(trouble)
         try:
-            action, ticket = self._done.get(timeout=timeout_s)
+            actions, ticket = self._done.get(timeout=timeout_s)
         except queue.Empty:
-            return None
+            return ()
+        return tuple(
+            self._ended(action, ticket, partial(_outcome, ticket, position))
+            for position, action in enumerate(actions)
+        )
+
+    def _ended(self, action: Action, ticket: Ticket, outcome: Callable[[], Any]) -> Event:
         self._tickets.pop(action.id, None)
-        event = self._event(action, ticket)
+        event = self._event(action, ticket, outcome)
         if not isinstance(event, TaskLost):
             self._losses.done(work_of(action.id), ticket.address)
         if isinstance(action, Label):
@@ -189,6 +217,7 @@ class Executor:
     def follow(self, inputs: Inputs) -> None:
         """Run what is launched from now on under other settings, with the workers that they say."""
         self.inputs, self.settings = inputs, inputs.settings
+        self._requests = TaskRequests(inputs)
         self.pools.follow(inputs.settings)
 
     def put_back(self) -> list[Event]:
@@ -214,10 +243,10 @@ class Executor:
         self._tickets.clear()
         self._lost_tasks.settle(everything=True)
 
-    def _event(self, action: Action, ticket: Ticket) -> Event:
+    def _event(self, action: Action, ticket: Ticket, outcome: Callable[[], Any]) -> Event:
         work = work_of(action.id)
         try:
-            result = ticket.result()
+            result = outcome()
         except LabelError as error:
             if error.transient or not isinstance(action, Label):
                 self._losses.failed(work, error.worker)
@@ -298,84 +327,41 @@ class Executor:
 
     def _task(self, action: Action, state: CampaignState) -> tuple[Pool, Any, Any]:
         """Return where an action runs, its task, and the task's request."""
-        run, settings, pools = self.run, self.settings, self.pools
+        pools, asked = self.pools, self._requests
         match action:
             case Label():
                 task = label.with_options(
                     # Prefect's results stay with the run, so that its next process finds them.
-                    result_storage=run.prefect_results,
+                    result_storage=self.run.prefect_results,
                     refresh_cache=action.key in self._vanished or action.key in state.restoring,
                 )
-                return pools.reference, task, self._label_request(action, state)
+                return pools.reference, task, asked.label(action, state)
             case Sample():
-                by_reference = settings.idg.initial_sampling == "aimd"
+                by_reference = self.settings.idg.initial_sampling == "aimd"
                 pool = pools.reference if by_reference else pools.ml
-                at = state.samplers[action.geometry]
-                restarts = at.restarts if at.lost else 0
-                request = SampleRequest(
-                    action.id, run, settings, at.geometry, at.version, action.points, restarts
-                )
-                return pool, sample, request
+                return pool, sample, asked.sample(action, state)
             case Propagate():
-                return pools.ml, propagate, self._segment(action, state)
+                return pools.ml, propagate, asked.segment(action, state)
             case Train():
-                name = f"{action.stage}-{action.round}"
-                return pools.ml, train, self._training(action, state, name, TRAIN_BUDGET_S)
+                return pools.ml, train, asked.train(action, state)
             case Converge():
-                points = len(state.training) + len(state.validation)
-                name = f"converge-{action.stage}-{state.rounds}-{points}"
-                return pools.ml, converge, self._training(action, state, name, CONVERGE_BUDGET_S)
+                return pools.ml, converge, asked.converge(action, state)
             case Adopt():
-                assert self.inputs.given is not None
-                found, seeds = self.inputs.given, self.inputs.seeds
-                return pools.ml, adopt, AdoptRequest(action.id, run, settings, found, seeds)
+                return pools.ml, adopt, asked.adopt(action)
             case Publish():
-                held = holdings(run, state)
-                adopted = state.adopted
-                return (
-                    pools.ml, publish, PublishRequest(action.what, run, settings, held, adopted)
-                )  # fmt: skip
+                return pools.ml, publish, asked.publish(action, state)
 
-    def _label_request(self, action: Label, state: CampaignState) -> LabelRequest:
-        settings = self.settings
-        reference = settings.reference_of(state.points[action.key].geometry)
-        return LabelRequest.of(
-            action.key, self.run, reference, settings.gate, settings.directory, settings.stress,
-            campaign=state.campaign,
-        )  # fmt: skip
 
-    def _elements(self, state: CampaignState) -> tuple[int, ...]:
-        """Return the atomic numbers that the models know."""
-        return state.elements or self.inputs.elements
+def _outcome(ticket: Ticket, position: int) -> Any:
+    """Return what a task returned for one of its actions.
 
-    def _training(
-        self, action: Train | Converge, state: CampaignState, dataset: str, budget_s: float
-    ) -> TrainRequest:
-        before = state.members[action.tag].before_round
-        return TrainRequest(
-            action=action,
-            last_mae=None if before is None else before.mae_f,
-            run=self.run,
-            settings=self.settings,
-            seed=self.inputs.seeds[action.tag],
-            elements=self._elements(state),
-            dataset=written(self.run.dataset(dataset), state),
-            time_budget_s=budget_s,
-        )
-
-    def _segment(self, action: Propagate, state: CampaignState) -> PropagateRequest:
-        return PropagateRequest(
-            action_id=action.id,
-            number=action.number,
-            run=self.run,
-            settings=self.settings,
-            trajectories=tuple(state.trajectories[i] for i in action.trajectories),
-            elements=self._elements(state),
-            checkpoints=tuple(
-                self.run.checkpoint(tag, name)
-                for tag, name in zip(state.members, action.checkpoints, strict=True)
-            ),
-            window=state.window,
-            time_budget_s=segment_budget_s(state),
-            tags=tuple(state.members),
-        )
+    Raises:
+        Exception: What the task raised, or told as what became of that action.
+    """
+    result = ticket.result()
+    if not isinstance(result, Several):
+        return result
+    one = result.outcomes[position]
+    if isinstance(one, Exception):
+        raise one
+    return one

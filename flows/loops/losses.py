@@ -36,11 +36,15 @@ class Losses:
         self._without_room: set[str] = set()  # workers since one has brought something back
         self._here, self._look_again = True, 0.0
 
-    def avoided(self, work: str) -> set[str]:
-        """Return the workers where work should not run, a set that grows while it waits."""
+    def avoided(self, *works: str) -> set[str]:
+        """Return the workers where work should not run, a set that grows while it waits.
+
+        Pieces of work that run in one task share it from then on.
+        """
         self._resting = {w: end for w, end in self._resting.items() if end > self._now()}
-        avoided = self._avoided.setdefault(work, set())
-        avoided.update(self._resting)
+        avoided = self._avoided.setdefault(works[0], set())
+        avoided.update(self._resting, *(self._avoided.get(work, ()) for work in works))
+        self._avoided.update(dict.fromkeys(works, avoided))
         return avoided
 
     def plainly(self, work: str) -> bool:

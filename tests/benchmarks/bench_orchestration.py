@@ -4,12 +4,12 @@ Run as a script: `python tests/benchmarks/bench_orchestration.py [--labels 60] [
 
 In each repeat, in turns, on a reference pool of one worker:
 
-- `Executor`: a third of the labels through its `launch` and `next_event`, as a campaign does
+- `Executor`: a third of the labels through its `launch` and `next_events`, as a campaign does
 - `Dask alone`: as many other labels through the same pool's Dask client, without Prefect
 
 A line's `time an event` is (wall time from the first launch to the last event - what the labels
 themselves took) / number of labels. What the executor takes more than Dask alone is Prefect's share
-(and the little that the executor does itself). `launch` and `next_event` are the time that the
+(and the little that the executor does itself). `launch` and `next_events` are the time that the
 campaign's loop spends in them, waiting for completions not included; `round trip` is one label
 launched into an empty pool, until its event is there. Nothing is asserted.
 """
@@ -60,7 +60,7 @@ def through_executor(executor: Executor, state: CampaignState, keys: list[str]) 
     from aimspax_core.campaign.state import Point
 
     state = state.but(points={key: Point(key=key, geometry=0) for key in keys})
-    spent = {"wall": 0.0, "own": 0.0, "launch": 0.0, "next_event": 0.0}
+    spent = {"wall": 0.0, "own": 0.0, "launch": 0.0, "next_events": 0.0}
     began = time.perf_counter()
     for key in keys:
         executor.launch(Label(key=key), state)
@@ -69,8 +69,8 @@ def through_executor(executor: Executor, state: CampaignState, keys: list[str]) 
         while executor._done.empty():
             time.sleep(0.001)
         asked = time.perf_counter()
-        event = executor.next_event(TIMEOUT_S)
-        spent["next_event"] += time.perf_counter() - asked
+        (event,) = executor.next_events(TIMEOUT_S)
+        spent["next_events"] += time.perf_counter() - asked
         assert isinstance(event, LabelArrived), event
         spent["own"] += event.wall_s
     spent["wall"] = time.perf_counter() - began
@@ -85,7 +85,7 @@ def through_dask(executor: Executor, state: CampaignState, keys: list[str]) -> d
     state = state.but(points={key: Point(key=key, geometry=0) for key in keys})
     client: Any = executor.pools.reference.runner.client
     began = time.perf_counter()
-    requests = [executor._label_request(Label(key=key), state) for key in keys]
+    requests = [executor._requests.label(Label(key=key), state) for key in keys]
     futures = [client.submit(_plain, request) for request in requests]
     own = sum(future.result().wall_s for future in futures)
     return {"wall": time.perf_counter() - began, "own": own}
@@ -154,7 +154,7 @@ def table(found: dict[str, list[dict[str, float]]], labels: int, repeats: int) -
     print(f"{'  of it Dask and the label store':<44}{dask:>8.1f}{dask / executor:>8.0%}")
     print(f"{'  of it Prefect and ours':<44}{executor - dask:>8.1f}{1 - dask / executor:>8.0%}")
     print(f"{'in launch (the loop)':<44}{per_label('Executor', 'launch'):>8.1f}")
-    print(f"{'in next_event (the loop)':<44}{per_label('Executor', 'next_event'):>8.1f}")
+    print(f"{'in next_events (the loop)':<44}{per_label('Executor', 'next_event'):>8.1f}")
     print(f"{'round trip into an empty pool':<44}{per_label('round trip', 'wall', 1):>8.1f}")
 
 

@@ -246,8 +246,8 @@ def test_trajectories_that_waited_and_trained_still_do_after_a_restart() -> None
     assert [t.status for t in state.trajectories] == [
         TrajectoryStatus.TRAINING,
         TrajectoryStatus.WAITING,
-        TrajectoryStatus.IN_SEGMENT,
-        TrajectoryStatus.IN_SEGMENT,
+        TrajectoryStatus.RUNNING,
+        TrajectoryStatus.RUNNING,
     ]
     assert "label:k1" in state.in_flight
 
@@ -352,7 +352,9 @@ def test_a_larger_set_takes_a_stopping_campaign_up_where_it_was() -> None:
     statuses = [t.status for t in state.trajectories]
     again = resumed(state, but(max_train_set_size=10_000))
     assert (again.phase, again.stop_reason) == (Phase.ACTIVE, "")
-    assert [t.status for t in again.trajectories] == statuses
+    assert [t.status for t in again.trajectories[:3]] == statuses[:3]
+    assert statuses[3] is TrajectoryStatus.IN_SEGMENT
+    assert again.trajectories[3].status is TrajectoryStatus.RUNNING, "its worker trains first"
     assert again.round == state.round
     assert {a.tag for a in again.in_flight.values() if isinstance(a, Train)} == {"b", "c"}
 
@@ -373,7 +375,7 @@ def test_points_of_a_round_that_was_cut_short_are_learnt_when_exploring_goes_on(
     assert [t.status for t in state.trajectories[:3]] == [TrajectoryStatus.TRAINING] * 3
     for _ in RULES.tags:
         state = trained(state)
-    assert [t.status for t in state.trajectories[:3]] == [TrajectoryStatus.RUNNING] * 3
+    assert [t.status for t in state.trajectories[:3]] == [TrajectoryStatus.IN_SEGMENT] * 3
 
 
 def test_a_convergence_goes_on_from_its_last_stretch() -> None:

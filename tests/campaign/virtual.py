@@ -19,6 +19,7 @@ from aimspax_core.campaign.actions import (
     Publish,
     Sample,
     Train,
+    tasks_of,
 )
 from aimspax_core.campaign.events import (
     Adopted,
@@ -43,6 +44,8 @@ from aimspax_core.campaign.events import (
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, Rules
+
+Task = tuple[Action, ...]
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class World:
     label_core_hours: float = 0.0
     error_start: float = 0.5
     error_decay: float = 0.02
+    steady: bool = False  # all tasks take their mean, and training comes back with all its epochs
+    around_s: float = 0.0  # what every task takes besides
 
 
 @dataclass
@@ -88,6 +93,7 @@ class VirtualShell:
     def __post_init__(self) -> None:
         self._forget_tasks()
         self._order = itertools.count()
+        self._took: dict[str, float] = {}
         self._structures = itertools.count()
         self.state = apply(None, Started(rules=self.rules, adopt=self.adopt))
 
@@ -115,13 +121,14 @@ class VirtualShell:
         self.tell(*(Launched(action=action) for action in wanted))
         for action in wanted:
             self.launched.append(action)
-            self._queues[_pool(action)].append(action)
+        for task in tasks_of(wanted):
+            self._queues[_pool(task[0])].append(task)
         self._start()
         if not self._running:
             raise RuntimeError(f"nothing runs in phase {self.state.phase}")
-        self.clock, _, action = heapq.heappop(self._running)
-        self._free[_pool(action)] += 1
-        return self.tell(self._outcome(action))
+        self.clock, _, task = heapq.heappop(self._running)
+        self._free[_pool(task[0])] += 1
+        return self.tell(*(self._outcome(action) for action in task))
 
     def restart(self, rules: Rules | None = None) -> CampaignState:
         """Lose all that runs, as a crash does, and take the campaign up again.
@@ -140,18 +147,23 @@ class VirtualShell:
         return self.state
 
     def _forget_tasks(self) -> None:
-        self._queues: dict[str, deque[Action]] = {"ml": deque(), "reference": deque()}
+        self._queues: dict[str, deque[Task]] = {"ml": deque(), "reference": deque()}
         self._free = {"ml": self.world.ml_slots, "reference": self.world.reference_slots}
-        self._running: list[tuple[float, int, Action]] = []
+        self._running: list[tuple[float, int, Task]] = []
 
     def _start(self) -> None:
         for pool, queue in self._queues.items():
             while queue and self._free[pool] > 0:
-                action = queue.popleft()
+                task = queue.popleft()
                 self._free[pool] -= 1
-                seconds = float(self.rng.exponential(self._mean_seconds(action)))
+                seconds = self.world.around_s + sum(self._seconds(action) for action in task)
                 self.busy_s[pool] += seconds
-                heapq.heappush(self._running, (self.clock + seconds, next(self._order), action))
+                heapq.heappush(self._running, (self.clock + seconds, next(self._order), task))
+
+    def _seconds(self, action: Action) -> float:
+        mean = self._mean_seconds(action)
+        self._took[action.id] = mean if self.world.steady else float(self.rng.exponential(mean))
+        return self._took[action.id]
 
     def _mean_seconds(self, action: Action) -> float:
         world = self.world
@@ -163,6 +175,8 @@ class VirtualShell:
             case Propagate():
                 return world.segment_s
             case Train():
+                if world.steady:
+                    return world.epoch_s * (action.at_most or action.epochs)
                 return world.epoch_s * (1 + action.epochs) / 2  # it may come back before all
         return world.epoch_s
 
@@ -189,13 +203,15 @@ class VirtualShell:
             case Propagate():
                 return self._segment(action)
             case Train():
-                epochs = int(self.rng.integers(1, action.epochs + 1))
+                most = action.at_most or action.epochs
+                epochs = most if self.world.steady else int(self.rng.integers(1, most + 1))
                 return TrainingFinished(
                     action_id=action.id,
                     tag=action.tag,
                     checkpoint=action.checkpoint,
                     epochs=epochs,
                     errors=(self._errors(),),
+                    task_seconds=self._took[action.id],
                 )
             case Converge():
                 return ConvergenceAdvanced(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from aimspax_core.campaign import rounds
 from aimspax_core.campaign.actions import Converge, Propagate, Sample, Train
 from aimspax_core.campaign.events import (
     Event,
@@ -173,6 +174,11 @@ def epochs_for_a_point(story: Story) -> Any:
     return [after[tag].epochs - before[tag].epochs for tag in after]
 
 
+def epochs_of_a_round_for_three(story: Story) -> Any:
+    story.exploring()
+    return rounds.epochs_for(story.state, 3)
+
+
 def frozen_at(story: Story) -> Any:
     story.exploring()
     for number in range(4):
@@ -279,6 +285,15 @@ RULES: list[tuple[str, str, Any, Any, Any, Any, dict[str, dict[str, Any]]]] = [
         [10, 10],
         [4, 4],
         SHORT | {AL: {"valid_ratio": 0}},
+    ),
+    (
+        AL,
+        "round_points_counted",
+        1,
+        epochs_of_a_round_for_three,
+        2,
+        6,
+        SHORT | {AL: {"valid_ratio": 0, "num_trajectories": 4}},
     ),
     (AL, "freeze_threshold_dataset", 6, frozen_at, 2, None, SHORT | {AL: {"valid_ratio": 0}}),
     (AL, "c_x", 0.5, frozen_threshold, 1.5, 1.0, SHORT | {AL: {"freeze_threshold_dataset": 1}}),

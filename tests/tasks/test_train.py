@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
 from tasks.train import TrainRequest, converge, train
+from tasks.train_several import TrainSeveralRequest, train_several
 
 TAG = "water-1"
 
@@ -277,3 +279,52 @@ def test_a_member_whose_checkpoints_are_lost_begins_anew_in_any_stage(
     event = converge.fn(request(settings, run, keys, converging(None, "c2")))  # type: ignore[arg-type]
     assert event.epochs > 0
     assert read_checkpoint(run.checkpoint(TAG, "c2"))["seed"] == 11
+
+
+# ---- cut and joined --------------------------------------------------------------------------
+
+
+def test_a_training_that_is_cut_gives_what_one_that_is_not_gives(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    whole = train.fn(request(settings, run, keys, training(None, "c1", 5)))
+    first = train.fn(request(settings, run, keys, training(None, "c2", 5).but(at_most=2)))
+    assert first.epochs == 2
+    forget()
+    rest = train.fn(request(settings, run, keys, training("c2", "c3", 3)))
+    assert equal(run.checkpoint(TAG, "c1"), run.checkpoint(TAG, "c3"))
+    losses = [e.valid_loss for e in (*first.errors, *rest.errors)]
+    assert losses == [e.valid_loss for e in whole.errors]
+
+
+def test_where_a_training_is_cut_nothing_is_validated_out_of_turn(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    section = settings.idg.model_copy(update={"valid_skip": 3})
+    project = settings.project.model_copy(update={"INITIAL_DATASET_GENERATION": section})
+    rarely = replace(settings, project=project)
+    event = train.fn(request(rarely, run, keys, training(None, "c1", 5).but(at_most=2)))
+    assert (event.epochs, event.errors) == (2, ())
+
+
+def test_trainings_of_one_task_are_those_of_tasks_of_their_own(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    asked = [request(settings, run, keys, training(None, name)) for name in ("a", "b")]
+    several = train_several.fn(TrainSeveralRequest(tuple(asked)))
+    assert [o.checkpoint for o in several.outcomes] == ["a", "b"]  # type: ignore[union-attr]
+    forget()
+    train.fn(request(settings, run, keys, training(None, "alone")))
+    assert equal(run.checkpoint(TAG, "alone"), run.checkpoint(TAG, "b"))
+
+
+def test_a_member_that_cannot_train_keeps_no_other_from_it(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    bad, good = training("gone", "a"), training(None, "b")
+    asked = tuple(request(settings, run, keys, action) for action in (bad, good))
+    several = pickle.loads(pickle.dumps(train_several.fn(TrainSeveralRequest(asked))))
+    first, second = several.outcomes
+    assert isinstance(first, DamagedError)
+    assert second.checkpoint == "b"
+    assert TrainSeveralRequest(asked).name == "2-members-round-1"

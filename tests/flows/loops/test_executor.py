@@ -21,7 +21,9 @@ from aimspax_core.campaign.events import (
     LabelFailed,
     TaskLost,
     TrainingDiverged,
+    TrainingFinished,
 )
+from aimspax_core.campaign.members import MemberState
 from aimspax_core.campaign.state import CampaignState, Point, Rules
 from aimspax_core.errors import (
     CampaignError,
@@ -42,8 +44,10 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from flows.loops import executor as module
 from flows.loops.executor import ML_TASK_S, Executor
+from flows.loops.task_requests import TRAIN_BUDGET_S
 from flows.pools.workers import WorkerLostError
 from tasks.label import LabelRecord
+from tasks.train_several import Several
 from tests.flows.loops.fake_pool import FakePool
 
 PROJECT = """
@@ -90,7 +94,8 @@ class Stage:
         """Return the event that an error becomes."""
         (self.reference if isinstance(action, Label) else self.ml).outcomes.append(error)
         self.executor.launch(action, self.state)
-        return self.executor.next_event(0.0)
+        (event,) = self.executor.next_events(0.0)
+        return event
 
 
 @dataclass
@@ -130,10 +135,10 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
 def test_a_label_that_died_waits_for_its_backoff(stage: Stage) -> None:
     stage.lost(LABEL, Tries(died=2))
     stage.now = BACKOFF_S[1] - 0.1
-    stage.executor.next_event(0.0)
+    stage.executor.next_events(0.0)
     assert not stage.reference.tickets
     stage.now = BACKOFF_S[1]
-    stage.executor.next_event(0.0)
+    stage.executor.next_events(0.0)
     assert len(stage.reference.tickets) == 1
 
 
@@ -204,7 +209,7 @@ def test_a_label_avoids_the_worker_where_it_failed(stage: Stage) -> None:
 def test_a_pool_without_workers_ends_the_campaign(stage: Stage) -> None:
     stage.ml.trouble = "no such partition"
     with pytest.raises(CampaignError, match="no such partition"):
-        stage.executor.next_event(0.0)
+        stage.executor.next_events(0.0)
 
 
 def test_what_has_not_begun_is_given_back_and_costs_no_try(stage: Stage) -> None:
@@ -362,3 +367,53 @@ def test_a_file_of_datasets_in_a_bad_sector_is_written_anew(stage: Stage) -> Non
     path.symlink_to(UNREADABLE)
     stage.executor.launch(TRAIN, stage.state)
     assert path.read_text().startswith("{")
+
+
+# ---- several trainings in one task -----------------------------------------------------------
+
+
+def several(stage: Stage, outcome: Any) -> tuple[Event, ...]:
+    """Launch two trainings in one task, and return what they become."""
+    second = TRAIN.but(tag="b", task=TRAIN.id)
+    stage.executor.inputs.seeds["b"] = 2
+    members = {tag: MemberState(tag=tag) for tag in "ab"}
+    stage.ml.outcomes.append(outcome)
+    actions = (TRAIN.but(task=TRAIN.id), second)
+    stage.executor.launch_together(actions, stage.state.but(members=members))
+    return stage.executor.next_events(0.0)
+
+
+def trained(tag: str) -> TrainingFinished:
+    return TrainingFinished(
+        action_id=f"train:{tag}:c2", tag=tag, checkpoint="c2", epochs=1, errors=()
+    )
+
+
+def test_what_a_task_of_several_trainings_brings_are_events_that_come_together(
+    stage: Stage,
+) -> None:
+    events = several(stage, Several((trained("a"), DivergedError("NaN"))))
+    assert [event.kind for event in events] == ["training-finished", "training-diverged"]
+    (ticket,) = stage.ml.tickets
+    assert [one.action.tag for one in ticket.request.trainings] == ["a", "b"]
+    shares = [one.time_budget_s for one in ticket.request.trainings]
+    assert sum(shares) == TRAIN_BUDGET_S
+
+
+def test_a_task_of_several_trainings_that_is_lost_loses_each(stage: Stage) -> None:
+    events = several(stage, WorkerLostError("gone", Fate.DIED))
+    assert [(e.kind, e.action_id) for e in events] == [  # type: ignore[union-attr]
+        ("task-lost", TRAIN.id),
+        ("task-lost", "train:b:c2"),
+    ]
+
+
+def test_a_task_of_several_trainings_that_has_not_begun_is_put_back_whole(stage: Stage) -> None:
+    stage.ml.hold = lambda: stage.ml.tickets  # type: ignore[method-assign]
+    second = TRAIN.but(tag="b", task=TRAIN.id)
+    stage.executor.inputs.seeds["b"] = 2
+    members = {tag: MemberState(tag=tag) for tag in "ab"}
+    state = stage.state.but(members=members)
+    stage.executor.launch_together((TRAIN.but(task=TRAIN.id), second), state)
+    back = stage.executor.put_back()
+    assert [event.action_id for event in back] == [TRAIN.id, second.id]  # type: ignore[union-attr]

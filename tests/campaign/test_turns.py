@@ -1,0 +1,188 @@
+"""How the members of a round are dealt to workers, and how long their rounds take then."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aimspax_core.campaign.actions import Propagate, Train, task_of
+from aimspax_core.campaign.events import (
+    Event,
+    Launched,
+    TaskLost,
+    TrainingDiverged,
+    TrainingFinished,
+)
+from aimspax_core.campaign.rounds import epochs_for
+from aimspax_core.campaign.rules import apply, next_actions
+from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.campaign.turns import MIN_PIECE_S, MIN_TASK_S, dealt, epoch_seconds
+from tests.campaign.test_rules import make_rules
+from tests.campaign.virtual import VirtualShell, World
+
+TAGS = ("a", "b", "c", "d")
+
+
+def makespan(
+    members: int, workers: int, epochs: int, epoch_s: float, around_s: float = 0.0
+) -> float:
+    """How long a round takes in the virtual world (s), once the pace is known."""
+    rules = make_rules(
+        tags=TAGS[:members], max_segments=workers, initial_epochs=epochs, initial_accuracy=0.0,
+        geometries=1,
+    )  # fmt: skip
+    world = World(ml_slots=workers, epoch_s=epoch_s, steady=True, around_s=around_s)
+    shell = VirtualShell(rules, world, np.random.default_rng(0))
+    # An epoch takes as long however large the set is: the pace of the round before would not fit.
+    while shell.state.round is None:
+        shell.advance()
+    size = max(len(m.training) for m in shell.state.members.values())
+    shell.state = shell.state.but(paces=(epoch_s / size,))
+    began = shell.clock
+    while shell.state.round is not None:
+        shell.advance()
+    return shell.clock - began
+
+
+@pytest.mark.parametrize(
+    ("workers", "members", "turns"),
+    [(1, 3, 3), (2, 3, 1.5), (3, 3, 1), (4, 3, 1), (1, 4, 4), (2, 4, 2), (3, 4, 4 / 3), (4, 4, 1)],
+)
+def test_a_round_takes_no_more_turns_than_its_work_needs(
+    workers: int, members: int, turns: float
+) -> None:
+    epochs = 12
+    assert makespan(members, workers, epochs, 1.0) == pytest.approx(turns * epochs)
+
+
+def test_what_is_cut_off_is_not_too_short() -> None:
+    assert makespan(3, 2, 2, 0.9 * MIN_PIECE_S) == pytest.approx(2 * 2 * 0.9 * MIN_PIECE_S)
+
+
+def test_a_round_that_is_too_short_for_tasks_of_its_members_is_one_task() -> None:
+    (task,) = dealt({"a": 2, "b": 2, "c": 2}, MIN_TASK_S / 4, 2)
+    assert [piece.tag for piece in task] == ["a", "b", "c"]
+
+
+def test_members_have_tasks_of_their_own_until_it_is_known_how_long_they_take() -> None:
+    assert [len(task) for task in dealt({"a": 2, "b": 2, "c": 2}, None, 2)] == [1, 1, 1]
+    assert epoch_seconds((), 10) is None
+
+
+def test_how_long_an_epoch_takes_grows_with_the_set_and_forgets_one_odd_task() -> None:
+    assert epoch_seconds((0.1, 5.0, 0.1), 20) == pytest.approx(2.0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    left=st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 30), min_size=1),
+    epoch_s=st.floats(0.01, 30),
+    workers=st.integers(1, 8),
+)
+def test_every_member_begins_once_and_no_task_is_short_without_need(
+    left: dict[str, int], epoch_s: float, workers: int
+) -> None:
+    tasks = dealt(left, epoch_s, workers)
+    pieces = [piece for task in tasks for piece in task]
+    assert sorted(piece.tag for piece in pieces) == sorted(left)
+    assert all(piece.epochs is None or 0 < piece.epochs < left[piece.tag] for piece in pieces)
+    seconds = [sum(left[p.tag] if p.epochs is None else p.epochs for p in t) for t in tasks]
+    if len(tasks) > 1:
+        assert min(seconds) * epoch_s >= min(MIN_PIECE_S, min(left.values()) * epoch_s) - 1e-9
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    members=st.integers(1, 4),
+    workers=st.integers(1, 6),
+    epochs=st.integers(1, 20),
+    epoch_s=st.floats(0.05, 5),
+)
+def test_a_round_is_never_slower_than_one_task_for_each_member_but_to_spare_short_tasks(
+    members: int, workers: int, epochs: int, epoch_s: float
+) -> None:
+    member_s = epochs * epoch_s
+    alone = math.ceil(members / workers) * member_s
+    short = 2 * MIN_TASK_S + member_s if member_s < MIN_TASK_S else 0.0
+    assert makespan(members, workers, epochs, epoch_s) <= max(alone, short) + 1e-6
+
+
+# ---- several trainings in one task ----------------------------------------------------------
+
+
+def short_round() -> CampaignState:
+    """A round of three members whose trainings are one task, launched."""
+    shell = VirtualShell(make_rules(), World(), np.random.default_rng(1))
+    while shell.state.round is None:
+        shell.advance()
+    state = shell.state.but(paces=(1e-3,))
+    for action in next_actions(state):
+        state = apply(state, Launched(action=action))
+    return state
+
+
+def trainings(state: CampaignState) -> list[Train]:
+    return [a for a in state.in_flight.values() if isinstance(a, Train)]
+
+
+def finished(action: Train) -> TrainingFinished:
+    return TrainingFinished(
+        action_id=action.id, tag=action.tag, checkpoint=action.checkpoint, epochs=action.epochs,
+        errors=(),
+    )  # fmt: skip
+
+
+def test_trainings_of_one_task_come_back_each_by_itself() -> None:
+    state = short_round()
+    first, second, third = trainings(state)
+    assert {task_of(a) for a in (first, second, third)} == {first.id}
+    state = apply(state, finished(first))
+    state = apply(state, TrainingDiverged(action_id=second.id, tag=second.tag, reason="NaN"))
+    state = apply(state, TaskLost(action_id=third.id, reason="died"))
+    assert state.members[first.tag].checkpoint == first.checkpoint
+    again = [a for a in next_actions(state) if isinstance(a, Train)]
+    assert [(a.tag, a.again) for a in again] == [(second.tag, 1), (third.tag, 0)]
+
+
+def test_a_pace_is_learnt_from_what_tasks_took() -> None:
+    state = short_round().but(paces=())
+    action = trainings(state)[0]
+    size = len(state.dataset(action.tag)[0])
+    state = apply(state, finished(action).but(task_seconds=10.0))
+    assert state.paces == pytest.approx((10.0 / action.epochs / size,))
+
+
+# ---- what MD gets ---------------------------------------------------------------------------
+
+
+def test_md_takes_only_the_workers_that_training_leaves() -> None:
+    most: list[int] = []
+
+    def watch(state: CampaignState, event: Event) -> None:
+        flying = (a for a in state.in_flight.values() if isinstance(a, Propagate | Train))
+        tasks = Counter(type(a).__name__ for a in {task_of(a): a for a in flying}.values())
+        if isinstance(event, Launched) and isinstance(event.action, Propagate):
+            most.append(sum(tasks.values()))
+
+    shell = VirtualShell(make_rules(), World(ml_slots=2), np.random.default_rng(3), watch)
+    assert shell.run().phase is Phase.FINISHED
+    assert most and max(most) <= 2
+
+
+# ---- epochs for each point ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counted", "points", "epochs"),
+    [(1, 5, 2), (8, 1, 2), (8, 5, 10), (8, 12, 16), (math.inf, 12, 24)],
+)
+def test_a_round_has_its_epochs_for_each_point_up_to_a_bound(
+    counted: float, points: int, epochs: int
+) -> None:
+    state = CampaignState.begin(make_rules(epochs_per_round=2, points_counted=counted))
+    assert epochs_for(state, points) == epochs
