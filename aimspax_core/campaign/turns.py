@@ -60,7 +60,7 @@ def dealt(left: Mapping[str, int], epoch_s: float | None, workers: int) -> list[
         epoch_s: How long an epoch takes (s); None: nobody knows, so each has a task of its own.
         workers: How many tasks can run at once.
     """
-    alone = [(Piece(tag),) for tag in left]
+    alone: list[Task] = [(Piece(tag),) for tag in left]
     if epoch_s is None or len(left) < 2:
         return alone
     places = min(workers, len(left), max(1, math.floor(sum(left.values()) * epoch_s / MIN_TASK_S)))
