@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -60,6 +61,8 @@ class PropagateRequest:
         time_budget_s: Time after which trajectories halt at their next check.
         tags: The members' tags, in the order of their checkpoints; in saved frames, members
             without one are numbered.
+        most_steps: Of each trajectory, the steps after which it halts at its next check; none: its
+            steps are not bounded.
     """
 
     action_id: str
@@ -72,6 +75,7 @@ class PropagateRequest:
     window: Window
     time_budget_s: float
     tags: tuple[str, ...] = ()
+    most_steps: tuple[float, ...] = ()
 
 
 @task(name="propagate", task_run_name="propagate-{request.number}")
@@ -124,10 +128,12 @@ def _starts(request: PropagateRequest) -> list[Start]:
     """Return where each trajectory goes on; with the geometry's volume if its cell moves."""
     geometries = _geometries(request)
     starts = []
-    for t in request.trajectories:
+    most_steps = request.most_steps or (math.inf,) * len(request.trajectories)
+    for t, most in zip(request.trajectories, most_steps, strict=True):
         md = request.settings.md(t.geometry)
         volume = geometries[t.geometry].cell.volume if needs_stress(md) else None
-        starts.append(Start(t.index, _state(request, t, geometries), md, t.since_crossing, volume))
+        begun = _state(request, t, geometries)
+        starts.append(Start(t.index, begun, md, t.since_crossing, volume, most))
     return starts
 
 

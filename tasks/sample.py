@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +47,7 @@ class SampleRequest:
         version: Number of the MD state file to go on from; 0: the geometry itself.
         points: Structures to collect.
         restarts: 0, or: that file is lost, so often; begin from the geometry with new noise.
+        time_budget_s: Time after which it comes back with what it has, at its next structure.
     """
 
     action_id: str
@@ -54,6 +57,7 @@ class SampleRequest:
     version: int
     points: int
     restarts: int = 0
+    time_budget_s: float = math.inf
 
 
 @task(name="sample", task_run_name="sample-geometry-{request.geometry}")
@@ -74,7 +78,7 @@ def sample(request: SampleRequest) -> Sampled:
         if request.version and not request.restarts
         else begin(atoms, md, request.geometry, restarts=request.restarts)
     )
-    found = _collected(request, atoms, state)
+    found = _collected(request, atoms, state, lambda: time.perf_counter() - began)
     identity = build_reference(
         settings.reference_of(request.geometry), settings.directory
     ).identity()
@@ -85,12 +89,21 @@ def sample(request: SampleRequest) -> Sampled:
         version=request.version + 1,
         found=patiently(write, WAIT_S, f"the sampling MD of geometry {request.geometry}"),
         refused=found.refused,
+        more=not found.complete,
         task_seconds=time.perf_counter() - began,
     )
 
 
-def _collected(request: SampleRequest, atoms: Atoms, state: MDState) -> Collected:
+def _collected(
+    request: SampleRequest, atoms: Atoms, state: MDState, seconds: Callable[[], float]
+) -> Collected:
     """Run the MD, and collect structures.
+
+    Args:
+        request: What is asked.
+        atoms: The geometry.
+        state: Where the MD goes on.
+        seconds: Returns how long the task has taken so far.
 
     Raises:
         OSError: The reference has failed, for want of room.
@@ -110,6 +123,7 @@ def _collected(request: SampleRequest, atoms: Atoms, state: MDState) -> Collecte
             skip_step=idg.skip_step_initial,
             snapshot_every=idg.save_trajectories_interval if idg.save_trajectories else None,
             pass_gate=partial(_pass_gate, request),
+            time_is_up=lambda: seconds() >= request.time_budget_s,
         )
     except LabelError:
         blame(settings.directory, Path(tempfile.gettempdir()))

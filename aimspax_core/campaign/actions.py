@@ -19,11 +19,13 @@ class Sample(Record):
     geometry: int
     step: int = Field(description="Sampling step, counted from 1.")
     points: int
+    part: int = Field(default=0, description="How often it has come back with some of its points.")
 
     @property
     def id(self) -> str:
         """Name of the action; two actions with the same name are the same work."""
-        return f"sample:{self.step}:{self.geometry}"
+        name = f"sample:{self.step}:{self.geometry}"
+        return f"{name}:{self.part}" if self.part else name
 
 
 class Label(Record):

@@ -63,7 +63,7 @@ class Launched(Record):
 
 
 class Sampled(Record):
-    """The sampling MD of a geometry has collected its points."""
+    """The sampling MD of a geometry has collected its points, or some of them."""
 
     kind: Literal["sampled"] = "sampled"
     action_id: str
@@ -71,6 +71,7 @@ class Sampled(Record):
     version: int = Field(description="Number of the MD state file that was written.")
     found: tuple[str, ...] = Field(description="Keys of the structures, in order.")
     refused: int = Field(default=0, description="Structures that the gate kept back.")
+    more: bool = Field(default=False, description="The step goes on: another task finds the rest.")
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 

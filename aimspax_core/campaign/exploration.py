@@ -55,7 +55,8 @@ def segments(state: CampaignState, training: Sequence[Action] = ()) -> list[Acti
     free = state.rules.max_segments - len({task_of(action) for action in at_work})
     if free <= 0 or not all(state.ensemble):  # one is trained anew
         return []
-    ready = [t.index for t in state.trajectories if t.status is TrajectoryStatus.RUNNING]
+    running = (t.index for t in state.trajectories if t.status is TrajectoryStatus.RUNNING)
+    ready = [index for index in running if steps_left(state, index) > 0]
     slots = min(free, len(ready))
     return [
         Propagate(
@@ -65,6 +66,18 @@ def segments(state: CampaignState, training: Sequence[Action] = ()) -> list[Acti
         )
         for i in range(slots)
     ]
+
+
+def steps_left(state: CampaignState, index: int) -> float:
+    """Return how many more MD steps a trajectory may make with the present ensemble.
+
+    While a round is under way, which replaces it, that may be bounded.
+    """
+    step, now = state.trajectories[index].step, state.round
+    if now is None:
+        return math.inf
+    began = now.steps[index] if index < len(now.steps) else step
+    return began + state.rules.steps_while_training - step
 
 
 def segment_budget_s(state: CampaignState) -> float:

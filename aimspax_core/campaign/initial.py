@@ -12,7 +12,7 @@ from aimspax_core.campaign import convergence, rounds
 from aimspax_core.campaign.actions import Action, Sample
 from aimspax_core.campaign.events import Sampled
 from aimspax_core.campaign.members import MemberState
-from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus
+from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus, Sampler
 from aimspax_core.campaign.stopping import ending
 
 MAX_BARREN_STEPS = 3
@@ -28,7 +28,8 @@ def sampling(state: CampaignState) -> list[Action]:
         Sample(
             geometry=sampler.geometry,
             step=state.sampling_step,
-            points=state.rules.points_per_step * shares,
+            points=max(1, state.rules.points_per_step * shares - sampler.found - sampler.refused),
+            part=sampler.parts,
         )
         for sampler in state.samplers
         if sampler.step < state.sampling_step
@@ -43,9 +44,7 @@ def sampled(state: CampaignState, event: Sampled) -> CampaignState:
         for key in new
     }
     samplers = tuple(
-        s.but(version=event.version, step=state.sampling_step, lost=False)
-        if s.geometry == event.geometry
-        else s
+        _advanced(s, event, state.sampling_step) if s.geometry == event.geometry else s
         for s in state.samplers
     )
     return label_resolved(
@@ -54,6 +53,18 @@ def sampled(state: CampaignState, event: Sampled) -> CampaignState:
             open_points=(*state.open_points, *new),
             samplers=samplers,
         )
+    )
+
+
+def _advanced(sampler: Sampler, event: Sampled, step: int) -> Sampler:
+    """Return where the sampling MD of a geometry is, within its step or at its end."""
+    sampler = sampler.but(version=event.version, lost=False)
+    if not event.more:
+        return sampler.but(step=step, parts=0, found=0, refused=0)
+    return sampler.but(
+        parts=sampler.parts + 1,
+        found=sampler.found + len(event.found),
+        refused=sampler.refused + event.refused,
     )
 
 

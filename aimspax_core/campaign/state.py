@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import Literal
 
@@ -75,6 +76,7 @@ class Rules(Record):
     limits: dict[str, float] = Field(default_factory=dict)
     uncertainty_unit: str = "eV/Å"
     points_counted: float = 1.0
+    steps_while_training: float = math.inf
 
     def limit(self, rule: Rule) -> float:
         """Return the limit of a stopping rule; its key's `off` if it has none."""
@@ -101,6 +103,7 @@ class Rules(Record):
             num_trajectories=max(al.num_trajectories, geometries),
             epochs_per_round=al.epochs_per_worker,
             points_counted=al.round_points_counted,
+            steps_while_training=al.md_steps_while_training,
             valid_ratio=al.valid_ratio,
             freeze_threshold_dataset=al.freeze_threshold_dataset,
             c_x=al.c_x,
@@ -183,7 +186,10 @@ class Sampler(Record):
     version: int = 0
     step: int = 0
     restarts: int = 0  # from the geometry, because a state file was lost
-    lost: bool = False  # the state file `version` is: the next step begins from the geometry
+    lost: bool = False  # the state file `version` is: what follows begins from the geometry
+    parts: int = 0  # that have come back of the step under way
+    found: int = 0  # structures in them
+    refused: int = 0  # and what the gate kept back
 
 
 class Round(Record):
@@ -195,6 +201,7 @@ class Round(Record):
     training: int
     validation: int
     epochs: int
+    steps: tuple[int, ...] = ()  # each trajectory's when it began, if MD is bounded meanwhile
 
 
 class SetValue(Record):

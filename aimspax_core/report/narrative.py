@@ -97,11 +97,7 @@ def _event_line(
         case ExplorationAsked():
             return f"{len(after.trajectories)} trajectories"
         case Sampled():
-            kept_back = f", {event.refused} kept back by the gate" if event.refused else ""
-            return (
-                f"sampling step {after.sampling_step}: geometry {event.geometry} gave "
-                f"{len(event.found)} structures{kept_back}"
-            )
+            return None if event.more else _sampled(before, event, after)
         case LabelsGone():
             count = _number(len(event.keys), "label")
             return f"{count} of the campaign not usable in the label store any more: computed again"
@@ -142,6 +138,19 @@ def _adopted(event: Adopted) -> str:
     )
     members = _number(len(event.checkpoints), "member")
     return f"{members} and their datasets taken over: {training} + {validation} points"
+
+
+def _sampled(before: CampaignState | None, event: Sampled, after: CampaignState) -> str:
+    """Tell what a sampling step of a geometry gave, in all its parts."""
+    found, refused = len(event.found), event.refused
+    if before is not None:
+        found += before.samplers[event.geometry].found
+        refused += before.samplers[event.geometry].refused
+    kept_back = f", {refused} kept back by the gate" if refused else ""
+    return (
+        f"sampling step {after.sampling_step}: geometry {event.geometry} gave "
+        f"{found} structures{kept_back}"
+    )
 
 
 def _looks(before: CampaignState, event: SegmentFinished, after: CampaignState) -> list[str]:

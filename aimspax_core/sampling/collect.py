@@ -47,12 +47,14 @@ class Collected:
         structures: The points, in order; no momenta.
         refused: Stretches without a point: exploded, or refused by the gate.
         snapshots: Its snapshots, in order; also those before an explosion.
+        complete: Whether there is nothing more to take; False: it came back for want of time.
     """
 
     state: MDState
     structures: tuple[Atoms, ...]
     refused: int
     snapshots: tuple[Snapshot, ...] = ()
+    complete: bool = True
 
 
 def begin(atoms: Atoms, md: MD, geometry: int, attempt: int = 0, restarts: int = 0) -> MDState:
@@ -81,6 +83,7 @@ def collect(
     skip_step: int,
     snapshot_every: int | None = None,
     pass_gate: Callable[[Atoms, Gate], None] = check_structure,
+    time_is_up: Callable[[], bool] = lambda: False,
 ) -> Collected:
     """Run MD and take a structure every `skip_step` steps.
 
@@ -99,14 +102,15 @@ def collect(
         snapshot_every: MD steps of the trajectory's life from one snapshot to the next; None: no
             snapshots.
         pass_gate: Raises `StructureError` for a structure that the gate refuses.
+        time_is_up: Returns whether to come back with what there is; asked after each stretch.
     """
     taken: list[Atoms] = []
     snapshots: list[Snapshot] = []
     refused = restarts = 0
     dynamics, rng = resume(state, md, calculator)
     guards = (_finite, _force_guard(gate.max_force), volume_guard(atoms), _shift_guard(atoms))
-    step = state.step
-    while len(taken) + refused < points:
+    step, complete = state.step, False
+    while not complete:
         began, step = step, step + skip_step
         try:
             for at in _advance(dynamics, guards, range(began, step)):
@@ -120,11 +124,14 @@ def collect(
             fresh = begin(atoms, md, geometry, attempt=step)
             dynamics, rng = resume(fresh, md, calculator)
             restarts += 1
-            if restarts > MAX_FRESH_STARTS:
-                break
+        complete = len(taken) + refused >= points or restarts > MAX_FRESH_STARTS
+        if time_is_up():
+            break
     for structure in taken:
         del structure.arrays["momenta"]
-    return Collected(capture(dynamics, rng, step), tuple(taken), refused, tuple(snapshots))
+    return Collected(
+        capture(dynamics, rng, step), tuple(taken), refused, tuple(snapshots), complete
+    )
 
 
 def _advance(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,6 +78,7 @@ class Start:
         since_crossing: Steps made since its last crossing.
         volume: Of the cell in which its life began, in Å³: the later ones are guarded against it,
             wherever the life is cut. None: that of the state.
+        most: Steps after which it halts at its next check; may be infinite.
     """
 
     trajectory: int
@@ -85,6 +86,7 @@ class Start:
     md: MD
     since_crossing: int = 0
     volume: float | None = None
+    most: float = inf
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ class Result:
 
     Attributes:
         trajectory: Its index.
-        outcome: Why it halted; RUNNING if only because the time budget was over.
+        outcome: Why it halted; RUNNING if only because the time budget was over, or it had made
+            the steps that it may make.
         state: Its state where it halted, with the structure to label if it crossed; None if it
             exploded.
         steps: Steps made in this segment.
@@ -369,7 +372,8 @@ class _Segment:
             return Outcome.CROSSED, "limit"
         if walk.step >= self.settings.max_steps:
             return Outcome.FINISHED, ""
-        return (Outcome.RUNNING if self.over else None), ""
+        halts = self.over or walk.steps >= walk.start.most
+        return (Outcome.RUNNING if halts else None), ""
 
     def _passes(self, structure: Atoms) -> bool:
         try:

@@ -194,6 +194,11 @@ class ActiveLearning(_Phase, _ActiveLimits):
         description="A training round that is held for several points has `epochs_per_worker` "
         "epochs for each of them, up to so many; 1: `epochs_per_worker` epochs for all together.",
     )
+    md_steps_while_training: Limit = Field(
+        math.inf,
+        description="MD steps after which a trajectory halts, at its next check, while a round of "
+        "training is under way, which replaces the ensemble; `.inf`: it goes on.",
+    )
     intermediate_epochs_al: Count = Field(1, description="Epochs of a step within a round.")
     freeze_threshold_dataset: Limit = Field(
         math.inf, description="Size of a member's training set at which the threshold freezes."

@@ -64,7 +64,8 @@ def action_id(action: dict[str, Any]) -> str:
     """Return the name of an action, by which its completion is told."""
     match action["kind"]:
         case "sample":
-            return f"sample:{action['step']}:{action['geometry']}"
+            name = f"sample:{action['step']}:{action['geometry']}"
+            return f"{name}:{action['part']}" if action.get("part") else name
         case "label":
             return f"label:{action['key']}"
         case "propagate":

@@ -147,13 +147,15 @@ class Ledger(Training):
 
     def _sampled(self, event: Event) -> None:
         self.landed(event["action_id"])
-        _, step, geometry = event["action_id"].split(":")
+        _, step, geometry, *_ = event["action_id"].split(":")
         self.samplers[int(geometry)] = event["version"]
         self.samplers_lost.discard(int(geometry))
         self.refused += event.get("refused", 0)
         for key in event["found"]:
             if key not in self.points:
                 self.points[key] = Point(int(geometry), int(step), asked=True)
+        if event.get("more"):
+            return
         self.sampled_steps[int(step)] = self.sampled_steps.get(int(step), 0) + 1
         self._deal_if_complete(int(step))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from aimspax_core.campaign.actions import (
@@ -14,7 +15,7 @@ from aimspax_core.campaign.actions import (
     Sample,
     Train,
 )
-from aimspax_core.campaign.exploration import segment_budget_s
+from aimspax_core.campaign.exploration import segment_budget_s, steps_left
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.output.results import holdings
@@ -54,9 +55,12 @@ class TaskRequests:
     def sample(self, action: Sample, state: CampaignState) -> SampleRequest:
         """Return what the task of a sampling MD is asked."""
         at = state.samplers[action.geometry]
+        # In the line of the reference, it would wait behind the labels of what it has found.
+        by_reference = self.inputs.settings.idg.initial_sampling == "aimd"
         return SampleRequest(
             action.id, self.inputs.run, self.inputs.settings, at.geometry, at.version,
             action.points, at.restarts if at.lost else 0,
+            math.inf if by_reference else segment_budget_s(state),
         )  # fmt: skip
 
     def segment(self, action: Propagate, state: CampaignState) -> PropagateRequest:
@@ -76,6 +80,7 @@ class TaskRequests:
             window=state.window,
             time_budget_s=segment_budget_s(state),
             tags=tuple(state.members),
+            most_steps=tuple(steps_left(state, index) for index in action.trajectories),
         )
 
     def train(

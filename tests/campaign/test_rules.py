@@ -80,6 +80,7 @@ worlds = st.builds(
     crosses=st.sampled_from([0.1, 0.5]),
     finishes=st.sampled_from([0.0, 0.05, 0.4]),
     looks=st.sampled_from([0.0, 0.5]),
+    comes_back=st.sampled_from([0.0, 0.6]),
     diverges=st.sampled_from([0.0, 0.1]),
     damaged=st.sampled_from([0.0, 0.05, 0.3]),
 )
@@ -998,3 +999,68 @@ def test_a_campaign_has_one_name_for_life_and_an_old_one_is_given_it(
     for other in ("b", "c"):
         state = apply(state, Resumed(rules=state.rules, campaign=other))
     assert state.campaign == name
+
+
+# ---- sampling that hands over what it has ----------------------------------------------------
+
+
+def sampling(**changes: object) -> CampaignState:
+    """The first sampling MD of a campaign with one geometry is launched."""
+    state = CampaignState.begin(make_rules(geometries=1, points_per_step=2, **changes))
+    (action,) = next_actions(state)
+    return apply(state, Launched(action=action))
+
+
+def part_of(
+    state: CampaignState, *found: str, more: bool = True, refused: int = 0
+) -> CampaignState:
+    """The sampling MD comes back with some structures; what follows is launched."""
+    (action,) = (a for a in state.in_flight.values() if isinstance(a, Sample))
+    version = state.samplers[0].version + 1
+    event = Sampled(
+        action_id=action.id, geometry=0, version=version, found=found, more=more, refused=refused
+    )
+    state = apply(state, event)
+    for action in next_actions(state):
+        state = apply(state, Launched(action=action))
+    return state
+
+
+def test_labels_begin_while_sampling_goes_on() -> None:
+    state = part_of(sampling(), "k0", "k1", refused=1)
+    flying = list(state.in_flight.values())
+    assert {a.key for a in flying if isinstance(a, Label)} == {"k0", "k1"}
+    (rest,) = (a for a in flying if isinstance(a, Sample))
+    assert (rest.points, rest.part, rest.id) == (3, 1, "sample:1:0:1")
+
+
+def test_training_waits_for_the_rest_of_the_step() -> None:
+    state = part_of(sampling(), "k0", "k1")
+    for key in ("k0", "k1"):
+        state = apply(state, LabelArrived(key=key, wall_s=1.0))
+    assert state.round is None
+    state = part_of(state, "k2", "k3", "k4", "k5", more=False)
+    for key in ("k2", "k3", "k4", "k5"):
+        state = apply(state, LabelArrived(key=key, wall_s=1.0))
+    assert state.round is not None
+    assert set(state.round.points) == {f"k{i}" for i in range(6)}
+    assert state.samplers[0].found == state.samplers[0].parts == 0
+
+
+def test_who_has_what_does_not_depend_on_the_parts_in_which_it_was_found() -> None:
+    keys = [f"k{i}" for i in range(6)]
+    sets = []
+    for cut in (0, 2, 5):
+        state = part_of(sampling(), *keys[:cut]) if cut else sampling()
+        state = part_of(state, *keys[cut:], more=False)
+        for key in reversed(keys):
+            state = apply(state, LabelArrived(key=key, wall_s=1.0))
+        sets.append([(m.training, m.validation) for m in state.members.values()])
+    assert sets[0] == sets[1] == sets[2]
+
+
+def test_fewer_points_that_are_asked_for_meanwhile_end_the_step() -> None:
+    state = part_of(sampling(), "k0", "k1", "k2", "k3")
+    state = apply(state, Resumed(rules=make_rules(geometries=1, points_per_step=1)))
+    (rest,) = (a for a in next_actions(state) if isinstance(a, Sample))
+    assert rest.points == 1

@@ -10,14 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aimspax_core.campaign import rounds
 from aimspax_core.campaign.actions import Propagate, Train, task_of
 from aimspax_core.campaign.events import (
     Event,
+    ExplorationAsked,
     Launched,
+    SegmentFinished,
     TaskLost,
     TrainingDiverged,
     TrainingFinished,
+    TrajectoryResult,
 )
+from aimspax_core.campaign.exploration import steps_left
 from aimspax_core.campaign.rounds import epochs_for
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase
@@ -172,6 +177,74 @@ def test_md_takes_only_the_workers_that_training_leaves() -> None:
     shell = VirtualShell(make_rules(), World(ml_slots=2), np.random.default_rng(3), watch)
     assert shell.run().phase is Phase.FINISHED
     assert most and max(most) <= 2
+
+
+def waiting_for_a_round(bound: float) -> CampaignState:
+    """A round is under way, whose trainings are launched, and two trajectories run."""
+    shell = VirtualShell(
+        make_rules(steps_while_training=bound, max_segments=4, valid_ratio=0.0),
+        World(ml_slots=4, crosses=0.1), np.random.default_rng(5),
+    )  # fmt: skip
+    while shell.state.phase is not Phase.ACTIVE or shell.state.round is None:
+        if shell.state.phase is Phase.READY:
+            shell.tell(ExplorationAsked())
+        shell.advance()
+    state = shell.state
+    for action in [a for a in state.in_flight.values() if isinstance(a, Propagate)]:
+        state = apply(state, TaskLost(action_id=action.id, reason="", counted=False))
+    for action in rounds.actions(state):
+        state = apply(state, Launched(action=action))
+    return state
+
+
+def went_on(state: CampaignState, steps: int) -> CampaignState:
+    """All trajectories that may run go on by some steps."""
+    for action in [a for a in next_actions(state) if isinstance(a, Propagate)]:
+        state = apply(state, Launched(action=action))
+        results = tuple(
+            TrajectoryResult(
+                trajectory=i, outcome="running", version=action.number,
+                step=state.trajectories[i].step + steps, since_crossing=steps,
+            )
+            for i in action.trajectories
+        )  # fmt: skip
+        event = SegmentFinished(action_id=action.id, results=results, uncertainties=())
+        state = apply(state, event)
+    return state
+
+
+def runs(state: CampaignState) -> bool:
+    return any(isinstance(action, Propagate) for action in next_actions(state))
+
+
+def test_trajectories_go_on_while_a_round_is_under_way_as_far_as_is_wanted() -> None:
+    state = waiting_for_a_round(bound=50)
+    segments = [a for a in next_actions(state) if isinstance(a, Propagate)]
+    running = [index for segment in segments for index in segment.trajectories]
+    assert {steps_left(state, index) for index in running} == {50}
+    state = went_on(state, 25)
+    assert {steps_left(state, index) for index in running} == {25}
+    assert runs(state)
+    assert not runs(went_on(state, 25))
+    assert runs(went_on(went_on(waiting_for_a_round(bound=math.inf), 500), 500))
+
+
+def test_trajectories_run_on_with_the_new_ensemble() -> None:
+    state = went_on(waiting_for_a_round(bound=1), 25)
+    assert not runs(state)
+    for action in trainings(state):
+        state = apply(state, finished(action))
+    assert state.round is None
+    assert runs(state)
+    assert steps_left(state, 0) == math.inf
+
+
+@settings(max_examples=30, deadline=None)
+@given(bound=st.sampled_from([1, 30, 200]), seed=st.integers(0, 1000))
+def test_a_campaign_whose_md_waits_for_its_rounds_comes_to_its_end(bound: int, seed: int) -> None:
+    rules = make_rules(steps_while_training=bound, max_segments=3)
+    world = World(ml_slots=3, explodes=0.1)
+    assert VirtualShell(rules, world, np.random.default_rng(seed)).run().finished
 
 
 # ---- epochs for each point ------------------------------------------------------------------

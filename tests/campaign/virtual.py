@@ -70,6 +70,7 @@ class World:
     looks: float = 0.0
     diverges: float = 0.0
     damaged: float = 0.0
+    comes_back: float = 0.0  # that a sampling MD does before it has all its points
     label_core_hours: float = 0.0
     error_start: float = 0.5
     error_decay: float = 0.02
@@ -196,9 +197,14 @@ class VirtualShell:
                     return LabelFailed(key=action.key, reason="virtual SCF not converged")
                 return self._label(action)
             case Sample():
-                keys = tuple(self._structure() for _ in range(action.points))
+                more = action.points > 1 and self.rng.random() < self.world.comes_back
+                count = int(self.rng.integers(1, action.points)) if more else action.points
                 return Sampled(
-                    action_id=action.id, geometry=action.geometry, version=action.step, found=keys
+                    action_id=action.id,
+                    geometry=action.geometry,
+                    version=self.state.samplers[action.geometry].version + 1,
+                    found=tuple(self._structure() for _ in range(count)),
+                    more=more,
                 )
             case Propagate():
                 return self._segment(action)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from aimspax_core.campaign import rounds
+from aimspax_core.campaign import exploration, rounds
 from aimspax_core.campaign.actions import Converge, Propagate, Sample, Train
 from aimspax_core.campaign.events import (
     Event,
@@ -179,6 +179,14 @@ def epochs_of_a_round_for_three(story: Story) -> Any:
     return rounds.epochs_for(story.state, 3)
 
 
+def runs_while_training(story: Story) -> Any:
+    """Whether trajectories go on after a check while a round is under way."""
+    state = story.exploring().but(pending=("p",))
+    state = exploration.settle(state)
+    moved = [t.but(step=t.step + 25) for t in state.trajectories]
+    return bool(exploration.segments(state.but(trajectories=tuple(moved))))
+
+
 def frozen_at(story: Story) -> Any:
     story.exploring()
     for number in range(4):
@@ -295,6 +303,7 @@ RULES: list[tuple[str, str, Any, Any, Any, Any, dict[str, dict[str, Any]]]] = [
         6,
         SHORT | {AL: {"valid_ratio": 0, "num_trajectories": 4}},
     ),
+    (AL, "md_steps_while_training", 1, runs_while_training, False, True, SHORT),
     (AL, "freeze_threshold_dataset", 6, frozen_at, 2, None, SHORT | {AL: {"valid_ratio": 0}}),
     (AL, "c_x", 0.5, frozen_threshold, 1.5, 1.0, SHORT | {AL: {"freeze_threshold_dataset": 1}}),
     (

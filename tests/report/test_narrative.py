@@ -303,3 +303,16 @@ def test_a_failed_campaign_is_as_far_as_it_came() -> None:
     found = progress(state, 100)
     assert found.title == "failed"
     assert "failed" in progress_text(state)
+
+
+def test_a_sampling_step_in_parts_is_told_once_with_all_that_it_gave() -> None:
+    steps = list(played(World(comes_back=1.0)))
+    parts = [(event, lines(*step)) for step in steps if isinstance(event := step[1], Sampled)]
+    assert any(event.more for event, _ in parts)
+    assert all(not told for event, told in parts if event.more)
+    total = 0
+    for event, told in parts:
+        total += len(event.found)
+        if not event.more:
+            assert f"gave {total} structures" in told[0]
+            total = 0

@@ -58,6 +58,7 @@ def sampled(
     geometry: int = 0,
     snapshot_every: int | None = None,
     max_force: float = 50.0,
+    time_is_up: Callable[[], bool] = lambda: False,
 ) -> Collected:
     state = state or begin(WATER, MD_SETTINGS, geometry)
     calculator = calculator or Springs()
@@ -72,6 +73,7 @@ def sampled(
         skip_step=5,
         snapshot_every=snapshot_every,
         pass_gate=pass_gate,
+        time_is_up=time_is_up,
     )
 
 
@@ -128,6 +130,30 @@ def test_going_on_from_a_state_equals_an_unbroken_run(calculator: Any, tmp_path:
         np.testing.assert_allclose(one.positions, other.positions, rtol=0, atol=1e-10)
     if calculator is Springs:
         same(whole.state, second.state)
+
+
+def test_parts_of_a_run_that_comes_back_early_equal_the_whole() -> None:
+    whole = sampled(5, snapshot_every=2)
+    parts, state, left = [], None, 5
+    while left:
+        asked = iter([False, True]).__next__
+        parts.append(sampled(left, state, snapshot_every=2, time_is_up=asked))
+        state, left = parts[-1].state, left - len(parts[-1].structures)
+    assert [(len(part.structures), part.complete) for part in parts] == [
+        (2, False),
+        (2, False),
+        (1, True),
+    ]
+    same(whole.state, parts[-1].state)
+    cut = [structure for part in parts for structure in part.structures]
+    for one, other in zip(whole.structures, cut, strict=True):
+        np.testing.assert_array_equal(one.positions, other.positions)
+    steps = [snapshot.step for part in parts for snapshot in part.snapshots]
+    assert steps == [snapshot.step for snapshot in whole.snapshots]
+
+
+def test_a_run_that_has_all_its_points_in_time_is_complete() -> None:
+    assert sampled(2, time_is_up=lambda: False).complete
 
 
 def test_geometries_see_different_noise() -> None:

@@ -603,3 +603,13 @@ def test_a_barostat_that_overflows_is_an_explosion_of_its_trajectory_alone(index
 
 
 SKEW = np.array([[1.0, 0.2, 0.1], [0.2, 1.1, 0.3], [0.1, 0.3, 0.9]])
+
+
+def test_a_trajectory_whose_steps_are_bounded_halts_at_its_next_check_and_others_go_on():
+    bounded, other = starts(2)
+    bounded = replace(bounded, most=7)
+    results = run([bounded, other], max_steps=50, time_budget_s=math.inf).results
+    assert [(r.outcome, r.steps) for r in results] == [
+        (Outcome.RUNNING, 10),
+        (Outcome.FINISHED, 50),
+    ]

@@ -62,6 +62,16 @@ def test_it_goes_on_from_the_state_it_is_given(settings: Settings, run: RunDir) 
         np.testing.assert_allclose(positions(run, one), positions(run, other), atol=1e-10)
 
 
+def test_without_time_it_hands_over_one_structure_and_says_that_there_is_more(
+    settings: Settings, run: RunDir
+) -> None:
+    event = sample.fn(replace(request(settings, run, 0, 3), time_budget_s=0.0))
+    assert (len(event.found), event.more) == (1, True)
+    assert run.structure(event.found[0]).exists()
+    rest = sample.fn(request(settings, run, event.version, 2))
+    assert (len(rest.found), rest.more, load_state(run.sampler(0, 2)).step) == (2, False, 15)
+
+
 def test_it_begins_with_the_geometry(settings: Settings, run: RunDir) -> None:
     event = sample.fn(request(settings, run, 0, 1))
     moved = np.abs(positions(run, event.found[0]) - molecule("H2O").positions).max()

@@ -22,6 +22,7 @@ from tests.campaign.virtual import VirtualShell, World
 
 WORLDS = {
     "ordinary": World(),
+    "parts": World(comes_back=0.6, label_fails=0.1, task_lost=0.05),
     "failures": World(label_fails=0.2, explodes=0.1, finishes=0.02),
     "losses": World(task_lost=0.15),
     "looks": World(looks=0.3, label_fails=0.1),
