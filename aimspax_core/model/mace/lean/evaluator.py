@@ -22,6 +22,7 @@ from aimspax_core.model.mace.lean.applicable import why_not
 from aimspax_core.model.mace.lean.geometry import Geometry, geometry, no_geometry
 from aimspax_core.model.mace.lean.neighbours import Table, half, no_table, table
 from aimspax_core.model.mace.lean.network import node_energies
+from aimspax_core.model.mace.lean.radial import along_lengths, path_weights
 from aimspax_core.model.mace.lean.shape import shape, tables
 from aimspax_core.model.mace.lean.weights import Weights, weights
 
@@ -118,14 +119,17 @@ class LeanEvaluator(MaceEvaluator):
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return energies (M, G), forces (M, N, 3) and stress (M, G, 3, 3) of M models."""
         members = len(own.embedding)
-        harmonics = here.harmonics.unsqueeze(0).repeat(members, 1, 1).requires_grad_()
-        radial = here.radial.unsqueeze(0).repeat(members, 1, 1).requires_grad_()
+        with torch.no_grad():
+            both = [path_weights(layer, here.radial, here.radial_slope) for layer in own.layers]
+        harmonics = here.harmonics.expand(members, -1, -1).detach().requires_grad_()
+        strengths = [strength.requires_grad_() for strength, _ in both]
         with torch.enable_grad():
             atoms = node_energies(
-                self._shape, self._tables, own, harmonics, radial, neighbours, kinds
+                self._shape, self._tables, own, harmonics, strengths, neighbours, kinds
             )
-            slopes = torch.autograd.grad(atoms.sum(), (harmonics, radial))
-        by_vectors = here.pull_back(*slopes)
+            by_harmonics, *by_strengths = torch.autograd.grad(atoms.sum(), [harmonics, *strengths])
+        by_length = along_lengths(by_strengths, [slope for _, slope in both])
+        by_vectors = here.pull_back(by_harmonics, by_length)
         energies = graphs.total(own.elements.index_select(1, kinds)) + graphs.total(atoms.detach())
         forces = outputs.forces(by_vectors, neighbours, len(kinds))
         if not stress:

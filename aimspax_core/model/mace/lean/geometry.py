@@ -30,19 +30,15 @@ class Geometry(NamedTuple):
     radial: Tensor
     radial_slope: Tensor
 
-    def pull_back(self, by_harmonics: Tensor, by_radial: Tensor) -> Tensor:
-        """Return dE/d(vector) of the pairs, in eV/Å.
+    def pull_back(self, by_harmonics: Tensor, by_length: Tensor) -> Tensor:
+        """Return dE/d(vector) of the pairs, shape (M, P, 3), in eV/Å.
 
         Args:
             by_harmonics: dE/d(harmonics), shape (M, P, S), in eV.
-            by_radial: dE/d(radial), shape (M, P, B), in eV.
-
-        Returns:
-            Shape (M, P, 3).
+            by_length: dE/d(length) at constant harmonics, shape (M, P, 1), in eV/Å.
         """
         angular = (self.harmonics_slope * by_harmonics.unsqueeze(2)).sum(dim=-1)
-        along = (self.radial_slope * by_radial).sum(dim=-1, keepdim=True)
-        return angular + along * self.directions
+        return angular + by_length * self.directions
 
 
 def geometry(

@@ -21,33 +21,16 @@ class Monomials(NamedTuple):
     """One output degree L of a contraction: T monomials of features, K paths.
 
     Attributes:
-        factors: Which features each monomial multiplies, shape (correlation, T); the index S, past
-            the last feature, is the constant 1.
+        factors: Which features each monomial multiplies: its first, second, … factor, shape (T,)
+            each; the index S, past the last feature, is the constant 1.
         coefficients: Shape ((2L+1) * K, T).
     """
 
-    factors: Tensor
+    factors: tuple[Tensor, ...]
     coefficients: Tensor
 
-    def contract(self, features: Tensor, weights: Tensor) -> Tensor:
-        """Return Σ_η w_η Σ_monomials U · a_i a_j a_k.
 
-        Args:
-            features: a, and a last row of ones, shape (S + 1, R); R counts members, atoms and
-                channels.
-            weights: w of each path, for the atom's element, shape (K, R).
-
-        Returns:
-            Shape (2L+1, R).
-        """
-        product = features.index_select(0, self.factors[0])
-        for factor in self.factors[1:]:
-            product = product * features.index_select(0, factor)
-        basis = (self.coefficients @ product).view(-1, *weights.shape)
-        return (basis * weights).sum(dim=1)
-
-
-def path_weights(contraction: Any) -> list[Tensor]:
+def order_weights(contraction: Any) -> list[Tensor]:
     """Return a `Contraction`'s weights (elements, K, channels) of its orders ν, ascending."""
     return [*reversed(contraction.weights), contraction.weights_max]
 
@@ -66,9 +49,7 @@ def monomials(contraction: Any) -> Monomials:
     by_component = zip(*(blocks for _, blocks in found), strict=True)
     coefficients = torch.cat([torch.block_diag(*blocks) for blocks in by_component])
     return Monomials(
-        torch.tensor(factors, dtype=torch.long, device=like.device)
-        .view(-1, len(orders))
-        .T.contiguous(),
+        tuple(torch.tensor(column, device=like.device) for column in zip(*factors, strict=True)),
         coefficients.to(like.device, like.dtype),
     )
 

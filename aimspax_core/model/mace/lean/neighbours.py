@@ -12,31 +12,17 @@ import torch
 from torch import Tensor
 
 
-class Pairs(NamedTuple):
-    """One of the two edges between neighbours, P in all.
-
-    Attributes:
-        senders: Shape (P,).
-        receivers: Shape (P,).
-        vectors: From sender to receiver, shape (P, 3), in Å.
-    """
-
-    senders: Tensor
-    receivers: Tensor
-    vectors: Tensor
-
-
 class Table(NamedTuple):
     """The neighbours of N atoms in D slots each; what is in an empty slot does not count.
 
     Attributes:
         senders: Of each pair, shape (P,).
         receivers: Of each pair, shape (P,).
-        pair: The pair of a slot, shape (N * D,); 0 in an empty one.
-        neighbour: The atom of a slot, shape (N * D,); 0 in an empty one.
-        even: 1 in a slot, 0 in an empty one, shape (N * D, 1).
+        pair: The pair of a slot, shape (N, D); 0 in an empty one.
+        neighbour: The atom of a slot, shape (N, D); 0 in an empty one.
+        even: 1 in a slot, 0 in an empty one, shape (N, D, 1).
         odd: 1 where the atom is its pair's receiver, -1 where it is the sender, 0 in an empty
-            slot, shape (N * D, 1).
+            slot, shape (N, D, 1).
     """
 
     senders: Tensor
@@ -76,22 +62,23 @@ def table(senders: Tensor, receivers: Tensor, n_atoms: int, dtype: torch.dtype) 
     starts = counts.cumsum(0) - counts
     width = int(counts.max())
     slot = atom * width + torch.arange(2 * n_pairs, device=device) - starts[atom]
+    sign = 1.0 - 2.0 * (order >= n_pairs).to(dtype)
+
+    def dealt(values: Tensor) -> Tensor:
+        return values.new_zeros(n_atoms * width).index_copy_(0, slot, values).view(n_atoms, width)
+
     return Table(
         senders,
         receivers,
-        pair=_dealt(order % n_pairs, slot, n_atoms * width),
-        neighbour=_dealt(torch.cat([senders, receivers])[order], slot, n_atoms * width),
-        even=_dealt(torch.ones_like(order, dtype=dtype), slot, n_atoms * width).unsqueeze(1),
-        odd=_dealt(1.0 - 2.0 * (order >= n_pairs).to(dtype), slot, n_atoms * width).unsqueeze(1),
+        pair=dealt(order % n_pairs),
+        neighbour=dealt(torch.cat([senders, receivers])[order]),
+        even=dealt(torch.ones_like(sign)).unsqueeze(-1),
+        odd=dealt(sign).unsqueeze(-1),
     )
 
 
 def no_table(like: Tensor, n_atoms: int) -> Table:
     """Return the empty slots of atoms that see nobody, beside one pair that does not count."""
-    index = torch.zeros(n_atoms, dtype=torch.long, device=like.device)
-    empty = like.new_zeros(n_atoms, 1)
-    return Table(index[:1], index[:1], index, index, empty, empty)
-
-
-def _dealt(values: Tensor, slot: Tensor, n_slots: int) -> Tensor:
-    return values.new_zeros(n_slots).index_copy_(0, slot, values)
+    index = torch.zeros(n_atoms, 1, dtype=torch.long, device=like.device)
+    empty = like.new_zeros(n_atoms, 1, 1)
+    return Table(index[:1, 0], index[:1, 0], index, index, empty, empty)

@@ -1,19 +1,21 @@
 """The lean MACE network: energies of atoms, as a pure function of tensors.
 
-MACE: Batatia et al., arXiv:2206.07697; names of blocks as in `mace.modules.blocks`. Nothing here
-depends on the data but shapes, so `node_energies` can be compiled.
+MACE: Batatia et al., arXiv:2206.07697; names of blocks as in `mace.modules.blocks`. What is done
+here depends on shapes, not on what tensors hold, so `node_energies` can be compiled.
 
-Features of degree l have shape (M, N, 2l+1, C): members, atoms, components, channels.
+Features of degree l have shape (M, 2l+1, N, C): members, components, atoms, channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import one_hot, silu
 
+from aimspax_core.model.mace.lean.contraction import contract
 from aimspax_core.model.mace.lean.neighbours import Table
 from aimspax_core.model.mace.lean.shape import Layer, LayerTables, Shape
 from aimspax_core.model.mace.lean.weights import LayerWeights, Weights
@@ -33,7 +35,7 @@ def node_energies(
     tables: Sequence[LayerTables],
     weights: Weights,
     harmonics: Tensor,
-    radial: Tensor,
+    strengths: Sequence[Tensor],
     neighbours: Table,
     kinds: Tensor,
 ) -> Tensor:
@@ -44,7 +46,7 @@ def node_energies(
         tables: Its constants.
         weights: Of M models.
         harmonics: Of the pairs, shape (M, P, S).
-        radial: Of the pairs, shape (M, P, B).
+        strengths: Of `radial.path_weights`, for each layer.
         neighbours: Of N atoms.
         kinds: Index of each atom's element, shape (N,).
 
@@ -52,135 +54,144 @@ def node_energies(
         Shape (M, N), in eV.
     """
     around = _around(harmonics, neighbours)
-    # Before the first layer an atom's features depend on its element alone: one row an element.
-    n_elements = weights.embedding.shape[1]
-    features = [weights.embedding.unsqueeze(2)]
-    row = kinds
-    one_hot = torch.eye(n_elements, dtype=radial.dtype, device=radial.device)
-    kind_of_row = torch.arange(n_elements, device=kinds.device)
-    energies: Tensor | None = None
-    for index, (layer, own, constants) in enumerate(
-        zip(shape.layers, weights.layers, tables, strict=True)
-    ):
-        if index == 1:
-            row = torch.arange(len(kinds), device=kinds.device)
-            kind_of_row = kinds
-        attrs = one_hot.index_select(0, kind_of_row)
-        messages = _interaction(layer, own, constants, features, row, around, radial, neighbours)
+    attrs = one_hot(kinds, weights.embedding.shape[1]).to(harmonics)
+    # Before the first layer an atom's features are those of its element: one row an element.
+    features, row_attrs = [weights.embedding.unsqueeze(1)], torch.eye(attrs.shape[1]).to(attrs)
+    senders = kinds[neighbours.neighbour]
+    energies = torch.zeros_like(weights.scale)
+    for index, layer in enumerate(shape.layers):
+        own, constants = weights.layers[index], tables[index]
+        up = torch.cat([_linear(x, w) for x, w in zip(features, own.up, strict=True)], dim=1)
+        messages = _interaction(
+            layer, own, constants, up, senders, strengths[index], around, neighbours
+        )
         if layer.skips_message:
-            messages = _with_element(messages, own.skip, one_hot.index_select(0, kinds))
+            degrees = messages.split([2 * d + 1 for d in range(len(own.skip))], dim=1)
+            messages = torch.cat(_with_element(degrees, own.skip, attrs), dim=1)
         mixed = _product(own, constants, messages, kinds)
         if layer.residual:
-            skipped = _with_element(features, own.skip, attrs)
+            skipped = _with_element(features, own.skip, row_attrs)
             if index == 0:
-                skipped = [x.index_select(1, row) for x in skipped]
-            mixed[: len(skipped)] = [new + old for new, old in zip(mixed, skipped, strict=False)]
-        features = mixed
-        energy = _readout(shape, own.readout, features[0].squeeze(2))
-        energies = energy if energies is None else energies + energy
-    assert energies is not None
+                skipped = [x.index_select(2, kinds) for x in skipped]
+            mixed = [*map(torch.add, mixed, skipped), *mixed[len(skipped) :]]
+        features, row_attrs, senders = mixed, attrs, neighbours.neighbour
+        energies = energies + _readout(shape, own.readout, features[0].squeeze(1))
     return energies * weights.scale + weights.shift
 
 
 def _around(harmonics: Tensor, neighbours: Table) -> Tensor:
-    """Return the harmonics of each atom's neighbours, zero in empty slots, shape (M, N * D, S)."""
-    top = round(harmonics.shape[-1] ** 0.5)
+    """Return the harmonics of each atom's neighbours, zero in empty slots, shape (M, N, D, S)."""
     signs = torch.cat(
         [
-            (neighbours.odd if degree % 2 else neighbours.even).expand(-1, 2 * degree + 1)
-            for degree in range(top)
+            (neighbours.odd if degree % 2 else neighbours.even).expand(-1, -1, 2 * degree + 1)
+            for degree in range(_top(harmonics) + 1)
         ],
-        dim=1,
+        dim=-1,
     )
-    return harmonics.index_select(1, neighbours.pair) * signs
+    return _at(harmonics, neighbours.pair) * signs
 
 
 def _interaction(
     layer: Layer,
     own: LayerWeights,
     constants: LayerTables,
-    features: Sequence[Tensor],
-    row: Tensor,
-    around: Tensor,
-    radial: Tensor,
-    neighbours: Table,
-) -> list[Tensor]:
-    """Return the messages, of each degree: linear up, convolution, linear, normalization.
-
-    An atom's features lie in one `row` of `features`; `around` has the harmonics of each atom's
-    neighbours, shape (M, N * D, S).
-    """
-    up = torch.cat([_linear(x, w) for x, w in zip(features, own.up, strict=True)], dim=2)
-    sent = up.index_select(1, row.index_select(0, neighbours.neighbour))
-    strength = radial
-    for matrix in own.radial[:-1]:
-        strength = silu(strength @ matrix)
-    strength = (strength @ own.radial[-1]).index_select(1, neighbours.pair)
-    strength = strength.unflatten(-1, (len(layer.paths), -1))
-    convolved = _convolution(layer, constants, sent, strength, around, len(row))
-    messages = [_linear(x, w) for x, w in zip(convolved, own.linear, strict=True)]
-    if layer.density:
-        (matrix,) = own.density
-        density = torch.tanh((radial @ matrix) ** 2)
-        around_each = density.new_zeros(len(density), len(row), 1)
-        around_each = around_each.index_add(1, neighbours.receivers, density)
-        around_each = around_each.index_add(1, neighbours.senders, density)
-        messages = [x / (around_each.unsqueeze(2) + 1) for x in messages]
-    return messages
-
-
-def _convolution(
-    layer: Layer,
-    constants: LayerTables,
-    sent: Tensor,
+    up: Tensor,
+    senders: Tensor,
     strength: Tensor,
     around: Tensor,
-    n_atoms: int,
-) -> list[Tensor]:
-    """Return, for each degree, Σ_neighbours strength · (features ⊗ harmonics), path by path.
+    neighbours: Table,
+) -> Tensor:
+    """Return the messages, shape (M, S, N, C): convolution, linear map, normalization.
 
-    Of the neighbours are their features `sent`, shape (M, N * D, (max_L + 1)², C), the weight of
-    each path, `strength`, shape (M, N * D, paths, C), and the harmonics `around`, shape
-    (M, N * D, S). What is returned has shape (M, N, 2l+1, paths to l * C).
+    Neighbours' features are the rows `senders` (N, D) of `up`; the convolution weighs them with
+    `strength`, and multiplies them with their harmonics `around`.
     """
-    members, slots, n_paths, channels = strength.shape
-    atoms, width = members * n_atoms, slots // n_atoms
-    top = max(path.l3 for path in layer.paths) + 1
-    if n_paths == top and channels <= _NARROW:  # scalar features, one path a degree
-        weighted = (strength * sent).view(atoms, width, n_paths * channels)
-        summed = around.view(atoms, width, -1).transpose(1, 2) @ weighted
-        summed = summed.view(members, n_atoms, -1, n_paths, channels)
-        return [summed[:, :, d**2 : (d + 1) ** 2, d] for d in range(top)]
-    found: list[list[Tensor]] = [[] for _ in range(top)]
-    for index, (path, coupling) in enumerate(zip(layer.paths, constants.couplings, strict=True)):
+    channels, n_degrees = up.shape[-1], _top(around) + 1
+    n_scalar, n_paths = n_degrees * channels, len(layer.paths) * channels
+    paths = _at(strength[..., :n_paths], neighbours.pair)
+    summed = _scalar_paths(up[:, 0], senders, paths[..., :n_scalar], around)
+    if n_scalar == n_paths:  # one path a degree
+        degrees = [degree for degree in range(n_degrees) for _ in range(2 * degree + 1)]
+        matrices = torch.stack(own.linear, dim=1)[:, degrees]
+        messages = torch.matmul(summed, matrices)
+    else:
+        parts = [[x] for x in summed.split([2 * d + 1 for d in range(n_degrees)], dim=1)]
+        for degree, found in _other_paths(layer, constants, up, senders, paths, around):
+            parts[degree].append(found)
+        messages = torch.cat(
+            [_linear(torch.cat(x, dim=-1), w) for x, w in zip(parts, own.linear, strict=True)],
+            dim=1,
+        )
+    if not layer.density:
+        return messages
+    density = strength[..., n_paths:]
+    nothing = density.new_zeros(len(density), len(neighbours.pair), 1)
+    there = nothing.index_add(1, neighbours.receivers, density)
+    return messages / (there.index_add(1, neighbours.senders, density) + 1).unsqueeze(1)
+
+
+def _scalar_paths(up: Tensor, senders: Tensor, strength: Tensor, around: Tensor) -> Tensor:
+    """Return Σ_neighbours strength · feature · harmonics, of scalar features, (M, S, N, C).
+
+    One path leads to each degree; `up` has shape (M, rows, C), `strength` (M, N, D, degrees * C).
+    """
+    members, n_atoms, _, size = around.shape
+    channels, n_degrees = up.shape[-1], _top(around) + 1
+    turned = around.flatten(0, 1).transpose(1, 2)
+    if channels <= _NARROW:  # all harmonics with all paths, then those that belong together
+        weighted = _at(up.repeat(1, 1, n_degrees), senders) * strength
+        summed = torch.bmm(turned, weighted.flatten(0, 1)).view(-1, size * n_degrees, channels)
+        own = [s * n_degrees + math.isqrt(s) for s in range(size)]
+        summed = summed.index_select(1, torch.tensor(own, device=up.device))
+    else:
+        sent = _at(up, senders)
+        each = [(sent * one).flatten(0, 1) for one in strength.split(channels, dim=-1)]
+        harmonics = turned.split([2 * d + 1 for d in range(n_degrees)], dim=1)
+        summed = torch.cat(list(map(torch.bmm, harmonics, each)), dim=1)
+    return summed.view(members, n_atoms, size, channels).transpose(1, 2)
+
+
+def _other_paths(
+    layer: Layer,
+    constants: LayerTables,
+    up: Tensor,
+    senders: Tensor,
+    strength: Tensor,
+    around: Tensor,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield degree l3 and Σ_neighbours strength · (features ⊗ harmonics) of each path with l1 > 0.
+
+    What is summed has shape (M, 2 l3 + 1, N, C); the paths of scalar features are left out.
+    """
+    members, n_atoms, width, _ = around.shape
+    channels, n_degrees = up.shape[-1], _top(around) + 1
+    sent = _at(up.transpose(1, 2).flatten(2), senders)
+    sent = sent.view(members, n_atoms, width, -1, channels)
+    by_degree = sent.split([2 * d + 1 for d in range(math.isqrt(up.shape[1]))], dim=3)
+    weights = strength.split(channels, dim=-1)
+    paths = layer.paths[n_degrees:]
+    sizes = [(2 * path.l3 + 1) * (2 * path.l1 + 1) for path in paths]
+    coupled = torch.matmul(around, constants.coupling).split(sizes, dim=-1)
+    for path, tensor, weight in zip(paths, coupled, weights[n_degrees:], strict=True):
         one, three = 2 * path.l1 + 1, 2 * path.l3 + 1
-        feature = sent[:, :, path.l1**2 : (path.l1 + 1) ** 2]
-        weighted = (strength[:, :, index : index + 1] * feature).view(atoms, width * one, channels)
-        angular = around[..., path.l2**2 : (path.l2 + 1) ** 2]
-        if path.l1 == 0:
-            coupled = angular.reshape(atoms, width, three).transpose(1, 2)
-        else:
-            coupled = (angular @ coupling).view(atoms, width, three, one)
-            coupled = coupled.transpose(1, 2).reshape(atoms, three, width * one)
-        found[path.l3].append((coupled @ weighted).view(members, n_atoms, three, channels))
-    return [torch.cat(parts, dim=-1) for parts in found]
+        weighted = (weight.unsqueeze(3) * by_degree[path.l1]).view(-1, width * one, channels)
+        turned = tensor.view(-1, width, three, one).transpose(1, 2).flatten(2)
+        summed = torch.bmm(turned, weighted).view(members, n_atoms, three, channels)
+        yield path.l3, summed.transpose(1, 2)
 
 
 def _product(
-    own: LayerWeights, constants: LayerTables, messages: Sequence[Tensor], kinds: Tensor
+    own: LayerWeights, constants: LayerTables, messages: Tensor, kinds: Tensor
 ) -> list[Tensor]:
     """Return the product basis of each degree L: symmetric contraction and linear map."""
-    together = torch.cat(list(messages), dim=2).permute(2, 0, 1, 3)
-    n_features, members, n_atoms, channels = together.shape
-    rows = together.reshape(n_features, -1)
-    rows = torch.cat([rows, torch.ones_like(rows[:1])])
+    members, _, n_atoms, channels = messages.shape
     found = []
     for table, weight, matrix in zip(
         constants.contractions, own.contraction, own.product, strict=True
     ):
-        of_atoms = weight.index_select(2, kinds).view(weight.shape[0], -1)
-        contracted = table.contract(rows, of_atoms).view(-1, members, n_atoms, channels)
-        found.append(_linear(contracted.permute(1, 2, 0, 3), matrix))
+        of_atoms = weight.index_select(2, kinds).flatten(2)
+        contracted = contract(table, messages.flatten(2), of_atoms)
+        found.append(_linear(contracted.view(members, -1, n_atoms, channels), matrix))
     return found
 
 
@@ -195,17 +206,26 @@ def _readout(shape: Shape, matrices: Sequence[Tensor], scalars: Tensor) -> Tenso
 def _with_element(
     features: Sequence[Tensor], matrices: Sequence[Tensor], attrs: Tensor
 ) -> list[Tensor]:
-    """Multiply features with the one-hot vectors of elements (N, elements), fully connected."""
-    found = []
-    for x, matrix in zip(features, matrices, strict=False):
-        product = x.unsqueeze(-1) * attrs.view(len(attrs), 1, 1, -1)
-        found.append(_linear(product.flatten(-2), matrix))
-    return found
+    """Multiply features with the one-hot vectors of elements (N, elements), fully connected.
+
+    Where the product leaves the higher degrees out, there are fewer matrices than features.
+    """
+    return [
+        _linear((x.unsqueeze(-1) * attrs.unsqueeze(1)).flatten(-2), matrix)
+        for x, matrix in zip(features, matrices, strict=False)
+    ]
 
 
 def _linear(x: Tensor, matrix: Tensor) -> Tensor:
-    """Multiply the channels of (M, N, 2l+1, C) by matrices (M, C, C')."""
-    members, n_atoms, components, channels = x.shape
-    return torch.bmm(x.reshape(members, -1, channels), matrix).view(
-        members, n_atoms, components, -1
-    )
+    """Multiply the channels of (M, 2l+1, N, C) by matrices (M, C, C')."""
+    return torch.bmm(x.flatten(1, 2), matrix).view(*x.shape[:-1], -1)
+
+
+def _at(rows: Tensor, index: Tensor) -> Tensor:
+    """Return rows of (M, rows, C) in the shape (M, *index.shape, C)."""
+    return rows.index_select(1, index.view(-1)).view(len(rows), *index.shape, -1)
+
+
+def _top(harmonics: Tensor) -> int:
+    """Return the highest degree of harmonics on the last axis."""
+    return math.isqrt(harmonics.shape[-1]) - 1

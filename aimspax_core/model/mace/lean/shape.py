@@ -35,8 +35,7 @@ class Block:
     scale: float
 
 
-@dataclass(frozen=True)
-class Path:
+class Path(NamedTuple):
     """One path of the convolution: features of degree l1 and harmonics of l2 give l3."""
 
     l1: int
@@ -54,7 +53,8 @@ class Layer:
         density: Whether messages are divided by 1 + density instead of the mean of neighbours.
         up: Of `linear_up`, a block a degree.
         skip: Of `skip_tp`, a block a degree.
-        paths: Of `conv_tp`, in the order of its weights, sorted by l3.
+        paths: Of `conv_tp`, sorted by l1, else in its own order, which sorts by l3.
+        order: Where the weights of each of these stand among those of `conv_tp`.
         linear: Of `linear`, a block a degree; its rows are the paths' channels.
         product: Of the linear map after the contraction.
         radial: Activations' constant of the radial network.
@@ -67,6 +67,7 @@ class Layer:
     up: tuple[Block, ...]
     skip: tuple[Block, ...]
     paths: tuple[Path, ...]
+    order: tuple[int, ...]
     linear: tuple[Block, ...]
     product: tuple[Block, ...]
     radial: float
@@ -94,12 +95,12 @@ class LayerTables(NamedTuple):
     """Constant tensors of a layer.
 
     Attributes:
-        couplings: Clebsch-Gordan coefficients of each path with l1 > 0, shape
-            (2 l2 + 1, (2 l3 + 1) * (2 l1 + 1)); of the others, empty.
+        coupling: Clebsch-Gordan coefficients of the paths with l1 > 0, each (2 l3 + 1) times
+            (2 l1 + 1), side by side; their sum is the second axis of the shape (S, …).
         contractions: Of each degree L out.
     """
 
-    couplings: tuple[Tensor, ...]
+    coupling: Tensor
     contractions: tuple[Monomials, ...]
 
 
@@ -118,10 +119,9 @@ def shape(model: Any) -> Shape:
 
 def tables(model: Any) -> tuple[LayerTables, ...]:
     """Return the layers' constants, in the model's number format, where the model is."""
-    like = model.r_max
     return tuple(
         LayerTables(
-            tuple(_coupling(interaction.conv_tp, i).to(like) for i in _instructions(interaction)),
+            _coupling(interaction.conv_tp).to(model.r_max),
             tuple(map(monomials, product.symmetric_contractions.contractions)),
         )
         for interaction, product in zip(model.interactions, model.products, strict=True)
@@ -130,7 +130,7 @@ def tables(model: Any) -> tuple[LayerTables, ...]:
 
 def _layer(interaction: Any, product: Any, readout: Any) -> Layer:
     kind = type(interaction)
-    tensor_product = interaction.conv_tp
+    paths = _paths(interaction.conv_tp)
     first = interaction.conv_tp_weights.layer0.act
     return Layer(
         residual=kind in RESIDUAL,
@@ -138,14 +138,8 @@ def _layer(interaction: Any, product: Any, readout: Any) -> Layer:
         density=kind in DENSITY,
         up=_blocks(interaction.linear_up),
         skip=_element_blocks(interaction.skip_tp),
-        paths=tuple(
-            Path(
-                tensor_product.irreps_in1[i.i_in1].ir.l,
-                tensor_product.irreps_in2[i.i_in2].ir.l,
-                tensor_product.irreps_out[i.i_out].ir.l,
-            )
-            for i in _instructions(interaction)
-        ),
+        paths=tuple(path for _, path in paths),
+        order=tuple(index for index, _ in paths),
         linear=_blocks(interaction.linear),
         product=_blocks(product.linear),
         radial=1.0 if first is None else _constant(first),
@@ -205,16 +199,31 @@ def _element_blocks(product: Any) -> tuple[Block, ...]:
     return tuple(found)
 
 
-def _instructions(interaction: Any) -> list[Any]:
-    return list(interaction.conv_tp.instructions)
+def _paths(tensor_product: Any) -> list[tuple[int, Path]]:
+    """Return the paths of a `conv_tp` and their places, sorted by l1."""
+    found = [
+        Path(
+            tensor_product.irreps_in1[instruction.i_in1].ir.l,
+            tensor_product.irreps_in2[instruction.i_in2].ir.l,
+            tensor_product.irreps_out[instruction.i_out].ir.l,
+        )
+        for instruction in tensor_product.instructions
+    ]
+    return sorted(enumerate(found), key=lambda item: item[1].l1)
 
 
-def _coupling(tensor_product: Any, instruction: Any) -> Tensor:
-    """Return a path's coefficients with e3nn's normalization, shape (2l2+1, (2l3+1)(2l1+1))."""
-    one, two, three = (
-        tensor_product.irreps_in1[instruction.i_in1].ir.l,
-        tensor_product.irreps_in2[instruction.i_in2].ir.l,
-        tensor_product.irreps_out[instruction.i_out].ir.l,
-    )
-    coefficients = o3.wigner_3j(one, two, three, dtype=torch.float64) * instruction.path_weight
-    return coefficients.permute(1, 2, 0).flatten(1)
+def _coupling(tensor_product: Any) -> Tensor:
+    """Return the coefficients of the paths with l1 > 0, with e3nn's normalization.
+
+    For l1 = 0 they are 1, since e3nn multiplies wigner_3j(0, l, l) with sqrt(2l + 1).
+    """
+    size = tensor_product.irreps_in2.dim
+    found = [torch.zeros(size, 0, dtype=torch.float64)]
+    for index, (one, two, three) in _paths(tensor_product):
+        if one > 0:
+            scale = tensor_product.instructions[index].path_weight
+            block = torch.zeros(size, 2 * three + 1, 2 * one + 1, dtype=torch.float64)
+            coefficients = o3.wigner_3j(one, two, three, dtype=torch.float64) * scale
+            block[two**2 : (two + 1) ** 2] = coefficients.permute(1, 2, 0)
+            found.append(block.flatten(1))
+    return torch.cat(found, dim=1)

@@ -13,6 +13,7 @@ from aimspax_core.model.mace.lean.applicable import why_not
 from aimspax_core.model.mace.lean.geometry import Geometry, geometry, no_geometry
 from aimspax_core.model.mace.lean.neighbours import Table, half, no_table, table
 from aimspax_core.model.mace.lean.network import node_energies
+from aimspax_core.model.mace.lean.radial import along_lengths, path_weights
 from aimspax_core.model.mace.lean.shape import shape, tables
 from aimspax_core.model.mace.lean.weights import weights
 
@@ -65,19 +66,23 @@ class Lean(torch.nn.Module):
         graphs = outputs.Graphs(data["batch"], data["cell"].view(-1, 3, 3))
         own = weights(self._shape, [self.model])
         strained = compute_virials or compute_stress
-        harmonics, radial = here.harmonics.unsqueeze(0), here.radial.unsqueeze(0)
+        harmonics = here.harmonics.unsqueeze(0)
         if compute_force or strained:
             harmonics.requires_grad_()
-            radial.requires_grad_()
-        atoms = node_energies(self._shape, self._tables, own, harmonics, radial, neighbours, kinds)
+        both = [path_weights(layer, here.radial, here.radial_slope) for layer in own.layers]
+        strengths = [strength for strength, _ in both]
+        atoms = node_energies(
+            self._shape, self._tables, own, harmonics, strengths, neighbours, kinds
+        )
         free = own.elements.index_select(1, kinds)
         energy = (graphs.total(free) + graphs.total(atoms))[0]
         found: dict[str, Tensor | None] = dict.fromkeys(("forces", "virials", "stress"))
         if compute_force or strained:
-            slopes = torch.autograd.grad(
-                atoms.sum(), (harmonics, radial), retain_graph=training, create_graph=training
+            by_harmonics, *by_strengths = torch.autograd.grad(
+                atoms.sum(), [harmonics, *strengths], retain_graph=training, create_graph=training
             )
-            by_vectors = here.pull_back(*slopes)
+            by_length = along_lengths(by_strengths, [slope for _, slope in both])
+            by_vectors = here.pull_back(by_harmonics, by_length)
             found["forces"] = outputs.forces(by_vectors, neighbours, len(kinds))[0]
         if strained:
             virials = outputs.virials(by_vectors, here.vectors, neighbours, graphs)[0]

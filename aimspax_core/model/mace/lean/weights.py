@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from aimspax_core.model.mace.lean.monomials import path_weights
+from aimspax_core.model.mace.lean.monomials import order_weights
 from aimspax_core.model.mace.lean.shape import Block, Layer, Shape, linears
 
 
@@ -25,7 +25,7 @@ class LayerWeights(NamedTuple):
         radial: Shape (M, in, out) each; activations' constants are in the layer that follows.
         density: Shape (M, B, 1), or none.
         linear: Shape (M, paths * C, C) each; the mean number of neighbours is in them.
-        contraction: Shape (K, M, elements, C) each.
+        contraction: Shape (M, K, elements, C) each.
         product: Shape (M, C, C) each.
         readout: One linear map (M, C, 1), or two.
     """
@@ -70,19 +70,13 @@ def weights(shape: Shape, models: Sequence[Any]) -> Weights:
 
 
 def _stacked(each: Sequence[LayerWeights]) -> LayerWeights:
-    """Stack a layer's weights; those of the contraction have the models' axis second."""
     return LayerWeights(
-        *(
-            tuple(
-                _stack(tensors, int(name == "contraction")) for tensors in zip(*parts, strict=True)
-            )
-            for name, parts in zip(LayerWeights._fields, zip(*each, strict=True), strict=True)
-        )
+        *(tuple(map(_stack, zip(*parts, strict=True))) for parts in zip(*each, strict=True))
     )
 
 
-def _stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    return tensors[0].unsqueeze(axis) if len(tensors) == 1 else torch.stack(list(tensors), axis)
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
 
 
 def _weights(shape: Shape, model: Any) -> Weights:
@@ -105,11 +99,11 @@ def _layer(layer: Layer, interaction: Any, product: Any, readout: Any) -> LayerW
     return LayerWeights(
         up=_blocks(interaction.linear_up.weight, layer.up),
         skip=_blocks(interaction.skip_tp.weight, layer.skip),
-        radial=_perceptron(interaction.conv_tp_weights, layer.radial),
+        radial=_radial(layer, interaction.conv_tp_weights),
         density=_perceptron(interaction.density_fn, 1.0) if layer.density else (),
         linear=_blocks(interaction.linear.weight, layer.linear, normalization),
         contraction=tuple(
-            torch.cat(path_weights(one), dim=1).transpose(0, 1)
+            torch.cat(order_weights(one), dim=1).transpose(0, 1)
             for one in product.symmetric_contractions.contractions
         ),
         product=_blocks(product.linear.weight, layer.product),
@@ -129,6 +123,14 @@ def _block(weight: Tensor, block: Block, factor: float = 1.0) -> Tensor:
     """Return one degree's matrix (rows, columns) out of a flat parameter."""
     part = weight[block.start : block.start + block.rows * block.columns]
     return part.view(block.rows, block.columns) * (block.scale * factor)
+
+
+def _radial(layer: Layer, network: Any) -> tuple[Tensor, ...]:
+    """Return the matrices of the radial network; the last one has the paths in their order."""
+    *first, last = _perceptron(network, layer.radial)
+    if layer.order != tuple(sorted(layer.order)):
+        last = last.unflatten(1, (len(layer.order), -1))[:, list(layer.order)].flatten(1)
+    return (*first, last)
 
 
 def _perceptron(network: Any, constant: float) -> tuple[Tensor, ...]:
