@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from aimspax_core.errors import ModelError
-from aimspax_core.model.checkpoint import read_checkpoint
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.family import family_of
-from aimspax_core.model.learner import require_kernels
+from aimspax_core.model.trained import trained_model
 from aimspax_core.settings.model import ModelSettings
 
 
@@ -52,30 +49,8 @@ class Ensemble:
         return self._committee
 
     def _load(self, index: int, path: Path) -> None:
-        """Put a checkpoint's averaged weights and constants into the model number `index`."""
-        state = read_checkpoint(path)
-        try:
-            constants = self._family.constants(**state["constants"])
-            require_kernels(state["learner"], self._family.kernels(self._settings))
-            if index == len(self._models):
-                elements, seed = state["elements"], state["seed"]
-                built = self._family.build(self._settings, elements, constants, seed)
-                self._models.append(built)
-            _take_averages(self._models[index], state)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise ModelError(f"checkpoint {path} does not fit these settings: {error}") from error
-        self._family.set_constants(self._models[index], constants, state["elements"])
-
-
-def _take_averages(model: torch.nn.Module, state: dict[str, Any]) -> None:
-    """Load a checkpoint's weights: of the best epoch, averaged, or raw, the first there are."""
-    averages, best = state["learner"]["ema"], state["best_weights"]
-    model.load_state_dict(state["learner"]["model"])
-    if best is not None:
-        averages = {"shadow_params": [best[name] for name, _ in model.named_parameters()]}
-    if averages is not None:
-        with torch.no_grad():
-            for parameter, average in zip(
-                model.parameters(), averages["shadow_params"], strict=True
-            ):
-                parameter.copy_(average)
+        """Put a checkpoint into the model number `index`."""
+        if index < len(self._models):
+            trained_model(path, self._settings, self._models[index])
+        else:
+            self._models.append(trained_model(path, self._settings))

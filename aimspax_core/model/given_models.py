@@ -37,9 +37,7 @@ def adopt(
     if given_model is None:
         raise ModelError(f"a campaign cannot begin from {settings.family.name} models")
     given = given_model(Path(model_path), settings, seed)
-    member = Member(settings, given.elements, tag, seed, given.constants)
-    member.model.load_state_dict(given.model.state_dict())
-    member.learner.take_averages(raw=True)
+    member = Member(settings, given.elements, tag, seed, given.constants, given.model)
     member.keeps_energies = settings.ARCHITECTURE.atomic_energies is None
     member.save(Path(checkpoint_path))
     return given.elements

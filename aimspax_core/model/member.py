@@ -18,6 +18,7 @@ from aimspax_core.model.family import Constants, Graph, family_of
 from aimspax_core.model.learner import Learner, Metrics
 from aimspax_core.model.member_content import content_of, restore
 from aimspax_core.model.schedule import Budget, Convergence, Progress, start_of_stage_two
+from aimspax_core.model.skeletons import skeletons
 from aimspax_core.model.stretch import Converging, Rounds, Stretch
 from aimspax_core.settings.model import ModelSettings
 
@@ -50,6 +51,8 @@ class Member:
         seed: Seed of its first weights, and of the order of its batches unless `TRAINING.seed`
             is given.
         constants: Data-dependent constants of the model.
+        model: A model with these constants, of these settings and elements, to begin with as it is;
+            none: a new one with the weights of the seed.
 
     Attributes:
         tag: As given.
@@ -79,12 +82,14 @@ class Member:
         tag: str,
         seed: int,
         constants: Constants,
+        model: torch.nn.Module | None = None,
     ) -> None:
         self.settings, self.tag, self.seed = settings, tag, int(seed)
         self.elements = sorted(int(z) for z in elements)
         self.constants = constants
         self._family = family_of(settings)
-        model = self._family.build(settings, self.elements, constants, self.seed)
+        if model is None:
+            model = skeletons().build(settings, self.elements, constants, self.seed)
         self.learner = Learner(self._family, settings, model, scheduler=True)
         self.stage = Stage.INITIAL
         self.total_epochs = 0
@@ -106,8 +111,14 @@ class Member:
         return cls(settings, elements, tag, seed, constants)
 
     @classmethod
-    def load(cls, path: Path, settings: ModelSettings) -> Member:
+    def load(cls, path: Path, settings: ModelSettings, used: Member | None = None) -> Member:
         """Return the member that `save` wrote to `path`.
+
+        Args:
+            path: The file.
+            settings: The member's.
+            used: A member that nobody needs any more. Its model is loaded anew if it is of the same
+                settings and elements, which saves building one; nothing that it learnt is left.
 
         Raises:
             DamagedError: There is no checkpoint, or it is not as it was written.
@@ -118,8 +129,13 @@ class Member:
         if state["dtype"] != dtype:
             raise ModelError(f"checkpoint {path} is in {state['dtype']}, the settings say {dtype}")
         try:
+            elements = state["elements"]
             constants = family_of(settings).constants(**state["constants"])
-            member = cls(settings, state["elements"], state["tag"], state["seed"], constants)
+            if used is not None and (used.settings, used.elements) == (settings, elements):
+                model = used.bare_model(constants)
+            else:
+                model = skeletons().copy(settings, elements, constants)
+            member = cls(settings, elements, state["tag"], state["seed"], constants, model)
             member.enter(Stage(state["stage"]))
             restore(member, state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -148,6 +164,12 @@ class Member:
     def epoch(self) -> int:
         """Epochs done in this stage."""
         return self.progress.epoch
+
+    def bare_model(self, constants: Constants) -> torch.nn.Module:
+        """Give the model away, to be loaded with other weights, with these constants."""
+        self._family.set_constants(self.model, constants, self.elements)
+        self.model.zero_grad(set_to_none=True)
+        return self.model.train()
 
     def enter(self, stage: Stage) -> None:
         """Begin a stage: new optimizer, new scheduler where the stage has one, counters at 0.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import labelled
@@ -14,6 +12,8 @@ from aimspax_core.labels.store import LabelStore
 from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.family import Foundation, Graph, family_of, load_foundation
 from aimspax_core.model.member import Member
+from aimspax_core.model.recent import Recent
+from aimspax_core.model.skeletons import skeletons
 from aimspax_core.settings.engines import FoundationalModel
 from aimspax_core.settings.model import ModelSettings
 
@@ -29,67 +29,17 @@ MAX_FOUNDATIONS = 2
 MAX_GRAPH_ATOMS = 300_000
 """Atoms of all graphs together: about a gigabyte of MACE's graphs."""
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 _Stamp = tuple[int, int, int] | None
-
-
-class _Recent(Generic[Key, Value]):
-    """Values that were made once; those used last are kept, as far as their sizes allow."""
-
-    def __init__(self, most: float) -> None:
-        self._most, self._total = most, 0.0
-        self._kept: OrderedDict[Key, tuple[Value, float]] = OrderedDict()
-
-    def get(self, keys: Sequence[Key], make: Callable[[Key], tuple[Value, float]]) -> list[Value]:
-        """Return the values of keys; those that are not here are made, with their sizes.
-
-        What is asked for at once stays, whatever its size: the caller holds it anyhow.
-        """
-        for key in keys:
-            if key not in self._kept:
-                self._add(key, *make(key))
-            self._kept.move_to_end(key)
-        found = [self._kept[key][0] for key in keys]
-        self._drop(at_least=len(set(keys)))
-        return found
-
-    def put(self, key: Key, value: Value) -> None:
-        """Keep a value of size 1."""
-        self.take(key)
-        self._add(key, value, 1.0)
-        self._drop(at_least=1)
-
-    def take(self, key: Key) -> Value | None:
-        """Return a value that is then not here any more; none if it was not."""
-        value, size = self._kept.pop(key, (None, 0.0))
-        self._total -= size
-        return value
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._kept.clear()
-        self._total = 0.0
-
-    def _add(self, key: Key, value: Value, size: float) -> None:
-        self._kept[key] = value, size
-        self._total += size
-
-    def _drop(self, at_least: int) -> None:
-        """Forget what was not used for longest, but keep so many."""
-        while self._total > self._most and len(self._kept) > at_least:
-            _, (_, freed) = self._kept.popitem(last=False)
-            self._total -= freed
 
 
 class WorkerMemory:
     """What one worker keeps: members in training, graphs, ensembles, foundation models."""
 
     def __init__(self) -> None:
-        self._members: _Recent[tuple[str, Path], tuple[_Stamp, Member]] = _Recent(MAX_MEMBERS)
-        self._graphs: _Recent[tuple[str, tuple[int, ...], str], Graph] = _Recent(MAX_GRAPH_ATOMS)
-        self._ensembles: _Recent[tuple[str, tuple[int, ...]], Ensemble] = _Recent(MAX_ENSEMBLES)
-        self._foundations: _Recent[tuple[str, str], Foundation] = _Recent(MAX_FOUNDATIONS)
+        self._members: Recent[tuple[str, Path], tuple[Path, _Stamp, Member]] = Recent(MAX_MEMBERS)
+        self._graphs: Recent[tuple[str, tuple[int, ...], str], Graph] = Recent(MAX_GRAPH_ATOMS)
+        self._ensembles: Recent[tuple[str, tuple[int, ...]], Ensemble] = Recent(MAX_ENSEMBLES)
+        self._foundations: Recent[tuple[str, str], Foundation] = Recent(MAX_FOUNDATIONS)
 
     def take_member(self, checkpoint: Path, settings: ModelSettings) -> Member:
         """Return the member of a checkpoint: as this worker left it, or from the file.
@@ -100,20 +50,23 @@ class WorkerMemory:
         Raises:
             ModelError: There is no checkpoint, or it does not fit the settings.
         """
-        kept = self._members.take((settings.model_dump_json(), checkpoint))
-        if kept is not None and kept[0] == _stamp(checkpoint):
-            return kept[1]
-        return Member.load(checkpoint, settings)
+        kept = self._members.take(_place(checkpoint, settings))
+        if kept is None:
+            return Member.load(checkpoint, settings)
+        path, stamp, member = kept
+        if path == checkpoint and stamp == _stamp(checkpoint):
+            return member
+        return Member.load(checkpoint, settings, used=member)
 
     def keep_member(self, checkpoint: Path, member: Member) -> None:
-        """Save a member, and keep it.
+        """Save a member, and keep it in the place of its earlier checkpoints.
 
         Raises:
             ModelError: Its weights are not finite.
         """
         member.save(checkpoint)
-        key = member.settings.model_dump_json(), checkpoint
-        self._members.put(key, (_stamp(checkpoint), member))
+        kept = checkpoint, _stamp(checkpoint), member
+        self._members.put(_place(checkpoint, member.settings), kept)
 
     def graphs(
         self,
@@ -169,12 +122,18 @@ class WorkerMemory:
         """Forget everything."""
         for kept in (self._members, self._graphs, self._ensembles, self._foundations):
             kept.clear()
+        skeletons().clear()
 
 
 @cache
 def worker_memory() -> WorkerMemory:
     """Return the memory of this process."""
     return WorkerMemory()
+
+
+def _place(checkpoint: Path, settings: ModelSettings) -> tuple[str, Path]:
+    """Where a member is kept: the checkpoints of one member share a folder."""
+    return settings.model_dump_json(), checkpoint.parent
 
 
 def _stamp(path: Path) -> _Stamp:

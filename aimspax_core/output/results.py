@@ -132,13 +132,14 @@ def _seeds(path: Path, settings: Settings, members: Sequence[Holdings]) -> None:
 
 def _models(settings: Settings, members: Sequence[Holdings], folders: Sequence[Path]) -> None:
     from aimspax_core.model.family import family_of
-    from aimspax_core.model.member import Member
+    from aimspax_core.model.trained import trained_model
 
+    family, model = family_of(settings.model), None
     for member in members:
-        trained = Member.load(member.converged or member.checkpoint, settings.model)
-        model = trained.best_model() if trained.best_metrics else trained.averaged_model()
+        model = trained_model(member.converged or member.checkpoint, settings.model, model)
+        given = family.copy_with(model, dict(model.named_parameters()), settings.model)
         for folder in folders:
-            family_of(settings.model).save(model, folder / f"{member.tag}.model")
+            family.save(given, folder / f"{member.tag}.model")
 
 
 def _table(members: Sequence[Holdings], table: str) -> str:

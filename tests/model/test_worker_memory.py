@@ -88,10 +88,11 @@ def test_a_member_without_its_file_is_not_taken(memory: WorkerMemory, tmp_path: 
 
 def test_only_the_members_used_last_are_kept(memory: WorkerMemory, tmp_path: Path) -> None:
     one = member()
-    for number in range(MAX_MEMBERS + 1):
-        memory.keep_member(tmp_path / f"{number}.pt", one)
-    assert memory.take_member(tmp_path / "1.pt", SETTINGS) is one
-    assert memory.take_member(tmp_path / "0.pt", SETTINGS) is not one
+    paths = [tmp_path / f"member-{number}" / "c.pt" for number in range(MAX_MEMBERS + 1)]
+    for path in paths:
+        memory.keep_member(path, one)
+    assert memory.take_member(paths[1], SETTINGS) is one
+    assert memory.take_member(paths[0], SETTINGS) is not one
 
 
 @pytest.fixture

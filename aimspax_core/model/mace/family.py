@@ -47,6 +47,7 @@ MACE = Family(
     copy_with=_copy_with,
     save=save_model,
     load=load_model,
+    copy=copy_model,
     kernels=kernels,
     given_model=given_model,
     foundation=foundation,

@@ -36,7 +36,8 @@ def save_model(model: torch.nn.Module, path: Path) -> None:
 
     The file loads in `mace.calculators.MACECalculator`. It appears complete or not at all.
     """
-    write_atomically(copy_model(model).requires_grad_(True), path)
+    ready = all(one.requires_grad and one.device.type == "cpu" for one in model.parameters())
+    write_atomically(model if ready else copy_model(model).requires_grad_(True), path)
 
 
 def load_model(path: Path, device: str = "cpu", dtype: str | None = None) -> torch.nn.Module:
