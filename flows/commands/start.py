@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import signal
@@ -10,6 +11,7 @@ from types import FrameType
 from flows.runs.exits import end_at_once
 
 _WARNINGS = "PYTHONWARNINGS"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def aimspax() -> None:
@@ -46,9 +48,16 @@ def _run(module: str, function: str) -> None:
     # Of semaphores that are tidied away after a process that ended at once.
     quiet = ("ignore::UserWarning:multiprocessing.resource_tracker", os.environ.get(_WARNINGS))
     os.environ[_WARNINGS] = ",".join(filter(None, quiet))
-    for number in (signal.SIGINT, signal.SIGTERM):
+    atexit.register(_ignore_signals)  # first, so that it is called last
+    for number in _SIGNALS:
         signal.signal(number, _end)
     getattr(importlib.import_module(f"flows.commands.{module}"), function)()
+
+
+def _ignore_signals() -> None:
+    """Let no signal end a process that is over: Python, while it tidies up, would let it."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end(_: int, __: FrameType | None) -> None:

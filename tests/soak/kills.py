@@ -33,7 +33,7 @@ from tests.soak.counted import COUNTS, NAME, SECONDS, Count, counts, digest
 from tests.soak.injected.sitecustomize import POINTS
 
 ROOT = Path(__file__).parents[2]
-AIMSPAX = [sys.executable, "-c", "from flows.commands.app import main; main()"]
+AIMSPAX = [sys.executable, "-c", "from flows.commands.start import aimspax; aimspax()"]
 MARK = "AIMSPAX_TEST_MARK"
 """In the environment of a campaign's processes: its directory."""
 
@@ -251,6 +251,18 @@ class Campaign:
     def finished(self) -> bool:
         """Return whether the command has ended with all done."""
         return self.process is not None and self.process.poll() == 0
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the command's end.
+
+        Raises:
+            TimeoutError: It does not end in that time (s).
+        """
+        assert self.process is not None
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"it runs for more than {seconds:.0f} s") from error
 
     def again(self) -> None:
         """Give the same command again."""

@@ -66,7 +66,7 @@ def drawn(rng: np.random.Generator) -> list[Kill]:
     return found
 
 
-def one(folder: Path, seed: int, tally: Tally) -> None:
+def one(folder: Path, seed: int, tally: Tally, patience_s: float) -> None:
     """Run the campaign of a seed, and add it to the tally."""
     rng = np.random.default_rng(seed)
     print(f"seed {seed}, in {folder}", flush=True)
@@ -74,7 +74,7 @@ def one(folder: Path, seed: int, tally: Tally) -> None:
     most, workers = int(rng.integers(14, 30)), int(rng.integers(1, 3))
     with campaign_in(folder, seed, most, workers) as campaign:
         try:
-            run(campaign, drawn(rng), rng)
+            run(campaign, drawn(rng), rng, patience_s)
             found = judge(campaign)
         except AssertionError as error:
             found = [*campaign.findings, str(error)]
@@ -92,11 +92,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1, help="the first one")
     parser.add_argument("--campaigns", type=int, default=0, help="at most so many; 0: no limit")
+    parser.add_argument("--patience", type=float, default=600, help="seconds for a campaign")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-kills-"))
     until, tally = time.monotonic() + 60 * asked.minutes, Tally()
     for seed in itertools.count(asked.seed):
-        one(folder / f"seed-{seed}", seed, tally)
+        one(folder / f"seed-{seed}", seed, tally, asked.patience)
         print(tally.text(), flush=True)
         if time.monotonic() >= until or tally.campaigns == asked.campaigns:
             break

@@ -37,6 +37,28 @@ def command() -> int:
             raise
 finish(app)
 """
+ENDING = """
+import sys, threading, time, types
+from flows.commands import start
+def said(word, seconds):
+    print(word, flush=True)
+    time.sleep(seconds)
+class Last:
+    def __del__(self, said=said):
+        said("tidies up", 0.5)
+def command():
+    from flows.commands.ends import interruptible, leave
+    interruptible()
+    if WHEN == "threads":
+        threading.Thread(target=said, args=("waits for a thread", 60)).start()
+    else:
+        sys.modules["kept to the end"] = types.SimpleNamespace(last=Last())
+    leave(2)
+late = types.ModuleType("flows.commands.late")
+late.command = command
+sys.modules["flows.commands.late"] = late
+start._run("late", "command")
+"""
 
 
 @dataclass(frozen=True)
@@ -78,3 +100,11 @@ def test_a_signal_ends_a_command_in_a_line(number: signal.Signals) -> None:
 def test_the_second_signal_ends_a_command_that_swallowed_the_first() -> None:
     script = f"SWALLOWS = True{RUNNING}"
     assert interrupted(script, signal.SIGINT, times=2) == End(130, "stopped at once\n")
+
+
+@BOTH
+@pytest.mark.parametrize("when", ["threads", "python"])
+def test_a_signal_at_the_end_leaves_a_command_its_exit_code(
+    number: signal.Signals, when: str
+) -> None:
+    assert interrupted(f"WHEN = {when!r}{ENDING}", number) == End(2, "")
