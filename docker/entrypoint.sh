@@ -13,4 +13,53 @@ for name in PREFECT_SERVER_API_AUTH_STRING PREFECT_API_AUTH_STRING PREFECT_SERVE
         unset "${name}_FILE"
     fi
 done
-exec "$@"
+case "$*" in
+    "prefect worker start"*) ;;
+    *) exec "$@" ;;
+esac
+
+# Prefect's worker kills its flows when it is stopped. Here they are stopped first, cleanly, and the
+# worker, which meanwhile stands still and takes no new run, when they have ended.
+patience_s=40 # a flow promises to end within 30 s
+
+flows() { # the flows that this worker has started and that still run
+    for folder in /proc/[0-9]*; do
+        if grep -qsF prefect.engine "$folder/cmdline" && descends "${folder#/proc/}"; then
+            echo "${folder#/proc/}"
+        fi
+    done
+}
+
+descends() { # whether a process was started by the worker, or by one that it has started
+    parent=$1
+    while [ "${parent:-0}" -gt 1 ]; do
+        if [ "$parent" = "$worker" ]; then return 0; fi
+        parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$parent/status" 2>/dev/null) || parent=
+    done
+    return 1
+}
+
+stop() {
+    trap '' TERM INT
+    kill -STOP "$worker" 2>/dev/null || return 0
+    for flow in $(flows); do kill -TERM "$flow" 2>/dev/null || true; done
+    left=$patience_s
+    while [ "$left" -gt 0 ] && [ -n "$(flows)" ]; do
+        sleep 1
+        left=$((left - 1))
+    done
+    kill -TERM "$worker" 2>/dev/null || true
+    kill -CONT "$worker" 2>/dev/null || true
+}
+
+env --default-signal=INT "$@" & # a shell would have it ignore what it ends itself with
+worker=$!
+trap stop TERM INT
+code=0
+wait "$worker" || code=$?
+# A signal ends `wait`, too: the worker has yet to end.
+while kill -0 "$worker" 2>/dev/null; do
+    code=0
+    wait "$worker" || code=$?
+done
+exit "$code"

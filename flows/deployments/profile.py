@@ -100,6 +100,7 @@ class AutomationPlan(BaseModel):
 
 
 class _Automations(_Part):
+    definitions: dict[str, Any] = {}
     automations: tuple[AutomationPlan, ...]
 
 

@@ -145,6 +145,17 @@ class Compose:
         """Return the end of what a service printed."""
         return self.log(name).read_text(errors="replace")[-6000:]
 
+    def stop(self, name: str) -> int:
+        """Stop a service as `docker compose stop` does, and kill it if that takes too long."""
+        patience_s = float(self.services[name].get("stop_grace_period", "10s")[:-1])
+        process = self.processes[name]
+        process.terminate()
+        try:
+            return process.wait(timeout=patience_s)
+        except subprocess.TimeoutExpired:
+            self.kill(name)
+            raise
+
     def kill(self, name: str) -> None:
         """Kill a service and everything that it started, at once."""
         process = psutil.Process(self.processes[name].pid)

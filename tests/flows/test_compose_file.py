@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import prefect.settings
 import pytest
 
 from flows.deployments.profile import ProfileName, read_profile
+from flows.loops.stop import GRACE_S
 from tests.flows.compose_services import ROOT, read
 
 SERVICES: dict[str, Any] = read()["services"]
@@ -65,3 +67,15 @@ def test_the_image_holds_what_pip_needs_to_install_us() -> None:
     ):
         assert f"!{name}" in allowed
         assert name in copied
+
+
+def test_a_worker_that_is_stopped_has_time_to_stop_its_flows_first() -> None:
+    entrypoint = (ROOT / "docker" / "entrypoint.sh").read_text()
+    (patience_s,) = re.findall(r"^patience_s=(\d+)", entrypoint, re.MULTILINE)
+    given_s = float(SERVICES["worker"]["stop_grace_period"].removesuffix("s"))
+    assert 2 * GRACE_S < float(patience_s) < given_s - 10
+
+
+def test_only_the_entrypoint_of_a_container_is_told_to_stop() -> None:
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
+    assert '"tini", "--"' in dockerfile, "with -g the worker would kill its flows at once"

@@ -30,6 +30,9 @@ from aimspax_core.settings.load import load as load_settings
 from tests.flows.compose_services import POSTGRES, ROOT, Compose, running
 
 FINISHED = ROOT / "tests" / "fixtures" / "0.1.0-8e65e71" / "finished"
+TRIES = 2
+"""So often a run is tried that never begins."""
+
 SIGN_OF_LIFE_S, NO_SIGN_OF_LIFE_S = 30, 45
 """Heartbeats, and the automation's patience with them: the shortest that Prefect takes, to save
 time. The files that are deployed are more patient."""
@@ -313,15 +316,18 @@ def test_a_killed_flow_goes_on_by_itself(site: Site) -> None:
     assert "Crashed" in site.states(run)
 
 
-def test_a_flow_that_is_stopped_by_a_signal_goes_on_by_itself(site: Site) -> None:
+def test_a_run_whose_worker_is_stopped_ends_cleanly_and_goes_on_at_once(site: Site) -> None:
     (run,) = RUNS
     engine = site.engine(run)
     assert engine is not None
-    engine.terminate()
-    site.wait(lambda: "Interrupted" in site.states(run), 45, run)
-    site.wait(lambda: site.engine(run) not in (None, engine), 90, run)
+    site.compose.stop("worker")
+    assert not engine.is_running()
+    site.compose.start("worker")
+    site.wait(lambda: site.engine(run) is not None, 90, run)
     site.wait(lambda: site.state(run)["name"] == "Running", 60, run)
+    assert "Interrupted" in site.states(run), "nobody had to notice that it was dead"
     assert "Cancelled" not in site.states(run)
+    assert "stopping" in site.told(run, until="stopping")
 
 
 def test_a_run_can_be_cancelled_and_is_not_started_again(site: Site, directory: Path) -> None:
@@ -358,10 +364,16 @@ def test_the_schedule_fires_on_a_finished_campaign_which_says_so(site: Site) -> 
     assert "finished already" in site.told(run["id"], until="Finished in state")
 
 
+def test_a_run_that_was_taken_and_has_not_begun_waits_for_somebody_to_notice(site: Site) -> None:
+    _be_impatient(site)
+    body = {"state": {"type": "PENDING"}, "job_variables": {"command": "false"}}
+    path = f"deployments/{site.deployment()['id']}/create_flow_run"
+    STILLBORN.append(site.api("POST", path, body)["id"])  # as if its worker had just died
+
+
 def test_a_killed_worker_and_its_flow_are_noticed_and_the_run_goes_on(
     site: Site, directory: Path
 ) -> None:
-    _be_impatient(site)
     said = site.compose.run(
         "worker", "prefect", "deployment", "run", "aims-pax/local",
         "--param", f"directory={directory}",
@@ -379,6 +391,15 @@ def test_a_killed_worker_and_its_flow_are_noticed_and_the_run_goes_on(
     assert site.api("GET", f"flow_runs/{run}")["name"] == "water"
     assert _finished(directory)
     assert list((directory / "results").glob("water-*.model"))
+
+
+def test_a_run_that_never_begins_is_tried_again_and_then_given_up(site: Site) -> None:
+    (run,) = STILLBORN
+    site.wait(lambda: site.state(run)["name"] == "Stalled", 120, run)
+    assert site.state(run)["type"] == "FAILED"
+    assert site.states(run).count("AwaitingStart") == TRIES
+    assert "AwaitingRetry" not in site.states(run)
+    assert "Running" not in site.states(run)
 
 
 def test_what_happened_was_told(site: Site, directory: Path) -> None:
@@ -420,6 +441,9 @@ def test_undeploy_leaves_nothing_but_the_history(site: Site) -> None:
 RUNS: list[str] = []
 """The run that a test has left running for the next one."""
 
+STILLBORN: list[str] = []
+"""The run that never begins."""
+
 
 def _set_schedule(site: Site, **changes: Any) -> None:
     """Change the nightly schedule as its page does."""
@@ -433,10 +457,16 @@ def _be_impatient(site: Site) -> None:
     deployment = site.deployment()
     env = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(SIGN_OF_LIFE_S)}
     site.api("PATCH", f"deployments/{deployment['id']}", {"job_variables": {"env": env}})
-    automation = site.automation("aimspax notices the dead")
-    automation["trigger"]["within"] = NO_SIGN_OF_LIFE_S
-    kept = {k: v for k, v in automation.items() if k not in ("id", "created", "updated")}
-    site.api("PUT", f"automations/{automation['id']}", kept)
+    for name, changes in (
+        ("aimspax notices the dead", {"within": NO_SIGN_OF_LIFE_S}),
+        ("aimspax notices what does not begin", {"within": NO_SIGN_OF_LIFE_S}),
+        ("aimspax begins again", {"within": 10}),  # Prefect takes no less
+        ("aimspax gives up what does not begin", {"threshold": TRIES}),
+    ):
+        automation = site.automation(name)
+        automation["trigger"] |= changes
+        kept = {k: v for k, v in automation.items() if k not in ("id", "created", "updated")}
+        site.api("PUT", f"automations/{automation['id']}", kept)
 
 
 def _finished(directory: Path) -> bool:

@@ -19,6 +19,7 @@ from aimspax_core.errors import SettingsError
 from flows.deployments import profile
 from flows.deployments.profile import (
     AUTOMATIONS,
+    AutomationPlan,
     ProfileName,
     read_automations,
     read_profile,
@@ -38,6 +39,11 @@ def test_what_is_packaged_is_what_people_edit(packaged: str, edited: str) -> Non
     assert inside.read_bytes() == (ROOT / "deployments" / edited).read_bytes()
 
 
+def automation(name: str) -> AutomationPlan:
+    (found,) = [one for one in read_automations() if one.name == name]
+    return found
+
+
 def test_both_profiles_have_the_same_flows_in_pools_of_their_own() -> None:
     local, slurm = (read_profile(name) for name in ProfileName)
     for name in ("entrypoint", "description"):
@@ -49,7 +55,7 @@ def test_both_profiles_have_the_same_flows_in_pools_of_their_own() -> None:
 
 @pytest.mark.parametrize("name", ProfileName)
 def test_every_run_can_be_known_by_its_tag_and_shows_signs_of_life(name: ProfileName) -> None:
-    heard = next(a for a in read_automations() if a.trigger["posture"] == "Proactive")
+    heard = automation("aimspax notices the dead")
     for plan in read_profile(name).deployments:
         assert profile.TAG in plan.tags
         frequency = plan.work_pool.job_variables["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]
@@ -76,8 +82,30 @@ def test_automations_are_what_prefect_takes() -> None:
 
 def test_nothing_but_what_died_or_was_interrupted_is_started_again() -> None:
     restarting = [a for a in read_automations() if a.actions[0]["state"] == "SCHEDULED"]
-    states = ["prefect.flow-run.Crashed", "prefect.flow-run.Interrupted"]
-    assert [a.trigger["expect"] for a in restarting] == [states]
+    died = {"prefect.flow-run.Crashed", "prefect.flow-run.Interrupted"}
+    for one in restarting:
+        proactive = one.trigger["posture"] == "Proactive"
+        assert {*one.trigger["after" if proactive else "expect"]} <= died
+
+
+def test_each_restart_at_once_takes_a_run_that_had_begun() -> None:
+    at_once = [
+        a for a in read_automations()
+        if a.actions[0]["state"] == "SCHEDULED" and a.trigger["posture"] == "Reactive"
+    ]  # fmt: skip
+    assert at_once
+    assert all(a.trigger["after"] == ["prefect.flow-run.Running"] for a in at_once)
+
+
+def test_what_begins_again_and_again_in_vain_is_given_up() -> None:
+    again, giving_up = map(
+        automation, ("aimspax begins again", "aimspax gives up what does not begin")
+    )
+    name = again.actions[0]["name"]
+    assert giving_up.trigger["expect"] == [f"prefect.flow-run.{name}"]
+    assert giving_up.actions[0]["state"] == "FAILED"
+    needed_s = giving_up.trigger["threshold"] * (again.trigger["within"] + 120)
+    assert giving_up.trigger["within"] > needed_s
 
 
 @pytest.mark.parametrize(
