@@ -1,8 +1,7 @@
-"""A deployed run that the storage keeps from its work: it waits, as in its loop, and begins anew.
+"""A run that the storage keeps from its work: it waits, as in its loop, and begins anew.
 
-Nobody sits before it who would start it again. What it does before its loop (the lock, the first
-events, its workers) may be cut short anywhere, as by a kill: to begin anew is what the next start
-would do.
+What it does before its loop (the lock, the first events, its workers) may be cut short anywhere, as
+by a kill: to begin anew is what the next start would do.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from prefect.client.schemas.objects import State
 from aimspax_core.storage import cannot_take, text
 from flows.loops.room import Room, StoppedWaitingError
 from flows.loops.stop import Stop
-from flows.runs.previous_attempt import deployed
 from flows.runs.shown_state import show_waiting
 
 Look = Callable[[], None]
@@ -28,7 +26,7 @@ Work = Callable[[Callable[[Look], None]], State[Any]]
 
 
 def insist(work: Work, client: SyncPrefectClient, stopped: Stop) -> State[Any]:
-    """Do a run's work; if it is deployed, begin anew until the storage lets it come to an end.
+    """Do a run's work; begin anew until the storage lets it come to an end.
 
     Args:
         work: What the run does.
@@ -39,11 +37,9 @@ def insist(work: Work, client: SyncPrefectClient, stopped: Stop) -> State[Any]:
         The state that the run ends in.
 
     Raises:
-        OSError: The work failed for a reason that does not pass, or nobody deployed the run.
+        OSError: The work failed for a reason that does not pass.
     """
     looks: list[Look] = []
-    if not deployed():
-        return work(looks.append)
 
     def look() -> None:
         for one in looks[-1:]:

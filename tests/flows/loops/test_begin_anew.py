@@ -1,4 +1,4 @@
-"""A deployed run waits for room where it begins, too; others end with what was wrong."""
+"""A run waits for room where it begins, too."""
 
 from __future__ import annotations
 
@@ -41,9 +41,8 @@ class Storage:
 
 @pytest.fixture
 def storage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Storage]:
-    def made(code: int, until_s: float, deployed: bool = True) -> Storage:
+    def made(code: int, until_s: float) -> Storage:
         storage = Storage(code, until_s)
-        monkeypatch.setattr(begin_anew, "deployed", lambda: deployed)
         monkeypatch.setattr(begin_anew, "show_waiting", storage.show)
         monkeypatch.setattr(room, "monotonic", lambda: storage.now)
 
@@ -57,22 +56,12 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Storage]:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE])
-def test_a_deployed_run_begins_anew_once_there_is_room(
-    storage: Callable[..., Storage], code: int
-) -> None:
+def test_a_run_begins_anew_once_there_is_room(storage: Callable[..., Storage], code: int) -> None:
     full = storage(code, until_s=300.0)
     assert insist(full.work, None, Stop()) is DONE  # type: ignore[arg-type]
     assert full.attempts == 2
     assert "/scratch/lock" in full.shown[0]
     assert full.shown[1:] == [""]
-
-
-def test_a_run_that_nobody_deployed_ends_with_what_is_wrong(
-    storage: Callable[..., Storage],
-) -> None:
-    full = storage(errno.ENOSPC, until_s=300.0, deployed=False)
-    with pytest.raises(OSError, match="/scratch/lock"):
-        insist(full.work, None, Stop())  # type: ignore[arg-type]
 
 
 def test_what_does_not_pass_is_not_waited_for(storage: Callable[..., Storage]) -> None:
