@@ -15,11 +15,7 @@ QUICK  := tests/campaign tests/inputs tests/labels tests/report tests/stopping t
           --ignore tests/settings/test_model.py
 COVER  := $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-<<<<<<< HEAD
-.PHONY: help demo test quick lint docs bench bench-serial soak soak-kills soak-slurm clean
-=======
-.PHONY: help demo test quick lint docs bench soak soak-kills soak-stops soak-slurm clean
->>>>>>> 27c001b (A signal that comes when a command is over no longer changes how it ends; make soak-stops stops a run at random)
+.PHONY: help demo test quick lint docs bench bench-serial soak soak-kills soak-stops soak-slurm clean
 .DELETE_ON_ERROR:
 
 help:
@@ -29,17 +25,11 @@ help:
 	@echo "make quick  the tests that need neither torch nor a server: settings, labels, rules"
 	@echo "make lint   ruff, codespell, mypy and import-linter only"
 	@echo "make docs   write docs/settings.md anew"
-<<<<<<< HEAD
 	@echo "make bench  run every benchmark in tests/benchmarks, the serial one at its small size"
 	@echo "            bench-serial (at full size: a campaign by plain MACE, and by the program; SEEDS=1)"
-	@echo "make soak   soak-kills (campaigns whose processes are killed at random, MINUTES=30 of them)"
-	@echo "            and soak-slurm (the same on a real Slurm, interrupted at random); SEED=1 first"
-=======
-	@echo "make bench  run every benchmark in tests/benchmarks"
 	@echo "make soak   soak-kills (campaigns whose processes are killed at random, MINUTES=30 of them),"
 	@echo "            soak-stops (a run that is stopped 20 times at random), and soak-slurm (campaigns"
 	@echo "            on a real Slurm, interrupted at random); SEED=1 first"
->>>>>>> 27c001b (A signal that comes when a command is over no longer changes how it ends; make soak-stops stops a run at random)
 	@echo "make clean  remove the environment and all caches (runs/ stays)"
 
 demo: $(VENV)/.installed | runs/$(EXAMPLE)
@@ -71,14 +61,10 @@ bench: $(VENV)/.installed-dev
 	    echo "== $$bench"; $(BIN)/python "$$bench" $$size; \
 	done
 
-<<<<<<< HEAD
 bench-serial: $(VENV)/.installed-dev
 	$(BIN)/python tests/benchmarks/bench_serial.py --seeds $(SEEDS)
 
-soak: soak-kills soak-slurm
-=======
 soak: soak-kills soak-stops soak-slurm
->>>>>>> 27c001b (A signal that comes when a command is over no longer changes how it ends; make soak-stops stops a run at random)
 
 soak-kills: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.soak_kills --minutes $(MINUTES) --seed $(SEED)

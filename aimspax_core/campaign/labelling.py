@@ -60,7 +60,11 @@ def failed(state: CampaignState, event: LabelFailed) -> CampaignState:
 
 def gone(state: CampaignState, event: LabelsGone) -> CampaignState:
     """Ask again for labels that are in sets; nothing else begins until they are there."""
-    wanted = {key: state.points[key].but(status=PointStatus.REQUESTED) for key in event.keys}
+    wanted = {
+        key: state.points[key].but(status=PointStatus.REQUESTED)
+        for key in event.keys
+        if key not in state.restoring  # several tasks may have missed it
+    }
     return state.but(
         points={**state.points, **wanted},
         open_points=(*state.open_points, *wanted),

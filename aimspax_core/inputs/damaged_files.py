@@ -1,4 +1,4 @@
-"""The files that a campaign goes on from, looked at: checkpoints and MD states."""
+"""The files that a campaign goes on from, looked at: checkpoints, MD states, labels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from aimspax_core.campaign.events import FileDamaged
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.errors import DamagedError
+from aimspax_core.labels.store import LabelStore
 from aimspax_core.model.intact import intact_bytes
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import load_state
@@ -43,6 +44,22 @@ def judge(run: RunDir, file: str, action_id: str) -> FileDamaged | None:
     """
     use = _use_of(run, Path(file))
     return None if use is None else _looked_at(run, use.but(action_id=action_id))
+
+
+def label_gone(run: RunDir, file: str) -> str | None:
+    """Look at a file that a task could not use, from here; one that the device keeps is set aside.
+
+    Returns:
+        The key of the label that it was, which can be computed again; None if it was none, or is
+        fine.
+
+    Raises:
+        OSError: It cannot be read now, whatever it holds.
+    """
+    store, key = LabelStore(run.labels), Path(file).stem
+    if Path(file) != store.path(key) or not run.structure(key).exists():
+        return None
+    return key if store.get_or_set_aside(key) is None else None
 
 
 def _looked_at(run: RunDir, use: FileDamaged, patience_s: float = 0.0) -> FileDamaged | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,16 @@ from aimspax_core.errors import CampaignError, NewerReleaseError
 from aimspax_core.labels.label import Label
 from aimspax_core.locks import held
 from aimspax_core.safe_files import write_text
-from aimspax_core.storage import naming
+from aimspax_core.storage import naming, patiently, require_room
+from aimspax_core.storage import text as text_of
 from aimspax_core.structures import decode, digest, encode, essence
 from aimspax_core.versions import release
 
 FORMAT = 2
 """Of a label's file; goes up when a reader must know more. Files of release 0.1.0 do not say it."""
+
+PATIENCE_S = 10.0
+"""How long (s) a start tries to read a label that the device does not give."""
 
 log = logging.getLogger("aimspax.labels")
 
@@ -42,7 +48,7 @@ def gone_labels(
         CampaignError: The structures of some labels are gone, too (those of given datasets have no
             files); the text says how many, and where the first label was.
     """
-    gone = [key for key in keys if store.get(key) is None]
+    gone = [key for key in keys if store.get_or_set_aside(key, PATIENCE_S) is None]
     lost = [store.path(key) for key in gone if not structure(key).exists()]
     if lost:
         raise CampaignError(
@@ -111,10 +117,13 @@ class LabelStore:
 
         Raises:
             NewerReleaseError: A newer release has written it in a way that is not known here.
+            OSError: It cannot be read now, whatever it holds; the error names the file.
         """
         path = self.path(key)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+            with naming(path):
+                text = path.read_text(encoding="utf-8")
+            content = json.loads(text, parse_constant=_refuse)
             atoms = _verified(content, key)
             stress = content["stress"]
             label = Label(
@@ -127,11 +136,39 @@ class LabelStore:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            damaged = path.with_suffix(".damaged")
-            log.error("%s is damaged (%s); set aside as %s", path, error, damaged.name)
-            with contextlib.suppress(FileNotFoundError):  # another process was faster
-                path.replace(damaged)
+            self._set_aside(path, str(error))
             return None
+
+    def get_or_set_aside(self, key: str, patience_s: float = 0.0) -> StoredLabel | None:
+        """Return the label with this key, or None, also if the device does not give its file.
+
+        Such a file is damaged if its folder can be written to; else the device, or the way to it,
+        is what fails.
+
+        Args:
+            key: Its key.
+            patience_s: How long (s) to try to read it.
+
+        Raises:
+            NewerReleaseError: See `get`.
+            OSError: The device fails.
+        """
+        path = self.path(key)
+        try:
+            return patiently(partial(self.get, key), patience_s, f"reading {path.name}")
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            require_room(path.parent)
+            self._set_aside(path, text_of(error))
+            return None
+
+    @staticmethod
+    def _set_aside(path: Path, why: str) -> None:
+        damaged = path.with_suffix(".damaged")
+        log.error("%s is damaged (%s); set aside as %s", path, why, damaged.name)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            path.replace(damaged)
 
     def put(
         self, key: str, atoms: Atoms, label: Label, identity: dict[str, Any] | None = None

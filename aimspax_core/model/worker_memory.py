@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import DamagedError
 from aimspax_core.labels.dataset import labelled
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.model.ensemble import Ensemble
@@ -78,14 +78,14 @@ class WorkerMemory:
         """Return the graphs of labelled structures, in the order of their keys.
 
         Raises:
-            CampaignError: A label is not in the store.
+            DamagedError: A label is not in the store.
         """
         given, family = settings.model_dump_json(), family_of(settings)
 
         def make(key: tuple[str, tuple[int, ...], str]) -> tuple[Graph, float]:
             stored = store.get(key[2])
             if stored is None:
-                raise CampaignError(f"the label {store.path(key[2])} is gone")
+                raise DamagedError.of(store.path(key[2]), "the label is gone")
             atoms = labelled(stored)
             return family.graphs([atoms], elements, settings)[0], len(atoms)
 

@@ -28,6 +28,7 @@ from aimspax_core.campaign.events import (
     Event,
     LabelArrived,
     LabelFailed,
+    LabelsGone,
     TaskLost,
     TrainingDiverged,
 )
@@ -42,11 +43,12 @@ from aimspax_core.errors import (
     LabelFailure,
 )
 from aimspax_core.inputs.campaign_inputs import Inputs
-from aimspax_core.inputs.damaged_files import judge
+from aimspax_core.inputs.damaged_files import judge, label_gone
 from aimspax_core.labels.durations import UNKNOWN, Duration, Durations
 from aimspax_core.labels.gate import EnergyGate, check_label
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore
+from aimspax_core.labels.tries import Fate
 from aimspax_core.storage import text
 from flows.loops.losses import Losses
 from flows.loops.room import Room
@@ -98,6 +100,7 @@ class Executor:
         # By the key of their label: where it belongs, and that the store has it no more.
         self._geometries: dict[str, int] = {}
         self._vanished: set[str] = set()
+        self._noticed: list[Event] = []  # beside what became of tasks
 
     def learn_labels(self, state: CampaignState) -> None:
         """Take in the labels of the store: energies to judge others by, and what they took."""
@@ -174,7 +177,7 @@ class Executor:
     def next_events(self, timeout_s: float) -> tuple[Event, ...]:
         """Return what became of the next task that ends; nothing if none ends within the time.
 
-        There is one event for each action that it carried out.
+        There is one event for each action that it carried out, then what was noticed beside.
 
         Raises:
             CampaignError: A pool cannot have workers.
@@ -200,10 +203,12 @@ class Executor:
             actions, ticket = self._done.get(timeout=timeout_s)
         except queue.Empty:
             return ()
-        return tuple(
+        events = [
             self._ended(action, ticket, partial(_outcome, ticket, position))
             for position, action in enumerate(actions)
-        )
+        ]
+        noticed, self._noticed = self._noticed, []
+        return *events, *noticed
 
     def _ended(self, action: Action, ticket: Ticket, outcome: Callable[[], Any]) -> Event:
         self._tickets.pop(action.id, None)
@@ -260,7 +265,7 @@ class Executor:
             return TaskLost(action_id=action.id, reason=str(error), fate=error.fate)
         except DamagedError as error:
             try:
-                damaged = judge(self.run, error.file, action.id)
+                damaged = self._damaged(action, error.file, str(error))
             except OSError as trouble:
                 return self._unwritten(action, ticket, trouble)
             # A file that is fine from here is looked at again; a dataset is written anew.
@@ -289,13 +294,26 @@ class Executor:
         found = self._losses.unwritten(work, ticket.address, error)
         if found.suspect and error.filename is not None:
             try:  # if it cannot be read from here either, it is not the worker's storage
-                damaged = judge(self.run, os.fsdecode(error.filename), action.id)
+                damaged = self._damaged(action, os.fsdecode(error.filename), text(error))
             except OSError as trouble:
                 found = self._losses.unwritten(work, ticket.address, trouble)
             else:
                 if damaged is not None:
                     return damaged
         return TaskLost(action_id=action.id, reason=text(error), fate=found.fate)
+
+    def _damaged(self, action: Action, file: str, why: str) -> Event | None:
+        """Return what follows if a file is damaged that a task found so; None if it is fine.
+
+        Raises:
+            OSError: It cannot be read from here either.
+        """
+        damaged = judge(self.run, file, action.id)
+        key = None if damaged is not None else label_gone(self.run, file)
+        if key is None:
+            return damaged
+        self._noticed.append(LabelsGone(keys=(key,)))
+        return TaskLost(action_id=action.id, reason=why, fate=Fate.STORAGE)
 
     def _label(self, action: Action, record: LabelRecord) -> Event:
         """Return that a label arrived, if it is in the store, unharmed, and no outlier.

@@ -973,6 +973,12 @@ def test_a_label_that_is_computed_again_is_in_its_sets_once() -> None:
     assert (state.restoring, state.open_points) == ((), ())
 
 
+def test_a_label_that_several_tasks_have_missed_is_computed_again_once() -> None:
+    state = with_gone()
+    again = apply(state, LabelsGone(keys=state.restoring))
+    assert (again.restoring, again.open_points) == (state.restoring, state.open_points)
+
+
 def test_a_label_that_cannot_be_computed_again_stops_the_campaign() -> None:
     state = with_gone()
     failed = apply(launch(state), LabelFailed(key=state.restoring[0], reason="SCF"))

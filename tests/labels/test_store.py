@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from aimspax_core.errors import CampaignError, NewerReleaseError
+from aimspax_core.labels import store as module
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import FORMAT, LabelStore, gone_labels, label_key
 from aimspax_core.reference.tblite.engine import TbliteEngine
@@ -246,6 +247,19 @@ def test_labels_that_are_gone_with_their_structures_are_told_by_number_and_place
     with pytest.raises(CampaignError, match=r"2 labels .*first is .*aa/aa11.json"):
         gone_labels(store, ["aa11", "bb22"], lambda key: tmp_path / f"{key}.json")
     assert gone_labels(store, [], lambda key: tmp_path / key) == []
+
+
+def test_a_label_that_the_device_does_not_give_is_set_aside_at_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    store = LabelStore(tmp_path / "labels")
+    path = store.path("aa11")
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/proc/self/mem")  # reading it from its beginning fails as a bad sector does
+    (tmp_path / "aa11").touch()
+    assert gone_labels(store, ["aa11"], lambda key: tmp_path / key) == ["aa11"]
+    assert path.with_suffix(".damaged").is_symlink()
 
 
 def test_labels_that_are_gone_or_damaged_can_be_computed_again_from_their_structures(

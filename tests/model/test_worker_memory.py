@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase.build import molecule
 
-from aimspax_core.errors import CampaignError, DamagedError
+from aimspax_core.errors import DamagedError
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.model import worker_memory as module
 from aimspax_core.model.mace.build import Constants
@@ -112,7 +112,7 @@ def test_graphs_are_built_once(memory: WorkerMemory, store: LabelStore) -> None:
 
 
 def test_a_label_that_is_gone_is_named(memory: WorkerMemory, tmp_path: Path) -> None:
-    with pytest.raises(CampaignError, match=rf"no{os.sep}nothing\.json is gone"):
+    with pytest.raises(DamagedError, match=rf"no{os.sep}nothing\.json: the label is gone"):
         memory.graphs(LabelStore(tmp_path), ["nothing"], SETTINGS, ELEMENTS)
 
 

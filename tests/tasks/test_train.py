@@ -13,7 +13,7 @@ import torch
 from ase.build import molecule
 
 from aimspax_core.campaign.actions import Converge, Train
-from aimspax_core.errors import CampaignError, DamagedError, DivergedError
+from aimspax_core.errors import DamagedError, DivergedError
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.model import worker_memory as memory_module
 from aimspax_core.model.checkpoint import read_checkpoint
@@ -178,7 +178,7 @@ def test_a_convergence_may_follow_a_convergence_on_more_data(
 
 def test_a_label_that_is_gone_is_named(settings: Settings, run: RunDir, keys: list[str]) -> None:
     LabelStore(run.labels).path(keys[0]).unlink()
-    with pytest.raises(CampaignError, match=f"{keys[0]}.json is gone"):
+    with pytest.raises(DamagedError, match=f"{keys[0]}.json: the label is gone"):
         train.fn(request(settings, run, keys, training(None, "c1")))
 
 

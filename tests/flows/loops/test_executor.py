@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from aimspax_core.campaign.events import (
     Event,
     FileDamaged,
     LabelFailed,
+    LabelsGone,
     TaskLost,
     TrainingDiverged,
     TrainingFinished,
@@ -41,7 +43,9 @@ from aimspax_core.labels.tries import BACKOFF_S, Fate, Tries
 from aimspax_core.model.checkpoint import write_checkpoint
 from aimspax_core.model.intact import intact_bytes
 from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import write_text
 from aimspax_core.settings.load import load
+from aimspax_core.structures import encode
 from flows.loops import executor as module
 from flows.loops.executor import ML_TASK_S, Executor
 from flows.loops.task_requests import TRAIN_BUDGET_S
@@ -61,6 +65,7 @@ MD: {stat_ensemble: NVT, temperature: 300, timestep: 0.5, friction: 0.01}
 CLUSTER: {type: local, max_workers: 1}
 """
 LABEL, OTHER = Label(key="k"), Label(key="other")
+KEY = "ab" * 32
 SAMPLE = Sample(geometry=0, step=1, points=3)
 TRAIN = Train(tag="a", stage="initial", round=1, start="c1", checkpoint="c2", epochs=1)
 
@@ -359,6 +364,53 @@ def test_a_checkpoint_that_only_a_worker_cannot_read_is_not_given_up(stage: Stag
     write_checkpoint({"tag": "a"}, path)
     error = OSError(errno.EIO, os.strerror(errno.EIO), str(path))
     assert fates(stage, TRAIN, error, MAX_IN_A_ROW + 1)[-1] is Fate.DIED
+
+
+def label_on_disk(stage: Stage) -> Path:
+    """A label that the campaign has, with its structure."""
+    store, atoms = LabelStore(stage.run.labels), molecule("H2O")
+    store.put(KEY, atoms, Answer(-1.0, np.zeros((3, 3)), None, {}))
+    write_text(stage.run.structure(KEY), json.dumps(encode(atoms)))
+    return store.path(KEY)
+
+
+def test_a_label_that_the_device_does_not_give_is_computed_again_in_the_end(stage: Stage) -> None:
+    path = label_on_disk(stage)
+    path.unlink()
+    path.symlink_to(UNREADABLE)
+    with pytest.raises(OSError) as found:
+        LabelStore(stage.run.labels).get(KEY)
+    assert (found.value.errno, found.value.filename) == (errno.EIO, str(path))
+    assert {*fates(stage, TRAIN, found.value, MAX_IN_A_ROW + 1)} == {Fate.STORAGE}, "no tries"
+    assert stage.executor.next_event(0.0) == LabelsGone(keys=(KEY,))
+    assert not path.is_symlink()
+    assert path.with_suffix(".damaged").is_symlink()
+
+
+def test_a_label_that_only_a_worker_cannot_read_is_kept(stage: Stage) -> None:
+    path = label_on_disk(stage)
+    error = OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+    assert fates(stage, TRAIN, error, MAX_IN_A_ROW + 1)[-1] is Fate.DIED
+    assert path.exists()
+
+
+def test_a_label_that_is_gone_while_models_train_is_computed_again(stage: Stage) -> None:
+    path = label_on_disk(stage)
+    path.unlink()
+    event = stage.outcome(TRAIN, DamagedError.of(path, "the label is gone"))
+    assert isinstance(event, TaskLost)
+    assert (event.fate, event.final) == (Fate.STORAGE, False)
+    assert stage.executor.next_event(0.0) == LabelsGone(keys=(KEY,))
+
+
+def test_a_label_of_a_given_dataset_cannot_be_computed_again(stage: Stage) -> None:
+    path = label_on_disk(stage)
+    path.unlink()
+    stage.run.structure(KEY).unlink()
+    event = stage.outcome(TRAIN, DamagedError.of(path, "the label is gone"))
+    assert isinstance(event, TaskLost)
+    assert event.fate is Fate.DIED
+    assert stage.executor.next_event(0.0) is None
 
 
 def test_a_file_of_datasets_in_a_bad_sector_is_written_anew(stage: Stage) -> None:
