@@ -32,6 +32,9 @@ class Resumed(Record):
     kind: Literal["resumed"] = "resumed"
     rules: Rules
     campaign: str = Field(default="", description="A name of its own, by chance.")
+    copied: bool = Field(
+        default=False, description="The directory is a copy of another one, where it has its name."
+    )
     changes: tuple[str, ...] = Field(default=(), description="Settings changed since, in words.")
     superseded: tuple[str, ...] = Field(
         default=(), description="Keys that were set by hand, and have been changed elsewhere since."

@@ -233,9 +233,9 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
     """
     for action_id in tuple(state.in_flight):
         state = _task_lost(state, TaskLost(action_id=action_id, reason="restart", counted=False))
-    kept = {key: one for key, one in state.set_values.items() if key not in event.superseded}
+    in_force = {key: one for key, one in state.set_values.items() if key not in event.superseded}
     settings = event.settings or state.settings
-    state = state.but(settings=settings, losses={}, lost_labels=(), set_values=kept)
+    state = state.but(settings=settings, losses={}, lost_labels=(), set_values=in_force)
     if state.phase is Phase.FAILED and state.failed_in is not None:
         state = state.but(
             phase=state.failed_in,
@@ -244,7 +244,8 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
             barren_steps=0,
         )
     members = {tag: m.but(diverged=0, sat_out=0) for tag, m in state.members.items()}
-    name = state.campaign or event.campaign
+    kept = "" if event.copied else state.campaign
+    name = kept or event.campaign
     return _under(state.but(members=members, campaign=name), event.rules)
 
 

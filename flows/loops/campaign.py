@@ -59,7 +59,7 @@ from flows.runs.handed_over import handed_over
 from flows.runs.listeners import Listener, listeners
 from flows.runs.log_files import campaign_logs
 from flows.runs.one_at_a_time import naming_the_holder
-from flows.runs.previous_attempt import replace_previous
+from flows.runs.previous_attempt import replace_previous, was_copied
 from flows.runs.restarts import count_restart
 from flows.runs.shown_state import show_waiting
 
@@ -116,13 +116,14 @@ def _run(
             log.warning("%s", note)
         _clean_up(inputs.run)
         stack.callback(_clean_up, inputs.run)
+        copied = was_copied(inputs.run.flow_run)
         replace_previous(client, inputs.run)
         events = stack.enter_context(campaign_events(inputs.run))
         with events.telling_stalls():
             mark, limit = mark_of(before), inputs.settings.misc.restarts
             count_restart(inputs.run.restarts, mark, limit)
         campaign = Campaign(inputs, journal, part)
-        campaign.take_up()
+        campaign.take_up(copied)
         if campaign.over:
             log.info("finished already: %s", progress_text(journal.state))
         else:
@@ -161,8 +162,12 @@ class Campaign:
         beyond = self.part == "initial" and self.state.published_initial
         return self.state.phase is ends or self.state.phase is Phase.FINISHED or beyond
 
-    def take_up(self) -> None:
-        """Begin the campaign, or go on where an earlier process stopped."""
+    def take_up(self, copied: bool = False) -> None:
+        """Begin the campaign, or go on where an earlier process stopped, here or in the original.
+
+        Args:
+            copied: Whether the directory is a copy of another one.
+        """
         if self.journal.begun and not self.settings.misc.create_restart and not self.over:
             raise CampaignError(
                 f"{self.run.output}: MISC.create_restart is False, so the campaign that was begun "
@@ -176,7 +181,7 @@ class Campaign:
         for note in self.settings.notes:
             log.warning("%s", note)
         if self.journal.begun:
-            self._resume(changes)
+            self._resume(changes, copied)
         else:
             forget(self.run)  # what a campaign that was moved aside has left
             for tag in self.inputs.seeds:
@@ -188,11 +193,12 @@ class Campaign:
         with best_effort("analysis"):  # a part of the journal may be damaged
             self._analysis = Analysis.of(self.run, self.settings)
 
-    def _resume(self, changes: tuple[str, ...]) -> None:
+    def _resume(self, changes: tuple[str, ...], copied: bool) -> None:
         gone = gone_labels(LabelStore(self.run.labels), self.state.labelled, self.run.structure)
         resumed = Resumed(
             rules=self.inputs.rules,
             changes=changes,
+            copied=copied,
             superseded=self.inputs.superseded,
             **self._written_by(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import pytest
 from ase import Atoms
 
 from aimspax_core.campaign.leftovers import folder_prefix, remove_leftovers
-from aimspax_core.hidden_files import beside
+from aimspax_core.hidden_files import OLD_S, beside
 from aimspax_core.labels import spare
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore, label_key
@@ -110,6 +111,22 @@ def test_what_may_be_of_a_living_process_elsewhere_stays(
     assert remove_leftovers(run) == 0
     assert left.exists()
     assert folder.exists()
+
+
+def test_what_a_process_elsewhere_has_not_touched_for_long_is_removed(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        elsewhere = replace(Process.this(), host="elsewhere")
+        patch.setattr(Process, "this", lambda: elsewhere)
+        left = [beside(run.models / "a.model"), beside(run.models / "b.model")]
+    run.models.mkdir()
+    for path in left:
+        path.touch()
+    long_ago = left[0].stat().st_mtime - OLD_S - 60
+    os.utime(left[0], (long_ago, long_ago))
+    assert remove_leftovers(run) == 1
+    assert [path.exists() for path in left] == [False, True]
 
 
 def some_label(finished: float) -> tuple[str, Atoms, Label]:

@@ -997,6 +997,13 @@ def test_a_state_with_losses_of_an_earlier_release_is_taken(losses: dict[str, in
     assert CampaignState.model_validate_json(taken.model_dump_json()) == taken
 
 
+def test_a_copy_of_a_campaign_has_a_name_of_its_own() -> None:
+    state = apply(None, Started(rules=make_rules(), campaign="a"))
+    state = apply(state, Resumed(rules=state.rules, campaign="b", copied=True))
+    state = apply(state, Resumed(rules=state.rules, campaign="c"))
+    assert state.campaign == "b"
+
+
 @pytest.mark.parametrize(("begun_as", "name"), [("a", "a"), ("", "b")])
 def test_a_campaign_has_one_name_for_life_and_an_old_one_is_given_it(
     begun_as: str, name: str

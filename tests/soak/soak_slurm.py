@@ -1,7 +1,8 @@
 """Campaigns on a real Slurm under random interruptions, one seed after the other; `make soak`.
 
-Every few seconds something happens to jobs, nodes, Slurm's controller, workers, calculations, or to
-the run itself. Each campaign has to finish with every point labelled once, and to leave nothing.
+Every few seconds something happens to jobs, nodes, Slurm's controller, workers, calculations, to
+what cancels jobs after a run, or to the run itself. Each campaign has to finish with every point
+labelled once, and to leave nothing.
 """
 
 from __future__ import annotations
@@ -27,9 +28,6 @@ from tests.slurm.machine import Slurm, running
 PAUSE_S = (1.0, 8.0)
 """From one interruption to the next."""
 
-PATIENCE_S = 900.0
-"""How long a campaign may take to its end when it is left alone."""
-
 
 @dataclass
 class Chaos:
@@ -51,6 +49,7 @@ class Chaos:
             self.freeze: 1,
             self.kill_worker: 0.5,
             self.kill_calculation: 0.5,
+            self.kill_cleaner: 0.5,
             self.stop_run: 1,
         }
         weights = np.array([*acts.values()])
@@ -121,6 +120,10 @@ class Chaos:
     def kill_calculation(self) -> int | None:
         return self._kill("stand_in.py")
 
+    def kill_cleaner(self) -> int | None:
+        """Kill what cancels a pool's jobs when the run is over: another one has to do its work."""
+        return self._kill("flows.pools.jobs.cleaner")
+
     def _kill(self, word: str) -> int | None:
         """Kill a process as the kernel does when memory is short."""
         for process in self.campaign.processes():
@@ -151,7 +154,7 @@ class Chaos:
         return how.name
 
 
-def disturbed(place: Site, directory: Path, seed: int, until: float) -> Chaos:
+def disturbed(place: Site, directory: Path, seed: int, until: float, patience_s: float) -> Chaos:
     """Run a campaign to its end, disturbed until then or until a time."""
     rng = np.random.default_rng(seed)
     option = str(rng.choice(["", "--no-requeue"]))
@@ -167,7 +170,7 @@ def disturbed(place: Site, directory: Path, seed: int, until: float) -> Chaos:
             time.sleep(float(rng.uniform(*PAUSE_S)))
             chaos.act()
         if campaign.process is not None:
-            campaign.end(PATIENCE_S)
+            campaign.end(patience_s)
     finally:
         campaign.stop()
     return chaos
@@ -216,13 +219,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1, help="the first one")
+    parser.add_argument(
+        "--patience", type=float, default=900, help="seconds for a campaign that is left alone"
+    )
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-", dir="/tmp"))
     until = time.monotonic() + 60 * asked.minutes
     print(f"campaigns in {folder}")
     with running(folder / "slurm") as slurm, site(slurm) as place:
         for seed in itertools.count(asked.seed):
-            chaos = disturbed(place, folder / f"seed-{seed}", seed, until)
+            chaos = disturbed(place, folder / f"seed-{seed}", seed, until, asked.patience)
             print(f"seed {seed}: {judge(chaos)}", flush=True)
             slurm.clear()
             if time.monotonic() >= until:
