@@ -8,7 +8,7 @@ needed. `docs/extending/model-family.md` shows both.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -166,6 +166,11 @@ def _one_form(settings: ModelSettings) -> str:
     return "plain"
 
 
+def _as_given(settings: ModelSettings, weights: Mapping[str, torch.Tensor]) -> ModelSettings:
+    """Return the settings: they say all of a model's shape."""
+    return settings
+
+
 @dataclass(frozen=True)
 class Family:
     """One family of models.
@@ -186,6 +191,8 @@ class Family:
         copy: A copy of a model on the CPU, as it is; quicker than building one.
         kernels: The name of the form in which the members' weights are held under these settings;
             a checkpoint of another form is refused.
+        settings_of: `(settings, state dict)`: the settings of a model with these weights, where
+            they tell what the settings leave open: members that began as given models may differ.
         given_model: `(file, settings, seed)`: somebody's trained model as a `GivenModel`. Raises
             `ModelError` if it is not what the settings say. None: campaigns cannot begin from
             models of this family.
@@ -206,6 +213,7 @@ class Family:
     load: Callable[[Path], torch.nn.Module]
     copy: Callable[[torch.nn.Module], torch.nn.Module] = _copy
     kernels: Callable[[ModelSettings], str] = _one_form
+    settings_of: Callable[[ModelSettings, Mapping[str, torch.Tensor]], ModelSettings] = _as_given
     given_model: Callable[[Path, ModelSettings, int], GivenModel] | None = None
     foundation: Callable[..., Foundation] | None = None
     loaded_by: str = "aimspax_core.model.family.load_any"

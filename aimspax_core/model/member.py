@@ -130,11 +130,13 @@ class Member:
             raise ModelError(f"checkpoint {path} is in {state['dtype']}, the settings say {dtype}")
         try:
             elements = state["elements"]
-            constants = family_of(settings).constants(**state["constants"])
-            if used is not None and (used.settings, used.elements) == (settings, elements):
+            family = family_of(settings)
+            constants = family.constants(**state["constants"])
+            held = family.settings_of(settings, state["learner"]["model"])
+            if used is not None and used.fits(held, elements):
                 model = used.bare_model(constants)
             else:
-                model = skeletons().copy(settings, elements, constants)
+                model = skeletons().copy(held, elements, constants)
             member = cls(settings, elements, state["tag"], state["seed"], constants, model)
             member.enter(Stage(state["stage"]))
             restore(member, state)
@@ -164,6 +166,11 @@ class Member:
     def epoch(self) -> int:
         """Epochs done in this stage."""
         return self.progress.epoch
+
+    def fits(self, settings: ModelSettings, elements: Sequence[int]) -> bool:
+        """Whether the model is one of these settings and elements."""
+        held = self._family.settings_of(self.settings, self.model.state_dict())
+        return held == settings and self.elements == list(elements)
 
     def bare_model(self, constants: Constants) -> torch.nn.Module:
         """Give the model away, to be loaded with other weights, with these constants."""

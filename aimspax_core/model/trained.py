@@ -38,7 +38,8 @@ def trained_model(
         constants = family.constants(**state["constants"])
         require_kernels(state["learner"], family.kernels(settings))
         if model is None:
-            model = skeletons().copy(settings, state["elements"], constants)
+            held = family.settings_of(settings, state["learner"]["model"])
+            model = skeletons().copy(held, state["elements"], constants)
         _take_weights(model, state)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"checkpoint {checkpoint} does not fit these settings: {error}") from error

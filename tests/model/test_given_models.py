@@ -172,6 +172,27 @@ def test_a_basis_that_the_settings_name_is_taken(held: bool, tmp_path: Path) -> 
     np.testing.assert_allclose(predictions(Ensemble(asked).committee([path])), wanted, atol=1e-10)
 
 
+def test_a_given_model_keeps_its_basis_if_the_settings_name_none(tmp_path: Path) -> None:
+    given, path = tmp_path / "given.model", tmp_path / "member.pt"
+    chosen = settings({"correlation": 3})
+    theirs = build.build(
+        settings({"correlation": 3, "use_reduced_cg": True}), ELEMENTS, CONSTANTS, seed=7
+    )
+    model_files.save_model(theirs, given)
+    adopt(given, chosen, "mine", 3, path)
+    found = predictions(Ensemble(chosen).committee([path]))
+    np.testing.assert_array_equal(found, predictions(Committee(MaceEvaluator([theirs]))))
+    data = mace_graphs.graphs(structures(6), ELEMENTS, chosen)
+    member = Member.load(path, chosen)
+    member.renew_constants(data)
+    member.train(data, data, epochs=1, valid_skip=1, scheduler=False)
+    member.save(path)
+    again = dict(Member.load(path, chosen).model.named_parameters())
+    assert {name: one.shape for name, one in again.items()} == {
+        name: one.shape for name, one in theirs.named_parameters()
+    }
+
+
 def test_missing_atomic_energy_and_missing_file_are_named(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "member.pt"
     with pytest.raises(ModelError, match="no energy of C, O"):

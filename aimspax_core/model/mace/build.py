@@ -116,10 +116,12 @@ def build(
     energies = np.array([[constants.atomic_energies[z] for z in elements]])
     table = AtomicNumberTable(elements)
     dtype = settings.GENERAL.default_dtype
+    # MACE converts weights to cuEquivariance's kernels by the tensors of the package itself.
+    ours = args.use_reduced_cg and not settings.MISC.enable_cueq
     with (
         model_lock,
         number_format(dtype),
-        couplings(reduced=args.use_reduced_cg),
+        couplings(reduced=ours),
         torch.random.fork_rng(devices=[]),
         warnings.catch_warnings(),
     ):

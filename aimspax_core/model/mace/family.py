@@ -14,6 +14,7 @@ from aimspax_core.model.mace.foundation import foundation
 from aimspax_core.model.mace.given_file import given_model
 from aimspax_core.model.mace.graphs import graphs
 from aimspax_core.model.mace.model_files import copy_model, load_model, save_model
+from aimspax_core.model.mace.product_basis import settings_of
 from aimspax_core.model.mace.steps import MaceSteps
 from aimspax_core.settings.model import ModelSettings
 
@@ -49,6 +50,7 @@ MACE = Family(
     load=load_model,
     copy=copy_model,
     kernels=kernels,
+    settings_of=settings_of,
     given_model=given_model,
     foundation=foundation,
     loaded_by="mace.calculators.MACECalculator",

@@ -19,7 +19,7 @@ from aimspax_core.model.mace.build import Constants, build
 from aimspax_core.model.mace.cueq import to_cueq
 from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.model_files import copy_model, load_model
-from aimspax_core.model.mace.product_basis import products, take_products
+from aimspax_core.model.mace.product_basis import products, settings_of, take_products
 from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 
@@ -57,6 +57,7 @@ def given_model(path: Path, settings: ModelSettings, seed: int) -> GivenModel:
     theirs: Any = load_model(path).to("cpu")
     elements = tuple(int(z) for z in theirs.atomic_numbers)
     _require_adoptable(theirs, elements, path, settings)
+    settings = _with_basis(settings, theirs)
     constants = _constants(theirs, elements)
     ours = build(settings, elements, constants, seed)
     differences = _differences(ours, theirs)
@@ -90,6 +91,17 @@ def _require_adoptable(
         raise ModelError(
             f"ARCHITECTURE.atomic_energies has no energy of {', '.join(missing)}, known to {path}"
         )
+
+
+def _with_basis(settings: ModelSettings, theirs: torch.nn.Module) -> ModelSettings:
+    """Return the settings with the file's basis of the products, unless the user named one.
+
+    The weights of cuEquivariance's kernels do not tell their basis: it stays that of the settings.
+    """
+    named = "use_reduced_cg" in settings.ARCHITECTURE.model_fields_set
+    if named or settings.MISC.enable_cueq:
+        return settings
+    return settings_of(settings, theirs.state_dict())
 
 
 def _constants(model: Any, elements: Sequence[int]) -> Constants:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import permutations
 from typing import Any
@@ -13,6 +16,11 @@ from mace.modules import symmetric_contraction
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.mace.reduced_basis import reduced_couplings
+from aimspax_core.settings.families.mace import mace_architecture
+from aimspax_core.settings.model import ModelSettings
+
+_TENSORS = re.compile(r"\.symmetric_contractions\.contractions\.\d+\.U_matrix_(\d+)$")
+"""Names of coupling tensors in a state dict end so; the number is the order ν."""
 
 _EQUAL = 1e-6
 """Relative: coupling tensors of one basis, computed in two number formats."""
@@ -43,6 +51,49 @@ def _reduced(
     """Return what MACE's `U_matrix_real` does for one irrep, in the reduced basis."""
     ((_, irrep),) = o3.Irreps(irreps_out)
     return [str(irrep), reduced_couplings(o3.Irreps(irreps_in), irrep, correlation, dtype)]
+
+
+def settings_of(settings: ModelSettings, weights: Mapping[str, torch.Tensor]) -> ModelSettings:
+    """Return the settings, with `use_reduced_cg` as weights have it.
+
+    Args:
+        settings: The user's.
+        weights: A state dict of a model with MACE's own kernels; of others nothing can be told.
+    """
+    tensors = [(int(m[1]), one) for name, one in weights.items() if (m := _TENSORS.search(name))]
+    asked = mace_architecture(settings)
+    for reduced in (asked.use_reduced_cg, not asked.use_reduced_cg):
+        if all(one.shape[-1] == _paths(one, order, reduced) for order, one in tensors):
+            held = asked.model_copy(update={"use_reduced_cg": reduced})
+            return settings.model_copy(update={"ARCHITECTURE": held})
+    return settings  # of another architecture, as whoever loads them will find
+
+
+def _paths(tensors: torch.Tensor, order: int, reduced: bool) -> int:
+    """Return how many paths a basis has that couples what these tensors couple."""
+    highest = math.isqrt(tensors.shape[-2]) - 1
+    degree = (tensors.shape[0] - 1) // 2 if tensors.ndim > order + 1 else 0
+    irreps, out = o3.Irreps.spherical_harmonics(highest), o3.Irrep(degree, (-1) ** degree)
+    if reduced:
+        return reduced_couplings(irreps, out, order, torch.float64).shape[-1]
+    return full_paths(irreps, out, order)
+
+
+def full_paths(irreps_in: Any, irrep_out: Any, order: int) -> int:
+    """Count the paths of MACE's full basis: sequences of irreps that end with `irrep_out`.
+
+    For four copies MACE leaves out irreps between whose parity is not (-1)^l. Where there is no
+    path, MACE has one of zeros.
+    """
+    ways = Counter({ir: mul for mul, ir in irreps_in})
+    for _ in range(order - 1):
+        before, ways = ways, Counter()
+        for left, count in before.items():
+            for mul, right in irreps_in:
+                for ir in left * right:
+                    if order != 4 or ir.p == (-1) ** ir.l:
+                        ways[ir] += count * mul
+    return ways[irrep_out] or 1
 
 
 def products(model: Any) -> Iterator[tuple[str, Any]]:

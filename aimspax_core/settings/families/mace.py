@@ -93,7 +93,9 @@ class MaceArchitecture(Architecture):
         False,
         description="Product basis without couplings that are equal but for the order of their "
         "factors: fewer weights. MACE itself takes it wherever the package cuequivariance is "
-        "installed; here this key alone decides, and the package is not needed.",
+        "installed; here this key alone decides, and the package is not needed. Weights of a given "
+        "model are converted if this key is given; else (but for `enable_cueq`) they keep the "
+        "basis of their file.",
     )
 
 

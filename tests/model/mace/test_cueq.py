@@ -8,15 +8,17 @@ from typing import Any
 import ase
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 from ase.calculators.emt import EMT
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.ensemble import Ensemble
-from aimspax_core.model.mace import cueq
+from aimspax_core.model.mace import build, cueq
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.mace.evaluator import MaceEvaluator
+from aimspax_core.model.mace.model_files import copy_model
 from aimspax_core.model.member import Member, Stage
 from aimspax_core.settings.model import ModelSettings
 
@@ -24,11 +26,11 @@ ELEMENTS = (1, 8)
 SMALL = {"num_channels": 4, "max_L": 1, "max_ell": 1, "correlation": 2, "radial_MLP": [8]}
 
 
-def settings(**misc: Any) -> ModelSettings:
+def settings(architecture: dict[str, Any] | None = None, **misc: Any) -> ModelSettings:
     return ModelSettings.model_validate(
         {
             "GENERAL": {"name_exp": "t", "default_dtype": "float64"},
-            "ARCHITECTURE": SMALL | {"num_radial_basis": 4},
+            "ARCHITECTURE": SMALL | {"num_radial_basis": 4} | (architecture or {}),
             "TRAINING": {"batch_size": 2},
             "MISC": misc,
         }
@@ -94,3 +96,18 @@ def test_it_trains_and_predicts_as_e3nn_and_saves_models_of_e3nn(
         Member.load(tmp_path / "cueq.pt", settings())
     with pytest.raises(ModelError, match="it holds cueq weights, not e3nn"):
         Ensemble(settings()).committee([tmp_path / "cueq.pt"])
+
+
+def test_models_in_the_reduced_basis_are_converted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("cuequivariance_torch")
+    monkeypatch.setattr(cueq, "why_no_cueq", lambda settings: None)
+    chosen = settings({"use_reduced_cg": True, "correlation": 3}, enable_cueq=True)
+    model = build.build(chosen, ELEMENTS, build.Constants({1: -1.0, 8: -2.0}, 2.0, 1.0, 0.0), 1)
+    wanted = energies(copy_model(model))
+    kernels = cueq.to_cueq(model, chosen)
+    assert energies(copy_model(kernels)) == pytest.approx(wanted, rel=1e-10)
+    assert energies(cueq.to_e3nn(kernels, chosen)) == pytest.approx(wanted, rel=1e-10)
+
+
+def energies(model: torch.nn.Module) -> list[float]:
+    return [one.energy for one in Committee(MaceEvaluator([model])).evaluate(structures(2))]

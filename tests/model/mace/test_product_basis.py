@@ -15,7 +15,13 @@ from mace.tools.cg import U_matrix_real
 from aimspax_core.errors import ModelError
 from aimspax_core.model.mace import build
 from aimspax_core.model.mace import graphs as mace_graphs
-from aimspax_core.model.mace.product_basis import couplings, products, take_products
+from aimspax_core.model.mace.product_basis import (
+    couplings,
+    full_paths,
+    products,
+    settings_of,
+    take_products,
+)
 from aimspax_core.model.mace.reduced_basis import reduced_couplings
 from aimspax_core.settings.model import ModelSettings
 
@@ -109,6 +115,16 @@ def test_where_nothing_couples_there_is_one_path_of_zeros() -> None:
     assert not found.any()
 
 
+@pytest.mark.parametrize(
+    ("highest", "copies", "out"),
+    [(1, 1, "2e"), (2, 2, "1o"), (2, 3, "2e"), (3, 3, "0e"), (1, 4, "1o")],
+)
+def test_the_paths_of_the_full_basis_are_counted(highest: int, copies: int, out: str) -> None:
+    (found,) = {ir for _, ir in type(irreps(0))(out)}
+    full = U_matrix_real(irreps(highest), out, copies, use_cueq_cg=False)[-1]
+    assert full_paths(irreps(highest), found, copies) == full.shape[-1]
+
+
 # ---- models -----------------------------------------------------------------------------------
 
 
@@ -147,6 +163,21 @@ def test_a_model_in_the_reduced_basis_has_fewer_weights(models: dict[bool, Any])
     }
     assert paths == {True: [5, 5, 5], False: [11, 21, 11]}
     assert (models[True].use_reduced_cg, models[False].use_reduced_cg) == (True, False)
+
+
+def test_weights_tell_their_basis(models: dict[bool, Any]) -> None:
+    for held, model in models.items():
+        for asked in (True, False):
+            told = settings_of(settings(use_reduced_cg=asked), model.state_dict())
+            assert told == settings(use_reduced_cg=held)
+
+
+def test_weights_that_are_the_same_in_both_are_of_the_basis_that_is_asked_for() -> None:
+    linear = {"max_L": 0, "correlation": 1}
+    model = build.build(settings(**linear), ELEMENTS, CONSTANTS, seed=3)
+    for asked in (True, False):
+        chosen = settings(**linear, use_reduced_cg=asked)
+        assert settings_of(chosen, model.state_dict()) == chosen
 
 
 @pytest.mark.parametrize("source", [True, False], ids=["reduced to full", "full to reduced"])
