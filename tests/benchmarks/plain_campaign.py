@@ -137,6 +137,10 @@ class Member:
         seed: Of the first weights and of the order of batches.
         train: Its training set.
         valid: Its validation set.
+
+    Attributes:
+        model: Holds the weights.
+        network: Computes energies and forces with them: the model itself.
     """
 
     def __init__(
@@ -159,6 +163,7 @@ class Member:
             self.model, _ = configure_model(
                 self.args, None, energies[np.newaxis], heads=[HEAD], z_table=table
             )
+        self.network: torch.nn.Module = self.model
         self.fresh_optimizer(average=True)
 
     def _constants(self) -> tuple[np.ndarray, float, float, float]:
@@ -197,7 +202,7 @@ class Member:
             self.train, size, shuffle=True, drop_last=True, generator=self.generator
         )
         train_one_epoch(
-            self.model, self.loss, loader, self.optimizer, 0, OUTPUTS, self.args.clip_grad,
+            self.network, self.loss, loader, self.optimizer, 0, OUTPUTS, self.args.clip_grad,
             self.ema, Silent(), CPU, distributed=False,
         )  # fmt: skip
         size = self.args.valid_batch_size
@@ -205,7 +210,7 @@ class Member:
             Batch.from_data_list(self.valid[i : i + size]) for i in range(0, len(self.valid), size)
         ]
         with self.ema.average_parameters():
-            loss, found = evaluate(self.model, self.loss, batches, OUTPUTS, CPU)
+            loss, found = evaluate(self.network, self.loss, batches, OUTPUTS, CPU)
         self.errors = {"loss": float(loss), "mae_f": float(found["mae_f"])}
         self.epochs += 1
         if scheduler:

@@ -25,6 +25,8 @@ from mace.tools import AtomicNumberTable
 from plain_campaign import Member, Models, arguments, for_evaluation, graph
 from tblite.ase import TBLite
 
+from aimspax_core.model.mace.lean import Lean
+
 SEED = 4_100_000
 HOT_K = 700
 
@@ -60,6 +62,7 @@ def trained(structures: list[Atoms], channels: int, epochs: int) -> Member:
     np.random.default_rng(SEED).shuffle(data)  # type: ignore[arg-type]
     cut = max(1, len(data) // 10)
     member = Member(args, table, SEED, data[cut:], data[:cut])
+    member.network = Lean(member.model)  # it is only to be there
     member.converge(epochs, epochs, 0.0)
     return member
 
