@@ -32,7 +32,6 @@ from typing import Any, NamedTuple
 import ase.io
 import numpy as np
 import torch
-from aimspax_core.model.mace.lean import Lean, LeanEvaluator, why_not
 from ase import Atoms
 from ase.build import bulk
 from bench_serial import GEOMETRY, model
@@ -45,6 +44,7 @@ from aimspax_core.model.committee import Committee, Evaluator
 from aimspax_core.model.mace.build import Constants, build
 from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.graphs import batches, graphs
+from aimspax_core.model.mace.lean import Lean, LeanEvaluator, why_not
 from aimspax_core.model.mace.steps import MaceSteps
 from aimspax_core.settings.model import ModelSettings
 
