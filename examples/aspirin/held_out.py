@@ -25,8 +25,8 @@ from aimspax_core.labels.store import StoredLabel, label_key
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.sampling.dynamics import random_stream, resume, start
+from aimspax_core.settings.geometries.files import read_geometries
 from aimspax_core.settings.md import MD
-from aimspax_core.structures import read_geometries
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE.parents[1] / "runs"

@@ -47,9 +47,9 @@ def make_frames(path: Path, example: str, count: int) -> None:
     from aimspax_core.labels.store import StoredLabel
     from aimspax_core.reference.registry import build_reference
     from aimspax_core.sampling.dynamics import random_stream, resume, start
+    from aimspax_core.settings.geometries.files import read_geometries
     from aimspax_core.settings.load import load
     from aimspax_core.settings.md import MD
-    from aimspax_core.structures import read_geometries
 
     md = MD(stat_ensemble="nvt", temperature=500, timestep=1.0, friction=0.01)
     settings = load(EXAMPLES / example)

@@ -19,7 +19,7 @@ from aimspax_core.report.plan import plan
 from aimspax_core.report.progress import limits_text, progress
 from aimspax_core.settings.derived.reference_page import page
 from aimspax_core.settings.load import load
-from aimspax_core.structures import read_geometries
+from aimspax_core.settings.geometries.files import read_geometries
 
 settings = load(Path("run"))
 rules = Rules.of(settings, ("a", "b"), geometries=1)
