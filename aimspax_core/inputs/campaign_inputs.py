@@ -95,7 +95,7 @@ class Inputs:
         _store_stays(settings, run)
         state = None if anew else load_journal(run)[1]
         settings, superseded = in_force(directory, overrides, settings, state)
-        read = read_files(settings.geometry_files)
+        read = read_files(settings.geometry_files, settings.misc.electron_names)
         settings = replace(settings, begun_without=_begun_without(run, read, state))
         geometries = [
             one.before if i in settings.begun_without else one.atoms for i, one in enumerate(read)

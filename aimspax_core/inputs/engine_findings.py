@@ -52,6 +52,7 @@ def findings(structures: Iterable[tuple[EngineSettings, str, Atoms]], use: Use) 
         if usable[text]:
             if AIMS_LINES in atoms.info and not kind.takes_aims_lines:
                 yield Found(_no_fields(kind.name, atoms), name)
+            yield from (Found(one, name) for one in _unheeded(section, kind.name, atoms))
             own = replace(use, stress=use.stress and bool(atoms.pbc.all()))
             for finding in kind.check_structure(section, own, atoms):
                 yield Found(finding, name)
@@ -61,3 +62,20 @@ def _no_fields(engine: str, atoms: Atoms) -> Finding:
     lines = value_text(atoms.info[AIMS_LINES])
     text = f"found {lines}; {engine} takes no fields or point charges (FHI-aims does)"
     return Finding("engine", text)
+
+
+def _unheeded(section: EngineSettings, engine: str, atoms: Atoms) -> Iterator[Finding]:
+    """Yield a note on a structure's own charge or multiplicity where the engine may pass over it.
+
+    A charge of 0 and a singlet are what an engine takes that asks for neither.
+    """
+    said = {"charge": atoms.info.get("charge", 0), "spin": atoms.info.get("spin", 1)}
+    own = {key: value for key, value in said.items() if value != {"charge": 0, "spin": 1}[key]}
+    if not own or section.heeds_spin:
+        return
+    what = " and ".join(f"{key} {value:g}" for key, value in own.items())
+    if section.heeds_spin is None:
+        text = f"it says {what}: the calculator finds that in `atoms.info`; make sure it reads it"
+    else:
+        text = f"it says {what}: {engine} does not know of it"
+    yield Finding("engine", text, note=True)

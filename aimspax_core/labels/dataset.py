@@ -16,10 +16,11 @@ from ase.io.extxyz import per_atom_properties
 from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import CampaignError, StructureError
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import StoredLabel
 from aimspax_core.safe_files import write_text
+from aimspax_core.settings.geometries.own_electrons import own_electrons
 
 if TYPE_CHECKING:
     from aimspax_core.settings.project import Misc
@@ -59,6 +60,11 @@ class DataKeys:
     def of(cls, misc: Misc) -> DataKeys:
         """Return the names in the section MISC of the settings."""
         return cls(**{field.name: getattr(misc, f"{field.name}_key") for field in fields(cls)})
+
+    @property
+    def electrons(self) -> dict[str, str]:
+        """What `charge` and `spin` of a structure are called."""
+        return {"charge": self.total_charge, "spin": self.total_spin}
 
 
 _CARRIED = "carried"
@@ -185,9 +191,13 @@ def without_calculator(atoms: Atoms, keys: DataKeys, where: str) -> Atoms:
         for name, value in atoms.calc.results.items():
             (atoms.arrays if name in per_atom_properties else atoms.info)[name] = value
         atoms.calc = None
-    for name, key in (("charge", keys.total_charge), ("spin", keys.total_spin)):
-        if key in atoms.info:
-            atoms.info[name] = float(taken(atoms.info, key, (), f"total_{name}", where))
+    try:
+        own = own_electrons(atoms.info, keys.electrons)
+    except StructureError as error:
+        raise CampaignError(f"{where}: {error}") from error
+    for key in keys.electrons.values():
+        atoms.info.pop(key, None)
+    atoms.info.update(own)
     return atoms
 
 

@@ -59,11 +59,7 @@ class Frame:
         Raises:
             StructureError: There are no atoms, or something that should be a number is none.
         """
-        bare = self.atoms.copy()
-        for name, key in (("charge", keys.total_charge), ("spin", keys.total_spin)):
-            if key in bare.info:
-                bare.info[name] = bare.info[key]
-        return structure_of(bare)
+        return structure_of(self.atoms, keys.electrons)
 
 
 def read_frames(

@@ -40,9 +40,8 @@ def split_table(settings: Settings, geometries: int) -> list[tuple[int, int, int
 def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> list[str]:
     """Say in sentences what would run."""
     al = settings.al
-    formulas = ", ".join(atoms.get_chemical_formula() for atoms in geometries)
     return [
-        f"geometries: {len(geometries)} ({formulas})",
+        f"geometries: {len(geometries)} ({', '.join(map(_geometry, geometries))})",
         f"members: {', '.join(tags)} on {settings.model.MISC.device}, "
         f"{settings.model.GENERAL.default_dtype}",
         f"reference: {_engine(settings.reference)}, "
@@ -96,6 +95,13 @@ def _batch_jobs(jobs: BatchJobs, what: str, idle_time: float) -> str:
 
 def _many(number: int, what: str) -> str:
     return f"{number} {what if number == 1 else what + ('es' if what.endswith('s') else 's')}"
+
+
+def _geometry(atoms: Atoms) -> str:
+    """Return the formula, with what the geometry says of its electrons."""
+    own = {"charge": "charge", "spin": "multiplicity"}
+    said = (f"{text} {atoms.info[name]:g}" for name, text in own.items() if name in atoms.info)
+    return " with ".join(filter(None, (atoms.get_chemical_formula(), " and ".join(said))))
 
 
 def _initial(settings: Settings, members: int, geometries: int) -> str:

@@ -338,6 +338,11 @@ class Misc(Section):
         "log in to this machine; beyond this machine it always does.",
     )
 
+    @property
+    def electron_names(self) -> dict[str, str]:
+        """What files call `charge` and `spin`, beside these names."""
+        return {"charge": self.total_charge_key, "spin": self.total_spin_key}
+
     def geometry_files(self, directory: Path) -> list[Path]:
         """Return the files of the start geometries, in their order.
 

@@ -161,7 +161,9 @@ class Settings:
         """
         files = self.geometry_files
         wanted = range(len(files)) if indices is None else indices
-        read = zip(wanted, read_files([files[i] for i in wanted]), strict=True)
+        read = zip(
+            wanted, read_files([files[i] for i in wanted], self.misc.electron_names), strict=True
+        )
         return [one.before if i in self.begun_without else one.atoms for i, one in read]
 
     @property

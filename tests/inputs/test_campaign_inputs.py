@@ -15,6 +15,7 @@ from aimspax_core.campaign.journal import Journal
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.provenance import write_provenance
+from aimspax_core.report.plan import plan
 from aimspax_core.structures import AIMS_LINES
 
 PROJECT = """
@@ -305,3 +306,28 @@ def test_a_campaign_that_was_begun_without_a_field_goes_on_without(aims: Path) -
     write_provenance(inputs.run, inputs.settings, inputs.geometries)
     with pytest.raises(SettingsError, match="homogeneous_field"):
         Inputs.read(aims, anew=True)
+
+
+def test_a_campaign_that_was_begun_without_a_charge_goes_on_without(directory: Path) -> None:
+    """Releases before did not read `total_charge`, as our own datasets have it."""
+    begun = Inputs.read(directory)
+    with Journal(begun.run) as journal:
+        journal.append(Started(rules=begun.rules))
+    write_provenance(begun.run, begun.settings, begun.geometries)
+    atoms = molecule("H2O")
+    atoms.info["total_charge"] = -1
+    ase.io.write(directory / "geometries" / "a.xyz", atoms)
+    inputs = Inputs.read(directory)
+    assert "charge" not in inputs.settings.geometries([0])[0].info
+    assert any("a.xyz" in n and "charge" in n and "--fresh" in n for n in inputs.settings.notes)
+    with pytest.raises(SettingsError, match=r"REFERENCE.spin: a\.xyz"):
+        Inputs.read(directory, anew=True)
+
+
+def test_the_plan_tells_the_charge(directory: Path) -> None:
+    atoms = molecule("H2O")
+    atoms.info.update(total_charge=-1, spin=2)
+    ase.io.write(directory / "geometries" / "a.xyz", atoms)
+    inputs = Inputs.read(directory)
+    (line, *_) = plan(inputs.settings, inputs.geometries, tuple(inputs.seeds))
+    assert line == "geometries: 2 (H2O with charge -1 and multiplicity 2, CH4)"

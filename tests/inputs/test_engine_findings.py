@@ -150,3 +150,69 @@ def test_a_program_that_is_not_on_this_machine_is_told(directory: Path, place: s
     engine = {"engine": "aims", "species_dir": "light", "launch_str": "srun-of-nowhere aims.x"}
     notes = Inputs.read(directory, engine_at(directory, place, **engine)).settings.notes
     assert any(f"{place}.launch_str: srun-of-nowhere is not found" in note for note in notes)
+
+
+# ---- charge and spin of the structure --------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_charge_of_a_dataset_that_we_wrote_counts(directory: Path, place: str) -> None:
+    asked = engine_at(directory, place, engine="tblite")
+    for charge, key in ((-1, [f"{place}.spin"]), (1, [f"{place}.spin"]), (0, [])):
+        ase.io.write(directory / "geometry.extxyz", structure("H2O", total_charge=charge))
+        assert mistakes(directory, asked) == key
+    assert mistakes(directory, asked | {"MISC.total_charge_key": "Q"}) == []
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_moments_that_the_engine_does_not_see_are_told(directory: Path, place: str) -> None:
+    ase.io.write(directory / "geometry.extxyz", molecule("O2"))  # with moments of a triplet
+    asked = engine_at(directory, place, engine="tblite")
+    assert any("moments add up to 2" in n for n in Inputs.read(directory, asked).settings.notes)
+    triplet = engine_at(directory, place, engine="tblite", spin=3)
+    assert not any("moments" in n for n in Inputs.read(directory, triplet).settings.notes)
+
+
+@pytest.mark.parametrize(
+    ("engine", "text"),
+    [(EMT, "make sure it reads it"), ({"engine": "mace-mp"}, "mace-mp does not know of it")],
+)
+def test_an_engine_that_may_pass_over_a_charge_is_told(
+    directory: Path, engine: dict[str, str], text: str
+) -> None:
+    asked = engine_at(directory, "REFERENCE", **engine)
+    for info, told in (({"charge": 1}, True), ({"charge": 0, "spin": 1}, False), ({}, False)):
+        ase.io.write(directory / "geometry.extxyz", structure("H2O", **info))
+        notes = Inputs.read(directory, asked).settings.notes
+        assert any(text in note for note in notes) is told
+
+
+def aims(directory: Path, control: str) -> dict[str, Any]:
+    (directory / "light").mkdir()
+    for name in ("01_H", "06_C", "08_O"):
+        (directory / "light" / f"{name}_default").write_text(f"species {name[3:]}\n")
+    (directory / "control.in").write_text(control)
+    return engine_at(directory, "REFERENCE", engine="aims", species_dir="light", launch_str="true")
+
+
+def test_fhi_aims_is_asked_for_electrons_that_there_are(directory: Path) -> None:
+    asked = aims(directory, "xc pbe\n")
+    for info, wrong in (
+        ({"charge": -1, "spin": 1}, True),
+        ({"charge": -1, "spin": 2}, False),
+        ({"total_charge": -1, "total_spin": 1}, True),
+        ({"charge": 10}, True),
+        ({}, False),
+    ):
+        ase.io.write(directory / "geometry.extxyz", structure("H2O", **info))
+        assert mistakes(directory, asked) == (["REFERENCE.control"] if wrong else [])
+
+
+def test_an_odd_number_of_electrons_without_spin_is_noted(directory: Path) -> None:
+    asked = aims(directory, "xc pbe\n")
+    radical = structure("CH3")
+    radical.set_initial_magnetic_moments(None)
+    ase.io.write(directory / "geometry.extxyz", radical)
+    assert any("an odd number" in n for n in Inputs.read(directory, asked).settings.notes)
+    (directory / "control.in").write_text("xc pbe\nspin collinear\ndefault_initial_moment 1\n")
+    assert not any("an odd number" in n for n in Inputs.read(directory, asked).settings.notes)

@@ -173,7 +173,8 @@ def test_what_pyscf_cannot_label_is_told_of_the_first_frame_of_its_kind(director
     assert str(caught.value).splitlines() == [
         f"{begin}.engine: data.xyz, frame 1: PySCF labels molecules, and cells periodic in all "
         "three directions, only",
-        f"{begin}.spin: data.xyz, frame 3: multiplicity 1 does not fit 9 electrons (charge 1)",
+        f"{begin}.spin: data.xyz, frame 3: the multiplicity is 1, but with charge 1 H2O has 9 "
+        "electrons; allowed: 2, 4, …",
         f"{begin}.pseudo: data.xyz, frame 5: periodic cells need one, such as gth-pbe; PySCF has "
         "no forces without",
     ]

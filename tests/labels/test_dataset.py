@@ -228,5 +228,5 @@ def test_a_charge_that_is_no_number_is_told_with_file_and_frame(
 ) -> None:
     frame = "1\nProperties=species:S:1:pos:R:3{}\nH 0 0 0\n"
     (tmp_path / "a.xyz").write_text(frame.format("") + frame.format(f" {key}={text}"))
-    with pytest.raises(CampaignError, match=rf"a\.xyz, frame 1 \(H\): {key} under '{key}' "):
+    with pytest.raises(CampaignError, match=rf"a\.xyz, frame 1 \(H\): {key}: found "):
         read(tmp_path / "a.xyz")

@@ -142,7 +142,7 @@ def test_a_file_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("atoms", "why"),
     [
-        (water(charge="plus"), "could not convert"),
+        (water(charge="plus"), "charge: found 'plus'"),
         (Atoms("H", [[0, 0, float("nan")]]), "not a finite number"),
         (Atoms(), "holds no atoms"),
     ],

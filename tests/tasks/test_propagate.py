@@ -351,9 +351,9 @@ def test_geometries_are_read_once_and_only_if_they_are_needed(
 ) -> None:
     asked: list[list[str]] = []
 
-    def seen(files: Sequence[Path]) -> Any:
+    def seen(files: Sequence[Path], names: Any) -> Any:
         asked.append([file.name for file in files])
-        return read_files(files)
+        return read_files(files, names)
 
     monkeypatch.setattr(settings_module, "read_files", seen)
     for index, geometry in ((5, 0), (6, 1)):

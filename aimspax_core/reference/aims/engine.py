@@ -27,6 +27,7 @@ from aimspax_core.reference.aims.process import ERRORS, OUTPUT, Ended, run
 from aimspax_core.reference.aims.section import AimsReference
 from aimspax_core.reference.as_calculator import LabelCalculator
 from aimspax_core.reference.calculation_folder import calculation_folder
+from aimspax_core.reference.electrons import own_or, refused
 from aimspax_core.settings.aims_control.control import Control
 from aimspax_core.structures import AIMS_LINES
 
@@ -80,6 +81,36 @@ def mistakes(settings: AimsReference, directory: Path, atoms: Atoms) -> Iterator
     moments = atoms.has("initial_magmoms") and bool(atoms.get_initial_magnetic_moments().any())
     if moments and (control.get("spin") or ("none",))[0] == "none":
         yield "control", f"initial magnetic moments need `spin collinear`, and {name} has it not"
+    yield from _electrons_refused(control, atoms)
+
+
+def _electrons_refused(control: Control, atoms: Atoms) -> Iterator[tuple[str, str]]:
+    """Yield why a structure cannot have the charge, or the charge and multiplicity, that it says.
+
+    Without a multiplicity of its own FHI-aims finds the moment, or has `fixed_spin_moment`.
+    """
+    charge, spin = own_or(atoms, control.number("charge"), 0.0)
+    electrons = int(atoms.numbers.sum()) - charge
+    if electrons <= 0:
+        formula = atoms.get_chemical_formula()
+        yield "control", f"{formula} has {electrons:g} electrons with the charge {charge:g}"
+    elif "spin" in atoms.info and (wrong := refused(atoms, charge, spin)) is not None:
+        yield "control", wrong.text
+
+
+def notes(settings: AimsReference, directory: Path, atoms: Atoms) -> Iterator[tuple[str, str]]:
+    """Yield what FHI-aims would compute without a word though it may not be meant."""
+    control, name = _control(settings, directory), Path(str(settings.control)).name
+    charge, _ = own_or(atoms, control.number("charge"), 0.0)
+    electrons = int(atoms.numbers.sum()) - charge
+    closed = (control.get("spin") or ("none",))[0].lower() == "none" and "spin" not in atoms.info
+    if closed and not atoms.pbc.any() and electrons == round(electrons) and electrons % 2:
+        formula = atoms.get_chemical_formula()
+        yield (
+            "control",
+            f"{formula} has {electrons:g} electrons with the charge {charge:g}, an odd number, and "
+            f"{name} has no `spin collinear`: its levels would be half occupied",
+        )
 
 
 _BY_INDEX = " (there may be a file for each geometry, by index: {0: control.in, 1: bulk.in})"

@@ -31,10 +31,12 @@ def _check(section: AimsReference, use: Use) -> Iterator[Finding]:
 
 
 def _check_structure(section: AimsReference, use: Use, atoms: Atoms) -> Iterator[Finding]:
-    from aimspax_core.reference.aims.engine import mistakes
+    from aimspax_core.reference.aims.engine import mistakes, notes
 
     for key, text in mistakes(section, use.directory, atoms):
         yield Finding(key, text)
+    for key, text in notes(section, use.directory, atoms):
+        yield Finding(key, text, note=True)
 
 
 def _frozen(section: AimsReference, directory: Path, elements: frozenset[str]) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aimspax_core.reference.electrons import beside, own_or
 from aimspax_core.reference.interface import Finding, Kind, Reference, Use
 from aimspax_core.reference.pyscf.section import PyscfReference
 from aimspax_core.settings.engines import EngineSection
@@ -24,6 +25,7 @@ def _check_structure(section: PyscfReference, use: Use, atoms: Atoms) -> Iterato
     from aimspax_core.reference.pyscf.refusals import structure_refused
 
     yield from _finding(structure_refused(section, atoms, use.stress))
+    yield from beside(atoms, *own_or(atoms, section.charge, section.spin), "PySCF")
 
 
 def _finding(refused: str | None) -> Iterator[Finding]:

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from aimspax_core.errors import LabelError
+from aimspax_core.reference.electrons import own_or, refused
 from aimspax_core.reference.pyscf.section import PyscfReference
 from aimspax_core.reference.pyscf.terms import (
     INSTALL,
     built,
-    charge_and_spin,
     correction,
     dispersion,
     error_text,
@@ -179,11 +178,9 @@ def _name_refused(key: str, name: str, symbol: str, library: Any) -> str | None:
 
 
 def _electrons_refused(settings: PyscfReference, atoms: Atoms) -> str | None:
-    try:
-        charge, spin = charge_and_spin(settings, atoms)
-    except LabelError as error:
-        return f"spin: {error}"
-    electrons = int(built(settings, atoms, 0, None).nelectron) - charge
-    if electrons < max(1, spin - 1) or (electrons - spin) % 2 == 0:
-        return f"spin: multiplicity {spin} does not fit {electrons} electrons (charge {charge})"
-    return None
+    charge, spin = own_or(atoms, settings.charge, settings.spin)
+    neutral = int(built(settings, atoms, 0, None).nelectron)
+    found = refused(atoms, charge, spin, int(atoms.numbers.sum()) - neutral)
+    if found is None and neutral == charge:
+        return f"charge: {atoms.get_chemical_formula()} has no electrons with charge {charge:g}"
+    return None if found is None else f"{found.key}: {found.text}"

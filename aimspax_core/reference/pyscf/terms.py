@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from aimspax_core.errors import LabelError
+from aimspax_core.reference.electrons import own_or
 from aimspax_core.reference.pyscf.section import PyscfReference
 
 INSTALL = "pip install 'aimspax[pyscf]'"
@@ -50,8 +51,7 @@ def charge_and_spin(settings: PyscfReference, atoms: Atoms) -> tuple[int, int]:
     Raises:
         LabelError: They are no whole numbers, or the multiplicity is below 1.
     """
-    charge = float(atoms.info.get("charge", settings.charge))
-    spin = float(atoms.info.get("spin", settings.spin))
+    charge, spin = own_or(atoms, settings.charge, settings.spin)
     if charge != int(charge) or spin != int(spin) or spin < 1:
         raise LabelError(f"charge {charge:g} or multiplicity {spin:g} is no number of electrons")
     return int(charge), int(spin)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aimspax_core.reference.electrons import beside, own_or, refused
 from aimspax_core.reference.interface import Finding, Kind, Reference, Use
 from aimspax_core.reference.tblite.section import TbliteReference
 
@@ -17,37 +18,14 @@ _F_IN_CORE = range(58, 72)
 
 
 def _check_structure(section: TbliteReference, use: Use, atoms: Atoms) -> Iterator[Finding]:
-    """The multiplicity must suit the number of electrons, and initial charges the total charge."""
-    charge = float(atoms.info.get("charge", section.charge))
-    spin = float(atoms.info.get("spin", section.spin))
-    if charge != round(charge):
-        yield Finding("charge", f"the total charge is {charge:g}; allowed: a whole number")
-    elif spin != round(spin) or spin < 1:
-        yield Finding("spin", f"the multiplicity is {spin:g}; allowed: 1, 2, 3, …")
-    else:
-        yield from _check_spin(atoms, round(charge), round(spin))
-    initial = float(atoms.get_initial_charges().sum())
-    if atoms.has("initial_charges") and abs(initial - charge) > 0.5:
-        text = f"the initial charges add up to {initial:g}; tblite is given the charge {charge:g}"
-        yield Finding("charge", text, note=True)
-
-
-def _check_spin(atoms: Atoms, charge: int, spin: int) -> Iterator[Finding]:
+    """The multiplicity must suit the number of electrons; what atoms say may be another state."""
+    charge, spin = own_or(atoms, section.charge, section.spin)
     in_core = sum(z - 3 for z in atoms.numbers.tolist() if z in _F_IN_CORE)
-    electrons = int(atoms.numbers.sum()) - in_core - charge
-    formula = atoms.get_chemical_formula()
-    if electrons < 0:
-        yield Finding("charge", f"{formula} has no {charge} electrons to lose")
-    elif spin > electrons + 1:
-        yield Finding("spin", f"the multiplicity is {spin}; {formula} has {electrons} electrons")
-    elif (electrons + spin) % 2 == 0:
-        allowed = "2, 4, …" if electrons % 2 else "1, 3, …"
-        valence = " (three of each lanthanide)" if in_core else ""
-        yield Finding(
-            "spin",
-            f"the multiplicity is {spin}, but with charge {charge} {formula} has "
-            f"{electrons} electrons{valence}; allowed: {allowed}",
-        )
+    valence = " (three of each lanthanide)" if in_core else ""
+    wrong = refused(atoms, charge, spin, in_core, valence)
+    if wrong is not None:
+        yield wrong
+    yield from beside(atoms, charge, spin, "tblite")
 
 
 def _atom_multiplicity(number: int) -> int | None:

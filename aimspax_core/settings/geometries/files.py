@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from aimspax_core.settings.geometries.doubts import (
     stands_for_no_cell,
     unfit,
 )
+from aimspax_core.settings.geometries.own_electrons import NAMES, own_electrons
 from aimspax_core.settings.reading.text_files import text_of
 from aimspax_core.structures import AIMS_LINES, decode, encode
 
@@ -46,18 +47,21 @@ class Geometry:
         constraints: What holds atoms, as ASE has it.
         notes: What was taken of it, and what means nothing here; a sentence each, with the file.
         parametric: The line where FHI-aims's parametric constraints begin, if it has some.
+        later: Those of `charge` and `spin` that earlier releases did not read.
     """
 
     atoms: Atoms
     constraints: tuple[object, ...] = ()
     notes: tuple[str, ...] = ()
     parametric: int | None = None
+    later: frozenset[str] = frozenset()
 
     @property
     def before(self) -> Atoms:
         """What releases that read less of a file took for the structure."""
         atoms: Atoms = self.atoms.copy()
-        atoms.info.pop(AIMS_LINES, None)
+        for name in (AIMS_LINES, *self.later):
+            atoms.info.pop(name, None)
         return atoms
 
 
@@ -66,11 +70,12 @@ def read_geometries(files: Sequence[Path]) -> list[Atoms]:
     return [geometry.atoms for geometry in read_files(files)]
 
 
-def read_files(files: Sequence[Path]) -> list[Geometry]:
+def read_files(files: Sequence[Path], names: Mapping[str, str] = NAMES) -> list[Geometry]:
     """Read geometry files.
 
     Args:
         files: In the format of FHI-aims, or in any that ASE reads (the last frame counts).
+        names: What datasets call `charge` and `spin`.
 
     Raises:
         StructureError: Not readable, no atoms, or a non-finite coordinate; the text has a line for
@@ -79,7 +84,7 @@ def read_files(files: Sequence[Path]) -> list[Geometry]:
     found, wrong = [], []
     for file in files:
         try:
-            found.append(read_file(file))
+            found.append(read_file(file, names))
         except StructureError as error:
             wrong.append(str(error))
     if wrong:
@@ -87,7 +92,7 @@ def read_files(files: Sequence[Path]) -> list[Geometry]:
     return found
 
 
-def read_file(path: Path) -> Geometry:
+def read_file(path: Path, names: Mapping[str, str] = NAMES) -> Geometry:
     """Read one geometry file, keeping only what makes a structure.
 
     Raises:
@@ -101,7 +106,9 @@ def read_file(path: Path) -> Geometry:
     atoms = frames[-1]
     if (note := handedness_note(atoms)) is not None:
         notes = (*notes, f"{path.name}: {note}")
-    return Geometry(_fit(atoms, path), tuple(atoms.constraints), notes, parametric)
+    later = {name for name, other in names.items() if other in atoms.info} - {*atoms.info}
+    fit = _fit(atoms, path, names)
+    return Geometry(fit, tuple(atoms.constraints), notes, parametric, frozenset(later))
 
 
 def frames_of(path: Path, which: slice) -> tuple[list[Atoms], tuple[str, ...], int | None]:
@@ -255,17 +262,21 @@ def _reason(error: Exception) -> str:
     return text.splitlines()[0]
 
 
-def _fit(atoms: Atoms, path: Path) -> Atoms:
+def _fit(atoms: Atoms, path: Path, names: Mapping[str, str]) -> Atoms:
     """Return what makes a structure of what was read; errors name the file."""
     try:
-        return structure_of(atoms)
+        return structure_of(atoms, names)
     except StructureError as error:
         text = "\n".join(f"{path}: {line}" for line in str(error).splitlines())
         raise StructureError(text) from error
 
 
-def structure_of(atoms: Atoms) -> Atoms:
+def structure_of(atoms: Atoms, names: Mapping[str, str] = NAMES) -> Atoms:
     """Return what makes a structure of what a file says.
+
+    Args:
+        atoms: With all that the file says.
+        names: What datasets call `charge` and `spin`.
 
     Raises:
         StructureError: It is not clear (see `doubts`), or something that should be a number, or a
@@ -275,10 +286,11 @@ def structure_of(atoms: Atoms) -> Atoms:
     if wrong:
         raise StructureError("\n".join(wrong))
     bare = atoms.copy()
+    bare.info.update(own_electrons(bare.info, names))
     if AIMS_LINES in bare.info:
         lines = canonical_aims_lines(str(bare.info.pop(AIMS_LINES)))
         bare.info.update({AIMS_LINES: lines} if lines else {})
     try:
         return decode(encode(bare))
     except (TypeError, ValueError) as error:
-        raise StructureError(f"charge, multiplicity, moments or masses: {error}") from error
+        raise StructureError(f"moments, charges or masses of atoms: {error}") from error
