@@ -49,6 +49,9 @@ class EngineSection(Section):
     starts_programs: ClassVar[bool] = False
     """Whether calculations start other programs, and have folders; see `ProgramSection`."""
 
+    is_network: ClassVar[bool] = False
+    """Whether it needs torch and the models' packages, as training does."""
+
     slow: ClassVar[bool] = False
     """Whether it is too slow to drive the first MD itself, in what `aimspax init` writes."""
 

@@ -23,6 +23,7 @@ from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
 from flows.commands.exit_codes import console
 from flows.commands.status import asks_more, report_outcome, show_results
+from flows.pools import warm_parent
 
 if TYPE_CHECKING:
     from flows.server import Server
@@ -75,6 +76,7 @@ def execute(plan: Plan) -> int:
     settings, run_dir = plan.inputs.settings, plan.inputs.run
     if plan.finished is not None:
         return show_results(run_dir, plan.finished, settings)
+    warm_parent.begin(warm_parent.common_modules(settings))
     show_dashboard(server_for(settings))
     from flows.commands.console import following
     from flows.runs.handed_over import hand_over

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +17,11 @@ from aimspax_core.versions import versions
 from flows.pools.dask_settings import (
     DASK,
     FAR,
-    ONE_THREAD,
-    QUIET,
     scheduler_options,
     scratch_folder,
     secret_prefix,
 )
+from flows.pools.environment import ONE_THREAD, QUIET
 from flows.pools.jobs.cleaner import cleaned_up
 from flows.pools.jobs.fleet import Fleet
 from flows.pools.jobs.ledger import Policy
@@ -38,7 +37,9 @@ from flows.server.current import OURS
 
 
 @contextlib.contextmanager
-def batch_pool(name: str, jobs: BatchJobs, settings: Settings) -> Iterator[Pool]:
+def batch_pool(
+    name: str, jobs: BatchJobs, settings: Settings, warm_up: Callable[[], None] | None = None
+) -> Iterator[Pool]:
     """Start a pool of batch jobs, which come and go; none is left after the block."""
     run, cluster, prefix = RunDir.of(settings), settings.cluster, secret_prefix()
     queue, output = scheduler(jobs.scheduler), output_of_jobs(run, jobs.scheduler, name)
@@ -63,7 +64,7 @@ def batch_pool(name: str, jobs: BatchJobs, settings: Settings) -> Iterator[Pool]
                 fleet.follow(_policy(name, now, new, queue))
                 return now.most
 
-            pool = Pool(name, runner, jobs.most, fleet, line, prefix, follow)
+            pool = Pool(name, runner, jobs.most, fleet, line, prefix, follow, warm_up)
             try:
                 yield pool
             finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import shutil
 import tempfile
@@ -21,25 +20,6 @@ from aimspax_core.settings.cluster import BatchJobs, Cluster
 from flows.pools.jobs.address import reachable_address
 from flows.pools.jobs.scheduler import Scheduler
 from flows.pools.jobs.script import TCP, BatchCluster, keys
-
-_LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
-
-
-ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
-"""Environment of workers with one thread: many of them use a machine better than many threads."""
-
-
-QUIET = {
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(
-        filter(None, (os.environ.get("PREFECT_LOGGING_EXTRA_LOGGERS"), "aimspax"))
-    ),
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-    # That the API is away is told by the flow, once: not by each worker for each line and event.
-    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
-}
-"""Workers print nothing: what they log is on the page of the task run, and in the run's logs."""
-
 
 DASK = {
     # A task whose worker dies is lost at once; the rules count that, and ask for it again.

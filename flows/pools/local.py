@@ -11,11 +11,14 @@ import dask
 from distributed import LocalCluster, Nanny
 from distributed.core import Status
 from distributed.security import Security
+from distributed.utils import get_mp_context
 from prefect_dask.task_runners import DaskTaskRunner
 
 from aimspax_core.errors import CampaignError
 from aimspax_core.settings.settings import Settings
-from flows.pools.dask_settings import DASK, ONE_THREAD, QUIET, scratch_folder, secret_prefix
+from flows.pools import warm_parent
+from flows.pools.dask_settings import DASK, scratch_folder, secret_prefix
+from flows.pools.environment import ONE_THREAD, QUIET
 from flows.pools.pool import Pool
 from flows.pools.preload import GPUS, NO_PAGES
 
@@ -47,6 +50,8 @@ def local_pool(
     workers: int,
     gpus: Sequence[str] = (),
     wanted: Callable[[Settings], int] | None = None,
+    modules: Sequence[str] = (),
+    warm_up: Callable[[], None] | None = None,
 ) -> Iterator[Pool]:
     """Start a pool of single-threaded processes on this machine, reachable from it alone.
 
@@ -58,12 +63,14 @@ def local_pool(
         workers: How many processes there are.
         gpus: The GPUs to deal.
         wanted: Returns how many there should be under new settings; not given: that is fixed.
+        modules: What all workers on this machine import besides; see `warm_parent`.
+        warm_up: What a worker does when it is idle for the first time.
     """
     prefix = secret_prefix()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         try:
-            runner = stack.enter_context(_runner_here(workers, gpus, prefix, folder))
+            runner = stack.enter_context(runner_here(workers, gpus, prefix, folder, modules))
         except RuntimeError as error:  # of a nanny
             raise CampaignError(
                 f"the workers of the {name} pool do not start on this machine: {error} Each was "
@@ -79,7 +86,14 @@ def local_pool(
                 cluster.scale(now)
             return now
 
-        pool = Pool(name, runner, workers, prefix=prefix, follow=None if wanted is None else follow)
+        pool = Pool(
+            name,
+            runner,
+            workers,
+            prefix=prefix,
+            follow=None if wanted is None else follow,
+            warm_up=warm_up,
+        )
         try:
             yield pool
         finally:
@@ -87,10 +101,13 @@ def local_pool(
 
 
 @contextlib.contextmanager
-def _runner_here(
-    workers: int, gpus: Sequence[str], prefix: str, folder: Path
+def runner_here(
+    workers: int, gpus: Sequence[str], prefix: str, folder: Path, modules: Sequence[str]
 ) -> Iterator[DaskTaskRunner]:
     """Start the runner of a pool of processes on this machine."""
+    with dask.config.set(warm_parent.START_METHOD):
+        get_mp_context()  # where Dask says what a parent imports, once; we know better
+    warm_parent.begin(modules)
     runner = DaskTaskRunner(
         cluster_class=LocalCluster,
         cluster_kwargs={
@@ -106,8 +123,13 @@ def _runner_here(
             "memory_limit": 0,
             "local_directory": str(folder),
             "preload": ["flows.pools.preload"],
-            "env": {**ONE_THREAD, **QUIET, **NO_PAGES, GPUS: ",".join(gpus)},
+            "env": {
+                **warm_parent.environment(),
+                **(ONE_THREAD | QUIET | NO_PAGES),
+                GPUS: ",".join(gpus),
+            },
         },
     )
-    with dask.config.set({**DASK, "distributed.scheduler.worker-ttl": "5 minutes"}), runner:
+    ours = DASK | warm_parent.START_METHOD | {"distributed.scheduler.worker-ttl": "5 minutes"}
+    with dask.config.set(ours), runner:
         yield runner

@@ -32,6 +32,7 @@ from flows.pools.late import LateEnds
 from flows.pools.line import Line
 from flows.pools.plain import PlainFuture, begin_plainly
 from flows.pools.ticket import Ticket, submitting
+from flows.pools.warm_up import WarmUp
 from flows.pools.workers import Steady, WorkerLostError, Workforce, from_dask, from_outside
 from flows.runs.api_watch import api_watch, from_api
 
@@ -62,6 +63,7 @@ class Pool:
         prefix: First part of the paths of its Dask dashboard.
         follow: Has as many workers as new settings say, and returns the new capacity; not given:
             it stays as it is.
+        warm_up: What a worker does when it is idle for the first time.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Pool:
         line: Line | None = None,
         prefix: str = "",
         follow: Callable[[Settings], int] | None = None,
+        warm_up: Callable[[], None] | None = None,
     ) -> None:
         self._follow = follow
         self.name, self.runner, self.capacity = name, runner, capacity
@@ -83,8 +86,10 @@ class Pool:
         self._doubtful: list[tuple[float, Ticket, LabelError]] = []
         self._shown: set[str] = set()  # where tasks have failed whose traceback is in the log
         self._closed = False
+        self._cold = warm_up is not None  # whether idle workers are still to prepare
         self._api = api_watch()
         self._wake = threading.Event()
+        self._warm_up = WarmUp(runner.client, warm_up) if warm_up is not None else None
         self._prefix = prefix
         # What is logged on workers is handled here as well, by the log files of the run.
         forward_logs(runner.client)
@@ -189,6 +194,7 @@ class Pool:
             try:
                 self._settle()
                 self._dispatch()
+                self._prepare()
                 failures = 0
             # A pool that stands still would let the run wait for ever: `trouble` ends the run.
             except Exception as error:
@@ -200,7 +206,7 @@ class Pool:
                 self._wake.set()
 
     def _to_look_at(self) -> bool:
-        return bool(self._line.lost or self._line.waiting or self._doubtful)
+        return bool(self._line.lost or self._line.waiting or self._doubtful or self._cold)
 
     def _settle(self) -> None:
         """Finish the tasks that are over, and those whose worker is gone."""
@@ -320,6 +326,11 @@ class Pool:
                 del free[ticket.address]
             self._begin(ticket)
 
+    def _prepare(self) -> None:
+        """Have workers warm up that have nothing to do."""
+        if self._warm_up is not None:
+            self._cold = self._warm_up.look(self._free())
+
     def _begin(self, ticket: Ticket) -> None:
         try:
             with submitting:
@@ -362,7 +373,8 @@ class Pool:
         """Return how many more tasks each worker can take, if any."""
         taken = self._line.taken()
         free = {}
-        for address in list(self._scheduler.workers):
+        addresses = list(self._scheduler.workers)
+        for address in addresses if self._warm_up is None else self._warm_up.last(addresses):
             worker = self._scheduler.workers.get(address)
             if worker is None:
                 continue  # it has just left

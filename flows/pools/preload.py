@@ -25,6 +25,7 @@ from distributed import Worker
 from aimspax_core.machine import WORKER_ADDRESS
 from aimspax_core.safe_files import write_text
 from aimspax_core.versions import versions
+from flows.pools.warm_parent import settle
 from flows.server.api import keep_off_proxies, silence
 
 GPUS = "AIMSPAX_GPUS"
@@ -91,6 +92,7 @@ def dask_setup(worker: Any) -> None:
     A worker on this machine leaves the terminal's process group: Ctrl-C is for the flow, which
     then ends its workers. A worker in a batch job reads its orders.
     """
+    settle()
     folder = os.environ.get(POOL)
     if folder is None:
         os.setpgrp()

@@ -351,7 +351,7 @@ def _kind_of(process: psutil.Process) -> str:
         return "engine"
     if {"prefect", "server"} <= {*command} or any("prefect.server" in w for w in command):
         return "server"
-    if any("spawn_main" in word for word in command):
+    if any("spawn_main" in word or "forkserver" in word for word in command):
         return "worker"
     return "flow" if command[-2:-1] == ["run"] else "other"
 

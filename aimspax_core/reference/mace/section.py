@@ -13,6 +13,7 @@ from aimspax_core.settings.values import Device, ExistingFile
 class MaceReference(EngineSection):
     """REFERENCE with `engine: mace`: a teacher, a MACE model file that stands in for DFT."""
 
+    is_network: ClassVar[bool] = True
     free: ClassVar[tuple[str, ...]] = ("device",)
     heeds_spin: ClassVar[bool | None] = False
 
@@ -38,6 +39,7 @@ class MaceMpReference(FoundationalModel, EngineSection):
     MACE fetches a model that it knows by name from the internet, once.
     """
 
+    is_network: ClassVar[bool] = True
     free: ClassVar[tuple[str, ...]] = ("device",)
     heeds_spin: ClassVar[bool | None] = False
 

@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 
+import dask
 import psutil
 import pytest
 from distributed import Client, LocalCluster
 
+from flows.pools import warm_parent
 from flows.pools.dask_hooks import forward_logs
 from flows.pools.local import StubbornNanny
 from tests.flows.hosting import PATIENCE_S, wait_for
@@ -24,13 +26,14 @@ WORKERS = 2
 def killing_the_first_worker() -> Iterator[list[int]]:
     """Kill the first process that becomes a worker, the moment it is there."""
     me, killed, over = psutil.Process(), [], threading.Event()
-    there = {child.pid for child in me.children()}
+    there = {child.pid for child in me.children(recursive=True)}
 
     def kill() -> None:
         while not over.is_set() and not killed:
-            for child in me.children():
+            for child in me.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    if child.pid not in there and "spawn_main" in " ".join(child.cmdline()):
+                    forked = "forkserver" in " ".join(child.cmdline()) and child.ppid() != me.pid
+                    if child.pid not in there and forked:
                         child.kill()
                         killed.append(child.pid)
                         break
@@ -47,6 +50,7 @@ def killing_the_first_worker() -> Iterator[list[int]]:
 
 def test_a_worker_that_is_killed_while_it_starts_is_started_again() -> None:
     with (
+        dask.config.set(warm_parent.START_METHOD),
         killing_the_first_worker() as killed,
         LocalCluster(
             n_workers=WORKERS,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -10,6 +12,7 @@ import pytest
 
 from aimspax_core.machine import visible_gpus
 from flows.pools.local import local_pool
+from tests.flows.hosting import Landed, Nap, in_a_flow, inside, lines, nap, wait_for
 
 
 def seen_by(pool) -> list[str | None]:
@@ -86,3 +89,25 @@ def test_gpus_are_those_that_the_driver_lists(monkeypatch, tmp_path):
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     assert visible_gpus() == ("0", "1")
+
+
+def test_each_worker_prepares_once_when_it_is_idle(tmp_path):
+    journal = tmp_path / "journal"
+    with local_pool("ml", 2, warm_up=partial(nap.fn, Nap(journal, "warm"))):
+        wait_for(lambda: len(lines(journal, "end")) == 2, "both workers are warm")
+        workers = {line.split()[2] for line in journal.read_text().splitlines()}
+        time.sleep(1.0)
+        assert len(workers) == len(lines(journal, "begin")) == 2
+
+
+def test_a_task_is_more_urgent_than_to_prepare(prefect_server, tmp_path):
+    journal, over, landed = tmp_path / "journal", tmp_path / "over", Landed()
+    opened = local_pool("ml", 1, warm_up=partial(nap.fn, Nap(journal, "warm")))
+    with in_a_flow() as context, inside(context, opened) as pool:
+        pool.submit(nap, Nap(journal, "task", until=over), landed)
+        wait_for(lambda: bool(lines(journal, "begin")), "the task has begun")
+        time.sleep(1.0)
+        over.touch()
+        landed.wait(1)
+        wait_for(lambda: "warm" in lines(journal, "end"), "the worker is warm")
+        assert lines(journal, "begin") == ["task", "warm"]

@@ -34,7 +34,7 @@ POINTS = {
 }
 EVENTS = {event for event, _, _ in POINTS.values()}
 PATTERNS = {name: re.compile(pattern) for name, (_, pattern, _) in POINTS.items()}
-WORKER = any("spawn_main" in word for word in sys.orig_argv)
+WORKER = any("forkserver" in word for word in sys.orig_argv)
 
 
 def watch(event, arguments):
