@@ -17,6 +17,7 @@ from distributed.security import Security
 
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.cluster import BatchJobs
+from flows.pools.environment import CALM_JOB
 from flows.pools.jobs.job import margin_s
 from flows.pools.preload import NO_PAGES, POOL, SCRATCH
 
@@ -74,7 +75,7 @@ class BatchJob(Job):
                 jobs.prologue.rstrip("\n"),
                 f"export {POOL}={shlex.quote(str(folder))}",
                 f"export DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP={TCP}",
-                *(f"export {name}='{value}'" for name, value in NO_PAGES.items()),
+                *(f"export {name}='{value}'" for name, value in (NO_PAGES | CALM_JOB).items()),
                 # Not Dask's own folder in /tmp, which may be another user's.
                 f"export {SCRATCH}=$(mktemp -d) || exit 1",
             ],
