@@ -118,6 +118,7 @@ class Inputs:
             *_notes_of(settings, read),
             *_begun_otherwise(settings, read),
             *_notes(settings, geometries, tuple(seeds), adopts),
+            *(f"mace.yaml: {note}" for note in settings.model.family.notes(settings.model)),
             *(line for finding, line in engines if finding.note),
         ]
         settings = replace(settings, notes=(*settings.notes, *notes))

@@ -17,7 +17,7 @@ class Ensemble:
     """Gives committees of members' checkpoints; a new version costs reading the weights only.
 
     Args:
-        settings: The members' settings; the committee runs on `MISC.device`.
+        settings: The members' settings; the committee runs on `MISC.device`, by `MISC.kernel`.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -38,19 +38,16 @@ class Ensemble:
         """
         wanted = tuple(checkpoints)
         if self._committee is None or wanted != self._loaded:
-            self._loaded = ()  # until all are read, the models belong to no version
+            self._committee = None  # until all are read, the models belong to no version
             for index, path in enumerate(wanted):
                 self._load(index, path)
-            if self._committee is None or len(self._committee) != len(wanted):
-                self._models = self._models[: len(wanted)]
-                device = self._settings.MISC.device
-                self._committee = Committee(self._family.evaluator(self._models, device))
-            self._loaded = wanted
+            del self._models[len(wanted) :]
+            misc = self._settings.MISC
+            evaluator = self._family.evaluator(self._models, misc.device, kernel=misc.kernel)
+            self._committee, self._loaded = Committee(evaluator), wanted
         return self._committee
 
     def _load(self, index: int, path: Path) -> None:
         """Put a checkpoint into the model number `index`."""
-        if index < len(self._models):
-            trained_model(path, self._settings, self._models[index])
-        else:
-            self._models.append(trained_model(path, self._settings))
+        there = self._models[index] if index < len(self._models) else None
+        self._models[index : index + 1] = [trained_model(path, self._settings, there)]

@@ -147,8 +147,15 @@ class MakeEvaluator(Protocol):
         models: Sequence[torch.nn.Module],
         device: str | torch.device = "cpu",
         dtype: str | None = None,
+        kernel: str = "auto",
     ) -> Evaluator:
-        """Return what evaluates the models; it takes them over. `dtype` none: as they are.
+        """Return what evaluates the models; it takes them over.
+
+        Args:
+            models: Of one family.
+            device: Where they are evaluated.
+            dtype: Their number format; none: as they are.
+            kernel: `MISC.kernel`; a family with one way of computing does not mind.
 
         Raises:
             ModelError: The models do not fit together, or need inputs beyond a structure.

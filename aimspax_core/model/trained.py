@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def trained_model(
     Args:
         checkpoint: What `Member.save` wrote.
         settings: The member's.
-        model: One that this function has returned for a member with the same settings and elements,
-            to be loaded anew.
+        model: One that this function has returned for a member with these settings, to be loaded
+            anew if it has weights of the same shapes.
 
     Raises:
         DamagedError: There is no checkpoint, or it is not as it was written.
@@ -37,14 +38,20 @@ def trained_model(
     try:
         constants = family.constants(**state["constants"])
         require_kernels(state["learner"], family.kernels(settings))
-        if model is None:
-            held = family.settings_of(settings, state["learner"]["model"])
+        weights = state["learner"]["model"]
+        if model is None or not _alike(model.state_dict(), weights):
+            held = family.settings_of(settings, weights)
             model = skeletons().copy(held, state["elements"], constants)
         _take_weights(model, state)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"checkpoint {checkpoint} does not fit these settings: {error}") from error
     family.set_constants(model, constants, state["elements"])
     return model
+
+
+def _alike(weights: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> bool:
+    """Whether names and shapes are the same: those of given models need not be."""
+    return {k: w.shape for k, w in weights.items()} == {k: w.shape for k, w in others.items()}
 
 
 def _take_weights(model: torch.nn.Module, state: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ class WorkerMemory:
             kind: What `foundational_model` says.
             model: Which one.
             directory: The run directory, where the name of a local file may begin.
-            settings: For `MISC.device` and `GENERAL.default_dtype`.
+            settings: For `MISC.device`, `MISC.kernel` and `GENERAL.default_dtype`.
 
         Raises:
             ModelError: It cannot be loaded; the text says why.
@@ -114,6 +114,7 @@ class WorkerMemory:
             **model.for_mace(directory),
             "device": settings.MISC.device,
             "dtype": settings.GENERAL.default_dtype,
+            "kernel": settings.MISC.kernel,
         }
         key = kind, str(asked)
         return self._foundations.get([key], lambda _: (load_foundation(kind, **asked), 1.0))[0]

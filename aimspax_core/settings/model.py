@@ -144,6 +144,12 @@ class ModelMisc(Section):
     enable_cueq: bool = Field(
         False, description="NVIDIA's cuEquivariance kernels (device `cuda` only)."
     )
+    kernel: Annotated[Literal["auto", "lean", "mace"], AnyCase()] = Field(
+        "auto",
+        description="How the network is computed; weights and files are the same, results agree to "
+        "rounding. `mace`: by MACE itself. `lean`: by few large operations, several times faster; "
+        "`auto`: so where the ARCHITECTURE allows it, else by MACE.",
+    )
     error_table: Literal[
         "PerAtomMAE",
         "PerAtomRMSE",

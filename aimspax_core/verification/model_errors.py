@@ -187,7 +187,8 @@ def errors_of(
     """
     from aimspax_core.model.committee import Committee
 
-    committee = Committee(family.evaluator([model], "cpu"))
+    # By the family's own network, whatever else has computed the errors of the journal.
+    committee = Committee(family.evaluator([model], "cpu", kernel="mace"))
     forces, energies = [], []
     for first in range(0, len(labels), batch):
         some = labels[first : first + batch]

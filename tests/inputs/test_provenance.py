@@ -263,6 +263,7 @@ def test_what_would_make_labels_or_models_inconsistent_is_frozen(inputs, file, s
         ("mace.yaml", "TRAINING", "ema_decay", "0.9"),
         ("mace.yaml", "TRAINING", "batch_size", "2"),
         ("mace.yaml", "MISC", "keep_checkpoints", "True"),
+        ("mace.yaml", "MISC", "kernel", "mace"),
     ],
 )
 def test_what_only_steers_the_rest_of_the_run_is_free(inputs, file, section, key, text):

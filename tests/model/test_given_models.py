@@ -18,7 +18,7 @@ from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.given_models import adopt
 from aimspax_core.model.mace import build, model_files
 from aimspax_core.model.mace import graphs as mace_graphs
-from aimspax_core.model.mace.evaluator import MaceEvaluator
+from aimspax_core.model.mace.kernel import evaluator
 from aimspax_core.model.member import Member, Stage
 from aimspax_core.settings.model import ModelSettings
 
@@ -74,7 +74,7 @@ def predictions(committee: Committee) -> np.ndarray:
 def test_an_adopted_member_predicts_what_the_file_predicts(file: Path, tmp_path: Path) -> None:
     path = tmp_path / "member.pt"
     assert adopt(file, settings(), "mine", 3, path) == ELEMENTS
-    theirs = predictions(Committee(MaceEvaluator([model_files.load_model(file)])))
+    theirs = predictions(Committee(evaluator([model_files.load_model(file)])))
     ours = predictions(Ensemble(settings()).committee([path]))
     np.testing.assert_array_equal(ours, theirs)
     member = Member.load(path, settings())
@@ -89,7 +89,7 @@ def test_the_number_format_of_the_settings_counts(held: str, asked: str, tmp_pat
     adopt(given, settings(dtype=asked), "mine", 3, path)
     committee = Ensemble(settings(dtype=asked)).committee([path])
     assert committee.evaluator.dtype == getattr(torch, asked)
-    theirs = predictions(Committee(MaceEvaluator([model_files.load_model(given)], dtype="float64")))
+    theirs = predictions(Committee(evaluator([model_files.load_model(given)], dtype="float64")))
     np.testing.assert_allclose(predictions(committee), theirs, rtol=1e-4, atol=1e-3)
 
 
@@ -168,7 +168,7 @@ def test_a_basis_that_the_settings_name_is_taken(held: bool, tmp_path: Path) -> 
     model_files.save_model(theirs, given)
     asked = settings(order | {"use_reduced_cg": not held})
     adopt(given, asked, "mine", 3, path)
-    wanted = predictions(Committee(MaceEvaluator([theirs])))
+    wanted = predictions(Committee(evaluator([theirs])))
     np.testing.assert_allclose(predictions(Ensemble(asked).committee([path])), wanted, atol=1e-10)
 
 
@@ -181,7 +181,7 @@ def test_a_given_model_keeps_its_basis_if_the_settings_name_none(tmp_path: Path)
     model_files.save_model(theirs, given)
     adopt(given, chosen, "mine", 3, path)
     found = predictions(Ensemble(chosen).committee([path]))
-    np.testing.assert_array_equal(found, predictions(Committee(MaceEvaluator([theirs]))))
+    np.testing.assert_array_equal(found, predictions(Committee(evaluator([theirs]))))
     data = mace_graphs.graphs(structures(6), ELEMENTS, chosen)
     member = Member.load(path, chosen)
     member.renew_constants(data)

@@ -80,6 +80,7 @@ DEFAULTS = {
         "device": "cpu",
         "enable_cueq": False,
         "error_table": "PerAtomMAE",
+        "kernel": "auto",
         "keep_checkpoints": False,
         "log_level": "INFO",
         "restart_latest": False,

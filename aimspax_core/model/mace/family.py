@@ -9,10 +9,10 @@ import torch
 from aimspax_core.model.family import Family
 from aimspax_core.model.mace import build
 from aimspax_core.model.mace.cueq import kernels, to_cueq, to_e3nn
-from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.foundation import foundation
 from aimspax_core.model.mace.given_file import given_model
 from aimspax_core.model.mace.graphs import graphs
+from aimspax_core.model.mace.kernel import evaluator
 from aimspax_core.model.mace.model_files import copy_model, load_model, save_model
 from aimspax_core.model.mace.product_basis import settings_of
 from aimspax_core.model.mace.steps import MaceSteps
@@ -44,7 +44,7 @@ MACE = Family(
     set_constants=build.set_constants,
     build=_build,
     steps=MaceSteps,
-    evaluator=MaceEvaluator,
+    evaluator=evaluator,
     copy_with=_copy_with,
     save=save_model,
     load=load_model,

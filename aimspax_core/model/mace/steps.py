@@ -12,14 +12,15 @@ import torch
 from mace.data import AtomicData
 from mace.tools.scripts_utils import get_optimizer, get_params_options
 from mace.tools.torch_geometric.batch import Batch
-from mace.tools.torch_geometric.dataloader import DataLoader
 from mace.tools.train import evaluate, train_one_epoch
 from torch.optim.swa_utils import SWALR
+from torch.utils.data import DataLoader
 from torch_ema import ExponentialMovingAverage
 
 from aimspax_core.errors import DivergedError, ModelError
 from aimspax_core.model.mace import losses
-from aimspax_core.model.mace.graphs import arguments, batches, number_format
+from aimspax_core.model.mace.graphs import arguments, batches, collated, number_format
+from aimspax_core.model.mace.kernel import in_training
 from aimspax_core.settings.model import ModelSettings
 
 
@@ -35,6 +36,8 @@ class MaceSteps:
     """
 
     def __init__(self, settings: ModelSettings) -> None:
+        self._settings = settings
+        self._computing: tuple[torch.nn.Module, torch.nn.Module] | None = None
         self._training, self._dtype = settings.TRAINING, settings.GENERAL.default_dtype
         self._device = torch.device(settings.MISC.device)
         self._arguments: argparse.Namespace = arguments(settings)
@@ -72,7 +75,7 @@ class MaceSteps:
         found: Any = _Losses()
         with number_format(self._dtype):
             train_one_epoch(
-                model=model,
+                model=self._called(model),
                 loss_fn=loss,
                 data_loader=_shuffled(train, self._training.batch_size, order),
                 optimizer=optimizer,
@@ -98,9 +101,17 @@ class MaceSteps:
     ) -> tuple[float, dict[str, float | None]]:
         """Return MACE's validation loss, and its errors by MACE's names (eV, Å)."""
         with number_format(self._dtype):
-            value, found = evaluate(model, loss, batches, self._measured, self._device)
+            value, found = evaluate(
+                self._called(model), loss, batches, self._measured, self._device
+            )
         errors = {k: v for k, v in found.items() if k.startswith(("mae_", "rmse_"))}
         return float(value), {k: None if v is None else float(v) for k, v in errors.items()}
+
+    def _called(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Return what computes the model, made once for it."""
+        if self._computing is None or self._computing[0] is not model:
+            self._computing = model, in_training(model, self._settings)
+        return self._computing[1]
 
 
 class _Losses:
@@ -118,7 +129,7 @@ class _Losses:
         return sum(self._values) / len(self._values)
 
 
-def _shuffled(data: Sequence[AtomicData], size: int, seed: Sequence[int]) -> DataLoader:
+def _shuffled(data: Sequence[AtomicData], size: int, seed: Sequence[int]) -> DataLoader[Any]:
     """Deal training batches as MACE's `run_train`: shuffled, the last incomplete one dropped.
 
     With fewer structures than `size` each is a batch.
@@ -129,4 +140,6 @@ def _shuffled(data: Sequence[AtomicData], size: int, seed: Sequence[int]) -> Dat
     generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     size = size if len(data) >= size else 1
     dataset: Any = list(data)
-    return DataLoader(dataset, size, shuffle=True, drop_last=True, generator=generator)
+    return DataLoader(
+        dataset, size, shuffle=True, drop_last=True, generator=generator, collate_fn=collated
+    )

@@ -124,6 +124,26 @@ def why_no_cueq(settings: ModelSections) -> str | None:
     return None
 
 
+_NO_LEAN_FORM = (
+    "RealAgnosticAttResidualInteractionBlock",
+    "RealAgnosticResidualNonLinearInteractionBlock",
+)
+
+
+def why_no_lean(settings: ModelSections) -> str | None:
+    """Return which key of ARCHITECTURE has no lean form, and its value; none if all have one.
+
+    Nothing is imported; `aimspax_core.model.mace.lean.why_not` says the same of a model.
+    """
+    architecture = mace_architecture(settings)
+    for key in ("interaction_first", "interaction"):
+        if getattr(architecture, key) in _NO_LEAN_FORM:
+            return f"ARCHITECTURE.{key} {getattr(architecture, key)}"
+    if re.search(r"[1-9]\d*[eo]|0o", architecture.MLP_irreps.replace(" ", "").lower()):
+        return f"ARCHITECTURE.MLP_irreps {architecture.MLP_irreps}"
+    return None
+
+
 def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> Iterator[str]:
     """Yield what is wrong: energies that miss an element, kernels that cannot be used here."""
     known = settings.ARCHITECTURE.atomic_energies
@@ -133,6 +153,19 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
     why = why_no_cueq(settings) if here else None
     if why is not None:
         yield f"MISC.enable_cueq: {why}"
+    if settings.MISC.kernel == "lean":
+        if settings.MISC.enable_cueq:
+            yield "MISC.kernel: found lean, but MISC.enable_cueq is True; one of them can be used"
+        no_form = why_no_lean(settings)
+        if no_form is not None:
+            yield f"MISC.kernel: found lean, which {no_form} does not have; allowed: auto or mace"
+
+
+def _notes(settings: ModelSections) -> Iterator[str]:
+    """Yield that MACE itself computes, where something faster was left to `auto`."""
+    no_form = why_no_lean(settings)
+    if settings.MISC.kernel == "auto" and not settings.MISC.enable_cueq and no_form is not None:
+        yield f"MISC.kernel: auto: {no_form} has no lean form, so MACE itself is used"
 
 
 _STRESS_LOSSES = ("stress", "weighted_stress", "virials", "huber", "universal")
@@ -144,6 +177,7 @@ MACE = FamilyRow(
     losses=("weighted", "ef", "forces_only", *_STRESS_LOSSES, "l1l2energyforces"),
     stress_losses=_STRESS_LOSSES,
     mistakes=_mistakes,
+    notes=_notes,
     frozen=(("MISC.enable_cueq", "the kernels' weights and moments are kept"),),
     foundations=("mace-mp",),
 )

@@ -98,6 +98,11 @@ def _no_mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -
     yield from ()
 
 
+def _no_notes(settings: ModelSections) -> Iterator[str]:
+    """Have nothing to say."""
+    yield from ()
+
+
 @dataclass(frozen=True)
 class FamilyRow:
     """One family of models, as settings and checks know it.
@@ -112,6 +117,8 @@ class FamilyRow:
         mistakes: Yields what is wrong with the settings and can be known before anything is
             launched, as `SECTION.key: text`. Given: the settings, the atomic numbers of all
             geometries, and whether the models run on this machine (else in batch jobs).
+        notes: Yields what the log of a run should say of how these models are computed, as
+            `SECTION.key: text`.
         frozen: Keys that may not change while a campaign goes on (pattern, reason); all of
             ARCHITECTURE may not anyhow.
         foundations: The values of `foundational_model` whose models this family loads.
@@ -123,5 +130,6 @@ class FamilyRow:
     losses: tuple[str, ...]
     stress_losses: tuple[str, ...] = ()
     mistakes: Callable[[ModelSections, Sequence[int], bool], Iterator[str]] = _no_mistakes
+    notes: Callable[[ModelSections], Iterator[str]] = _no_notes
     frozen: tuple[tuple[str, str], ...] = ()
     foundations: tuple[str, ...] = ()

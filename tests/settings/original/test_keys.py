@@ -95,7 +95,7 @@ OURS = {
     "MISC": "label_store restarts server_password without_server",
 }
 
-OURS_MODEL = {"ARCHITECTURE": "use_reduced_cg"}
+OURS_MODEL = {"ARCHITECTURE": "use_reduced_cg", "MISC": "kernel"}
 
 
 def _together(*tables: dict[str, str]) -> dict[str, set[str]]:

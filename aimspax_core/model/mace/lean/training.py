@@ -70,7 +70,8 @@ class Lean(torch.nn.Module):
         if compute_force or strained:
             harmonics.requires_grad_()
         both = [path_weights(layer, here.radial, here.radial_slope) for layer in own.layers]
-        strengths = [strength for strength, _ in both]
+        # Also in validation, where MACE has the weights ask for no gradients.
+        strengths = [strength.requires_grad_() for strength, _ in both]
         atoms = node_energies(
             self._shape, self._tables, own, harmonics, strengths, neighbours, kinds
         )

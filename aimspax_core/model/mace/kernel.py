@@ -1,0 +1,70 @@
+"""What computes a MACE model: MACE itself, or the lean form of its network. Decided here alone.
+
+Both read the same weights and agree to rounding. Models that are converted for cuEquivariance
+have no lean form, so that `MISC.enable_cueq` always gets what it asks for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from aimspax_core.model.committee import Evaluator
+from aimspax_core.model.mace.evaluator import MaceEvaluator
+from aimspax_core.model.mace.lean import Lean, LeanEvaluator, why_not
+from aimspax_core.settings.model import ModelSettings
+
+log = logging.getLogger(__name__)
+
+
+def in_training(model: torch.nn.Module, settings: ModelSettings) -> torch.nn.Module:
+    """Return what is called in the place of a member's model, for its training and validation.
+
+    Raises:
+        ModelError: `MISC.kernel` is `lean`, and the model has no lean form.
+    """
+    return Lean(model) if _is_lean([model], settings.MISC.kernel) else model
+
+
+def evaluator(
+    models: Sequence[torch.nn.Module],
+    device: str | torch.device = "cpu",
+    dtype: str | None = None,
+    kernel: str = "auto",
+) -> Evaluator:
+    """Put models side by side; see `family.MakeEvaluator`.
+
+    Models of several architectures, such as somebody gives, are MACE's business.
+
+    Raises:
+        ModelError: `kernel` is `lean`, and a model has no lean form.
+    """
+    lean = _is_lean(models, kernel) and _share_their_shape(models)
+    return (LeanEvaluator if lean else MaceEvaluator)(models, device, dtype)
+
+
+def foundation_evaluator(
+    models: Sequence[torch.nn.Module], device: str, dtype: str, kernel: str
+) -> Evaluator:
+    """Put a foundation model in the place of a committee.
+
+    It is not the architecture of the settings: what has no lean form is MACE's business, also
+    with `MISC.kernel: lean`.
+    """
+    obstacle = next(filter(None, map(why_not, models)), None)
+    if obstacle is not None and kernel != "mace":
+        log.info("the foundation model has no lean form (%s): MACE itself computes it", obstacle)
+        kernel = "mace"
+    return evaluator(models, device, dtype, kernel)
+
+
+def _is_lean(models: Sequence[torch.nn.Module], kernel: str) -> bool:
+    return kernel == "lean" or (kernel == "auto" and not any(map(why_not, models)))
+
+
+def _share_their_shape(models: Sequence[torch.nn.Module]) -> bool:
+    """Whether all models have parameters of the same names and shapes."""
+    shapes = [{name: p.shape for name, p in model.named_parameters()} for model in models]
+    return all(one == shapes[0] for one in shapes)
