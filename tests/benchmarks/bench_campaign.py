@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from aimspax_core.campaign.actions import Action, Label, Sample
+from aimspax_core.campaign.actions import Action, Label, Sample, Train, tasks_of
 from aimspax_core.campaign.events import (
     ConvergenceAdvanced,
     Event,
@@ -65,7 +65,10 @@ EXPLORING = (Phase.ACTIVE, Phase.DRAIN)
 
 
 class Launch(NamedTuple):
-    """When a task was launched, if a worker was free, and the loop's time until then; seconds."""
+    """When an action was launched, if a worker was free for it, and the loop's time until then (s).
+
+    Trainings that share a task wait for each other, and do not count as such.
+    """
 
     time: float
     free: bool
@@ -98,13 +101,15 @@ def tally(journal: Iterable[Entry], settings: Settings) -> tuple[Tally, Campaign
         event, before = entry.event, state
         if before is not None and not isinstance(event, Resumed):
             passed = entry.time - now
-            in_flight = [pool_of(action, settings) for action in before.in_flight.values()]
+            tasks = tasks_of(before.in_flight.values())
+            in_flight = [pool_of(task[0], settings) for task in tasks]
             found.wall[before.phase] += passed
             for pool, workers in found.workers.items():
                 found.with_task[pool] += passed * min(in_flight.count(pool), workers)
             if isinstance(event, Launched):
                 pool = pool_of(event.action, settings)
-                free = in_flight.count(pool) < found.workers[pool]
+                alone = not (isinstance(event.action, Train) and event.action.task)
+                free = alone and in_flight.count(pool) < found.workers[pool]
                 found.loop += passed
                 launched[event.action.id] = Launch(entry.time, free, found.loop)
         now, state = entry.time, apply(state, event)
