@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.mixing import SumCalculator
@@ -23,7 +24,8 @@ from mace.calculators.foundations_models import (
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Committee
-from aimspax_core.model.mace.kernel import foundation_evaluator
+from aimspax_core.model.driver_calculator import DriverCalculator
+from aimspax_core.model.mace.kernel import evaluator, foundation_form
 from aimspax_core.model.mace.model_files import load_model, model_lock
 from aimspax_core.prediction import Prediction
 
@@ -71,8 +73,15 @@ class MaceFoundation:
     def __init__(
         self, calculator: Calculator, device: str, dtype: str, kernel: str = "auto"
     ) -> None:
-        self.calculator = calculator
+        self._calculator = calculator
         self._device, self._dtype, self._kernel = device, dtype, kernel
+
+    @cached_property
+    def calculator(self) -> Calculator:
+        """The model as a calculator of ASE: MACE's own, unless something else computes it."""
+        if self._form == "mace":
+            return self._calculator
+        return DriverCalculator(self.driver)
 
     @cached_property
     def driver(self) -> Driver:
@@ -81,13 +90,26 @@ class MaceFoundation:
         Raises:
             ModelError: The model needs inputs beyond a structure.
         """
-        calculator: Any = self.calculator
-        correction = None
+        found = Committee(evaluator(self._models, self._device, self._dtype, self._form))
+        return Driver(found, self._correction)
+
+    @cached_property
+    def _form(self) -> str:
+        return foundation_form(self._models, self._kernel)
+
+    @property
+    def _models(self) -> list[torch.nn.Module]:
+        calculator: Any = self._calculator
         if isinstance(calculator, SumCalculator):
-            calculator, correction = calculator.mixer.calcs
-        models = calculator.models
-        evaluator = foundation_evaluator(models, self._device, self._dtype, self._kernel)
-        return Driver(Committee(evaluator), correction)
+            calculator = calculator.mixer.calcs[0]
+        models: list[torch.nn.Module] = calculator.models
+        return models
+
+    @property
+    def _correction(self) -> Calculator | None:
+        """The dispersion correction, or none."""
+        calculator: Any = self._calculator
+        return calculator.mixer.calcs[1] if isinstance(calculator, SumCalculator) else None
 
 
 def foundation(

@@ -45,19 +45,19 @@ def evaluator(
     return (LeanEvaluator if lean else MaceEvaluator)(models, device, dtype)
 
 
-def foundation_evaluator(
-    models: Sequence[torch.nn.Module], device: str, dtype: str, kernel: str
-) -> Evaluator:
-    """Put a foundation model in the place of a committee.
+def foundation_form(models: Sequence[torch.nn.Module], kernel: str) -> str:
+    """Return the form, `lean` or `mace`, that computes a foundation model.
 
     It is not the architecture of the settings: what has no lean form is MACE's business, also
     with `MISC.kernel: lean`.
     """
+    if kernel == "mace":
+        return "mace"
     obstacle = next(filter(None, map(why_not, models)), None)
-    if obstacle is not None and kernel != "mace":
-        log.info("the foundation model has no lean form (%s): MACE itself computes it", obstacle)
-        kernel = "mace"
-    return evaluator(models, device, dtype, kernel)
+    if obstacle is None:
+        return "lean"
+    log.info("the foundation model has no lean form (%s): MACE itself computes it", obstacle)
+    return "mace"
 
 
 def _is_lean(models: Sequence[torch.nn.Module], kernel: str) -> bool:

@@ -10,6 +10,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
 from ase.calculators.mixing import SumCalculator
+from mace.calculators import MACECalculator
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.mace import build, foundation, model_files
@@ -50,6 +51,22 @@ def test_the_driver_predicts_what_its_calculator_does(local: Path) -> None:
             assert one.stress is None
 
 
+@pytest.mark.parametrize("kernel", ["auto", "lean", "mace"])
+def test_its_calculator_predicts_what_maces_own_does(local: Path, kernel: str) -> None:
+    found = foundation.foundation(model=str(local), dtype="float64", kernel=kernel).calculator
+    assert isinstance(found, MACECalculator) == (kernel == "mace")
+    theirs = foundation.foundation_calculator(str(local), "cpu", "float64")
+    for atoms in STRUCTURES:
+        mine, other = atoms.copy(), atoms.copy()
+        mine.calc, other.calc = found, theirs
+        assert mine.get_potential_energy() == pytest.approx(other.get_potential_energy(), abs=1e-9)
+        np.testing.assert_allclose(mine.get_forces(), other.get_forces(), atol=1e-9)
+        if atoms.pbc.all():
+            np.testing.assert_allclose(mine.get_stress(), other.get_stress(), atol=1e-9)
+        mine.positions[0] += 0.1  # is noticed
+        assert mine.get_potential_energy() != pytest.approx(other.get_potential_energy(), abs=1e-9)
+
+
 def test_dispersion_is_added_to_everything(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # torch-dftd is not installed here; any calculator can stand in for its correction.
     correction = LennardJones(epsilon=0.05, sigma=2.0, rc=5.0)
@@ -77,6 +94,9 @@ def test_dispersion_is_added_to_everything(local: Path, monkeypatch: pytest.Monk
     np.testing.assert_allclose(one.forces, ours.get_forces(), atol=1e-9)
     np.testing.assert_allclose(one.member_forces[0], one.forces, atol=1e-12)
     np.testing.assert_allclose(one.stress, ours.get_stress(voigt=False), atol=1e-9)
+    mine = atoms.copy()
+    mine.calc = foundation.foundation(**given).calculator
+    assert mine.get_potential_energy() == pytest.approx(ours.get_potential_energy(), abs=1e-9)
 
 
 def test_an_unknown_element_is_named(local: Path) -> None:

@@ -239,7 +239,9 @@ def test_a_foundation_model_without_lean_form_is_computed_by_mace_and_said(
         asked = {"model": str(tmp_path / f"{name}.model"), "dtype": "float64", "kernel": form}
         with caplog.at_level(logging.INFO, kernel.__name__):
             caplog.clear()
-            found[name] = foundation.foundation(**asked).driver._committee.evaluator
+            loaded = foundation.foundation(**asked)
+            assert isinstance(loaded.calculator, MACECalculator) == (name == "without")
+            found[name] = loaded.driver._committee.evaluator
             assert len(caplog.records) == (name == "without")
     assert type(found["with"]) is LeanEvaluator
     assert type(found["without"]) is MaceEvaluator
