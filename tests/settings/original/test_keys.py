@@ -85,7 +85,10 @@ SECOND_MODEL = {
 }
 OURS = {
     "REFERENCE": " ".join(key for section in SECTIONS for key in section.model_fields),
-    AL: " ".join(["save_trajectories_max_frames", *(r.key.name for r in rules_of("active"))]),
+    AL: " ".join(
+        ["save_trajectories_max_frames", "round_points_counted", "md_steps_while_training"]
+        + [rule.key.name for rule in rules_of("active")]
+    ),
     "GATE": "min_distance max_force max_energy_deviation",
     IDG: " ".join(
         ["sampling_engine", "save_trajectories_max_frames"]
