@@ -318,9 +318,8 @@ class Campaign:
 
     def _record_next(self, executor: Executor, timeout_s: float) -> None:
         """Wait for the next completion, and record it if one comes in time."""
-        events = executor.next_events(timeout_s)
-        if events:
-            self._record(*events)
+        for event in executor.next_events(timeout_s):
+            self._record(event)  # each by itself: what is told of one follows from the one before
 
     def _record(self, *events: Event) -> None:
         """Put events that come together into the journal, and do what follows from each.
