@@ -25,6 +25,8 @@ def in_training(model: torch.nn.Module, settings: ModelSettings) -> torch.nn.Mod
     Raises:
         ModelError: `MISC.kernel` is `lean`, and the model has no lean form.
     """
+    if settings.MISC.enable_cueq:
+        return model
     return Lean(model) if _is_lean([model], settings.MISC.kernel) else model
 
 

@@ -101,6 +101,11 @@ def test_the_key_says_what_computes_in_training_and_in_md(
     assert type(evaluator) is (LeanEvaluator if lean else MaceEvaluator)
 
 
+def test_with_cuequivariance_auto_is_cuequivariance() -> None:
+    model = build.build(settings("auto"), ELEMENTS, CONSTANTS, seed=1)
+    assert kernel.in_training(model, settings("auto", enable_cueq=True)) is model
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["weighted", "huber"])
 def test_a_hundred_steps_end_in_the_same_weights(loss: str) -> None:
