@@ -25,7 +25,7 @@ from flows.commands import check as checking
 from flows.commands import status as progress
 from flows.commands.deploy import DEFAULT_OPTIONS as ON_THIS_MACHINE
 from flows.commands.deploy import DeployOptions
-from flows.commands.ends import Interrupted, interruptible, leave
+from flows.commands.ends import interruptible, leave
 from flows.commands.evaluate import DEFAULT_OPTIONS, Dataset, EvaluationOptions
 from flows.commands.evaluate import evaluate as evaluate_models
 from flows.commands.exit_codes import DONE, FAILED, USER, console
@@ -319,20 +319,23 @@ def finish(command_line: App) -> None:
     read or cannot be written; only a bug of ours shows a traceback.
     """
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    interruptible()
+    interrupted = interruptible()
     try:
         code = command_line(result_action="return_value")
-    except Interrupted:
-        code = _refuse("stopped", STOPPED)
-    except AimspaxError as error:
-        code = _refuse(str(error), USER)
-    except OSError as error:
-        if error.filename is None:
-            raise
-        code = _refuse(text_of(error), FAILED)
-    except httpx.HTTPError as error:
-        code = _refuse(f"the Prefect API went away: {error}; start again", FAILED)
+    except BaseException as error:
+        code = _refuse("stopped", STOPPED) if interrupted() else _failed(error)
     leave(code)
+
+
+def _failed(error: BaseException) -> int:
+    """Print why a command has failed; return its exit code. A bug of ours is raised again."""
+    if isinstance(error, AimspaxError):
+        return _refuse(str(error), USER)
+    if isinstance(error, OSError) and error.filename is not None:
+        return _refuse(text_of(error), FAILED)
+    if isinstance(error, httpx.HTTPError):
+        return _refuse(f"the Prefect API went away: {error}; start again", FAILED)
+    raise error
 
 
 def _refuse(text: str, code: int) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -18,10 +20,13 @@ class Interrupted(BaseException):
     """A command was interrupted; libraries catch `KeyboardInterrupt`, and end in their own way."""
 
 
-def interruptible() -> None:
+def interruptible() -> Callable[[], bool]:
     """Let Ctrl-C and SIGTERM interrupt whatever runs; the second one ends the process.
 
     Also where an interruption was swallowed, by a library that was just being imported.
+
+    Returns:
+        What tells whether a signal came: a library may make another error of an interruption.
     """
     asked = False
 
@@ -34,6 +39,27 @@ def interruptible() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
+    return lambda: asked
+
+
+@contextlib.contextmanager
+def nothing_to_end() -> Iterator[None]:
+    """Let a signal end the process at once while the block runs, which leaves nothing behind.
+
+    An interruption that is raised in the middle of an import may end anywhere: libraries take it
+    for an error of theirs, or swallow it.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, _stop_at_once) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop_at_once(_: int, __: FrameType | None) -> None:
+    end_at_once("stopped")
 
 
 def leave(code: int) -> NoReturn:

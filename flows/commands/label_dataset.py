@@ -15,6 +15,7 @@ from rich.table import Table
 
 from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.relabelling import Property, Summary, failed_file
+from flows.commands.ends import nothing_to_end
 from flows.commands.exit_codes import DONE, console
 from flows.commands.run import server_for, show_dashboard
 from flows.commands.status import not_completed
@@ -96,10 +97,11 @@ def label_dataset(
     for note in inputs.settings.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
     show_dashboard(server_for(inputs.settings))
-    from flows.commands.console import following
-    from flows.recalculate import recalculate
-    from flows.runs.handed_over import hand_over
-    from flows.runs.outcome import outcome_of
+    with nothing_to_end():  # these take seconds to import
+        from flows.commands.console import following
+        from flows.recalculate import recalculate
+        from flows.runs.handed_over import hand_over
+        from flows.runs.outcome import outcome_of
 
     with following(console, max_convergence_epochs=0), hand_over(inputs):
         outcome = outcome_of(

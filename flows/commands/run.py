@@ -21,6 +21,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
+from flows.commands.ends import nothing_to_end
 from flows.commands.exit_codes import console
 from flows.commands.status import asks_more, report_outcome, show_results
 from flows.pools import warm_parent
@@ -78,11 +79,13 @@ def execute(plan: Plan) -> int:
         return show_results(run_dir, plan.finished, settings)
     warm_parent.begin(warm_parent.common_modules(settings))
     show_dashboard(server_for(settings))
-    from flows.commands.console import following
-    from flows.runs.handed_over import hand_over
-    from flows.runs.outcome import outcome_of
+    with nothing_to_end():  # these take seconds to import
+        from flows.commands.console import following
+        from flows.runs.handed_over import hand_over
+        from flows.runs.outcome import outcome_of
 
-    flow, began = _flow_of(plan.part), time.monotonic()
+        flow = _flow_of(plan.part)
+    began = time.monotonic()
     with following(console, settings.al.max_convergence_epochs), hand_over(plan.inputs):
         outcome = outcome_of(flow, settings.directory, plan.overrides)
     return report_outcome(outcome, run_dir, settings, time.monotonic() - began)

@@ -71,6 +71,10 @@ class Stop:
             if self.reason:
                 raise StopRequested
             yield
+        except Exception as error:
+            if self.reason:  # a library that was just being imported made another error of it
+                raise StopRequested from error
+            raise
         finally:
             self._at_once = False
 

@@ -23,7 +23,7 @@ import psutil
 from ase.build import molecule
 
 from aimspax_core.campaign.journal import entries, load
-from aimspax_core.campaign.state import CampaignState, PointStatus
+from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
 from aimspax_core.errors import LabelFailure
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
@@ -374,6 +374,8 @@ def judge(campaign: Campaign) -> list[str]:
     found += [f"verify: {one.line(run_dir.output)}" for one in report.findings]
     state = load(run_dir)[1]
     assert state is not None
+    if state.phase is not Phase.FINISHED:
+        found.append(f"it ended with exit code 0 in phase {state.phase}:\n{campaign.told()}")
     found += _unlabelled(state)
     found += list(_computed_again(campaign, run_dir, state))
     found += _arrivals(run_dir, state)

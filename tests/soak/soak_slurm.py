@@ -148,6 +148,7 @@ class Chaos:
         process.send_signal(how)
         self.campaign.end(90)
         if self.campaign.codes[-1] == 0:  # it was at its end
+            assert self.campaign.state.phase is Phase.FINISHED, self.campaign.told()
             return None
         self.restarts += 1
         self.campaign.begin()

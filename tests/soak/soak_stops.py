@@ -42,7 +42,7 @@ def stop_once(campaign: Campaign, after_s: float, number: signal.Signals) -> str
     assert process is not None
     with contextlib.suppress(TimeoutError):
         campaign.wait(after_s)
-        return "finished" if process.returncode == 0 else f"ended with {process.returncode}"
+        return f"ended by itself, code {process.returncode}"
     process.send_signal(number)
     what, sent = f"{number.name} after {after_s:.2f} s", time.monotonic()
     try:
@@ -53,7 +53,7 @@ def stop_once(campaign: Campaign, after_s: float, number: signal.Signals) -> str
     took, printed = time.monotonic() - sent, said.read_bytes()[before:].decode().splitlines()
     line = printed[-1] if printed else ""
     print(f"{what}: code {process.returncode} within {took:.1f} s: {line}", flush=True)
-    if process.returncode == 0:
+    if process.returncode == 0 and any("campaign is finished" in said for said in printed):
         return "finished"
     if process.returncode != STOPPED or not line.endswith(("stopped", "start again to go on")):
         campaign.findings.append(f"{what}: code {process.returncode}\n" + "\n".join(printed))

@@ -31,9 +31,11 @@ def command() -> int:
         try:
             print("runs", flush=True)
             sys.stdin.read()
-        except BaseException:
-            if SWALLOWS:
+        except BaseException as error:
+            if HOW == "swallows":
                 continue
+            if HOW == "is taken for an error of an import":
+                raise ImportError("circular lazy import") from error
             raise
 finish(app)
 """
@@ -91,15 +93,36 @@ def test_a_signal_during_the_imports_ends_a_command_in_a_line(number: signal.Sig
     assert interrupted(STARTING, number) == End(130, "stopped\n")
 
 
+@pytest.mark.parametrize("how", ["passes", "is taken for an error of an import"])
 @BOTH
-def test_a_signal_ends_a_command_in_a_line(number: signal.Signals) -> None:
-    script = f"SWALLOWS = False{RUNNING}"
+def test_a_signal_ends_a_command_in_a_line(number: signal.Signals, how: str) -> None:
+    script = f"HOW = {how!r}{RUNNING}"
     assert interrupted(script, number) == End(130, "stopped\n")
 
 
 def test_the_second_signal_ends_a_command_that_swallowed_the_first() -> None:
-    script = f"SWALLOWS = True{RUNNING}"
+    script = f"HOW = 'swallows'{RUNNING}"
     assert interrupted(script, signal.SIGINT, times=2) == End(130, "stopped at once\n")
+
+
+IMPORTING = """
+import sys, time
+from flows.commands.ends import interruptible, nothing_to_end
+interruptible()
+with nothing_to_end():
+    try:
+        print("imports", flush=True)
+        time.sleep(60)
+    except BaseException:
+        sys.exit(0)  # what a library makes of an interruption
+"""
+
+
+@BOTH
+def test_a_signal_while_large_libraries_are_imported_ends_a_command_at_once(
+    number: signal.Signals,
+) -> None:
+    assert interrupted(IMPORTING, number) == End(130, "stopped\n")
 
 
 @BOTH

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from flows.deployments.profile import AUTOMATIONS, read_automations
-from flows.loops.stop import INTERRUPTED, goes_on
+from flows.loops.stop import INTERRUPTED, Stop, StopRequested, goes_on
 from flows.runs.api_standing import Answer, Found
 from flows.runs.api_watch import ApiWatch
 
@@ -34,6 +36,20 @@ def test_a_cancel_is_seen_that_came_after_the_last_look() -> None:
 
 def test_automations_start_an_interrupted_run_again_and_know_that_it_is_not_dead() -> None:
     event = f"prefect.flow-run.{INTERRUPTED}"
-    triggers = [automation.trigger for automation in read_automations(AUTOMATIONS)]
-    assert len(triggers) == 2
-    assert all(event in trigger["expect"] for trigger in triggers)
+    triggers = {one.name: one.trigger for one in read_automations(AUTOMATIONS)}
+    for name in ("aimspax goes on after a crash", "aimspax notices the dead"):
+        assert event in triggers[name]["expect"]
+
+
+def test_an_error_that_a_library_makes_of_a_stop_is_a_stop() -> None:
+    stop = Stop()
+    with pytest.raises(StopRequested), stop.at_once():
+        try:
+            stop.signalled(signal.SIGTERM)
+        except StopRequested as error:
+            raise ImportError("circular lazy import") from error
+
+
+def test_an_error_without_a_stop_is_an_error() -> None:
+    with pytest.raises(ImportError), Stop().at_once():
+        raise ImportError("no such module")
