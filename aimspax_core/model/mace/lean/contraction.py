@@ -1,14 +1,14 @@
 """The symmetric contraction of features, with its first and second derivatives.
 
-For one output degree, Φ = Σ_M Σ_η Σ_t g_M w_η U_{Mη,t} t(a), with components M, paths η and
-monomials t(a) = a_i a_j a_k, is linear in g and w. What is contracted is ∂Φ/∂g, and its gradients
-are ∂Φ/∂a and ∂Φ/∂w. They are written out, since autograd would write and read each monomial many
-times more; and worked through in pieces of atoms and channels that stay in a processor's cache.
+One component of one output degree is B = Σ_t F_t t(a), with monomials t(a) = a_i a_j a_k and the
+factor F_t = Σ_η U_{t,η} w_η of the atom's element. With Φ = Σ g B its derivatives are ∂Φ/∂a and
+∂Φ/∂F. They are written out, since autograd would write and read each monomial many times more;
+and worked through in pieces of some atoms, which stay in a processor's cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,162 +18,168 @@ from torch.autograd.function import once_differentiable
 
 from aimspax_core.model.mace.lean.monomials import Monomials
 
-_PIECE = 2**15
-"""Numbers in an intermediate result on a CPU: 128 KiB in float32, a fraction of its cache."""
+_PIECE = 2**16
+"""Numbers in an intermediate result on a CPU: 256 KiB in float32, a part of its cache."""
 
 
-def contract(table: Monomials, features: Tensor, weights: Tensor) -> Tensor:
-    """Return ∂Φ/∂g = Σ_η w_η Σ_t U_{Mη,t} t(a).
+def contract(
+    components: Sequence[Monomials],
+    features: Tensor,
+    weights: Tensor,
+    kinds: Tensor,
+    attrs: Tensor,
+) -> Tensor:
+    """Return Σ_η w_η Σ_t U_{t,η} t(a) of each component of one degree L.
 
     Args:
-        table: Monomials t and coefficients U.
-        features: a, shape (members, S, R); R counts atoms and channels.
-        weights: w, of each atom's element, shape (members, K, R).
+        components: Monomials t and coefficients U.
+        features: a, shape (members, S, N, C).
+        weights: w of each path and element, shape (members, K, elements, C).
+        kinds: Index of each atom's element, shape (N,).
+        attrs: The same as one-hot vectors, shape (N, elements).
 
     Returns:
-        Shape (members, 2L+1, R).
+        Shape (members, 2L+1, N, C).
     """
     # A constant past the features is a factor of the monomials of lower order.
-    features = torch.nn.functional.pad(features, (0, 0, 0, 1), value=1.0)
-    if torch.compiler.is_compiling():  # a compiler derives and fuses this by itself
-        return _of_paths(_basis(table, features), weights)
-    found: Tensor = _Contraction.apply(features, weights, table)
-    return found
+    features = torch.nn.functional.pad(features, (0, 0, 0, 0, 0, 1), value=1.0)
+    found = []
+    for table in components:
+        shape = (len(weights), -1, *weights.shape[2:])
+        strengths = torch.matmul(table.coefficients, weights.flatten(2)).view(shape)
+        if torch.compiler.is_compiling():  # a compiler derives and fuses this by itself
+            found.append(_value(table, features, strengths.index_select(2, kinds)))
+        else:
+            found.append(_Contraction.apply(features, strengths, kinds, attrs, table))
+    return torch.stack(found, dim=1)
 
 
 class _Contraction(Function):
-    """∂Φ/∂g."""
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, weights: Tensor, table: Monomials) -> Tensor:
-        pieces = [_basis(table, features[..., piece]) for piece in _pieces(table, features)]
-        basis = torch.cat(pieces, dim=-1)
-        ctx.table = table
-        ctx.save_for_backward(features, weights, basis)
-        return _of_paths(basis, weights)
-
-    @staticmethod
-    def backward(ctx: Any, *by_output: Tensor) -> tuple[Tensor | None, ...]:
-        features, weights, basis = ctx.saved_tensors
-        return (*_Gradient.apply(features, weights, by_output[0], basis, ctx.table), None)
-
-
-class _Gradient(Function):
-    """∂Φ/∂a and ∂Φ/∂w."""
+    """B of features and of each element's F, shape (members, T, elements, C)."""
 
     @staticmethod
     def forward(
         ctx: Any,
         features: Tensor,
-        weights: Tensor,
-        by_output: Tensor,
-        basis: Tensor,
+        strengths: Tensor,
+        kinds: Tensor,
+        attrs: Tensor,
         table: Monomials,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
+        ctx.table = table
+        ctx.save_for_backward(features, strengths, kinds, attrs)
+        found = [
+            _value(table, a, strengths.index_select(2, kinds[atoms]))
+            for atoms, a in _pieces(table, features)
+        ]
+        return torch.cat(found, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *by_output: Tensor) -> tuple[Tensor | None, ...]:
+        found = _Gradient.apply(
+            *ctx.saved_tensors, by_output[0], ctx.table, ctx.needs_input_grad[1]
+        )
+        return (*found, None, None, None)
+
+
+class _Gradient(Function):
+    """∂Φ/∂a and ∂Φ/∂F."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        strengths: Tensor,
+        kinds: Tensor,
+        attrs: Tensor,
+        by_output: Tensor,
+        table: Monomials,
+        trained: bool,
+    ) -> tuple[Tensor, Tensor | None]:
         ctx.table = table
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(features, weights, by_output, basis)
-        pieces = [
-            _by_features(table, features[..., piece], weights[..., piece], by_output[..., piece])
-            for piece in _pieces(table, features)
-        ]
-        return torch.cat(pieces, dim=-1), _by_weights(basis, by_output, weights)
+        ctx.save_for_backward(features, strengths, kinds, attrs, by_output)
+        by_features = torch.empty_like(features)
+        by_strengths = torch.zeros_like(strengths) if trained else None
+        for atoms, a in _pieces(table, features):
+            factors, g = _factors(table, a), by_output[:, None, atoms]
+            f = strengths.index_select(2, kinds[atoms]).mul_(g)
+            by_features[:, :, atoms] = _pulled(table, factors, f, a)
+            if by_strengths is not None:
+                by_strengths += torch.matmul(attrs[atoms].T, _product(factors) * g)
+        return by_features, by_strengths
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *along: Tensor | None) -> tuple[Tensor | None, ...]:
-        features, weights, by_output, basis = ctx.saved_tensors
+        """Differentiate ⟨ȧ, ∂Φ/∂a⟩ + ⟨Ḟ, ∂Φ/∂F⟩: how the derivatives of Φ change along ȧ and Ḟ."""
+        features, strengths, kinds, attrs, by_output = ctx.saved_tensors
         table: Monomials = ctx.table
         ahead, aside = along
-        found = []
-        for piece in _pieces(table, features):
-            change, by_piece = _along(
-                table,
-                features[..., piece],
-                torch.zeros_like(features[..., piece]) if ahead is None else ahead[..., piece],
-                _strength(table, by_output[..., piece], weights[..., piece]),
-                None
-                if aside is None
-                else _strength(table, by_output[..., piece], aside[..., piece]),
-            )
-            found.append((table.coefficients @ change, by_piece))
-        basis_change, by_features = (torch.cat(parts, dim=-1) for parts in zip(*found, strict=True))
-        by_slope = _of_paths(basis_change, weights)
-        if aside is not None:
-            by_slope = by_slope + _of_paths(basis, aside)
-        return by_features, _by_weights(basis_change, by_output, weights), by_slope, None, None
+        by_features, by_strengths = torch.zeros_like(features), torch.zeros_like(strengths)
+        by_slope = torch.zeros_like(by_output)
+        for atoms, a in _pieces(table, features):
+            factors, g = _factors(table, a), by_output[:, None, atoms]
+            if ahead is not None:
+                f = strengths.index_select(2, kinds[atoms])
+                change, pulled = _along(
+                    table, factors, _factors(table, ahead[:, :, atoms]), f * g, a
+                )
+                by_features[:, :, atoms] += pulled
+                by_slope[:, atoms] += (f * change).sum(dim=1)
+                by_strengths += torch.matmul(attrs[atoms].T, change.mul_(g))
+            if aside is not None:
+                step = aside.index_select(2, kinds[atoms])
+                by_slope[:, atoms] += (step * _product(factors)).sum(dim=1)
+                by_features[:, :, atoms] += _pulled(table, factors, step.mul_(g), a)
+        return by_features, by_strengths, None, None, by_slope, None, None
 
 
-def _basis(table: Monomials, features: Tensor) -> Tensor:
-    """Return Σ_t U t(a) of each component and path, shape (members, (2L+1) * K, R)."""
-    return table.coefficients @ _product(_factors(table, features))
+def _value(table: Monomials, features: Tensor, strengths: Tensor) -> Tensor:
+    """Return Σ_t F_t t(a), with F of each atom, shape (members, N, C)."""
+    return (_product(_factors(table, features)) * strengths).sum(dim=1)
 
 
-def _of_paths(basis: Tensor, weights: Tensor) -> Tensor:
-    """Return Σ_η w_η · basis, shape (members, 2L+1, R)."""
-    return (_by_path(basis, weights) * weights.unsqueeze(1)).sum(dim=2)
-
-
-def _by_weights(basis: Tensor, by_output: Tensor, weights: Tensor) -> Tensor:
-    """Return Σ_M g_M · basis, shape (members, K, R)."""
-    return (_by_path(basis, weights) * by_output.unsqueeze(2)).sum(dim=1)
-
-
-def _by_path(basis: Tensor, weights: Tensor) -> Tensor:
-    members, n_paths, rows = weights.shape
-    return basis.view(members, -1, n_paths, rows)
-
-
-def _by_features(table: Monomials, features: Tensor, weights: Tensor, by_output: Tensor) -> Tensor:
-    """Return ∂Φ/∂a."""
-    factors = _factors(table, features)
-    strength = _strength(table, by_output, weights)
-    found = torch.zeros_like(features)
+def _pulled(table: Monomials, factors: Sequence[Tensor], strengths: Tensor, like: Tensor) -> Tensor:
+    """Return Σ_t f_t ∂t/∂a, shape (members, S + 1, N, C)."""
+    found = torch.zeros_like(like)
     for place, index in enumerate(table.factors):
-        found.index_add_(1, index, _product([strength, *_without(factors, place)]))
+        found.index_add_(1, index, _product([strengths, *_without(factors, place)]))
     return found
 
 
 def _along(
-    table: Monomials, features: Tensor, ahead: Tensor, strength: Tensor, more: Tensor | None
+    table: Monomials,
+    factors: Sequence[Tensor],
+    steps: Sequence[Tensor],
+    strengths: Tensor,
+    like: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Return how monomials, and how ∂Φ/∂a, change along given directions.
+    """Return how t(a), and how Σ_t f_t ∂t/∂a, change as a monomial's factors do.
 
     Args:
-        table: Monomials t and coefficients U.
-        features: a.
-        ahead: Direction of a.
-        strength: ∂Φ/∂t.
-        more: Change of `strength` along the direction of w, if there is one.
-
-    Returns:
-        Shapes (members, T, R) and (members, S + 1, R).
+        table: Monomials t.
+        factors: Of each monomial, shape (members, T, N, C) each.
+        steps: Their changes.
+        strengths: f_t of each atom.
+        like: Features.
     """
-    factors, steps = _factors(table, features), _factors(table, ahead)
-    others = [_without(factors, place) for place in range(len(factors))]
     change: Tensor | None = None
-    found = torch.zeros_like(features)
+    found = torch.zeros_like(like)
     for place, index in enumerate(table.factors):
-        change = _plus(change, [steps[place], *others[place]])
+        others, moving = _without(factors, place), _without(steps, place)
+        change = _plus(change, [steps[place], *others])
         pull: Tensor | None = None
-        for other, step in enumerate(_without(steps, place)):
-            pull = _plus(pull, [step, *_without(others[place], other)])
+        for other, step in enumerate(moving):
+            pull = _plus(pull, [step, *_without(others, other)])
         if pull is not None:
-            found.index_add_(1, index, pull * strength)
-        if more is not None:
-            found.index_add_(1, index, _product([more, *others[place]]))
+            found.index_add_(1, index, pull.mul_(strengths))
     assert change is not None
     return change, found
 
 
-def _strength(table: Monomials, by_output: Tensor, weights: Tensor) -> Tensor:
-    """Return ∂Φ/∂t = Σ_M Σ_η g_M w_η U_{Mη,t}, shape (members, T, R)."""
-    both = by_output.unsqueeze(2) * weights.unsqueeze(1)
-    return table.coefficients.T @ both.flatten(1, 2)
-
-
 def _factors(table: Monomials, features: Tensor) -> list[Tensor]:
-    """Return the factors of each monomial, shape (members, T, R) each."""
+    """Return the factors of each monomial, shape (members, T, N, C) each."""
     return [features.index_select(1, index) for index in table.factors]
 
 
@@ -193,14 +199,16 @@ def _plus(total: Tensor | None, factors: Sequence[Tensor]) -> Tensor:
     return total.addcmul_(_product(factors[:-1]), factors[-1])
 
 
-def _without(factors: list[Tensor], place: int) -> list[Tensor]:
-    return factors[:place] + factors[place + 1 :]
+def _without(factors: Sequence[Tensor], place: int) -> list[Tensor]:
+    return [*factors[:place], *factors[place + 1 :]]
 
 
-def _pieces(table: Monomials, features: Tensor) -> list[slice]:
-    """Return slices of the last axis."""
-    members, _, rows = features.shape
-    if features.device.type != "cpu":
-        return [slice(0, rows)]
-    size = max(64, _PIECE // (members * max(1, table.coefficients.shape[1])))
-    return [slice(start, start + size) for start in range(0, rows, size)]
+def _pieces(table: Monomials, features: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield some atoms after another, as a slice and with their features."""
+    members, _, n_atoms, channels = features.shape
+    size = n_atoms
+    if features.device.type == "cpu":
+        size = max(1, _PIECE // (members * channels * max(1, len(table.coefficients))))
+    for start in range(0, n_atoms, size):
+        atoms = slice(start, start + size)
+        yield atoms, features[:, :, atoms]

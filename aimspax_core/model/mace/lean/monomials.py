@@ -7,7 +7,7 @@ features does not care for the order of i, j and k: summed over orders, a few mo
 
 from __future__ import annotations
 
-from itertools import chain
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,12 +18,12 @@ _NOTHING = 1e-9
 
 
 class Monomials(NamedTuple):
-    """One output degree L of a contraction: T monomials of features, K paths.
+    """One component M of one output degree L: T monomials of features, K paths.
 
     Attributes:
         factors: Which features each monomial multiplies: its first, second, … factor, shape (T,)
             each; the index S, past the last feature, is the constant 1.
-        coefficients: Shape ((2L+1) * K, T).
+        coefficients: U, summed over orders of the same factors, shape (T, K).
     """
 
     factors: tuple[Tensor, ...]
@@ -35,36 +35,41 @@ def order_weights(contraction: Any) -> list[Tensor]:
     return [*reversed(contraction.weights), contraction.weights_max]
 
 
-def monomials(contraction: Any) -> Monomials:
-    """Return the monomials of one of MACE's `Contraction`s, of all orders ν together, ascending.
+def monomials(contraction: Any) -> tuple[Monomials, ...]:
+    """Return the monomials of one of MACE's `Contraction`s, for each component M.
 
-    Reduced and full bases differ in U alone.
+    Those of all orders ν stand together, ascending. Reduced and full bases differ in U alone.
     """
     orders = range(1, contraction.correlation + 1)
-    buffers = [contraction.U_tensors(nu) for nu in orders]
-    constant, like = buffers[0].shape[-2], buffers[0]
-    found = [_sorted(u_matrix, nu) for u_matrix, nu in zip(buffers, orders, strict=True)]
-    keys = chain.from_iterable(keys for keys, _ in found)
-    factors = [key + (constant,) * (len(orders) - len(key)) for key in keys]
-    by_component = zip(*(blocks for _, blocks in found), strict=True)
-    coefficients = torch.cat([torch.block_diag(*blocks) for blocks in by_component])
+    buffers = [contraction.U_tensors(nu).detach().double().cpu() for nu in orders]
+    # MACE leaves the axis of M out where L = 0.
+    split = [
+        u.unbind() if u.dim() == nu + 2 else (u,) for u, nu in zip(buffers, orders, strict=True)
+    ]
+    like = contraction.U_tensors(1)
+    return tuple(_component(parts, like) for parts in zip(*split, strict=True))
+
+
+def _component(u_matrices: Sequence[Tensor], like: Tensor) -> Monomials:
+    """Return the monomials of U[i, …, η] of the orders 1, 2, …."""
+    width, constant = len(u_matrices), u_matrices[0].shape[0]
+    keys, blocks = zip(*map(_sorted, u_matrices), strict=True)
+    padded = [
+        torch.nn.functional.pad(key, (0, width - key.shape[1]), value=constant) for key in keys
+    ]
     return Monomials(
-        tuple(torch.tensor(column, device=like.device) for column in zip(*factors, strict=True)),
-        coefficients.to(like.device, like.dtype),
+        torch.cat(padded).to(like.device).T.contiguous().unbind(),
+        torch.block_diag(*blocks).to(like),
     )
 
 
-def _sorted(u_matrix: Tensor, order: int) -> tuple[list[tuple[int, ...]], Tensor]:
-    """Sum U over the orders of its indices: sorted monomials, coefficients (2L+1, K, T)."""
-    dense = u_matrix.detach().double().cpu()
-    if dense.dim() == order + 1:  # MACE leaves the axis of L = 0 out
-        dense = dense.unsqueeze(0)
-    dense = dense.movedim(0, -2)
-    where = torch.nonzero(dense.abs().flatten(order).amax(dim=-1) > _NOTHING)
+def _sorted(u_matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum U[i, …, η] over the orders of its indices: monomials (T, ν), coefficients (T, K)."""
+    where = torch.nonzero(u_matrix.abs().amax(dim=-1) > _NOTHING)
     if len(where) == 0:  # no path leads from these features to L
-        return [], dense.new_zeros(*dense.shape[order:], 0)
+        return where, u_matrix.new_zeros(0, u_matrix.shape[-1])
     keys, place = torch.unique(where.sort(dim=1).values, dim=0, return_inverse=True)
-    summed = dense.new_zeros(len(keys), *dense.shape[order:])
-    summed.index_add_(0, place, dense[tuple(where.T)])
-    kept = summed.abs().flatten(1).amax(dim=1) > _NOTHING
-    return [tuple(key) for key in keys[kept].tolist()], summed[kept].permute(1, 2, 0)
+    summed = u_matrix.new_zeros(len(keys), u_matrix.shape[-1])
+    summed.index_add_(0, place, u_matrix[tuple(where.T)])
+    kept = summed.abs().amax(dim=1) > _NOTHING
+    return keys[kept], summed[kept]

@@ -68,7 +68,7 @@ def node_energies(
         if layer.skips_message:
             degrees = messages.split([2 * d + 1 for d in range(len(own.skip))], dim=1)
             messages = torch.cat(_with_element(degrees, own.skip, attrs), dim=1)
-        mixed = _product(own, constants, messages, kinds)
+        mixed = _product(own, constants, messages, kinds, attrs)
         if layer.residual:
             skipped = _with_element(features, own.skip, row_attrs)
             if index == 0:
@@ -181,18 +181,15 @@ def _other_paths(
 
 
 def _product(
-    own: LayerWeights, constants: LayerTables, messages: Tensor, kinds: Tensor
+    own: LayerWeights, constants: LayerTables, messages: Tensor, kinds: Tensor, attrs: Tensor
 ) -> list[Tensor]:
     """Return the product basis of each degree L: symmetric contraction and linear map."""
-    members, _, n_atoms, channels = messages.shape
-    found = []
-    for table, weight, matrix in zip(
-        constants.contractions, own.contraction, own.product, strict=True
-    ):
-        of_atoms = weight.index_select(2, kinds).flatten(2)
-        contracted = contract(table, messages.flatten(2), of_atoms)
-        found.append(_linear(contracted.view(members, -1, n_atoms, channels), matrix))
-    return found
+    return [
+        _linear(contract(components, messages, weight, kinds, attrs), matrix)
+        for components, weight, matrix in zip(
+            constants.contractions, own.contraction, own.product, strict=True
+        )
+    ]
 
 
 def _readout(shape: Shape, matrices: Sequence[Tensor], scalars: Tensor) -> Tensor:

@@ -97,11 +97,11 @@ class LayerTables(NamedTuple):
     Attributes:
         coupling: Clebsch-Gordan coefficients of the paths with l1 > 0, each (2 l3 + 1) times
             (2 l1 + 1), side by side; their sum is the second axis of the shape (S, …).
-        contractions: Of each degree L out.
+        contractions: Of each degree L out, and each component.
     """
 
     coupling: Tensor
-    contractions: tuple[Monomials, ...]
+    contractions: tuple[tuple[Monomials, ...], ...]
 
 
 def shape(model: Any) -> Shape:
