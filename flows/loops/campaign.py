@@ -39,7 +39,6 @@ from aimspax_core.output.analysis import Analysis
 from aimspax_core.output.loss_logs import append_losses, losses_file
 from aimspax_core.output.thinning import Thinning
 from aimspax_core.output.trajectories import forget, gather, settle
-from aimspax_core.report.figures import learning_curve
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import paused_text, progress_text
 from aimspax_core.run_directory import RunDir
@@ -292,6 +291,9 @@ class Campaign:
             page.show(self.state, force=True)
             if self.state.finished:
                 with best_effort("learning curve"):
+                    # Takes its time to import, which a start would wait for.
+                    from aimspax_core.report.figures import learning_curve
+
                     learning_curve(self.run, self.run.report)
                     page.show_picture(self.run.report, progress_text(self.state))
 

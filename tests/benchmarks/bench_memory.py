@@ -4,11 +4,13 @@ Run as a script: `python tests/benchmarks/bench_memory.py [--minutes 3]`, for ho
 
 A campaign of water, with GFN1-xTB and MACE models that are as small as can be, explores without an
 end, so that there are as many events a minute as the machine gives. Every few seconds the resident
-sizes of its processes are read. The first third of the time, in which everything is imported and
-caches fill, does not count. Printed for flow, workers (all together) and server: MiB after the
-first third and at the end, and the slope of a straight line through all in between, in KiB an
-event; the same for the files of the run directory, by folder. A state that holds each point of a
-campaign grows with them (a few KiB a label); nothing else should. Nothing is asserted.
+sizes of its processes are read (on Linux each has its share of the pages that it has in common with
+others: workers are forked from one parent, which counts as one of them). What is read before the
+first training is over, and a third of the rest, in which caches fill, does not count. Printed for
+flow, workers (all together) and server: MiB then and at the end, and the slope of a straight line
+through all in between, in KiB an event; the same for the files of the run directory, by folder. A
+state that holds each point of a campaign grows with them (a few KiB a label); nothing else should.
+Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -57,8 +59,13 @@ MIB, KIB = 1024**2, 1024
 
 @dataclass
 class Samples:
-    """What was read, each time: events so far, and bytes by what has them."""
+    """What was read, each time: events so far, and bytes by what has them.
 
+    Attributes:
+        warm: So many readings were over when the first training was.
+    """
+
+    warm: int = 0
     events: list[int] = field(default_factory=list)
     sizes: dict[str, list[float]] = field(default_factory=dict)
 
@@ -70,9 +77,14 @@ class Samples:
         for values in self.sizes.values():
             values += [values[-1]] * (len(self.events) - len(values))
 
+    @property
+    def first(self) -> int:
+        """Index of what is read first that counts."""
+        return self.warm + (len(self.events) - self.warm) // 3
+
     def lines(self) -> list[str]:
         """Return a line for each of them: at the beginning and the end (MiB), KiB an event."""
-        first = len(self.events) // 3
+        first = self.first
         found = []
         for name, values in self.sizes.items():
             events, sizes = self.events[first:], values[first:]
@@ -84,8 +96,10 @@ class Samples:
 
 
 def resident(process: psutil.Process) -> float:
-    """Return the resident size of a process (bytes); 0 if it has just ended."""
+    """Return a process's share of the memory in use (bytes); 0 if it has just ended."""
     try:
+        if psutil.LINUX:
+            return float(process.memory_full_info().pss)
         return float(process.memory_info().rss)
     except psutil.Error:
         return 0.0
@@ -148,6 +162,8 @@ def watch(flow: subprocess.Popen[bytes], run: Path, home: str, seconds: float) -
             sum(p.stat().st_size for p in (run / "aimspax").glob("*") if p.is_file())
         )
         samples.add(seen(), sizes)
+        if not samples.warm and any((run / "losses").glob("*")):
+            samples.warm = len(samples.events)
     return samples
 
 
@@ -209,7 +225,7 @@ def main() -> None:
         if not samples.events or samples.events[-1] == 0:
             print(log.read_text(encoding="utf-8")[-3000:])
             return
-        first = samples.events[len(samples.events) // 3]
+        first = samples.events[samples.first]
         print(f"{samples.events[-1]} events in {minutes:g} min; from event {first} on:")
         print(f"{'':24s}{'MiB then':>10s}{'MiB now':>10s}{'KiB/event':>12s}")
         print("\n".join(samples.lines()))
