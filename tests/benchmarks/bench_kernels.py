@@ -97,6 +97,7 @@ class Case:
         given = model(0, self.channels)
         given["ARCHITECTURE"] |= {"r_max": self.system.r_max, "max_L": self.max_l}
         given["TRAINING"]["batch_size"] = batch
+        given["MISC"]["kernel"] = "lean"
         return ModelSettings.model_validate(given)
 
     def model(self, seed: int = 0) -> Any:
@@ -111,8 +112,7 @@ class Case:
         optimizer, loss = steps.optimizer(network), steps.loss()
         ema = ExponentialMovingAverage(network.parameters(), decay=0.99)
         if kernel == "lean":
-            lean = Lean(network)
-            return lambda: steps.train_epoch(lean, loss, data, (0,), optimizer, ema)
+            return lambda: steps.train_epoch(network, loss, data, (0,), optimizer, ema)
         loader: Any = DataLoader(data, batch, shuffle=True, drop_last=True)
         return lambda: train_one_epoch(
             network, loss, loader, optimizer, 0, steps.outputs, settings.TRAINING.clip_grad,
