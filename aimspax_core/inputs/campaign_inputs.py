@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ase import Atoms
+from ase.neighborlist import neighbor_list
 
 from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.state import CampaignState, Rules
@@ -68,6 +69,7 @@ class Inputs:
         overrides: Mapping[str, Any] | None = None,
         part: Part = "all",
         anew: bool = False,
+        moves: bool = True,
     ) -> Inputs:
         """Read a run directory.
 
@@ -79,6 +81,8 @@ class Inputs:
                 datasets that are there, and so does `all` without INITIAL_DATASET_GENERATION.
             anew: Whether the campaign that was begun there does not count: another one is to begin,
                 however damaged that one is.
+            moves: Whether MD is to start from the geometries; else it does not matter what of them
+                no MD and no model can keep.
 
         Raises:
             SettingsError: There are mistakes in the settings; the text lists all of them.
@@ -86,7 +90,8 @@ class Inputs:
             CampaignError: `active` was asked for, and the initial dataset is not done yet; or the
                 campaign that was begun is too damaged to go on.
         """
-        settings = load(directory, *settings_files(Path(directory), overrides))
+        files = settings_files(Path(directory), overrides)
+        settings = load(directory, *files, missing_device=missing_gpu)
         if part != "any":
             settings.require(part)
         run = RunDir.of(settings)
@@ -95,28 +100,32 @@ class Inputs:
         _store_stays(settings, run)
         state = None if anew else load_journal(run)[1]
         settings, superseded = in_force(directory, overrides, settings, state)
-        read = read_files(settings.geometry_files, settings.misc.electron_names)
+        read = _read_geometries(settings)
         settings = replace(settings, begun_without=_begun_without(run, read, state))
         geometries = [
             one.before if i in settings.begun_without else one.atoms for i, one in enumerate(read)
         ]
-        _pass_gate(settings, geometries)
+        refused = list(_refused_by_gate(settings, geometries))
         engines = list(_engine_findings(settings, geometries))
         mistakes = [
+            *refused,
             *_models(settings, geometries),
             *_dynamics(settings, geometries),
             *(line for finding, line in engines if not finding.note),
             *_device(settings),
-            *(_cannot_move(settings, read) if state is None else ()),
+            *(_cannot_move(settings, read) if state is None and moves else ()),
+            *(_alone(settings, geometries) if state is None and moves else ()),
         ]
         if mistakes:
-            raise SettingsError("\n".join(mistakes))
+            kind = StructureError if mistakes == refused else SettingsError
+            raise kind("\n".join(mistakes))
         seeds, found, adopts = _members(settings, run, part, state)
         if found is not None:
             _read_sets(settings, found)
         notes = [
             *_notes_of(settings, read),
             *_begun_otherwise(settings, read),
+            *_lone_atoms(settings, geometries),
             *_notes(settings, geometries, tuple(seeds), adopts),
             *(f"mace.yaml: {note}" for note in settings.model.family.notes(settings.model)),
             *(line for finding, line in engines if finding.note),
@@ -322,16 +331,46 @@ def _engine_findings(settings: Settings, geometries: list[Atoms]) -> Iterator[tu
             yield found.finding, found.line(f"aimsPAX.yaml  {place}")
 
 
-def _pass_gate(settings: Settings, geometries: list[Atoms]) -> None:
-    """Refuse start geometries that the gate would not let to the reference, all at once."""
-    refused = []
+def _read_geometries(settings: Settings) -> list[Geometry]:
+    """Read the start geometries.
+
+    Raises:
+        StructureError: One cannot be read; the text says what else is wrong, as far as it can be
+            known without.
+    """
+    try:
+        return read_files(settings.geometry_files, settings.misc.electron_names)
+    except StructureError as error:
+        raise StructureError("\n".join((str(error), *_device(settings)))) from error
+
+
+def _refused_by_gate(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Yield why the gate would not let start geometries to the reference."""
     for file, atoms in zip(settings.geometry_files, geometries, strict=True):
         try:
             check_structure(atoms, settings.gate)
         except StructureError as error:
-            refused.append(f"{file}: {error}")
-    if refused:
-        raise StructureError("\n".join(refused))
+            yield f"{file}: {error}"
+
+
+def _alone(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Yield geometries of which no model can learn: no two atoms are closer than the cutoff."""
+    cutoff = getattr(settings.model.ARCHITECTURE, "r_max", None)  # families may have none
+    if cutoff is None:
+        return
+    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
+        if len(atoms) > 1 and not len(neighbor_list("i", atoms, float(cutoff))):
+            yield (
+                f"{file}: no two atoms are closer than ARCHITECTURE.r_max ({cutoff:g} Å), so that "
+                "the models would learn nothing from it"
+            )
+
+
+def _lone_atoms(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Yield a note on start geometries of one atom in vacuum, which has no forces."""
+    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
+        if len(atoms) == 1 and not atoms.pbc.any():
+            yield f"{file.name} is one atom alone: it has no forces to learn from"
 
 
 def _notes(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,8 @@ from aimspax_core.settings.cross_checks import (
     project_notes,
     second_stage_notes,
 )
+from aimspax_core.settings.doubtful_numbers import model_doubts, project_doubts
+from aimspax_core.settings.first_look import first_look
 from aimspax_core.settings.model import ModelMisc, ModelSettings
 from aimspax_core.settings.original import keys
 from aimspax_core.settings.original.translate import (
@@ -59,6 +61,7 @@ def load(
     project_file: Path | None = None,
     model_file: Path | None = None,
     by_hand: Mapping[str, Any] | None = None,
+    missing_device: Callable[[str], str | None] = lambda device: None,
 ) -> Settings:
     """Read and check `aimsPAX.yaml` and `mace.yaml` (or `model.yaml`, or `.yml`) of a directory.
 
@@ -69,6 +72,8 @@ def load(
         project_file: Another file in place of `aimsPAX.yaml`.
         model_file: Another file in place of `mace.yaml`.
         by_hand: What `aimspax set` has said, like `overrides`; it goes before all else.
+        missing_device: Returns why a device cannot be used on this machine; asked if there are
+            mistakes, to tell that beside them.
 
     Raises:
         SettingsError: Its text lists every mistake of both files: file, line, key, what was found,
@@ -99,7 +104,9 @@ def load(
     mistakes += [mistake for _, _, wrong in controls for mistake in wrong]
     mistakes += project_yaml.mistakes + model_yaml.mistakes
     if mistakes:
-        raise settings_error(mistakes)
+        wrong = {mistake.key for mistake in mistakes}
+        further = first_look(directory, project_yaml, model_yaml, wrong, missing_device)
+        raise settings_error(mistakes, further)
     assert project is not None
     assert model is not None
     project = _with_stress(project, model)
@@ -108,6 +115,8 @@ def load(
         *model_yaml.notes,
         *(f"{name}: {note}" for name, control, _ in controls for note in control.notes),
         *(f"{project_yaml.name}: {note}" for note in project_notes(project)),
+        *(f"{project_yaml.name}: {note}" for note in project_doubts(project, model)),
+        *(f"{model_yaml.name}: {note}" for note in model_doubts(model)),
     ]
     if project.CLUSTER is not None:
         notes += [f"{project_yaml.name}: {note}" for note in cluster_notes(project.CLUSTER, model)]

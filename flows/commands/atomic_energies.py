@@ -53,7 +53,8 @@ def atomic_energies(
         AimspaxError: There are mistakes in the run directory, or no server can be had.
     """
     # Those in the file may lack an element, which is what this is for.
-    inputs = Inputs.read(directory, {**overrides, "ARCHITECTURE.atomic_energies": None}, "any")
+    without = {**overrides, "ARCHITECTURE.atomic_energies": None}
+    inputs = Inputs.read(directory, without, "any", moves=False)
     reference = inputs.settings.reference_of(0)
     numbers = _numbers(elements) or inputs.elements
     states = [ground_state(number, reference) for number in numbers]

@@ -331,3 +331,71 @@ def test_the_plan_tells_the_charge(directory: Path) -> None:
     inputs = Inputs.read(directory)
     (line, *_) = plan(inputs.settings, inputs.geometries, tuple(inputs.seeds))
     assert line == "geometries: 2 (H2O with charge -1 and multiplicity 2, CH4)"
+
+
+# ---- the engine's domain, and all mistakes at once -------------------------------------------
+
+
+def far(directory: Path, *positions: float) -> None:
+    atoms = Atoms(f"He{len(positions)}", [(0, 0, z) for z in positions])
+    ase.io.write(directory / "geometries" / "a.xyz", atoms)
+
+
+def test_a_geometry_without_neighbours_within_the_cutoff_is_refused(directory: Path) -> None:
+    far(directory, 0, 30)
+    with pytest.raises(SettingsError, match=r"a\.xyz: no two atoms are closer than .*\(5 Å\)"):
+        Inputs.read(directory)
+    assert Inputs.read(directory, moves=False).geometries
+    with pytest.raises(SettingsError, match="r_max"):
+        far(directory, 0, 1.5)
+        Inputs.read(directory, {"ARCHITECTURE.r_max": 0.5})
+    far(directory, 0, 30, 34)
+    assert Inputs.read(directory).geometries
+
+
+def test_one_atom_alone_is_noted(directory: Path) -> None:
+    far(directory, 0)
+    notes = Inputs.read(directory, {"MD.fixcm": False}).settings.notes
+    assert any("a.xyz is one atom alone" in note for note in notes)
+
+
+def test_an_element_that_the_method_does_not_know_is_found_before_launch(directory: Path) -> None:
+    ase.io.write(directory / "geometries" / "a.xyz", Atoms("UO", [(0, 0, 0), (0, 0, 1.8)]))
+    with pytest.raises(SettingsError, match=r"method: a\.xyz: GFN2-xTB does not know U"):
+        Inputs.read(directory)
+
+
+@pytest.mark.torch
+def test_mistakes_of_files_geometries_and_devices_come_at_once(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    project = PROJECT.replace("spin: SPIN", "accurcy: 1")
+    (directory / "aimsPAX.yaml").write_text(project)
+    (directory / "mace.yaml").write_text("GENERAL: {name_exp: test}\nMISC: {device: cuda}\n")
+    (directory / "geometries" / "c.in").write_text("aton 0 0 0 H\n")
+    with pytest.raises(SettingsError) as found:
+        Inputs.read(directory)
+    for part in ("REFERENCE.accurcy", "c.in:1  aton", "mace.yaml:2  MISC.device"):
+        assert part in str(found.value)
+
+
+@pytest.mark.torch
+def test_a_geometry_that_cannot_be_read_does_not_hide_the_device(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (directory / "geometries" / "c.in").write_text("aton 0 0 0 H\n")
+    with pytest.raises(StructureError, match=r"c\.in:1  aton.*\n.*MISC\.device"):
+        Inputs.read(directory, {"MISC.device": "cuda"})
+
+
+def test_the_gate_does_not_hide_what_the_engine_refuses(directory: Path) -> None:
+    ase.io.write(directory / "geometries" / "c.xyz", Atoms("H2", [(0, 0, 0), (0, 0, 0.1)]))
+    ase.io.write(directory / "geometries" / "d.xyz", molecule("CH3"))
+    with pytest.raises(SettingsError, match=r"c.xyz: .*0.10 Å apart.*\n.*spin: d\.xyz"):
+        Inputs.read(directory)

@@ -14,6 +14,7 @@ WHOLE = "a whole number of at least 1"
 
 def _md(inputs, **given: str):
     inputs.project["MD"] = {"stat_ensemble": "NPT", **given}
+    inputs.plant("mace.yaml", "GENERAL", "compute_stress", "True")
     return inputs.load()
 
 
@@ -139,6 +140,7 @@ def test_a_wrong_mask_is_told(inputs, barostat, text, told):
 )  # fmt: skip
 def test_idle_keys_are_named_in_one_note(inputs, given, note):
     inputs.project["MD"] = given
+    inputs.plant("mace.yaml", "GENERAL", "compute_stress", "True")  # of cells that move
     assert inputs.load().notes == (f"aimsPAX.yaml: MD: {note}",)
 
 

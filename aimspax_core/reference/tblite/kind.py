@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from ase.data import atomic_numbers
+
 from aimspax_core.reference.electrons import beside, own_or, refused
 from aimspax_core.reference.interface import Finding, Kind, Reference, Use
 from aimspax_core.reference.tblite.section import TbliteReference
@@ -19,6 +22,10 @@ _F_IN_CORE = range(58, 72)
 
 def _check_structure(section: TbliteReference, use: Use, atoms: Atoms) -> Iterator[Finding]:
     """The multiplicity must suit the number of electrons; what atoms say may be another state."""
+    unknown = _unknown_element(section.method, atoms)
+    if unknown is not None:
+        yield Finding("method", f"{section.method} does not know {unknown}")
+        return
     charge, spin = own_or(atoms, section.charge, section.spin)
     in_core = sum(z - 3 for z in atoms.numbers.tolist() if z in _F_IN_CORE)
     valence = " (three of each lanthanide)" if in_core else ""
@@ -26,6 +33,20 @@ def _check_structure(section: TbliteReference, use: Use, atoms: Atoms) -> Iterat
     if wrong is not None:
         yield wrong
     yield from beside(atoms, charge, spin, "tblite")
+
+
+def _unknown_element(method: str, atoms: Atoms) -> str | None:
+    """Return the first element that a method has no parameters for, by asking tblite."""
+    from tblite.exceptions import TBLiteRuntimeError
+    from tblite.interface import Calculator
+
+    for symbol in dict.fromkeys(atoms.get_chemical_symbols()):
+        number = atomic_numbers[symbol]
+        try:  # with hydrogen beside it: tblite takes no single ion of some elements
+            Calculator(method, np.array([number, 1]), np.array([[0.0] * 3, [0.0, 0.0, 6.0]]))
+        except TBLiteRuntimeError:
+            return str(symbol)
+    return None
 
 
 def _atom_multiplicity(number: int) -> int | None:

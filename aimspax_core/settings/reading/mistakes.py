@@ -101,12 +101,18 @@ class Mistake:
         return f"{place}  {self.key}: {self.text}" if self.key else f"{place}  {self.text}"
 
 
-def settings_error(mistakes: Iterable[Mistake]) -> SettingsError:
-    """Return the error that lists all mistakes once, by file and line."""
+def settings_error(mistakes: Iterable[Mistake], further: Iterable[str] = ()) -> SettingsError:
+    """Return the error that lists all mistakes once, by file and line.
+
+    Args:
+        mistakes: In the settings files.
+        further: What is wrong beside them, a line each.
+    """
     ordered = sorted(dict.fromkeys(mistakes), key=lambda m: (m.file, m.line or 0))
     many = "mistake" if len(ordered) == 1 else "mistakes"
     heading = f"{len(ordered)} {many} in the settings:"
-    return SettingsError("\n".join([heading, *(f"  {m}" for m in ordered)]), tuple(ordered))
+    lines = [heading, *(f"  {m}" for m in ordered), *further]
+    return SettingsError("\n".join(lines), tuple(ordered))
 
 
 def mistaken(*mistakes: Mistake, of_section: bool = False) -> PydanticCustomError:

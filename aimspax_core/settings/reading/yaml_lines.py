@@ -96,6 +96,10 @@ class YamlFile:
             inner = inner[_key(inner, part)]
         return inner
 
+    def line(self, path: tuple[str, ...]) -> int | None:
+        """Return the line where the file says a key; None if it does not."""
+        return None if path in self._overridden else self._lines.get(path)
+
     def rank(self, path: tuple[str, ...]) -> int:
         """Return how far what is said at a key, or at keys in it, goes before the file.
 

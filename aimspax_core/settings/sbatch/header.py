@@ -40,6 +40,9 @@ _CLOSE = 0.8
 
 _PLAIN = re.compile(r"[\w@%+=:,./\[\]{}()~*?!|&-]*", re.ASCII)
 
+_MEMORIES = ("mem", "mem-per-cpu", "mem-per-gpu")
+"""Of these sbatch takes one."""
+
 
 @dataclass(frozen=True)
 class Directive:
@@ -101,6 +104,7 @@ class JobHeader:
         for number, line in enumerate(text.splitlines(), 1):
             reader.read(number, line)
         reader.look_for_repeats()
+        reader.look_for_two_memories()
         if reader.mistakes:
             raise ValueError("\n".join(reader.mistakes))
         header = cls(tuple(reader.directives), tuple(reader.notes))
@@ -325,6 +329,15 @@ class _Reader:
             self._mistake(f"--{name}: found {value!r}, but {key} is {number}; allowed: the same")
         else:
             self.directives.append(Directive(name, value, self._line))
+
+    def look_for_two_memories(self) -> None:
+        """Note options for memory that exclude each other: sbatch takes the last, or refuses."""
+        asked = [one for one in self.directives if one.name in _MEMORIES]
+        names = list(dict.fromkeys(one.name for one in asked))
+        if len(names) > 1:
+            self._line = asked[-1].line
+            both = " and ".join(f"--{name}" for name in names)
+            self._note(f"{both} exclude each other; one is usual")
 
     def _mistake(self, text: str) -> None:
         self.mistakes.append(f"line {self._line}: {text}")

@@ -340,3 +340,10 @@ def test_the_value_of_a_wrong_option_is_no_second_mistake(option: str):
     with pytest.raises(ValueError) as told:
         JobHeader.parse(f"#SBATCH {option}")
     assert len(str(told.value).splitlines()) == 1
+
+
+def test_memory_that_is_asked_for_in_two_ways_is_noted():
+    both = JobHeader.parse("#SBATCH --mem=4G\n#SBATCH --mem-per-cpu=2G")
+    assert len(both.notes) == 1
+    assert both.notes[0].startswith("line 2: --mem and --mem-per-cpu")
+    assert JobHeader.parse("#SBATCH --mem=4G --cpus-per-task=2").notes == ()
