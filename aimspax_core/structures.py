@@ -25,7 +25,7 @@ AIMS_LINES = "aims_geometry_in"
 electric field, point charges. Lines as FHI-aims reads them, with `; ` between."""
 
 _OTHERS = re.compile(
-    r"[^.].*(~|\.(bak|swp|orig|tmp|md|rst|pdf|png|jpe?g|svg|ya?ml|toml|py|sh|ipynb|zip|gz|tar|csv))"
+    r"[^.].*(~|\.(bak|swp|orig|tmp|md|rst|pdf|png|jpe?g|svg|ya?ml|toml|py|sh|ipynb|csv))"
     r"|#.*#|(readme|license|notes|control\.in|aimspax\.ya?ml|thumbs\.db|desktop\.ini)(\.txt)?",
     re.IGNORECASE,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,13 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.io.formats import UnknownFileTypeError, filetype, ioformats, match_magic
+from ase.io.formats import (
+    UnknownFileTypeError,
+    filetype,
+    get_compression,
+    ioformats,
+    match_magic,
+)
 
 from aimspax_core.errors import StructureError
 from aimspax_core.settings.geometries.aims_reader import (
@@ -172,7 +180,8 @@ def _frames(path: Path, kind: str, which: slice) -> list[Atoms]:
             warnings.simplefilter("ignore", UserWarning)  # on columns that are not kept anyway
             single = ioformats[kind].single  # of one structure: ASE takes no other index
             index = slice(None) if single else which
-            found = ase.io.read(path, index=index, format=kind, do_not_split_by_at_sign=True)
+            source = io.StringIO(text_of(path, "")[0]) if _is_marked(path, kind) else path
+            found = ase.io.read(source, index=index, format=kind, do_not_split_by_at_sign=True)
     # ASE's readers raise whatever their parsing trips over; any of it means: not a geometry.
     except Exception as error:
         what = ioformats[kind].description
@@ -204,7 +213,7 @@ def _format(path: Path) -> tuple[str, tuple[str, ...]]:
             return _AIMS, ()
         what = ioformats[shown].description
         return shown, (f"{path.name} is read as {what}, which its content is",)
-    if named is not None and (named != _XYZ or _is_xyz(head)):
+    if named is not None and (named != _XYZ or _is_xyz(head) or _is_compressed(path)):
         return named, ()
     shown = _AIMS if _holds_aims(path) else _by_content(head)
     if shown is None and named == _XYZ:
@@ -222,13 +231,26 @@ def _format(path: Path) -> tuple[str, tuple[str, ...]]:
 
 def _by_name(path: Path) -> str | None:
     """Return the format that a file's name, or a sign at its beginning, says."""
-    if _AIMS_NAME.search(path.name):
+    if _AIMS_NAME.search(path.name) and not _is_compressed(path):
         return _AIMS
     try:
         kind = filetype(str(path))
     except (UnknownFileTypeError, OSError):
         return None
     return kind if kind in ioformats and ioformats[kind].can_read else None
+
+
+def _is_marked(path: Path, kind: str) -> bool:
+    """Whether an XYZ file begins with a byte-order mark, which ASE takes for a part of a number."""
+    if kind != _XYZ:
+        return False
+    with path.open("rb") as file:
+        return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+
+
+def _is_compressed(path: Path) -> bool:
+    """Whether ASE unpacks the file before it reads it."""
+    return get_compression(path.name)[1] is not None
 
 
 def _by_content(head: bytes) -> str | None:

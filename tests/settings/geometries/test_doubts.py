@@ -201,3 +201,14 @@ def test_an_xyz_called_geometry_in_is_read_as_what_it_is(tmp_path: Path):
 def test_a_geometry_in_called_xyz_is_read_as_what_it_is(tmp_path: Path):
     (note,) = notes(tmp_path, "a.xyz", "atom 0 0 0 O\n")
     assert "FHI-aims" in note
+
+
+@pytest.mark.parametrize("name", ["a.xyz.gz", "geometry.in.gz", "a.cif.gz"])
+def test_compressed_files_are_read_as_before(tmp_path: Path, name: str):
+    ase.io.write(tmp_path / name, bulk("Cu"))
+    assert read_file(tmp_path / name).atoms.get_chemical_formula() == "Cu"
+
+
+def test_an_xyz_with_a_byte_order_mark(tmp_path: Path):
+    (tmp_path / "a.xyz").write_text("1\n\nO 0 0 0\n", encoding="utf-8-sig")
+    assert len(read_file(tmp_path / "a.xyz").atoms) == 1
