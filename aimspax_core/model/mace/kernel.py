@@ -14,6 +14,7 @@ import torch
 from aimspax_core.model.committee import Evaluator
 from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.lean import Lean, LeanEvaluator, why_not
+from aimspax_core.model.mace.product_basis import same_couplings
 from aimspax_core.settings.model import ModelSettings
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ def _is_lean(models: Sequence[torch.nn.Module], kernel: str) -> bool:
 
 
 def _share_their_shape(models: Sequence[torch.nn.Module]) -> bool:
-    """Whether all models have parameters of the same names and shapes."""
+    """Whether all models have parameters of the same names and shapes, of the same meaning."""
     shapes = [{name: p.shape for name, p in model.named_parameters()} for model in models]
-    return all(one == shapes[0] for one in shapes)
+    if any(one != shapes[0] for one in shapes):
+        return False
+    return all(same_couplings(models[0], model) for model in models[1:])

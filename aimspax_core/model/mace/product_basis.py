@@ -97,10 +97,22 @@ def full_paths(irreps_in: Any, irrep_out: Any, order: int) -> int:
 
 
 def products(model: Any) -> Iterator[tuple[str, Any]]:
-    """Yield MACE's contractions, one an irrep and layer, with their names in the model."""
-    for layer, product in enumerate(model.products):
-        for index, one in enumerate(product.symmetric_contractions.contractions):
+    """Yield MACE's contractions, one an irrep and layer, with their names in the model.
+
+    A model with other kernels has none.
+    """
+    for layer, product in enumerate(getattr(model, "products", ())):
+        for index, one in enumerate(getattr(product.symmetric_contractions, "contractions", ())):
             yield f"products.{layer}.symmetric_contractions.contractions.{index}", one
+
+
+def same_couplings(model: Any, other: Any) -> bool:
+    """Whether weights of the same shape in the products of two models mean the same."""
+    return all(
+        _equal(ours.U_tensors(order), theirs.U_tensors(order))
+        for (_, ours), (_, theirs) in zip(products(model), products(other), strict=True)
+        for order in range(1, ours.correlation + 1)
+    )
 
 
 def take_products(model: Any, other: Any) -> None:
@@ -124,7 +136,7 @@ def _take(ours: Any, theirs: Any, order: int) -> None:
     """Set the weights of one order ν: U (…, paths) · W (elements, paths, channels) stays."""
     mine, given = ours.U_tensors(order).detach(), theirs.U_tensors(order).detach()
     target, source = _weights(ours, order), _weights(theirs, order)
-    if mine.shape == given.shape and torch.allclose(mine.to(given), given, atol=_EQUAL):
+    if _equal(mine, given):
         _copy(target, source)
         return
     copies = list(range(mine.ndim - 1 - order, mine.ndim - 1))
@@ -135,6 +147,10 @@ def _take(ours: Any, theirs: Any, order: int) -> None:
     if missing > _EQUAL * torch.linalg.norm(wanted):
         raise ValueError("they couple to what the basis that is asked for does not have")
     _copy(target, found)
+
+
+def _equal(tensors: torch.Tensor, others: torch.Tensor) -> bool:
+    return tensors.shape == others.shape and torch.allclose(tensors.to(others), others, atol=_EQUAL)
 
 
 def _weights(contraction: Any, order: int) -> torch.nn.Parameter:

@@ -13,8 +13,11 @@ from mace.modules import symmetric_contraction
 from mace.tools.cg import U_matrix_real
 
 from aimspax_core.errors import ModelError
+from aimspax_core.model.committee import Committee
 from aimspax_core.model.mace import build
 from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.mace.kernel import evaluator
+from aimspax_core.model.mace.model_files import copy_model
 from aimspax_core.model.mace.product_basis import (
     couplings,
     full_paths,
@@ -204,6 +207,17 @@ def test_weights_in_the_same_basis_are_copied_as_they_are(models: dict[bool, Any
     for (_, one), (_, other) in zip(products(model), products(models[False]), strict=True):
         assert torch.equal(one.weights_max, other.weights_max)
         assert all(map(torch.equal, one.weights, other.weights))
+
+
+def test_a_committee_minds_what_each_members_weights_mean(models: dict[bool, Any]) -> None:
+    turned = copy_model(models[True])
+    with torch.no_grad():
+        for _, one in products(turned):  # the opposite couplings with the opposite weights
+            one.U_matrix_3.neg_()
+            one.weights_max.neg_()
+    atoms = molecule("H2O")
+    (found,) = Committee(evaluator([copy_model(models[True]), turned])).evaluate([atoms])
+    np.testing.assert_allclose(found.member_forces[0], found.member_forces[1], atol=1e-10)
 
 
 def test_weights_of_other_features_are_refused(models: dict[bool, Any]) -> None:
