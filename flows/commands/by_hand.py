@@ -21,7 +21,7 @@ from aimspax_core.report.progress import paused_text
 from flows.commands.exit_codes import DONE, console
 
 if TYPE_CHECKING:
-    from flows.loops.asking import Outcome
+    from flows.loops.asking import RequestOutcome
 
 
 def set_values(directory: Path, overrides: Mapping[str, Any], assignments: Sequence[str]) -> int:
@@ -59,13 +59,13 @@ def resume(directory: Path, overrides: Mapping[str, Any]) -> int:
     return _told(outcome)
 
 
-def _submit(directory: Path, overrides: Mapping[str, Any], request: Request) -> Outcome:
+def _submit(directory: Path, overrides: Mapping[str, Any], request: Request) -> RequestOutcome:
     from flows.loops.asking import submit
 
     return submit(directory, overrides, request)
 
 
-def _told(outcome: Outcome) -> int:
+def _told(outcome: RequestOutcome) -> int:
     if outcome.waits:
         console.print(outcome.waits_text, markup=False)
     return DONE

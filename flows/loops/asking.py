@@ -30,7 +30,7 @@ log = logging.getLogger("aimspax")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RequestOutcome:
     """What came of a request.
 
     Attributes:
@@ -51,7 +51,7 @@ class Outcome:
         return [one for one in self.state.set_values.values() if one.time == moment]
 
 
-def submit(directory: Path, overrides: Mapping[str, Any], request: Request) -> Outcome:
+def submit(directory: Path, overrides: Mapping[str, Any], request: Request) -> RequestOutcome:
     """Put a request to a campaign, or to its journal if nobody runs it.
 
     Raises:
@@ -86,23 +86,23 @@ def submit(directory: Path, overrides: Mapping[str, Any], request: Request) -> O
         elif file is None:
             file = ask(run, request)
         time.sleep(_POLL_S)
-    return Outcome(inputs.state, waits=f"{holder(run)}")
+    return RequestOutcome(inputs.state, waits=f"{holder(run)}")
 
 
-def _answered(inputs: Inputs, file: Path) -> Outcome:
+def _answered(inputs: Inputs, file: Path) -> RequestOutcome:
     why = refusal(file)
     if why:
         raise SettingsError(why)
     _, state = load_journal(inputs.run)
     assert state is not None
-    return Outcome(state)
+    return RequestOutcome(state)
 
 
-def _written(directory: Path, overrides: Mapping[str, Any], request: Request) -> Outcome:
+def _written(directory: Path, overrides: Mapping[str, Any], request: Request) -> RequestOutcome:
     """Do what a request asks for in the journal of a campaign that nobody runs."""
     inputs = Inputs.read(directory, overrides, "any")
     with Journal(inputs.run) as journal:
         for note in journal.notes:
             log.warning("%s", note)
         event, _ = event_of(request, inputs, journal.state)
-        return Outcome(journal.state if event is None else journal.append(event))
+        return RequestOutcome(journal.state if event is None else journal.append(event))

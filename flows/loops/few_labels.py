@@ -48,12 +48,12 @@ class Wanted:
     stress: bool = False
 
 
-Outcome = LabelRecord | AimspaxError
+LabelOutcome = LabelRecord | AimspaxError
 
 
 def label_all(
     title: str, wanted: Sequence[Wanted], run: RunDir, settings: Settings
-) -> list[Outcome]:
+) -> list[LabelOutcome]:
     """Label structures; those whose labels are in the store are not paid for again.
 
     Args:
@@ -78,7 +78,7 @@ def label_all(
 @flow(name="labels", flow_run_name="{title}", validate_parameters=False)
 def labels(
     title: str, requests: list[LabelRequest], results: Path, settings: Settings
-) -> list[Outcome]:
+) -> list[LabelOutcome]:
     """Submit labels to the reference pool, and wait for all of them."""
     # Prefect's cached result of a label does not show that the label can be computed now.
     task = label.with_options(result_storage=results, refresh_cache=True)
@@ -153,7 +153,7 @@ def _few(settings: Settings, labels: int) -> Settings:
     return replace(settings, project=settings.project.model_copy(update={"CLUSTER": less}))
 
 
-def _outcome(ticket: Ticket) -> Outcome:
+def _outcome(ticket: Ticket) -> LabelOutcome:
     try:
         record: LabelRecord = ticket.result()
     except WorkerLostError as error:

@@ -36,7 +36,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ApiStanding:
     """What is known of the API.
 
     Attributes:
@@ -53,19 +53,19 @@ class Standing:
     refused: int = 0
     lost: bool = False
 
-    def after(self, found: Found) -> Standing:
+    def after(self, found: Found) -> ApiStanding:
         """Return what is known after one more look."""
         match found.answer:
             case Answer.FINE:
-                return Standing()
+                return ApiStanding()
             case Answer.SILENT:
                 away = self.away or self.silent + 1 >= _PATIENCE
-                return Standing(away, found.why if away else "", silent=self.silent + 1)
+                return ApiStanding(away, found.why if away else "", silent=self.silent + 1)
             case Answer.REFUSED:
-                return Standing(True, found.why, refused=self.refused + 1)
+                return ApiStanding(True, found.why, refused=self.refused + 1)
             case Answer.UNKNOWN:
-                return Standing(True, found.why, lost=True)
+                return ApiStanding(True, found.why, lost=True)
 
-    def doubted(self) -> Standing:
+    def doubted(self) -> ApiStanding:
         """Return what is known after a call that failed: the next look decides."""
         return self if self.away else replace(self, silent=max(self.silent, _PATIENCE - 1))

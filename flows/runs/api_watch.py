@@ -23,7 +23,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 
 from aimspax_core.text import duration_text
-from flows.runs.api_standing import Answer, Found, Standing
+from flows.runs.api_standing import Answer, ApiStanding, Found
 from flows.server.api import NO_ANSWER, ServerError, ask
 from flows.server.current import OURS, revive
 
@@ -85,7 +85,7 @@ class ApiWatch:
         self.waits = False
         self._look, self._revive = look, revive
         self._found = Found(Answer.FINE)
-        self._standing = Standing()
+        self._standing = ApiStanding()
         self._revived = -_REVIVE_S
         self._lock = threading.Lock()
         self._hurry, self._closed = threading.Event(), False
@@ -183,9 +183,9 @@ class ApiWatch:
                 self._found = found
         if after.away and not before.away:
             self.outages.append(Outage(time.time(), after.why))
-            log.warning("%s: %s", after.why, self._way)
+            log.warning("%s: %s", after.why, self._meanwhile)
         elif after.lost and not before.lost:
-            log.warning("%s: %s", after.why, self._way)
+            log.warning("%s: %s", after.why, self._meanwhile)
         elif before.away and not after.away:
             outage = self.outages[-1]
             outage.seconds = time.time() - outage.began
@@ -196,7 +196,7 @@ class ApiWatch:
                 listener(not after.away)
 
     @property
-    def _way(self) -> str:
+    def _meanwhile(self) -> str:
         """What the run does while the API is away."""
         return _TO_ITS_END if self._standing.lost else _WAITS if self.holds else _GOES_ON
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from flows.runs import api_watch as module
-from flows.runs.api_standing import Answer, Found, Standing
+from flows.runs.api_standing import Answer, ApiStanding, Found
 from flows.runs.api_watch import ApiWatch, from_api, look
 from flows.runs.teller import Teller
 from flows.server import ServerError
@@ -42,7 +42,7 @@ FINE, REFUSED, UNKNOWN, SILENT = Answer
     ],
 )
 def test_the_api_is_away(answers: list[Answer], away: list[bool]) -> None:
-    standing, found = Standing(), []
+    standing, found = ApiStanding(), []
     for answer in answers:
         standing = standing.after(Found(answer))
         found.append(standing.away)
@@ -50,7 +50,7 @@ def test_the_api_is_away(answers: list[Answer], away: list[bool]) -> None:
 
 
 def test_a_call_that_failed_leaves_the_decision_to_the_next_look() -> None:
-    doubted = Standing().doubted()
+    doubted = ApiStanding().doubted()
     assert not doubted.away
     assert doubted.after(Found(SILENT)).away
     assert not doubted.after(Found(FINE)).away
