@@ -8,7 +8,7 @@ from typing import Any
 
 from distributed import Client, Scheduler
 from distributed.diagnostics.plugin import SchedulerPlugin
-from prefect.context import SettingsContext
+from prefect.context import SettingsContext, get_settings_context, root_settings_context
 from pydantic import PrivateAttr
 
 _TRIES = 5
@@ -16,15 +16,35 @@ _TRIES = 5
 
 
 class RememberedSettings(SettingsContext):
-    """Prefect's settings, which are serialised once: doing so for each task is most of its cost."""
+    """Prefect's settings, which are serialised once: doing so for each task is most of its cost.
 
+    Workers that read the same settings by themselves are sent none: to take them in costs more.
+    """
+
+    _known: bool = PrivateAttr(default=False)
     _serialized: dict[bool, dict[str, Any]] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def of_now(cls, known: bool) -> RememberedSettings:
+        """Return the settings in force; `known`: workers have them already."""
+        now = get_settings_context()
+        remembered = cls(profile=now.profile, settings=now.settings)
+        remembered._known = known
+        return remembered
 
     def serialize(self, include_secrets: bool = True) -> dict[str, Any]:
         """See `ContextModel.serialize`."""
+        if self._known:
+            return {}
         if include_secrets not in self._serialized:
             self._serialized[include_secrets] = super().serialize(include_secrets)
         return self._serialized[include_secrets]
+
+
+def set_by_environment() -> bool:
+    """Return whether a process with this environment has the settings of Prefect in force here."""
+    now, others = get_settings_context(), root_settings_context()
+    return now.settings.model_dump() == others.settings.model_dump()
 
 
 class WorkerWatch(SchedulerPlugin):

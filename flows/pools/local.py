@@ -17,6 +17,7 @@ from prefect_dask.task_runners import DaskTaskRunner
 from aimspax_core.errors import CampaignError
 from aimspax_core.settings.settings import Settings
 from flows.pools import warm_parent
+from flows.pools.dask_hooks import set_by_environment
 from flows.pools.dask_settings import DASK, scratch_folder, secret_prefix
 from flows.pools.environment import ONE_THREAD, QUIET
 from flows.pools.pool import Pool
@@ -70,6 +71,7 @@ def local_pool(
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         try:
+            known = set_by_environment()  # which workers are given now
             runner = stack.enter_context(runner_here(workers, gpus, prefix, folder, modules))
         except RuntimeError as error:  # of a nanny
             raise CampaignError(
@@ -93,6 +95,7 @@ def local_pool(
             prefix=prefix,
             follow=None if wanted is None else follow,
             warm_up=warm_up,
+            settings_known=known,
         )
         try:
             yield pool

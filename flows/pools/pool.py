@@ -18,7 +18,6 @@ from typing import Any
 
 from distributed import KilledWorker, Scheduler
 from distributed.core import Status
-from prefect.context import get_settings_context
 from prefect.tasks import Task
 from prefect_dask.task_runners import DaskTaskRunner, PrefectDaskFuture
 
@@ -64,6 +63,7 @@ class Pool:
         follow: Has as many workers as new settings say, and returns the new capacity; not given:
             it stays as it is.
         warm_up: What a worker does when it is idle for the first time.
+        settings_known: Whether the workers have Prefect's settings, and are not sent them.
     """
 
     def __init__(
@@ -76,8 +76,9 @@ class Pool:
         prefix: str = "",
         follow: Callable[[Settings], int] | None = None,
         warm_up: Callable[[], None] | None = None,
+        settings_known: bool = False,
     ) -> None:
-        self._follow = follow
+        self._follow, self._settings_known = follow, settings_known
         self.name, self.runner, self.capacity = name, runner, capacity
         self._workforce = Steady() if workforce is None else workforce
         self._line = Line() if line is None else line
@@ -182,8 +183,7 @@ class Pool:
         hide_paths(self._scheduler.http_application)
 
     def _serve(self) -> None:
-        now = get_settings_context()
-        with RememberedSettings(profile=now.profile, settings=now.settings):
+        with RememberedSettings.of_now(self._settings_known):
             self._serve_line()
 
     def _serve_line(self) -> None:

@@ -6,10 +6,16 @@ from unittest.mock import patch
 
 import pytest
 from distributed.http.routing import DirectoryHandler, RoutingApplication
-from prefect.context import SettingsContext, get_settings_context, serialize_context
+from prefect.context import (
+    SettingsContext,
+    get_settings_context,
+    refresh_global_settings_context,
+    serialize_context,
+)
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, temporary_settings
 from tornado.web import Application, RequestHandler
 
-from flows.pools.dask_hooks import RememberedSettings
+from flows.pools.dask_hooks import RememberedSettings, set_by_environment
 from flows.pools.dask_settings import hide_paths
 
 
@@ -42,6 +48,18 @@ def test_settings_without_secrets_are_not_those_with_them(remembered: Remembered
     plain = SettingsContext(profile=remembered.profile, settings=remembered.settings)
     assert remembered.serialize(include_secrets=True) == plain.serialize(include_secrets=True)
     assert remembered.serialize(include_secrets=False) == plain.serialize(include_secrets=False)
+
+
+def test_workers_that_have_the_settings_are_sent_none() -> None:
+    with RememberedSettings.of_now(known=True):
+        assert not serialize_context()["settings_context"]
+
+
+def test_settings_of_the_environment_are_told_from_others() -> None:
+    refresh_global_settings_context()
+    assert set_by_environment()
+    with temporary_settings({PREFECT_API_REQUEST_TIMEOUT: 123.0}):
+        assert not set_by_environment()
 
 
 def test_the_list_of_all_pages_is_taken_away_and_nothing_else() -> None:

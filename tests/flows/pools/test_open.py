@@ -12,7 +12,7 @@ import pytest
 
 from aimspax_core.machine import visible_gpus
 from flows.pools.local import local_pool
-from tests.flows.hosting import Landed, Nap, in_a_flow, inside, lines, nap, wait_for
+from tests.flows.hosting import Landed, Nap, evaluate, in_a_flow, inside, lines, nap, wait_for
 
 
 def seen_by(pool) -> list[str | None]:
@@ -111,3 +111,14 @@ def test_a_task_is_more_urgent_than_to_prepare(prefect_server, tmp_path):
         landed.wait(1)
         wait_for(lambda: "warm" in lines(journal, "end"), "the worker is warm")
         assert lines(journal, "begin") == ["task", "warm"]
+
+
+def test_tasks_have_the_flows_settings_of_prefect_though_none_are_sent(prefect_server):
+    names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_REQUEST_TIMEOUT")
+    look = f"[str(getattr(__import__('prefect').settings, n).value()) for n in {names}]"
+    with in_a_flow() as context, inside(context, local_pool("ml", 1)) as pool:
+        assert pool._settings_known
+        landed = Landed()
+        pool.submit(evaluate, look, landed)
+        (ticket,) = landed.wait(1)
+        assert ticket.result() == eval(look)
