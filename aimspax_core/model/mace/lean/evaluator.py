@@ -26,7 +26,7 @@ from aimspax_core.model.mace.lean.radial import along_lengths, path_weights
 from aimspax_core.model.mace.lean.shape import shape, tables
 from aimspax_core.model.mace.lean.weights import Weights, weights
 
-_STACKED = 2**16
+STACKED = 2**16
 """Pairs times channels up to which members in one go are faster than one after another."""
 
 
@@ -139,7 +139,7 @@ class LeanEvaluator(MaceEvaluator):
 
     def _stacks(self, here: Geometry) -> bool:
         """Return whether members in one go are faster than one after another."""
-        return len(here.vectors) * self._shape.embedding.columns <= _STACKED
+        return len(here.vectors) * self._shape.embedding.columns <= STACKED
 
     def _kinds(self, batch: Sequence[Any]) -> Tensor:
         """Return the index of each atom's element, shape (N,)."""
