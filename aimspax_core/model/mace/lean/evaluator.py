@@ -26,7 +26,7 @@ from aimspax_core.model.mace.lean.radial import along_lengths, path_weights
 from aimspax_core.model.mace.lean.shape import shape, tables
 from aimspax_core.model.mace.lean.weights import Weights, weights
 
-STACKED = 2**16
+STACKED = 2**15
 """Pairs times channels up to which members in one go are faster than one after another."""
 
 
