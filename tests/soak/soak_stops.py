@@ -23,7 +23,7 @@ from tests.soak.kills import Campaign, campaign_in, judge, tidy
 SOON_S = 60.0
 """Within this a stopped run has ended: 30 s are promised, and the machine may be busy."""
 
-NOT_YET_OURS_S = 0.1
+NOT_YET_OURS_S = 0.5
 """So long Python itself starts, in which a signal ends it as it ends any Python program."""
 
 
