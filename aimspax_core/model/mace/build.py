@@ -131,7 +131,7 @@ def build(
         torch.default_generator.manual_seed(seed)
         try:
             model, _ = configure_model(args, None, energies, heads=[HEAD], z_table=table)
-        except (AssertionError, RuntimeError, ValueError) as error:
+        except (AssertionError, IndexError, RuntimeError, ValueError) as error:
             raise ModelError(f"MACE cannot build this ARCHITECTURE: {error}") from error
     return model
 

@@ -145,7 +145,13 @@ def why_no_lean(settings: ModelSections) -> str | None:
 
 
 def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> Iterator[str]:
-    """Yield what is wrong: energies that miss an element, kernels that cannot be used here."""
+    """Yield what is wrong: energies that miss an element, degrees and kernels that cannot be."""
+    architecture = mace_architecture(settings)
+    if architecture.max_ell == 0 and architecture.max_L > 0:
+        yield (
+            f"ARCHITECTURE.max_L: found {architecture.max_L}, but max_ell is 0, so messages have "
+            "no direction; allowed: 0"
+        )
     known = settings.ARCHITECTURE.atomic_energies
     if known is not None and set(elements) - set(known):
         missing = ", ".join(chemical_symbols[z] for z in sorted(set(elements) - set(known)))
@@ -162,7 +168,12 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
 
 
 def _notes(settings: ModelSections) -> Iterator[str]:
-    """Yield that MACE itself computes, where something faster was left to `auto`."""
+    """Yield what MACE does not do right, and that it computes itself where `auto` might not."""
+    if mace_architecture(settings).radial_type == "chebyshev":
+        yield (
+            "ARCHITECTURE.radial_type: chebyshev: torch does not differentiate these functions, so "
+            "MACE's forces are not the derivative of its energy; usual: bessel"
+        )
     no_form = why_no_lean(settings)
     if settings.MISC.kernel == "auto" and not settings.MISC.enable_cueq and no_form is not None:
         yield f"MISC.kernel: auto: {no_form} has no lean form, so MACE itself is used"
