@@ -24,6 +24,7 @@ from aimspax_core.campaign.state import Phase
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
 from flows.server import Server
+from tests.flows.hosting import wait_for
 
 PROJECT = """
 REFERENCE: {engine: tblite, method: GFN2-xTB}
@@ -111,8 +112,9 @@ def story(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server) -> S
         [*AIMSPAX, "run", str(told.directory)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    _wait_for_labels(told, process, exploring=3)
+    wait_for((told.directory / "aimspax" / "journal.jsonl").exists, "its first event")
     told.second_process = aimspax("run", told.directory)
+    _wait_for_labels(told, process, exploring=3)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
