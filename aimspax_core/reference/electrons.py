@@ -21,7 +21,12 @@ def own_or(atoms: Atoms, charge: float, spin: float) -> tuple[float, float]:
 
 
 def refused(
-    atoms: Atoms, charge: float, spin: float, cores: int = 0, remark: str = ""
+    atoms: Atoms,
+    charge: float,
+    spin: float,
+    cores: int = 0,
+    remark: str = "",
+    whole: bool = True,
 ) -> Finding | None:
     """Return why a structure cannot have a charge and a multiplicity; None if it can.
 
@@ -31,23 +36,26 @@ def refused(
         spin: Its multiplicity, 2S+1.
         cores: Electrons that the method does not count.
         remark: What to say of the number of electrons that it does count.
+        whole: Whether each level has a whole number of electrons; if not (a metal), the charge may
+            be a fraction, and the multiplicity any that there are enough electrons for.
     """
     formula = atoms.get_chemical_formula()
-    if charge != round(charge):
+    if whole and charge != round(charge):
         return Finding("charge", f"the total charge is {charge:g}; allowed: a whole number")
     if spin != round(spin) or spin < 1:
         return Finding("spin", f"the multiplicity is {spin:g}; allowed: 1, 2, 3, …")
-    electrons = int(atoms.numbers.sum()) - cores - round(charge)
+    electrons = int(atoms.numbers.sum()) - cores - charge
     if electrons < 0:
         return Finding("charge", f"{formula} has no {charge:g} electrons to lose")
     if spin > electrons + 1:
-        return Finding("spin", f"the multiplicity is {spin:g}; {formula} has {electrons} electrons")
-    if (electrons + round(spin)) % 2 == 0:
+        has = f"{formula} has {electrons:g} electrons{remark}"
+        return Finding("spin", f"the multiplicity is {spin:g}; {has}")
+    if whole and (electrons + round(spin)) % 2 == 0:
         allowed = "2, 4, …" if electrons % 2 else "1, 3, …"
         return Finding(
             "spin",
             f"the multiplicity is {spin:g}, but with charge {charge:g} {formula} has "
-            f"{electrons} electrons{remark}; allowed: {allowed}",
+            f"{electrons:g} electrons{remark}; allowed: {allowed}",
         )
     return None
 

@@ -60,7 +60,8 @@ class Finding:
     """Something that a user should know of an engine's settings before anything is launched.
 
     Attributes:
-        key: The key of the engine's section, such as `spin`.
+        key: The key of the engine's section, such as `control`; or `charge` or `spin`, if it is
+            about what the structure says of itself.
         text: What is wrong with it, or may not be meant, in a sentence.
         note: Whether the run can go on all the same; otherwise it is a mistake.
     """

@@ -195,6 +195,19 @@ def test_a_frame_whose_own_multiplicity_is_impossible_fails_alone(
     assert len(read(pyscf(directory, engine, [molecule("H2O"), broken])).frames) == 2
 
 
+@pytest.mark.parametrize("own", [{"total_spin": 2}, {"total_charge": 10}])
+def test_one_whose_electrons_fhi_aims_cannot_have_fails_alone(
+    aims: Path, own: dict[str, int]
+) -> None:
+    broken = molecule("H2O")
+    broken.info.update(own)
+    ase.io.write(aims / "data.xyz", [molecule("H2O"), broken, molecule("H2O")], format="extxyz")
+    assert len(read(aims).frames) == 3
+    (aims / "control.in").write_text("xc pbe\ncharge 10\n")
+    with pytest.raises(SettingsError, match=r"REFERENCE\.control: data\.xyz, frame 0: "):
+        read(aims)
+
+
 @pytest.mark.parametrize("engine", [TBLITE, PYSCF])
 def test_a_frame_that_the_settings_make_impossible_stops_all(directory: Path, engine: str) -> None:
     with pytest.raises(SettingsError, match=r"REFERENCE\.spin: data\.xyz, frame 1: "):

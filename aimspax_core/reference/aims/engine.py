@@ -55,7 +55,8 @@ def mistakes(settings: AimsReference, directory: Path, atoms: Atoms) -> Iterator
         atoms: A start geometry.
 
     Yields:
-        The key of REFERENCE, and a sentence on what is wrong with it.
+        The key of REFERENCE, or `charge` or `spin` if the structure says it of itself, and a
+        sentence on what is wrong with it.
     """
     folder = directory / settings.species_dir
     for symbol in dict.fromkeys(atoms.get_chemical_symbols()):
@@ -81,21 +82,29 @@ def mistakes(settings: AimsReference, directory: Path, atoms: Atoms) -> Iterator
     moments = atoms.has("initial_magmoms") and bool(atoms.get_initial_magnetic_moments().any())
     if moments and (control.get("spin") or ("none",))[0] == "none":
         yield "control", f"initial magnetic moments need `spin collinear`, and {name} has it not"
-    yield from _electrons_refused(control, atoms)
+    if (wrong := _electrons_refused(control, atoms)) is not None:
+        yield wrong
 
 
-def _electrons_refused(control: Control, atoms: Atoms) -> Iterator[tuple[str, str]]:
-    """Yield why a structure cannot have the charge, or the charge and multiplicity, that it says.
+def _electrons_refused(control: Control, atoms: Atoms) -> tuple[str, str] | None:
+    """Return why a structure cannot have the charge, or the charge and multiplicity, that it says.
 
-    Without a multiplicity of its own FHI-aims finds the moment, or has `fixed_spin_moment`.
+    Without a multiplicity of its own FHI-aims finds the moment, or has `fixed_spin_moment`. Levels
+    of cells, and those of a fractional charge, are occupied in part.
+
+    Returns:
+        The key of what is wrong, `charge` or `spin` if the structure says it and else that of
+        REFERENCE, and a sentence; None if nothing is.
     """
     charge, spin = own_or(atoms, control.number("charge"), 0.0)
     electrons = int(atoms.numbers.sum()) - charge
     if electrons <= 0:
         formula = atoms.get_chemical_formula()
-        yield "control", f"{formula} has {electrons:g} electrons with the charge {charge:g}"
-    elif "spin" in atoms.info and (wrong := refused(atoms, charge, spin)) is not None:
-        yield "control", wrong.text
+        text = f"{formula} has {electrons:g} electrons with the charge {charge:g}"
+        return ("charge" if "charge" in atoms.info else "control"), text
+    whole = charge == round(charge) and not atoms.pbc.any()
+    wrong = refused(atoms, charge, spin, whole=whole) if "spin" in atoms.info else None
+    return None if wrong is None else (wrong.key, wrong.text)
 
 
 def notes(settings: AimsReference, directory: Path, atoms: Atoms) -> Iterator[tuple[str, str]]:
@@ -191,10 +200,12 @@ class AimsEngine:
         """See `Reference.label`.
 
         Raises:
-            LabelError: The SCF did not converge (not transient), or the launcher, the node, memory
-                or time failed (transient).
+            LabelError: There are no such electrons, or the SCF did not converge (not transient);
+                or the launcher, the node, memory or time failed (transient).
             EngineError: FHI-aims refuses its input.
         """
+        if (wrong := _electrons_refused(self._control, atoms)) is not None:
+            raise LabelError(wrong[1])
         try:
             with calculation_folder(self._calc_dir, atoms, self._settings.clean_dirs) as folder:
                 self._write(folder, atoms)

@@ -406,6 +406,54 @@ def test_moments_need_a_spin_polarised_calculation(tmp_path: Path):
     assert told(tmp_path, oxygen, PBE.replace("spin none", "spin collinear")) == []
 
 
+def electrons(atoms: Atoms, **info: float) -> Atoms:
+    atoms.info.update(info)
+    return atoms
+
+
+OPEN_SHELL = PBE.replace("spin none", "spin collinear")
+METAL = PBE + "k_grid 4 4 4\n"
+OPEN_METAL = OPEN_SHELL + "k_grid 4 4 4\n"
+
+
+@pytest.mark.parametrize(
+    ("atoms", "control", "key"),
+    [
+        (electrons(molecule("H2O"), spin=2), PBE, "spin"),
+        (electrons(molecule("H2O"), spin=2, charge=2), PBE, "spin"),
+        (electrons(molecule("H2O"), spin=1.5), PBE, "spin"),
+        (electrons(molecule("H2O"), charge=10), PBE, "charge"),
+        (molecule("H2O"), PBE.replace("charge 0.", "charge 10."), "control"),
+        (electrons(bulk("Cu"), spin=0), METAL, "spin"),
+        (electrons(bulk("Cu"), spin=31), METAL, "spin"),
+    ],
+)
+def test_who_says_impossible_electrons_is_told(
+    tmp_path: Path, atoms: Atoms, control: str, key: str
+):
+    (only,) = told(tmp_path, atoms, control)
+    assert only.startswith(f"{key}: ")
+    with pytest.raises(LabelError) as refused:
+        engine(tmp_path, control).label(atoms)
+    assert only == f"{key}: {refused.value}"
+    assert not refused.value.transient and not (tmp_path / "calc").exists()
+
+
+@pytest.mark.parametrize("spin", [1, 2, 3])
+@pytest.mark.parametrize("control", [METAL, OPEN_METAL])
+def test_a_cell_may_have_any_moment_that_its_electrons_allow(
+    tmp_path: Path, control: str, spin: int
+):
+    assert told(tmp_path, electrons(bulk("Cu"), spin=spin), control) == []
+
+
+@pytest.mark.parametrize("spin", [1, 2])
+def test_a_fractional_charge_goes_with_a_multiplicity(tmp_path: Path, spin: int):
+    half = OPEN_SHELL.replace("charge 0.", "charge 0.5")
+    assert told(tmp_path, electrons(molecule("H2O"), spin=spin), half) == []
+    assert told(tmp_path, electrons(molecule("H2O"), spin=spin, charge=0.5), OPEN_SHELL) == []
+
+
 def test_a_control_file_with_mistakes_makes_no_engine(tmp_path: Path):
     with pytest.raises(SettingsError, match=r"control\.in:2  MD_run: "):
         engine(tmp_path, "xc pbe\nMD_run 1.0 NVE\n")
