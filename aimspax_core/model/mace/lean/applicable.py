@@ -59,6 +59,8 @@ def _why_not_ends(model: Any) -> str | None:
     embedding = model.radial_embedding
     if type(embedding.bessel_fn) not in _BASES:
         return f"the radial basis is a {type(embedding.bessel_fn).__name__}"
+    if any(parameter.requires_grad for parameter in embedding.parameters()):
+        return "the radial basis is trained, too"
     if not getattr(embedding, "apply_cutoff", True):
         return "the cutoff is not applied to the radial basis"
     *linear, last = model.readouts

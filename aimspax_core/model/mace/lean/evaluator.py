@@ -160,7 +160,7 @@ class LeanEvaluator(MaceEvaluator):
         vectors = positions[receivers] - positions[senders] + shifts
         return (
             geometry(self._models[0], vectors, senders, receivers, kinds),
-            table(senders, receivers, len(kinds), positions.dtype),
+            table(senders, receivers, vectors, len(kinds)),
         )
 
     def _graphs(self, batch: Sequence[Any]) -> outputs.Graphs:

@@ -18,8 +18,8 @@ class Table(NamedTuple):
     Attributes:
         senders: Of each pair, shape (P,).
         receivers: Of each pair, shape (P,).
-        pair: The pair of a slot, shape (N, D); 0 in an empty one.
-        neighbour: The atom of a slot, shape (N, D); 0 in an empty one.
+        pair: The pair of a slot, shape (N, D); in an empty one any that is not NaN.
+        neighbour: The atom of a slot, shape (N, D); in an empty one the atom itself.
         even: 1 in a slot, 0 in an empty one, shape (N, D, 1).
         odd: 1 where the atom is its pair's receiver, -1 where it is the sender, 0 in an empty
             slot, shape (N, D, 1).
@@ -46,14 +46,14 @@ def half(edge_index: Tensor, unit_shifts: Tensor) -> Tensor:
     return torch.nonzero((sender < receiver) | ((sender == receiver) & onward)).view(-1)
 
 
-def table(senders: Tensor, receivers: Tensor, n_atoms: int, dtype: torch.dtype) -> Table:
+def table(senders: Tensor, receivers: Tensor, vectors: Tensor, n_atoms: int) -> Table:
     """Deal pairs to slots; each atom has as many as the one with most neighbours.
 
     Args:
         senders: Shape (P,), P > 0.
         receivers: Shape (P,).
+        vectors: Shape (P, 3), in Å.
         n_atoms: N.
-        dtype: Number format of what multiplies.
     """
     device, n_pairs = senders.device, len(senders)
     order = torch.cat([receivers, senders]).argsort(stable=True)
@@ -62,18 +62,25 @@ def table(senders: Tensor, receivers: Tensor, n_atoms: int, dtype: torch.dtype) 
     starts = counts.cumsum(0) - counts
     width = int(counts.max())
     slot = atom * width + torch.arange(2 * n_pairs, device=device) - starts[atom]
-    sign = 1.0 - 2.0 * (order >= n_pairs).to(dtype)
+    sign = 1.0 - 2.0 * (order >= n_pairs).to(vectors.dtype)
 
-    def dealt(values: Tensor) -> Tensor:
-        return values.new_zeros(n_atoms * width).index_copy_(0, slot, values).view(n_atoms, width)
+    def dealt(values: Tensor, otherwise: Tensor) -> Tensor:
+        filled = otherwise.repeat_interleave(width)
+        return filled.index_copy_(0, slot, values).view(n_atoms, width)
 
+    # Nothing times NaN is NaN, and atoms on top of each other must not spoil other structures of
+    # the batch: empty slots hold the atom itself and a pair of its own, or else the longest pair.
+    pairs, none = order % n_pairs, sign.new_zeros(n_atoms)
+    own = pairs[starts.clamp(max=2 * n_pairs - 1)]
+    own = torch.where(counts > 0, own, vectors.square().sum(dim=1).argmax())
+    atoms = torch.arange(n_atoms, device=device)
     return Table(
         senders,
         receivers,
-        pair=dealt(order % n_pairs),
-        neighbour=dealt(torch.cat([senders, receivers])[order]),
-        even=dealt(torch.ones_like(sign)).unsqueeze(-1),
-        odd=dealt(sign).unsqueeze(-1),
+        pair=dealt(pairs, own),
+        neighbour=dealt(torch.cat([senders, receivers])[order], atoms),
+        even=dealt(torch.ones_like(sign), none).unsqueeze(-1),
+        odd=dealt(sign, none).unsqueeze(-1),
     )
 
 

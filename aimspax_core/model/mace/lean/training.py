@@ -101,5 +101,5 @@ class Lean(torch.nn.Module):
         vectors = positions[receivers] - positions[senders] + data["shifts"][one]
         return (
             geometry(self.model, vectors, senders, receivers, kinds),
-            table(senders, receivers, len(kinds), positions.dtype),
+            table(senders, receivers, vectors, len(kinds)),
         )

@@ -271,6 +271,22 @@ def test_committees_predict_what_those_of_mace_predict(
             np.testing.assert_allclose(other.stress, one.stress, atol=1e-12)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_structure_without_energy_spoils_no_other_of_its_batch(
+    two: list[torch.nn.Module], first: bool
+) -> None:
+    fused = molecule("CH3OH")
+    fused.positions[1] = fused.positions[0]
+    sound = [molecule("H2O"), Atoms("OH", [[0, 0, 0], [0, 0, 9.0]])]
+    batch = [fused, *sound] if first else [*sound, fused]
+    committee = Committee(LeanEvaluator(copy.deepcopy(two)))
+    found = committee.evaluate(batch)
+    assert math.isnan(found.pop(0 if first else -1).energy)
+    for one, alone in zip(found, committee.evaluate(sound), strict=True):
+        assert one.energy == pytest.approx(alone.energy, abs=1e-10)
+        np.testing.assert_allclose(one.forces, alone.forces, atol=1e-10)
+
+
 def test_a_committee_of_several_shapes_has_no_lean_form(two: list[torch.nn.Module]) -> None:
     with pytest.raises(ModelError, match="architecture"):
         LeanEvaluator([copy.deepcopy(two[0]), model()])
@@ -311,6 +327,11 @@ def test_what_other_programs_make_of_mace_falls_back() -> None:
     mace.heads = ["one", "two"]
     assert why_not(mace) is not None
     assert why_not(torch.nn.Linear(1, 1)) is not None
+    mace = model()
+    weights = mace.radial_embedding.bessel_fn.bessel_weights
+    del mace.radial_embedding.bessel_fn.bessel_weights
+    mace.radial_embedding.bessel_fn.bessel_weights = torch.nn.Parameter(weights)
+    assert "basis" in str(why_not(mace))
 
 
 @pytest.mark.parametrize("max_ell", [1, 5])
