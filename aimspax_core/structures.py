@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
+from ase.io.formats import ioformats
 
 from aimspax_core.errors import StructureError
+from aimspax_core.text import and_list
 
 _PER_ATOM = ("initial_magmoms", "initial_charges", "masses")
 _GLOBAL = ("charge", "spin")
@@ -25,11 +27,14 @@ AIMS_LINES = "aims_geometry_in"
 electric field, point charges. Lines as FHI-aims reads them, with `; ` between."""
 
 _OTHERS = re.compile(
-    r"[^.].*(~|\.(bak|swp|orig|tmp|md|rst|pdf|png|jpe?g|svg|ya?ml|toml|py|sh|ipynb|csv))"
+    r"[^.].*(~|\.(swp|md|rst|pdf|png|jpe?g|svg|ya?ml|toml|py|sh|ipynb|csv))"
     r"|#.*#|(readme|license|notes|control\.in|aimspax\.ya?ml|thumbs\.db|desktop\.ini)(\.txt)?",
     re.IGNORECASE,
 )
 """Names in a folder of geometries that are no geometries'."""
+
+_COPIES = re.compile(r".+\.(bak|orig|tmp)", re.IGNORECASE)
+"""Copies; `POSCAR.orig` is a geometry by its name all the same."""
 
 _TEXTS = (_NAME, AIMS_LINES)
 
@@ -113,7 +118,8 @@ def geometry_files(path: Path) -> list[Path]:
         p for p in path.iterdir() if p.is_file() and not p.name.startswith(".") and p not in others
     )
     if not files:
-        raise StructureError(f"{path}: the folder holds no geometry files")
+        passed = f"; none by their names: {and_list(p.name for p in others)}" if others else ""
+        raise StructureError(f"{path}: the folder holds no geometry files{passed}")
     return files
 
 
@@ -124,4 +130,15 @@ def other_files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return []
-    return sorted(p for p in path.iterdir() if p.is_file() and _OTHERS.fullmatch(p.name))
+    return sorted(p for p in path.iterdir() if p.is_file() and _is_other(p.name))
+
+
+def _is_other(name: str) -> bool:
+    if _OTHERS.fullmatch(name):
+        return True
+    return _COPIES.fullmatch(name) is not None and not _is_geometry_name(name)
+
+
+def _is_geometry_name(name: str) -> bool:
+    """Whether a file's name, not its suffix, says that it is a geometry."""
+    return any(kind.can_read and kind.match_name(name) for kind in ioformats.values())

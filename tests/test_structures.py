@@ -117,5 +117,13 @@ def test_a_folder_may_hold_what_is_no_geometry_by_its_name(tmp_path: Path) -> No
 
 def test_a_folder_of_other_files_alone_is_a_mistake(tmp_path: Path) -> None:
     (tmp_path / "README.md").touch()
-    with pytest.raises(StructureError, match="holds no geometry files"):
+    with pytest.raises(StructureError, match=r"holds no geometry files.*README\.md"):
         geometry_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["POSCAR.orig", "POSCAR.bak", "CONTCAR.tmp"])
+def test_a_copy_that_is_a_geometry_by_its_name_counts(tmp_path: Path, name: str) -> None:
+    """Campaigns of releases before have it among their geometries."""
+    for one in (name, "a.xyz.orig", "geometry.in.bak"):
+        (tmp_path / one).touch()
+    assert [path.name for path in geometry_files(tmp_path)] == [name]
