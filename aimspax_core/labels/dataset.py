@@ -195,8 +195,9 @@ def without_calculator(atoms: Atoms, keys: DataKeys, where: str) -> Atoms:
         own = own_electrons(atoms.info, keys.electrons)
     except StructureError as error:
         raise CampaignError(f"{where}: {error}") from error
-    for key in keys.electrons.values():
+    for name, key in keys.electrons.items():
         atoms.info.pop(key, None)
+        atoms.info.pop(name, None)
     atoms.info.update(own)
     return atoms
 

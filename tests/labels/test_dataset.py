@@ -221,7 +221,7 @@ def test_what_is_no_dataset_is_named(tmp_path: Path) -> None:
         read_labels(tmp_path / "text.xyz")
 
 
-@pytest.mark.parametrize("text", ["none", "nan", '"1 2"'])
+@pytest.mark.parametrize("text", ["many", "nan", '"1 2"'])
 @pytest.mark.parametrize("key", ["total_charge", "total_spin"])
 def test_a_charge_that_is_no_number_is_told_with_file_and_frame(
     tmp_path: Path, key: str, text: str

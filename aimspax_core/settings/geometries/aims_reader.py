@@ -195,7 +195,9 @@ class _Reader:
         if form is not None and len(values) > len(form.kinds):
             values, rest = values[: len(form.kinds)], values[len(form.kinds) :]
             one_of_many = len(form.kinds) == 1 and form.fits(rest[:1])  # constrain_relaxation x y
-            if any(fortran_number(word) is not None for word in rest) or one_of_many:
+            more = any(fortran_number(word) is not None for word in rest)
+            whole = line.key.lower() in SITES and form.fits(values)  # a charge or mass behind it
+            if (more and not whole) or one_of_many:
                 return line.values
             left_out = " ".join((*rest, line.remark)).strip()
         if left_out:

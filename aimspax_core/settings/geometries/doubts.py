@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
-from aimspax_core.settings.reading.text_files import text_of
 from aimspax_core.text import and_list
 
 _FLAT = 1e-3
@@ -73,10 +71,13 @@ def partly_occupied(atoms: Atoms) -> str | None:
         return None
     kinds = atoms.arrays.get("spacegroup_kinds")
     for kind, there in sites.items():
-        if len(there) == 1 and min(there.values()) >= _ALL:
+        if len(there) == 1 and all(_is_unknown(s) or s >= _ALL for s in there.values()):
             continue
         where = [] if kinds is None else np.flatnonzero(kinds == int(kind)).tolist()
-        shares = and_list(f"{symbol} {share:g}" for symbol, share in there.items())
+        shares = and_list(
+            symbol if _is_unknown(share) else f"{symbol} {share:g}"
+            for symbol, share in there.items()
+        )
         first = f" (atom {where[0]}, {len(where)} in the cell)" if where else ""
         return (
             f"a site is occupied in part, by {shares}{first}; allowed: an ordered structure, such "
@@ -85,25 +86,50 @@ def partly_occupied(atoms: Atoms) -> str | None:
     return None
 
 
-def alternate_location(path: Path) -> str | None:
-    """Return the line of a PDB file's first atom that has a second place, and why it is refused."""
-    seen: dict[tuple[str, ...], str] = {}
-    for number, line in enumerate(text_of(path, "")[0].splitlines(), 1):
-        if not line.startswith(("ATOM", "HETATM")) or not line[_ALTERNATE : _ALTERNATE + 1].strip():
-            if line.startswith(("ENDMDL", "END")):
-                seen.clear()
-            continue
-        label = line[_ALTERNATE]
-        atom = (line[12:16], line[17:27])  # its name, and its residue
-        if seen.setdefault(atom, label) != label:
-            name, residue = line[12:16].strip(), " ".join(line[17:27].split())
-            return (
-                f"{path}:{number}  atom {name} of {residue} has alternate locations "
-                f"({seen[atom]} and {label}); allowed: one of them"
-            )
+def occupancy_note(atoms: Atoms) -> str | None:
+    """Return a note on sites whose occupancy a CIF leaves open (`?` or `.`), as databases do."""
+    sites = atoms.info.get("occupancy")
+    if isinstance(sites, Mapping) and any(
+        _is_unknown(share) for there in sites.values() for share in there.values()
+    ):
+        return "an occupancy that is left open is taken as 1"
     return None
 
 
-def stands_for_no_cell(path: Path) -> bool:
+def _is_unknown(share: object) -> bool:
+    return not isinstance(share, int | float)
+
+
+def alternate_locations(text: str) -> dict[int, str]:
+    """Return why models of a PDB file are refused: the first atom of each that has a second place.
+
+    Args:
+        text: The content of the file.
+
+    Returns:
+        Sentences by the place of the model among those that hold atoms, from 0.
+    """
+    found: dict[int, str] = {}
+    seen: dict[tuple[str, ...], str] = {}
+    model, filled = 0, False
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("END"):
+            model, filled = model + filled, False
+            seen.clear()
+        if not line.startswith(("ATOM", "HETATM")):
+            continue
+        filled = True
+        label = line[_ALTERNATE : _ALTERNATE + 1]
+        atom = (line[12:16], line[17:27])  # its name, and its residue
+        if label.strip() and seen.setdefault(atom, label) != label and model not in found:
+            name, residue = line[12:16].strip(), " ".join(line[17:27].split())
+            found[model] = (
+                f"line {number}: atom {name} of {residue} has alternate locations "
+                f"({seen[atom]} and {label}); allowed: one of them"
+            )
+    return found
+
+
+def stands_for_no_cell(text: str) -> bool:
     """Whether a PDB file has the cell of 1 Å that its format has for structures without one."""
-    return _NO_CELL.search(text_of(path, "")[0]) is not None
+    return _NO_CELL.search(text) is not None

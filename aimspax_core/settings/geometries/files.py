@@ -6,8 +6,11 @@ import codecs
 import io
 import re
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from lzma import LZMAError
 from pathlib import Path
 
 import ase.io
@@ -19,6 +22,7 @@ from ase.io.formats import (
     get_compression,
     ioformats,
     match_magic,
+    open_with_compression,
 )
 
 from aimspax_core.errors import StructureError
@@ -28,19 +32,25 @@ from aimspax_core.settings.geometries.aims_reader import (
     read_aims_geometry,
 )
 from aimspax_core.settings.geometries.doubts import (
-    alternate_location,
+    alternate_locations,
     handedness_note,
+    occupancy_note,
     partly_occupied,
     stands_for_no_cell,
     unfit,
 )
-from aimspax_core.settings.geometries.own_electrons import NAMES, own_electrons
-from aimspax_core.settings.reading.text_files import text_of
+from aimspax_core.settings.geometries.own_electrons import NAMES, is_unsaid, own_electrons
+from aimspax_core.settings.reading.text_files import text_of, text_of_bytes
 from aimspax_core.structures import AIMS_LINES, decode, encode
 
 _AIMS, _XYZ, _PDB = "aims", "extxyz", "proteindatabank"
 _AIMS_NAME = re.compile(r"\.in(\.[\w+-]+)*$", re.IGNORECASE)
 """`geometry.in`, and what FHI-aims and FHI-vibes make of it: `geometry.in.next_step`."""
+
+_TWO_PLACES = "aimspax_alternate_location"
+"""Where a frame of a PDB file says, in `info`, why it is refused."""
+
+_PACKED_WRONGLY = (OSError, EOFError, LZMAError, zlib.error)
 
 _PEEK = 4096
 """Bytes of a file by which its format is told."""
@@ -56,6 +66,7 @@ class Geometry:
         notes: What was taken of it, and what means nothing here; a sentence each, with the file.
         parametric: The line where FHI-aims's parametric constraints begin, if it has some.
         later: Those of `charge` and `spin` that earlier releases did not read.
+        refused: Why it is refused, if an earlier release has read the structure; empty: it is not.
     """
 
     atoms: Atoms
@@ -63,6 +74,7 @@ class Geometry:
     notes: tuple[str, ...] = ()
     parametric: int | None = None
     later: frozenset[str] = frozenset()
+    refused: str = ""
 
     @property
     def before(self) -> Atoms:
@@ -106,13 +118,17 @@ def read_file(path: Path, names: Mapping[str, str] = NAMES) -> Geometry:
     Raises:
         StructureError: See `read_files`.
     """
-    frames, notes, parametric = frames_of(path, slice(-2, None))
+    try:
+        frames, notes, parametric = frames_of(path, slice(-2, None))
+    except StructureError:  # of the one before the last, which is not taken, it does not matter
+        frames, notes, parametric = frames_of(path, slice(-1, None))
+        notes = (*notes, f"{path.name}: the last structure is taken; another cannot be read")
     if not frames:
         raise StructureError(f"{path}: the file holds no structures")
     if len(frames) > 1:
         notes = (*notes, f"{path.name} holds several structures; the last one is taken")
     atoms = frames[-1]
-    if (note := handedness_note(atoms)) is not None:
+    for note in filter(None, (handedness_note(atoms), occupancy_note(atoms))):
         notes = (*notes, f"{path.name}: {note}")
     later = {name for name, other in names.items() if other in atoms.info} - {*atoms.info}
     fit = _fit(atoms, path, names)
@@ -137,7 +153,7 @@ def frames_of(path: Path, which: slice) -> tuple[list[Atoms], tuple[str, ...], i
         raise StructureError(f"{path}: no such file")
     kind, notes = _format(path)
     if kind == _AIMS:
-        text, problem = text_of(path, "an FHI-aims geometry.in")
+        text, problem = _text(path, "an FHI-aims geometry.in")
         if problem:
             raise StructureError(f"{path}: {problem}")
         geometry, mistakes = read_aims_geometry(text, path.name)
@@ -148,8 +164,6 @@ def frames_of(path: Path, which: slice) -> tuple[list[Atoms], tuple[str, ...], i
     if kind == _PDB:
         return *_protein(path, which, notes), None
     frames = _frames(path, kind, which)
-    if refused := next(filter(None, map(partly_occupied, frames)), None):
-        raise StructureError(f"{path}: {refused}")
     if kind == "cif" and any(atoms.has("masses") for atoms in frames):
         notes = (*notes, f"{path.name}: isotopes are read as elements with masses of their own")
     return frames, notes, None
@@ -161,12 +175,14 @@ def _protein(
     """Read models of a PDB file; for ASE, `END` behind the last `ENDMDL` is one more, of nothing.
 
     Raises:
-        StructureError: It cannot be read, or an atom is in two places.
+        StructureError: It cannot be read.
     """
-    if refused := alternate_location(path):
-        raise StructureError(refused)
-    frames = [atoms for atoms in _frames(path, _PDB, slice(None)) if len(atoms)][which]
-    if stands_for_no_cell(path):
+    text = _text(path, "")[0]
+    frames = [atoms for atoms in _frames(path, _PDB, slice(None)) if len(atoms)]
+    for model, refused in alternate_locations(text).items():
+        frames[model].info[_TWO_PLACES] = refused  # by whoever takes it for a structure
+    frames = frames[which]
+    if stands_for_no_cell(text):
         for atoms in frames:
             atoms.cell, atoms.pbc = np.zeros((3, 3)), False
         notes = (*notes, f"{path.name}: its cell of 1 Å stands for none; it is no crystal")
@@ -200,17 +216,19 @@ def _format(path: Path) -> tuple[str, tuple[str, ...]]:
     if path.is_dir():
         raise StructureError(f"{path}: found a folder; allowed: a file")
     try:
-        with path.open("rb") as file:
-            head = file.read(_PEEK)
+        head = _head(path)
     except OSError as error:
         raise StructureError(f"{path}: cannot be read: {error.strerror}") from error
     if not head.strip():
         raise StructureError(f"{path}: the file is empty")
     named = _by_name(path)
     if named == _AIMS:
-        shown = _by_content(head)
+        also = _by_suffix(path)
+        shown = also or _by_content(head)
         if shown is None or _holds_aims(path):
             return _AIMS, ()
+        if also is not None:
+            return also, ()
         what = ioformats[shown].description
         return shown, (f"{path.name} is read as {what}, which its content is",)
     if named is not None and (named != _XYZ or _is_xyz(head) or _is_compressed(path)):
@@ -229,13 +247,22 @@ def _format(path: Path) -> tuple[str, tuple[str, ...]]:
     return shown, (f"{path.name} is read as {ioformats[shown].description}, by its content",)
 
 
+def _by_suffix(path: Path) -> str | None:
+    """Return the format that the name of a file says beside `.in`: `geometry.in.cif`."""
+    try:
+        kind = filetype(path.name, read=False)
+    except UnknownFileTypeError:
+        return None
+    return kind if kind in ioformats and ioformats[kind].can_read and kind != _AIMS else None
+
+
 def _by_name(path: Path) -> str | None:
     """Return the format that a file's name, or a sign at its beginning, says."""
-    if _AIMS_NAME.search(path.name) and not _is_compressed(path):
+    if _AIMS_NAME.search(get_compression(path.name)[0]):
         return _AIMS
     try:
         kind = filetype(str(path))
-    except (UnknownFileTypeError, OSError):
+    except (UnknownFileTypeError, *_PACKED_WRONGLY):
         return None
     return kind if kind in ioformats and ioformats[kind].can_read else None
 
@@ -263,12 +290,33 @@ def _by_content(head: bytes) -> str | None:
 
 
 def _is_xyz(head: bytes) -> bool:
-    first = head.removeprefix(b"\xef\xbb\xbf").lstrip().split(b"\n", 1)[0]
+    first = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0]
     return first.strip().isdigit()
 
 
 def _holds_aims(path: Path) -> bool:
-    return is_aims_geometry(text_of(path, "")[0])
+    return is_aims_geometry(_text(path, "")[0])
+
+
+def _text(path: Path, allowed: str) -> tuple[str, str]:
+    """Return the content of a file, unpacked, and why there is none; see `text_of`."""
+    if not _is_compressed(path):
+        return text_of(path, allowed)
+    try:
+        with open_with_compression(str(path), "rb") as file:
+            return text_of_bytes(file.read(), allowed)
+    except _PACKED_WRONGLY as error:
+        text, problem = text_of(path, allowed)  # ASE writes geometry.in.gz without packing it
+        return text, problem and f"cannot be unpacked: {error}"
+
+
+def _head(path: Path) -> bytes:
+    """Return the beginning of a file, unpacked if it can be."""
+    if _is_compressed(path):
+        with suppress(*_PACKED_WRONGLY), open_with_compression(str(path), "rb") as packed:
+            return bytes(packed.read(_PEEK))
+    with path.open("rb") as file:
+        return file.read(_PEEK)
 
 
 def _reason(error: Exception) -> str:
@@ -279,7 +327,7 @@ def _reason(error: Exception) -> str:
         if name in ("D", "T"):
             return f"{name} is an isotope; write H, with its mass in a column masses"
         return f"{name!r} is no chemical element, or is missing"
-    if isinstance(error, StopIteration | IndexError | EOFError) or not text:
+    if isinstance(error, StopIteration | IndexError | EOFError | TypeError) or not text:
         return "it ends too early, or has another form"
     return text.splitlines()[0]
 
@@ -304,10 +352,13 @@ def structure_of(atoms: Atoms, names: Mapping[str, str] = NAMES) -> Atoms:
         StructureError: It is not clear (see `doubts`), or something that should be a number, or a
             line of `geometry.in`, is none; a line for each.
     """
-    wrong = list(unfit(atoms))
+    doubts = (partly_occupied(atoms), atoms.info.get(_TWO_PLACES))
+    wrong = [*unfit(atoms), *filter(None, doubts)]
     if wrong:
         raise StructureError("\n".join(wrong))
     bare = atoms.copy()
+    for name in (name for name in names if is_unsaid(bare.info.get(name))):
+        bare.info.pop(name, None)
     bare.info.update(own_electrons(bare.info, names))
     if AIMS_LINES in bare.info:
         lines = canonical_aims_lines(str(bare.info.pop(AIMS_LINES)))

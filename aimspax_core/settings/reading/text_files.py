@@ -24,6 +24,11 @@ def text_of(path: Path, allowed: str) -> tuple[str, str]:
         return "", f"not found in {path.parent}"
     except OSError as error:
         return "", f"cannot be read: {error.strerror}"
+    return text_of_bytes(content, allowed)
+
+
+def text_of_bytes(content: bytes, allowed: str) -> tuple[str, str]:
+    """Return the text that a file's content is, and why it is none; see `text_of`."""
     try:
         text = content.decode("utf-16" if content.startswith(_WIDE) else "utf-8-sig")
     except UnicodeDecodeError:

@@ -293,3 +293,11 @@ def test_mistakes_name_the_file_and_the_line(tmp_path: Path):
 def test_a_structure_alone_says_nothing_beside_it():
     assert isinstance(read(WATER).atoms, Atoms)
     assert read(WATER).notes == ()
+
+
+@pytest.mark.parametrize("behind", ["1", "H1 1.008", "-0.5 0.1 # charges"])
+def test_what_stands_behind_a_whole_site_is_left_out(behind: str):
+    found = read(f"atom 0 0 0 H {behind}\n")
+    assert found.atoms.get_chemical_formula() == "H"
+    assert "left out" in found.notes[0]
+    assert mistakes("atom 0 0 0 0 H\n") == [(MistakeKind.WRONG_VALUE, 1, "atom")]

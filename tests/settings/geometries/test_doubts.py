@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import ase.io
@@ -11,7 +12,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from aimspax_core.errors import StructureError
+from aimspax_core.labels.dataset import DataKeys
 from aimspax_core.labels.gate import check_structure
+from aimspax_core.labels.relabelling import read_frames
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.geometries.files import frames_of, read_file
 
@@ -124,6 +127,38 @@ def test_whole_sites_are_clear(tmp_path: Path):
     assert notes(tmp_path, "a.cif", CIF + "Cu Cu 0 0 0 1.0\nO O .5 .5 .5 1.00\n") == ()
 
 
+@pytest.mark.parametrize("open_", ["?", "."])
+def test_an_occupancy_that_is_left_open_is_taken_as_whole(tmp_path: Path, open_: str):
+    (note,) = notes(tmp_path, "a.cif", CIF + f"Cu Cu 0 0 0 {open_}\nO O .5 .5 .5 1.0\n")
+    assert "left open" in note
+    text = refused(tmp_path, "b.cif", CIF + f"Cu Cu 0 0 0 {open_}\nAu Au 0 0 0 0.5\n")
+    assert "has another form" in text  # no reader of ASE takes a site of two without shares
+
+
+def test_a_disordered_block_that_is_not_taken_does_not_matter(tmp_path: Path):
+    whole = CIF + "Au Au 0 0 0 1.0\n"
+    disordered = CIF.replace("data_one", "data_two") + "Cu Cu 0 0 0 0.5\n"
+    (note,) = notes(tmp_path, "a.cif", disordered + whole)
+    assert "the last one is taken" in note
+    assert "Cu 0.5" in refused(tmp_path, "b.cif", whole + disordered)
+
+
+def test_a_disordered_frame_of_a_dataset_fails_alone(tmp_path: Path):
+    whole = CIF + "Au Au 0 0 0 1.0\n"
+    disordered = CIF.replace("data_one", "data_two") + "Cu Cu 0 0 0 0.5\n"
+    (tmp_path / "a.cif").write_text(disordered + whole)
+    first, second = read_frames(tmp_path / "a.cif", DataKeys())[0]
+    assert second.structure(DataKeys()).get_chemical_formula() == "Au"
+    with pytest.raises(StructureError, match="occupied in part"):
+        first.structure(DataKeys())
+
+
+def test_a_broken_frame_that_is_not_taken_does_not_matter(tmp_path: Path):
+    (note,) = notes(tmp_path, "a.xyz", "1\n\nQq 0 0 0\n1\n\nO 0 0 0\n")
+    assert "another cannot be read" in note
+    refused(tmp_path, "b.xyz", "1\n\nO 0 0 0\n1\n\nQq 0 0 0\n")
+
+
 def test_several_blocks(tmp_path: Path):
     one = CIF + "Cu Cu 0 0 0 1.0\n"
     both = one + one.replace("data_one", "data_two").replace("Cu Cu", "Au Au")
@@ -137,12 +172,25 @@ def test_several_blocks(tmp_path: Path):
 
 def test_alternate_locations(tmp_path: Path):
     text = refused(tmp_path, "a.pdb", pdb(("N", "", 0), ("CA", "A", 1.4), ("CA", "B", 1.6)))
-    assert text.startswith(f"{tmp_path / 'a.pdb'}:3")
+    assert text.startswith(f"{tmp_path / 'a.pdb'}: line 3")
     assert "CA" in text
 
 
 def test_one_alternate_location_is_clear(tmp_path: Path):
     assert notes(tmp_path, "a.pdb", pdb(("N", "", 0), ("CA", "A", 1.4))) == ()
+
+
+def test_alternate_locations_of_a_model_that_is_not_taken_do_not_matter(tmp_path: Path):
+    clear = pdb(("N", "", 0), ("CA", "", 1.4))
+    twice = pdb(("N", "", 0), ("CA", "A", 1.4), ("CA", "B", 1.6))
+    first = f"MODEL 1\n{twice}ENDMDL\nMODEL 2\n{clear}ENDMDL\nEND\n"
+    assert len(notes(tmp_path, "a.pdb", first)) == 1
+    last = f"MODEL 1\n{clear}ENDMDL\nMODEL 2\n{twice}ENDMDL\nEND\n"
+    assert "CA" in refused(tmp_path, "b.pdb", last)
+    frames = read_frames(tmp_path / "b.pdb", DataKeys())[0]
+    assert len(frames[0].structure(DataKeys())) == 2
+    with pytest.raises(StructureError, match="line 8: atom CA"):
+        frames[1].structure(DataKeys())
 
 
 def test_several_models_and_the_end_behind_them(tmp_path: Path):
@@ -207,6 +255,31 @@ def test_a_geometry_in_called_xyz_is_read_as_what_it_is(tmp_path: Path):
 def test_compressed_files_are_read_as_before(tmp_path: Path, name: str):
     ase.io.write(tmp_path / name, bulk("Cu"))
     assert read_file(tmp_path / name).atoms.get_chemical_formula() == "Cu"
+
+
+def test_a_compressed_geometry_in_is_unpacked(tmp_path: Path):
+    (tmp_path / "geometry.in.gz").write_bytes(gzip.compress(b"atom 0 0 0 O\n"))
+    assert read_file(tmp_path / "geometry.in.gz").atoms.get_chemical_formula() == "O"
+    (tmp_path / "geometry.in.gz").write_bytes(gzip.compress(b"atom 0 0 0 O\n" * 99)[:-20])
+    with pytest.raises(StructureError, match="unpacked"):
+        read_file(tmp_path / "geometry.in.gz")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["geometry.in.cif", "relax.in.vasp", "x.in.POSCAR", "geometry.in.json", "a.in.xyz", "a.in.pdb"],
+)
+def test_a_name_with_in_may_be_of_another_format(tmp_path: Path, name: str):
+    kind = name.rpartition(".")[2].lower().replace("pdb", "proteindatabank")
+    ase.io.write(tmp_path / name, bulk("Cu"), format=kind.replace("poscar", "vasp"))
+    found = read_file(tmp_path / name)
+    assert (found.atoms.get_chemical_formula(), found.notes) == ("Cu", ())
+    (tmp_path / name).write_text("atom 0 0 0 O\n")
+    assert read_file(tmp_path / name).atoms.get_chemical_formula() == "O"
+
+
+def test_an_xyz_with_a_blank_line_before_it_is_told_so(tmp_path: Path):
+    assert "first line is not the number of atoms" in refused(tmp_path, "a.xyz", "\n1\n\nO 0 0 0\n")
 
 
 def test_an_xyz_with_a_byte_order_mark(tmp_path: Path):

@@ -13,7 +13,7 @@ from aimspax_core.labels.dataset import DataKeys, labelled, read_labels, write
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.relabelling import read_frames
 from aimspax_core.labels.store import StoredLabel, label_key
-from aimspax_core.settings.geometries.files import read_file
+from aimspax_core.settings.geometries.files import read_file, structure_of
 from aimspax_core.settings.geometries.own_electrons import own_electrons
 from aimspax_core.structures import encode
 
@@ -38,6 +38,19 @@ def test_one_rule_for_both_names(info: dict[str, object], found: dict[str, float
 def test_what_is_no_number_or_two_is_refused(info: dict[str, object]):
     with pytest.raises(StructureError, match=next(iter(info))):
         own_electrons(info)
+
+
+@pytest.mark.parametrize("unsaid", [None, "None", ""])
+def test_none_is_not_given(tmp_path: Path, unsaid: str | None):
+    assert own_electrons({"spin": unsaid, "total_charge": unsaid, "charge": 1}) == {"charge": 1.0}
+    atoms = molecule("H2O")
+    atoms.info |= {"spin": unsaid, "total_charge": unsaid}
+    assert encode(structure_of(atoms)) == encode(molecule("H2O"))
+
+
+def test_a_spin_is_told_to_be_a_multiplicity():
+    with pytest.raises(StructureError, match=r"spin: found 'singlet'; allowed: the multiplicity"):
+        own_electrons({"spin": "singlet"})
 
 
 def test_names_of_the_settings_hold():
