@@ -14,20 +14,24 @@ from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.state import CampaignState, Rules
 from aimspax_core.devices import missing_gpu
 from aimspax_core.errors import CampaignError, SettingsError, StructureError
+from aimspax_core.inputs.begun_geometries import (
+    begun_otherwise,
+    begun_without,
+    start_geometries,
+)
 from aimspax_core.inputs.engine_findings import findings
 from aimspax_core.inputs.given_models import GivenModels, find_given_models, seeds_of
 from aimspax_core.inputs.parameters import in_force
-from aimspax_core.inputs.provenance import begun_with
 from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.labels.gate import check_structure
 from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import needs_stress, why_not
-from aimspax_core.settings.geometries.files import Geometry, read_files
+from aimspax_core.settings.geometries.files import Geometry
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import AIMS_LINES, encode, other_files
+from aimspax_core.structures import AIMS_LINES, other_files
 from aimspax_core.text import and_list
 
 Part = Literal["all", "initial", "active", "any"]
@@ -100,8 +104,8 @@ class Inputs:
         _store_stays(settings, run)
         state = None if anew else load_journal(run)[1]
         settings, superseded = in_force(directory, overrides, settings, state)
-        read = _read_geometries(settings)
-        settings = replace(settings, begun_without=_begun_without(run, read, state))
+        read = _read_geometries(settings, run, state)
+        settings = replace(settings, begun_without=begun_without(run, read, state))
         geometries = [
             one.before if i in settings.begun_without else one.atoms for i, one in enumerate(read)
         ]
@@ -124,7 +128,7 @@ class Inputs:
             _read_sets(settings, found)
         notes = [
             *_notes_of(settings, read),
-            *_begun_otherwise(settings, read),
+            *begun_otherwise(settings, read),
             *_lone_atoms(settings, geometries),
             *_notes(settings, geometries, tuple(seeds), adopts),
             *(f"mace.yaml: {note}" for note in settings.model.family.notes(settings.model)),
@@ -250,32 +254,6 @@ def _dynamics(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
             yield f"aimsPAX.yaml  {place}: {file.name}: {why}{hint}"
 
 
-def _begun_without(
-    run: RunDir, read: Sequence[Geometry], state: CampaignState | None
-) -> frozenset[int]:
-    """Return the geometries of which the campaign that goes on was begun with less."""
-    if state is None:
-        return frozenset()
-    return frozenset(
-        index
-        for index, one in enumerate(read)
-        if encode(one.before) != encode(one.atoms)
-        and begun_with(run, index, one.before)
-        and not begun_with(run, index, one.atoms)
-    )
-
-
-def _begun_otherwise(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
-    """Say of which geometries the campaign was begun with less than they say."""
-    for index in sorted(settings.begun_without):
-        now, before = encode(read[index].atoms), encode(read[index].before)
-        lost = and_list(key for key in now if now[key] != before.get(key))
-        yield (
-            f"{settings.geometry_files[index].name}: the campaign was begun without what the file "
-            f"says of {lost}, and goes on so; --fresh begins one with it"
-        )
-
-
 def _notes_of(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
     """Yield what was taken of geometry files, and what of them does not hold here."""
     named = settings.misc.path_to_geometry
@@ -331,7 +309,9 @@ def _engine_findings(settings: Settings, geometries: list[Atoms]) -> Iterator[tu
             yield found.finding, found.line(f"aimsPAX.yaml  {place}")
 
 
-def _read_geometries(settings: Settings) -> list[Geometry]:
+def _read_geometries(
+    settings: Settings, run: RunDir, state: CampaignState | None
+) -> list[Geometry]:
     """Read the start geometries.
 
     Raises:
@@ -339,7 +319,7 @@ def _read_geometries(settings: Settings) -> list[Geometry]:
             known without.
     """
     try:
-        return read_files(settings.geometry_files, settings.misc.electron_names)
+        return start_geometries(settings, run, state)
     except StructureError as error:
         raise StructureError("\n".join((str(error), *_device(settings)))) from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aimspax_core.errors import StructureError
 from aimspax_core.settings.geometries.files import read_files
+from aimspax_core.settings.geometries.own_electrons import NAMES
 from aimspax_core.settings.reading.yaml_lines import UNSAID, YamlFile
 from aimspax_core.structures import geometry_files
 
@@ -38,7 +39,7 @@ def first_look(
     named = _GEOMETRY if named is UNSAID else named
     if project.readable and isinstance(named, str) and "MISC.path_to_geometry" not in wrong:
         try:
-            read_files(geometry_files(directory / named))
+            read_files(geometry_files(directory / named), _electron_names(project, wrong))
         except StructureError as error:
             yield from (f"  {line}" for line in str(error).splitlines())
     device = model.value(("MISC", "device"))
@@ -48,3 +49,14 @@ def first_look(
         if missing is not None:
             line = model.line(("MISC", "device"))
             yield f"  {model.name}{f':{line}' if line else ''}  MISC.device: {missing}"
+
+
+def _electron_names(project: YamlFile, wrong: Collection[str]) -> dict[str, str]:
+    """Return what files call `charge` and `spin`, as far as the settings can be read."""
+    names = dict(NAMES)
+    for name in NAMES:
+        key = f"total_{name}_key"
+        said = project.value(("MISC", key))
+        if isinstance(said, str) and f"MISC.{key}" not in wrong:
+            names[name] = said
+    return names

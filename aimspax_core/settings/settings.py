@@ -13,7 +13,7 @@ from ase import Atoms
 from aimspax_core.machine import machine_cores, visible_gpus
 from aimspax_core.settings.cluster import Cluster
 from aimspax_core.settings.engines import Gate
-from aimspax_core.settings.geometries.files import read_files
+from aimspax_core.settings.geometries.earlier import structures_as_begun
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MD
 from aimspax_core.settings.model import ModelSettings
@@ -161,10 +161,8 @@ class Settings:
         """
         files = self.geometry_files
         wanted = range(len(files)) if indices is None else indices
-        read = zip(
-            wanted, read_files([files[i] for i in wanted], self.misc.electron_names), strict=True
-        )
-        return [one.before if i in self.begun_without else one.atoms for i, one in read]
+        less = frozenset(place for place, i in enumerate(wanted) if i in self.begun_without)
+        return structures_as_begun([files[i] for i in wanted], less, self.misc.electron_names)
 
     @property
     def member_seeds(self) -> dict[str, int]:

@@ -324,6 +324,60 @@ def test_a_campaign_that_was_begun_without_a_charge_goes_on_without(directory: P
         Inputs.read(directory, anew=True)
 
 
+@pytest.mark.parametrize(
+    "line", ["! from the database", "-----", "empty 0 0 3 O", "atom_position_unit angstrom", "\x1a"]
+)
+def test_a_campaign_that_was_begun_with_a_line_that_is_refused_now_goes_on(
+    aims: Path, line: str
+) -> None:
+    begun = Inputs.read(aims)
+    with Journal(begun.run) as journal:
+        journal.append(Started(rules=begun.rules))
+    write_provenance(begun.run, begun.settings, begun.geometries)
+    file = aims / "geometry.in"
+    file.write_text(f"{file.read_text()}{line}\n")
+    inputs = Inputs.read(aims)
+    assert inputs.settings.geometries() == inputs.geometries == begun.geometries
+    assert any("earlier release" in n and "--fresh" in n for n in inputs.settings.notes)
+    write_provenance(inputs.run, inputs.settings, inputs.geometries)
+    with pytest.raises(StructureError, match=r"geometry\.in"):
+        Inputs.read(aims, anew=True)
+    file.write_text(file.read_text().replace("0.", "0.1", 1))
+    with pytest.raises(StructureError, match=r"geometry\.in"):
+        Inputs.read(aims)
+
+
+def test_a_campaign_that_was_begun_with_one_of_two_charges_goes_on_with_it(directory: Path) -> None:
+    file = directory / "geometries" / "a.xyz"
+    atoms = molecule("H2O")
+    atoms.info["charge"] = 2
+    ase.io.write(file, atoms)
+    begun = Inputs.read(directory)
+    with Journal(begun.run) as journal:
+        journal.append(Started(rules=begun.rules))
+    write_provenance(begun.run, begun.settings, begun.geometries)
+    atoms.info["total_charge"] = 0
+    ase.io.write(file, atoms)
+    inputs = Inputs.read(directory)
+    assert inputs.settings.geometries([1, 0])[1].info["charge"] == 2
+    assert any("a.xyz" in n and "total_charge 0" in n for n in inputs.settings.notes)
+    with pytest.raises(StructureError, match="total_charge 0"):
+        Inputs.read(directory, anew=True)
+
+
+def test_with_mistakes_in_the_settings_charges_are_looked_for_under_the_names_set_there(
+    directory: Path,
+) -> None:
+    project = PROJECT.replace("path_to_geometry", "total_charge_key: Q, path_to_geometry")
+    (directory / "aimsPAX.yaml").write_text(project.replace("SPIN", "one"))
+    atoms = molecule("H2O")
+    atoms.info.update(Q="many", total_charge="few")
+    ase.io.write(directory / "geometries" / "a.xyz", atoms)
+    with pytest.raises(SettingsError, match="Q: found 'many'") as found:
+        Inputs.read(directory)
+    assert "few" not in str(found.value)
+
+
 def test_the_plan_tells_the_charge(directory: Path) -> None:
     atoms = molecule("H2O")
     atoms.info.update(total_charge=-1, spin=2)

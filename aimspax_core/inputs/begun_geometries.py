@@ -1,0 +1,82 @@
+"""Start geometries, of which a campaign may have been begun with less than the files say today."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from aimspax_core.campaign.state import CampaignState
+from aimspax_core.errors import StructureError
+from aimspax_core.inputs.provenance import begun_with
+from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.geometries.earlier import read_as_before
+from aimspax_core.settings.geometries.files import Geometry, read_file
+from aimspax_core.settings.settings import Settings
+from aimspax_core.structures import encode
+from aimspax_core.text import and_list
+
+
+def start_geometries(
+    settings: Settings, run: RunDir, state: CampaignState | None
+) -> list[Geometry]:
+    """Read the start geometries.
+
+    A file that is refused, and from which an earlier release has read what the campaign was begun
+    with, is read so.
+
+    Args:
+        settings: The settings in force.
+        run: Where everything lies.
+        state: The campaign that goes on; None if there is none.
+
+    Raises:
+        StructureError: Files cannot be read; the text has a line for everything that is wrong.
+    """
+    found, wrong = [], []
+    for index, file in enumerate(settings.geometry_files):
+        try:
+            found.append(read_file(file, settings.misc.electron_names))
+        except StructureError as error:
+            before = None if state is None else read_as_before(file)
+            if before is None or not begun_with(run, index, before):
+                wrong.append(str(error))
+                continue
+            found.append(Geometry(before, refused=str(error).splitlines()[0]))
+    if wrong:
+        raise StructureError("\n".join(wrong))
+    return found
+
+
+def begun_without(
+    run: RunDir, read: Sequence[Geometry], state: CampaignState | None
+) -> frozenset[int]:
+    """Return the geometries of which the campaign that goes on was begun with less."""
+    if state is None:
+        return frozenset()
+    return frozenset(
+        index
+        for index, one in enumerate(read)
+        if one.refused
+        or (
+            encode(one.before) != encode(one.atoms)
+            and begun_with(run, index, one.before)
+            and not begun_with(run, index, one.atoms)
+        )
+    )
+
+
+def begun_otherwise(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
+    """Say of which geometries the campaign was begun with less than they say."""
+    for index in sorted(settings.begun_without):
+        name = settings.geometry_files[index].name
+        if read[index].refused:
+            yield (
+                f"{name}: the campaign was begun with what an earlier release has read of it, and "
+                f"goes on so; --fresh would refuse it: {read[index].refused}"
+            )
+            continue
+        now, before = encode(read[index].atoms), encode(read[index].before)
+        lost = and_list(key for key in now if now[key] != before.get(key))
+        yield (
+            f"{name}: the campaign was begun without what the file says of {lost}, and goes on so; "
+            "--fresh begins one with it"
+        )
