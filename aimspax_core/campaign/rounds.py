@@ -9,9 +9,11 @@ import numpy as np
 
 from aimspax_core.campaign.actions import Action, Train
 from aimspax_core.campaign.events import TrainingFinished
+from aimspax_core.campaign.flight import tries_of
 from aimspax_core.campaign.members import Earlier, MemberState
 from aimspax_core.campaign.state import CampaignState, Phase, Round
 from aimspax_core.campaign.turns import PACE_MEMORY, Piece, Task, dealt, epoch_seconds
+from aimspax_core.labels.tries import Tries
 
 MAX_DIVERGED = 3
 """Times in a row that training may diverge within a round."""
@@ -94,8 +96,9 @@ def actions(state: CampaignState) -> list[Action]:
         for tag, member in state.members.items()
         if member.round_epochs < state.round.epochs and tag not in flying
     }
-    # What follows while others train goes to whoever is free.
-    tasks = [(Piece(tag),) for tag in left] if flying else _dealt(state, left)
+    # While trainings of the round are in flight, each member that comes back with epochs left has
+    # a task of its own: to share one, it would have to wait until others are back.
+    tasks = [(Piece(tag),) for tag in left] if flying else _dealt(state, state.round, left)
     wanted: list[Action] = []
     for task in tasks:
         trainings = [_training(state, state.round, piece) for piece in task]
@@ -104,9 +107,17 @@ def actions(state: CampaignState) -> list[Action]:
     return wanted
 
 
-def _dealt(state: CampaignState, left: dict[str, int]) -> list[Task]:
-    size = max((len(replayed(state, tag)[0]) for tag in left), default=0)
-    return dealt(left, epoch_seconds(state.paces, size), state.rules.max_segments)
+def _dealt(state: CampaignState, now: Round, left: dict[str, int]) -> list[Task]:
+    """Deal the members to tasks.
+
+    One whose training was lost has a task of its own from then on: no other is lost with it again,
+    and what is lost is counted for the one that is the cause.
+    """
+    lost = [tag for tag in left if tries_of(state, _training(state, now, Piece(tag)).id) != Tries()]
+    others = {tag: epochs for tag, epochs in left.items() if tag not in lost}
+    size = max((len(replayed(state, tag)[0]) for tag in others), default=0)
+    tasks = dealt(others, epoch_seconds(state.paces, size), state.rules.max_segments)
+    return [*tasks, *((Piece(tag),) for tag in lost)]
 
 
 def _training(state: CampaignState, now: Round, piece: Piece) -> Train:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aimspax_core.campaign import rounds
-from aimspax_core.campaign.actions import Propagate, Train, task_of
+from aimspax_core.campaign.actions import Propagate, Train, task_of, tasks_of
 from aimspax_core.campaign.events import (
     Event,
     ExplorationAsked,
@@ -27,6 +27,7 @@ from aimspax_core.campaign.rounds import epochs_for
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.campaign.turns import MIN_PIECE_S, MIN_TASK_S, dealt, epoch_seconds
+from aimspax_core.labels.tries import TASK
 from tests.campaign.test_rules import make_rules
 from tests.campaign.virtual import VirtualShell, World
 
@@ -152,6 +153,27 @@ def test_trainings_of_one_task_come_back_each_by_itself() -> None:
     assert state.members[first.tag].checkpoint == first.checkpoint
     again = [a for a in next_actions(state) if isinstance(a, Train)]
     assert [(a.tag, a.again) for a in again] == [(second.tag, 1), (third.tag, 0)]
+
+
+def test_a_member_that_kills_its_workers_is_the_one_that_is_blamed_and_the_others_train() -> None:
+    state = short_round()
+    bad = trainings(state)[-1]
+    lost: Counter[str] = Counter()
+    while state.phase is Phase.INITIAL:
+        for task in tasks_of(trainings(state)):
+            for action in (a for a in task if isinstance(a, Train)):
+                if bad.id in {a.id for a in task}:
+                    lost[action.tag] += 1
+                    state = apply(state, TaskLost(action_id=action.id, reason="killed"))
+                else:
+                    state = apply(state, finished(action))
+        for action in next_actions(state):
+            state = apply(state, Launched(action=action))
+    assert state.phase is Phase.FAILED
+    assert bad.id in state.stop_reason
+    assert lost == {bad.tag: TASK.died} | {tag: 1 for tag in lost if tag != bad.tag}
+    done = [m.tag for m in state.members.values() if m.round_epochs]
+    assert sorted((*done, bad.tag)) == sorted(state.members)
 
 
 def test_a_pace_is_learnt_from_what_tasks_took() -> None:
