@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
 from dataclasses import dataclass
 
 from prefect import task
@@ -10,24 +12,30 @@ from aimspax_core.campaign.events import TrainingFinished
 from aimspax_core.errors import AimspaxError
 from tasks.train import TrainRequest, train
 
+log = logging.getLogger(f"aimspax.{__name__}")
+
 
 @dataclass(frozen=True)
 class TrainSeveralRequest:
-    """Which members to train, on what, in their order."""
+    """Which members to train, on what, in their order.
+
+    Attributes:
+        trainings: What is asked for each.
+        round: The number of their round.
+    """
 
     trainings: tuple[TrainRequest, ...]
+    round: int
 
     @property
     def name(self) -> str:
         """Which members, and in which round, for the name of the task run."""
-        first = self.trainings[0].action
-        number = first.round if first.kind == "train" else 0
-        return f"{len(self.trainings)}-members-round-{number}"
+        return f"{len(self.trainings)}-members-round-{self.round}"
 
 
 @dataclass(frozen=True)
 class Several:
-    """What became of each training, in their order; what it raised if that is told of a member."""
+    """What became of each training, in their order: what it gave, or what it raised."""
 
     outcomes: tuple[TrainingFinished | Exception, ...]
 
@@ -36,7 +44,7 @@ class Several:
 def train_several(request: TrainSeveralRequest) -> Several:
     """Train each member as `train` does; all checkpoints are on disk when this returns.
 
-    A member that diverges, or whose file is damaged or out of reach, keeps no other from training.
+    A member whose training fails, in whatever way, keeps no other from it.
     """
     return Several(tuple(_outcome(training) for training in request.trainings))
 
@@ -46,3 +54,17 @@ def _outcome(request: TrainRequest) -> TrainingFinished | Exception:
         return train.fn(request)
     except (AimspaxError, OSError) as error:
         return error
+    # Whatever else it raises (torch: RuntimeError) would take the others' trainings with it.
+    except Exception as error:
+        log.warning("the training of %s failed", request.action.tag, exc_info=True)
+        return _sendable(error)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Return an error, or its text where it is of a kind that cannot be sent to the flow."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    # To pickle it runs code of its class, which may raise anything.
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

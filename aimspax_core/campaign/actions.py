@@ -1,9 +1,12 @@
-"""What a campaign can ask the executor to run; but for short trainings, each action is one task."""
+"""What a campaign can ask the executor to run.
+
+Each action is a task of its own, except that one task may do several trainings, one after another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeGuard
 
 from pydantic import Field
 
@@ -128,6 +131,11 @@ class Publish(Record):
 Action = Annotated[
     Sample | Label | Propagate | Train | Converge | Adopt | Publish, Field(discriminator="kind")
 ]
+
+
+def are_trainings(actions: tuple[Action, ...]) -> TypeGuard[tuple[Train, ...]]:
+    """Return whether all are trainings, as where one task carries out several actions."""
+    return all(isinstance(action, Train) for action in actions)
 
 
 def task_of(action: Action) -> str:

@@ -22,6 +22,7 @@ from aimspax_core.campaign.actions import (
     Publish,
     Sample,
     Train,
+    are_trainings,
     label_id,
 )
 from aimspax_core.campaign.events import (
@@ -125,6 +126,7 @@ class Executor:
         if len(actions) == 1:
             self.launch(actions[0], state)
             return
+        assert are_trainings(actions)
         request = self._requests.train_several(actions, state)
         self._send(self.pools.ml, train_several, request, actions, state)
 

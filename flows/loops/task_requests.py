@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from aimspax_core.campaign.actions import (
-    Action,
     Adopt,
     Converge,
     Label,
@@ -90,12 +89,12 @@ class TaskRequests:
         return self._training(action, state, f"{action.stage}-{action.round}", budget_s)
 
     def train_several(
-        self, actions: tuple[Action, ...], state: CampaignState
+        self, actions: tuple[Train, ...], state: CampaignState
     ) -> TrainSeveralRequest:
         """Return what the task of several trainings is asked; they share the time of one."""
         share_s = TRAIN_BUDGET_S / len(actions)
-        trainings = (action for action in actions if isinstance(action, Train))
-        return TrainSeveralRequest(tuple(self.train(a, state, share_s) for a in trainings))
+        trainings = tuple(self.train(action, state, share_s) for action in actions)
+        return TrainSeveralRequest(trainings, actions[0].round)
 
     def converge(self, action: Converge, state: CampaignState) -> TrainRequest:
         """Return what the task of a convergence is asked."""

@@ -311,7 +311,7 @@ def test_trainings_of_one_task_are_those_of_tasks_of_their_own(
     settings: Settings, run: RunDir, keys: list[str]
 ) -> None:
     asked = [request(settings, run, keys, training(None, name)) for name in ("a", "b")]
-    several = train_several.fn(TrainSeveralRequest(tuple(asked)))
+    several = train_several.fn(TrainSeveralRequest(tuple(asked), 1))
     assert [o.checkpoint for o in several.outcomes] == ["a", "b"]  # type: ignore[union-attr]
     forget()
     train.fn(request(settings, run, keys, training(None, "alone")))
@@ -323,8 +323,8 @@ def test_a_member_that_cannot_train_keeps_no_other_from_it(
 ) -> None:
     bad, good = training("gone", "a"), training(None, "b")
     asked = tuple(request(settings, run, keys, action) for action in (bad, good))
-    several = pickle.loads(pickle.dumps(train_several.fn(TrainSeveralRequest(asked))))
+    several = pickle.loads(pickle.dumps(train_several.fn(TrainSeveralRequest(asked, 1))))
     first, second = several.outcomes
     assert isinstance(first, DamagedError)
     assert second.checkpoint == "b"
-    assert TrainSeveralRequest(asked).name == "2-members-round-1"
+    assert TrainSeveralRequest(asked, 1).name == "2-members-round-1"
