@@ -71,7 +71,8 @@ def segments(state: CampaignState, training: Sequence[Action] = ()) -> list[Acti
 def steps_left(state: CampaignState, index: int) -> float:
     """Return how many more MD steps a trajectory may make with the present ensemble.
 
-    While a round is under way, which replaces it, that may be bounded.
+    While a round is under way, which replaces it, that may be bounded: by the step at which the
+    trajectory was when the round began, or has its first segment in it.
     """
     step, now = state.trajectories[index].step, state.round
     if now is None:
@@ -89,8 +90,20 @@ def segment_budget_s(state: CampaignState) -> float:
 
 def enter_segment(state: CampaignState, action: Propagate) -> CampaignState:
     """Mark the trajectories of a segment that was launched."""
-    state = state.but(segments=max(state.segments, action.number))
+    state = _counting(state.but(segments=max(state.segments, action.number)))
     return _change(state, *action.trajectories, status=TrajectoryStatus.IN_SEGMENT)
+
+
+def _counting(state: CampaignState) -> CampaignState:
+    """Let the round know of each trajectory at which step it was.
+
+    It does not of those that were added since it began, nor does one of an earlier release.
+    """
+    now = state.round
+    if now is None or len(now.steps) >= len(state.trajectories):
+        return state
+    new = (t.step for t in state.trajectories[len(now.steps) :])
+    return state.but(round=now.but(steps=(*now.steps, *new)))
 
 
 def leave_segment(state: CampaignState, action: Propagate) -> CampaignState:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import numpy as np
@@ -46,9 +45,7 @@ def open_round(
             training=len(state.training),
             validation=len(state.validation),
             epochs=epochs,
-            steps=tuple(t.step for t in state.trajectories)
-            if math.isfinite(state.rules.steps_while_training)
-            else (),
+            steps=tuple(t.step for t in state.trajectories),
         ),
     )
 

@@ -201,7 +201,7 @@ class Round(Record):
     training: int
     validation: int
     epochs: int
-    steps: tuple[int, ...] = ()  # each trajectory's when it began, if MD is bounded meanwhile
+    steps: tuple[int, ...] = ()  # each trajectory's when it began, or at its first segment since
 
 
 class SetValue(Record):

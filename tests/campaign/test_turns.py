@@ -16,6 +16,7 @@ from aimspax_core.campaign.events import (
     Event,
     ExplorationAsked,
     Launched,
+    ParametersSet,
     SegmentFinished,
     TaskLost,
     TrainingDiverged,
@@ -259,6 +260,30 @@ def test_trajectories_run_on_with_the_new_ensemble() -> None:
     assert state.round is None
     assert runs(state)
     assert steps_left(state, 0) == math.inf
+
+
+def test_a_bound_that_is_set_during_a_round_counts_from_where_the_round_began() -> None:
+    state = went_on(waiting_for_a_round(bound=math.inf), 30)
+    state = apply(state, ParametersSet(rules=state.rules.but(steps_while_training=50), values=()))
+    assert runs(state)
+    assert not runs(went_on(state, 20))
+
+
+def test_a_bound_holds_in_a_round_that_an_earlier_release_began() -> None:
+    state = waiting_for_a_round(bound=50)
+    assert state.round is not None
+    state = went_on(state.but(round=state.round.but(steps=())), 25)
+    assert runs(state)
+    assert not runs(went_on(state, 25))
+
+
+def test_trajectories_that_are_added_during_a_round_are_bounded_too() -> None:
+    state = waiting_for_a_round(bound=50)
+    more = state.rules.but(num_trajectories=len(state.trajectories) + 1)
+    state = went_on(apply(state, ParametersSet(rules=more, values=())), 25)
+    new = len(state.trajectories) - 1
+    assert (state.trajectories[new].step, steps_left(state, new)) == (25, 25)
+    assert not runs(went_on(state, 25))
 
 
 @settings(max_examples=30, deadline=None)
