@@ -48,6 +48,7 @@ class SampleRequest:
         points: Structures to collect.
         restarts: 0, or: that file is lost, so often; begin from the geometry with new noise.
         time_budget_s: Time after which it comes back with what it has, at its next structure.
+        refused_before: Stretches without a structure in earlier parts of the same sampling step.
     """
 
     action_id: str
@@ -58,6 +59,7 @@ class SampleRequest:
     points: int
     restarts: int = 0
     time_budget_s: float = math.inf
+    refused_before: int = 0
 
 
 @task(name="sample", task_run_name="sample-geometry-{request.geometry}")
@@ -124,6 +126,7 @@ def _collected(
             snapshot_every=idg.save_trajectories_interval if idg.save_trajectories else None,
             pass_gate=partial(_pass_gate, request),
             time_is_up=lambda: seconds() >= request.time_budget_s,
+            refused_before=request.refused_before,
         )
     except LabelError:
         blame(settings.directory, Path(tempfile.gettempdir()))

@@ -21,7 +21,7 @@ from aimspax_core.settings.md import MD
 from aimspax_core.structures import decode, encode
 
 MAX_FRESH_STARTS = 3
-"""How often a sampling trajectory may explode and begin again within one call."""
+"""How often a sampling trajectory may begin again within a sampling step, over all its parts."""
 
 MAX_SHIFT = 100.0
 """How far (Å) an atom of a molecule may go from where it was in the geometry.
@@ -84,11 +84,12 @@ def collect(
     snapshot_every: int | None = None,
     pass_gate: Callable[[Atoms, Gate], None] = check_structure,
     time_is_up: Callable[[], bool] = lambda: False,
+    refused_before: int = 0,
 ) -> Collected:
     """Run MD and take a structure every `skip_step` steps.
 
-    A trajectory that explodes begins again from its geometry with new noise. After
-    `MAX_FRESH_STARTS` of them the call ends with the structures that it has.
+    A trajectory that explodes, or whose structure the gate refuses, begins again from its geometry
+    with new noise. After `MAX_FRESH_STARTS` of them the step ends with the structures that it has.
 
     Args:
         state: Where the trajectory is.
@@ -103,10 +104,12 @@ def collect(
             snapshots.
         pass_gate: Raises `StructureError` for a structure that the gate refuses.
         time_is_up: Returns whether to come back with what there is; asked after each stretch.
+        refused_before: Stretches without a point in earlier parts of the same sampling step: each
+            was followed by a new beginning.
     """
     taken: list[Atoms] = []
     snapshots: list[Snapshot] = []
-    refused = restarts = 0
+    refused = 0
     dynamics, rng = resume(state, md, calculator)
     guards = (_finite, _force_guard(gate.max_force), volume_guard(atoms), _shift_guard(atoms))
     step, complete = state.step, False
@@ -123,8 +126,8 @@ def collect(
             log.warning("sampling of geometry %d, step %d: %s", geometry, step, error)
             fresh = begin(atoms, md, geometry, attempt=step)
             dynamics, rng = resume(fresh, md, calculator)
-            restarts += 1
-        complete = len(taken) + refused >= points or restarts > MAX_FRESH_STARTS
+        hopeless = refused_before + refused > MAX_FRESH_STARTS
+        complete = len(taken) + refused >= points or hopeless
         if time_is_up():
             break
     for structure in taken:

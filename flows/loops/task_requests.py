@@ -59,7 +59,7 @@ class TaskRequests:
         return SampleRequest(
             action.id, self.inputs.run, self.inputs.settings, at.geometry, at.version,
             action.points, at.restarts if at.lost else 0,
-            math.inf if by_reference else segment_budget_s(state),
+            math.inf if by_reference else segment_budget_s(state), at.refused,
         )  # fmt: skip
 
     def segment(self, action: Propagate, state: CampaignState) -> PropagateRequest:

@@ -59,6 +59,7 @@ def sampled(
     snapshot_every: int | None = None,
     max_force: float = 50.0,
     time_is_up: Callable[[], bool] = lambda: False,
+    refused_before: int = 0,
 ) -> Collected:
     state = state or begin(WATER, MD_SETTINGS, geometry)
     calculator = calculator or Springs()
@@ -74,6 +75,7 @@ def sampled(
         snapshot_every=snapshot_every,
         pass_gate=pass_gate,
         time_is_up=time_is_up,
+        refused_before=refused_before,
     )
 
 
@@ -259,6 +261,19 @@ def test_one_that_always_explodes_gives_what_there_is_and_can_be_tried_again() -
     again = sampled(10, found.state, hopeless)
     assert again.state.rng != found.state.rng, "the same noise would explode again"
     assert len(sampled(2, again.state).structures) == 2
+
+
+def test_into_however_many_parts_a_step_is_cut_it_ends_after_as_many_explosions() -> None:
+    hopeless = Springs(lambda call, forces: forces * math.nan)
+    whole = sampled(10, calculator=hopeless)
+    part, refused, parts = None, 0, 0
+    while part is None or not part.complete:
+        part = sampled(
+            10 - refused, part and part.state, hopeless, time_is_up=lambda: True,
+            refused_before=refused,
+        )  # fmt: skip
+        refused, parts = refused + part.refused, parts + 1
+    assert (refused, parts) == (whole.refused, MAX_FRESH_STARTS + 1)
 
 
 def test_a_programming_mistake_is_raised() -> None:

@@ -427,6 +427,13 @@ def test_a_file_of_datasets_in_a_bad_sector_is_written_anew(stage: Stage) -> Non
     assert path.read_text().startswith("{")
 
 
+def test_a_part_of_a_sampling_step_knows_what_the_parts_before_have_refused(stage: Stage) -> None:
+    sampler = stage.state.samplers[0].but(parts=2, found=1, refused=2)
+    stage.executor.launch(SAMPLE, stage.state.but(samplers=(sampler,)))
+    (ticket,) = (*stage.ml.tickets, *stage.reference.tickets)
+    assert ticket.request.refused_before == 2
+
+
 # ---- several trainings in one task -----------------------------------------------------------
 
 
