@@ -6,6 +6,9 @@ import os
 
 _LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
 
+IMPORTS = "AIMSPAX_PARENT_IMPORTS"
+"""Environment variable of the warm parent: names of the modules it imports, commas between."""
+
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
 """Environment of workers with one thread: many of them use a machine better than many threads."""
 

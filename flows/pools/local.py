@@ -110,7 +110,8 @@ def runner_here(
     """Start the runner of a pool of processes on this machine."""
     with dask.config.set(warm_parent.START_METHOD):
         get_mp_context()  # where Dask says what a parent imports, once; we know better
-    warm_parent.begin(modules)
+    start = warm_parent.begin(modules)
+    own = ONE_THREAD | QUIET | NO_PAGES | {GPUS: ",".join(gpus)}
     runner = DaskTaskRunner(
         cluster_class=LocalCluster,
         cluster_kwargs={
@@ -126,13 +127,9 @@ def runner_here(
             "memory_limit": 0,
             "local_directory": str(folder),
             "preload": ["flows.pools.preload"],
-            "env": {
-                **warm_parent.environment(),
-                **(ONE_THREAD | QUIET | NO_PAGES),
-                GPUS: ",".join(gpus),
-            },
+            "env": warm_parent.environment(own),
         },
     )
-    ours = DASK | warm_parent.START_METHOD | {"distributed.scheduler.worker-ttl": "5 minutes"}
+    ours = DASK | start | {"distributed.scheduler.worker-ttl": "5 minutes"}
     with dask.config.set(ours), runner:
         yield runner

@@ -12,25 +12,29 @@ import contextlib
 import importlib
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import forkserver
 
 from aimspax_core.settings.families.known_families import row_of
 from aimspax_core.settings.settings import Settings
-from flows.pools.environment import ONE_THREAD, QUIET
+from flows.pools.environment import IMPORTS
 
-START_METHOD = {"distributed.worker.multiprocessing-method": "forkserver"}
+METHOD = "distributed.worker.multiprocessing-method"
+"""Dask's setting of how the processes of workers start."""
+
+START_METHOD = {METHOD: "forkserver"}
 """Dask's setting that has workers forked."""
 
-GONE = "AIMSPAX_GONE"
-"""Environment variable of a worker: those that it has from its parent, and the flow no longer."""
+NAMES = "AIMSPAX_NAMES"
+"""Environment variable of a forked worker: the names of those that it may have."""
 
 _ALL = ("distributed", "prefect", "tasks.label", "tasks.label_many", "flows.pools.preload")
-"""Modules of every worker. One that cannot be imported is left to the worker, to say so."""
+"""Modules of every worker."""
 
+_DASKS = ("MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED")  # given to workers by Dask itself
 _TRIM = {"MALLOC_TRIM_THRESHOLD_": "65536"}  # as Dask sets it for workers; read when they begin
 
-_began_with: dict[str, str] = {}
+_begun: list[frozenset[str]] = []  # what the parent imports besides, as it was first begun
 
 
 def learning_modules(settings: Settings) -> tuple[str, ...]:
@@ -49,31 +53,45 @@ def common_modules(settings: Settings) -> tuple[str, ...]:
     return learning_modules(settings) if all(learn) and on_cpu else ()
 
 
-def begin(modules: Sequence[str]) -> None:
+def begin(modules: Sequence[str]) -> dict[str, str]:
     """Start the parent, unless this process has one; it imports while this process goes on.
 
     Args:
         modules: What it imports, besides what every worker needs.
+
+    Returns:
+        Dask's setting of how the workers start that need these modules. They are not forked if the
+        parent began with more: it may know of torch, which a worker with a GPU imports itself.
     """
-    multiprocessing.set_forkserver_preload([*_ALL, *modules])
-    if not _began_with:
-        _began_with.update(os.environ)
-    with _also({**_TRIM, **ONE_THREAD, **QUIET}):
+    if not _begun:
+        _begun.append(frozenset(modules))
+        os.environ[IMPORTS] = ",".join((*_ALL, *modules))  # kept: a parent that dies begins again
+    multiprocessing.set_forkserver_preload(["flows.pools.warm_imports"])
+    with _also(_TRIM):
         forkserver.ensure_running()
+    return START_METHOD if _begun[0] <= set(modules) else {METHOD: "spawn"}
 
 
-def environment() -> dict[str, str]:
-    """Return this process's environment, for workers whose parent began with an earlier one."""
-    gone = _began_with.keys() - os.environ.keys()
-    return {**os.environ, GONE: ",".join(sorted(gone))}
+def environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of workers: the flow's, and not that which their parent began with.
+
+    Args:
+        own: Variables of the workers.
+    """
+    ours = {**os.environ, **own}
+    ours.pop(IMPORTS, None)
+    return {**ours, NAMES: ",".join((*ours, *_DASKS))}
 
 
 def settle() -> None:
     """In a worker that was forked: take the environment of the flow, and be no twin of others."""
-    gone = os.environ.pop(GONE, None)
-    if gone is None:
+    names = os.environ.pop(NAMES, None)
+    os.environ.pop(IMPORTS, None)
+    if names is None:
         return
-    for name in filter(None, gone.split(",")):
+    # Whoever started the parent: what this module did not see there began here, and is the flow's.
+    began = importlib.import_module("flows.pools.warm_imports").BEGAN
+    for name in began.difference(names.split(",")):
         os.environ.pop(name, None)
     importlib.import_module("prefect.context").refresh_global_settings_context()
     importlib.import_module("numpy").random.seed()

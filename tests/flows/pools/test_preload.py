@@ -13,8 +13,10 @@ from aimspax_core.machine import WORKER_ADDRESS
 from aimspax_core.settings.cluster import Cluster
 from aimspax_core.versions import versions
 from flows.pools.batch import orders
+from flows.pools.environment import IMPORTS
 from flows.pools.jobs.slurm import Slurm
 from flows.pools.preload import AWAY, GPUS, POOL, REFUSED, Orders, mismatch
+from flows.pools.warm_parent import NAMES
 from tests.conftest import free_port
 
 HERE = {"python": "3.11.7", "prefect": "3.8.8", "torch": "2.13.0"}
@@ -48,6 +50,13 @@ def _seen(done: subprocess.CompletedProcess[str]) -> dict[str, str | None]:
     assert done.returncode == 0, done.stderr
     found: dict[str, str | None] = eval(done.stdout)
     return found
+
+
+def test_a_worker_has_no_variables_of_who_started_its_parent():
+    sent = ",".join(("FLOWS", *(name for name in os.environ if name != "ANOTHERS")))
+    variables = {"FLOWS": "1", "ANOTHERS": "1", NAMES: sent, IMPORTS: "none"}
+    seen = _seen(_start(asked=("FLOWS", "ANOTHERS", NAMES, IMPORTS), **variables))
+    assert {name for name, value in seen.items() if value is not None} == {"FLOWS"}
 
 
 # Whether it fits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,10 @@ def state():
     }
 
 
+def forked():
+    return "forkserver" in " ".join(psutil.Process().parent().cmdline())
+
+
 def parent():
     (found,) = [p for p in psutil.Process().children() if "forkserver" in " ".join(p.cmdline())]
     return found
@@ -47,7 +52,7 @@ def parent():
 
 def main(directory, settings):
     os.environ["LEFT"] = "1"
-    modules = warm_parent.common_modules(settings)
+    modules = ("breaks", *warm_parent.common_modules(settings))
     warm_parent.begin(modules)
     del os.environ["LEFT"]
     os.environ["CAME"] = "1"
@@ -70,6 +75,8 @@ def main(directory, settings):
             if len(now) == 2 and not now & before:
                 break
         found["anew"] = list(client.run(state).values())
+    with scratch_folder() as folder, runner_here(1, (), "", folder, ()) as runner:
+        found["fewer"] = list(runner.client.run(forked).values())
     print(json.dumps(found))
 
 
@@ -84,15 +91,25 @@ PROGRAM = {"engine": "ase", "calculator": "ase.calculators.emt.EMT", "arguments"
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What workers say of themselves: forked, with their engine, and after their parent died."""
+    """What workers say of themselves: forked, with their engine, and after their parent died.
+
+    One of the modules that the parent imports cannot be imported.
+    """
     folder = tmp_path_factory.mktemp("run")
     files = SettingsFiles(folder)
     files.project["REFERENCE"] = PROGRAM
     files.write()
     script = folder / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
+    (folder / "breaks.py").write_text("raise OSError('libcudart.so.12: no such file')")
+    path = os.pathsep.join((str(folder), *filter(None, sys.path)))
     done = subprocess.run(
-        [sys.executable, script, folder], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, script, folder],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
@@ -126,6 +143,12 @@ def test_random_numbers_of_workers_differ(found: dict[str, Any]) -> None:
 
 def test_workers_come_back_when_their_parent_is_killed(found: dict[str, Any]) -> None:
     assert [worker["modules"] for worker in found["anew"]] == 2 * [["prefect", "tasks.label"]]
+
+
+def test_workers_that_need_less_than_the_parent_imports_are_not_forked(
+    found: dict[str, Any],
+) -> None:
+    assert found["fewer"] == [False]
 
 
 def parent_imports(files: SettingsFiles) -> bool:
