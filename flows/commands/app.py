@@ -25,7 +25,7 @@ from flows.commands import check as checking
 from flows.commands import status as progress
 from flows.commands.deploy import DEFAULT_OPTIONS as ON_THIS_MACHINE
 from flows.commands.deploy import DeployOptions
-from flows.commands.ends import interruptible, leave
+from flows.commands.ends import interruptible, leave, of_interruption
 from flows.commands.evaluate import DEFAULT_OPTIONS, Dataset, EvaluationOptions
 from flows.commands.evaluate import evaluate as evaluate_models
 from flows.commands.exit_codes import DONE, FAILED, USER, console
@@ -323,8 +323,22 @@ def finish(command_line: App) -> None:
     try:
         code = command_line(result_action="return_value")
     except BaseException as error:
-        code = _refuse("stopped", STOPPED) if interrupted() else _failed(error)
-    leave(code)
+        code = _stopped(error) if interrupted() else _failed(error)
+    leave(code, at_once=interrupted())
+
+
+def _stopped(error: BaseException) -> int:
+    """Print how a command has ended after a signal; return its exit code.
+
+    What went wrong beside the interruption is told: a mistake or a lost file in its place, a bug of
+    ours before it.
+    """
+    if of_interruption(error):
+        return _refuse("stopped", STOPPED)
+    if isinstance(error, AimspaxError) or (isinstance(error, OSError) and error.filename):
+        return _failed(error)
+    logging.getLogger("aimspax").error("after the signal:", exc_info=error)
+    return _refuse("stopped", STOPPED)
 
 
 def _failed(error: BaseException) -> int:

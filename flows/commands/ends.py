@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-from flows.runs.exits import STOPPED, end_at_once
+import httpx
+
+from flows.runs.exits import SIGNALS, STOPPED, end_at_once, stop_at_once
 
 _DRAIN_S = 3.0
 """How long the end waits for what Prefect has still to send (s)."""
@@ -37,9 +39,21 @@ def interruptible() -> Callable[[], bool]:
         asked = True
         raise Interrupted
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, interrupt)
     return lambda: asked
+
+
+def of_interruption(error: BaseException) -> bool:
+    """Return whether an error is an interruption, or was made of one.
+
+    Also what is no `Exception`: other ways to stop, which libraries make of a signal; and a lost
+    connection to the Prefect API, which the stop may have closed.
+    """
+    seen: BaseException | None = error
+    while seen is not None and isinstance(seen, Exception):
+        seen = seen.__cause__
+    return seen is not None or isinstance(error, httpx.HTTPError)
 
 
 @contextlib.contextmanager
@@ -49,8 +63,7 @@ def nothing_to_end() -> Iterator[None]:
     An interruption that is raised in the middle of an import may end anywhere: libraries take it
     for an error of theirs, or swallow it.
     """
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, _stop_at_once) for number in numbers}
+    before = {number: signal.signal(number, stop_at_once) for number in SIGNALS}
     try:
         yield
     finally:
@@ -58,22 +71,22 @@ def nothing_to_end() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _stop_at_once(_: int, __: FrameType | None) -> None:
-    end_at_once("stopped")
-
-
-def leave(code: int) -> NoReturn:
+def leave(code: int, at_once: bool = False) -> NoReturn:
     """End the process, without waiting for a Prefect API that is away.
 
     What was asked for is done, or told: a signal that comes now makes it quicker, and no other end.
+
+    Args:
+        code: Its exit code.
+        at_once: Whether something was interrupted, as also where the code says so: it may have left
+            threads, which Dask waits for.
     """
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os._exit(code))
     sys.stdout.flush()
     sys.stderr.flush()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: os._exit(code))
-    if _sent() and code != STOPPED:
+    if _sent() and not at_once and code != STOPPED:
         sys.exit(code)
-    # What was interrupted may have left threads, and Dask would wait for them.
     os._exit(code)
 
 

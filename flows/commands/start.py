@@ -6,12 +6,10 @@ import atexit
 import importlib
 import os
 import signal
-from types import FrameType
 
-from flows.runs.exits import end_at_once
+from flows.runs.exits import SIGNALS, stop_at_once
 
 _WARNINGS = "PYTHONWARNINGS"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def aimspax() -> None:
@@ -49,16 +47,12 @@ def _run(module: str, function: str) -> None:
     quiet = ("ignore::UserWarning:multiprocessing.resource_tracker", os.environ.get(_WARNINGS))
     os.environ[_WARNINGS] = ",".join(filter(None, quiet))
     atexit.register(_ignore_signals)  # first, so that it is called last
-    for number in _SIGNALS:
-        signal.signal(number, _end)
+    for number in SIGNALS:
+        signal.signal(number, stop_at_once)
     getattr(importlib.import_module(f"flows.commands.{module}"), function)()
 
 
 def _ignore_signals() -> None:
     """Let no signal end a process that is over: Python, while it tidies up, would let it."""
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-
-
-def _end(_: int, __: FrameType | None) -> None:
-    end_at_once("stopped")

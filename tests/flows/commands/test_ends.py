@@ -21,8 +21,9 @@ sys.modules["flows.commands.late"] = late
 start._run("late", "command")
 """
 RUNNING = """
-import sys
+import sys, threading, time
 from cyclopts import App
+from aimspax_core.errors import SettingsError
 from flows.commands.app import finish
 app = App()
 @app.default
@@ -36,6 +37,15 @@ def command() -> int:
                 continue
             if HOW == "is taken for an error of an import":
                 raise ImportError("circular lazy import") from error
+            if HOW == "is followed by a mistake":
+                raise SettingsError("c_x: found 'far'")
+            if HOW == "is followed by a lost file":
+                raise OSError(5, "Input/output error", "/data/label.json")
+            if HOW == "leaves a thread, and is followed by a mistake":
+                threading.Thread(target=time.sleep, args=(60,)).start()
+                raise SettingsError("c_x: found 'far'")
+            if HOW == "is followed by a bug":
+                raise KeyError("frame")
             raise
 finish(app)
 """
@@ -52,7 +62,7 @@ def command():
     from flows.commands.ends import interruptible, leave
     interruptible()
     if WHEN == "threads":
-        threading.Thread(target=said, args=("waits for a thread", 60)).start()
+        threading.Timer(0.5, said, args=("waits for a thread", 60)).start()
     else:
         sys.modules["kept to the end"] = types.SimpleNamespace(last=Last())
     leave(2)
@@ -81,7 +91,7 @@ def interrupted(script: str, number: signal.Signals, times: int = 1) -> End:
         for _ in range(times):
             process.stdout.readline()
             process.send_signal(number)
-        _, printed = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=50)
     return End(process.returncode, printed)
 
 
@@ -98,6 +108,25 @@ def test_a_signal_during_the_imports_ends_a_command_in_a_line(number: signal.Sig
 def test_a_signal_ends_a_command_in_a_line(number: signal.Signals, how: str) -> None:
     script = f"HOW = {how!r}{RUNNING}"
     assert interrupted(script, number) == End(130, "stopped\n")
+
+
+@pytest.mark.parametrize(
+    ("how", "end"),
+    [
+        ("is followed by a mistake", End(2, "c_x: found 'far'\n")),
+        ("leaves a thread, and is followed by a mistake", End(2, "c_x: found 'far'\n")),
+        ("is followed by a lost file", End(1, "/data/label.json: Input/output error\n")),
+    ],
+)
+def test_an_error_after_a_signal_is_told(how: str, end: End) -> None:
+    assert interrupted(f"HOW = {how!r}{RUNNING}", signal.SIGINT) == end
+
+
+def test_a_bug_after_a_signal_has_its_traceback() -> None:
+    end = interrupted(f"HOW = 'is followed by a bug'{RUNNING}", signal.SIGTERM)
+    assert end.code == 130
+    assert "Traceback" in end.printed and "KeyError: 'frame'" in end.printed
+    assert end.printed.endswith("\nstopped\n")
 
 
 def test_the_second_signal_ends_a_command_that_swallowed_the_first() -> None:
