@@ -88,12 +88,31 @@ def naming(path: Path, *aliases: Path) -> Iterator[None]:
         raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def patiently(write: Callable[[], T], patience_s: float, what: str) -> T:
+class Patience:
+    """How long to wait for a storage, for all together that is tried with it.
+
+    Args:
+        seconds: How long (s).
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._left_s = seconds
+
+    def allows(self, lost_s: float, delay_s: float) -> bool:
+        """Return whether there may be a pause after a loss, and count both (s)."""
+        self._left_s -= lost_s
+        if delay_s > self._left_s:
+            return False
+        self._left_s -= delay_s
+        return True
+
+
+def patiently(write: Callable[[], T], patience: float | Patience, what: str) -> T:
     """Write something; where the storage cannot take it, try again for a while.
 
     Args:
         write: Writes it; is called again until it succeeds, so it begins anew each time.
-        patience_s: How long to try (s).
+        patience: How long (s) to try; or one that is shared with others.
         what: What is written, for the log.
 
     Returns:
@@ -102,12 +121,13 @@ def patiently(write: Callable[[], T], patience_s: float, what: str) -> T:
     Raises:
         OSError: It failed for another reason, or for longer than that.
     """
-    end = monotonic() + patience_s
+    shared = patience if isinstance(patience, Patience) else Patience(patience)
     for number, delay_s in enumerate(chain(DELAYS_S, repeat(DELAYS_S[-1]))):
+        began = monotonic()
         try:
             return write()
         except OSError as error:
-            if not cannot_take(error) or monotonic() + delay_s > end:
+            if not cannot_take(error) or not shared.allows(monotonic() - began, delay_s):
                 raise
             if number == 0:
                 log.warning("%s waits for the disk: %s", what, text(error))

@@ -98,6 +98,30 @@ def test_a_write_does_not_wait_for_ever(pauses: list[float]) -> None:
     assert sum(pauses) <= 30.0
 
 
+def test_a_patience_that_is_shared_is_used_up_once(pauses: list[float]) -> None:
+    def read() -> None:
+        raise made("EIO", "/scratch/label.json")
+
+    patience = storage.Patience(10.0)
+    for _ in range(100):
+        with pytest.raises(OSError):
+            storage.patiently(read, patience, "a label")
+    assert sum(pauses) <= 10.0
+
+
+def test_what_is_read_at_once_uses_up_no_patience(pauses: list[float]) -> None:
+    tries = iter([False, True])
+
+    def read() -> None:
+        if not next(tries):
+            raise made("EIO", "/scratch/label.json")
+
+    patience = storage.Patience(1.0)
+    for _ in range(100):
+        storage.patiently(lambda: pauses.append(0.5), patience, "a label that takes its time")
+    storage.patiently(read, patience, "a label")
+
+
 def test_a_write_that_may_not_be_made_does_not_wait(pauses: list[float]) -> None:
     def write() -> None:
         raise made("EACCES", "/scratch/label.json")

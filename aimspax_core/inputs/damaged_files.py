@@ -14,10 +14,10 @@ from aimspax_core.labels.store import LabelStore
 from aimspax_core.model.intact import intact_bytes
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import load_state
-from aimspax_core.storage import patiently, require_room, text
+from aimspax_core.storage import Patience, patiently, require_room, text
 
 PATIENCE_S = 10.0
-"""How long (s) a start tries to read a file that the device does not give."""
+"""How long (s) a start tries to read files that the device does not give, all together."""
 
 
 def find_damaged(run: RunDir, state: CampaignState) -> tuple[FileDamaged, ...]:
@@ -28,7 +28,8 @@ def find_damaged(run: RunDir, state: CampaignState) -> tuple[FileDamaged, ...]:
     Raises:
         OSError: One cannot be read now, whatever it holds.
     """
-    found = (_looked_at(run, use, PATIENCE_S) for use in _in_use(state))
+    patience = Patience(PATIENCE_S)
+    found = (_looked_at(run, use, patience) for use in _in_use(state))
     return tuple(event for event in found if event is not None)
 
 
@@ -62,7 +63,9 @@ def label_gone(run: RunDir, file: str) -> str | None:
     return key if store.get_or_set_aside(key) is None else None
 
 
-def _looked_at(run: RunDir, use: FileDamaged, patience_s: float = 0.0) -> FileDamaged | None:
+def _looked_at(
+    run: RunDir, use: FileDamaged, patience: float | Patience = 0.0
+) -> FileDamaged | None:
     """Return what is wrong with a file that is in use, or None.
 
     A file that the device cannot read is damaged if its folder can be written to; else the device,
@@ -71,7 +74,7 @@ def _looked_at(run: RunDir, use: FileDamaged, patience_s: float = 0.0) -> FileDa
     Args:
         run: The run directory.
         use: The file.
-        patience_s: How long (s) to try to read it.
+        patience: How long (s) to try to read it; or one that is shared with others.
 
     Raises:
         OSError: It cannot be read now, whatever it holds.
@@ -79,7 +82,7 @@ def _looked_at(run: RunDir, use: FileDamaged, patience_s: float = 0.0) -> FileDa
     file = _file(run, use)
     read = intact_bytes if use.what == "checkpoint" else load_state
     try:
-        patiently(partial(read, file), patience_s, f"reading {file.name}")
+        patiently(partial(read, file), patience, f"reading {file.name}")
     except DamagedError as error:
         return use.but(reason=error.reason)
     except OSError as error:

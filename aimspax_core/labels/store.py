@@ -20,7 +20,7 @@ from aimspax_core.errors import CampaignError, NewerReleaseError
 from aimspax_core.labels.label import Label
 from aimspax_core.locks import held
 from aimspax_core.safe_files import write_text
-from aimspax_core.storage import naming, patiently, require_room
+from aimspax_core.storage import Patience, naming, patiently, require_room
 from aimspax_core.storage import text as text_of
 from aimspax_core.structures import decode, digest, encode, essence
 from aimspax_core.versions import release
@@ -29,7 +29,7 @@ FORMAT = 2
 """Of a label's file; goes up when a reader must know more. Files of release 0.1.0 do not say it."""
 
 PATIENCE_S = 10.0
-"""How long (s) a start tries to read a label that the device does not give."""
+"""How long (s) a start tries to read labels that the device does not give, all together."""
 
 log = logging.getLogger("aimspax.labels")
 
@@ -48,7 +48,8 @@ def gone_labels(
         CampaignError: The structures of some labels are gone, too (those of given datasets have no
             files); the text says how many, and where the first label was.
     """
-    gone = [key for key in keys if store.get_or_set_aside(key, PATIENCE_S) is None]
+    patience = Patience(PATIENCE_S)
+    gone = [key for key in keys if store.get_or_set_aside(key, patience) is None]
     lost = [store.path(key) for key in gone if not structure(key).exists()]
     if lost:
         raise CampaignError(
@@ -139,7 +140,7 @@ class LabelStore:
             self._set_aside(path, str(error))
             return None
 
-    def get_or_set_aside(self, key: str, patience_s: float = 0.0) -> StoredLabel | None:
+    def get_or_set_aside(self, key: str, patience: float | Patience = 0.0) -> StoredLabel | None:
         """Return the label with this key, or None, also if the device does not give its file.
 
         Such a file is damaged if its folder can be written to; else the device, or the way to it,
@@ -147,7 +148,7 @@ class LabelStore:
 
         Args:
             key: Its key.
-            patience_s: How long (s) to try to read it.
+            patience: How long (s) to try to read it; or one that is shared with others.
 
         Raises:
             NewerReleaseError: See `get`.
@@ -155,7 +156,7 @@ class LabelStore:
         """
         path = self.path(key)
         try:
-            return patiently(partial(self.get, key), patience_s, f"reading {path.name}")
+            return patiently(partial(self.get, key), patience, f"reading {path.name}")
         except OSError as error:
             if error.errno != errno.EIO:
                 raise

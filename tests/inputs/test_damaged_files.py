@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ase.build import molecule
 
+from aimspax_core import storage
 from aimspax_core.campaign.members import Earlier, MemberState
 from aimspax_core.campaign.state import CampaignState, Phase, Sampler, Trajectory, TrajectoryStatus
 from aimspax_core.inputs import damaged_files
@@ -93,3 +94,16 @@ def test_what_the_device_does_not_give_is_damaged_where_its_folder_takes_files(
     monkeypatch.setattr(damaged_files, "require_room", full)  # the whole device fails
     with pytest.raises(OSError, match="Input/output error"):
         find_damaged(run, state(Phase.ACTIVE))
+
+
+def test_a_start_waits_once_for_all_files_that_the_device_does_not_give(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(storage, "sleep", pauses.append)
+    monkeypatch.setattr(storage, "monotonic", lambda: sum(pauses))
+    for path in (run.checkpoint("a", "c2"), run.trajectory(0, 5)):
+        path.parent.mkdir(parents=True)
+        path.symlink_to("/proc/self/mem")
+    find_damaged(run, state(Phase.ACTIVE))
+    assert 0 < sum(pauses) <= damaged_files.PATIENCE_S

@@ -13,6 +13,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
+from aimspax_core import storage
 from aimspax_core.errors import CampaignError, NewerReleaseError
 from aimspax_core.labels import store as module
 from aimspax_core.labels.label import Label
@@ -260,6 +261,22 @@ def test_a_label_that_the_device_does_not_give_is_set_aside_at_a_start(
     (tmp_path / "aa11").touch()
     assert gone_labels(store, ["aa11"], lambda key: tmp_path / key) == ["aa11"]
     assert path.with_suffix(".damaged").is_symlink()
+
+
+def test_a_start_waits_once_for_all_labels_that_the_device_does_not_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(storage, "sleep", pauses.append)
+    monkeypatch.setattr(storage, "monotonic", lambda: sum(pauses))
+    store, keys = LabelStore(tmp_path / "labels"), ["aa11", "bb22", "cc33"]
+    for key in keys:
+        path = store.path(key)
+        path.parent.mkdir(parents=True)
+        path.symlink_to("/proc/self/mem")
+        (tmp_path / key).touch()
+    assert gone_labels(store, keys, lambda key: tmp_path / key) == keys
+    assert 0 < sum(pauses) <= module.PATIENCE_S
 
 
 def test_labels_that_are_gone_or_damaged_can_be_computed_again_from_their_structures(
