@@ -180,7 +180,10 @@ def _name_refused(key: str, name: str, symbol: str, library: Any) -> str | None:
 def _electrons_refused(settings: PyscfReference, atoms: Atoms) -> str | None:
     charge, spin = own_or(atoms, settings.charge, settings.spin)
     neutral = int(built(settings, atoms, 0, None).nelectron)
-    found = refused(atoms, charge, spin, int(atoms.numbers.sum()) - neutral)
+    cores = int(atoms.numbers.sum()) - neutral
+    remark = " outside the pseudopotentials" if cores else ""
+    found = refused(atoms, charge, spin, cores, remark)
     if found is None and neutral == charge:
-        return f"charge: {atoms.get_chemical_formula()} has no electrons with charge {charge:g}"
+        has_none = f"{atoms.get_chemical_formula()} has no electrons{remark}"
+        return f"charge: {has_none} with charge {charge:g}"
     return None if found is None else f"{found.key}: {found.text}"

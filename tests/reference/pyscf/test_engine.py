@@ -519,6 +519,21 @@ def test_a_cell_that_cannot_be_run_is_refused(changes: dict[str, Any], words: st
 
 
 @pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"spin": 2}, "spin: the multiplicity is 2, but with charge 0 HI has 26 electrons outside"),
+        ({"spin": 40}, "spin: the multiplicity is 40; HI has 26 electrons outside the pseudopot"),
+        ({"charge": 26}, "charge: HI has no electrons outside the pseudopotentials with charge 26"),
+    ],
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
+)
+def test_electrons_that_are_not_counted_are_told(changes: dict[str, Any], words: str) -> None:
+    heavy = Atoms("HI", [[0, 0, 0], [0, 0, 1.61]])
+    found = why_not(settings(xc="hf", **changes), heavy, stress=False)
+    assert found is not None and found.startswith(words)
+
+
+@pytest.mark.parametrize(
     ("package", "words"),
     [
         ("pyscf", "engine: PySCF is not installed; pip install 'aimspax[pyscf]'"),
