@@ -36,7 +36,8 @@ from aimspax_core.sampling.dynamics import (
 )
 from aimspax_core.sampling.segment import Start
 from aimspax_core.settings import settings as settings_module
-from aimspax_core.settings.geometries.files import read_files, read_geometries
+from aimspax_core.settings.geometries.earlier import structures_as_begun
+from aimspax_core.settings.geometries.files import read_geometries
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import decode
@@ -351,11 +352,11 @@ def test_geometries_are_read_once_and_only_if_they_are_needed(
 ) -> None:
     asked: list[list[str]] = []
 
-    def seen(files: Sequence[Path], names: Any) -> Any:
+    def seen(files: Sequence[Path], begun_without: Any, names: Any) -> Any:
         asked.append([file.name for file in files])
-        return read_files(files, names)
+        return structures_as_begun(files, begun_without, names)
 
-    monkeypatch.setattr(settings_module, "read_files", seen)
+    monkeypatch.setattr(settings_module, "structures_as_begun", seen)
     for index, geometry in ((5, 0), (6, 1)):
         atoms = mixed.geometries([geometry])[0]
         save_state(run.trajectory(index, 3), start(atoms, mixed.md(geometry), random_stream(5)))
