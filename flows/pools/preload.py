@@ -1,7 +1,8 @@
 """What every worker does first; Dask runs `dask_setup` when the worker (or its nanny) starts.
 
-Prefect must not be imported here: it reads the environment when it is imported, and `dask_setup`
-has to prepare that environment first.
+Prefect reads the environment when it is imported, and `dask_setup` prepares that environment. So
+this module must not import Prefect: in a job, and in a process that was not forked, it is imported
+after `dask_setup`. A worker that was forked has it from its parent, and has it read anew.
 """
 
 from __future__ import annotations
@@ -87,10 +88,11 @@ _FILE = "orders.json"
 
 
 def dask_setup(worker: Any) -> None:
-    """Prepare a process for the tasks of a pool; torch and Prefect are not imported yet.
+    """Prepare a process for the tasks of a pool.
 
-    A worker on this machine leaves the terminal's process group: Ctrl-C is for the flow, which
-    then ends its workers. A worker in a batch job reads its orders.
+    In a job, torch and Prefect are not imported yet; a forked worker has Prefect, and torch if all
+    workers on this machine need it. A worker on this machine leaves the terminal's process group:
+    Ctrl-C is for the flow, which then ends its workers. A worker in a batch job reads its orders.
     """
     settle()
     folder = os.environ.get(POOL)
