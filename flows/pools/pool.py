@@ -329,7 +329,7 @@ class Pool:
     def _prepare(self) -> None:
         """Have workers warm up that have nothing to do."""
         if self._warm_up is not None:
-            self._cold = self._warm_up.look(self._free())
+            self._cold = self._warm_up.look(self._free(), dict(self._scheduler.workers))
 
     def _begin(self, ticket: Ticket) -> None:
         try:
