@@ -53,6 +53,7 @@ def local_pool(
     wanted: Callable[[Settings], int] | None = None,
     modules: Sequence[str] = (),
     warm_up: Callable[[], None] | None = None,
+    gpu: bool = False,
 ) -> Iterator[Pool]:
     """Start a pool of single-threaded processes on this machine, reachable from it alone.
 
@@ -66,13 +67,14 @@ def local_pool(
         wanted: Returns how many there should be under new settings; not given: that is fixed.
         modules: What all workers on this machine import besides; see `warm_parent`.
         warm_up: What a worker does when it is idle for the first time.
+        gpu: Whether the run uses a GPU, in this pool or another.
     """
     prefix = secret_prefix()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         try:
             known = set_by_environment()  # which workers are given now
-            runner = stack.enter_context(runner_here(workers, gpus, prefix, folder, modules))
+            runner = stack.enter_context(runner_here(workers, gpus, prefix, folder, modules, gpu))
         except RuntimeError as error:  # of a nanny
             raise CampaignError(
                 f"the workers of the {name} pool do not start on this machine: {error} Each was "
@@ -105,12 +107,17 @@ def local_pool(
 
 @contextlib.contextmanager
 def runner_here(
-    workers: int, gpus: Sequence[str], prefix: str, folder: Path, modules: Sequence[str]
+    workers: int,
+    gpus: Sequence[str],
+    prefix: str,
+    folder: Path,
+    modules: Sequence[str],
+    gpu: bool = False,
 ) -> Iterator[DaskTaskRunner]:
     """Start the runner of a pool of processes on this machine."""
     with dask.config.set(warm_parent.START_METHOD):
         get_mp_context()  # where Dask says what a parent imports, once; we know better
-    start = warm_parent.begin(modules)
+    start = warm_parent.begin(modules, gpu)
     own = ONE_THREAD | QUIET | NO_PAGES | {GPUS: ",".join(gpus)}
     runner = DaskTaskRunner(
         cluster_class=LocalCluster,

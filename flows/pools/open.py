@@ -12,7 +12,7 @@ from aimspax_core.settings.settings import Settings
 from flows.pools.batch import batch_pool
 from flows.pools.local import local_pool
 from flows.pools.pool import Pool
-from flows.pools.warm_parent import common_modules, learning_modules
+from flows.pools.warm_parent import common_modules, learning_modules, uses_gpu
 from tasks.warm_up import build_engine, import_modules
 
 
@@ -61,6 +61,7 @@ def reference_pool(settings: Settings) -> Iterator[Pool]:
             wanted=lambda new: new.cluster.max_workers,
             modules=common_modules(settings),
             warm_up=warm_up,
+            gpu=uses_gpu(settings),
         ) as pool:
             yield pool
 
@@ -80,5 +81,6 @@ def _ml_pool(settings: Settings) -> Iterator[Pool]:
             gpus,
             modules=common_modules(settings),
             warm_up=warm_up,
+            gpu=uses_gpu(settings),
         ) as pool:
             yield pool

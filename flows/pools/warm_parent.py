@@ -49,19 +49,25 @@ def common_modules(settings: Settings) -> tuple[str, ...]:
     cluster, reference = settings.cluster, settings.reference
     learn = [] if cluster.reference_jobs is not None else [reference.is_network]
     learn += [] if cluster.ml_jobs is not None else [True]
-    on_cpu = settings.model.MISC.device == "cpu" and getattr(reference, "device", "cpu") == "cpu"
-    return learning_modules(settings) if all(learn) and on_cpu else ()
+    return learning_modules(settings) if all(learn) and not uses_gpu(settings) else ()
 
 
-def begin(modules: Sequence[str]) -> dict[str, str]:
+def uses_gpu(settings: Settings) -> bool:
+    """Return whether models or the reference engine are on a GPU."""
+    devices = (settings.model.MISC.device, getattr(settings.reference, "device", "cpu"))
+    return devices != ("cpu", "cpu")
+
+
+def begin(modules: Sequence[str], gpu: bool = False) -> dict[str, str]:
     """Start the parent, unless this process has one; it imports while this process goes on.
 
     Args:
         modules: What it imports, besides what every worker needs.
+        gpu: Whether the workers use a GPU.
 
     Returns:
-        Dask's setting of how the workers start that need these modules. They are not forked if the
-        parent began with more: it may know of torch, which a worker with a GPU imports itself.
+        Dask's setting of how the workers start that need these modules. With a GPU they are not
+        forked if the parent began with more, for an earlier campaign of this process: with torch.
     """
     if not _begun:
         _begun.append(frozenset(modules))
@@ -69,7 +75,7 @@ def begin(modules: Sequence[str]) -> dict[str, str]:
     multiprocessing.set_forkserver_preload(["flows.pools.warm_imports"])
     with _also(_TRIM):
         forkserver.ensure_running()
-    return START_METHOD if _begun[0] <= set(modules) else {METHOD: "spawn"}
+    return {METHOD: "spawn"} if gpu and not _begun[0] <= set(modules) else START_METHOD
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:

@@ -75,7 +75,7 @@ def main(directory, settings):
             if len(now) == 2 and not now & before:
                 break
         found["anew"] = list(client.run(state).values())
-    with scratch_folder() as folder, runner_here(1, (), "", folder, ()) as runner:
+    with scratch_folder() as folder, runner_here(1, (), "", folder, (), gpu=True) as runner:
         found["fewer"] = list(runner.client.run(forked).values())
     print(json.dumps(found))
 
@@ -145,7 +145,7 @@ def test_workers_come_back_when_their_parent_is_killed(found: dict[str, Any]) ->
     assert [worker["modules"] for worker in found["anew"]] == 2 * [["prefect", "tasks.label"]]
 
 
-def test_workers_that_need_less_than_the_parent_imports_are_not_forked(
+def test_workers_with_a_gpu_are_not_forked_if_the_parent_imports_more_than_they_may_have(
     found: dict[str, Any],
 ) -> None:
     assert found["fewer"] == [False]
