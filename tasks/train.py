@@ -156,13 +156,13 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
 
 
 def _require_better(request: TrainRequest, member: Member, mae: float, data: _Data) -> None:
-    """Refuse a training that has made a member worse.
+    """Refuse a training that has made a member many times worse.
 
     New points alone may make errors larger: the weights that the training began with are validated
     on the same set.
 
     Raises:
-        DivergedError: These were better.
+        DivergedError: These were so much better.
     """
     from aimspax_core.model.member import Member
 
@@ -170,7 +170,7 @@ def _require_better(request: TrainRequest, member: Member, mae: float, data: _Da
     assert request.last_mae is not None
     if request.action.start is not None:
         before = Member.load(_checkpoint(request, request.action.start), member.settings)
-        if mae <= before.errors_on(data.validation).mae_f:
+        if not exploded(mae, before.errors_on(data.validation).mae_f):
             return
     raise DivergedError(
         f"{member.tag}, epoch {member.epoch} of stage {member.stage}: diverged, the force MAE is "

@@ -77,7 +77,8 @@ def execute(plan: Plan) -> int:
     settings, run_dir = plan.inputs.settings, plan.inputs.run
     if plan.finished is not None:
         return show_results(run_dir, plan.finished, settings)
-    warm_parent.begin(warm_parent.common_modules(settings))
+    if settings.cluster.ml_jobs is None or settings.cluster.reference_jobs is None:
+        warm_parent.begin(warm_parent.common_modules(settings))
     show_dashboard(server_for(settings))
     with nothing_to_end():  # these take seconds to import
         from flows.commands.console import following

@@ -125,9 +125,9 @@ class Site:
 
     def told(self, run: str, until: str = "") -> str:
         """What the run's page shows as its log, which may come a little later than its end."""
-        body = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC"}
-        for _ in range(40):
-            lines = [line["message"] for line in self.api("POST", "logs/filter", body)]
+        body = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_DESC"}
+        for _ in range(40):  # the last 200 lines
+            lines = [line["message"] for line in self.api("POST", "logs/filter", body)][::-1]
             if any(until in line for line in lines):
                 break
             time.sleep(0.5)

@@ -13,6 +13,7 @@ import torch
 from ase.build import molecule
 
 from aimspax_core.campaign.actions import Converge, Train
+from aimspax_core.campaign.members import Errors
 from aimspax_core.errors import DamagedError, DivergedError
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.model import worker_memory as memory_module
@@ -226,25 +227,43 @@ def test_an_error_ten_times_the_last_rounds_is_a_divergence_unless_new_points_ar
     assert event.checkpoint == "c2"
 
 
-def test_training_that_makes_a_member_ten_times_worse_diverged(
-    settings: Settings, run: RunDir, keys: list[str]
-) -> None:
-    good = train.fn(request(settings, run, keys, training(None, "c1", 3)))
-    wild = settings.model.model_copy(
-        update={"TRAINING": settings.model.TRAINING.model_copy(update={"lr": 50.0})}
-    )
+def trained_at(
+    lr: float, settings: Settings, run: RunDir, keys: list[str]
+) -> tuple[Errors, TrainRequest]:
+    """A good member's errors, and a request to train it on at another learning rate.
+
+    The last round's error is said to be a hundredth of it, as if it had been taken on other points.
+    """
+    good = train.fn(request(settings, run, keys, training(None, "c1", 3))).errors[-1]
+    training_section = settings.model.TRAINING.model_copy(update={"lr": lr})
+    model = settings.model.model_copy(update={"TRAINING": training_section})
     member = Member.load(run.checkpoint(TAG, "c1"), settings.model)
     member.renew_optimizer()
     for group in member.learner.optimizer.param_groups:
-        group["lr"] = 50.0
+        group["lr"] = lr
     member.save(run.checkpoint(TAG, "c1"))
     forget()
-    asked = request(
-        Settings(settings.directory, settings.project, wild), run, keys, training("c1", "c2", 10)
-    )
+    wild = Settings(settings.directory, settings.project, model)
+    asked = request(wild, run, keys, training("c1", "c2", 10))
+    return good, replace(asked, last_mae=good.mae_f / 100)
+
+
+def test_training_that_makes_a_member_ten_times_worse_diverged(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    _, asked = trained_at(5.0, settings, run, keys)
     with pytest.raises(DivergedError):
-        train.fn(replace(asked, last_mae=good.errors[-1].mae_f / 100))
+        train.fn(asked)
     assert not run.checkpoint(TAG, "c2").exists()
+
+
+def test_training_that_makes_a_member_a_little_worse_did_not_diverge(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    good, asked = trained_at(50.0, settings, run, keys)
+    event = train.fn(asked)
+    assert good.mae_f < event.errors[-1].mae_f < 10 * good.mae_f
+    assert event.checkpoint == "c2"
 
 
 def test_another_try_takes_another_order_and_is_exact_itself(

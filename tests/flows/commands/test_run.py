@@ -70,13 +70,11 @@ def test_the_flow_does_not_read_the_directory_again(
         assert aims_pax(finished, {}, return_state=True).is_completed()
 
 
-def test_a_deployed_run_that_begins_on_a_full_disk_waits_and_goes_on(
-    tmp_path: Path, prefect_server: Server, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_begins_on_a_full_disk_waits_and_goes_on(
+    tmp_path: Path, prefect_server: Server
 ) -> None:
-    from flows.loops import begin_anew
     from flows.pipeline import aims_pax
 
-    monkeypatch.setattr(begin_anew, "deployed", lambda: True)
     with mounted(tmp_path / "disk", "4m") as disk:
         shutil.copytree(FINISHED, disk / "water")
         filler = fill(disk)
