@@ -17,7 +17,7 @@ from aimspax_core.model.mace.lean import Lean, LeanEvaluator, why_not
 from aimspax_core.model.mace.product_basis import same_couplings
 from aimspax_core.settings.model import ModelSettings
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 def in_training(model: torch.nn.Module, settings: ModelSettings) -> torch.nn.Module:

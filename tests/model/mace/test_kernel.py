@@ -91,7 +91,6 @@ def weights(one: Member) -> torch.Tensor:
     return torch.cat([weight.detach().ravel() for weight in one.model.parameters()])
 
 
-@pytest.mark.key("ModelSettings", "kernel")
 @pytest.mark.parametrize(
     ("form", "architecture", "lean"),
     [("auto", {}, True), ("lean", {}, True), ("mace", {}, False),
@@ -247,7 +246,7 @@ def test_a_foundation_model_without_lean_form_is_computed_by_mace_and_said(
     for name, architecture in (("with", {}), ("without", {"interaction": WITHOUT})):
         model_files.save_model(built(**architecture), tmp_path / f"{name}.model")
         asked = {"model": str(tmp_path / f"{name}.model"), "dtype": "float64", "kernel": "lean"}
-        with caplog.at_level(logging.INFO, kernel.__name__):
+        with caplog.at_level(logging.INFO, kernel.log.name):
             caplog.clear()
             loaded = foundation.foundation(**asked)
             assert isinstance(loaded.calculator, MACECalculator) == (name == "without")
