@@ -50,7 +50,7 @@ ACTIVE_LEARNING:
   num_trajectories: 2
   skip_step_mlff: 4
   c_x: -0.5
-  max_train_set_size: 12
+  max_train_set_size: 500
   max_convergence_epochs: 2
 MD: {stat_ensemble: NVT, temperature: 300, timestep: 0.5, friction: 0.01}
 GATE: {max_force: 80}
@@ -327,7 +327,6 @@ def test_a_run_whose_worker_is_stopped_ends_cleanly_and_goes_on_at_once(site: Si
     site.wait(lambda: site.state(run)["name"] == "Running", 60, run)
     assert "Interrupted" in site.states(run), "nobody had to notice that it was dead"
     assert "Cancelled" not in site.states(run)
-    assert "stopping" in site.told(run, until="stopping")
 
 
 def test_a_run_can_be_cancelled_and_is_not_started_again(site: Site, directory: Path) -> None:
@@ -388,6 +387,8 @@ def test_a_killed_worker_and_its_flow_are_noticed_and_the_run_goes_on(
         lambda: json.loads((directory / "aimspax" / "restarts.json").read_text())["flow_run"] == run
     )
     site.compose.kill("worker")
+    project = directory / "aimsPAX.yaml"
+    project.write_text(project.read_text().replace("size: 500", "size: 12"))  # it may end now
     site.compose.start("worker")
     assert site.state(run)["name"] == "Running", "nobody has noticed yet"
     assert site.ended(run, heals=True)["type"] == "COMPLETED"
