@@ -2,9 +2,9 @@
 
 The model, a `torch.nn.Module` of MACE's own classes, stays the owner of all weights, buffers and
 names. `why_not` says why a model has no lean form; `Lean` is the model in training, and
-`LeanEvaluator` a committee of models in MD. What both multiply is `network.node_energies`, a pure
-function of tensors that can be compiled; its inputs come from `weights`, `geometry`, `neighbours`
-and `radial`, and `outputs` makes forces and stress of its derivatives.
+`LeanEvaluator` a committee of models in MD. What both compute is `network.node_energies`, a pure
+function of tensors; its inputs come from `weights`, `geometry`, `neighbours` and `radial`, and
+`outputs` makes forces and stress of its derivatives.
 """
 
 from aimspax_core.model.mace.lean.applicable import why_not

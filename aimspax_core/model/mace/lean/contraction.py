@@ -47,10 +47,7 @@ def contract(
     for table in components:
         shape = (len(weights), -1, *weights.shape[2:])
         strengths = torch.matmul(table.coefficients, weights.flatten(2)).view(shape)
-        if torch.compiler.is_compiling():  # a compiler derives and fuses this by itself
-            found.append(_value(table, features, strengths.index_select(2, kinds)))
-        else:
-            found.append(_Contraction.apply(features, strengths, kinds, attrs, table))
+        found.append(_Contraction.apply(features, strengths, kinds, attrs, table))
     return torch.stack(found, dim=1)
 
 

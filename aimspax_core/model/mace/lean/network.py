@@ -1,7 +1,6 @@
 """The lean MACE network: energies of atoms, as a pure function of tensors.
 
-MACE: Batatia et al., arXiv:2206.07697; names of blocks as in `mace.modules.blocks`. What is done
-here depends on shapes, not on what tensors hold, so `node_energies` can be compiled.
+MACE: Batatia et al., arXiv:2206.07697; names of blocks as in `mace.modules.blocks`.
 
 Features of degree l have shape (M, 2l+1, N, C): members, components, atoms, channels.
 """
