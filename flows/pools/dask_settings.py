@@ -17,13 +17,14 @@ from tornado.web import Application
 
 from aimspax_core.campaign.leftovers import folder_prefix
 from aimspax_core.settings.cluster import BatchJobs, Cluster
-from flows.pools.environment import CALM
+from flows.pools.environment import CALM, MEMORY
 from flows.pools.jobs.address import reachable_address
 from flows.pools.jobs.scheduler import Scheduler
 from flows.pools.jobs.script import TCP, BatchCluster, keys
 
 DASK = {
     **CALM,
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MEMORY.items()},
     # A task whose worker dies is lost at once; the rules count that, and ask for it again.
     "distributed.scheduler.allowed-failures": 0,
     # What becomes of a job is for `pools.jobs.fleet` to see.

@@ -23,6 +23,20 @@ QUIET = {
 }
 """Workers print nothing: what they log is on the page of the task run, and in the run's logs."""
 
+MEMORY = {
+    name: os.environ.get(name, most)
+    for name, most in {
+        "MALLOC_TRIM_THRESHOLD_": str(2**28),
+        "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    }.items()
+}
+"""Environment of workers that lets them keep memory that they have freed (bytes): 256 MiB.
+
+Dask would have them give back all but 64 KiB of it at once. The tensors of each step of training
+would then be given new pages by the kernel, which costs more than half of the CPU time with 128
+channels. Set at all, the first makes glibc fix the second, which is the most that it takes.
+"""
+
 CALM = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",

@@ -17,7 +17,7 @@ from multiprocessing import forkserver
 
 from aimspax_core.settings.families.known_families import row_of
 from aimspax_core.settings.settings import Settings
-from flows.pools.environment import IMPORTS
+from flows.pools.environment import IMPORTS, MEMORY
 
 METHOD = "distributed.worker.multiprocessing-method"
 """Dask's setting of how the processes of workers start."""
@@ -31,8 +31,7 @@ NAMES = "AIMSPAX_NAMES"
 _ALL = ("distributed", "prefect", "tasks.label", "tasks.label_many", "flows.pools.preload")
 """Modules of every worker."""
 
-_DASKS = ("MALLOC_TRIM_THRESHOLD_", "PYTHONHASHSEED")  # given to workers by Dask itself
-_TRIM = {"MALLOC_TRIM_THRESHOLD_": "65536"}  # as Dask sets it for workers; read when they begin
+_DASKS = (*MEMORY, "PYTHONHASHSEED")  # given to workers by Dask itself
 
 _begun: list[frozenset[str]] = []  # what the parent imports besides, as it was first begun
 
@@ -73,7 +72,7 @@ def begin(modules: Sequence[str], gpu: bool = False) -> dict[str, str]:
         _begun.append(frozenset(modules))
         os.environ[IMPORTS] = ",".join((*_ALL, *modules))  # kept: a parent that dies begins again
     multiprocessing.set_forkserver_preload(["flows.pools.warm_imports"])
-    with _also(_TRIM):
+    with _also(MEMORY):  # read when a process begins
         forkserver.ensure_running()
     return {METHOD: "spawn"} if gpu and not _begun[0] <= set(modules) else START_METHOD
 

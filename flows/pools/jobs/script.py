@@ -17,7 +17,7 @@ from distributed.security import Security
 
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.cluster import BatchJobs
-from flows.pools.environment import CALM_JOB
+from flows.pools.environment import CALM_JOB, MEMORY
 from flows.pools.jobs.job import margin_s
 from flows.pools.preload import NO_PAGES, POOL, SCRATCH
 
@@ -76,6 +76,7 @@ class BatchJob(Job):
                 f"export {POOL}={shlex.quote(str(folder))}",
                 f"export DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP={TCP}",
                 *(f"export {name}='{value}'" for name, value in (NO_PAGES | CALM_JOB).items()),
+                *(f'export {name}="${{{name}:-{value}}}"' for name, value in MEMORY.items()),
                 # Not Dask's own folder in /tmp, which may be another user's.
                 f"export {SCRATCH}=$(mktemp -d) || exit 1",
             ],

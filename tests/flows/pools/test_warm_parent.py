@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.settings_files import SettingsFiles
 
 # In a process of its own: a process has one parent, which keeps what it imported first.
 SCRIPT = """
-import json, os, signal, sys, time
+import json, os, resource, signal, sys, time
 from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
@@ -30,6 +31,15 @@ from tasks.warm_up import build_engine, import_modules
 LOOKED_FOR = ("torch", "mace", "prefect", "pandas", "matplotlib", "pyscf", "tblite", "tasks.label")
 
 
+def pages_given():
+    # How often the kernel gave a page while 100 arrays of 1 MiB were made and freed.
+    import numpy
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        numpy.ones(2**17)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
 def state():
     import numpy
     names = ("OMP_NUM_THREADS", "CAME", "LEFT", "PREFECT_API_URL")
@@ -38,6 +48,7 @@ def state():
         "environment": {name: os.environ[name] for name in names if name in os.environ},
         "url": sys.modules["prefect"].settings.PREFECT_API_URL.value(),
         "random": numpy.random.rand(),
+        "pages_given": pages_given(),
     }
 
 
@@ -139,6 +150,12 @@ def test_workers_have_the_environment_of_the_flow_as_it_is_when_the_pool_starts(
 def test_random_numbers_of_workers_differ(found: dict[str, Any]) -> None:
     one, other = (worker["random"] for worker in found["forked"])
     assert one != other
+
+
+def test_workers_keep_memory_that_they_free_for_what_comes_next(found: dict[str, Any]) -> None:
+    one_array = 2**20 // mmap.PAGESIZE
+    for worker in (*found["forked"], *found["anew"]):
+        assert worker["pages_given"] < 10 * one_array
 
 
 def test_workers_come_back_when_their_parent_is_killed(found: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from aimspax_core.settings.cluster import BatchJobs, Cluster
+from flows.pools.environment import MEMORY
 from flows.pools.jobs.script import BatchCluster, BatchJob, key_files, keys
 from flows.pools.jobs.slurm import Slurm as Queue
 from flows.pools.preload import POOL
@@ -31,6 +32,8 @@ HEADER = """
 PYTHON = """#!{python}
 import json, os, sys
 told = {{"argv": sys.argv[1:], "pool": os.environ["AIMSPAX_POOL"], "own": os.environ.get("OWN"),
+        "trim": os.environ.get("MALLOC_TRIM_THRESHOLD_"),
+        "mmap": os.environ.get("MALLOC_MMAP_THRESHOLD_"),
         "pid": os.getpid(), "parent": open(f"/proc/{{os.getppid()}}/comm").read().strip()}}
 print(json.dumps(told), file=open(os.path.join(os.path.dirname(__file__), "told.json"), "w"))
 print("it has run")
@@ -174,6 +177,8 @@ class Ran:
     argv: list[str]
     pool: str
     own: str
+    trim: str
+    mmap: str
     pid: int
     parent: str
 
@@ -186,7 +191,7 @@ def ran(slurm: Slurm, tmp_path: Path) -> Ran:
     python = folder / "my python"
     python.write_text(PYTHON.format(python=sys.executable))
     python.chmod(0o755)
-    jobs = _jobs(python=str(python), worker_str="export OWN='a b'")
+    jobs = _jobs(python=str(python), worker_str="export OWN='a b' MALLOC_TRIM_THRESHOLD_=1")
     script = folder / "reference-0.sh"
     script.write_text(_job(folder, jobs, str(folder / "out-")))
     job = slurm_queue.submit(script)
@@ -203,6 +208,8 @@ def test_a_job_runs_wherever_its_folder_is(ran: Ran) -> None:
     assert ran.parent.startswith("slurmstepd")  # no shell between
     lifetime = _option(ran.argv, "--lifetime")
     assert re.fullmatch(r"5\d\d seconds", lifetime)
+    # Memory that is freed is kept, as far as the user's lines do not say otherwise.
+    assert (ran.trim, ran.mmap) == ("1", MEMORY["MALLOC_MMAP_THRESHOLD_"])
 
 
 @pytest.mark.parametrize("content", [{}, {"cores_per_job": 1}, {"worker_str": "module load x"}])
