@@ -96,6 +96,11 @@ class RunDir:
         return self.output / "results"
 
     @property
+    def last_ensemble(self) -> Path:
+        """Models as active learning ended, of members whose converged ones are in `results`."""
+        return self.results / "last_ensemble"
+
+    @property
     def report(self) -> Path:
         """The learning curve."""
         return self.output / "results" / "learning_curve.png"

@@ -38,8 +38,10 @@ def publish(request: PublishRequest) -> Published:
     """Write models and datasets; they are on disk when this returns."""
     began = time.perf_counter()
     run, settings, members = request.run, request.settings, request.holdings
+    last: tuple[str, ...] = ()
     if request.what == "initial":
         publish_initial(run, settings, members)
     else:
-        publish_final(run, settings, members, request.adopted)
-    return Published(what=request.what, task_seconds=time.perf_counter() - began)
+        last = publish_final(run, settings, members, request.adopted)
+    took_s = time.perf_counter() - began
+    return Published(what=request.what, last_ensemble=last, task_seconds=took_s)

@@ -88,6 +88,11 @@ class Train(Record):
         return f"train:{self.tag}:{self.checkpoint}"
 
 
+ConvergeOn = Literal["own", "all", "all-and-analysis"]
+"""What a member converges on: its own sets, or those of all members together, perhaps with the
+labels that were for analysis only."""
+
+
 class Converge(Record):
     """Train one member towards convergence on the data collected so far."""
 
@@ -98,6 +103,7 @@ class Converge(Record):
     first: bool = Field(description="Begin a convergence, with new optimizer and scheduler.")
     checkpoint: str
     again: int = Field(default=0, description=_AGAIN)
+    on: ConvergeOn = "own"
 
     @property
     def id(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aimspax_core.campaign import rounds
+from aimspax_core.campaign import final_sets, rounds
 from aimspax_core.campaign.actions import Action, Converge
 from aimspax_core.campaign.events import ConvergenceAdvanced
 from aimspax_core.campaign.members import Earlier, MemberState
@@ -16,7 +16,8 @@ def begin(state: CampaignState, phase: Phase, tags: tuple[str, ...]) -> Campaign
         tag: m.but(converging=m.checkpoint) if tag in tags else m.but(converged=True)
         for tag, m in forgotten(state).members.items()
     }
-    return state.but(phase=phase, members=members)
+    on = final_sets.wanted(state) if phase is Phase.CONVERGE else "own"
+    return state.but(phase=phase, members=members, converging_on=on)
 
 
 def forgotten(state: CampaignState) -> CampaignState:
@@ -27,7 +28,7 @@ def forgotten(state: CampaignState) -> CampaignState:
         )
         for tag, member in state.members.items()
     }
-    return state.but(members=members)
+    return state.but(members=members, converging_on="own")
 
 
 def actions(state: CampaignState) -> list[Action]:
@@ -41,6 +42,7 @@ def actions(state: CampaignState) -> list[Action]:
             first=member.converge_epochs == 0,
             checkpoint=f"converge-{stage}-{member.epochs}-{member.converge_epochs}{member.suffix}",
             again=member.diverged,
+            on=state.converging_on,
         )
         for member in state.members.values()
         if not member.converged

@@ -218,6 +218,9 @@ class Published(Record):
 
     kind: Literal["published"] = "published"
     what: Literal["initial", "final"]
+    last_ensemble: tuple[str, ...] = Field(
+        default=(), description="Whose models as they ended active learning are there, too."
+    )
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from aimspax_core.campaign.actions import Action
+from aimspax_core.campaign.actions import Action, ConvergeOn
 from aimspax_core.campaign.members import MemberState
 from aimspax_core.campaign.record import Record
 from aimspax_core.errors import LabelFailure
@@ -77,6 +77,8 @@ class Rules(Record):
     uncertainty_unit: str = "eV/Å"
     points_counted: float = 1.0
     steps_while_training: float = math.inf
+    converge_on: Literal["own", "all"] | None = None  # None: begun before there was a choice
+    converge_on_analysis: bool = False
 
     def limit(self, rule: Rule) -> float:
         """Return the limit of a stopping rule; its key's `off` if it has none."""
@@ -85,9 +87,20 @@ class Rules(Record):
         return self.limits.get(rule.name, rule.key.off)
 
     @classmethod
-    def of(cls, settings: Settings, tags: tuple[str, ...], geometries: int) -> Rules:
-        """Take the numbers from the settings."""
+    def of(
+        cls, settings: Settings, tags: tuple[str, ...], geometries: int, begun: Rules | None = None
+    ) -> Rules:
+        """Take the numbers from the settings.
+
+        Args:
+            settings: The settings in force.
+            tags: The members.
+            geometries: How many there are.
+            begun: Those of the campaign so far: of a choice that it was begun without, it keeps
+                what was done then, unless the user names another. None: it begins now.
+        """
         idg, al = settings.idg, settings.al
+        chosen = begun is None or begun.converge_on or "converge_on" in al.model_fields_set
         subsets = al.replay_strategy == "random_subset"
         sections = {"initial": idg, "active": al}
         limits = {rule.name: rule.limit(sections[rule.stage]) for rule in RULES}
@@ -109,6 +122,8 @@ class Rules(Record):
             c_x=al.c_x,
             converge_al=al.converge_al,
             converge_best=al.converge_best,
+            converge_on=al.converge_on if chosen else None,
+            converge_on_analysis=al.converge_on_analysis,
             max_segments=settings.ml_workers,
             distinct_sets=idg.distinct_model_sets,
             progress_every=idg.progress_dft_update,
@@ -250,6 +265,7 @@ class CampaignState(Record):
     rounds: int = 0
     rounds_begun: int = 0  # those that a stop cut short included
     ensemble: tuple[str, ...] = ()
+    converging_on: ConvergeOn = "own"  # the convergence that is under way, or was the last
     segments: int = 0
     in_flight: dict[str, Action] = Field(default_factory=dict)
     losses: dict[str, Tries] = Field(default_factory=dict)  # by piece of work; see `rules.tries_of`

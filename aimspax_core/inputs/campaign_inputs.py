@@ -151,7 +151,8 @@ class Inputs:
     @property
     def rules(self) -> Rules:
         """The numbers that the rules use."""
-        return Rules.of(self.settings, tuple(self.seeds), len(self.geometries))
+        begun = None if self.state is None else self.state.rules
+        return Rules.of(self.settings, tuple(self.seeds), len(self.geometries), begun)
 
     @property
     def elements(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from aimspax_core.campaign.events import ParametersSet
 from aimspax_core.campaign.requests import SetRequest
 from aimspax_core.campaign.state import CampaignState, Rules, SetValue
 from aimspax_core.errors import SettingsError
+from aimspax_core.inputs.begun_choices import as_begun
 from aimspax_core.settings.changeable import changeable, full_keys, short_names, value_by_key
 from aimspax_core.settings.frozen import why_frozen
 from aimspax_core.settings.load import load, stated
@@ -48,12 +49,12 @@ def in_force(
         SettingsError: What was set does not go with what the files say today.
     """
     if state is None or not state.set_values:
-        return settings, ()
+        return as_begun(settings, state), ()
     values, project, model = settings_files(Path(directory), overrides)
     holding, superseded = _parted(state, settings.directory, values, project)
-    if not holding:
-        return settings, superseded
-    return load(settings.directory, values, project, model, holding), superseded
+    if holding:
+        settings = load(settings.directory, values, project, model, holding)
+    return as_begun(settings, state), superseded
 
 
 def _parted(
@@ -122,7 +123,7 @@ def change(
         )
         for key, text in wanted.items()
     )
-    rules = Rules.of(new, state.rules.tags, state.rules.geometries)
+    rules = Rules.of(new, state.rules.tags, state.rules.geometries, state.rules)
     return ParametersSet(rules=rules, values=changes), new
 
 

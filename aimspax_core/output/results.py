@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
+from aimspax_core.campaign import final_sets
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import CampaignError
@@ -32,9 +33,11 @@ class Holdings:
         converged: The checkpoint of its convergence, or None.
         initial_training: Keys of its initial training set.
         initial_validation: Keys of its initial validation set.
-        training: Keys of its whole training set.
-        validation: Keys of its whole validation set.
+        training: Keys of the training set that the published weights have seen.
+        validation: Keys of the validation set that they were chosen by.
         errors: Validation errors of the published weights, or None.
+        on_all: Whether it has converged on the sets of all members.
+        for_analysis: How many of its training set were labelled for analysis only.
     """
 
     tag: str
@@ -45,6 +48,13 @@ class Holdings:
     training: tuple[str, ...]
     validation: tuple[str, ...]
     errors: Errors | None
+    on_all: bool = False
+    for_analysis: int = 0
+
+    @property
+    def explored_with(self) -> Path | None:
+        """Its checkpoint as active learning ended, if the published weights are others."""
+        return self.checkpoint if self.converged not in (None, self.checkpoint) else None
 
 
 def holdings(run: RunDir, state: CampaignState) -> tuple[Holdings, ...]:
@@ -55,7 +65,7 @@ def holdings(run: RunDir, state: CampaignState) -> tuple[Holdings, ...]:
         last = member.checkpoint or (member.converging if began else None)
         if last is None:
             raise CampaignError(f"{member.tag} has not been trained yet")
-        training, validation = state.dataset(member.tag)
+        sets = final_sets.seen(state, member.tag)
         found.append(
             Holdings(
                 tag=member.tag,
@@ -63,9 +73,11 @@ def holdings(run: RunDir, state: CampaignState) -> tuple[Holdings, ...]:
                 converged=run.checkpoint(member.tag, str(member.converging)) if began else None,
                 initial_training=member.training,
                 initial_validation=member.validation,
-                training=training,
-                validation=validation,
+                training=sets.training,
+                validation=sets.validation,
                 errors=member.best if began else member.errors,
+                on_all=began and state.converging_on != "own",
+                for_analysis=len(sets.analysis),
             )
         )
     return tuple(found)
@@ -89,12 +101,17 @@ def publish_initial(run: RunDir, settings: Settings, members: Sequence[Holdings]
 
 def publish_final(
     run: RunDir, settings: Settings, members: Sequence[Holdings], adopted: bool = False
-) -> None:
+) -> tuple[str, ...]:
     """Write `data/final/`, `model/` and `results/` at the end of a campaign.
 
     A converged member is published as it was in the best epoch of its convergence, the others as
-    they ended active learning; `results/README.txt` says which is which. Models that the campaign
-    began from stay as they are in `model/`.
+    they ended active learning; `results/README.txt` says which is which. Where only some have
+    converged, `results/last_ensemble/` has them as they ended active learning, too: their spread
+    is that of an ensemble only with the others. Models that the campaign began from stay as they
+    are in `model/`.
+
+    Returns:
+        The tags of those in `results/last_ensemble/`.
     """
     store, names = LabelStore(run.labels), DataKeys.of(settings.misc)
     stress = False
@@ -107,9 +124,11 @@ def publish_final(
             write(run.data / "final" / kind / file, structures)
             write(run.results / file, structures)
     _models(settings, members, [run.results] if adopted else [run.models, run.results])
+    last = _last_ensemble(run, settings, members)
     table = settings.model.MISC.error_table
     write_text(run.results / "errors.csv", _table(members, table))
-    write_text(run.results / "README.txt", _readme(settings, members, stress))
+    write_text(run.results / "README.txt", _readme(settings, members, stress, bool(last)))
+    return last
 
 
 def _structures(store: LabelStore, keys: Iterable[str], names: DataKeys) -> list[Atoms]:
@@ -142,6 +161,17 @@ def _models(settings: Settings, members: Sequence[Holdings], folders: Sequence[P
             family.save(given, folder / f"{member.tag}.model")
 
 
+def _last_ensemble(run: RunDir, settings: Settings, members: Sequence[Holdings]) -> tuple[str, ...]:
+    """Write the models of the last ensemble that are not beside; remove those of before."""
+    apart = [member for member in members if member.explored_with is not None]
+    if len(apart) == len(members):
+        apart = []
+    for stale in run.last_ensemble.glob("*.model"):
+        stale.unlink()
+    _models(settings, [replace(one, converged=None) for one in apart], [run.last_ensemble])
+    return tuple(one.tag for one in apart)
+
+
 def _table(members: Sequence[Holdings], table: str) -> str:
     """Validation errors as CSV, in the units that the headings name."""
     shown = columns(table, [member.errors for member in members])
@@ -161,7 +191,18 @@ def _condition(member: Holdings) -> str:
     return "converged" if member.converged else "as active learning ended"
 
 
-def _readme(settings: Settings, members: Sequence[Holdings], stress: bool) -> str:
+def _seen(member: Holdings) -> str:
+    """Return in words what a member has converged on."""
+    if not member.on_all:
+        return "the final data"
+    of = (
+        f", {member.for_analysis} of them labelled for analysis only" if member.for_analysis else ""
+    )
+    sizes = f"{len(member.training)} + {len(member.validation)}"
+    return f"all members' points ({sizes}{of})"
+
+
+def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last: bool) -> str:
     from aimspax_core.model.family import family_of
 
     names = DataKeys.of(settings.misc)
@@ -171,20 +212,22 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool) -> st
         "Models and data of a finished campaign.",
         "",
         f"NAME.model               loads in {family_of(settings.model).loaded_by}",
-        "train_set_NAME.xyz       its training set (extended XYZ with",
+        "train_set_NAME.xyz       what it was trained on (extended XYZ with",
         f"                         {', '.join(quantities)})",
-        "valid_set_NAME.xyz       its validation set",
-        "errors.csv               errors on each member's own validation set",
+        "valid_set_NAME.xyz       what it was validated on",
+        "errors.csv               errors of each model on its valid_set_NAME.xyz",
         "learning_curve.png       force error against labels and epochs",
     ]
+    if last:
+        lines.append("last_ensemble/           what has converged, as active learning ended")
     if settings.idg.analysis or settings.al.analysis:
         lines.append("../analysis/             errors against uncertainties, and losses, as arrays")
     if settings.idg.save_trajectories or settings.al.save_trajectories:
         lines.append("../trajectories/         the MD, frame by frame")
-    lines.append("")
+    lines += ["", *_calculator_lines(members)]
     for member in members:
         what = (
-            "converged on the final data; the weights of its best epoch"
+            f"converged on {_seen(member)}; the weights of its best epoch"
             if member.converged
             else "as active learning ended (averaged weights); not converged"
         )
@@ -193,3 +236,22 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool) -> st
         )
         lines.append(f"{member.tag}.model: {what}{', ' if errors else ''}{errors}")
     return "\n".join(lines) + "\n"
+
+
+def _calculator_lines(members: Sequence[Holdings]) -> list[str]:
+    """Return how all models are loaded at once, and what of them then predicts."""
+    if len(members) < 2:
+        return []
+    converged = sum(member.converged is not None for member in members)
+    if converged in (0, len(members)):
+        whose = "Energy, forces and stress are the mean of all models, the spread is theirs."
+    else:
+        which = "the converged model's" if converged == 1 else "the converged models' mean"
+        whose = f"Energy, forces and stress are {which}, the spread is the last ensemble's."
+    return [
+        "All at once, for ASE, with their spread (forces_sd, energy_sd, uncertainty):",
+        "  from aimspax_core.evaluation.calculator import CommitteeCalculator",
+        '  atoms.calc = CommitteeCalculator("results")',
+        whose,
+        "",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from aimspax_core.campaign.final_sets import seen
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.state import CampaignState
 
@@ -99,12 +100,12 @@ def error_rows(state: CampaignState, table: str) -> list[dict[str, str | int]]:
     shown = columns(table, errors.values())
     rows: list[dict[str, str | int]] = []
     for member in state.members.values():
-        training, validation = state.dataset(member.tag)
+        sets = seen(state, member.tag)
         row: dict[str, str | int] = {
             "member": member.tag,
             "epochs": member.epochs + member.converge_epochs,
-            "training": len(training),
-            "validation": len(validation),
+            "training": len(sets.training),
+            "validation": len(sets.validation),
         }
         row |= {column.heading: column.text(errors[member.tag]) for column in shown}
         rows.append(row)

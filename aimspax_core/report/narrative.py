@@ -31,13 +31,13 @@ from aimspax_core.campaign.state import (
     PointStatus,
     Round,
 )
+from aimspax_core.report.converging import converging_lines
 from aimspax_core.report.error_tables import DEFAULT_TABLE, errors_text
 from aimspax_core.report.setbacks import damaged_text, diverged_text, given_up_lines
 
 _NEWS = {
     Phase.ACTIVE: "active learning begins",
     Phase.INITIAL_CONVERGE: "converging on the initial dataset",
-    Phase.CONVERGE: "converging on the final dataset",
     Phase.FINISHED: "finished",
 }
 
@@ -69,6 +69,8 @@ def lines(
             news.append(f"{'FAILED: ' if after.phase is Phase.FAILED else ''}{after.stop_reason}")
         if after.phase in _NEWS:
             news.append(_NEWS[after.phase])
+        if after.phase is Phase.CONVERGE:
+            news += converging_lines(after)
     return news
 
 

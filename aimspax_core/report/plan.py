@@ -202,7 +202,10 @@ def _convergence(settings: Settings) -> str:
     if not al.converge_al:
         return "none"
     who = "the best member" if al.converge_best else "all members"
+    what = "all members' points" if al.converge_on == "all" else "own points"
+    if al.analysis and al.converge_on == "all" and al.converge_on_analysis:
+        what += " and those of analysis"
     return (
-        f"{who}, at most {al.max_convergence_epochs} epochs, "
+        f"{who}, on {what}, at most {al.max_convergence_epochs} epochs, "
         f"or {al.convergence_patience} without progress"
     )

@@ -33,8 +33,8 @@ CHANGEABLE = (
         "c_x num_trajectories epochs_per_worker round_points_counted md_steps_while_training "
         "intermediate_epochs_al freeze_threshold_dataset "
         "valid_ratio valid_skip margin convergence_patience max_convergence_epochs converge_al "
-        "converge_best skip_step_mlff uncert_not_crossed_limit train_subset_size "
-        "valid_subset_size update_md_checkpoints",
+        "converge_best converge_on converge_on_analysis skip_step_mlff uncert_not_crossed_limit "
+        "train_subset_size valid_subset_size update_md_checkpoints",
     ),
     "MD.temperature",
     "MD.*.temperature",

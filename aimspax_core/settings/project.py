@@ -215,6 +215,16 @@ class ActiveLearning(_Phase, _ActiveLimits):
     )
     converge_al: bool = Field(True, description="Converge on the final data at the end.")
     converge_best: bool = Field(True, description="Converge the best member only.")
+    converge_on: Annotated[Literal["all", "own"], AnyCase()] = Field(
+        "all",
+        description="What the final models are converged on: `all` members' sets together (what "
+        "any member has trained on validates none), or each on its `own`, as the original does.",
+    )
+    converge_on_analysis: bool = Field(
+        False,
+        description="With `converge_on: all`, train the final models on the labels of `analysis` "
+        "too.",
+    )
     analysis: bool = Field(
         False,
         description="Label structures at fixed intervals too; keep predictions, errors and "

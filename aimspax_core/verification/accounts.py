@@ -39,11 +39,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published: the sets of each member, and the errors that its model had."""
+    """What was published: the sets of each member, and the errors that its model had.
+
+    `last` has those of the models in `results/last_ensemble/`.
+    """
 
     what: str
     sets: Sets
     errors: Measured
+    last: Measured = field(default_factory=dict)
 
 
 @dataclass
@@ -85,6 +89,34 @@ class Accounts:
             for tag, m in self.members.items()
         }
 
+    def sets_on(self, tag: str, on: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the sets that a member converges on.
+
+        Args:
+            tag: The member.
+            on: `own`; `all`: what any member has, and all other labels but those for analysis;
+                `all-and-analysis`: these too. What is trained on is not in validation.
+        """
+        sets = self.sets()
+        if on == "own":
+            return sets[tag]
+        training = list(dict.fromkeys(key for own, _ in sets.values() for key in own))
+        tested = list(dict.fromkeys(key for _, own in sets.values() for key in own))
+        rest = {k for k, p in self.points.items() if p.status == "labelled"}
+        rest -= {*training, *tested}
+        looked_at = {key for key in rest if self.points[key].analysis}
+        validation = [key for key in tested if key not in set(training)]
+        training += sorted(rest - looked_at)
+        training += sorted(looked_at) if on == "all-and-analysis" else []
+        return tuple(training), tuple(validation)
+
+    def published_sets(self) -> Sets:
+        """Return the sets that members' models have seen if they are published now."""
+        return {
+            tag: self.sets_on(tag, m.converged_on if m.converge_epochs else "own")
+            for tag, m in self.members.items()
+        }
+
     def errors(self) -> Measured:
         """Return the errors that each member's model has if it is published now."""
         return {
@@ -102,7 +134,8 @@ class Accounts:
         """Take over a state that is told as a whole; how it came about is not known then."""
         self.rules, self.adopted = state["rules"], state["adopted"]
         self.training, self.validation = list(state["training"]), list(state["validation"])
-        self.members = {tag: Member.of(member) for tag, member in state["members"].items()}
+        on = state.get("converging_on", "own")
+        self.members = {tag: Member.of(member, on) for tag, member in state["members"].items()}
         self.points = {
             key: Point(p["geometry"], p["sampling_step"], p["analysis"], True, p["status"])
             for key, p in state["points"].items()
@@ -130,7 +163,7 @@ class Accounts:
             unknown = dict.fromkeys(self.members, (None, None))
             self.published.setdefault("initial", Publication("initial", own, unknown))
         if self.finished:
-            self.published["final"] = Publication("final", self.sets(), self.errors())
+            self.published["final"] = Publication("final", self.published_sets(), self.errors())
         self.unsure_of_convergence = True
         self.round = self._round_of(state)
 

@@ -33,13 +33,15 @@ def check_sets(journal: Path, ledger: Ledger, report: Report) -> None:
 def check_round_files(run: RunDir, ledger: Ledger, report: Report) -> None:
     """Look at `aimspax/datasets/`: what a round trains on is part of what the journal says."""
     sets = ledger.sets()
+    all_of = {tag: ledger.sets_on(tag, "all-and-analysis") for tag in sets}
     for path in sorted(run.dataset("any").parent.glob("[!.]*.json")):
         try:
             content = json.loads(path.read_bytes())
             for tag, found in content.items():
                 training, validation = found["training"], found["validation"]
                 _disjoint(path, tag, training, validation, report)
-                known = sets.get(tag, ((), ()))
+                of_all = path.stem.startswith("converge-") and "-all" in path.stem
+                known = (all_of if of_all else sets).get(tag, ((), ()))
                 for name, keys, all_ in zip(found, (training, validation), known, strict=False):
                     strange = set(keys) - set(all_)
                     if strange:

@@ -88,7 +88,9 @@ class Ledger(Training):
     def _published(self, event: Event) -> None:
         what = event["what"]
         self.landed(f"publish:{what}")
-        self.published[what] = Publication(what, self.sets(), self.errors())
+        before = {tag: self.members[tag] for tag in event.get("last_ensemble", ())}
+        last = {tag: (m.errors, m.measured_on) for tag, m in before.items()}
+        self.published[what] = Publication(what, self.published_sets(), self.errors(), last)
         self.publishing, self.finished = "", what == "final"
         if self.finished and self.in_flight:
             flying = next(iter(self.in_flight))

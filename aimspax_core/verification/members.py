@@ -39,6 +39,7 @@ class Member:
         converge_epochs: Epochs of its convergence.
         best: Errors of the convergence's best epoch.
         best_measured_on: As `measured_on`.
+        converged_on: What its convergence is on: `own`, or the sets of all members.
         diverged: How often in a row its training diverged.
         set_back: Whether `checkpoint` is lost: the next task says what it goes on from.
         converge_set_back: The same of `converging`.
@@ -57,6 +58,7 @@ class Member:
     converge_epochs: int = 0
     best: dict[str, Any] | None = None
     best_measured_on: tuple[str, ...] | None = None
+    converged_on: str = "own"
     diverged: int = 0
     set_back: bool = False
     converge_set_back: bool = False
@@ -64,7 +66,7 @@ class Member:
     converge_stands: dict[str, tuple[int, dict[str, Any] | None]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, state: dict[str, Any]) -> Member:
+    def of(cls, state: dict[str, Any], converged_on: str) -> Member:
         """Return a member as a state tells it; what its errors were measured on it does not."""
         member = cls(
             training=list(state["training"]),
@@ -75,6 +77,7 @@ class Member:
             converging=state["converging"],
             converge_epochs=state["converge_epochs"],
             best=state["best"],
+            converged_on=converged_on,
         )
         member.reach(state["checkpoint"])
         for earlier in state.get("earlier", ()):
@@ -139,6 +142,7 @@ class Member:
         """Forget a convergence: training goes on, or another one begins."""
         self.converging, self.converge_epochs, self.converge_set_back = None, 0, False
         self.best = self.best_measured_on = None
+        self.converged_on = "own"
         self.converge_stands = {}
 
     def take_share(self, share: Sequence[str], valid_ratio: float) -> None:

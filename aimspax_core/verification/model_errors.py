@@ -83,6 +83,7 @@ def published_models(run: RunDir, ledger: Ledger) -> dict[Path, Expected]:
         folders += [run.results] if what == "final" else []
         for tag, expected in publication.errors.items():
             found |= {folder / f"{tag}.model": expected for folder in folders}
+        found |= {run.last_ensemble / f"{tag}.model": one for tag, one in publication.last.items()}
     if ledger.publishing:  # its files are being written anew
         return {}
     return found

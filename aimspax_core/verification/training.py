@@ -91,7 +91,8 @@ class Training(Accounts):
         else:
             last = member.converging
             sound = member.converges_from(start)
-        member.best_measured_on = self.sets()[tag][1]
+        member.converged_on = action.get("on", "own")
+        member.best_measured_on = self.sets_on(tag, member.converged_on)[1]
         if not sound:
             self.complain(
                 Kind.TWICE,

@@ -7,6 +7,8 @@ import json
 import logging
 from pathlib import Path
 
+from aimspax_core.campaign.actions import ConvergeOn
+from aimspax_core.campaign.final_sets import sets_on
 from aimspax_core.campaign.rounds import replayed
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.safe_files import write_text
@@ -14,17 +16,18 @@ from aimspax_core.safe_files import write_text
 log = logging.getLogger("aimspax")
 
 
-def written(path: Path, state: CampaignState) -> Path:
+def written(path: Path, state: CampaignState, on: ConvergeOn = "own") -> Path:
     """Write the sets of all members, unless an earlier task of the round did so.
 
     Args:
         path: The file; what it holds is replaced if it is not what the state says.
         state: The campaign's.
+        on: The sets that members converge on.
 
     Returns:
         The file.
     """
-    wanted = json.dumps({tag: _sets(state, tag) for tag in state.members}).encode()
+    wanted = json.dumps({tag: _sets(state, tag, on) for tag in state.members}).encode()
     try:
         found = path.read_bytes() if path.exists() else None
     except OSError as error:
@@ -38,11 +41,14 @@ def written(path: Path, state: CampaignState) -> Path:
     return path
 
 
-def _sets(state: CampaignState, tag: str) -> dict[str, tuple[str, ...]]:
+def _sets(state: CampaignState, tag: str, on: ConvergeOn) -> dict[str, tuple[str, ...]]:
     """Return the sets that a member trains on now.
 
     With a replay strategy they are a part; the model's constants follow from the whole set then.
     """
+    if on != "own":
+        final = sets_on(state, tag, on)
+        return {"training": final.training, "validation": final.validation}
     training, validation = replayed(state, tag)
     everything = state.dataset(tag)[0]
     sets = {"training": training, "validation": validation}

@@ -99,7 +99,8 @@ class TaskRequests:
     def converge(self, action: Converge, state: CampaignState) -> TrainRequest:
         """Return what the task of a convergence is asked."""
         points = len(state.training) + len(state.validation)
-        name = f"converge-{action.stage}-{state.rounds}-{points}"
+        own = action.on == "own"
+        name = f"converge-{action.stage}-{state.rounds}-{points}{'' if own else f'-{action.on}'}"
         return self._training(action, state, name, CONVERGE_BUDGET_S)
 
     def adopt(self, action: Adopt) -> AdoptRequest:
@@ -121,6 +122,7 @@ class TaskRequests:
         self, action: Train | Converge, state: CampaignState, dataset: str, budget_s: float
     ) -> TrainRequest:
         before = state.members[action.tag].before_round
+        on = action.on if isinstance(action, Converge) else "own"
         return TrainRequest(
             action=action,
             last_mae=None if before is None else before.mae_f,
@@ -128,6 +130,6 @@ class TaskRequests:
             settings=self.inputs.settings,
             seed=self.inputs.seeds[action.tag],
             elements=self._elements(state),
-            dataset=written(self.inputs.run.dataset(dataset), state),
+            dataset=written(self.inputs.run.dataset(dataset), state, on),
             time_budget_s=budget_s,
         )

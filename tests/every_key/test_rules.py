@@ -221,6 +221,13 @@ def converged_members(story: Story) -> Any:
     return len([a for a in next_actions(story.state) if isinstance(a, Converge)])
 
 
+def converged_on(story: Story) -> Any:
+    story.exploring()
+    story.crossed("a")
+    (action,) = (a for a in next_actions(story.state) if isinstance(a, Converge))
+    return action.on
+
+
 def replayed_sizes(story: Story) -> Any:
     story.exploring()
     story.crossed(*"abcdef")
@@ -318,6 +325,8 @@ RULES: list[tuple[str, str, Any, Any, Any, Any, dict[str, dict[str, Any]]]] = [
     (AL, "desired_acc", 1.1, stops_at_error, True, False, SHORT),
     (AL, "converge_al", False, converged_members, 0, 1, END),
     (AL, "converge_best", False, converged_members, 2, 1, END),
+    (AL, "converge_on", "own", converged_on, "own", "all", END),
+    (AL, "converge_on_analysis", True, converged_on, "all-and-analysis", "all", END),
     (
         AL,
         "replay_strategy",

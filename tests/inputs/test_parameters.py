@@ -57,7 +57,7 @@ class Campaign:
         self.overrides = dict(overrides or {})
         directory = self.inputs.directory
         self.settings, superseded = in_force(directory, self.overrides, self.base, self.state)
-        rules = Rules.of(self.settings, ("a", "b"), 1)
+        rules = Rules.of(self.settings, ("a", "b"), 1, self.state.rules)
         self.state = apply(self.state, Resumed(rules=rules, superseded=superseded))
         return self.settings
 
@@ -264,7 +264,7 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
     for key, value in value_by_key(settings).items():
         if changeable(key):
             other = str(not value).lower() if isinstance(value, bool) else "0.37"
-            for text in (other, "37"):
+            for text in (other, "37", "own"):
                 try:
                     overrides = {key: parsed(text)}
                     rules = Rules.of(load(inputs.directory, overrides), ("a", "b"), 1).model_dump()
@@ -272,6 +272,41 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
                     continue
                 changed |= {name for name in rules if rules[name] != before[name]}
     assert set(before) - changed <= itself
+
+
+# ---- what a campaign was begun without ------------------------------------------------------
+
+
+def begun_before_there_was_a_choice(inputs: SettingsFiles) -> Campaign:
+    campaign = Campaign(inputs)
+    campaign.state = campaign.state.but(rules=campaign.state.rules.but(converge_on=None))
+    return campaign
+
+
+def test_a_campaign_keeps_what_it_was_begun_without(inputs: SettingsFiles) -> None:
+    campaign = begun_before_there_was_a_choice(inputs)
+    for _ in range(2):
+        assert campaign.restart().al.converge_on == "own"
+        assert campaign.state.rules.converge_on is None
+    campaign.set("c_x", "-0.1")
+    assert campaign.state.rules.converge_on is None
+    assert campaign.settings.al.converge_on == "own"
+
+
+def test_it_takes_what_is_named(inputs: SettingsFiles) -> None:
+    campaign = begun_before_there_was_a_choice(inputs)
+    campaign.set("converge_on", "all")
+    assert campaign.state.rules.converge_on == "all"
+    other = begun_before_there_was_a_choice(inputs)
+    other.edit("ACTIVE_LEARNING", "converge_on", "all")
+    assert other.restart().al.converge_on == "all"
+    assert other.state.rules.converge_on == "all"
+
+
+def test_a_campaign_that_begins_today_converges_on_all(inputs: SettingsFiles) -> None:
+    campaign = Campaign(inputs)
+    assert campaign.restart().al.converge_on == "all"
+    assert campaign.state.rules.converge_on == "all"
 
 
 def test_origins_tell_value_time_and_file(inputs: SettingsFiles) -> None:

@@ -15,7 +15,8 @@ from ase.build import molecule
 
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.state import CampaignState, Rules
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import CampaignError, ModelError
+from aimspax_core.evaluation.calculator import CommitteeCalculator
 from aimspax_core.labels.dataset import labelled, read
 from aimspax_core.labels.store import LabelStore, StoredLabel
 from aimspax_core.model.learner import Metrics
@@ -29,6 +30,7 @@ from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
+from aimspax_core.uncertainty.force_spread import atomic_sd
 
 PROJECT = """
 REFERENCE: {engine: tblite}
@@ -158,6 +160,7 @@ def test_files_lie_where_the_original_puts_them(finished: Finished) -> None:
     assert {p.name for p in run.results.iterdir()} == {
         "water-89.model", "water-773.model", "train_set_water-89.xyz", "train_set_water-773.xyz",
         "valid_set_water-89.xyz", "valid_set_water-773.xyz", "errors.csv", "README.txt",
+        "last_ensemble",
     }  # fmt: skip
 
 
@@ -287,6 +290,119 @@ def test_a_label_that_is_gone_is_told_before_anything_is_written(
     with pytest.raises(CampaignError, match="label cd0 is gone"):
         publish_initial(run, finished.settings, [gone])
     assert not run.data.exists()
+
+
+def test_what_converged_is_there_as_active_learning_ended_too(finished: Finished) -> None:
+    before = model_files.load_model(finished.run.last_ensemble / "water-89.model")
+    assert [p.name for p in finished.run.last_ensemble.iterdir()] == ["water-89.model"]
+    checkpoint = Member.load(finished.members[0].checkpoint, finished.settings.model)
+    pairs = zip(before.parameters(), checkpoint.averaged_model().parameters(), strict=True)
+    assert all((one == other).all() for one, other in pairs)
+
+
+def test_where_all_have_converged_there_is_no_other_ensemble(
+    finished: Finished, tmp_path: Path
+) -> None:
+    run = republished(finished, tmp_path / "all", PROJECT)
+    assert list(run.last_ensemble.glob("*"))
+    other = finished.members[1]
+    also = run.checkpoint(other.tag, "converge-too")
+    shutil.copy(other.checkpoint, also)
+    members = (finished.members[0], replace(other, converged=also))
+    assert publish_final(run, finished.settings, members) == ()
+    assert not list(run.last_ensemble.glob("*"))
+    assert "last_ensemble" not in (run.results / "README.txt").read_text(encoding="utf-8")
+
+
+def test_readme_says_what_was_converged_on(finished: Finished, tmp_path: Path) -> None:
+    run = republished(finished, tmp_path / "said", PROJECT)
+    first = replace(finished.members[0], on_all=True, for_analysis=2)
+    publish_final(run, finished.settings, (first, finished.members[1]))
+    told = (run.results / "README.txt").read_text(encoding="utf-8").splitlines()[-2]
+    assert "(5 + 3, 2 of them labelled for analysis only)" in told
+
+
+# ---- all of them as one calculator ----------------------------------------------------------
+
+
+def molecules() -> list[Atoms]:
+    return [molecule(name) for name in ("H2O", "OH", "H2")]
+
+
+def forces_of(files: list[Path], atoms: Atoms) -> np.ndarray:
+    """Each model's own forces, by MACE's own calculator."""
+    from mace.calculators import MACECalculator
+
+    found = []
+    for file in files:
+        kind = {"device": "cpu", "default_dtype": "float64"}
+        found.append(MACECalculator(model_paths=str(file), **kind).get_forces(atoms.copy()))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("atoms", molecules(), ids=lambda atoms: str(atoms.symbols))
+def test_the_calculator_has_the_converged_models_forces_and_the_ensembles_spread(
+    finished: Finished, atoms: Atoms
+) -> None:
+    results = finished.run.results
+    atoms.calc = CommitteeCalculator(results)
+    (converged,) = forces_of([results / "water-89.model"], atoms)
+    assert atoms.get_forces() == pytest.approx(converged, abs=1e-8)
+    ensemble = [finished.run.last_ensemble / "water-89.model", results / "water-773.model"]
+    expected = atomic_sd(forces_of(ensemble, atoms))
+    assert atoms.calc.results["forces_sd"] == pytest.approx(expected, abs=1e-8)
+    assert atoms.calc.results["uncertainty"] == pytest.approx(expected.max(), abs=1e-8)
+
+
+def test_the_calculator_averages_models_that_have_all_converged(
+    finished: Finished, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.run.results, tmp_path / "results")
+    table = tmp_path / "results" / "errors.csv"
+    table.write_text(table.read_text().replace("as active learning ended", "converged"))
+    atoms = molecule("H2O")
+    atoms.calc = CommitteeCalculator(str(tmp_path / "results"), measure="mean_atomic_sd")
+    own = forces_of(sorted((tmp_path / "results").glob("*.model")), atoms)
+    assert atoms.get_forces() == pytest.approx(own.mean(axis=0), abs=1e-8)
+    assert atoms.calc.results["uncertainty"] == pytest.approx(atomic_sd(own).mean(), abs=1e-8)
+    assert atoms.calc.results["energy_sd"] > 0
+
+
+def test_results_of_an_earlier_release_have_the_spread_of_what_is_there(
+    finished: Finished, tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(finished.run.results, results)
+    shutil.rmtree(results / "last_ensemble")
+    atoms = molecule("H2O")
+    atoms.calc = CommitteeCalculator(results)
+    atoms.get_forces()
+    own = forces_of(sorted(results.glob("*.model")), atoms)
+    assert atoms.calc.results["forces_sd"] == pytest.approx(atomic_sd(own), abs=1e-8)
+
+
+def test_one_model_alone_has_no_spread(finished: Finished, tmp_path: Path) -> None:
+    (tmp_path / "errors.csv").write_text("member,state\nwater-89,converged\n")
+    shutil.copy(finished.run.results / "water-89.model", tmp_path)
+    atoms = molecule("H2O")
+    atoms.calc = CommitteeCalculator(tmp_path)
+    assert np.isfinite(atoms.get_potential_energy())
+    assert "forces_sd" not in atoms.calc.results
+
+
+@pytest.mark.parametrize("gone", ["errors.csv", "water-773.model"])
+def test_results_that_are_not_whole_are_refused(
+    finished: Finished, tmp_path: Path, gone: str
+) -> None:
+    shutil.copytree(finished.run.results, tmp_path / "results")
+    (tmp_path / "results" / gone).unlink()
+    with pytest.raises(ModelError, match=gone):
+        CommitteeCalculator(tmp_path / "results")
+
+
+def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no models"):
+        CommitteeCalculator(tmp_path)
 
 
 # ---- from the state -------------------------------------------------------------------------

@@ -204,8 +204,16 @@ def test_every_geometry_has_a_trajectory(geometries, trajectories):
 @pytest.mark.parametrize(
     ("al", "told"),
     [
-        ({}, "the best member, at most 500 epochs, or 50 without progress"),
-        ({"converge_best": False}, "all members, at most 500 epochs, or 50 without progress"),
+        ({}, "the best member, on all members' points, at most 500 epochs, or 50 without progress"),
+        (
+            {"converge_best": False, "converge_on": "own"},
+            "all members, on own points, at most 500 epochs, or 50 without progress",
+        ),
+        (
+            {"analysis": True, "converge_on_analysis": True},
+            "the best member, on all members' points and those of analysis, at most 500 epochs, or "
+            "50 without progress",
+        ),
         ({"converge_al": False}, "none"),
     ],
 )

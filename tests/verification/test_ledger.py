@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aimspax_core.campaign.events import Event, ParametersSet
+from aimspax_core.campaign import final_sets
+from aimspax_core.campaign.events import Event, ParametersSet, Published
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.verification import snapshot
 from aimspax_core.verification.findings import Report
@@ -39,6 +40,7 @@ class Twin:
 
     def __init__(self) -> None:
         self.report, self.number, self.last = Report(), 0, ""
+        self.published: list[str] = []
         self.ledger = Ledger(complain=lambda kind, what: self.report.found(kind, self.place, what))
 
     @property
@@ -48,6 +50,11 @@ class Twin:
     def watch(self, state: CampaignState, event: Event) -> None:
         self.number, self.last = self.number + 1, event.kind
         self.ledger.take(json.loads(event.model_dump_json()))
+        sets = {tag: final_sets.seen(state, tag) for tag in state.members}
+        if isinstance(event, Published):
+            told_sets = {tag: (one.training, one.validation) for tag, one in sets.items()}
+            assert self.ledger.published[event.what].sets == told_sets
+            self.published.append(event.what)
         told: dict[str, Any] = json.loads(state.model_dump_json())
         snapshot.compare(self.place, told, self.ledger, self.report)
         assert not self.report.findings, [f"{f.file}: {f.what}" for f in self.report.findings]
@@ -94,6 +101,9 @@ def test_the_reader_and_the_rules_agree_after_every_event(world: str, seed: int)
         {"update_checkpoints": False},
         {"train_subset": 4, "valid_subset": 2},
         {"converge_best": False},
+        {"converge_on": "all", "converge_best": False, "max_train_set_size": 25},
+        {"converge_on": "all", "converge_on_analysis": True, "max_train_set_size": 25},
+        {"converge_on": "all", "distinct_sets": False, "max_train_set_size": 25},
     ],
     ids=str,
 )

@@ -1,0 +1,131 @@
+"""All models of a finished campaign as one ASE calculator: their mean, and their spread."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from aimspax_core.errors import ModelError
+from aimspax_core.model.committee import Committee
+from aimspax_core.model.family import load_any
+from aimspax_core.prediction import Prediction
+from aimspax_core.uncertainty.force_spread import atomic_sd
+from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType, measure_of
+
+
+class CommitteeCalculator(Calculator):
+    """Energy, forces and stress of the converged models, and the spread of the ensemble.
+
+    | property | what it is | unit |
+    | --- | --- | --- |
+    | `energy`, `free_energy`, `forces`, `stress` | mean of the converged models | eV, eV/Å, eV/Å³ |
+    | `forces_sd` (N,) | each atom's standard deviation of the forces; see `atomic_sd` | eV/Å |
+    | `energy_sd` | standard deviation of the energy over the models | eV |
+    | `uncertainty` | one number by `measure`, as the campaign's checks had it | the measure's |
+
+    Where all members have converged, the spread is theirs. Where only some have (`converge_best`),
+    it is that of the last ensemble, of which `results/last_ensemble/` has the models that have
+    converged since; a folder of an earlier release has them not, and there the converged models
+    stand in for them. Where none has, the mean is of all as active learning ended. One model alone
+    has no spread.
+
+    Args:
+        results: The folder `results/` of a campaign.
+        device: `cpu`, `cuda` or `cuda:N`.
+        measure: What `uncertainty` is: a value of `ACTIVE_LEARNING.uncertainty_type`.
+        kernel: What computes the network; see `MISC.kernel`.
+
+    Attributes:
+        converged: The models that energy and forces are of, by name.
+        ensemble: Those whose spread it is.
+
+    Raises:
+        ModelError: The folder has no models, or not those that its `errors.csv` names.
+    """
+
+    implemented_properties = [  # noqa: RUF012 (ASE's)
+        "energy", "free_energy", "forces", "stress", "forces_sd", "energy_sd", "uncertainty",
+    ]  # fmt: skip
+
+    def __init__(
+        self,
+        results: Path | str,
+        device: str = "cpu",
+        measure: UncertaintyType = MEASURES[0].name,
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__()
+        self._measure = measure_of(measure).function
+        converged, ensemble = _files(Path(results))
+        self.converged, self.ensemble = tuple(converged), tuple(ensemble)
+        self._mean = _committee(list(converged.values()), device, kernel)
+        same = converged == ensemble
+        paths = list(ensemble.values())
+        self._spread = self._mean if same else _committee(paths, device, kernel)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Any = None,
+        system_changes: Any = all_changes,
+    ) -> None:
+        """Predict all there is; results have no spread where there is one model alone."""
+        super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
+        (mean,) = self._mean.evaluate([self.atoms], stress=bool(self.atoms.pbc.all()))
+        self.results = {"energy": mean.energy, "free_energy": mean.energy, "forces": mean.forces}
+        if mean.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(mean.stress)
+        if len(self._spread) > 1:
+            self.results |= self._spreads(mean)
+
+    def _spreads(self, mean: Prediction) -> dict[str, Any]:
+        assert self.atoms is not None
+        found = mean
+        if self._spread is not self._mean:
+            (found,) = self._spread.evaluate([self.atoms])
+        return {
+            "forces_sd": atomic_sd(found.member_forces),
+            "energy_sd": float(found.member_energies.std()),
+            "uncertainty": self._measure(found, self.atoms),
+        }
+
+
+def _files(results: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return the files of the models to average, and of those whose spread counts, by name."""
+    found = {path.stem: path for path in sorted(results.glob("*.model"))}
+    if not found:
+        raise ModelError(f"{results}: there are no models; allowed: the folder results/ of a run")
+    states = _states(results / "errors.csv")
+    missing = sorted({*states} - {*found})
+    if missing:
+        raise ModelError(f"{results}: {missing[0]}.model is gone, which errors.csv names")
+    converged = {tag: path for tag, path in found.items() if states.get(tag) == "converged"}
+    if not converged or len(converged) == len(found):
+        return found, found
+    last = results / "last_ensemble"
+    before = {tag: last / path.name for tag, path in converged.items()}
+    return converged, found | {tag: path for tag, path in before.items() if path.is_file()}
+
+
+def _states(table: Path) -> dict[str, str]:
+    """Return the state of each member by its tag, as `errors.csv` has it."""
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            return {row["member"]: row["state"] for row in csv.DictReader(file)}
+    except FileNotFoundError as error:
+        raise ModelError(f"{table} is not there, which says which models have converged") from error
+    except (KeyError, UnicodeDecodeError) as error:
+        raise ModelError(f"{table} is not the table of a campaign's results ({error!r})") from error
+
+
+def _committee(files: Sequence[Path], device: str, kernel: str) -> Committee:
+    loaded = [load_any(file) for file in files]
+    family, _ = loaded[0]
+    return Committee(family.evaluator([model for _, model in loaded], device, kernel=kernel))
