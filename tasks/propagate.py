@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import (
     MDState,
+    begin_anew,
     load_state,
     needs_stress,
     new_stream,
@@ -157,14 +158,15 @@ def _state(
     md = request.settings.md(trajectory.geometry)
     rng = random_stream(md.MD_seed, EXPLORING_STREAM, trajectory.index, trajectory.rollbacks)
     if trajectory.version == 0:
-        return start(geometries[trajectory.geometry], md, rng)
+        held = request.settings.held_atoms(trajectory.geometry)
+        return start(geometries[trajectory.geometry], md, rng, held)
     state = load_state(request.run.trajectory(trajectory.index, trajectory.version))
     rolled_back = trajectory.rollbacks_in_a_row and trajectory.version == trajectory.checkpoint
     if not rolled_back:
         return state
     if trajectory.rollbacks_in_a_row > 1:
         # New noise alone led it to the same place again.
-        return replace(start(state.structure, md, rng), step=state.step)
+        return begin_anew(state, rng, md)
     return new_stream(state, rng, md)
 
 

@@ -74,11 +74,11 @@ def sample(request: SampleRequest) -> Sampled:
     began = time.perf_counter()
     settings, run = request.settings, request.run
     atoms = settings.geometries([request.geometry])[0]
-    md = settings.md(request.geometry)
+    md, held = settings.md(request.geometry), settings.held_atoms(request.geometry)
     state = (
         load_state(run.sampler(request.geometry, request.version))
         if request.version and not request.restarts
-        else begin(atoms, md, request.geometry, restarts=request.restarts)
+        else begin(atoms, md, request.geometry, restarts=request.restarts, held=held)
     )
     found = _collected(request, atoms, state, lambda: time.perf_counter() - began)
     identity = build_reference(

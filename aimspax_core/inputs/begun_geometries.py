@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import StructureError
-from aimspax_core.inputs.provenance import begun_with
+from aimspax_core.inputs.provenance import begun_holding, begun_with
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.geometries.earlier import read_as_before
 from aimspax_core.settings.geometries.files import Geometry, read_file
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms, held_text, not_holding
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import encode
 from aimspax_core.text import and_list
@@ -62,6 +63,41 @@ def begun_without(
             and not begun_with(run, index, one.atoms)
         )
     )
+
+
+def held_in_campaign(
+    run: RunDir, read: Sequence[Geometry], state: CampaignState | None
+) -> dict[int, HeldAtoms]:
+    """Return which atoms of each geometry, by index, do not move in the campaign.
+
+    One that goes on holds what it was begun to hold; where that is not known, and in one that
+    begins, it is what the files say.
+    """
+    begun = None if state is None else begun_holding(run)
+    if begun is not None:
+        return begun
+    return {index: one.held for index, one in enumerate(read)}
+
+
+def held_otherwise(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
+    """Say which geometries hold today what the campaign was not begun to hold, or hold it no more.
+
+    Args:
+        settings: The settings in force, of a campaign that goes on.
+        read: The start geometries.
+    """
+    for index, (file, one) in enumerate(zip(settings.geometry_files, read, strict=True)):
+        begun, today = settings.held_atoms(index), one.held
+        if begun != today:
+            yield (
+                f"{file.name}: the campaign was begun with {held_text(begun)} in MD, and goes on "
+                f"so; the file says {held_text(today)}, and --fresh begins one with that"
+            )
+        if unknown := not_holding(one.constraints):
+            yield (
+                f"{file.name}: the campaign goes on without {and_list(unknown)}, as it was begun; "
+                "--fresh would refuse it"
+            )
 
 
 def begun_otherwise(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ase import Atoms
-from ase.neighborlist import neighbor_list
 
 from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.state import CampaignState, Rules
@@ -17,29 +16,33 @@ from aimspax_core.errors import CampaignError, SettingsError, StructureError
 from aimspax_core.inputs.begun_geometries import (
     begun_otherwise,
     begun_without,
+    held_in_campaign,
+    held_otherwise,
     start_geometries,
 )
 from aimspax_core.inputs.engine_findings import findings
+from aimspax_core.inputs.geometry_findings import (
+    cannot_be_kept,
+    cannot_be_moved,
+    lone_atoms,
+    notes_of,
+    refused_by_gate,
+    without_neighbours,
+)
 from aimspax_core.inputs.given_models import GivenModels, find_given_models, seeds_of
 from aimspax_core.inputs.parameters import in_force
 from aimspax_core.labels.dataset import DataKeys, read_labels
-from aimspax_core.labels.gate import check_structure
 from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
-from aimspax_core.sampling.dynamics import needs_stress, why_not
+from aimspax_core.sampling.dynamics import needs_stress
 from aimspax_core.settings.geometries.files import Geometry
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import AIMS_LINES, other_files
-from aimspax_core.text import and_list
 
 Part = Literal["all", "initial", "active", "any"]
 """What is asked for: a whole campaign, its initial dataset, active learning from there, or
 whatever the files have."""
-
-_LEVELS = "set_vacuum_level"
-"""What a `geometry.in` says beside the structure without breaking its symmetry any further."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +108,24 @@ class Inputs:
         state = None if anew else load_journal(run)[1]
         settings, superseded = in_force(directory, overrides, settings, state)
         read = _read_geometries(settings, run, state)
-        settings = replace(settings, begun_without=begun_without(run, read, state))
+        settings = replace(
+            settings,
+            begun_without=begun_without(run, read, state),
+            held=held_in_campaign(run, read, state),
+        )
         geometries = [
             one.before if i in settings.begun_without else one.atoms for i, one in enumerate(read)
         ]
-        refused = list(_refused_by_gate(settings, geometries))
+        refused = list(refused_by_gate(settings, geometries))
         engines = list(_engine_findings(settings, geometries))
         mistakes = [
             *refused,
             *_models(settings, geometries),
-            *_dynamics(settings, geometries),
+            *cannot_be_moved(settings, geometries),
             *(line for finding, line in engines if not finding.note),
             *_device(settings),
-            *(_cannot_move(settings, read) if state is None and moves else ()),
-            *(_alone(settings, geometries) if state is None and moves else ()),
+            *(cannot_be_kept(settings, read) if state is None and moves else ()),
+            *(without_neighbours(settings, geometries) if state is None and moves else ()),
         ]
         if mistakes:
             kind = StructureError if mistakes == refused else SettingsError
@@ -127,9 +134,10 @@ class Inputs:
         if found is not None:
             _read_sets(settings, found)
         notes = [
-            *_notes_of(settings, read),
+            *notes_of(settings, read),
             *begun_otherwise(settings, read),
-            *_lone_atoms(settings, geometries),
+            *(held_otherwise(settings, read) if state is not None else ()),
+            *lone_atoms(settings, geometries),
             *_notes(settings, geometries, tuple(seeds), adopts),
             *(f"mace.yaml: {note}" for note in settings.model.family.notes(settings.model)),
             *(line for finding, line in engines if finding.note),
@@ -145,7 +153,9 @@ class Inputs:
         base = load(directory, *settings_files(directory, self.overrides))
         settings, superseded = in_force(directory, self.overrides, base, state)
         old = self.settings
-        settings = replace(settings, notes=old.notes, begun_without=old.begun_without)
+        settings = replace(
+            settings, notes=old.notes, begun_without=old.begun_without, held=old.held
+        )
         return replace(self, settings=settings, superseded=superseded, state=state)
 
     @property
@@ -244,50 +254,6 @@ def _read_sets(settings: Settings, found: GivenModels) -> None:
         raise SettingsError("\n".join(mistakes))
 
 
-def _dynamics(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
-    """Each geometry must be one that its ensemble can move."""
-    by_index = isinstance(settings.project.MD, dict)
-    for index, (file, atoms) in enumerate(zip(settings.geometry_files, geometries, strict=True)):
-        why = why_not(atoms, settings.md(index))
-        if why is not None:
-            hint = "" if by_index else " (MD may be given for each geometry, by index)"
-            place = f"MD.{index}" if by_index else "MD"
-            yield f"aimsPAX.yaml  {place}: {file.name}: {why}{hint}"
-
-
-def _notes_of(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
-    """Yield what was taken of geometry files, and what of them does not hold here."""
-    named = settings.misc.path_to_geometry
-    folder = settings.directory / ("" if isinstance(named, dict) else named)
-    others = [] if isinstance(named, dict) else other_files(folder)
-    if others:
-        names = and_list(file.name for file in others)
-        yield f"{folder.name} holds files that are taken for no geometries by their names: {names}"
-    for file, one in zip(settings.geometry_files, read, strict=True):
-        yield from one.notes
-        if one.constraints:
-            names = and_list(dict.fromkeys(type(c).__name__ for c in one.constraints))
-            yield f"{file.name}: its constraints ({names}) do not hold in MD: all atoms move"
-
-
-def _cannot_move(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
-    """Yield what geometries say that no MD of a campaign can keep."""
-    for file, one in zip(settings.geometry_files, read, strict=True):
-        lines = str(one.atoms.info.get(AIMS_LINES, "")).split("; ")
-        fields = "; ".join(line for line in lines if not line.startswith(_LEVELS))
-        if fields:
-            yield (
-                f"{file}: found '{fields}'; the models do not know of fields "
-                "or point charges: a molecule that turns would get other labels for what is the "
-                "same to them; allowed: a geometry without (`aimspax label` labels with them)"
-            )
-        if one.parametric is not None:
-            yield (
-                f"{file}:{one.parametric}  parametric constraints cannot hold in MD; leave them "
-                "out, or fix atoms by constrain_relaxation"
-            )
-
-
 def _engine_findings(settings: Settings, geometries: list[Atoms]) -> Iterator[tuple[Finding, str]]:
     """Yield what the reference's kind and the sampling engine's say, each with a line of text."""
     cluster, idg = settings.cluster, settings.idg
@@ -323,35 +289,6 @@ def _read_geometries(
         return start_geometries(settings, run, state)
     except StructureError as error:
         raise StructureError("\n".join((str(error), *_device(settings)))) from error
-
-
-def _refused_by_gate(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
-    """Yield why the gate would not let start geometries to the reference."""
-    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
-        try:
-            check_structure(atoms, settings.gate)
-        except StructureError as error:
-            yield f"{file}: {error}"
-
-
-def _alone(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
-    """Yield geometries of which no model can learn: no two atoms are closer than the cutoff."""
-    cutoff = getattr(settings.model.ARCHITECTURE, "r_max", None)  # families may have none
-    if cutoff is None:
-        return
-    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
-        if len(atoms) > 1 and not len(neighbor_list("i", atoms, float(cutoff))):
-            yield (
-                f"{file}: no two atoms are closer than ARCHITECTURE.r_max ({cutoff:g} Å), so that "
-                "the models would learn nothing from it"
-            )
-
-
-def _lone_atoms(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
-    """Yield a note on start geometries of one atom in vacuum, which has no forces."""
-    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
-        if len(atoms) == 1 and not atoms.pbc.any():
-            yield f"{file.name} is one atom alone: it has no forces to learn from"
 
 
 def _notes(

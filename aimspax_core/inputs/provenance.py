@@ -16,6 +16,7 @@ from aimspax_core.reference.registry import kind_of, make_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import sha256, write_text
 from aimspax_core.settings.frozen import METHOD, why_frozen
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.reading.mistakes import value_text
 from aimspax_core.settings.reading.nested import leaves
@@ -46,6 +47,8 @@ def write_provenance(
     changes = changed(run, settings, geometries)
     now = _described(settings, geometries)
     now["adopted"] = adopted or _recorded(run).get("adopted") is True
+    held = settings.held or {}
+    now["held"] = {str(index): atoms.data() for index, atoms in held.items() if atoms}
     now["checksum"] = digest(now)
     write_text(run.settings, json.dumps(now, indent=1, sort_keys=True) + "\n")
     return changes
@@ -56,6 +59,19 @@ def begun_with(run: RunDir, index: int, atoms: Atoms) -> bool:
     frozen = _recorded(run).get("frozen")
     begun = frozen.get(f"geometry.{index}") if isinstance(frozen, dict) else None
     return begun == _structure_text(atoms)
+
+
+def begun_holding(run: RunDir) -> dict[int, HeldAtoms] | None:
+    """Return which atoms of which geometry the campaign was begun to hold; None if it is not known.
+
+    A record of a release that held none has nothing on it. It is apart from what may not change:
+    a campaign goes on as it began whatever its geometry files say of it today.
+    """
+    recorded = _recorded(run)
+    if not isinstance(recorded.get("frozen"), dict):
+        return None
+    held = recorded.get("held", {})
+    return {int(index): HeldAtoms.from_data(data) for index, data in held.items()}
 
 
 def _structure_text(atoms: Atoms) -> str:

@@ -9,6 +9,7 @@ from ase import Atoms
 from aimspax_core.campaign.initial import split_share
 from aimspax_core.sampling.dynamics import describe
 from aimspax_core.settings.cluster import BatchJobs
+from aimspax_core.settings.geometries.held_atoms import held_text
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.schedulers import scheduler_row
 from aimspax_core.settings.settings import Settings
@@ -41,7 +42,7 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
     """Say in sentences what would run."""
     al = settings.al
     return [
-        f"geometries: {len(geometries)} ({', '.join(map(_geometry, geometries))})",
+        f"geometries: {len(geometries)} ({', '.join(_geometries(settings, geometries))})",
         f"members: {', '.join(tags)} on {settings.model.MISC.device}, "
         f"{settings.model.GENERAL.default_dtype}",
         f"reference: {_engine(settings.reference)}, "
@@ -97,11 +98,14 @@ def _many(number: int, what: str) -> str:
     return f"{number} {what if number == 1 else what + ('es' if what.endswith('s') else 's')}"
 
 
-def _geometry(atoms: Atoms) -> str:
-    """Return the formula, with what the geometry says of its electrons."""
+def _geometries(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Yield formulas, with what a geometry says of its electrons, and of atoms that it holds."""
     own = {"charge": "charge", "spin": "multiplicity"}
-    said = (f"{text} {atoms.info[name]:g}" for name, text in own.items() if name in atoms.info)
-    return " with ".join(filter(None, (atoms.get_chemical_formula(), " and ".join(said))))
+    for index, atoms in enumerate(geometries):
+        said = [f"{text} {atoms.info[name]:g}" for name, text in own.items() if name in atoms.info]
+        if held := (settings.held or {}).get(index):
+            said.append(held_text(held))
+        yield " with ".join(filter(None, (atoms.get_chemical_formula(), " and ".join(said))))
 
 
 def _initial(settings: Settings, members: int, geometries: int) -> str:

@@ -17,6 +17,7 @@ from aimspax_core.sampling.dynamics import MDState, capture, random_stream, resu
 from aimspax_core.sampling.lockstep import volume_guard
 from aimspax_core.sampling.snapshots import Snapshot
 from aimspax_core.settings.engines import Gate
+from aimspax_core.settings.geometries.held_atoms import NOTHING_HELD, HeldAtoms
 from aimspax_core.settings.md import MD
 from aimspax_core.structures import decode, encode
 
@@ -57,7 +58,14 @@ class Collected:
     complete: bool = True
 
 
-def begin(atoms: Atoms, md: MD, geometry: int, attempt: int = 0, restarts: int = 0) -> MDState:
+def begin(
+    atoms: Atoms,
+    md: MD,
+    geometry: int,
+    attempt: int = 0,
+    restarts: int = 0,
+    held: HeldAtoms = NOTHING_HELD,
+) -> MDState:
     """Return the start of a geometry's sampling trajectory, with its own random stream.
 
     Args:
@@ -66,9 +74,11 @@ def begin(atoms: Atoms, md: MD, geometry: int, attempt: int = 0, restarts: int =
         geometry: Its index.
         attempt: Step at which the trajectory exploded and begins again, else 0.
         restarts: How often the trajectory began again because a state file was lost.
+        held: Atoms of it that do not move, or in some directions only.
     """
     lost = (restarts,) if restarts else ()
-    return start(atoms, md, random_stream(md.MD_seed, SAMPLING_STREAM, geometry, attempt, *lost))
+    stream = random_stream(md.MD_seed, SAMPLING_STREAM, geometry, attempt, *lost)
+    return start(atoms, md, stream, held)
 
 
 def collect(
@@ -89,7 +99,8 @@ def collect(
     """Run MD and take a structure every `skip_step` steps.
 
     A trajectory that explodes, or whose structure the gate refuses, begins again from its geometry
-    with new noise. After `MAX_FRESH_STARTS` of them the step ends with the structures that it has.
+    with new noise, and holds what the state holds. After `MAX_FRESH_STARTS` of them the step ends
+    with the structures that it has.
 
     Args:
         state: Where the trajectory is.
@@ -124,7 +135,7 @@ def collect(
         except (CalculatorError, ExplodedError, StructureError, np.linalg.LinAlgError) as error:
             refused += 1
             log.warning("sampling of geometry %d, step %d: %s", geometry, step, error)
-            fresh = begin(atoms, md, geometry, attempt=step)
+            fresh = begin(atoms, md, geometry, attempt=step, held=state.held)
             dynamics, rng = resume(fresh, md, calculator)
         hopeless = refused_before + refused > MAX_FRESH_STARTS
         complete = len(taken) + refused >= points or hopeless
@@ -132,9 +143,8 @@ def collect(
             break
     for structure in taken:
         del structure.arrays["momenta"]
-    return Collected(
-        capture(dynamics, rng, step), tuple(taken), refused, tuple(snapshots), complete
-    )
+    end = capture(dynamics, rng, step, state.held)
+    return Collected(end, tuple(taken), refused, tuple(snapshots), complete)
 
 
 def _advance(

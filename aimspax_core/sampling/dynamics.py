@@ -2,12 +2,14 @@
 
 What differs between ensembles is in `aimspax_core.sampling.integrators`.
 
-A state file is one JSON object: `format` ("aimspax-md-state"), `version` (1), `step`, `structure`
-(as `aimspax_core.structures.encode` writes it), `momenta` (N x 3, in ASE's units,
-amu·Å/(Å·sqrt(amu/eV))), `rng` (NumPy's state of the PCG64 generator), and `extras` (what the
-integrator keeps beyond that, see `aimspax_core.sampling.extended`; may be empty), and `checksum`
-(a SHA-256 over all the others, see `aimspax_core.structures.digest`; release 0.1.0 wrote none).
-Floats are written so that they read back exactly.
+A state file is one JSON object: `format` ("aimspax-md-state"), `version` (1, or 2 if it holds atoms
+in place, which releases that know 1 only would let go), `step`, `structure` (as
+`aimspax_core.structures.encode` writes it), `momenta` (N x 3, in ASE's units,
+amu·Å/(Å·sqrt(amu/eV))), `rng` (NumPy's state of the PCG64 generator), `extras` (what the
+integrator keeps beyond that, see `aimspax_core.sampling.extended`; may be empty), `held` (what
+holds atoms, as `HeldAtoms.data` writes it; only in version 2), and `checksum` (a SHA-256 over all
+the others, see `aimspax_core.structures.digest`; release 0.1.0 wrote none). Floats are written so
+that they read back exactly.
 """
 
 from __future__ import annotations
@@ -27,8 +29,11 @@ from aimspax_core.errors import DamagedError, NewerReleaseError
 from aimspax_core.safe_files import write_text
 from aimspax_core.sampling.extended import extras, restored
 from aimspax_core.sampling.integrators.centre_of_mass import bring_to_rest
+from aimspax_core.settings.ensembles import ENSEMBLES
+from aimspax_core.settings.geometries.held_atoms import NOTHING_HELD, HeldAtoms, held_text
 from aimspax_core.storage import naming
 from aimspax_core.structures import decode, digest, encode
+from aimspax_core.text import or_list
 from aimspax_core.versions import release
 
 if TYPE_CHECKING:
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "aimspax-md-state"
 _VERSION = 1
+_HOLDING_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,14 @@ class MDState:
         step: MD steps made in the trajectory's life.
         rng: State of the PCG64 generator that makes the noise, as NumPy gives it.
         extras: What the integrator keeps beyond that, as JSON data; may be empty.
+        held: Atoms that do not move, or in some directions only.
     """
 
     structure: Atoms
     step: int
     rng: dict[str, Any]
     extras: dict[str, Any] = field(default_factory=dict)
+    held: HeldAtoms = NOTHING_HELD
 
 
 def random_stream(md_seed: int, *path: int) -> np.random.Generator:
@@ -68,13 +76,19 @@ def random_stream(md_seed: int, *path: int) -> np.random.Generator:
     )
 
 
-def start(atoms: Atoms, settings: MD, rng: np.random.Generator) -> MDState:
+def start(
+    atoms: Atoms, settings: MD, rng: np.random.Generator, held: HeldAtoms = NOTHING_HELD
+) -> MDState:
     """Return the state at step 0, with Maxwell-Boltzmann velocities.
 
-    The centre of mass is brought to rest where the ensemble holds it. That projection of a
-    Maxwell-Boltzmann sample is a sample of the 3N-3 degrees of freedom that are left, so nothing
-    is rescaled. Where it is not held, its motion stays, and the thermostat counts 3N degrees of
-    freedom. Rotation stays: it, too, holds kT/2 for each of its degrees of freedom.
+    Of held atoms the velocities that they cannot have are taken out. That projection of a
+    Maxwell-Boltzmann sample, too, is a sample of the degrees of freedom that are left, so nothing
+    is rescaled.
+
+    The centre of mass is brought to rest where the ensemble holds it, in the directions in which
+    all atoms can move (three without held atoms, so that 3N-3 degrees of freedom are left; none
+    with a fixed one). Where it is not held, its motion stays, and is counted. Rotation stays: it,
+    too, holds kT/2 for each of its degrees of freedom.
 
     An ensemble whose integrator takes some cells only may turn the atoms with their cell.
 
@@ -82,14 +96,19 @@ def start(atoms: Atoms, settings: MD, rng: np.random.Generator) -> MDState:
         atoms: N atoms; their own momenta, if any, are ignored.
         settings: The ensemble, and `temperature` (K).
         rng: Draws the velocities, and then the dynamics' noise.
+        held: Atoms that do not move, or in some directions only; constraints that `atoms` may
+            have do not count.
     """
     structure = decode(encode(atoms))
     settings.ensemble.fit(structure)
     widths = np.sqrt(structure.get_masses() * units.kB * settings.temperature)
-    structure.set_momenta(rng.standard_normal((len(structure), 3)) * widths[:, np.newaxis])
+    momenta = rng.standard_normal((len(structure), 3)) * widths[:, np.newaxis]
+    structure.set_constraint(held.constraints())
+    structure.set_momenta(momenta)
     if settings.ensemble.holds_centre(settings):
         bring_to_rest(structure)
-    return MDState(structure, 0, _rng_state(rng))
+    structure.set_constraint()
+    return MDState(structure, 0, _rng_state(rng), held=held)
 
 
 def new_stream(state: MDState, rng: np.random.Generator, settings: MD) -> MDState:
@@ -107,7 +126,12 @@ def new_stream(state: MDState, rng: np.random.Generator, settings: MD) -> MDStat
     """
     if settings.ensemble.noisy:
         return replace(state, rng=_rng_state(rng))
-    return replace(start(state.structure, settings, rng), step=state.step)
+    return begin_anew(state, rng, settings)
+
+
+def begin_anew(state: MDState, rng: np.random.Generator, settings: MD) -> MDState:
+    """Return a start (see `start`) where a trajectory is now: its step and held atoms stay."""
+    return replace(start(state.structure, settings, rng, state.held), step=state.step)
 
 
 def target_pressure(settings: MD) -> float | None:
@@ -130,9 +154,21 @@ def describe(settings: MD) -> str:
     return ", ".join([*parts, f"{at}{settings.temperature:g} K", f"{settings.timestep:g} fs"])
 
 
-def why_not(atoms: Atoms, settings: MD) -> str | None:
-    """Return in one sentence why a geometry cannot be run with these settings, or None."""
+def why_not(atoms: Atoms, settings: MD, held: HeldAtoms = NOTHING_HELD) -> str | None:
+    """Return in one sentence why a geometry cannot be run with these settings, or None.
+
+    Args:
+        atoms: The geometry.
+        settings: The section MD.
+        held: What of it has to be held.
+    """
     ensemble, name = settings.ensemble, settings.stat_ensemble.upper()
+    if held and ensemble.cannot_hold:
+        able = or_list(row.title for row in ENSEMBLES if not row.ensemble.cannot_hold)
+        return (
+            f"found {settings.row.title} and constraints ({held_text(held)}), which it cannot "
+            f"hold: {ensemble.cannot_hold}; allowed: {able}, or a geometry without"
+        )
     if ensemble.moves_cell:
         if not atoms.pbc.all():
             return f"an {name} run needs a cell that is periodic in all three directions"
@@ -140,7 +176,10 @@ def why_not(atoms: Atoms, settings: MD) -> str | None:
             return f"an {name} run needs a cell with a volume; the cell's vectors lie in one plane"
     if why := ensemble.why_not(atoms, settings):
         return why
-    if len(atoms) == 1 and ensemble.holds_centre(settings):
+    centre = len(held.common_directions()) if ensemble.holds_centre(settings) else 0
+    if held and held.removed() + centre >= 3 * len(atoms):
+        return f"nothing is left that can move ({held_text(held)})"
+    if len(atoms) == 1 and centre == 3:
         return "a single atom has nothing to move where the centre of mass is held"
     return None
 
@@ -149,8 +188,9 @@ def integrator(atoms: Atoms, settings: MD, rng: np.random.Generator) -> Molecula
     """Return ASE's integrator of the settings' ensemble, working on the atoms given.
 
     Args:
-        atoms: Atoms with momenta and calculator, fit for the integrator as `start` and `resume`
-            make them. They may be given a constraint, which `capture` leaves behind.
+        atoms: Atoms with momenta, calculator and the constraints of held atoms, fit for the
+            integrator as `start` and `resume` make them. They may be given another constraint;
+            `capture` leaves all behind.
         settings: The section MD.
         rng: Draws the noise, if there is any.
     """
@@ -170,40 +210,49 @@ def resume(
     rng.bit_generator.state = copy.deepcopy(state.rng)
     atoms = state.structure.copy()
     atoms.calc = calculator
+    atoms.set_constraint(state.held.constraints())
     dynamics = integrator(atoms, settings, rng)
     if not restored(dynamics, state.extras):
+        atoms.set_constraint(state.held.constraints())
         settings.ensemble.take_over(atoms, settings, rng)
         dynamics = integrator(atoms, settings, rng)
     return dynamics, rng
 
 
-def capture(dynamics: MolecularDynamics, rng: np.random.Generator, step: int) -> MDState:
+def capture(
+    dynamics: MolecularDynamics,
+    rng: np.random.Generator,
+    step: int,
+    held: HeldAtoms = NOTHING_HELD,
+) -> MDState:
     """Return the state of a running integrator.
 
     Args:
         dynamics: The integrator, between two steps.
         rng: The generator that it draws from.
         step: Steps made in the trajectory's life; the integrator knows only its own.
+        held: What the state that it was resumed from holds.
 
     Raises:
         ExplodedError: The integrator's thermostat or barostat is no longer finite.
     """
     structure = decode(encode(dynamics.atoms))
     structure.set_momenta(dynamics.atoms.get_momenta())
-    return MDState(structure, step, _rng_state(rng), extras(dynamics))
+    return MDState(structure, step, _rng_state(rng), extras(dynamics), held)
 
 
 def save_state(path: Path, state: MDState) -> None:
     """Write a state to a file, which at every moment is either the old one or the new one."""
     data = {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": _HOLDING_VERSION if state.held else _VERSION,
         "aimspax": release(),
         "step": state.step,
         "structure": encode(state.structure),
         "momenta": state.structure.get_momenta().tolist(),
         "rng": state.rng,
         "extras": state.extras,
+        **({"held": state.held.data()} if state.held else {}),
     }
     # The checksum is of what a reader gets: JSON makes lists of tuples.
     data = json.loads(json.dumps(data, allow_nan=False))
@@ -225,13 +274,14 @@ def load_state(path: Path) -> MDState:
         checksum = data.pop("checksum", None)
         if checksum is not None and checksum != digest(data):
             raise DamagedError.of(path, "it was changed after it was written")
-        if (data["format"], data["version"]) != (_FORMAT, _VERSION):
-            if data["format"] == _FORMAT and data["version"] > _VERSION:
+        if data["format"] != _FORMAT or data["version"] not in (_VERSION, _HOLDING_VERSION):
+            if data["format"] == _FORMAT and data["version"] > _HOLDING_VERSION:
                 raise NewerReleaseError.of(path, data.get("aimspax", ""))
-            raise DamagedError.of(path, f"not version {_VERSION} of {_FORMAT}")
+            raise DamagedError.of(path, f"not a version of {_FORMAT} that there is")
         structure = decode(data["structure"])
         structure.set_momenta(data["momenta"])
-        return MDState(structure, data["step"], data["rng"], data["extras"])
+        held = HeldAtoms.from_data(data.get("held", {}))
+        return MDState(structure, data["step"], data["rng"], data["extras"], held)
     except FileNotFoundError:
         raise DamagedError.of(path, "there is no MD state here") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -290,7 +290,8 @@ class _Segment:
             for _ in self._steps(walk, dynamics, calculator):
                 outcome, reason = self._stop(walk, dynamics.atoms, calculator)
                 if outcome is not None:
-                    return walk.result(outcome, capture(dynamics, rng, walk.step), reason)
+                    state = capture(dynamics, rng, walk.step, start.state.held)
+                    return walk.result(outcome, state, reason)
         # An integrator whose barostat is no longer finite fails in the algebra of its cell.
         except (ExplodedError, StructureError, np.linalg.LinAlgError) as error:
             return walk.result(Outcome.EXPLODED, None, str(error))

@@ -164,9 +164,9 @@ class Ensemble:
     Attributes:
         keys: The keys of MD that mean something to it; those that no other ensemble has are added
             to the section. They need a default and a description with their unit.
-        build: Returns ASE's integrator. Its arguments are the atoms, which have momenta and a
-            calculator, and may be given constraints; MD; and the random generator from which all
-            its noise comes.
+        build: Returns ASE's integrator. Its arguments are the atoms, which have momenta, a
+            calculator, and the constraints of held atoms (see `cannot_hold`), and may be given
+            more; MD; and the random generator from which all its noise comes.
         moves_cell: Whether it changes the cell, and so needs one that is periodic in three
             directions.
         needs_stress: Whether the integrator asks the calculator for the stress.
@@ -179,6 +179,8 @@ class Ensemble:
         mistake: Says what is wrong with the value of a key, if anything is; its arguments are the
             key and the value. Asked while settings are read, of keys that not all ensembles have.
         why_not: Says in one sentence why it cannot move a geometry, if it cannot.
+        cannot_hold: Why it cannot hold atoms in place, as the end of a sentence; empty: its
+            integrator heeds the constraints that the atoms have.
         fit: Brings atoms that begin into the form that the integrator needs: may turn them together
             with their cell.
         take_over: Makes atoms that another integrator moved fit for this one, momenta too; may draw
@@ -197,5 +199,6 @@ class Ensemble:
     kept: Mapping[str, Kept] = field(default_factory=dict)
     mistake: Callable[[str, Any], str | None] = _no_objection
     why_not: Callable[[Atoms, Any], str | None] = _no_objection
+    cannot_hold: str = "it does not say that its integrator heeds constraints"
     fit: Callable[[Atoms], None] = _as_it_is
     take_over: Callable[[Atoms, Any, np.random.Generator], None] = _as_it_is

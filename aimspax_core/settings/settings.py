@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,8 @@ from aimspax_core.machine import machine_cores, visible_gpus
 from aimspax_core.settings.cluster import Cluster
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.geometries.earlier import structures_as_begun
+from aimspax_core.settings.geometries.files import read_file
+from aimspax_core.settings.geometries.held_atoms import NOTHING_HELD, HeldAtoms
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MD
 from aimspax_core.settings.model import ModelSettings
@@ -47,6 +49,8 @@ class Settings:
         notes: What was read in another way than written, or may not be meant.
         begun_without: Geometries, by index, of which the campaign that goes on was begun with less
             than is read of their files today.
+        held: What each geometry, by index, holds while atoms move, in the campaign that begins or
+            goes on; those that are not named hold nothing. None: what their files say.
     """
 
     directory: Path
@@ -54,6 +58,7 @@ class Settings:
     model: ModelSettings
     notes: tuple[str, ...] = ()
     begun_without: frozenset[int] = frozenset()
+    held: Mapping[int, HeldAtoms] | None = None
 
     @cached_property
     def idg(self) -> InitialDatasetGeneration:
@@ -163,6 +168,16 @@ class Settings:
         wanted = range(len(files)) if indices is None else indices
         less = frozenset(place for place, i in enumerate(wanted) if i in self.begun_without)
         return structures_as_begun([files[i] for i in wanted], less, self.misc.electron_names)
+
+    def held_atoms(self, geometry: int) -> HeldAtoms:
+        """Return which atoms of a start geometry do not move, or in some directions only.
+
+        Raises:
+            StructureError: It cannot be read.
+        """
+        if self.held is not None:
+            return self.held.get(geometry, NOTHING_HELD)
+        return read_file(self.geometry_files[geometry], self.misc.electron_names).held
 
     @property
     def member_seeds(self) -> dict[str, int]:

@@ -275,12 +275,11 @@ def test_a_vacuum_level_stays_where_the_cell_is(aims: Path) -> None:
     assert atoms.info[AIMS_LINES] == "set_vacuum_level 8.0"
 
 
-def test_what_means_nothing_here_and_what_moves_is_noted(aims: Path) -> None:
+def test_what_means_nothing_here_is_noted(aims: Path) -> None:
     with (aims / "geometry.in").open("a") as file:
         file.write("constrain_relaxation .true.\ntrust_radius 0.2\n")
     notes = Inputs.read(aims).settings.notes
     assert any("geometry.in:8  trust_radius" in note for note in notes)
-    assert any("FixAtoms" in note for note in notes)
 
 
 def test_other_engines_take_no_fields(directory: Path) -> None:

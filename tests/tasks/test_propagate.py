@@ -38,6 +38,7 @@ from aimspax_core.sampling.segment import Start
 from aimspax_core.settings import settings as settings_module
 from aimspax_core.settings.geometries.earlier import structures_as_begun
 from aimspax_core.settings.geometries.files import read_geometries
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import decode
@@ -121,6 +122,21 @@ def test_version_0_is_the_geometry_with_velocities_of_its_own(
     for other in (another, again):
         assert (other.structure.get_momenta() != one.structure.get_momenta()).all()
         assert other.rng != one.rng
+
+
+def test_a_trajectory_begins_goes_on_and_begins_anew_with_the_held_atoms_of_its_geometry(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldAtoms(fixed=(2,))
+    holding, fresh = replace(settings, held={0: held}), Trajectory(index=0, geometry=0)
+    first = begun(monkeypatch, request(holding, run, fresh, checkpoints=checkpoints))
+    save_state(run.trajectory(0, 3), first)
+    for rollbacks in (0, 1, 2):  # goes on, with new noise, with new velocities
+        back = {"rollbacks": rollbacks, "rollbacks_in_a_row": rollbacks}
+        later = fresh.model_copy(update={"version": 3, "checkpoint": 3, **back})
+        state = begun(monkeypatch, request(settings, run, later, checkpoints=checkpoints))
+        assert state.held == held
+        assert not state.structure.get_momenta()[2].any()
 
 
 def test_after_a_rollback_the_checkpoint_goes_on_with_new_noise(

@@ -21,6 +21,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.collect import MAX_FRESH_STARTS
 from aimspax_core.sampling.dynamics import load_state
 from aimspax_core.settings.aims_control.control import Control
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import decode
@@ -60,6 +61,25 @@ def test_it_goes_on_from_the_state_it_is_given(settings: Settings, run: RunDir) 
     assert second.version == 2
     for one, other in zip(whole.found, (*first.found, *second.found), strict=True):
         np.testing.assert_allclose(positions(run, one), positions(run, other), atol=1e-10)
+
+
+HELD = HeldAtoms(fixed=(0,), planes=(((0.0, 0.0, 1.0), (1,)),))
+
+
+def test_held_atoms_stay_in_all_its_parts_and_are_in_no_key(
+    settings: Settings, run: RunDir
+) -> None:
+    held = replace(settings, held={0: HELD})
+    first = sample.fn(request(held, run, 0, 2))
+    second = sample.fn(request(settings, run, first.version, 2))  # its state knows it
+    geometry = settings.geometries()[0].positions
+    for key in (*first.found, *second.found):
+        assert (positions(run, key)[0] == geometry[0]).all()
+        assert positions(run, key)[1, 2] == geometry[1, 2]
+    state = load_state(run.sampler(0, 2))
+    assert state.held == HELD
+    identity = build_reference(settings.reference, settings.directory).identity()
+    assert second.found[-1] == label_key(state.structure, identity)
 
 
 def test_without_time_it_hands_over_one_structure_and_says_that_there_is_more(

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from aimspax_core.sampling.integrators.centre_of_mass import CentreKeys, hold, is_held
 from aimspax_core.sampling.integrators.moving_cell import (
+    SCALES_ALL,
     MaskKeys,
     PressureKeys,
     mask_mistake,
@@ -70,6 +71,7 @@ BERENDSEN = Ensemble(
     keys=BerendsenKeys,
     build=_build,
     moves_cell=True,
+    cannot_hold=SCALES_ALL,
     needs_stress=lambda md: True,
     pressure=_pressure,
     holds_centre=is_held,

@@ -8,7 +8,8 @@ Notes:
 
     γ is `friction` (1/fs), T `temperature` (K) and dW the increment of a Wiener process. ASE's
     `Langevin` integrates it to second order in the time step: E. Vanden-Eijnden and G. Ciccotti,
-    Chem. Phys. Lett. 429, 310 (2006).
+    Chem. Phys. Lett. 429, 310 (2006). Constraints are held as in its equation 39: noise and
+    friction act on the free coordinates alone.
 """
 
 from __future__ import annotations
@@ -41,5 +42,7 @@ def _build(atoms: Atoms, md: LangevinKeys, rng: np.random.Generator) -> Langevin
     )
 
 
-LANGEVIN = Ensemble(keys=LangevinKeys, build=_build, holds_centre=is_held, noisy=True)
+LANGEVIN = Ensemble(
+    keys=LangevinKeys, build=_build, holds_centre=is_held, noisy=True, cannot_hold=""
+)
 """Langevin dynamics; its state is positions and momenta, and that of the random generator."""

@@ -99,6 +99,7 @@ MELCHIONNA = Ensemble(
     keys=MelchionnaKeys,
     build=_build,
     moves_cell=True,
+    cannot_hold="its integrator moves all atoms with the cell, and counts 3N degrees of freedom",
     needs_stress=lambda md: md.pfactor is not None,
     pressure=_pressure,
     holds_centre=lambda md: True,

@@ -14,6 +14,13 @@ from aimspax_core.settings.values import Finite, Mask
 ATMOSPHERE = 101325.0
 """The pressure of air, in Pa."""
 
+SCALES_ALL = "its barostat scales all positions with the cell, those of held atoms too"
+"""Why no barostat can hold atoms in place (`Ensemble.cannot_hold`).
+
+Where a moving cell takes fixed atoms along, they are not fixed; where it does not, its stress is
+not that of what moves: layers held at the lattice constant of another cell are strained by it.
+"""
+
 
 class PressureKeys(MDKeys):
     """The key of ensembles that aim at a pressure."""

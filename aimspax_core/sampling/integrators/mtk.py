@@ -29,6 +29,7 @@ from pydantic import Field
 
 from aimspax_core.sampling.integrators.moving_cell import (
     ATMOSPHERE,
+    SCALES_ALL,
     MaskKeys,
     PressureKeys,
     mask_mistake,
@@ -112,6 +113,7 @@ MTK = Ensemble(
     keys=MTKKeys,
     build=_flexible,
     moves_cell=True,
+    cannot_hold=SCALES_ALL,
     needs_stress=lambda md: True,
     pressure=_pressure,
     kept={
@@ -128,6 +130,7 @@ ISOMTK = Ensemble(
     keys=IsotropicMTKKeys,
     build=_isotropic,
     moves_cell=True,
+    cannot_hold=SCALES_ALL,
     needs_stress=lambda md: True,
     pressure=_pressure,
     kept={

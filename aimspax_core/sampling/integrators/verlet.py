@@ -19,5 +19,11 @@ def _build(atoms: Atoms, md: MDKeys, rng: np.random.Generator) -> VelocityVerlet
     return VelocityVerlet(atoms, md.timestep * units.fs)
 
 
-NVE = Ensemble(keys=MDKeys, build=_build, holds_centre=lambda md: True, holds_temperature=False)
+NVE = Ensemble(
+    keys=MDKeys,
+    build=_build,
+    holds_centre=lambda md: True,
+    holds_temperature=False,
+    cannot_hold="",
+)
 """Velocity Verlet; its state is positions and momenta."""

@@ -39,6 +39,7 @@ from aimspax_core.settings.geometries.doubts import (
     stands_for_no_cell,
     unfit,
 )
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.geometries.own_electrons import NAMES, is_unsaid, own_electrons
 from aimspax_core.settings.reading.text_files import text_of, text_of_bytes
 from aimspax_core.structures import AIMS_LINES, decode, encode
@@ -62,7 +63,7 @@ class Geometry:
 
     Attributes:
         atoms: What makes the structure; without constraints.
-        constraints: What holds atoms, as ASE has it.
+        constraints: What holds atoms, as ASE has it, of whatever kind.
         notes: What was taken of it, and what means nothing here; a sentence each, with the file.
         parametric: The line where FHI-aims's parametric constraints begin, if it has some.
         later: Those of `charge` and `spin` that earlier releases did not read.
@@ -75,6 +76,13 @@ class Geometry:
     parametric: int | None = None
     later: frozenset[str] = frozenset()
     refused: str = ""
+
+    @property
+    def held(self) -> HeldAtoms:
+        """Which atoms do not move, or in some directions only, as far as MD can hold them."""
+        atoms: Atoms = self.atoms.copy()
+        atoms.set_constraint(list(self.constraints))
+        return HeldAtoms.of(atoms)
 
     @property
     def before(self) -> Atoms:

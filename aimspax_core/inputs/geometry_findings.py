@@ -1,0 +1,102 @@
+"""What start geometries say that a campaign cannot do, or does in another way than they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ase import Atoms
+from ase.constraints import FixCom
+from ase.neighborlist import neighbor_list
+
+from aimspax_core.errors import StructureError
+from aimspax_core.labels.gate import check_structure
+from aimspax_core.sampling.dynamics import why_not
+from aimspax_core.settings.geometries.files import Geometry
+from aimspax_core.settings.geometries.held_atoms import HOLDING, not_holding
+from aimspax_core.settings.settings import Settings
+from aimspax_core.structures import AIMS_LINES, other_files
+from aimspax_core.text import and_list, or_list
+
+_LEVELS = "set_vacuum_level"
+"""What a `geometry.in` says beside the structure without breaking its symmetry any further."""
+
+
+def cannot_be_moved(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Each geometry must be one that its ensemble can move."""
+    by_index = isinstance(settings.project.MD, dict)
+    for index, (file, atoms) in enumerate(zip(settings.geometry_files, geometries, strict=True)):
+        why = why_not(atoms, settings.md(index), settings.held_atoms(index))
+        if why is not None:
+            hint = "" if by_index else " (MD may be given for each geometry, by index)"
+            place = f"MD.{index}" if by_index else "MD"
+            yield f"aimsPAX.yaml  {place}: {file.name}: {why}{hint}"
+
+
+def notes_of(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
+    """Yield what was taken of geometry files, and what of them does not hold here."""
+    named = settings.misc.path_to_geometry
+    folder = settings.directory / ("" if isinstance(named, dict) else named)
+    others = [] if isinstance(named, dict) else other_files(folder)
+    if others:
+        names = and_list(file.name for file in others)
+        yield f"{folder.name} holds files that are taken for no geometries by their names: {names}"
+    for one in read:
+        yield from one.notes
+
+
+def cannot_be_kept(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
+    """Yield what geometries say that no MD of a campaign can keep."""
+    for index, (file, one) in enumerate(zip(settings.geometry_files, read, strict=True)):
+        lines = str(one.atoms.info.get(AIMS_LINES, "")).split("; ")
+        fields = "; ".join(line for line in lines if not line.startswith(_LEVELS))
+        if fields:
+            yield (
+                f"{file}: found '{fields}'; the models do not know of fields "
+                "or point charges: a molecule that turns would get other labels for what is the "
+                "same to them; allowed: a geometry without (`aimspax label` labels with them)"
+            )
+        if one.parametric is not None:
+            yield (
+                f"{file}:{one.parametric}  parametric constraints cannot hold in MD; leave them "
+                "out, or fix atoms by constrain_relaxation"
+            )
+        if unknown := not_holding(one.constraints):
+            yield (
+                f"{file}: found the constraint {and_list(unknown)}, which MD cannot hold here; "
+                f"allowed: {or_list(HOLDING)}, or none"
+            )
+        md = settings.md(index)
+        if any(isinstance(c, FixCom) for c in one.constraints) and not md.ensemble.holds_centre(md):
+            yield (
+                f"{file}: found the constraint FixCom, and MD leaves the centre of mass free; "
+                "allowed: an ensemble that holds it (MD.fixcm: True), or a geometry without"
+            )
+
+
+def refused_by_gate(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Yield why the gate would not let start geometries to the reference."""
+    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
+        try:
+            check_structure(atoms, settings.gate)
+        except StructureError as error:
+            yield f"{file}: {error}"
+
+
+def without_neighbours(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Yield geometries of which no model can learn: no two atoms are closer than the cutoff."""
+    cutoff = getattr(settings.model.ARCHITECTURE, "r_max", None)  # families may have none
+    if cutoff is None:
+        return
+    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
+        if len(atoms) > 1 and not len(neighbor_list("i", atoms, float(cutoff))):
+            yield (
+                f"{file}: no two atoms are closer than ARCHITECTURE.r_max ({cutoff:g} Å), so that "
+                "the models would learn nothing from it"
+            )
+
+
+def lone_atoms(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Yield a note on start geometries of one atom in vacuum, which has no forces."""
+    for file, atoms in zip(settings.geometry_files, geometries, strict=True):
+        if len(atoms) == 1 and not atoms.pbc.any():
+            yield f"{file.name} is one atom alone: it has no forces to learn from"
