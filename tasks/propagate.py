@@ -58,7 +58,7 @@ class PropagateRequest:
         trajectories: Where the trajectories are.
         elements: Atomic numbers that the models know.
         checkpoints: The members' checkpoints.
-        window: The uncertainties that the threshold follows from.
+        windows: What each threshold follows from: one that all share, or one for each geometry.
         time_budget_s: Time after which trajectories halt at their next check.
         tags: The members' tags, in the order of their checkpoints; in saved frames, members
             without one are numbered.
@@ -73,7 +73,7 @@ class PropagateRequest:
     trajectories: tuple[Trajectory, ...]
     elements: tuple[int, ...]
     checkpoints: tuple[Path, ...]
-    window: Window
+    windows: tuple[Window, ...]
     time_budget_s: float
     tags: tuple[str, ...] = ()
     most_steps: tuple[float, ...] = ()
@@ -88,7 +88,7 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
     segment = run_segment(
         _starts(request),
         _segment_settings(request),
-        request.window,
+        request.windows,
         evaluate,
         partial(check_structure, gate=settings.gate),
         judge,
@@ -98,6 +98,7 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
         action_id=request.action_id,
         results=tuple(_result(request, r, before[r.trajectory]) for r in segment.results),
         uncertainties=tuple(check.uncertainty for check in segment.checks),
+        checked=tuple(check.trajectory for check in segment.checks),
         looks=tuple(
             look for r in segment.results for look in _looks(request, r, before[r.trajectory])
         ),
@@ -134,7 +135,8 @@ def _starts(request: PropagateRequest) -> list[Start]:
         md = request.settings.md(t.geometry)
         volume = geometries[t.geometry].cell.volume if needs_stress(md) else None
         begun = _state(request, t, geometries)
-        starts.append(Start(t.index, begun, md, t.since_crossing, volume, most))
+        which = t.geometry if len(request.windows) > 1 else 0
+        starts.append(Start(t.index, begun, md, t.since_crossing, volume, most, which))
     return starts
 
 

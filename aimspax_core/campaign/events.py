@@ -147,6 +147,9 @@ class SegmentFinished(Record):
     action_id: str
     results: tuple[TrajectoryResult, ...]
     uncertainties: tuple[float, ...] = Field(description="In (step, trajectory) order.")
+    checked: tuple[int, ...] = Field(
+        default=(), description="Trajectory of each uncertainty; none: an earlier release."
+    )
     looks: tuple[Look, ...] = Field(default=(), description="With ACTIVE_LEARNING.analysis.")
     checks: tuple[Checked, ...] = Field(default=(), description="With ACTIVE_LEARNING.analysis.")
     evaluations: int = Field(default=0, description="Batched passes through the committee.")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from aimspax_core.campaign import convergence, rounds
+from aimspax_core.campaign import convergence, rounds, thresholds
 from aimspax_core.campaign.actions import Action, Propagate, Train, task_of
 from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import (
@@ -117,8 +116,8 @@ def leave_segment(state: CampaignState, action: Propagate) -> CampaignState:
 
 
 def segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignState:
-    """Move every trajectory of a segment on, and merge its uncertainties into the window."""
-    state = _freeze(state.but(window=state.window.extend(event.uncertainties)))
+    """Move every trajectory of a segment on, and let thresholds see what was unsure."""
+    state = thresholds.seen(state, event)
     for result in event.results:
         state = _moved(state, result)
     for look in event.looks:
@@ -197,7 +196,7 @@ def labelled(state: CampaignState, key: str) -> CampaignState:
     for trajectory in state.trajectories:
         if trajectory.waiting_for == key:
             state = _served(state, trajectory.index, status)
-    return settle(_freeze(state))
+    return settle(thresholds.frozen(state))
 
 
 def forget(state: CampaignState, key: str) -> CampaignState:
@@ -290,20 +289,6 @@ def _train(state: CampaignState) -> CampaignState:
     pending = state.pending
     epochs = rounds.epochs_for(state, len(pending)) if pending else 0
     return rounds.open_round(state.but(pending=()), "active", epochs, pending)
-
-
-def thawed(state: CampaignState) -> CampaignState:
-    """Unfreeze the threshold, whose settings have changed; it may freeze again at once."""
-    return _freeze(state.but(window=replace(state.window, frozen=None)))
-
-
-def _freeze(state: CampaignState) -> CampaignState:
-    """Freeze the threshold once the training set is as large as the user wanted for that."""
-    threshold = state.window.threshold(state.rules.c_x)
-    due = state.training_set_size >= state.rules.freeze_threshold_dataset
-    if threshold is None or not due:
-        return state
-    return state.but(window=replace(state.window, frozen=threshold))
 
 
 def _served(state: CampaignState, index: int, status: TrajectoryStatus) -> CampaignState:

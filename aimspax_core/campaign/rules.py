@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from aimspax_core.campaign import convergence, damage, exploration, initial, labelling, rounds
+from aimspax_core.campaign import (
+    convergence,
+    damage,
+    exploration,
+    initial,
+    labelling,
+    rounds,
+    thresholds,
+)
 from aimspax_core.campaign.actions import (
     Action,
     Adopt,
@@ -268,7 +276,8 @@ def _under(state: CampaignState, rules: Rules) -> CampaignState:
         rules.c_x,
         rules.freeze_threshold_dataset,
     ):
-        state = exploration.thawed(state)
+        state = thresholds.thawed(state)
+    state = thresholds.scoped(state)
     if rules != before:
         state = exploration.reopened(initial.reopened(state))
     if why := damage.dead_end(state):

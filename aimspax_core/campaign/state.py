@@ -79,6 +79,7 @@ class Rules(Record):
     steps_while_training: float = math.inf
     converge_on: Literal["own", "all"] | None = None  # None: begun before there was a choice
     converge_on_analysis: bool = False
+    threshold_scope: Literal["shared", "geometry"] = "shared"
 
     def limit(self, rule: Rule) -> float:
         """Return the limit of a stopping rule; its key's `off` if it has none."""
@@ -117,6 +118,7 @@ class Rules(Record):
             epochs_per_round=al.epochs_per_worker,
             points_counted=al.round_points_counted,
             steps_while_training=al.md_steps_while_training,
+            threshold_scope=al.threshold_scope,
             valid_ratio=al.valid_ratio,
             freeze_threshold_dataset=al.freeze_threshold_dataset,
             c_x=al.c_x,
@@ -258,6 +260,7 @@ class CampaignState(Record):
     samplers: tuple[Sampler, ...]
     trajectories: tuple[Trajectory, ...] = ()
     window: Window = Window()
+    windows: tuple[Window, ...] = ()  # one a geometry, where each has its own threshold
     training: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
@@ -309,6 +312,7 @@ class CampaignState(Record):
             adopted=adopt,
             members={tag: MemberState(tag=tag) for tag in rules.tags},
             samplers=tuple(Sampler(geometry=g) for g in range(rules.geometries)),
+            windows=(Window(),) * rules.geometries if rules.threshold_scope == "geometry" else (),
         )
 
     @property

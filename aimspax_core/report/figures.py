@@ -24,6 +24,7 @@ from aimspax_core.campaign.journal import Entry, entries
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.campaign.stopping import outlooks
+from aimspax_core.campaign.thresholds import windows
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
 from aimspax_core.stopping.rule import Stage
@@ -32,6 +33,7 @@ from aimspax_core.text import duration_text
 # Okabe and Ito's palette, which every kind of colour vision can tell apart.
 _BLUE, _SKY, _VERMILION, _GREEN = "#0072B2", "#9CCBE8", "#D55E00", "#00795A"
 _GREY, _PALE = "#666666", "#F3F3F3"
+_THRESHOLDS = (_VERMILION, _BLUE, "#CC79A7", "#E69F00")  # of as many geometries; more have one
 
 Points = list[tuple[int, float]]
 
@@ -47,7 +49,8 @@ class Curves:
         converged: Lowest force MAE (meV/Å) of a convergence, by the number of labels it was on.
         explored_from: Number of labels when active learning began; None if it has not.
         checks: Finite uncertainties in the order in which the threshold saw them.
-        thresholds: The threshold after so many checks; there is none while it warms up.
+        thresholds: The threshold after so many checks, by geometry where each has its own (else
+            under 0); there is none while it warms up.
         seconds: Wall time, without the pauses between two runs.
         state: The campaign after the last event; None if nothing has happened.
     """
@@ -57,7 +60,7 @@ class Curves:
     converged: dict[int, float] = field(default_factory=dict)
     explored_from: int | None = None
     checks: list[float] = field(default_factory=list)
-    thresholds: Points = field(default_factory=list)
+    thresholds: dict[int, Points] = field(default_factory=dict)
     seconds: float = 0.0
     state: CampaignState | None = None
 
@@ -109,9 +112,10 @@ def _note(found: Curves, before: CampaignState, event: Event, after: CampaignSta
         found.converged[labels] = min(error, found.converged.get(labels, error))
     if isinstance(event, SegmentFinished):
         found.checks.extend(value for value in event.uncertainties if isfinite(value))
-        threshold = after.window.threshold(after.rules.c_x)
-        if threshold is not None:
-            found.thresholds.append((len(found.checks), threshold))
+        for number, window in enumerate(windows(after)):
+            threshold = window.threshold(after.rules.c_x)
+            if threshold is not None:
+                found.thresholds.setdefault(number, []).append((len(found.checks), threshold))
 
 
 def _labels_used(state: CampaignState) -> int:
@@ -190,12 +194,18 @@ def _draw_checks(axes: Axes, found: Curves) -> None:
     size = min(14.0, max(2.0, 6000 / len(shown)))
     numbers, values = zip(*shown, strict=True)
     axes.scatter(numbers, values, s=size, color=_GREEN, alpha=0.55, linewidths=0, label="one check")
-    if found.thresholds:
-        last = f"threshold (last {found.thresholds[-1][1]:.2g})"
-        axes.plot(*zip(*found.thresholds, strict=True), color=_VERMILION, linewidth=2.2, label=last)
+    several = len(found.thresholds) > 1
+    for number, curve in found.thresholds.items():
+        whose = f" of geometry {number}" if several else ""
+        if max(found.thresholds) < len(_THRESHOLDS):
+            name, color = f"threshold{whose} (last {curve[-1][1]:.2g})", _THRESHOLDS[number]
+        else:
+            name, color = "threshold of each geometry", _VERMILION
+        axes.plot(*zip(*curve, strict=True), color=color, linewidth=2.2, label=name)
     axes.set_xlim(0, 1.02 * len(found.checks))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    _log_scale(axes, list(values))
+    curves_shown = min(len(found.thresholds), len(_THRESHOLDS))
+    _log_scale(axes, list(values), 0.03 + 0.09 * max(1, curves_shown))
     _above(axes, "above the threshold: halted and labelled")
     _legend(axes)
 
@@ -210,7 +220,7 @@ def _frame(axes: Axes, x: str, y: str) -> None:
         axes.spines[side].set_color(_GREY)
 
 
-def _log_scale(axes: Axes, values: list[float]) -> None:
+def _log_scale(axes: Axes, values: list[float], room: float = 0.12) -> None:
     """Log axis with plain numbers, and room at the top for the legend."""
     low, high = axes.get_ylim() if not values else (min(values), max(values))
     axes.set_yscale("log")
@@ -220,7 +230,7 @@ def _log_scale(axes: Axes, values: list[float]) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, top * (top / bottom) ** 0.12)
+    axes.set_ylim(bottom, top * (top / bottom) ** room)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
 

@@ -34,6 +34,7 @@ from aimspax_core.campaign.state import (
 from aimspax_core.report.converging import converging_lines
 from aimspax_core.report.error_tables import DEFAULT_TABLE, errors_text
 from aimspax_core.report.setbacks import damaged_text, diverged_text, given_up_lines
+from aimspax_core.report.threshold_text import frozen_text, threshold_text
 
 _NEWS = {
     Phase.ACTIVE: "active learning begins",
@@ -62,7 +63,7 @@ def lines(
         return news
     if isinstance(event, SegmentFinished):
         news += _looks(before, event, after)
-    news += _frozen(before, after)
+    news += frozen_text(before, after)
     news += given_up_lines(before, after)
     if before.phase is not after.phase:
         if after.stop_reason and after.stop_reason != before.stop_reason:
@@ -161,15 +162,6 @@ def _looks(before: CampaignState, event: SegmentFinished, after: CampaignState) 
     return [f"{_number(count, 'structure')} to label for analysis"] if count else []
 
 
-def _frozen(before: CampaignState, after: CampaignState) -> list[str]:
-    """A line when the threshold stops moving."""
-    level = after.window.frozen
-    if level is None or before.window.frozen is not None:
-        return []
-    unit = after.rules.uncertainty_unit
-    return [f"threshold frozen at {level:.4f} {unit}, training sets of {after.training_set_size}"]
-
-
 def _failed(before: CampaignState | None, event: LabelFailed, after: CampaignState) -> str:
     if after.points[event.key].analysis:
         return f"label {event.key[:8]} for analysis failed: {event.reason}"
@@ -214,13 +206,10 @@ def _segment(event: SegmentFinished, after: CampaignState) -> str:
         for word in ("crossed", "running", "finished", "exploded")
     }
     outcomes = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
-    threshold = after.window.threshold(after.rules.c_x)
-    unit = after.rules.uncertainty_unit
-    level = f"threshold {threshold:.4f} {unit}" if threshold is not None else "no threshold yet"
     steps = max((r.step for r in event.results), default=0)
     reasons = {r.reason for r in event.results if r.outcome == "exploded"}
     why = f" ({'; '.join(sorted(reasons))})" if reasons else ""
-    return f"MD to step {steps}: {outcomes}{why}; {level}"
+    return f"MD to step {steps}: {outcomes}{why}; {threshold_text(after)}"
 
 
 def _training(

@@ -53,7 +53,7 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         *_given_data(settings),
         f"active learning: {max(al.num_trajectories, len(geometries))} trajectories"
         f"{_driver(settings)}, a check every "
-        f"{al.skip_step_mlff} steps, until {_end('active', al)}",
+        f"{al.skip_step_mlff} steps{_scope(settings, len(geometries))}, until {_end('active', al)}",
         *_replay(settings),
         *_analysis(settings),
         f"convergence: {_convergence(settings)}",
@@ -143,6 +143,11 @@ def _driver(settings: Settings) -> str:
     if not al.use_foundational:
         return ""
     return f" driven by {al.foundational_model_settings.model_text}"
+
+
+def _scope(settings: Settings, geometries: int) -> str:
+    own = settings.al.threshold_scope == "geometry" and geometries > 1
+    return " against the threshold of its geometry" if own else ""
 
 
 def _replay(settings: Settings) -> Iterator[str]:

@@ -79,6 +79,7 @@ class Start:
         volume: Of the cell in which its life began, in Å³: the later ones are guarded against it,
             wherever the life is cut. None: that of the state.
         most: Steps after which it halts at its next check; may be infinite.
+        window: Which of the segment's windows judges it.
     """
 
     trajectory: int
@@ -87,6 +88,7 @@ class Start:
     since_crossing: int = 0
     volume: float | None = None
     most: float = inf
+    window: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class SegmentResult:
 def run_segment(
     starts: Sequence[Start],
     settings: SegmentSettings,
-    window: Window,
+    windows: Sequence[Window],
     evaluate: Evaluate,
     check_structure: Callable[[Atoms], None],
     judge: Evaluate | None = None,
@@ -178,14 +180,15 @@ def run_segment(
 
     A trajectory is checked wherever its step is a multiple of `skip_step`, except where it starts:
     there it was checked before. So each makes at least one check, and every segment advances it.
-    All checks share one window, in the order of lockstep rounds, then of trajectories; a structure
-    that is refused does not enter it. Looks and snapshots change nothing for the trajectories, and
-    looks do not enter the window. Where the judgement is not finite there is no look or snapshot.
+    All checks share a window, or those of one geometry do, in the order of lockstep rounds, then of
+    trajectories; a structure that is refused does not enter it. Looks and snapshots change nothing
+    for the trajectories, and looks do not enter a window. Where the judgement is not finite there
+    is no look or snapshot.
 
     Args:
         starts: The trajectories, each at most once, each with its own dynamics.
         settings: Where to check and halt, and what to keep.
-        window: The moving threshold's memory at the start of the segment.
+        windows: The memory of each moving threshold at the start of the segment.
         evaluate: The driver's predictions, with stress if one of the dynamics needs it; such as
             `Committee.evaluate`.
         check_structure: Raises StructureError for a structure that no reference should see.
@@ -202,7 +205,7 @@ def run_segment(
             to one trajectory (StructureError, ExplodedError) is its result instead.
     """
     measure = measure_of(settings.uncertainty_type)
-    segment = _Segment(settings, measure, window, evaluate, check_structure, clock, clock())
+    segment = _Segment(settings, measure, list(windows), evaluate, check_structure, clock, clock())
     ordered = sorted(starts, key=lambda start: start.trajectory)
     jobs = [partial(segment.propagate, start) for start in ordered]
     run = run_lockstep(jobs, segment.predict, judge)
@@ -256,11 +259,11 @@ _GOES_ON: tuple[None, str] = None, ""
 
 @dataclass
 class _Segment:
-    """What the trajectories of a segment share: settings, the window, the clock."""
+    """What the trajectories of a segment share: settings, the windows, the clock."""
 
     settings: SegmentSettings
     measure: Measure
-    window: Window
+    windows: list[Window]
     evaluate: Evaluate
     check_structure: Callable[[Atoms], None]
     clock: Callable[[], float]
@@ -342,7 +345,7 @@ class _Segment:
             raise ExplodedError(f"the uncertainty at step {walk.step} is not a finite number")
         verdict = self._check(walk, uncertainty) if check_due else over
         if look_due and (check_due or self._passes(structure)):
-            threshold = self.window.threshold(self.settings.c_x)
+            threshold = self.windows[walk.start.window].threshold(self.settings.c_x)
             walk.looks.append(
                 Look(walk.start.trajectory, walk.step, structure, prediction, threshold)
             )
@@ -363,7 +366,10 @@ class _Segment:
 
     def _check(self, walk: _Walk, uncertainty: float) -> tuple[Outcome | None, str]:
         """Compare an uncertainty with the threshold; return as `_stop` does."""
-        self.window, threshold, crossed = check(self.window, uncertainty, self.settings.c_x)
+        which = walk.start.window
+        self.windows[which], threshold, crossed = check(
+            self.windows[which], uncertainty, self.settings.c_x
+        )
         made = Check(walk.start.trajectory, walk.step, uncertainty, threshold)
         walk.checks.append(made)
         self.checks.append(made)

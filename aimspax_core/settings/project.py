@@ -203,6 +203,11 @@ class ActiveLearning(_Phase, _ActiveLimits):
     freeze_threshold_dataset: Limit = Field(
         math.inf, description="Size of a member's training set at which the threshold freezes."
     )
+    threshold_scope: Literal["shared", "geometry"] = Field(
+        "shared",
+        description="All geometries share one moving threshold, or each `geometry` has its own, "
+        "of the uncertainties of its own trajectories.",
+    )
     skip_step_mlff: Count = Field(
         25, description="MD steps from one check of the uncertainty to the next."
     )

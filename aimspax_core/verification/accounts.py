@@ -63,6 +63,7 @@ class Accounts:
     samplers_lost: set[int] = field(default_factory=set)
     trajectories: dict[int, Trajectory] = field(default_factory=dict)
     seen: Uncertainties = field(default_factory=Uncertainties)
+    seen_of: dict[int, Uncertainties] = field(default_factory=dict)
     training: list[str] = field(default_factory=list)
     validation: list[str] = field(default_factory=list)
     in_flight: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -144,9 +145,8 @@ class Accounts:
         self.labels, self.failed = state["labels"], state["failed_labels"]
         self.refused, self.core_hours = state["refused"], state["core_hours"]
         self.rounds, self.segments = state["rounds"], state["segments"]
-        self.seen = Uncertainties(
-            list(state["window"]["values"]), state["window"]["count"], state["window"]["frozen"]
-        )
+        self.seen = Uncertainties.of(state["window"])
+        self.seen_of = dict(enumerate(map(Uncertainties.of, state.get("windows", ()))))
         self.trajectories = {t["index"]: Trajectory.of(t) for t in state["trajectories"]}
         self.samplers = {s["geometry"]: s["version"] for s in state["samplers"] if s["version"]}
         self.samplers_lost = {s["geometry"] for s in state["samplers"] if s.get("lost")}

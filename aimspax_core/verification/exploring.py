@@ -58,6 +58,11 @@ class Uncertainties:
     count: int = 0
     frozen: float | None = None
 
+    @classmethod
+    def of(cls, window: dict[str, Any]) -> Uncertainties:
+        """Return what a state tells."""
+        return cls(list(window["values"]), window["count"], window["frozen"])
+
     def see(self, values: list[Any]) -> None:
         """Add uncertainties; those that are not finite do not count."""
         finite = [float(value) for value in values if math.isfinite(float(value))]
@@ -69,3 +74,7 @@ class Uncertainties:
         if self.frozen is not None or self.count <= WARM_UP:
             return self.frozen
         return math.fsum(self.values) / len(self.values) * (1 + c_x)
+
+    def freeze(self, c_x: float) -> None:
+        """Let the threshold stay as it is now, if there is one."""
+        self.frozen = self.threshold(c_x)

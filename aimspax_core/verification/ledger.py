@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aimspax_core.verification.accounts import Point, Publication
-from aimspax_core.verification.exploring import Trajectory
+from aimspax_core.verification.exploring import Trajectory, Uncertainties
 from aimspax_core.verification.findings import Kind
 from aimspax_core.verification.journal_lines import Event, action_id
 from aimspax_core.verification.members import Member, dealt
@@ -40,6 +40,7 @@ class Ledger(Training):
             self.complain(Kind.EVENT, "the campaign starts a second time")
         self.rules, self.adopted = event["rules"], event.get("adopt", False)
         self.members = {tag: Member() for tag in self.rules["tags"]}
+        self._scope()
 
     def _resumed(self, event: Event) -> None:
         self.in_flight.clear()
@@ -54,8 +55,10 @@ class Ledger(Training):
             self.finished, self.perhaps_reopened = False, True
         thaws = ("c_x", "freeze_threshold_dataset")
         if any(before.get(name) != self.rules.get(name) for name in thaws):
-            self.seen.frozen = None
+            for seen in (self.seen, *self.seen_of.values()):
+                seen.frozen = None
             self._freeze()
+        self._scope()
 
     def _state_restored(self, event: Event) -> None:
         """Go on from the state that a damaged journal was mended with."""
@@ -265,6 +268,9 @@ class Ledger(Training):
     def _segment_finished(self, event: Event) -> None:
         self.landed(event["action_id"])
         self.seen.see(event["uncertainties"])
+        for geometry, seen in self.seen_of.items():
+            pairs = zip(event["checked"], event["uncertainties"], strict=True)
+            seen.see([u for index, u in pairs if index % self.rules["geometries"] == geometry])
         self._freeze()
         for result in event["results"]:
             self._moved(result)
@@ -294,9 +300,17 @@ class Ledger(Training):
 
     def _freeze(self) -> None:
         largest = max(len(m.training) for m in self.members.values()) + len(self.training)
-        threshold = self.seen.threshold(self.rules["c_x"])
-        if threshold is not None and largest >= float(self.rules["freeze_threshold_dataset"]):
-            self.seen.frozen = threshold
+        if largest >= float(self.rules["freeze_threshold_dataset"]):
+            for seen in (self.seen, *self.seen_of.values()):
+                seen.freeze(self.rules["c_x"])
+
+    def _scope(self) -> None:
+        """Hold one threshold, or one for each geometry, as the rules say."""
+        own = self.rules.get("threshold_scope", "shared") == "geometry"
+        if own != bool(self.seen_of):
+            geometries = self.rules["geometries"] if own else 0
+            self.seen_of = {geometry: Uncertainties() for geometry in range(geometries)}
+            self._freeze()
 
     def _task_lost(self, event: Event) -> None:
         self.in_flight.pop(event["action_id"], None)

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from aimspax_core.verification.exploring import Uncertainties
 from aimspax_core.verification.findings import Kind, Report
 from aimspax_core.verification.journal_lines import unsealed
 from aimspax_core.verification.ledger import Ledger
@@ -116,12 +117,17 @@ def _member(path: Path, tag: str, state: dict[str, Any], member: Member, report:
 
 
 def _exploring(path: Path, state: dict[str, Any], ledger: Ledger, report: Report) -> None:
-    window = state["window"]
-    if (list(window["values"]), window["count"]) != (ledger.seen.values, ledger.seen.count):
-        report.found(Kind.STATE, path, "the uncertainties seen are not those of the events")
-    if window["frozen"] != ledger.seen.frozen:
-        what = f"the threshold is frozen at {window['frozen']}, by the events {ledger.seen.frozen}"
+    own = [ledger.seen_of[geometry] for geometry in sorted(ledger.seen_of)]
+    told = [Uncertainties.of(window) for window in (state["window"], *state.get("windows", ()))]
+    if len(told) != 1 + len(own):
+        what = f"{len(told) - 1} geometries have a threshold of their own, by the events {len(own)}"
         report.found(Kind.STATE, path, what)
+    for window, seen in zip(told, (ledger.seen, *own), strict=False):
+        if (window.values, window.count) != (seen.values, seen.count):
+            report.found(Kind.STATE, path, "the uncertainties seen are not those of the events")
+        if window.frozen != seen.frozen:
+            what = f"a threshold is frozen at {window.frozen}, by the events {seen.frozen}"
+            report.found(Kind.STATE, path, what)
     for trajectory in state["trajectories"]:
         known = ledger.trajectories.get(trajectory["index"])
         if known is None:

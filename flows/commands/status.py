@@ -19,6 +19,7 @@ from aimspax_core.inputs.parameters import in_force, origins
 from aimspax_core.report.error_tables import DEFAULT_TABLE, error_rows
 from aimspax_core.report.failed_labels import by_reason
 from aimspax_core.report.progress import limits_text, paused_text, progress
+from aimspax_core.report.threshold_text import threshold_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
@@ -47,6 +48,8 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
         console.print(line, markup=False)
     if state.stop_reason:
         console.print(f"reason: {state.stop_reason}", markup=False)
+    if state.window.count:
+        console.print(threshold_text(state), markup=False)
     for line in limits_text(state):
         console.print(line, markup=False)
     for table in status_tables(state, settings.model.MISC.error_table):

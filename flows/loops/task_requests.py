@@ -16,6 +16,7 @@ from aimspax_core.campaign.actions import (
 )
 from aimspax_core.campaign.exploration import segment_budget_s, steps_left
 from aimspax_core.campaign.state import CampaignState
+from aimspax_core.campaign.thresholds import windows
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.output.results import holdings
 from flows.loops.dataset_files import written
@@ -76,7 +77,7 @@ class TaskRequests:
                 run.checkpoint(tag, name)
                 for tag, name in zip(state.members, action.checkpoints, strict=True)
             ),
-            window=state.window,
+            windows=windows(state),
             time_budget_s=segment_budget_s(state),
             tags=tuple(state.members),
             most_steps=tuple(steps_left(state, index) for index in action.trajectories),

@@ -44,8 +44,13 @@ from aimspax_core.campaign.events import (
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, Rules
+from aimspax_core.campaign.thresholds import windows
+from aimspax_core.uncertainty.threshold import check
 
 Task = tuple[Action, ...]
+
+CHECKS = 8
+"""Checks of a trajectory in a segment, unless it crosses before."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class World:
     crosses: float = 0.5
     finishes: float = 0.0
     looks: float = 0.0
+    spreads: tuple[float, ...] = ()  # of each geometry, on average; checked in earnest
     diverges: float = 0.0
     damaged: float = 0.0
     comes_back: float = 0.0  # that a sampling MD does before it has all its points
@@ -238,7 +244,38 @@ class VirtualShell:
         world = self.world
         return LabelArrived(key=action.key, wall_s=world.label_s, core_hours=world.label_core_hours)
 
+    def _checked(self, action: Propagate) -> SegmentFinished:
+        """A segment in which every trajectory is checked as in earnest, until it crosses."""
+        memory, results, made = list(windows(self.state)), [], []
+        for index in action.trajectories:
+            trajectory = self.state.trajectories[index]
+            which = trajectory.geometry if len(memory) > 1 else 0
+            steps, crossed = 0, False
+            while steps < CHECKS and not crossed:
+                steps += 1
+                spread = self.world.spreads[trajectory.geometry] * self.rng.uniform(0.8, 1.2)
+                memory[which], _, crossed = check(memory[which], spread, self.rules.c_x)
+                made.append((index, spread))
+            results.append(
+                TrajectoryResult(
+                    trajectory=index,
+                    outcome="crossed" if crossed else "running",
+                    version=action.number,
+                    step=trajectory.step + steps,
+                    since_crossing=0 if crossed else trajectory.since_crossing + steps,
+                    key=self._structure() if crossed else None,
+                )
+            )
+        return SegmentFinished(
+            action_id=action.id,
+            results=tuple(results),
+            uncertainties=tuple(spread for _, spread in made),
+            checked=tuple(index for index, _ in made),
+        )
+
     def _segment(self, action: Propagate) -> SegmentFinished:
+        if self.world.spreads:
+            return self._checked(action)
         results, looks = [], []
         for index in action.trajectories:
             trajectory = self.state.trajectories[index]
@@ -271,6 +308,7 @@ class VirtualShell:
             action_id=action.id,
             results=tuple(results),
             uncertainties=values,
+            checked=action.trajectories,
             looks=tuple(looks),
         )
 

@@ -45,7 +45,7 @@ def explored(
     monkeypatch.setattr(tasks.propagate, "_models", lambda request: (springs, None))
     request = PropagateRequest(
         "propagate:1", 1, run, settings, (Trajectory(index=0, geometry=0),), (1, 8), (),
-        Window().extend(values), 0.0, ("a", "b"),
+        (Window().extend(values),), 0.0, ("a", "b"),
     )  # fmt: skip
     return run, propagate.fn(request)
 

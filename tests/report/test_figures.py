@@ -28,21 +28,26 @@ RULES = Rules(
 )  # fmt: skip
 
 
+WORLD = World()
+
+
 def run_dir(folder: Path) -> RunDir:
     return RunDir(folder, *(folder / name for name in ("data", "logs", "losses", "model", "chk")))
 
 
-def played(folder: Path, until: Phase | None = None) -> tuple[RunDir, CampaignState]:
+def played(
+    folder: Path, until: Phase | None = None, rules: Rules = RULES, world: World = WORLD
+) -> tuple[RunDir, CampaignState]:
     """A run directory with the journal of a virtual campaign, up to the beginning of a phase."""
     run = run_dir(folder)
     with Journal(run) as journal:
-        journal.append(Started(rules=RULES))
+        journal.append(Started(rules=rules))
 
         def watch(state: CampaignState, event: Event) -> None:
             if journal.state.phase is not until:
                 journal.append(event)
 
-        VirtualShell(RULES, World(), np.random.default_rng(0), watch).run()
+        VirtualShell(rules, world, np.random.default_rng(0), watch).run()
         return run, journal.state
 
 
@@ -97,7 +102,7 @@ def test_checks_and_threshold_are_those_of_the_window(
     run, state = finished
     found = curves(entries(run.journal))
     assert len(found.checks) == state.window.count
-    assert found.thresholds[-1] == (state.window.count, state.window.threshold(RULES.c_x))
+    assert found.thresholds[0][-1] == (state.window.count, state.window.threshold(RULES.c_x))
 
 
 def test_pause_between_two_runs_is_not_counted() -> None:
@@ -133,3 +138,12 @@ def test_nothing_is_left_beside_the_picture(
 def test_pyplot_with_its_global_state_is_not_imported() -> None:
     script = "import sys, aimspax_core.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_every_geometry_has_the_curve_of_its_own_threshold(tmp_path: Path) -> None:
+    rules = RULES.model_copy(update={"threshold_scope": "geometry", "geometries": 2})
+    run, state = played(tmp_path, rules=rules, world=World(spreads=(0.02, 0.4)))
+    found = curves(entries(run.journal))
+    last = [found.thresholds[geometry][-1][1] for geometry in (0, 1)]
+    assert last == [window.threshold(rules.c_x) for window in state.windows]
+    learning_curve(run, run.report)

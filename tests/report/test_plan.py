@@ -341,3 +341,9 @@ def test_no_point_is_lost_and_both_sets_get_one(points, ratio):
         assert training >= 1
         assert validation >= min(1, total - 1)
         assert validation <= max(1, math.floor(ratio * total + 1e-9))
+
+
+@pytest.mark.parametrize(("geometries", "told"), [(1, False), (2, True)])
+def test_thresholds_of_their_own_are_told_where_there_are_several_geometries(geometries, told):
+    line = _line("active learning", geometries=geometries, **{AL: {"threshold_scope": "geometry"}})
+    assert ("threshold of its geometry" in line) is told

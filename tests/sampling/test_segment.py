@@ -55,10 +55,13 @@ def starts(n, seed=0):
     ]
 
 
-def run(begin, window=None, evaluate=springs, check_structure=any_structure, judge=None, **changes):
+def run(
+    begin, window=None, evaluate=springs, check_structure=any_structure, judge=None, windows=None,
+    **changes,
+):  # fmt: skip
     return run_segment(
-        begin, settings(**changes), window or Window(), evaluate, check_structure, judge,
-        itertools.count().__next__,
+        begin, settings(**changes), windows or [window or Window()], evaluate,
+        check_structure, judge, itertools.count().__next__,
     )  # fmt: skip
 
 
@@ -613,3 +616,11 @@ def test_a_trajectory_whose_steps_are_bounded_halts_at_its_next_check_and_others
         (Outcome.RUNNING, 10),
         (Outcome.FINISHED, 50),
     ]
+
+
+def test_each_trajectory_is_held_against_its_own_window():
+    low, high = Window().extend([1e-9] * 400), Window().extend([1e9] * 400)
+    begin = [replace(one, window=number) for number, one in enumerate(starts(2))]
+    found = run(begin, windows=[high, low], c_x=0.0)
+    assert [r.outcome for r in found.results] == [Outcome.RUNNING, Outcome.CROSSED]
+    assert [c.threshold > 1e6 for c in found.checks] == [True, False]

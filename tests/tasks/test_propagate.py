@@ -71,7 +71,7 @@ def request(
     return PropagateRequest(
         action_id=f"propagate:{number}", number=number, run=run, settings=settings,
         trajectories=trajectories, elements=(1, 8), checkpoints=checkpoints,
-        window=window or Window(), time_budget_s=0.0,
+        windows=(window or Window(),), time_budget_s=0.0,
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def evaluate(structures):
 segment = SegmentSettings(4, 0.0, settings.al.uncertainty_type, 8, 100, 10.0, np.inf)
 state = start(water, settings.md(0), random_stream(1))
 begin = [Start(0, state, settings.md(0))]
-done = run_segment(begin, segment, Window(), evaluate, lambda atoms: None)
+done = run_segment(begin, segment, [Window()], evaluate, lambda atoms: None)
 print([round(check.uncertainty, 9) for check in done.checks])
 
 water.info["REF_energy"] = -1.0

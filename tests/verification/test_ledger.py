@@ -98,6 +98,7 @@ def test_the_reader_and_the_rules_agree_after_every_event(world: str, seed: int)
         {"distinct_sets": False},
         {"converge_initial": True},
         {"freeze_threshold_dataset": 12.0},
+        {"threshold_scope": "geometry", "geometries": 3, "freeze_threshold_dataset": 12.0},
         {"update_checkpoints": False},
         {"train_subset": 4, "valid_subset": 2},
         {"converge_best": False},

@@ -1,0 +1,64 @@
+"""Rules of the moving thresholds: what each has seen, whom it judges, when it freezes.
+
+By `ACTIVE_LEARNING.threshold_scope` all geometries share one, as in the original, or each has its
+own, which sees the checks of its own trajectories only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from aimspax_core.campaign.events import SegmentFinished
+from aimspax_core.campaign.state import CampaignState
+from aimspax_core.uncertainty.threshold import Window
+
+
+def windows(state: CampaignState) -> tuple[Window, ...]:
+    """Return the memories of the thresholds in force: a single one, or one for each geometry."""
+    return state.windows or (state.window,)
+
+
+def seen(state: CampaignState, event: SegmentFinished) -> CampaignState:
+    """Let the thresholds see the uncertainties of a segment."""
+    state = state.but(window=state.window.extend(event.uncertainties))
+    if state.windows:
+        of = [state.trajectories[index].geometry for index in event.checked]
+        pairs = list(zip(of, event.uncertainties, strict=True))
+        state = state.but(
+            windows=tuple(
+                window.extend(value for geometry, value in pairs if geometry == number)
+                for number, window in enumerate(state.windows)
+            )
+        )
+    return frozen(state)
+
+
+def frozen(state: CampaignState) -> CampaignState:
+    """Freeze the thresholds once the training set is as large as the user wanted for that."""
+    if state.training_set_size < state.rules.freeze_threshold_dataset:
+        return state
+    return _each(state, lambda w: replace(w, frozen=w.threshold(state.rules.c_x)))
+
+
+def thawed(state: CampaignState) -> CampaignState:
+    """Unfreeze the thresholds, whose settings have changed; they may freeze again at once."""
+    return frozen(_each(state, lambda window: replace(window, frozen=None)))
+
+
+def scoped(state: CampaignState) -> CampaignState:
+    """Go on with one threshold, or with one for each geometry, as the rules say.
+
+    The common one sees everything all the time. Those of geometries begin anew, when they are asked
+    for on the way: what was seen before does not say of which geometry it was.
+    """
+    own = state.rules.threshold_scope == "geometry"
+    if own == bool(state.windows):
+        return state
+    return frozen(state.but(windows=(Window(),) * state.rules.geometries if own else ()))
+
+
+def _each(state: CampaignState, change: Callable[[Window], Window]) -> CampaignState:
+    return state.but(
+        window=change(state.window), windows=tuple(change(window) for window in state.windows)
+    )

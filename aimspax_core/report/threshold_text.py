@@ -1,0 +1,35 @@
+"""The thresholds of the uncertainty, in words."""
+
+from __future__ import annotations
+
+from aimspax_core.campaign.state import CampaignState
+from aimspax_core.campaign.thresholds import windows
+
+
+def threshold_text(state: CampaignState) -> str:
+    """Return the threshold in force, or those of all geometries, in a few words."""
+    unit = state.rules.uncertainty_unit
+    levels = [window.threshold(state.rules.c_x) for window in windows(state)]
+    known = [level for level in levels if level is not None]
+    if not known:
+        return "no threshold yet"
+    if len(levels) == 1:
+        return f"threshold {known[0]:.4f} {unit}"
+    least, most = min(known), max(known)
+    missing = len(levels) - len(known)
+    none_yet = f", {missing} without one yet" if missing else ""
+    return f"thresholds of {len(levels)} geometries {least:.4f} to {most:.4f} {unit}{none_yet}"
+
+
+def frozen_text(before: CampaignState, after: CampaignState) -> list[str]:
+    """Return a line for each threshold that has stopped moving."""
+    unit, size = after.rules.uncertainty_unit, after.training_set_size
+    old, new = windows(before), windows(after)
+    if len(old) != len(new):
+        return []
+    return [
+        f"threshold{f' of geometry {number}' if len(new) > 1 else ''} frozen at "
+        f"{now.frozen:.4f} {unit}, training sets of {size}"
+        for number, (was, now) in enumerate(zip(old, new, strict=True))
+        if now.frozen is not None and was.frozen is None
+    ]
