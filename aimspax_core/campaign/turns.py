@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median_low
 
-MIN_TASK_S = 2.0
-"""A task of training should not be shorter (s): what surrounds it takes some tenths."""
+MIN_TASK_S = 1.0
+"""A task of training should not be shorter (s): what surrounds it takes a tenth or two."""
 
-MIN_PIECE_S = 1.0
+MIN_PIECE_S = 0.5
 """Nor a part of a member's training that is cut off to spare a turn."""
 
 PACE_MEMORY = 9

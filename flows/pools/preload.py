@@ -8,6 +8,7 @@ after `dask_setup`. A worker that was forked has it from its parent, and has it 
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import logging
 import os
@@ -26,8 +27,10 @@ from distributed import Worker
 from aimspax_core.machine import WORKER_ADDRESS
 from aimspax_core.safe_files import write_text
 from aimspax_core.versions import versions
+from flows.pools.certificates import read_one
 from flows.pools.warm_parent import settle
-from flows.server.api import keep_off_proxies, silence
+from flows.server.api import URL, keep_off_proxies, silence
+from flows.server.current import OURS
 
 GPUS = "AIMSPAX_GPUS"
 """Environment variable that lists the GPUs of a pool, for its workers to share; `job` stands for
@@ -94,14 +97,18 @@ def dask_setup(worker: Any) -> None:
     workers on this machine need it. A worker on this machine leaves the terminal's process group:
     Ctrl-C is for the flow, which then ends its workers. A worker in a batch job reads its orders.
     """
-    settle()
+    forked = settle()
     folder = os.environ.get(POOL)
     if folder is None:
         os.setpgrp()
+        near = os.environ.get(URL) == os.environ.get(OURS)
     else:
-        _take_orders(Path(folder))
+        near = _take_orders(Path(folder))
     if not isinstance(worker, Worker):
         return  # the nannies of a job are one process, whose workers would inherit what one takes
+    read_one(worker, near)
+    if forked:
+        importlib.import_module("prefect.context").refresh_global_settings_context()
     # Prefect would print on every log line that its API did not take; the flow says it once.
     logging.raiseExceptions = False
     os.environ[WORKER_ADDRESS] = str(worker.address)
@@ -125,8 +132,12 @@ def dask_teardown(worker: Any) -> None:
         end.start()
 
 
-def _take_orders(folder: Path) -> None:
-    """Prepare the environment as the flow says; end the process if it does not fit the flow."""
+def _take_orders(folder: Path) -> bool:
+    """Prepare the environment as the flow says; end the process if it does not fit the flow.
+
+    Returns:
+        Whether the API is near: see `Orders`.
+    """
     try:
         orders = Orders.read(folder)
     except (OSError, ValueError, TypeError) as error:  # Dask would go on without
@@ -154,6 +165,7 @@ def _take_orders(folder: Path) -> None:
             f"the Prefect API at {orders.api} cannot be reached from {socket.gethostname()}: "
             f"{problem}"
         )
+    return orders.near
 
 
 def mismatch(flow: dict[str, str], here: dict[str, str]) -> str:

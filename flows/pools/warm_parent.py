@@ -88,18 +88,22 @@ def environment(own: Mapping[str, str]) -> dict[str, str]:
     return {**ours, NAMES: ",".join((*ours, *_DASKS))}
 
 
-def settle() -> None:
-    """In a worker that was forked: take the environment of the flow, and be no twin of others."""
+def settle() -> bool:
+    """In a worker that was forked: take the environment of the flow, and be no twin of others.
+
+    Returns:
+        Whether it was.
+    """
     names = os.environ.pop(NAMES, None)
     os.environ.pop(IMPORTS, None)
     if names is None:
-        return
+        return False
     # Whoever started the parent: what this module did not see there began here, and is the flow's.
     began = importlib.import_module("flows.pools.warm_imports").BEGAN
     for name in began.difference(names.split(",")):
         os.environ.pop(name, None)
-    importlib.import_module("prefect.context").refresh_global_settings_context()
     importlib.import_module("numpy").random.seed()
+    return True
 
 
 @contextlib.contextmanager

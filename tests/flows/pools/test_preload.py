@@ -22,12 +22,13 @@ from tests.conftest import free_port
 HERE = {"python": "3.11.7", "prefect": "3.8.8", "torch": "2.13.0"}
 START = """
 import os, sys
-from distributed import Worker
+from distributed import Security, Worker
 from flows.pools import preload as worker
 worker._API_PATIENCE_S = 0.5
 starting = Worker.__new__(Worker)  # one that need not find a scheduler
 starting.name = sys.argv[1]
 starting._address = "tls://here:1"
+starting.security = Security()
 worker.dask_setup(starting)
 print({name: os.environ.get(name) for name in sys.argv[2:]})
 """
