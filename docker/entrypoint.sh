@@ -22,9 +22,10 @@ esac
 # worker, which meanwhile stands still and takes no new run, when they have ended.
 patience_s=40 # a flow promises to end within 30 s
 
-flows() { # the flows that this worker has started and that still run
+flows() { # the flows that this worker has started and that still run, or are about to
     for folder in /proc/[0-9]*; do
-        if grep -qsF prefect.engine "$folder/cmdline" && descends "${folder#/proc/}"; then
+        if grep -qsF -e prefect.engine -e prefect.runner._workspace_supervisor "$folder/cmdline" &&
+            descends "${folder#/proc/}"; then
             echo "${folder#/proc/}"
         fi
     done
@@ -39,12 +40,29 @@ descends() { # whether a process was started by the worker, or by one that it ha
     return 1
 }
 
+listens() { # whether a process has a handler for SIGTERM: the third bit of the fourth digit
+    case "$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null)" in
+        *[4567cdef]???) return 0 ;;
+    esac
+    return 1
+}
+
+# A flow that is starting would die of the signal without a word: it is told once it listens.
 stop() {
     trap '' TERM INT
     kill -STOP "$worker" 2>/dev/null || return 0
-    for flow in $(flows); do kill -TERM "$flow" 2>/dev/null || true; done
+    told=" "
     left=$patience_s
-    while [ "$left" -gt 0 ] && [ -n "$(flows)" ]; do
+    while [ "$left" -gt 0 ]; do
+        running=$(flows)
+        if [ -z "$running" ]; then break; fi
+        for flow in $running; do
+            case "$told" in *" $flow "*) continue ;; esac
+            if listens "$flow"; then
+                kill -TERM "$flow" 2>/dev/null || true
+                told="$told$flow "
+            fi
+        done
         sleep 1
         left=$((left - 1))
     done

@@ -16,7 +16,13 @@ from cyclopts import Parameter
 from flows.commands.exit_codes import DONE, console
 from flows.commands.options import Host
 from flows.commands.run import show_dashboard
-from flows.deployments.profile import AUTOMATIONS, ProfileName, read_automations, read_profile
+from flows.deployments.profile import (
+    AUTOMATIONS,
+    ProfileName,
+    former_automations,
+    read_automations,
+    read_profile,
+)
 
 if TYPE_CHECKING:
     from flows.deployments.server_side import Done
@@ -57,11 +63,12 @@ def deploy(options: DeployOptions) -> int:
     show_dashboard(found)
     from prefect.client.orchestration import get_client
 
-    from flows.deployments.server_side import automate
+    from flows.deployments.server_side import automate, remove_automations
     from flows.deployments.server_side import deploy as deploy_profile
 
     with get_client(sync_client=True) as client:
         _print(deploy_profile(client, profile))
+        _print(remove_automations(client, former_automations()))
         for file, plans in automations:
             _print(automate(client, plans, file))
     host = f" --host {shlex.quote(options.host)}" if options.host else ""

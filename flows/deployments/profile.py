@@ -102,6 +102,7 @@ class AutomationPlan(BaseModel):
 class _Automations(_Part):
     definitions: dict[str, Any] = {}
     automations: tuple[AutomationPlan, ...]
+    former: tuple[str, ...] = ()
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -123,6 +124,11 @@ def read_automations(file: Path = AUTOMATIONS) -> tuple[AutomationPlan, ...]:
         SettingsError: The file is not there, or has a mistake.
     """
     return _read(file, _Automations).automations
+
+
+def former_automations() -> tuple[str, ...]:
+    """Return the names of automations that earlier versions made and this one does not."""
+    return _read(AUTOMATIONS, _Automations).former
 
 
 def _read(file: Path, kind: type[M]) -> M:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -116,10 +116,12 @@ def remove(client: SyncPrefectClient, profile: Profile) -> Iterator[Done]:
         yield from _remove_pool(client, pool)
 
 
-def remove_automations(client: SyncPrefectClient) -> Iterator[Done]:
-    """Remove all automations that `automate` has made."""
+def remove_automations(
+    client: SyncPrefectClient, named: Container[str] | None = None
+) -> Iterator[Done]:
+    """Remove automations that `automate` has made: all, or those of some names."""
     for automation in client.read_automations():
-        if TAG in automation.tags:
+        if TAG in automation.tags and (named is None or automation.name in named):
             client.delete_automation(automation.id)
             yield Done(Change.REMOVED, f"automation {automation.name!r}")
 

@@ -21,6 +21,7 @@ from flows.deployments.profile import (
     AUTOMATIONS,
     AutomationPlan,
     ProfileName,
+    former_automations,
     read_automations,
     read_profile,
 )
@@ -81,33 +82,58 @@ def test_automations_are_what_prefect_takes() -> None:
 
 
 def test_nothing_but_what_died_or_was_interrupted_is_started_again() -> None:
-    restarting = [a for a in read_automations() if a.actions[0]["state"] == "SCHEDULED"]
-    died = {"prefect.flow-run.Crashed", "prefect.flow-run.Interrupted"}
-    for one in restarting:
-        proactive = one.trigger["posture"] == "Proactive"
-        assert {*one.trigger["after" if proactive else "expect"]} <= died
+    restarting = {
+        event
+        for one in read_automations() if one.actions[0]["state"] == "SCHEDULED"
+        for event in one.trigger["after" if one.trigger["posture"] == "Proactive" else "expect"]
+    }  # fmt: skip
+    assert restarting == {"prefect.flow-run.Crashed", "prefect.flow-run.Interrupted"}
 
 
-def test_each_restart_at_once_takes_a_run_that_had_begun() -> None:
-    at_once = [
-        a for a in read_automations()
-        if a.actions[0]["state"] == "SCHEDULED" and a.trigger["posture"] == "Reactive"
-    ]  # fmt: skip
-    assert at_once
-    assert all(a.trigger["after"] == ["prefect.flow-run.Running"] for a in at_once)
+def test_a_death_that_is_told_twice_is_one_death() -> None:
+    crash = automation("aimspax goes on after a crash").trigger
+    assert crash["posture"] == "Proactive", "it waits for the second report"
+    assert crash["after"][0] in crash["expect"], "a later death begins the time anew"
 
 
-def test_what_begins_again_and_again_in_vain_is_given_up() -> None:
-    again, giving_up = map(
-        automation, ("aimspax begins again", "aimspax gives up what does not begin")
+def test_a_sign_of_life_does_not_keep_a_run_that_is_shown_as_dead_from_going_on() -> None:
+    """Its next death would not be told: Prefect lets nothing that has crashed crash."""
+    expected = automation("aimspax goes on after a crash").trigger["expect"]
+    assert not [one for one in expected if one.endswith(("heartbeat", "*"))]
+
+
+@pytest.mark.parametrize("event", ["Running", "heartbeat"])
+def test_a_run_is_missed_from_its_beginning_on(event: str) -> None:
+    dead = automation("aimspax notices the dead").trigger
+    for key in ("after", "expect"):  # in both: Prefect begins the time anew
+        assert f"prefect.flow-run.{event}" in dead[key]
+
+
+def test_whoever_is_missed_has_not_ended_in_any_state_that_we_know() -> None:
+    dead, crash = (
+        {*automation(name).trigger["expect"]}
+        for name in ("aimspax notices the dead", "aimspax goes on after a crash")
     )
-    name = again.actions[0]["name"]
-    assert giving_up.trigger["after"] == [f"prefect.flow-run.{name}"]
+    ends = {"Completed", "Failed", "AlreadyRunning", "Stalled", "Cancelled", "Interrupted"}
+    for expected in (dead, crash):
+        assert {f"prefect.flow-run.{end}" for end in (*ends, "Crashed", "Paused")} <= expected
+
+
+def test_what_dies_again_and_again_before_it_begins_is_given_up() -> None:
+    names = ("aimspax goes on after a crash", "aimspax gives up what does not begin")
+    again, giving_up = map(automation, names)
+    assert giving_up.trigger["after"] == [f"prefect.flow-run.{again.actions[0]['name']}"]
     # When it dies, not when it is to begin again: a worker may take it then, whatever its state.
     assert giving_up.trigger["expect"] == ["prefect.flow-run.Crashed"]
+    assert "prefect.run-count" in giving_up.trigger["for_each"], "else those that began count, too"
     assert giving_up.actions[0]["state"] == "FAILED"
-    needed_s = giving_up.trigger["threshold"] * (again.trigger["within"] + 120)
+    unnoticed_s = automation("aimspax notices what does not begin").trigger["within"]
+    needed_s = giving_up.trigger["threshold"] * (again.trigger["within"] + unnoticed_s + 60)
     assert giving_up.trigger["within"] > needed_s
+
+
+def test_what_earlier_versions_made_is_not_made_any_more() -> None:
+    assert not {*former_automations()} & {one.name for one in read_automations()}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,20 @@
-"""What `aimspax undeploy` removes from a server, and what it leaves to others."""
+"""What `aimspax deploy` and `undeploy` remove from a server, and what they leave to others."""
 
 from __future__ import annotations
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.events.schemas.automations import AutomationCore
 
-from flows.deployments.profile import ProfileName, read_profile
-from flows.deployments.server_side import Change, Done, deploy, remove
+from flows.deployments.profile import AUTOMATIONS, ProfileName, read_automations, read_profile
+from flows.deployments.server_side import (
+    Change,
+    Done,
+    automate,
+    deploy,
+    remove,
+    remove_automations,
+)
 
 PROFILE = read_profile(ProfileName.LOCAL)
 OTHER = "of-somebody-else"
@@ -30,3 +38,21 @@ def test_a_pool_is_removed_once_nobody_else_uses_it() -> None:
         client.delete_deployment(other)
         assert changes(list(remove(client, PROFILE))) == {f"work pool {pool}": Change.REMOVED}
         assert not list(remove(client, PROFILE))
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_automations_are_removed_by_name_and_only_ours() -> None:
+    (plan, *_) = read_automations()
+    former = plan.model_copy(update={"name": "former"})
+    with get_client(sync_client=True) as client:
+        list(automate(client, [plan, former], AUTOMATIONS))
+        others = client.read_automations_by_name("former")[0].model_copy(update={"tags": []})
+        theirs = client.create_automation(AutomationCore.model_validate(others.model_dump()))
+        done = list(remove_automations(client, ["former"]))
+        assert changes(done) == {"automation 'former'": Change.REMOVED}
+        assert [one.id for one in client.read_automations_by_name("former")] == [theirs]
+        assert client.read_automations_by_name(plan.name)
+        client.delete_automation(theirs)
+        assert changes(list(remove_automations(client))) == {
+            f"automation {plan.name!r}": Change.REMOVED
+        }

@@ -37,7 +37,7 @@ def test_a_cancel_is_seen_that_came_after_the_last_look() -> None:
 def test_automations_start_an_interrupted_run_again_and_know_that_it_is_not_dead() -> None:
     event = f"prefect.flow-run.{INTERRUPTED}"
     triggers = {one.name: one.trigger for one in read_automations(AUTOMATIONS)}
-    for name in ("aimspax goes on after a crash", "aimspax notices the dead"):
+    for name in ("aimspax goes on after a stop", "aimspax notices the dead"):
         assert event in triggers[name]["expect"]
 
 
