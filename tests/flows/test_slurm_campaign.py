@@ -49,7 +49,7 @@ class Story:
     secrets: set[bytes] = field(default_factory=set)
     modes: dict[str, int] = field(default_factory=dict)
     jobs_left: list[str] = field(default_factory=list)
-    processes_left: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
     task_runs: list[Any] = field(default_factory=list)
     flow_runs: list[Any] = field(default_factory=list)
     ml_cancelled: int = 0
@@ -146,7 +146,7 @@ def story(place: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sto
         first_part(told)
         second_part(told)
         told.jobs_left = told.campaign.jobs()
-        told.processes_left = [" ".join(process.cmdline()) for process in told.campaign.processes()]
+        told.left = told.campaign.left()
         told.task_runs = place.task_runs(directory)
         told.flow_runs = place.flow_runs(directory)
         yield told
@@ -231,7 +231,7 @@ def test_training_in_a_job_goes_on_in_another_when_it_is_cancelled(story: Story)
 
 def test_no_job_and_no_process_is_left(story: Story):
     assert not story.jobs_left
-    assert not story.processes_left
+    assert not story.left
 
 
 def test_the_keys_are_for_their_owner_only_and_gone_afterwards(story: Story):

@@ -270,6 +270,21 @@ class Campaign:
                     found.append(process)
         return found
 
+    def left(self, seconds: float = 20) -> list[str]:
+        """The commands of its processes that are still there when it has ended, and its keys.
+
+        Slurm kills what is left of a job a moment after it has said that the job ends, and the
+        cleaner of a run that was killed outlives it.
+        """
+        end = time.monotonic() + seconds
+        while (self.processes() or self.keys) and time.monotonic() < end:
+            time.sleep(0.2)
+        found = [str(key) for key in self.keys]
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                found.append(" ".join(process.cmdline()))
+        return found
+
     def jobs(self) -> list[str]:
         """Its jobs that wait or run, by their scripts."""
         done = subprocess.run(

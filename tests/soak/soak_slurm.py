@@ -200,11 +200,8 @@ def judge(chaos: Chaos) -> str:
     most = len(stored) + len(lost) + 4 * chaos.restarts
     assert campaign.starts <= most, f"{campaign.starts} calculations, {most} explained"
     campaign.site.slurm.wait(lambda: not campaign.jobs(), "no job is left")
-    end = time.monotonic() + 30
-    while (campaign.processes() or campaign.keys) and time.monotonic() < end:
-        time.sleep(0.5)
-    assert not campaign.keys, campaign.keys
-    assert not campaign.processes(), [process.cmdline() for process in campaign.processes()]
+    left = campaign.left(30)
+    assert not left, left
     ends = Counter(run["state"]["type"] for run in campaign.site.task_runs(campaign.directory))
     assert not ends.keys() & {"RUNNING", "PENDING", "SCHEDULED"}, ends
     runs = Counter(run["state"]["type"] for run in campaign.site.flow_runs(campaign.directory))
