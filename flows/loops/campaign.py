@@ -46,6 +46,7 @@ from aimspax_core.versions import release
 from flows.loops.begin_anew import Look, insist
 from flows.loops.executor import Executor
 from flows.loops.page_switch import PageSwitch
+from flows.loops.read_inputs import read_inputs
 from flows.loops.requests import LOOK_S, Requests
 from flows.loops.room import Room, StoppedWaitingError, look_for_campaigns_room
 from flows.loops.stop import GRACE_S, Stop, StopRequested, stop_signals
@@ -101,7 +102,7 @@ def _run(
     writes: Callable[[Look], None],
 ) -> State[Any]:
     """Run a campaign, or a part of it, and say how to look for the room that it needs."""
-    inputs = handed_over(Inputs) or Inputs.read(directory, overrides, part)
+    inputs = handed_over(Inputs) or read_inputs(directory, overrides, part)
     writes(partial(look_for_campaigns_room, inputs.run))
     with contextlib.ExitStack() as stack:
         api_watch().waits = inputs.settings.misc.without_server == "wait"

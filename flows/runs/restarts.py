@@ -9,9 +9,51 @@ from aimspax_core.campaign.restarts import Restarts, counted
 from aimspax_core.errors import StalledError
 from aimspax_core.safe_files import write_text
 from flows.runs.best_effort import best_effort
-from flows.runs.previous_attempt import this_attempt
+from flows.runs.previous_attempt import noted_attempt, this_attempt
+
+UNCOUNTED = 4
+"""So many attempts in a row may end before they are counted in the run directory."""
 
 log = logging.getLogger(f"aimspax.{__name__}")
+
+
+def begun_often() -> bool:
+    """Return whether so many attempts were made at this run that `refuse_uncounted` is asked."""
+    attempt = this_attempt()
+    return attempt is not None and attempt.number > UNCOUNTED
+
+
+def refuse_uncounted(attempts: Path, file: Path) -> None:
+    """Refuse if the attempts before this one died on the way to where they would be counted.
+
+    Nothing is noted before the work's lock is held: Prefect's count of attempts shows it.
+
+    Args:
+        attempts: Where the last attempt that held the lock is noted; see `previous_attempt`.
+        file: Where `count_restart` notes what it counts.
+
+    Raises:
+        StalledError: Too many died. The next ones are let in: a person may use Retry.
+    """
+    now = this_attempt()
+    if now is None:
+        return
+    held, counted_last = noted_attempt(attempts), _noted(file)
+    last = max(
+        held.number if held is not None and held.flow_run == now.flow_run else 0,
+        counted_last.attempt if counted_last and counted_last.flow_run == now.flow_run else 0,
+    )
+    if now.number - last <= UNCOUNTED:
+        return
+    with best_effort("noting how often the run was started again"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        note = Restarts(flow_run=now.flow_run, attempt=now.number, mark="")
+        write_text(file, note.model_dump_json())
+    raise StalledError(
+        f"this run died {now.number - last - 1} times in a row while it read its run directory, so "
+        "it is not started again by itself. See what the worker printed (was there too little "
+        "memory?); then use Retry, or start a new run"
+    )
 
 
 def count_restart(file: Path, mark: str, limit: int) -> None:

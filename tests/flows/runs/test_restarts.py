@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 
 from aimspax_core.errors import HeldError, StalledError
-from flows.runs import restarts
+from flows.runs import previous_attempt, restarts
 from flows.runs.failures import plain_failures
-from flows.runs.previous_attempt import RunAttempt
-from flows.runs.restarts import count_restart
+from flows.runs.previous_attempt import RunAttempt, note_attempt
+from flows.runs.restarts import UNCOUNTED, begun_often, count_restart, refuse_uncounted
 
 
 @pytest.fixture
 def attempt(monkeypatch: pytest.MonkeyPatch) -> list[RunAttempt]:
     """The attempt that this process makes; None without one."""
     now: list[RunAttempt] = []
-    monkeypatch.setattr(restarts, "this_attempt", lambda: now[-1] if now else None)
+    for module in (restarts, previous_attempt):
+        monkeypatch.setattr(module, "this_attempt", lambda: now[-1] if now else None)
     return now
 
 
@@ -49,6 +50,47 @@ def test_a_note_that_cannot_be_read_begins_a_new_count(
 def test_outside_of_a_flow_run_nothing_is_noted(tmp_path: Path, attempt: list[RunAttempt]) -> None:
     count_restart(tmp_path / "restarts.json", "x", 0)
     assert not list(tmp_path.iterdir())
+
+
+def begins(attempt: list[RunAttempt], number: int, folder: Path) -> None:
+    """Let an attempt come so far that it may be refused for those before it."""
+    attempt.append(RunAttempt("a", number))
+    if begun_often():
+        refuse_uncounted(folder / "flow-run.json", folder / "restarts.json")
+
+
+def test_a_run_that_dies_on_its_way_to_where_it_is_counted_is_given_up(
+    tmp_path: Path, attempt: list[RunAttempt]
+) -> None:
+    for number in range(1, UNCOUNTED + 1):
+        begins(attempt, number, tmp_path)
+    with pytest.raises(StalledError, match=str(UNCOUNTED)):
+        begins(attempt, UNCOUNTED + 1, tmp_path)
+    begins(attempt, UNCOUNTED + 2, tmp_path)  # Retry
+
+
+def test_a_run_that_is_counted_may_be_killed_for_ever(
+    tmp_path: Path, attempt: list[RunAttempt]
+) -> None:
+    for number in range(1, 10 * UNCOUNTED):
+        begins(attempt, number, tmp_path)
+        count_restart(tmp_path / "restarts.json", str(number), 0)
+
+
+def test_what_holds_its_directory_and_was_paused_often_is_not_given_up(
+    tmp_path: Path, attempt: list[RunAttempt]
+) -> None:
+    attempt.append(RunAttempt("a", 20))  # Prefect counts each Resume
+    note_attempt(tmp_path / "flow-run.json")
+    begins(attempt, 21, tmp_path)
+
+
+def test_another_run_was_not_this_one(tmp_path: Path, attempt: list[RunAttempt]) -> None:
+    attempt.append(RunAttempt("b", 20))
+    note_attempt(tmp_path / "flow-run.json")
+    count_restart(tmp_path / "restarts.json", "x", 1)
+    with pytest.raises(StalledError):
+        begins(attempt, UNCOUNTED + 1, tmp_path)
 
 
 @pytest.mark.parametrize(
