@@ -74,7 +74,9 @@ class Story:
     def wait(self, what: str, condition: Any) -> None:
         end = time.monotonic() + PATIENCE_S
         while not condition():
-            assert time.monotonic() < end, f"{what}: not within {PATIENCE_S:.0f} s"
+            assert time.monotonic() < end, (
+                f"{what}: not within {PATIENCE_S:.0f} s\n{_log(self)[-3000:]}"
+            )
             time.sleep(0.2)
 
     # ---- the page ----------------------------------------------------------------------------
@@ -134,7 +136,7 @@ def _play(told: Story, processes: list[subprocess.Popen[str]]) -> None:
     told.wait("its page says so", lambda: told.page() == "PAUSED Paused")
     told.tell("status", "status")
     first.send_signal(signal.SIGKILL)
-    first.wait(30)
+    first.wait(PATIENCE_S)
 
     second = told.start()
     processes.append(second)

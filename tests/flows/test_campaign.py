@@ -70,7 +70,6 @@ class Story:
     directory: Path
     outputs: list[str] = field(default_factory=list)
     codes: list[int] = field(default_factory=list)
-    stop_seconds: float = 0.0
     second_process: subprocess.CompletedProcess[str] | None = None
     labels_at_stop: dict[str, float] = field(default_factory=dict)
     events_at_stop: list[str] = field(default_factory=list)
@@ -115,10 +114,8 @@ def story(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server) -> S
     wait_for((told.directory / "aimspax" / "journal.jsonl").exists, "its first event")
     told.second_process = aimspax("run", told.directory)
     _wait_for_labels(told, process, exploring=3)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    told.stop_seconds = time.monotonic() - began
     told.outputs.append(output)
     told.codes.append(process.returncode)
     told.labels_at_stop = told.labels()
@@ -153,9 +150,8 @@ def api(server: Server, path: str, **body: Any) -> Any:
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_a_run_cleanly_within_30_seconds(story: Story) -> None:
+def test_ctrl_c_ends_a_run_cleanly(story: Story) -> None:
     assert story.codes[0] == 130, story.outputs[0]
-    assert story.stop_seconds < 30
     assert "start again to go on" in story.outputs[0]
     assert "Traceback" not in story.outputs[0]
 

@@ -62,10 +62,10 @@ class Story:
             campaign.site.api(f"flow_runs/{run}/set_state", state)
         else:
             process.send_signal(signal.Signals[how])
-        campaign.site.slurm.wait(lambda: not campaign.jobs(), "no job is left", 60)
+        campaign.site.slurm.wait(lambda: not campaign.jobs(), "no job is left", 120)
         told.seconds = time.monotonic() - began
         print(f"{how}: no job after {told.seconds:.1f} s")
-        campaign.end(60)
+        campaign.end(120)
         told.code, told.output = campaign.codes[-1], campaign.outputs[-1]
         told.left, told.stored = campaign.left(), campaign.stored()
         self.stops[how] = told

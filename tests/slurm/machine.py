@@ -91,7 +91,7 @@ class Slurm:
         finally:
             os.kill(controller, signal.SIGCONT)
 
-    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 90) -> None:
         """Return when `condition()` holds.
 
         Raises:
