@@ -17,12 +17,10 @@ from aimspax_core.campaign.state import Phase, PointStatus
 from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW
 from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.section import TbliteReference
-from tests.slurm.campaigns import Campaign, Jobs, Site, site
+from tests.slurm.campaigns import UNDER_WAY, Campaign, Jobs, Site, site
 from tests.slurm.machine import Slurm
 
 pytestmark = pytest.mark.slow
-
-UNDER_WAY = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED")
 
 
 @dataclass

@@ -31,6 +31,9 @@ AIMSPAX = [sys.executable, "-c", "from flows.commands.app import main; main()"]
 MARK = "AIMSPAX_TEST_MARK"
 """In the environment of a campaign's process, and so of all that it starts, here or as a job."""
 
+UNDER_WAY = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "PAUSED")
+"""Types of states from which a run of Prefect's goes on."""
+
 PROJECT = """
 INITIAL_DATASET_GENERATION:
   species_dir: {species}
@@ -169,8 +172,17 @@ class Site:
         found = self.api("flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 50})
         return [run for run in found if str(run["parameters"].get("directory")) == str(directory)]
 
-    def task_runs(self, directory: Path) -> list[Any]:
-        """All task runs of a campaign."""
+    def task_runs(self, directory: Path, seconds: float = 20) -> list[Any]:
+        """All task runs of a campaign, once none is under way: the database is a little behind."""
+        end = time.monotonic() + seconds
+        while True:
+            found = self._task_runs(directory)
+            under_way = [run for run in found if run["state"]["type"] in UNDER_WAY]
+            if not under_way or time.monotonic() > end:
+                return found
+            time.sleep(0.5)
+
+    def _task_runs(self, directory: Path) -> list[Any]:
         ours = {"id": {"any_": [run["id"] for run in self.flow_runs(directory)]}}
         found: list[Any] = []
         while len(page := self.api(
