@@ -25,6 +25,7 @@ from aimspax_core.errors import HeldError
 from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.relabelling import Property, failed_file
 from aimspax_core.locks import Holder, held, holder
+from aimspax_core.run_directory import RunDir
 from aimspax_core.structures import digest
 from flows.loops.begin_anew import Look, insist
 from flows.loops.relabel import Relabelling, folders_of
@@ -39,7 +40,7 @@ from flows.runs.log_files import relabel_logs
 from flows.runs.names import run_directory
 from flows.runs.one_at_a_time import naming_the_holder
 from flows.runs.previous_attempt import note_attempt
-from flows.runs.restarts import count_restart
+from flows.runs.restarts import begun_often, count_restart, refuse_uncounted
 
 log = logging.getLogger("aimspax")
 
@@ -113,7 +114,7 @@ def _label(
     writes: Callable[[Look], None],
 ) -> State[Any]:
     """Label a dataset, and say how to look for the room that it needs."""
-    inputs = handed_over(RelabelInputs) or RelabelInputs.read(directory, request, overrides)
+    inputs = handed_over(RelabelInputs) or _read(directory, request, overrides)
     writes(partial(look_for_room, folders_of(inputs)))
     with contextlib.ExitStack() as stack:
         api_watch().waits = inputs.settings.misc.without_server == "wait"
@@ -125,11 +126,22 @@ def _label(
         relabelling = Relabelling(inputs, events)
         with events.telling_stalls():
             limit = inputs.settings.misc.restarts
-            count_restart(_noted(inputs, "restarts"), relabelling.mark, limit)
+            count_restart(_noted(inputs.run, inputs.output, "restarts"), relabelling.mark, limit)
         if relabelling.waiting:
             with contextlib.suppress(StopRequested, StoppedWaitingError):
                 relabelling.drive(client, stopped)
         return _end(relabelling, inputs, stopped)
+
+
+def _read(
+    directory: Path, request: RelabelRequest, overrides: dict[str, Any] | None
+) -> RelabelInputs:
+    """Read all that is needed, unless that has been the end of too many attempts at this run."""
+    if begun_often():
+        run, output = RelabelInputs.place(directory, request, overrides)
+        with DirectoryEvents(run).telling_stalls():
+            refuse_uncounted(*(_noted(run, output, what) for what in ("flow-run", "restarts")))
+    return RelabelInputs.read(directory, request, overrides)
 
 
 def _end(relabelling: Relabelling, inputs: RelabelInputs, stopped: Stop) -> State[Any]:
@@ -155,7 +167,7 @@ def _alone(inputs: RelabelInputs, client: SyncPrefectClient) -> Iterator[None]:
     Raises:
         HeldError: Another process writes it.
     """
-    lock, attempts = _noted(inputs, "lock"), _noted(inputs, "flow-run")
+    lock, attempts = (_noted(inputs.run, inputs.output, what) for what in ("lock", "flow-run"))
     lock.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         with naming_the_holder(client, attempts):
@@ -168,7 +180,7 @@ def _alone(inputs: RelabelInputs, client: SyncPrefectClient) -> Iterator[None]:
         yield
 
 
-def _noted(inputs: RelabelInputs, what: str) -> Path:
+def _noted(run: RunDir, output: Path, what: str) -> Path:
     """Return the file where something is noted about whoever writes an output."""
-    name = digest({"output": str(inputs.output.resolve())})[:16]
-    return inputs.run.state / "labelling" / f"{name}.{what}"
+    name = digest({"output": str(output.resolve())})[:16]
+    return run.state / "labelling" / f"{name}.{what}"

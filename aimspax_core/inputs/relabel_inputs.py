@@ -102,12 +102,9 @@ class RelabelInputs:
         mistakes = [*_request_mistakes(request), *_engine_mistakes(settings, request)]
         if mistakes:
             raise SettingsError("\n".join(mistakes))
-        run = RunDir.of(settings)
+        run, output = RunDir.of(settings), _output(settings, file, request)
         default: tuple[Property, ...] = ("energy", "forces")
         wanted = request.properties or (*default, *(("stress",) if settings.stress else ()))
-        output = run.output / _name(file, request)
-        if request.output is not None:
-            output = settings.directory / request.output
         if output.resolve() == file:
             raise SettingsError(f"{output} is the dataset itself; allowed: another file")
         reference = _reference(settings, request, "stress" in wanted)
@@ -119,6 +116,19 @@ class RelabelInputs:
             raise SettingsError("\n".join(mistakes))
         interval = request.save_interval
         return cls(settings, run, reference, file, output, wanted, frames, interval)
+
+    @staticmethod
+    def place(
+        directory: Path, request: RelabelRequest, overrides: Mapping[str, Any] | None = None
+    ) -> tuple[RunDir, Path]:
+        """Return where all lies and where the labelled frames go, without a look at the dataset.
+
+        Raises:
+            SettingsError: There are mistakes in the settings.
+        """
+        file = (Path(directory) / request.file).resolve()
+        settings = _settings(directory, file, overrides)
+        return RunDir.of(settings), _output(settings, file, request)
 
     @property
     def stress(self) -> bool:
@@ -136,6 +146,12 @@ def _settings(directory: Path, file: Path, overrides: Mapping[str, Any] | None) 
         stand_in = Path(folder) / MODEL_FILES[0]
         stand_in.write_text(_NO_MODEL, encoding="utf-8")
         return load(directory, values, project, stand_in)
+
+
+def _output(settings: Settings, file: Path, request: RelabelRequest) -> Path:
+    if request.output is not None:
+        return settings.directory / request.output
+    return RunDir.of(settings).output / _name(file, request)
 
 
 def _name(file: Path, request: RelabelRequest) -> str:

@@ -263,3 +263,13 @@ def test_a_field_is_refused_for_an_engine_that_takes_none(directory: Path) -> No
     (directory / "geometry.in").write_text("atom 0 0 0 He\nhomogeneous_field 0 0 0.1\n")
     with pytest.raises(SettingsError, match="tblite takes no fields"):
         read(directory, file=Path("geometry.in"))
+
+
+@pytest.mark.parametrize("asked", [{}, {"start": 1}, {"output": Path("elsewhere.xyz")}])
+def test_where_it_goes_is_known_without_a_look_at_the_dataset(
+    directory: Path, asked: dict[str, Any]
+) -> None:
+    found = read(directory, **asked)
+    (directory / "data.xyz").write_text("nonsense")
+    request = RelabelRequest(**{"file": Path("data.xyz"), **asked})
+    assert RelabelInputs.place(directory, request) == (found.run, found.output)
