@@ -392,7 +392,7 @@ def test_a_killed_worker_and_its_flow_are_noticed_and_the_run_goes_on(
     site.compose.kill("worker")
     assert site.state(run)["name"] == "Running", "nobody has noticed yet"
     project = directory / "aimsPAX.yaml"
-    project.write_text(project.read_text().replace("size: 500", "size: 12"))  # it may end now
+    project.write_text(project.read_text().replace("size: 500", "size: 6"))  # it may end now
     site.compose.start("worker")
     assert site.ended(run, heals=True)["type"] == "COMPLETED"
     assert {"Crashed", "AwaitingRetry"} <= set(site.states(run))
