@@ -178,6 +178,7 @@ def _segment_settings(request: PropagateRequest) -> SegmentSettings:
         skip_step=al.skip_step_mlff,
         c_x=al.c_x,
         uncertainty_type=al.uncertainty_type,
+        uncertainty_of=al.uncertainty_of,
         max_steps=MAX_MD_STEPS.limit(al),
         uncertain_limit=al.uncert_not_crossed_limit,
         max_force=request.settings.gate.max_force,

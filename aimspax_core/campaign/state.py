@@ -16,6 +16,7 @@ from aimspax_core.labels.tries import Tries, from_counts
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.rule import Rule
 from aimspax_core.stopping.table import RULES
+from aimspax_core.uncertainty.judged_atoms import UncertaintyOf
 from aimspax_core.uncertainty.measures import measure_of
 from aimspax_core.uncertainty.threshold import Window
 
@@ -75,11 +76,17 @@ class Rules(Record):
     update_checkpoints: bool = True
     limits: dict[str, float] = Field(default_factory=dict)
     uncertainty_unit: str = "eV/Å"
+    uncertainty_of: UncertaintyOf = "all"
     points_counted: float = 1.0
     steps_while_training: float = math.inf
     converge_on: Literal["own", "all"] | None = None  # None: begun before there was a choice
     converge_on_analysis: bool = False
     threshold_scope: Literal["shared", "geometry"] = "shared"
+
+    @property
+    def whose_uncertainty(self) -> str:
+        """Of which atoms uncertainty and threshold are, behind their name; empty: of all."""
+        return "" if self.uncertainty_of == "all" else " of free atoms"
 
     def limit(self, rule: Rule) -> float:
         """Return the limit of a stopping rule; its key's `off` if it has none."""
@@ -133,6 +140,7 @@ class Rules(Record):
             valid_subset=al.valid_subset_size if subsets else None,
             update_checkpoints=al.update_md_checkpoints,
             uncertainty_unit=measure_of(al.uncertainty_type).unit,
+            uncertainty_of=al.uncertainty_of,
             limits={
                 name: limit
                 for name, limit in limits.items()

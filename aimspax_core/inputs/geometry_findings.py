@@ -42,6 +42,11 @@ def notes_of(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
         yield f"{folder.name} holds files that are taken for no geometries by their names: {names}"
     for one in read:
         yield from one.notes
+    if settings.al.uncertainty_of == "free_atoms" and not any((settings.held or {}).values()):
+        yield (
+            "aimsPAX.yaml: ACTIVE_LEARNING.uncertainty_of is free_atoms; no geometry holds an "
+            "atom, so that it is the same as all"
+        )
 
 
 def cannot_be_kept(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:

@@ -26,7 +26,7 @@ from aimspax_core.versions import versions
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
-_MEANT = {"ARCHITECTURE.use_reduced_cg": False}
+_MEANT = {"ARCHITECTURE.use_reduced_cg": False, f"{_AL}.uncertainty_of": "all"}
 """What a record means that does not have a key of a later version."""
 
 

@@ -184,8 +184,11 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
 
 
 def _draw_checks(axes: Axes, found: Curves) -> None:
-    unit = found.state.rules.uncertainty_unit if found.state else "eV/Å"
-    _frame(axes, "uncertainty checks", f"uncertainty ({unit})")
+    rules = found.state.rules if found.state else None
+    of, unit = ("", "eV/Å")
+    if rules is not None:
+        of, unit = rules.whose_uncertainty, rules.uncertainty_unit
+    _frame(axes, "uncertainty checks", f"uncertainty{of} ({unit})")
     shown = [(n, value) for n, value in enumerate(found.checks, start=1) if value > 0]
     if not shown:
         begun = found.explored_from is not None

@@ -16,6 +16,7 @@ from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.rule import Stage
 from aimspax_core.stopping.table import rules_of
 from aimspax_core.text import duration_text
+from aimspax_core.uncertainty.judged_atoms import UncertaintyOf
 
 _SHOWN_STEPS = 5
 
@@ -53,7 +54,8 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         *_given_data(settings),
         f"active learning: {max(al.num_trajectories, len(geometries))} trajectories"
         f"{_driver(settings)}, a check every "
-        f"{al.skip_step_mlff} steps{_scope(settings, len(geometries))}, until {_end('active', al)}",
+        f"{al.skip_step_mlff} steps{_checked(al.uncertainty_of)}"
+        f"{_scope(settings, len(geometries))}, until {_end('active', al)}",
         *_replay(settings),
         *_analysis(settings),
         f"convergence: {_convergence(settings)}",
@@ -148,6 +150,10 @@ def _driver(settings: Settings) -> str:
 def _scope(settings: Settings, geometries: int) -> str:
     own = settings.al.threshold_scope == "geometry" and geometries > 1
     return " against the threshold of its geometry" if own else ""
+
+
+def _checked(of: UncertaintyOf) -> str:
+    return "" if of == "all" else " of the atoms that can move"
 
 
 def _replay(settings: Settings) -> Iterator[str]:

@@ -8,17 +8,18 @@ from aimspax_core.campaign.thresholds import windows
 
 def threshold_text(state: CampaignState) -> str:
     """Return the threshold in force, or those of all geometries, in a few words."""
-    unit = state.rules.uncertainty_unit
+    whose, unit = state.rules.whose_uncertainty, state.rules.uncertainty_unit
     levels = [window.threshold(state.rules.c_x) for window in windows(state)]
     known = [level for level in levels if level is not None]
     if not known:
         return "no threshold yet"
     if len(levels) == 1:
-        return f"threshold {known[0]:.4f} {unit}"
+        return f"threshold{whose} {known[0]:.4f} {unit}"
     least, most = min(known), max(known)
     missing = len(levels) - len(known)
     none_yet = f", {missing} without one yet" if missing else ""
-    return f"thresholds of {len(levels)} geometries {least:.4f} to {most:.4f} {unit}{none_yet}"
+    levels_of = f"thresholds{whose} of {len(levels)} geometries"
+    return f"{levels_of} {least:.4f} to {most:.4f} {unit}{none_yet}"
 
 
 def frozen_text(before: CampaignState, after: CampaignState) -> list[str]:

@@ -31,6 +31,7 @@ from aimspax_core.sampling.lockstep import (
 )
 from aimspax_core.sampling.snapshots import Snapshot
 from aimspax_core.structures import decode, encode
+from aimspax_core.uncertainty.judged_atoms import UncertaintyOf, judged
 from aimspax_core.uncertainty.measures import Measure, UncertaintyType, measure_of
 from aimspax_core.uncertainty.threshold import Window, check
 
@@ -47,6 +48,7 @@ class SegmentSettings:
         skip_step: Steps from one check to the next, counted over a trajectory's life.
         c_x: Margin of the threshold.
         uncertainty_type: Name of the measure of the committee's disagreement.
+        uncertainty_of: Whether it is of all atoms, or without those that cannot move.
         max_steps: Steps of a trajectory's life; may be infinite.
         uncertain_limit: Steps without a crossing after which a structure is taken anyway
             (`uncert_not_crossed_limit`); may be infinite.
@@ -65,6 +67,7 @@ class SegmentSettings:
     time_budget_s: float
     look_every: int | None = None
     snapshot_every: int | None = None
+    uncertainty_of: UncertaintyOf = "all"
 
 
 @dataclass(frozen=True)
@@ -338,7 +341,9 @@ class _Segment:
         if check_due:
             self.check_structure(structure)
         prediction = calculator.judgement(atoms)
-        uncertainty = self.measure.function(prediction, structure)
+        free = walk.start.state.held.movable(len(structure))
+        part = judged(self.settings.uncertainty_of, prediction, structure, free)
+        uncertainty = self.measure.function(*part)
         if not isfinite(uncertainty):
             if not check_due:
                 return over

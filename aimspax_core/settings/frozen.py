@@ -34,6 +34,7 @@ FROZEN = (
     Frozen("aimsPAX.yaml", f"{_AL}.initial_train_dataset*", "the members are trained on it"),
     Frozen("aimsPAX.yaml", f"{_AL}.initial_valid_dataset*", "the members are judged by it"),
     Frozen("aimsPAX.yaml", f"{_AL}.uncertainty_type", "the threshold follows from earlier ones"),
+    Frozen("aimsPAX.yaml", f"{_AL}.uncertainty_of", "the threshold follows from earlier ones"),
     Frozen("aimsPAX.yaml", "MD*.MD_seed", "the trajectories are drawn from it"),
     Frozen("mace.yaml", "ARCHITECTURE*", "weights of another network do not fit"),
     Frozen("mace.yaml", "GENERAL.name_exp", "it names the members"),

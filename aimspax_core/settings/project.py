@@ -39,6 +39,7 @@ from aimspax_core.stopping.rule import KeyKind, Stage
 from aimspax_core.stopping.table import rules_of
 from aimspax_core.structures import geometry_files
 from aimspax_core.text import and_list
+from aimspax_core.uncertainty.judged_atoms import UncertaintyOf
 from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType, measures_text
 
 
@@ -214,6 +215,11 @@ class ActiveLearning(_Phase, _ActiveLimits):
     uncertainty_type: UncertaintyType = Field(
         MEASURES[0].name,
         description=f"Measure of the ensemble's disagreement: {measures_text()}.",
+    )
+    uncertainty_of: Annotated[UncertaintyOf, AnyCase()] = Field(
+        "all",
+        description="Of which atoms the uncertainty is that is held against the threshold: of all, "
+        "or of those that can move (`free_atoms`; see docs/surfaces.md).",
     )
     uncert_not_crossed_limit: Limit = Field(
         50000, description="MD steps without a crossing after which a point is taken anyway."

@@ -13,6 +13,8 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.stress import voigt_6_to_full_3x3_stress
 from mace.calculators import MACECalculator
 from PIL import Image
@@ -368,6 +370,34 @@ def test_predictions_are_written_beside_what_the_dataset_had(
         if stress is not None:
             np.testing.assert_allclose(atoms.info["MACE_stress"], stress, atol=1e-5)
     assert written[0].info["config_type"] == "mine"
+
+
+def test_forces_on_held_atoms_are_judged_too(folder: Path, tmp_path: Path) -> None:
+    """A dataset with `move_mask`, and forces under ASE's own name, is judged as without."""
+    free = dataset()
+    for atoms in free:
+        forces, energy = atoms.arrays.pop("REF_forces"), atoms.info.pop("REF_energy")
+        atoms.info.pop("REF_stress", None)
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    held = [atoms.copy() for atoms in free]
+    for atoms, other in zip(held, free, strict=True):
+        atoms.calc = other.calc
+        atoms.set_constraint(FixAtoms([0, 1]))
+    errors, files = [], models(folder, "a")
+    keys = DataKeys(energy="energy", forces="forces")
+    for name, made in (("free.xyz", free), ("held.xyz", held)):
+        ase.io.write(tmp_path / name, made)
+        assert ("move_mask" in (tmp_path / name).read_text()) == (name == "held.xyz")
+        one = evaluate(read_frames(tmp_path / name, keys), open_models(files))
+        write_xyz(one, tmp_path / f"predicted-{name}")
+        errors.append([one.frames.forces, as_json(one)])
+        predicted = ase.io.read(tmp_path / f"predicted-{name}")
+        assert np.abs(predicted.arrays["MACE_forces"][:2]).min() > 1e-6
+    (forces, judged), (others, same) = errors
+    np.testing.assert_array_equal(forces, others)
+    assert {k: v for k, v in judged.items() if k != "dataset"} == {
+        k: v for k, v in same.items() if k != "dataset"
+    }
 
 
 def test_figures_are_drawn_of_what_there_is(

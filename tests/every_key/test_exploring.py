@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from aimspax_core.output.thinning import Thinning
 from aimspax_core.output.trajectories import gather, part
 from aimspax_core.prediction import Prediction
 from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.uncertainty.threshold import Window
 from tasks.propagate import PropagateRequest, propagate
 from tests.every_key.base import AL, with_values
@@ -37,10 +39,16 @@ def springs(structures: Sequence[Atoms], stress: bool = False) -> list[Predictio
 
 
 def explored(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], values: Any = ()
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    values: Any = (),
+    held: HeldAtoms | None = None,
 ) -> tuple[RunDir, SegmentFinished]:
     """A segment of one trajectory under cheap members; no time, so up to the first check."""
     settings = with_values(folder, {AL: changes})
+    if held is not None:
+        settings = replace(settings, held={0: held})
     run = RunDir.of(settings)
     monkeypatch.setattr(tasks.propagate, "_models", lambda request: (springs, None))
     request = PropagateRequest(
@@ -90,6 +98,28 @@ def test_every_measure_of_the_uncertainty_is_another(
     ]
     assert found == sorted(found)
     assert len({*found}) == 3
+
+
+@pytest.mark.key("ActiveLearning", "uncertainty_of")
+def test_fixed_atoms_may_be_left_out_of_the_uncertainty(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fixed atom is off its place, and the least sure."""
+
+    def found(held: HeldAtoms, **changes: str) -> tuple[float, str]:
+        _, event = explored(folder, monkeypatch, changes, [2.0] * 400, held)
+        (result,) = event.results
+        return event.uncertainties[0], result.outcome
+
+    atoms = molecule("H2O")
+    atoms.positions[2] += 1.5
+    ase.io.write(folder / "geometry.in", atoms)
+    fixed, in_a_plane = HeldAtoms(fixed=(2,)), HeldAtoms(planes=(((0.0, 0.0, 1.0), (2,)),))
+    of_all, outcome = found(fixed)
+    assert of_all > 2 and outcome == "crossed"
+    of_free, outcome = found(fixed, uncertainty_of="free_atoms")
+    assert of_free < 1 and outcome == "running"
+    assert found(in_a_plane, uncertainty_of="free_atoms") == found(in_a_plane)
 
 
 @pytest.mark.key("ActiveLearning", "analysis", "analysis_skip")

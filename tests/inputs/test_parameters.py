@@ -259,6 +259,7 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
     before = Rules.of(settings, ("a", "b"), 1).model_dump()
     itself = {
         "tags", "geometries", "seed", "max_segments", "distinct_sets", "uncertainty_unit", "limits",
+        "uncertainty_of",
     }  # fmt: skip
     changed = set()
     for key, value in value_by_key(settings).items():

@@ -233,6 +233,7 @@ def test_a_refused_change_leaves_the_record_alone(inputs):
         ("aimsPAX.yaml", AL, "initial_train_dataset", "geometry.in"),
         ("aimsPAX.yaml", AL, "initial_valid_dataset", "{test-1: geometry.in}"),
         ("aimsPAX.yaml", AL, "uncertainty_type", "ensemble_sd"),
+        ("aimsPAX.yaml", AL, "uncertainty_of", "free_atoms"),
         ("mace.yaml", "GENERAL", "compute_stress", "True"),
         ("mace.yaml", "TRAINING", "seed", "1"),
         ("mace.yaml", "TRAINING", "ema", "False"),
@@ -372,6 +373,15 @@ def test_models_of_a_version_without_the_reduced_basis_stay_in_the_full_one(inpu
     assert _changes(inputs, run) == ()
     inputs.plant("mace.yaml", "ARCHITECTURE", "use_reduced_cg", "True")
     with pytest.raises(SettingsError, match=r"use_reduced_cg: was False, is True"):
+        _changes(inputs, run)
+
+
+def test_the_threshold_of_an_older_version_is_of_all_atoms(inputs):
+    run = _started(inputs)
+    _rewrite(run, lambda content: content["frozen"].pop("ACTIVE_LEARNING.uncertainty_of"))
+    assert _changes(inputs, run) == ()
+    inputs.plant("aimsPAX.yaml", AL, "uncertainty_of", "free_atoms")
+    with pytest.raises(SettingsError, match=r"uncertainty_of: was 'all', is 'free_atoms'"):
         _changes(inputs, run)
 
 

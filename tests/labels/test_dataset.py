@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
 
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import DataKeys, labelled, read, read_labels, write
@@ -230,3 +231,20 @@ def test_a_charge_that_is_no_number_is_told_with_file_and_frame(
     (tmp_path / "a.xyz").write_text(frame.format("") + frame.format(f" {key}={text}"))
     with pytest.raises(CampaignError, match=rf"a\.xyz, frame 1 \(H\): {key}: found "):
         read(tmp_path / "a.xyz")
+
+
+@pytest.mark.parametrize("key", ["REF_forces", "forces"])
+def test_forces_on_held_atoms_are_in_datasets(tmp_path: Path, key: str) -> None:
+    """ASE reads and writes `move_mask` as constraints, which take forces out where it asks."""
+    keys = DataKeys(energy="REF_energy", forces=key)
+    kept = stored(molecule("H2O"))
+    kept.atoms.set_constraint(FixAtoms([0, 1]))
+    made = labelled(kept, keys)
+    write(tmp_path / "set.xyz", [made])
+    assert "move_mask" in (tmp_path / "set.xyz").read_text()
+    ((atoms, label),) = read_labels(tmp_path / "set.xyz", keys)
+    np.testing.assert_allclose(label.forces, kept.label.forces, atol=1e-7)
+    again = labelled(StoredLabel("key", atoms, label), keys)
+    write(tmp_path / "again.xyz", [again])
+    ((_, label),) = read_labels(tmp_path / "again.xyz", keys)
+    np.testing.assert_allclose(label.forces, kept.label.forces, atol=1e-7)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms
 from ase.data import covalent_radii
 
 from aimspax_core.errors import LabelError, LabelFailure, StructureError
@@ -32,6 +33,18 @@ def test_the_nearest_distance_is_a_share_of_the_covalent_radii() -> None:
         StructureError, match=r"atoms \d \([CH]\) and \d \([CH]\) are 0\.53 Å apart"
     ):
         check_structure(pair(CH - 1e-3), GATE)
+
+
+def test_forces_on_held_atoms_are_looked_at_too() -> None:
+    atoms = molecule("H2O")
+    atoms.set_constraint(FixAtoms([0]))
+    forces = np.zeros((3, 3))
+    forces[0, 2] = GATE.max_force - 1
+    check_label(atoms, Label(0.0, forces), GATE)
+    forces[0, 2] = GATE.max_force + 1
+    with pytest.raises(LabelError) as found:
+        check_label(atoms, Label(0.0, forces), GATE)
+    assert found.value.kind is LabelFailure.FORCE
 
 
 def test_the_worst_pair_is_named() -> None:

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 
 from aimspax_core.errors import StructureError
 from aimspax_core.labels.dataset import DataKeys, read_labels
@@ -91,6 +92,19 @@ def test_all_else_is_carried_along(tmp_path: Path) -> None:
     told = {name: found.info[name] for name in ("config_type", "head", "note", "total_charge")}
     assert told == {"config_type": "bulk", "head": "dft", "note": "mine", "total_charge": 1.0}
     assert found.arrays["tag"].tolist() == [1, 2, 3]
+
+
+def test_constraints_stay_in_the_dataset_and_take_no_forces(tmp_path: Path) -> None:
+    atoms = water()
+    atoms.set_constraint(FixAtoms([0]))
+    atoms.calc = SinglePointCalculator(atoms, energy=-3.0, forces=np.full((3, 3), 2.0))
+    frames = read_frames(written(tmp_path / "a.xyz", molecule("H2"), atoms), KEYS)
+    np.testing.assert_array_equal(frames[1].forces, np.full((3, 3), 2.0))
+    assert not frames[1].structure(KEYS).constraints
+    relabelled(frames).write(tmp_path / "b.xyz")
+    found = ase.io.read(tmp_path / "b.xyz", index=1)
+    assert found.constraints[0].index.tolist() == [0]
+    assert found.arrays["REF_forces"].all()
 
 
 def test_charge_and_multiplicity_reach_the_reference_and_the_dataset(tmp_path: Path) -> None:

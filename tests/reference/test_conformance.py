@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.constraints import FixAtoms, FixCartesian
 from pydantic import TypeAdapter
 
 from aimspax_core.errors import EngineError, LabelError
@@ -189,6 +190,19 @@ def test_a_calculator_answers_as_a_label_does(kind: Kind, engine: Reference) -> 
     atoms.calc = engine.calculator()
     assert atoms.get_potential_energy() == pytest.approx(label.energy, abs=1e-6)
     np.testing.assert_allclose(atoms.get_forces(), label.forces, atol=1e-5)
+
+
+@every_kind
+def test_a_label_has_the_forces_on_held_atoms_too(kind: Kind, engine: Reference) -> None:
+    """ASE takes them to be zero, without a word, wherever atoms have constraints."""
+    free, held = case(kind).atoms, case(kind).atoms.copy()
+    held.set_constraint([FixAtoms([0]), FixCartesian([1], (False, True, False))])
+    label, bare = engine.label(held), engine.label(free)
+    assert np.abs(bare.forces[0]).max() > 1e-3
+    np.testing.assert_allclose(label.forces, bare.forces, atol=1e-7)
+    assert label_key(held, engine.identity()) == label_key(free, engine.identity())
+    held.calc = engine.calculator()
+    np.testing.assert_allclose(held.get_forces(apply_constraint=False), bare.forces, atol=1e-5)
 
 
 def found(section: EngineSettings, directory: Path, atoms: Atoms) -> list[Finding]:

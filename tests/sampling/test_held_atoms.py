@@ -251,7 +251,7 @@ SEGMENT = SegmentSettings(5, 1e9, "max_atomic_sd", math.inf, math.inf, 100.0, 0.
 
 
 def run(starts):
-    return run_segment(starts, SEGMENT, Window(), emt, lambda atoms: None, None, _ticks())
+    return run_segment(starts, SEGMENT, (Window(),), emt, lambda atoms: None, None, _ticks())
 
 
 def _ticks():
@@ -268,7 +268,7 @@ def test_exploring_in_lockstep_holds_atoms_and_is_the_same_wherever_it_is_cut(ro
         Start(1, start(slab(), md, random_stream(2)), md),
     ]
     whole = run_segment(
-        first, replace(SEGMENT, skip_step=15), Window(), emt, lambda atoms: None, None, _ticks()
+        first, replace(SEGMENT, skip_step=15), (Window(),), emt, lambda atoms: None, None, _ticks()
     ).results
     now = first
     for _ in range(3):

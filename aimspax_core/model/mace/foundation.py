@@ -130,6 +130,7 @@ def _with_dispersion(calculator: Calculator, atoms: Atoms, found: Prediction) ->
         return found
     ours = atoms.copy()
     ours.calc = calculator
+    ours.set_constraint()  # ASE would take them out of the forces; MD heeds them itself
     energy, forces = ours.get_potential_energy(), ours.get_forces()
     stress = None if found.stress is None else found.stress + ours.get_stress(voigt=False)
     return replace(

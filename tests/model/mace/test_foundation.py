@@ -10,6 +10,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.lj import LennardJones
 from ase.calculators.mixing import SumCalculator
+from ase.constraints import FixAtoms, FixCom
 from mace.calculators import MACECalculator
 
 from aimspax_core.errors import ModelError
@@ -97,6 +98,22 @@ def test_dispersion_is_added_to_everything(local: Path, monkeypatch: pytest.Monk
     mine = atoms.copy()
     mine.calc = foundation.foundation(**given).calculator
     assert mine.get_potential_energy() == pytest.approx(ours.get_potential_energy(), abs=1e-9)
+
+
+@pytest.mark.parametrize("constraint", [FixAtoms([0]), FixCom()])
+def test_it_predicts_the_forces_on_held_atoms_too(local: Path, constraint: object) -> None:
+    made = foundation.foundation_calculator(str(local), "cpu", "float64")
+    both = SumCalculator([made, LennardJones(epsilon=0.05, sigma=2.0, rc=5.0)])
+    model = foundation.MaceFoundation(both, "cpu", "float64")
+    free = bulk("Cu", cubic=True)
+    free.rattle(0.1, seed=1)
+    held = free.copy()
+    held.set_constraint(constraint)
+    one, other = model.driver.evaluate([free, held])
+    np.testing.assert_array_equal(one.forces, other.forces)
+    np.testing.assert_array_equal(one.member_forces, other.member_forces)
+    held.calc = model.calculator
+    np.testing.assert_allclose(held.get_forces(apply_constraint=False), one.forces, atol=1e-12)
 
 
 def test_an_unknown_element_is_named(local: Path) -> None:

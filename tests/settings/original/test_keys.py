@@ -87,7 +87,7 @@ OURS = {
     "REFERENCE": " ".join(key for section in SECTIONS for key in section.model_fields),
     AL: " ".join(
         ["save_trajectories_max_frames", "round_points_counted", "md_steps_while_training"]
-        + ["converge_on", "converge_on_analysis"]
+        + ["converge_on", "converge_on_analysis", "uncertainty_of"]
         + [rule.key.name for rule in rules_of("active")]
     ),
     "GATE": "min_distance max_force max_energy_deviation",
