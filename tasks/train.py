@@ -39,6 +39,7 @@ class TrainRequest:
         dataset: File that says which labels belong to which member's sets.
         time_budget_s: No further step is begun after this time.
         last_mae: The member's force MAE (eV/Å) when the round began; None: unknown.
+        ahead_s: Seconds of training that the campaign can still need.
     """
 
     action: Train | Converge
@@ -49,6 +50,7 @@ class TrainRequest:
     dataset: Path
     time_budget_s: float
     last_mae: float | None = None
+    ahead_s: float = 0.0
 
 
 @task(name="train", task_run_name="train-{request.action.tag}-round-{request.action.round}")
@@ -82,6 +84,7 @@ def train(request: TrainRequest) -> TrainingFinished:
     initial = action.stage == "initial"
     idg, al = settings.idg, settings.al
     step = idg.intermediate_epochs_idg if initial else al.intermediate_epochs_al
+    compiled = member.learner.settle(data.training, request.ahead_s)
     before = member.epoch
     found = member.train(
         data.training,
@@ -102,6 +105,7 @@ def train(request: TrainRequest) -> TrainingFinished:
         epochs=member.epoch - before,
         errors=tuple(_errors(m) for m in found),
         task_seconds=time.perf_counter() - began,
+        compiled=compiled,
     )
 
 
@@ -132,6 +136,7 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         member.renew_constants(data.constants)
     member.try_again(action.again)
     phase = settings.idg if action.stage == "initial" else settings.al
+    compiled = member.learner.settle(data.training, request.ahead_s)
     before = member.epoch
     found, finished = member.converge(
         data.training,
@@ -150,6 +155,7 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         epochs=member.epoch - before,
         errors=tuple(_errors(m) for m in found),
         task_seconds=time.perf_counter() - began,
+        compiled=compiled,
         best=None if member.best_metrics is None else _errors(member.best_metrics),
         converged=finished,
     )

@@ -168,6 +168,7 @@ class TrainingFinished(Record):
     epochs: int
     errors: tuple[Errors, ...] = Field(description="One for each validation.")
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
+    compiled: bool = Field(default=False, description="Whether its steps were compiled.")
 
 
 class ConvergenceAdvanced(Record):
@@ -182,6 +183,7 @@ class ConvergenceAdvanced(Record):
     best: Errors | None
     converged: bool
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
+    compiled: bool = Field(default=False, description="Whether its steps were compiled.")
 
 
 class TrainingDiverged(Record):

@@ -163,6 +163,24 @@ class MakeEvaluator(Protocol):
         ...
 
 
+class Settle(Protocol):
+    """Settles how the steps of a training are computed: the form changes at no other time."""
+
+    def __call__(
+        self, steps: Steps, model: torch.nn.Module, train: Sequence[Graph], ahead_s: float
+    ) -> bool:
+        """Return whether steps are computed by code that was compiled for them.
+
+        Args:
+            steps: What `Family.steps` returned.
+            model: What is trained.
+            train: Training graphs.
+            ahead_s: Seconds of training that the campaign can still need, all members together:
+                what to compile for.
+        """
+        ...
+
+
 def _copy(model: torch.nn.Module) -> torch.nn.Module:
     """Return a copy of a model that can be copied as anything else."""
     return deepcopy(model).to("cpu")
@@ -171,6 +189,13 @@ def _copy(model: torch.nn.Module) -> torch.nn.Module:
 def _one_form(settings: ModelSettings) -> str:
     """Return the name of the only form that the weights of a family have."""
     return "plain"
+
+
+def _uncompiled(
+    steps: Steps, model: torch.nn.Module, train: Sequence[Graph], ahead_s: float
+) -> bool:
+    """Compile nothing."""
+    return False
 
 
 def _as_given(settings: ModelSettings, weights: Mapping[str, torch.Tensor]) -> ModelSettings:
@@ -198,6 +223,7 @@ class Family:
         copy: A copy of a model on the CPU, as it is; quicker than building one.
         kernels: The name of the form in which the members' weights are held under these settings;
             a checkpoint of another form is refused.
+        settle: See `Settle`; by default nothing is compiled.
         settings_of: `(settings, state dict)`: the settings of a model with these weights, where
             they tell what the settings leave open: members that began as given models may differ.
         given_model: `(file, settings, seed)`: somebody's trained model as a `GivenModel`. Raises
@@ -220,6 +246,7 @@ class Family:
     load: Callable[[Path], torch.nn.Module]
     copy: Callable[[torch.nn.Module], torch.nn.Module] = _copy
     kernels: Callable[[ModelSettings], str] = _one_form
+    settle: Settle = _uncompiled
     settings_of: Callable[[ModelSettings, Mapping[str, torch.Tensor]], ModelSettings] = _as_given
     given_model: Callable[[Path, ModelSettings, int], GivenModel] | None = None
     foundation: Callable[..., Foundation] | None = None

@@ -127,6 +127,10 @@ class Learner:
                 parameter.copy_(weights[name])
         self.ema = self._new_ema()
 
+    def settle(self, train: Sequence[Any], ahead_s: float) -> bool:
+        """Settle how steps are computed until it is settled again; see `family.Settle`."""
+        return self._family.settle(self.steps, self.model, train, ahead_s)
+
     def train_epoch(self, train: Sequence[Any], order: Sequence[int]) -> float:
         """Train on every batch once; return the mean of the batches' losses.
 

@@ -37,6 +37,11 @@ def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
+def _switched(value: Any) -> Any:
+    """Read `on` and `off` as YAML does, which makes True and False of them."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else lower(value)
+
+
 def _file_name(value: str) -> str:
     if not begins_file_name(value):
         raise PydanticCustomError("type", "cannot begin a file name")
@@ -149,6 +154,12 @@ class ModelMisc(Section):
         description="How the network is computed; weights and files are the same, results agree to "
         "rounding. `mace`: by MACE itself. `lean`: by few large operations, several times faster; "
         "`auto`: so where the ARCHITECTURE allows it, else by MACE.",
+    )
+    compile: Annotated[Literal["auto", "on", "off"], AnyCase(_switched)] = Field(
+        "off",
+        description="Whether torch compiles the training of the `lean` network: a process aside "
+        "does so for about a minute, while training goes on as it is. `on`: at once; `auto`: where "
+        "the training ahead is worth it; `off`: never. Results agree to rounding.",
     )
     error_table: Literal[
         "PerAtomMAE",

@@ -17,6 +17,7 @@ from aimspax_core.campaign.actions import (
 from aimspax_core.campaign.exploration import segment_budget_s, steps_left
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.campaign.thresholds import windows
+from aimspax_core.campaign.training_ahead import training_ahead_s
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.output.results import holdings
 from flows.loops.dataset_files import written
@@ -122,15 +123,18 @@ class TaskRequests:
     def _training(
         self, action: Train | Converge, state: CampaignState, dataset: str, budget_s: float
     ) -> TrainRequest:
-        before = state.members[action.tag].before_round
         on = action.on if isinstance(action, Converge) else "own"
+        before, settings = state.members[action.tag].before_round, self.inputs.settings
         return TrainRequest(
             action=action,
             last_mae=None if before is None else before.mae_f,
             run=self.inputs.run,
-            settings=self.inputs.settings,
+            settings=settings,
             seed=self.inputs.seeds[action.tag],
             elements=self._elements(state),
             dataset=written(self.inputs.run.dataset(dataset), state, on),
             time_budget_s=budget_s,
+            ahead_s=training_ahead_s(
+                state, settings.idg.max_convergence_epochs, settings.al.max_convergence_epochs
+            ),
         )

@@ -78,6 +78,7 @@ DEFAULTS = {
     },
     "MISC": {
         "device": "cpu",
+        "compile": "off",
         "enable_cueq": False,
         "error_table": "PerAtomMAE",
         "kernel": "auto",

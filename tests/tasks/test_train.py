@@ -18,6 +18,7 @@ from aimspax_core.errors import DamagedError, DivergedError
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.model import worker_memory as memory_module
 from aimspax_core.model.checkpoint import read_checkpoint
+from aimspax_core.model.learner import Learner
 from aimspax_core.model.member import Member, Stage
 from aimspax_core.model.worker_memory import worker_memory
 from aimspax_core.reference.registry import build_reference
@@ -85,6 +86,22 @@ def test_the_checkpoint_is_on_disk_when_it_returns(
     assert (event.tag, event.checkpoint, event.epochs, len(event.errors)) == (TAG, "c1", 3, 3)
     member = Member.load(run.checkpoint(TAG, "c1"), settings.model)
     assert (member.epoch, member.seed, member.stage) == (3, 11, Stage.INITIAL)
+
+
+def test_an_event_tells_whether_its_steps_were_compiled(
+    settings: Settings, run: RunDir, keys: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settle(self: Learner, train: list[Any], ahead_s: float) -> bool:
+        assert len(train) == 4
+        return ahead_s > 1000.0
+
+    monkeypatch.setattr(Learner, "settle", settle)
+    first = request(settings, run, keys, training(None, "c1"))
+    more = request(settings, run, keys, converging("c1", "c2"))
+    for ahead_s in (1000.0, 1001.0):
+        event = train.fn(replace(first, ahead_s=ahead_s))
+        assert event.compiled is (ahead_s > 1000.0)
+        assert converge.fn(replace(more, ahead_s=ahead_s)).compiled is (ahead_s > 1000.0)
 
 
 def test_a_member_goes_on_the_same_whatever_the_worker_remembers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -37,6 +38,11 @@ def _copy_with(
     return to_e3nn(copy, settings)
 
 
+def _settle(steps: Any, model: torch.nn.Module, train: Sequence[Any], ahead_s: float) -> bool:
+    """Settle how a member's steps are computed."""
+    return steps.settle(model, train, ahead_s)
+
+
 MACE = Family(
     graphs=graphs,
     constants=build.Constants,
@@ -50,6 +56,7 @@ MACE = Family(
     load=load_model,
     copy=copy_model,
     kernels=kernels,
+    settle=_settle,
     settings_of=settings_of,
     given_model=given_model,
     foundation=foundation,

@@ -7,13 +7,16 @@ have no lean form, so that `MISC.enable_cueq` always gets what it asks for.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import torch
+from mace.data import AtomicData
 
 from aimspax_core.model.committee import Evaluator
 from aimspax_core.model.mace.evaluator import MaceEvaluator
-from aimspax_core.model.mace.lean import Lean, LeanEvaluator, why_not
+from aimspax_core.model.mace.graphs import collated
+from aimspax_core.model.mace.lean import Lean, LeanEvaluator, forms, why_not
 from aimspax_core.model.mace.product_basis import same_couplings
 from aimspax_core.settings.model import ModelSettings
 
@@ -29,6 +32,28 @@ def in_training(model: torch.nn.Module, settings: ModelSettings) -> torch.nn.Mod
     if settings.MISC.enable_cueq:
         return model
     return Lean(model) if _is_lean([model], settings.MISC.kernel) else model
+
+
+def settle(
+    called: torch.nn.Module, train: Sequence[AtomicData], settings: ModelSettings, ahead_s: float
+) -> bool:
+    """Settle whether steps of training are compiled, until it is settled again.
+
+    Args:
+        called: What `in_training` returned.
+        train: Graphs of the training set; a set without a whole batch is not compiled.
+        settings: For `MISC.compile`, `MISC.device` and `TRAINING.batch_size`.
+        ahead_s: Seconds of training that the campaign can still need.
+    """
+    if not isinstance(called, Lean):
+        return False
+    called.form = None
+    mode, size = settings.MISC.compile, settings.TRAINING.batch_size
+    if mode != "off" and len(train) >= size:
+        first = collated(train[:size]).to(torch.device(settings.MISC.device)).to_dict()
+        wanted_s = math.inf if mode == "on" else ahead_s
+        called.form = forms().settle(called, train, first, wanted_s)
+    return called.form is not None
 
 
 def evaluator(

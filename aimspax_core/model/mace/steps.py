@@ -20,7 +20,7 @@ from torch_ema import ExponentialMovingAverage
 from aimspax_core.errors import DivergedError, ModelError
 from aimspax_core.model.mace import losses
 from aimspax_core.model.mace.graphs import arguments, batches, collated, number_format
-from aimspax_core.model.mace.kernel import in_training
+from aimspax_core.model.mace.kernel import in_training, settle
 from aimspax_core.settings.model import ModelSettings
 
 
@@ -61,6 +61,11 @@ class MaceSteps:
         """Return loss and scheduler of MACE's stage two (SWA)."""
         with number_format(self._dtype):
             return losses.stage_two(self._arguments, model, optimizer)
+
+    def settle(self, model: torch.nn.Module, train: Sequence[AtomicData], ahead_s: float) -> bool:
+        """Settle how steps are computed; see `aimspax_core.model.family.Settle`."""
+        with number_format(self._dtype):
+            return settle(self._called(model), train, self._settings, ahead_s)
 
     def train_epoch(
         self,

@@ -99,7 +99,7 @@ OURS = {
     "MISC": "label_store restarts server_password without_server",
 }
 
-OURS_MODEL = {"ARCHITECTURE": "use_reduced_cg", "MISC": "kernel"}
+OURS_MODEL = {"ARCHITECTURE": "use_reduced_cg", "MISC": "compile kernel"}
 
 
 def _together(*tables: dict[str, str]) -> dict[str, set[str]]:

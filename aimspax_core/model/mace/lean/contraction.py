@@ -28,6 +28,7 @@ def contract(
     weights: Tensor,
     kinds: Tensor,
     attrs: Tensor,
+    plain: bool,
 ) -> Tensor:
     """Return Σ_η w_η Σ_t U_{t,η} t(a) of each component of one degree L.
 
@@ -37,6 +38,7 @@ def contract(
         weights: w of each path and element, shape (members, K, elements, C).
         kinds: Index of each atom's element, shape (N,).
         attrs: The same as one-hot vectors, shape (N, elements).
+        plain: Leave derivatives and pieces to a compiler, which does both better.
 
     Returns:
         Shape (members, 2L+1, N, C).
@@ -47,7 +49,10 @@ def contract(
     for table in components:
         shape = (len(weights), -1, *weights.shape[2:])
         strengths = torch.matmul(table.coefficients, weights.flatten(2)).view(shape)
-        found.append(_Contraction.apply(features, strengths, kinds, attrs, table))
+        if plain:
+            found.append(_value(table, features, strengths.index_select(2, kinds)))
+        else:
+            found.append(_Contraction.apply(features, strengths, kinds, attrs, table))
     return torch.stack(found, dim=1)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot, silu
+from torch.nn.functional import silu
 
 from aimspax_core.model.mace.lean.contraction import contract
 from aimspax_core.model.mace.lean.neighbours import Table
@@ -37,6 +37,7 @@ def node_energies(
     strengths: Sequence[Tensor],
     neighbours: Table,
     kinds: Tensor,
+    plain: bool = False,
 ) -> Tensor:
     """Return the interaction energy of each atom, scaled and shifted.
 
@@ -48,12 +49,14 @@ def node_energies(
         strengths: Of `radial.path_weights`, for each layer.
         neighbours: Of N atoms.
         kinds: Index of each atom's element, shape (N,).
+        plain: With the contraction as a compiler wants it; see `contract`.
 
     Returns:
         Shape (M, N), in eV.
     """
     around = _around(harmonics, neighbours)
-    attrs = one_hot(kinds, weights.embedding.shape[1]).to(harmonics)
+    elements = torch.arange(weights.embedding.shape[1], device=kinds.device)
+    attrs = (kinds.unsqueeze(1) == elements).to(harmonics)
     # Before the first layer an atom's features are those of its element: one row an element.
     features, row_attrs = [weights.embedding.unsqueeze(1)], torch.eye(attrs.shape[1]).to(attrs)
     senders = kinds[neighbours.neighbour]
@@ -67,7 +70,7 @@ def node_energies(
         if layer.skips_message:
             degrees = messages.split([2 * d + 1 for d in range(len(own.skip))], dim=1)
             messages = torch.cat(_with_element(degrees, own.skip, attrs), dim=1)
-        mixed = _product(own, constants, messages, kinds, attrs)
+        mixed = _product(own, constants, messages, kinds, attrs, plain)
         if layer.residual:
             skipped = _with_element(features, own.skip, row_attrs)
             if index == 0:
@@ -108,10 +111,9 @@ def _interaction(
     channels, n_degrees = up.shape[-1], _top(around) + 1
     n_scalar, n_paths = n_degrees * channels, len(layer.paths) * channels
     paths = _at(strength[..., :n_paths], neighbours.pair)
-    summed = _scalar_paths(up[:, 0], senders, paths[..., :n_scalar], around)
+    summed = _scalar_paths(constants, up[:, 0], senders, paths[..., :n_scalar], around)
     if n_scalar == n_paths:  # one path a degree
-        degrees = [degree for degree in range(n_degrees) for _ in range(2 * degree + 1)]
-        matrices = torch.stack(own.linear, dim=1)[:, degrees]
+        matrices = torch.stack(own.linear, dim=1).index_select(1, constants.degree)
         messages = torch.matmul(summed, matrices)
     else:
         parts = [[x] for x in summed.split([2 * d + 1 for d in range(n_degrees)], dim=1)]
@@ -129,7 +131,9 @@ def _interaction(
     return messages / (there.index_add(1, neighbours.senders, density) + 1).unsqueeze(1)
 
 
-def _scalar_paths(up: Tensor, senders: Tensor, strength: Tensor, around: Tensor) -> Tensor:
+def _scalar_paths(
+    constants: LayerTables, up: Tensor, senders: Tensor, strength: Tensor, around: Tensor
+) -> Tensor:
     """Return Σ_neighbours strength · feature · harmonics, of scalar features, (M, S, N, C).
 
     One path leads to each degree; `up` has shape (M, rows, C), `strength` (M, N, D, degrees * C).
@@ -140,8 +144,7 @@ def _scalar_paths(up: Tensor, senders: Tensor, strength: Tensor, around: Tensor)
     if channels <= _NARROW:  # all harmonics with all paths, then those that belong together
         weighted = _at(up.repeat(1, 1, n_degrees), senders) * strength
         summed = torch.bmm(turned, weighted.flatten(0, 1)).view(-1, size * n_degrees, channels)
-        own = [s * n_degrees + math.isqrt(s) for s in range(size)]
-        summed = summed.index_select(1, torch.tensor(own, device=up.device))
+        summed = summed.index_select(1, constants.together)
     else:
         sent = _at(up, senders)
         each = [(sent * one).flatten(0, 1) for one in strength.split(channels, dim=-1)]
@@ -180,11 +183,16 @@ def _other_paths(
 
 
 def _product(
-    own: LayerWeights, constants: LayerTables, messages: Tensor, kinds: Tensor, attrs: Tensor
+    own: LayerWeights,
+    constants: LayerTables,
+    messages: Tensor,
+    kinds: Tensor,
+    attrs: Tensor,
+    plain: bool,
 ) -> list[Tensor]:
     """Return the product basis of each degree L: symmetric contraction and linear map."""
     return [
-        _linear(contract(components, messages, weight, kinds, attrs), matrix)
+        _linear(contract(components, messages, weight, kinds, attrs, plain), matrix)
         for components, weight, matrix in zip(
             constants.contractions, own.contraction, own.product, strict=True
         )

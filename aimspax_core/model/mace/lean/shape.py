@@ -5,6 +5,7 @@ Read once off the model's own modules; says nothing about the values of its weig
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -98,10 +99,15 @@ class LayerTables(NamedTuple):
         coupling: Clebsch-Gordan coefficients of the paths with l1 > 0, each (2 l3 + 1) times
             (2 l1 + 1), side by side; their sum is the second axis of the shape (S, …).
         contractions: Of each degree L out, and each component.
+        degree: Of each harmonic, shape (S,).
+        together: Where each harmonic stands with its own degree among all pairs of harmonics and
+            degrees, shape (S,).
     """
 
     coupling: Tensor
     contractions: tuple[tuple[Monomials, ...], ...]
+    degree: Tensor
+    together: Tensor
 
 
 def shape(model: Any) -> Shape:
@@ -123,6 +129,7 @@ def tables(model: Any) -> tuple[LayerTables, ...]:
         LayerTables(
             _coupling(interaction.conv_tp).to(model.r_max),
             tuple(map(monomials, product.symmetric_contractions.contractions)),
+            *_places(interaction.conv_tp.irreps_in2.dim, model.r_max.device),
         )
         for interaction, product in zip(model.interactions, model.products, strict=True)
     )
@@ -227,3 +234,9 @@ def _coupling(tensor_product: Any) -> Tensor:
             block[two**2 : (two + 1) ** 2] = coefficients.permute(1, 2, 0)
             found.append(block.flatten(1))
     return torch.cat(found, dim=1)
+
+
+def _places(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return of each of S harmonics s the degree l, and s * degrees + l."""
+    degree = torch.tensor([math.isqrt(s) for s in range(size)], device=device)
+    return degree, torch.arange(size, device=device) * math.isqrt(size) + degree

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor
 from aimspax_core.errors import ModelError
 from aimspax_core.model.mace.lean import outputs
 from aimspax_core.model.mace.lean.applicable import why_not
+from aimspax_core.model.mace.lean.derivatives import Derived, Inputs, derived
 from aimspax_core.model.mace.lean.geometry import Geometry, geometry, no_geometry
 from aimspax_core.model.mace.lean.neighbours import Table, half, no_table, table
-from aimspax_core.model.mace.lean.network import node_energies
-from aimspax_core.model.mace.lean.radial import along_lengths, path_weights
 from aimspax_core.model.mace.lean.shape import shape, tables
-from aimspax_core.model.mace.lean.weights import weights
+from aimspax_core.model.mace.lean.weights import Weights, weights
+
+Form = Callable[[Weights, Inputs], Derived | None]
+"""Another way to compute `derived` in training; none for a batch that it is not made for."""
 
 
 class Lean(torch.nn.Module):
@@ -27,6 +30,12 @@ class Lean(torch.nn.Module):
     Args:
         model: A model of MACE.
 
+    Attributes:
+        model: As given.
+        shape: The network's.
+        tables: Its constants.
+        form: What computes batches in training where it can; none: `derived` computes all.
+
     Raises:
         ModelError: The model has no lean form; see `why_not`.
     """
@@ -37,8 +46,9 @@ class Lean(torch.nn.Module):
         if why is not None:
             raise ModelError(f"no lean form: {why}")
         self.model: Any = model
-        self._shape = shape(model)
-        self._tables = tables(model)
+        self.shape = shape(model)
+        self.tables = tables(model)
+        self.form: Form | None = None
 
     def forward(
         self,
@@ -61,29 +71,17 @@ class Lean(torch.nn.Module):
             By MACE's names `energy` (G, in eV), `forces` (N × 3, eV/Å), `virials` (G × 3 × 3, eV)
             and `stress` (G × 3 × 3, eV/Å³); None for what was not asked for.
         """
-        kinds = data["node_attrs"].argmax(dim=1)
-        here, neighbours = self._read(data, kinds)
+        inputs, here = self.read(data)
+        neighbours, kinds = inputs.neighbours, inputs.kinds
         graphs = outputs.Graphs(data["batch"], data["cell"].view(-1, 3, 3))
-        own = weights(self._shape, [self.model])
-        strained = compute_virials or compute_stress
-        harmonics = here.harmonics.unsqueeze(0)
-        if compute_force or strained:
-            harmonics.requires_grad_()
-        both = [path_weights(layer, here.radial, here.radial_slope) for layer in own.layers]
-        # Also in validation, where MACE has the weights ask for no gradients.
-        strengths = [strength.requires_grad_() for strength, _ in both]
-        atoms = node_energies(
-            self._shape, self._tables, own, harmonics, strengths, neighbours, kinds
-        )
+        own = weights(self.shape, [self.model])
+        atoms, by_harmonics, by_length = self._derived(own, inputs, training)
         free = own.elements.index_select(1, kinds)
         energy = (graphs.total(free) + graphs.total(atoms))[0]
         found: dict[str, Tensor | None] = dict.fromkeys(("forces", "virials", "stress"))
+        strained = compute_virials or compute_stress
+        by_vectors = here.pull_back(by_harmonics, by_length)
         if compute_force or strained:
-            by_harmonics, *by_strengths = torch.autograd.grad(
-                atoms.sum(), [harmonics, *strengths], retain_graph=training, create_graph=training
-            )
-            by_length = along_lengths(by_strengths, [slope for _, slope in both])
-            by_vectors = here.pull_back(by_harmonics, by_length)
             found["forces"] = outputs.forces(by_vectors, neighbours, len(kinds))[0]
         if strained:
             virials = outputs.virials(by_vectors, here.vectors, neighbours, graphs)[0]
@@ -91,7 +89,20 @@ class Lean(torch.nn.Module):
             found |= {"virials": virials, "stress": stress}
         return found | {"energy": energy if training else energy.detach()}
 
-    def _read(self, data: dict[str, Tensor], kinds: Tensor) -> tuple[Geometry, Table]:
+    def read(self, data: dict[str, Tensor]) -> tuple[Inputs, Geometry]:
+        """Return what the network is told of a batch, and the batch's geometry."""
+        kinds = data["node_attrs"].argmax(dim=1)
+        here, neighbours = self._around(data, kinds)
+        return Inputs(here.harmonics, here.radial, here.radial_slope, neighbours, kinds), here
+
+    def _derived(self, own: Weights, inputs: Inputs, training: bool) -> Derived:
+        """Return energies and their derivatives, by the form that is made for the batch."""
+        found = self.form(own, inputs) if training and self.form is not None else None
+        if found is not None:
+            return found
+        return derived(self.shape, self.tables, own, inputs, trained=training)
+
+    def _around(self, data: dict[str, Tensor], kinds: Tensor) -> tuple[Geometry, Table]:
         """Return the batch's geometry and neighbours."""
         edges, positions = data["edge_index"], data["positions"].detach()
         one = half(edges, data["unit_shifts"])

@@ -1,0 +1,48 @@
+"""The program that compiles aside: `python -m …compiler_process REQUEST PARENT THREADS`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from aimspax_core.model.mace.lean.compiling import FAILED, compile_form
+from aimspax_core.safe_files import write_text
+
+_LEVEL = 5
+"""How nice it is to others. Among workers that are busy, much more would take it half an hour."""
+
+_LOOK_S = 2.0
+"""How often it looks whether the process that began it is still there."""
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that began it is gone."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
+
+
+def main(request: Path, parent: int, threads: int) -> None:
+    """Compile what a file asks for, into the folder where it lies."""
+    os.nice(_LEVEL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    folder = request.parent
+    torch.set_num_threads(threads)
+    try:
+        asked = torch.load(request, weights_only=False)
+        request.unlink()
+        torch.set_default_dtype(asked.inputs.harmonics.dtype)
+        compile_form(asked, folder)
+    # A compiler may fail in any way; the text is for the log of the worker that asked.
+    except Exception as error:
+        write_text(folder / FAILED, f"{type(error).__name__}: {error}"[:2000])
+        raise
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,319 @@
+"""Claims about compiled training: it is the eager one, for every batch, and never in the way."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from aimspax_core.locks import held
+from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.mace import kernel
+from aimspax_core.model.mace.build import Constants, build
+from aimspax_core.model.mace.lean import Lean, forms
+from aimspax_core.model.mace.lean.compiling import FAILED, FORM
+from aimspax_core.model.mace.lean.derivatives import Derived, Inputs, derived
+from aimspax_core.model.mace.lean.forms import WORTH_COMPILING_S, WORTH_LOADING_S, Forms
+from aimspax_core.model.mace.lean.padding import Size, cut, largest, padded, roomy, size_of
+from aimspax_core.model.mace.lean.weights import weights
+from aimspax_core.settings.model import ModelSettings
+
+ELEMENTS = (1, 6, 8)
+CONSTANTS = Constants({1: -1.1, 6: -2.3, 8: -3.7}, avg_num_neighbors=5.3, scale=1.7, shift=0.2)
+TINY = {
+    "num_channels": 2, "max_L": 0, "max_ell": 1, "correlation": 2, "num_interactions": 1,
+    "num_radial_basis": 3, "radial_MLP": [4], "r_max": 3.0,
+}  # fmt: skip
+DENSITY = "RealAgnosticDensityInteractionBlock"
+
+
+def settings(compiled: str = "on", **architecture: Any) -> ModelSettings:
+    return ModelSettings.model_validate(
+        {
+            "GENERAL": {"name_exp": "t", "default_dtype": "float64", "compute_stress": True},
+            "ARCHITECTURE": TINY | architecture,
+            "TRAINING": {"batch_size": 3},
+            "MISC": {"compile": compiled},
+        }
+    )
+
+
+def structures(seed: int = 0) -> list[Atoms]:
+    """Molecules, a cell smaller than the cutoff, an atom without neighbours."""
+    made = [molecule("CH3OH"), bulk("C", "diamond", 3.6), molecule("H2O"), Atoms("O", pbc=False)]
+    rng = np.random.default_rng(seed)
+    for atoms in made:
+        atoms.rattle(0.1, rng=rng)
+    return made
+
+
+def graphs(chosen: list[Atoms]) -> list[Any]:
+    return mace_graphs.graphs(chosen, ELEMENTS, settings())
+
+
+def batch(chosen: list[Atoms]) -> dict[str, torch.Tensor]:
+    made = graphs(chosen)
+    return mace_graphs.batches(made, len(made))[0].to_dict()
+
+
+def lean(seed: int = 1, **architecture: Any) -> Lean:
+    return Lean(build(settings(**architecture), ELEMENTS, CONSTANTS, seed))
+
+
+def trained_on(one: Lean, given: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """Outputs, and gradients of a loss of all of them."""
+    one.model.zero_grad()
+    found = one(given, training=True, compute_virials=True, compute_stress=True)
+    sum(value.square().sum() for value in found.values() if value is not None).backward()
+    gradients = [p.grad.clone() for p in one.model.parameters() if p.grad is not None]
+    return [*(value.detach() for value in found.values() if value is not None), *gradients]
+
+
+def assert_alike(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> None:
+    assert len(ours) == len(theirs)
+    for mine, its in zip(ours, theirs, strict=True):
+        assert (mine - its).abs().max() <= 1e-10 * its.abs().max().clamp_min(1e-4)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [{}, {"max_L": 1, "interaction": DENSITY, "interaction_first": DENSITY}, {"num_channels": 40}],
+    ids=str,
+)
+def test_what_a_batch_is_padded_with_changes_nothing(architecture: dict[str, Any]) -> None:
+    one, given = lean(**architecture), batch(structures())
+    theirs = trained_on(one, given)
+
+    def form(own: Any, inputs: Inputs) -> Derived:
+        size = Size(*(n + more for n, more in zip(size_of(inputs), (3, 5, 2), strict=True)))
+        wide = padded(inputs, size)
+        return cut(derived(one.shape, one.tables, own, wide, trained=True, plain=True), inputs)
+
+    one.form = form
+    assert_alike(trained_on(one, given), theirs)
+
+
+def test_atoms_on_top_of_each_other_spoil_no_other_structure_of_a_padded_batch() -> None:
+    good, bad = molecule("H2O"), Atoms("OO", np.zeros((2, 3)))
+    one = lean()
+
+    def form(own: Any, inputs: Inputs) -> Derived:
+        wide = padded(inputs, Size(9, 12, 6))
+        return cut(derived(one.shape, one.tables, own, wide, trained=True, plain=True), inputs)
+
+    one.form = form
+    found = one(batch([bad, good]), training=True)["forces"]
+    assert found is not None
+    assert found[:2].isnan().all()
+    assert found[2:].isfinite().all()
+
+
+def test_a_size_holds_every_batch_and_has_room_for_more() -> None:
+    made = graphs(structures())
+    needed = largest(made, 2)
+    for left in range(4):
+        for right in range(4):
+            pair = batch([structures()[left], structures()[right]])
+            assert needed.holds(size_of(lean_once().read(pair)[0]))
+    assert roomy(needed, alike=True).holds(needed)
+    assert roomy(needed, alike=True).atoms == needed.atoms
+    assert {roomy(needed._replace(pairs=n), alike=True).pairs for n in range(640, 670)} == {704}
+
+
+_LEAN: list[Lean] = []
+
+
+def lean_once() -> Lean:
+    if not _LEAN:
+        _LEAN.append(lean())
+    return _LEAN[0]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a compiled form of the tiny network, made aside for batches of three."""
+    folder = tmp_path_factory.mktemp("forms")
+    mine, one = Forms(folder), lean()
+    assert mine.settle(one, graphs(structures()), batch(structures()[:3]), np.inf) is None
+    mine.wait()
+    assert [path.name for path in folder.glob(f"*/{FORM}")] == [FORM], outputs(folder)
+    return folder
+
+
+def outputs(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.glob("*/output"))
+
+
+def settled(folder: Path, one: Lean, ahead_s: float = np.inf) -> Forms:
+    mine = Forms(folder)
+    one.form = mine.settle(one, graphs(structures()), batch(structures()[:3]), ahead_s)
+    return mine
+
+
+def test_compiled_training_is_the_eager_one_for_every_batch(made: Path) -> None:
+    for seed in (1, 2):  # another member
+        one = lean(seed)
+        for chosen in (structures(5)[:3], structures(6)[1:], structures(7)[::2]):
+            one.form = None
+            theirs = trained_on(one, batch(chosen))
+            settled(made, one)
+            assert one.form is not None
+            assert_alike(trained_on(one, batch(chosen)), theirs)
+
+
+def test_a_batch_that_is_too_large_or_much_smaller_is_not_for_the_form(made: Path) -> None:
+    one = lean()
+    settled(made, one)
+    assert one.form is not None
+    own = weights(one.shape, [one.model])
+    assert one.form(own, one.read(batch(structures()[:3]))[0]) is not None
+    assert one.form(own, one.read(batch(structures() * 2))[0]) is None
+    assert one.form(own, one.read(batch(structures()[2:]))[0]) is None
+
+
+def test_without_work_ahead_nothing_is_loaded_and_nothing_compiled(
+    made: Path, tmp_path: Path
+) -> None:
+    one = lean()
+    settled(made, one, WORTH_LOADING_S - 1)
+    assert one.form is None
+    settled(made, one, WORTH_LOADING_S)
+    assert one.form is not None
+    settled(tmp_path, one, WORTH_COMPILING_S - 1)
+    assert one.form is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_form_is_loaded_without_a_compiler(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+    one = lean()
+    settled(made, one)
+    assert one.form is not None
+
+
+def test_without_a_compiler_training_goes_on_as_it_is_which_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    one, mine = lean(), Forms(tmp_path / "forms")
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            found = mine.settle(one, graphs(structures()), batch(structures()[:3]), np.inf)
+            assert found is None
+    (record,) = [r for r in caplog.records if r.name.startswith("aimspax.")]
+    assert record.levelno == logging.WARNING
+    assert "PATH" in record.message
+
+
+def test_a_compiler_that_fails_is_said_once_and_not_tried_again_by_another_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CXX", shutil.which("false") or "false")
+    one, mine = lean(), settled(tmp_path, lean())
+    mine.wait()
+    (failed,) = tmp_path.glob(f"*/{FAILED}")
+    for worker in (mine, mine, Forms(tmp_path)):
+        with caplog.at_level(logging.INFO):
+            caplog.clear()
+            assert worker.settle(one, graphs(structures()), batch(structures()[:3]), np.inf) is None
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")  # nothing is begun any more
+    assert failed.exists()
+
+
+def test_of_two_workers_one_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: Path
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    (form,) = (path.parent for path in made.glob(f"*/{FORM}"))
+    folder = tmp_path / form.name
+    folder.mkdir()
+    with held(folder / "lock"):
+        settled(tmp_path, lean())
+    assert {path.name for path in folder.iterdir()} == {"lock"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"no form"])
+def test_a_form_that_is_damaged_is_not_used(
+    made: Path, tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(made, tmp_path / "forms")
+    (form,) = (tmp_path / "forms").glob(f"*/{FORM}")
+    form.write_bytes(damage)
+    one = lean()
+    settled(tmp_path / "forms", one)
+    assert one.form is None
+    assert [r.levelno for r in caplog.records if r.name.startswith("aimspax.")] == [logging.WARNING]
+
+
+def test_a_form_that_computes_something_else_is_not_used(
+    made: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = torch.compiler.load_compiled_function
+
+    def wrong(file: Any) -> Any:
+        function = load(file)
+        right = function.fn
+        function.fn = lambda *flat: (1.0001 * right(*flat)[0], *right(*flat)[1:])
+        return function
+
+    monkeypatch.setattr(torch.compiler, "load_compiled_function", wrong)
+    one = lean()
+    settled(made, one)
+    assert one.form is None
+    assert "differ" in caplog.text
+
+
+def test_another_architecture_has_another_form(made: Path) -> None:
+    one = lean(num_channels=3)
+    settled(made, one, WORTH_LOADING_S)
+    assert one.form is None
+
+
+@pytest.mark.key("MISC", "compile")
+@pytest.mark.parametrize(
+    ("mode", "ahead_s", "compiled"),
+    [
+        ("off", np.inf, False),
+        ("on", 0.0, True),
+        ("auto", 0.0, False),
+        ("auto", WORTH_LOADING_S, True),
+    ],
+)
+def test_the_key_says_whether_training_is_compiled(
+    made: Path, mode: str, ahead_s: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "forms", lambda: Forms(made))
+    one, train = lean(), graphs(structures())
+    assert kernel.settle(one, train, settings(mode), ahead_s) is compiled
+    assert (one.form is not None) is compiled
+    assert not kernel.settle(one, train[:2], settings(mode), ahead_s)  # no batch is whole
+    assert one.form is None
+    assert not kernel.settle(one.model, train, settings(mode), ahead_s)  # by MACE itself
+
+
+@pytest.mark.parametrize(("given", "read"), [(True, "on"), (False, "off"), ("On", "on")])
+def test_on_and_off_are_what_yaml_makes_of_them(given: Any, read: str) -> None:
+    assert settings(given).MISC.compile == read
+
+
+def test_forms_lie_in_the_users_cache_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    forms.cache_clear()
+    try:
+        kernel.settle(lean(), graphs(structures()), settings("on"), 0.0)
+    finally:
+        forms.cache_clear()
+    assert len(list((tmp_path / "aimspax" / "compiled").iterdir())) == 1
