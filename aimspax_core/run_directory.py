@@ -106,6 +106,11 @@ class RunDir:
         return self.output / "results" / "learning_curve.png"
 
     @property
+    def calibration(self) -> Path:
+        """The figure of true error against uncertainty."""
+        return self.results / "calibration.png"
+
+    @property
     def analysis(self) -> Path:
         """The files that `analysis: True` asks for."""
         return self.output / "analysis"
@@ -121,7 +126,7 @@ class RunDir:
         return self.state / "frames"
 
     def prediction(self, key: str) -> Path:
-        """The committee's prediction of a structure that is labelled for analysis."""
+        """What the committee said of a structure that asked for its label, or is for analysis."""
         return self.state / "predictions" / key[:2] / f"{key}.npz"
 
     def structure(self, key: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ase import Atoms
 from prefect import task
 
-from aimspax_core.campaign.events import Checked, Look, SegmentFinished, TrajectoryResult
+from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import Trajectory
 from aimspax_core.labels.gate import check_structure
 from aimspax_core.labels.waiting import keep_structure
@@ -32,7 +32,6 @@ from aimspax_core.sampling.lockstep import Evaluate
 from aimspax_core.sampling.segment import (
     Outcome,
     Result,
-    SegmentResult,
     SegmentSettings,
     Start,
     run_segment,
@@ -99,10 +98,11 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
         results=tuple(_result(request, r, before[r.trajectory]) for r in segment.results),
         uncertainties=tuple(check.uncertainty for check in segment.checks),
         checked=tuple(check.trajectory for check in segment.checks),
+        at_steps=tuple(check.step for check in segment.checks),
+        thresholds=tuple(check.threshold for check in segment.checks),
         looks=tuple(
             look for r in segment.results for look in _looks(request, r, before[r.trajectory])
         ),
-        checks=_checks(segment) if settings.al.analysis else (),
         evaluations=segment.stats.evaluations,
         structures=segment.stats.structures,
         seconds=segment.stats.seconds,
@@ -201,6 +201,7 @@ def _result(request: PropagateRequest, result: Result, before: Trajectory) -> Tr
         if result.outcome is Outcome.CROSSED:
             identity = _identity(request.settings, before.geometry)
             key = keep_structure(request.run, result.state.structure, identity)
+            _keep_prediction(request.run, key, result)
     return TrajectoryResult(
         trajectory=result.trajectory,
         outcome=result.outcome.value,
@@ -210,6 +211,18 @@ def _result(request: PropagateRequest, result: Result, before: Trajectory) -> Tr
         key=key,
         reason=result.reason,
     )
+
+
+def _keep_prediction(run: RunDir, key: str, result: Result) -> None:
+    """Write what the committee said of a structure that asks for its label.
+
+    One that is there stays: members may have trained on the structure since.
+    """
+    path = run.prediction(key)
+    if result.crossing is None or path.exists():
+        return
+    asked = result.checks[-1]
+    save_prediction(path, result.crossing, asked.trajectory, asked.step, asked.threshold)
 
 
 def _identity(settings: Settings, geometry: int) -> dict[str, object]:
@@ -223,20 +236,10 @@ def _looks(request: PropagateRequest, result: Result, before: Trajectory) -> lis
     for look in result.looks:
         identity = _identity(request.settings, before.geometry)
         key = keep_structure(request.run, look.structure, identity)
-        save_prediction(request.run.prediction(key), look.prediction, look.trajectory, look.step)
+        save_prediction(
+            request.run.prediction(key), look.prediction, look.trajectory, look.step, look.threshold
+        )
         looks.append(
             Look(trajectory=look.trajectory, step=look.step, key=key, threshold=look.threshold)
         )
     return looks
-
-
-def _checks(segment: SegmentResult) -> tuple[Checked, ...]:
-    return tuple(
-        Checked(
-            trajectory=check.trajectory,
-            step=check.step,
-            uncertainty=check.uncertainty,
-            threshold=check.threshold,
-        )
-        for check in segment.checks
-    )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from aimspax_core.campaign.actions import Action
+from aimspax_core.campaign.judged import Judged
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.state import CampaignState, Rules, SetValue
@@ -85,6 +86,9 @@ class LabelArrived(Record):
     key: str
     wall_s: float = Field(description="Seconds that the reference took.")
     core_hours: float = 0.0
+    judged: Judged | None = Field(
+        default=None, description="What the committee had said of it, if that was kept."
+    )
 
 
 class LabelFailed(Record):
@@ -150,12 +154,30 @@ class SegmentFinished(Record):
     checked: tuple[int, ...] = Field(
         default=(), description="Trajectory of each uncertainty; none: an earlier release."
     )
+    at_steps: tuple[int, ...] = Field(default=(), description="MD step of each, in its life.")
+    thresholds: tuple[float | None, ...] = Field(default=(), description="In force at each.")
     looks: tuple[Look, ...] = Field(default=(), description="With ACTIVE_LEARNING.analysis.")
-    checks: tuple[Checked, ...] = Field(default=(), description="With ACTIVE_LEARNING.analysis.")
+    checks: tuple[Checked, ...] = Field(default=(), description="As releases before 0.2 had them.")
     evaluations: int = Field(default=0, description="Batched passes through the committee.")
     structures: int = Field(default=0, description="Structures in all of them together.")
     seconds: float = Field(default=0.0, description="Seconds spent in them.")
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
+
+    def all_checks(self) -> tuple[Checked, ...]:
+        """Return its checks in their order; in earlier releases only with `analysis`."""
+        if self.checks or not self.at_steps:
+            return self.checks
+        columns = (self.checked, self.at_steps, self.uncertainties, self.thresholds)
+        return tuple(
+            Checked(trajectory=trajectory, step=step, uncertainty=value, threshold=threshold)
+            for trajectory, step, value, threshold in zip(*columns, strict=True)
+        )
+
+    @property
+    def checks_above(self) -> int:
+        """How many uncertainties were above the threshold in force."""
+        pairs = zip(self.uncertainties, self.thresholds, strict=False)
+        return sum(limit is not None and value > limit for value, limit in pairs)
 
 
 class TrainingFinished(Record):

@@ -31,11 +31,20 @@ def arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
         core_hours=state.core_hours + event.core_hours,
         lost_labels=(),
     )
+    state = _judged(state, event)
     if point.sampling_step is not None:
         return initial.label_resolved(state)
     if point.analysis:
         return exploration.settle(state)
     return exploration.labelled(state, event.key)
+
+
+def _judged(state: CampaignState, event: LabelArrived) -> CampaignState:
+    """Hold the label against what the committee had said, unless a member has trained on it."""
+    known = (event.key in member.training for member in state.members.values())
+    if event.judged is None or any(known):
+        return state
+    return state.but(judgement=state.judgement.with_point(event.judged))
 
 
 def failed(state: CampaignState, event: LabelFailed) -> CampaignState:

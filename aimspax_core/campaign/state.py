@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from aimspax_core.campaign.actions import Action, ConvergeOn
+from aimspax_core.campaign.judged import Judgement
 from aimspax_core.campaign.members import MemberState
 from aimspax_core.campaign.record import Record
 from aimspax_core.errors import LabelFailure
@@ -269,6 +270,7 @@ class CampaignState(Record):
     trajectories: tuple[Trajectory, ...] = ()
     window: Window = Window()
     windows: tuple[Window, ...] = ()  # one a geometry, where each has its own threshold
+    judgement: Judgement = Judgement()
     training: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()

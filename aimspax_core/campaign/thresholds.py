@@ -21,7 +21,11 @@ def windows(state: CampaignState) -> tuple[Window, ...]:
 
 def seen(state: CampaignState, event: SegmentFinished) -> CampaignState:
     """Let the thresholds see the uncertainties of a segment."""
-    state = state.but(window=state.window.extend(event.uncertainties))
+    above = event.checks_above
+    state = state.but(
+        window=state.window.extend(event.uncertainties),
+        judgement=state.judgement.checked(above, len(event.thresholds) - above),
+    )
     if state.windows:
         of = [state.trajectories[index].geometry for index in event.checked]
         pairs = list(zip(of, event.uncertainties, strict=True))

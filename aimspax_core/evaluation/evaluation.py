@@ -7,7 +7,7 @@ frames, forces over all components of all atoms, stresses over all nine componen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from aimspax_core.model.committee import Committee
 from aimspax_core.model.family import load_any
 from aimspax_core.prediction import Prediction
 from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType
+from aimspax_core.uncertainty.true_error import mirrored
 
 
 @dataclass(frozen=True)
@@ -267,9 +268,9 @@ def trusts(frames: Frames, found: Predictions) -> dict[UncertaintyType, Trust]:
     for frame in range(len(frames)):
         structure = frames.atoms(frame)
         prediction = _prediction(found, frame, frames.own(frame))
-        mirrored = _mirrored(prediction, frames, frame)
+        truth = mirrored(prediction, float(frames.energy[frame]), frames.forces[frames.own(frame)])
         for one in MEASURES:
-            error = one.function(mirrored, structure)
+            error = one.function(truth, structure)
             if np.isfinite(error):
                 pairs[one.name].append((one.function(prediction, structure), error))
     return {name: Trust(*np.array(rows).T) for name, rows in pairs.items() if rows}
@@ -285,16 +286,6 @@ def _prediction(found: Predictions, frame: int, own: slice) -> Prediction:
         member_energies=energies,
         member_forces=forces,
         stress=stress if np.isfinite(stress).all() else None,
-    )
-
-
-def _mirrored(mean: Prediction, frames: Frames, frame: int) -> Prediction:
-    """Return a committee of two around a mean prediction: the label, and its mirror image."""
-    energy, forces = float(frames.energy[frame]), frames.forces[frames.own(frame)]
-    return replace(
-        mean,
-        member_energies=np.array([energy, 2 * mean.energy - energy]),
-        member_forces=np.stack([forces, 2 * mean.forces - forces]),
     )
 
 

@@ -28,10 +28,14 @@ from aimspax_core.campaign.journal import entries
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.labels.store import LabelStore, StoredLabel
+from aimspax_core.prediction import Prediction
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
 from aimspax_core.settings.settings import Settings
+from aimspax_core.uncertainty.calibration import Calibration
 from aimspax_core.uncertainty.force_spread import atomic_sd
+from aimspax_core.uncertainty.measures import Measure, measure_of
+from aimspax_core.uncertainty.true_error import mirrored
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -62,7 +66,8 @@ class Analysis:
         self._initial, self._active = settings.idg.analysis, settings.al.analysis
         self._losses = {"initial": _Losses(), "active": _Losses()}
         self._trainings: dict[str, Train] = {}
-        self._sizes: dict[str, int] = {}
+        self._began: dict[str, _Began] = {}
+        self._measure = measure_of(settings.al.uncertainty_type)
         self._looks = 0
         self._unlabelled: list[_Seen] = []
         self._compared: defaultdict[int, list[_Compared]] = defaultdict(list)
@@ -89,8 +94,9 @@ class Analysis:
         match event:
             case Launched(action=Train() as training):
                 self._trainings[training.id] = training
-            case Launched(action=Propagate() as segment):
-                self._sizes[segment.id] = after.training_set_size
+            case Launched(action=Propagate() as segment) if self._active:
+                calibration = after.judgement.calibration()
+                self._began[segment.id] = _Began(after.training_set_size, calibration)
             case TrainingFinished():
                 self._trained(event, tuple(after.members))
             case SegmentFinished() if self._active:
@@ -113,13 +119,14 @@ class Analysis:
             self._stale.add(ACTIVE_LOSSES)
 
     def _explored(self, event: SegmentFinished) -> None:
-        size = self._sizes.pop(event.action_id)
+        began = self._began.pop(event.action_id)
         for look in event.looks:
             self._looks += 1
-            self._unlabelled.append(_Seen(self._looks, look, size))
-        for check in event.checks:
+            self._unlabelled.append(_Seen(self._looks, look, began))
+        checks = event.all_checks()
+        for check in checks:
             self._checks[check.trajectory].append(check)
-        if event.checks:
+        if checks:
             self._stale.update(CHECKS)
 
     def _compare(self) -> None:
@@ -130,7 +137,7 @@ class Analysis:
             if stored is None:
                 waiting.append(seen)  # for ever, if its label failed
                 continue
-            compared = _compared(self._run.prediction(seen.look.key), stored, seen)
+            compared = _compared(self._run.prediction(seen.look.key), stored, seen, self._measure)
             if compared is not None:
                 self._compared[seen.look.trajectory].append(compared)
                 self._stale.add(COMPARISONS)
@@ -151,12 +158,20 @@ class Analysis:
 
 
 @dataclass(frozen=True)
+class _Began:
+    """The training set's size, and the calibration in force, when a segment began."""
+
+    train_set_length: int
+    calibration: Calibration | None
+
+
+@dataclass(frozen=True)
 class _Seen:
-    """A look, its place among all, and the training set's size when its segment began."""
+    """A look, its place among all, and what there was when its segment began."""
 
     number: int
     look: Look
-    train_set_length: int
+    began: _Began
 
 
 @dataclass(frozen=True)
@@ -170,6 +185,14 @@ class _Compared:
     uncertainty: NDArray[np.float64]
     predicted_energy: float
     true_energy: float
+    measured: float
+    measured_error: float
+
+    @property
+    def expected_error(self) -> float:
+        """The error that was to be expected, by the labels before; NaN where there were none."""
+        calibration = self.seen.began.calibration
+        return np.nan if calibration is None else float(calibration.expected(self.measured))
 
     @property
     def error(self) -> NDArray[np.float64]:
@@ -177,7 +200,7 @@ class _Compared:
         return np.sqrt(((self.true_forces - self.prediction) ** 2).mean(axis=1))
 
 
-def _compared(path: Path, stored: StoredLabel, seen: _Seen) -> _Compared | None:
+def _compared(path: Path, stored: StoredLabel, seen: _Seen, measure: Measure) -> _Compared | None:
     """Compare the prediction of a structure with its label; None if it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as found:
@@ -186,14 +209,19 @@ def _compared(path: Path, stored: StoredLabel, seen: _Seen) -> _Compared | None:
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         log.warning("%s is left out of the analysis: %s", path, error)
         return None
+    label = stored.label
+    said = Prediction(float(np.mean(energies, dtype=float)), mean, energies, members)
+    truth = mirrored(said, label.energy, label.forces)
     return _Compared(
         seen=seen,
         numbers=np.asarray(stored.atoms.numbers),
         prediction=np.asarray(mean, dtype=float),
-        true_forces=np.asarray(stored.label.forces, dtype=float),
+        true_forces=np.asarray(label.forces, dtype=float),
         uncertainty=atomic_sd(members),
-        predicted_energy=float(np.mean(energies, dtype=float)),
-        true_energy=stored.label.energy,
+        predicted_energy=said.energy,
+        true_energy=label.energy,
+        measured=measure.function(said, stored.atoms),
+        measured_error=measure.function(truth, stored.atoms),
     )
 
 
@@ -208,7 +236,7 @@ def _comparisons(found: dict[int, list[_Compared]]) -> Arrays:
         columns = {
             "numbers": rows[0].numbers,
             "current_md_step": np.array([look.step for look in looks]),
-            "train_set_length": np.array([row.seen.train_set_length for row in rows]),
+            "train_set_length": np.array([row.seen.began.train_set_length for row in rows]),
             "threshold": np.array([look.threshold for look in looks], dtype=float),
             "prediction": np.array([row.prediction for row in rows]),
             "true_forces": np.array([row.true_forces for row in rows]),
@@ -220,6 +248,9 @@ def _comparisons(found: dict[int, list[_Compared]]) -> Arrays:
             "atom_wise_error": error,
             "max_error": error.max(axis=1),
             "mean_error": error.mean(axis=1),
+            "uncertainty": np.array([row.measured for row in rows]),
+            "error": np.array([row.measured_error for row in rows]),
+            "expected_error": np.array([row.expected_error for row in rows]),
         }
         arrays |= {f"{index}/{name}": column for name, column in columns.items()}
     return arrays

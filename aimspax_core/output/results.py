@@ -217,6 +217,7 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last:
         "valid_set_NAME.xyz       what it was validated on",
         "errors.csv               errors of each model on its valid_set_NAME.xyz",
         "learning_curve.png       force error against labels and epochs",
+        "calibration.png          true error against uncertainty, where labels asked for told it",
     ]
     if last:
         lines.append("last_ensemble/           what has converged, as active learning ended")

@@ -148,6 +148,7 @@ class Result:
         looks: What was kept for analysis, in order.
         snapshots: Its snapshots, in order; also those before an explosion.
         reason: `uncertainty` or `limit` if it crossed, what happened if it exploded, else empty.
+        crossing: Where it crossed, what the committee says of that structure.
     """
 
     trajectory: int
@@ -159,6 +160,7 @@ class Result:
     looks: tuple[Look, ...] = ()
     snapshots: tuple[Snapshot, ...] = ()
     reason: str = ""
+    crossing: Prediction | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +231,7 @@ class _Walk:
     checks: list[Check] = field(default_factory=list)
     looks: list[Look] = field(default_factory=list)
     snapshots: list[Snapshot] = field(default_factory=list)
+    said: Prediction | None = None  # by the committee, at the last check
 
     @property
     def step(self) -> int:
@@ -254,6 +257,7 @@ class _Walk:
             looks=tuple(self.looks),
             snapshots=tuple(self.snapshots),
             reason=reason,
+            crossing=self.said if outcome is Outcome.CROSSED else None,
         )
 
 
@@ -348,7 +352,10 @@ class _Segment:
             if not check_due:
                 return over
             raise ExplodedError(f"the uncertainty at step {walk.step} is not a finite number")
-        verdict = self._check(walk, uncertainty) if check_due else over
+        verdict: tuple[Outcome | None, str] = over
+        if check_due:
+            walk.said = prediction
+            verdict = self._check(walk, uncertainty)
         if look_due and (check_due or self._passes(structure)):
             threshold = self.windows[walk.start.window].threshold(self.settings.c_x)
             walk.looks.append(

@@ -90,15 +90,23 @@ def _text(snapshot: Snapshot, info: Mapping[str, Any], tags: Sequence[str]) -> s
     return f"{len(atoms)}\n{key_val_dict_to_str(comment)}\n{body}"
 
 
-def save_prediction(path: Path, prediction: Prediction, trajectory: int, step: int) -> None:
+def save_prediction(
+    path: Path,
+    prediction: Prediction,
+    trajectory: int,
+    step: int,
+    threshold: float | None,
+) -> None:
     """Write a prediction of M members for a structure of N atoms as `.npz`, atomically.
 
     Args:
         path: The file. Its arrays: `member_forces` (M, N, 3) and `forces` (N, 3), their mean, in
-            eV/Å, `member_energies` (M,) in eV, `step` and `trajectory` (single numbers).
+            eV/Å, `member_energies` (M,) in eV, and as single numbers `step`, `trajectory` and
+            `threshold`, in the unit of the campaign's measure, NaN if there was none.
         prediction: The prediction.
         trajectory: Index of the structure's trajectory.
         step: MD steps made in the trajectory's life.
+        threshold: In force then; None during warm-up.
     """
     with replacing(path) as aside:
         np.savez(
@@ -109,4 +117,5 @@ def save_prediction(path: Path, prediction: Prediction, trajectory: int, step: i
             member_energies=prediction.member_energies,
             step=step,
             trajectory=trajectory,
+            threshold=np.nan if threshold is None else threshold,
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aimspax_core.verification.exploring import Trajectory, Uncertainties
+from aimspax_core.verification.exploring import Judgement, Trajectory, Uncertainties
 from aimspax_core.verification.findings import Kind
 from aimspax_core.verification.members import Member, Round, Sets
 
@@ -64,6 +64,7 @@ class Accounts:
     trajectories: dict[int, Trajectory] = field(default_factory=dict)
     seen: Uncertainties = field(default_factory=Uncertainties)
     seen_of: dict[int, Uncertainties] = field(default_factory=dict)
+    judgement: Judgement = field(default_factory=Judgement)
     training: list[str] = field(default_factory=list)
     validation: list[str] = field(default_factory=list)
     in_flight: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -147,6 +148,7 @@ class Accounts:
         self.rounds, self.segments = state["rounds"], state["segments"]
         self.seen = Uncertainties.of(state["window"])
         self.seen_of = dict(enumerate(map(Uncertainties.of, state.get("windows", ()))))
+        self.judgement = Judgement.of(state.get("judgement"))
         self.trajectories = {t["index"]: Trajectory.of(t) for t in state["trajectories"]}
         self.samplers = {s["geometry"]: s["version"] for s in state["samplers"] if s["version"]}
         self.samplers_lost = {s["geometry"] for s in state["samplers"] if s.get("lost")}

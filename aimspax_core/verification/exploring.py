@@ -13,6 +13,10 @@ WARM_UP = 10
 """It exists once more than these have been seen."""
 
 
+JUDGED = 200
+"""Points that a state holds of those by which the uncertainty is calibrated."""
+
+
 @dataclass
 class Trajectory:
     """An MD run that explores: numbers of its state files, and steps."""
@@ -78,3 +82,34 @@ class Uncertainties:
     def freeze(self, c_x: float) -> None:
         """Let the threshold stay as it is now, if there is one."""
         self.frozen = self.threshold(c_x)
+
+
+@dataclass
+class Judgement:
+    """How many checks there were, and how many labels that were held against a prediction."""
+
+    points: int = 0
+    above: int = 0
+    below: int = 0
+    recent: list[float] = field(default_factory=list)  # spreads
+
+    @classmethod
+    def of(cls, told: dict[str, Any] | None) -> Judgement:
+        """Return what a state tells; earlier releases did not."""
+        if told is None:
+            return cls()
+        recent = [point["spread"] for point in told["recent"]]
+        return cls(told["points"], told["above"], told["below"], recent)
+
+    def check(self, event: dict[str, Any]) -> None:
+        """Count the checks of a segment by whether they were above the threshold in force."""
+        limits = event.get("thresholds", ())
+        pairs = zip(event["uncertainties"], limits, strict=False)
+        above = sum(limit is not None and float(value) > limit for value, limit in pairs)
+        self.above += above
+        self.below += len(limits) - above
+
+    def add(self, judged: dict[str, Any]) -> None:
+        """Add a point."""
+        self.points += 1
+        self.recent = [*self.recent, judged["spread"]][-JUDGED:]

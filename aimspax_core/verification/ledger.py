@@ -213,6 +213,9 @@ class Ledger(Training):
             return
         self.labels += 1
         self.core_hours += event.get("core_hours", 0.0)
+        known = any(key in member.training for member in self.members.values())
+        if event.get("judged") and not known:
+            self.judgement.add(event["judged"])
         if point.step is not None:
             self._deal_if_complete(point.step)
         elif not point.analysis:
@@ -267,6 +270,7 @@ class Ledger(Training):
 
     def _segment_finished(self, event: Event) -> None:
         self.landed(event["action_id"])
+        self.judgement.check(event)
         self.seen.see(event["uncertainties"])
         for geometry, seen in self.seen_of.items():
             pairs = zip(event["checked"], event["uncertainties"], strict=True)

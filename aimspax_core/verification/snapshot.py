@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from aimspax_core.verification.exploring import Uncertainties
+from aimspax_core.verification.exploring import Judgement, Uncertainties
 from aimspax_core.verification.findings import Kind, Report
 from aimspax_core.verification.journal_lines import unsealed
 from aimspax_core.verification.ledger import Ledger
@@ -128,6 +128,9 @@ def _exploring(path: Path, state: dict[str, Any], ledger: Ledger, report: Report
         if window.frozen != seen.frozen:
             what = f"a threshold is frozen at {window.frozen}, by the events {seen.frozen}"
             report.found(Kind.STATE, path, what)
+    if Judgement.of(state.get("judgement")) != ledger.judgement:
+        what = "what the uncertainty is calibrated by is not that of the events"
+        report.found(Kind.STATE, path, what)
     for trajectory in state["trajectories"]:
         known = ledger.trajectories.get(trajectory["index"])
         if known is None:

@@ -16,6 +16,7 @@ from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
 from aimspax_core.errors import AimspaxError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.parameters import in_force, origins
+from aimspax_core.report.calibration_text import calibration_lines
 from aimspax_core.report.error_tables import DEFAULT_TABLE, error_rows
 from aimspax_core.report.failed_labels import by_reason
 from aimspax_core.report.progress import limits_text, paused_text, progress
@@ -50,6 +51,8 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
         console.print(f"reason: {state.stop_reason}", markup=False)
     if state.window.count:
         console.print(threshold_text(state), markup=False)
+    for line in calibration_lines(state):
+        console.print(line, markup=False)
     for line in limits_text(state):
         console.print(line, markup=False)
     for table in status_tables(state, settings.model.MISC.error_table):

@@ -291,11 +291,13 @@ class Campaign:
                 executor.cancel()
             page.show(self.state, force=True)
             if self.state.finished:
-                with best_effort("learning curve"):
+                with best_effort("figures"):
                     # Takes its time to import, which a start would wait for.
+                    from aimspax_core.report.calibration_figure import calibration_figure
                     from aimspax_core.report.figures import learning_curve
 
                     learning_curve(self.run, self.run.report)
+                    calibration_figure(self.run, self.run.calibration)
                     page.show_picture(self.run.report, progress_text(self.state))
 
     def _launch(self, executor: Executor) -> None:

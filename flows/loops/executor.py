@@ -50,6 +50,7 @@ from aimspax_core.labels.gate import EnergyGate, check_label
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.tries import Fate
+from aimspax_core.output.predictions import judged
 from aimspax_core.storage import text
 from flows.loops.losses import Losses
 from flows.loops.room import Room
@@ -343,7 +344,13 @@ class Executor:
             )
         if record.core_hours:  # it was computed now
             self._durations.note(self._geometries[record.key], record.wall_s)
-        return LabelArrived(key=record.key, wall_s=record.wall_s, core_hours=record.core_hours)
+        measure, geometry = self.settings.al.uncertainty_type, self._geometries[record.key]
+        return LabelArrived(
+            key=record.key,
+            wall_s=record.wall_s,
+            core_hours=record.core_hours,
+            judged=judged(self.run, stored, geometry, measure),
+        )
 
     def _task(self, action: Action, state: CampaignState) -> tuple[Pool, Any, Any]:
         """Return where an action runs, its task, and the task's request."""

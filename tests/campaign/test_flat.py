@@ -27,7 +27,7 @@ RULES = Rules(
     converge_best=True, max_segments=2,
 )  # fmt: skip
 
-WORLD = World(label_fails=0.1, task_lost=0.05, explodes=0.1, crosses=0.3, looks=0.1)
+WORLD = World(label_fails=0.1, task_lost=0.05, explodes=0.1, crosses=0.3, looks=0.1, factor=1.5)
 
 GROW = {"points", "training", "validation"}
 """Fields that must grow: a point each, and in which set it is."""

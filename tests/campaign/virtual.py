@@ -41,6 +41,7 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
     TrajectoryResult,
 )
+from aimspax_core.campaign.judged import Judged, OfElement
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, Rules
@@ -74,6 +75,7 @@ class World:
     finishes: float = 0.0
     looks: float = 0.0
     spreads: tuple[float, ...] = ()  # of each geometry, on average; checked in earnest
+    factor: float = 0.0  # true error over spread, on average; 0: predictions are not kept
     diverges: float = 0.0
     damaged: float = 0.0
     comes_back: float = 0.0  # that a sampling MD does before it has all its points
@@ -102,6 +104,8 @@ class VirtualShell:
         self._order = itertools.count()
         self._took: dict[str, float] = {}
         self._structures = itertools.count()
+        self._judging = np.random.default_rng(7)
+        self._spreads: dict[str, tuple[float, bool]] = {}
         self.state = apply(None, Started(rules=self.rules, adopt=self.adopt))
 
     def run(self, max_events: int = 100_000) -> CampaignState:
@@ -242,7 +246,26 @@ class VirtualShell:
 
     def _label(self, action: Label) -> LabelArrived:
         world = self.world
-        return LabelArrived(key=action.key, wall_s=world.label_s, core_hours=world.label_core_hours)
+        point = self.state.points[action.key]
+        judged = None
+        if world.factor and point.trajectory is not None:
+            spread, above = self._spreads.get(action.key, (0.1, True))
+            judged = Judged(
+                geometry=point.geometry,
+                spread=spread,
+                error=world.factor * spread * abs(self._judging.normal(1.0, 0.3)),
+                above=above,
+                energy_spread=spread / 10,
+                energy_error=float(self._judging.normal(5.0, spread / 10)),
+                atoms=10,
+                elements={"H": OfElement(atoms=10, spread=spread, error=2 * spread)},
+            )
+        return LabelArrived(
+            key=action.key,
+            wall_s=world.label_s,
+            core_hours=world.label_core_hours,
+            judged=judged,
+        )
 
     def _checked(self, action: Propagate) -> SegmentFinished:
         """A segment in which every trajectory is checked as in earnest, until it crosses."""
@@ -254,8 +277,11 @@ class VirtualShell:
             while steps < CHECKS and not crossed:
                 steps += 1
                 spread = self.world.spreads[trajectory.geometry] * self.rng.uniform(0.8, 1.2)
-                memory[which], _, crossed = check(memory[which], spread, self.rules.c_x)
-                made.append((index, spread))
+                memory[which], limit, crossed = check(memory[which], spread, self.rules.c_x)
+                made.append((index, trajectory.step + steps, spread, limit))
+            key = self._structure() if crossed else None
+            if key:
+                self._spreads[key] = spread, True
             results.append(
                 TrajectoryResult(
                     trajectory=index,
@@ -263,14 +289,16 @@ class VirtualShell:
                     version=action.number,
                     step=trajectory.step + steps,
                     since_crossing=0 if crossed else trajectory.since_crossing + steps,
-                    key=self._structure() if crossed else None,
+                    key=key,
                 )
             )
         return SegmentFinished(
             action_id=action.id,
             results=tuple(results),
-            uncertainties=tuple(spread for _, spread in made),
-            checked=tuple(index for index, _ in made),
+            uncertainties=tuple(spread for _, _, spread, _ in made),
+            checked=tuple(index for index, *_ in made),
+            at_steps=tuple(step for _, step, *_ in made),
+            thresholds=tuple(limit for *_, limit in made),
         )
 
     def _segment(self, action: Propagate) -> SegmentFinished:
@@ -309,6 +337,8 @@ class VirtualShell:
             results=tuple(results),
             uncertainties=values,
             checked=action.trajectories,
+            at_steps=tuple(result.step for result in results),
+            thresholds=(self.state.window.threshold(self.rules.c_x),) * len(results),
             looks=tuple(looks),
         )
 

@@ -208,7 +208,8 @@ def test_shapes_are_as_documented(told: Told) -> None:
     shapes = {key.removeprefix("0/"): a.shape for key, a in found.items() if key[:2] == "0/"}
     scalars = (
         "current_md_step train_set_length threshold predicted_energy true_energy "
-        "uncertainty_via_max uncertainty_via_mean max_error mean_error"
+        "uncertainty_via_max uncertainty_via_mean max_error mean_error uncertainty error "
+        "expected_error"
     )
     assert shapes == {
         "numbers": (ATOMS,), "prediction": (n, ATOMS, 3), "true_forces": (n, ATOMS, 3),
@@ -246,6 +247,31 @@ def test_max_and_mean_are_over_the_atoms(told: Told) -> None:
     ):  # fmt: skip
         assert (found[f"2/{key}"] == expected).all()
     assert found["2/numbers"].tolist() == [8, 1, 1]
+
+
+def test_error_and_uncertainty_are_those_of_the_campaigns_measure(told: Told) -> None:
+    found = arrays(told, "analysis_checks")
+    for index in range(3):
+        np.testing.assert_allclose(
+            found[f"{index}/uncertainty"], found[f"{index}/uncertainty_via_max"]
+        )
+        np.testing.assert_allclose(found[f"{index}/error"], found[f"{index}/max_error"])
+        assert np.isnan(found[f"{index}/expected_error"]).all(), "no label had told it"
+
+
+def test_the_error_to_be_expected_is_that_of_the_labels_before(tmp_path: Path) -> None:
+    told = told_campaign(tmp_path, factor=2.0)
+    Analysis.of(told.run, told.settings).write()
+    found = arrays(told, "analysis_checks")
+    whole = [
+        found[f"{i}/expected_error"] / found[f"{i}/uncertainty"]
+        for i in range(3)
+        if f"{i}/uncertainty" in found
+    ]
+    ratios = np.concatenate(whole)
+    known = ratios[np.isfinite(ratios)]
+    assert 0 < len(known) < len(ratios)
+    assert np.median(known) == pytest.approx(2.0, rel=0.15)
 
 
 def test_threshold_and_set_size_are_those_of_the_prediction(told: Told) -> None:

@@ -92,11 +92,13 @@ def test_a_prediction_is_exact_and_needs_no_pickle(tmp_path):
     forces = np.random.default_rng(0).standard_normal((3, 4, 3))
     energies = np.array([1.0, 2.0, 4.0])
     path = tmp_path / "ab" / "abc.npz"
-    save_prediction(path, Prediction(7 / 3, forces.mean(axis=0), energies, forces), 5, 150)
+    save_prediction(path, Prediction(7 / 3, forces.mean(axis=0), energies, forces), 5, 150, 0.25)
     with np.load(path, allow_pickle=False) as found:
-        assert {*found} == {"member_forces", "forces", "member_energies", "step", "trajectory"}
+        names = "member_forces forces member_energies step trajectory threshold"
+        assert {*found} == {*names.split()}
         np.testing.assert_array_equal(found["member_forces"], forces)
         np.testing.assert_array_equal(found["forces"], forces.mean(axis=0))
         np.testing.assert_array_equal(found["member_energies"], energies)
         assert (int(found["step"]), int(found["trajectory"])) == (150, 5)
+        assert float(found["threshold"]) == 0.25
     assert [p.name for p in path.parent.iterdir()] == ["abc.npz"]

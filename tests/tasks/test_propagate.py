@@ -23,6 +23,7 @@ from aimspax_core.model.mace.foundation import foundation
 from aimspax_core.model.mace.model_files import save_model
 from aimspax_core.model.member import Member
 from aimspax_core.model.worker_memory import worker_memory
+from aimspax_core.output.predictions import read_prediction
 from aimspax_core.output.trajectories import gather, part
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
@@ -183,6 +184,27 @@ def test_states_and_crossing_structures_are_on_disk_when_it_returns(
         np.testing.assert_array_equal(kept.positions, state.structure.positions)
 
 
+def test_what_asked_for_a_label_is_kept_as_it_was_said_first(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...]
+) -> None:
+    low = Window().extend([1e-9] * 400)
+    trajectory = Trajectory(index=0, geometry=0)
+    event = propagate.fn(request(settings, run, trajectory, checkpoints=checkpoints, window=low))
+    (result,), (check,) = event.results, event.all_checks()
+    path = run.prediction(str(result.key))
+    said = read_prediction(path)
+    assert said is not None
+    prediction, threshold = said
+    state = load_state(run.trajectory(0, 7))
+    measure = measure_of(settings.al.uncertainty_type).function
+    assert measure(prediction, state.structure) == pytest.approx(check.uncertainty)
+    assert threshold == check.threshold
+    before = path.read_bytes()
+    others = tuple(reversed(checkpoints))  # as if they had been trained since
+    propagate.fn(request(settings, run, trajectory, checkpoints=others, window=low))
+    assert path.read_bytes() == before
+
+
 def test_segments_on_two_workers_equal_one_run(
     settings: Settings, run: RunDir, checkpoints: tuple[Path, ...]
 ) -> None:
@@ -238,8 +260,8 @@ def test_looks_are_on_disk_with_what_the_committee_said(
         (1, 3),
         (1, 6),
     ]
-    assert [(c.trajectory, c.step) for c in event.checks] == [(0, 7), (1, 7)]
-    assert tuple(c.uncertainty for c in event.checks) == event.uncertainties
+    assert [(c.trajectory, c.step) for c in event.all_checks()] == [(0, 7), (1, 7)]
+    assert tuple(c.uncertainty for c in event.all_checks()) == event.uncertainties
     identity = build_reference(settings.reference, settings.directory).identity()
     for look in event.looks:
         assert look.threshold == 1.0
@@ -252,12 +274,12 @@ def test_looks_are_on_disk_with_what_the_committee_said(
             assert (int(said["trajectory"]), int(said["step"])) == (look.trajectory, look.step)
 
 
-def test_without_analysis_there_are_neither_looks_nor_checks(
+def test_without_analysis_there_are_no_looks_and_where_nothing_crosses_no_predictions(
     settings: Settings, run: RunDir, checkpoints: tuple[Path, ...]
 ) -> None:
     trajectory = Trajectory(index=0, geometry=0)
     event = propagate.fn(request(settings, run, trajectory, checkpoints=checkpoints))
-    assert (event.looks, event.checks, len(event.uncertainties)) == ((), (), 1)
+    assert (event.looks, len(event.all_checks()), event.thresholds) == ((), 1, (None,))
     assert not run.prediction("ab").parent.parent.exists()
 
 

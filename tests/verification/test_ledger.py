@@ -26,7 +26,7 @@ WORLDS = {
     "parts": World(comes_back=0.6, label_fails=0.1, task_lost=0.05),
     "failures": World(label_fails=0.2, explodes=0.1, finishes=0.02),
     "losses": World(task_lost=0.15),
-    "looks": World(looks=0.3, label_fails=0.1),
+    "looks": World(looks=0.3, label_fails=0.1, factor=1.5),
     "divergences": World(diverges=0.2, task_lost=0.05),
     "damage": World(damaged=0.1, explodes=0.1),
     "all": World(

@@ -1,0 +1,153 @@
+"""A figure of how well the uncertainty told the true error, from a campaign's journal alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from aimspax_core.campaign.events import LabelArrived
+from aimspax_core.campaign.journal import Entry, entries
+from aimspax_core.campaign.judged import Judged, element_factors, energy_calibration
+from aimspax_core.campaign.rules import apply
+from aimspax_core.campaign.state import CampaignState
+from aimspax_core.report.calibration_text import calibration_text
+from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import replacing
+from aimspax_core.uncertainty.calibration import LEAST, NODES, reliability, weights_of_strata
+
+# Okabe and Ito's palette, which every kind of colour vision can tell apart.
+_BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#00795A", "#666666"
+
+_IN_A_BIN = 6  # points whose mean is worth a dot
+
+
+@dataclass
+class Judgements:
+    """What the figure shows.
+
+    Attributes:
+        points: All labels that were held against a prediction, in the order in which they came.
+        factors: The factor that was in force after so many of them.
+        state: The campaign after the last event; None if nothing has happened.
+    """
+
+    points: list[Judged] = field(default_factory=list)
+    factors: list[tuple[int, float]] = field(default_factory=list)
+    state: CampaignState | None = None
+
+
+def judgements(journal: Iterable[Entry]) -> Judgements:
+    """Replay a journal, and keep what the figure shows."""
+    found = Judgements()
+    for entry in journal:
+        before, found.state = found.state, apply(found.state, entry.event)
+        event = entry.event
+        if not isinstance(event, LabelArrived) or event.judged is None or before is None:
+            continue
+        if found.state.judgement.points > before.judgement.points:
+            found.points.append(event.judged)
+            now = found.state.judgement.calibration()
+            if now is not None:
+                found.factors.append((len(found.points), now.factor))
+    return found
+
+
+def calibration_figure(run: RunDir, path: Path) -> bool:
+    """Draw true error against uncertainty, and the factor between them over time.
+
+    Args:
+        run: A run directory, its campaign finished or not.
+        path: The PNG to write; at every moment it is either the old one or the new one.
+
+    Returns:
+        Whether there was anything to draw; else nothing is written.
+    """
+    found = judgements(entries(run.journal))
+    if found.state is None or not any(one.spread > 0 and one.error > 0 for one in found.points):
+        return False
+    figure = Figure(figsize=(9.0, 4.2), dpi=150, facecolor="white")
+    FigureCanvasAgg(figure)
+    pairs, factors = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
+    figure.subplots_adjust(left=0.085, right=0.985, bottom=0.125, top=0.79, wspace=0.2)
+    _headings(figure, found, found.state)
+    _draw_pairs(pairs, found, found.state)
+    _draw_factors(factors, found)
+    with replacing(path) as aside:
+        figure.savefig(aside, metadata={"Software": None})
+    return True
+
+
+def _headings(figure: Figure, found: Judgements, state: CampaignState) -> None:
+    calibration = state.judgement.calibration()
+    title = "true error" if calibration is None else f"True error: {calibration_text(calibration)}"
+    figure.text(0.085, 0.93, title, size=13, weight="bold")
+    points = tuple(found.points)
+    parts = [f"{symbol} {factor:.2f}" for symbol, factor in sorted(element_factors(points).items())]
+    energy = energy_calibration(points)
+    below = f"forces by element: {', '.join(parts)}"
+    below += (
+        "" if energy is None else f"; energies without their constant part: {energy.factor:.2f}"
+    )
+    figure.text(0.085, 0.88, below, size=9.5, color=_GREY)
+
+
+def _draw_pairs(axes: Axes, found: Judgements, state: CampaignState) -> None:
+    unit, judgement = state.rules.uncertainty_unit, state.judgement
+    _frame(axes, f"uncertainty ({unit})", f"true error ({unit})")
+    shown = [one for one in found.points if one.spread > 0 and one.error > 0]
+    for above, color, name in ((True, _VERMILION, "above"), (False, _GREEN, "not above")):
+        some = [(one.spread, one.error) for one in shown if one.above is above]
+        if some:
+            x, y = zip(*some, strict=True)
+            label = f"{name} the threshold"
+            axes.scatter(x, y, s=10, color=color, alpha=0.6, linewidths=0, label=label)
+    spreads = np.array([one.spread for one in shown])
+    if len(judgement.recent) >= LEAST:
+        recent = judgement.recent
+        weights = weights_of_strata([one.above for one in recent], judgement.above, judgement.below)
+        most = min(NODES, len(recent) // _IN_A_BIN)
+        bins = reliability([p.spread for p in recent], [p.error for p in recent], weights, most)
+        axes.plot(
+            [one.spread for one in bins], [one.error for one in bins], color="black", marker="o",
+            markersize=4.5, linewidth=0, label=f"means of the last {len(recent)}",
+        )  # fmt: skip
+    line = np.geomspace(spreads.min(), spreads.max(), 60)
+    calibration = judgement.calibration()
+    if calibration is not None:
+        axes.plot(line, calibration.expected(line), color=_BLUE, linewidth=2.0, label="expected")
+    axes.plot(line, line, color=_GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="equal")
+    for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+        scale("log")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.legend(fontsize=8.5, frameon=False, loc="upper left")
+
+
+def _draw_factors(axes: Axes, found: Judgements) -> None:
+    _frame(axes, "labels held against a prediction", "true error / uncertainty")
+    if found.factors:
+        axes.plot(*zip(*found.factors, strict=True), color=_BLUE, linewidth=2.0)
+    axes.axhline(1.0, color=_GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_xlim(0, 1.03 * len(found.points))
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+
+
+def _frame(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, size=10.5)
+    axes.set_ylabel(y, size=10.5)
+    axes.tick_params(labelsize=10, color=_GREY)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(_GREY)
+    axes.grid(color="#E5E5E5", linewidth=0.6)
+    axes.set_axisbelow(True)

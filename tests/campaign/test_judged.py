@@ -1,0 +1,132 @@
+"""Labels held against what the committee had said: what counts, and what is fitted to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from aimspax_core.campaign.events import LabelArrived, LabelsGone
+from aimspax_core.campaign.judged import (
+    KEPT,
+    Judged,
+    Judgement,
+    element_factors,
+    energy_calibration,
+)
+from aimspax_core.campaign.rules import apply
+from aimspax_core.campaign.state import CampaignState, PointStatus
+from aimspax_core.labels.label import Label
+from aimspax_core.prediction import Prediction
+from aimspax_core.uncertainty.measures import MEASURES, measure_of
+from tests.campaign.test_rules import make_rules
+from tests.campaign.virtual import VirtualShell, World
+
+
+def water(spread: float, error: float) -> tuple[Prediction, Label]:
+    """Two members `spread` apart from their mean in all forces, which is off by `error`."""
+    mean, off = np.full((3, 3), 0.5), np.full((3, 3), spread)
+    said = Prediction(-10.0, mean, np.array([-10.1, -9.9]), np.stack([mean + off, mean - off]))
+    return said, Label(-10.3, mean + error)
+
+
+def judged(threshold: float | None = 0.1, measure: str = "max_atomic_sd", **numbers) -> Judged:
+    said, label = water(numbers.get("spread", 0.2), numbers.get("error", 0.3))
+    return Judged.of(said, threshold, molecule("H2O"), label, 0, measure_of(measure))
+
+
+@pytest.mark.parametrize("measure", [one.name for one in MEASURES])
+def test_spread_and_error_are_reduced_over_atoms_in_the_same_way(measure: str) -> None:
+    found = judged(measure=measure)
+    assert (found.spread, found.error) == pytest.approx((0.2, 0.3))
+
+
+def test_atoms_and_energies_are_told_apart() -> None:
+    found = judged()
+    assert (found.energy_spread, found.energy_error) == pytest.approx((0.1, 0.3))
+    assert {symbol: one.atoms for symbol, one in found.elements.items()} == {"H": 2, "O": 1}
+    assert found.elements["H"].error == pytest.approx(0.6)
+    assert element_factors((found, found)) == pytest.approx({"H": 1.5, "O": 1.5})
+
+
+@pytest.mark.parametrize(("threshold", "above"), [(0.1, True), (0.3, False), (None, False)])
+def test_it_is_known_on_which_side_of_the_threshold_it_was(
+    threshold: float | None, above: bool
+) -> None:
+    assert judged(threshold).above is above
+
+
+def test_the_constant_error_of_energies_is_no_matter_of_the_spread() -> None:
+    rng = np.random.default_rng(0)
+    points = tuple(
+        judged().but(
+            geometry=geometry,
+            energy_spread=spread,
+            energy_error=float(100.0 * geometry + 2 * spread * rng.choice([-1, 1])),
+        )
+        for geometry in (0, 1)
+        for spread in (0.1, 0.2, 0.3) * 40
+    )
+    found = energy_calibration(points)
+    assert found is not None
+    assert found.factor == pytest.approx(2.0, rel=0.1)
+
+
+def test_only_the_latest_points_count() -> None:
+    judgement = Judgement()
+    for _ in range(KEPT):
+        judgement = judgement.with_point(judged(error=0.2))
+    for _ in range(KEPT):
+        judgement = judgement.with_point(judged(error=0.6))
+    found = judgement.calibration()
+    assert found is not None
+    assert (judgement.points, found.points, found.factor) == (2 * KEPT, KEPT, pytest.approx(3.0))
+
+
+def test_geometries_have_calibrations_of_their_own() -> None:
+    judgement = Judgement().with_point(judged(error=0.2))
+    judgement = judgement.with_point(judged(error=0.6).but(geometry=1))
+    factors = [judgement.calibration(geometry).factor for geometry in (0, 1, None)]
+    assert factors == pytest.approx([1.0, 3.0, 2.0])
+    assert judgement.calibration(2) is None
+
+
+def played(**changes: float) -> CampaignState:
+    rules = make_rules(max_train_set_size=40, desired_acc=0.0)
+    world = World(spreads=(0.02, 0.4), factor=1.5, **changes)
+    return VirtualShell(rules, world, np.random.default_rng(1)).run()
+
+
+def test_every_label_of_exploring_is_a_point_of_the_calibration() -> None:
+    state = played()
+    explored = [p for p in state.points.values() if p.trajectory is not None]
+    labels = sum(p.status is PointStatus.LABELLED for p in explored)
+    found = state.judgement.calibration()
+    assert found is not None
+    assert state.judgement.points == labels == found.points
+    assert found.factor == pytest.approx(1.5, rel=0.1)
+    assert state.judgement.above > 0 and state.judgement.below > state.judgement.above
+
+
+def arrived(key: str) -> LabelArrived:
+    return LabelArrived(key=key, wall_s=1.0, judged=judged())
+
+
+def test_a_label_that_came_again_or_is_computed_again_counts_once() -> None:
+    state = played()
+    key = next(k for k, p in state.points.items() if p.trajectory is not None)
+    assert apply(state, arrived(key)).judgement == state.judgement
+    again = apply(apply(state, LabelsGone(keys=(key,))), arrived(key))
+    assert again.points[key].status is PointStatus.LABELLED
+    assert again.judgement == state.judgement
+
+
+def test_a_structure_that_a_member_was_given_does_not_count() -> None:
+    state = played()
+    key = next(k for k, p in state.points.items() if p.trajectory is not None)
+    point = state.points[key].but(status=PointStatus.REQUESTED)
+    state = state.but(points={**state.points, key: point}, open_points=(key,))
+    assert apply(state, arrived(key)).judgement.points == state.judgement.points + 1
+    tag, member = next(iter(state.members.items()))
+    given = {**state.members, tag: member.but(training=(*member.training, key))}
+    assert apply(state.but(members=given), arrived(key)).judgement == state.judgement
