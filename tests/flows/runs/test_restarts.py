@@ -93,6 +93,7 @@ def test_another_run_was_not_this_one(tmp_path: Path, attempt: list[RunAttempt])
         begins(attempt, UNCOUNTED + 1, tmp_path)
 
 
+@pytest.mark.usefixtures("prefect_server")  # else Prefect starts one of its own, which takes long
 @pytest.mark.parametrize(
     ("error", "name"), [(HeldError("a"), "AlreadyRunning"), (StalledError("b"), "Stalled")]
 )
