@@ -27,7 +27,7 @@ def file_damaged(state: CampaignState, event: FileDamaged) -> CampaignState:
     return exploration.settle(state) if state.phase in (Phase.ACTIVE, Phase.DRAIN) else state
 
 
-def dead_end(state: CampaignState) -> str:
+def given_model_is_lost(state: CampaignState) -> str:
     """Return why a campaign cannot go on: given models are not to be had again by training."""
     lost = [tag for tag, m in state.members.items() if m.checkpoint is None]
     if not state.adopted or state.adopting or not lost or state.phase is Phase.FINISHED:

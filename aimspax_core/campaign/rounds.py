@@ -192,7 +192,7 @@ def diverged(state: CampaignState, tag: str) -> CampaignState:
     return state.but(members={**state.members, tag: member}, divergences=state.divergences + 1)
 
 
-def hopeless(state: CampaignState, tag: str) -> str:
+def diverged_too_often(state: CampaignState, tag: str) -> str:
     """Return why a campaign cannot go on with a member whose training diverged; else nothing."""
     member = state.members[tag]
     advice = "a lower learning rate (TRAINING.lr), or another initial dataset, may help"

@@ -164,7 +164,7 @@ def _training_diverged(state: CampaignState, event: TrainingDiverged) -> Campaig
         state = convergence.diverged(state, event.tag)
     else:
         state = rounds.diverged(state, event.tag)
-    why = rounds.hopeless(state, event.tag)
+    why = rounds.diverged_too_often(state, event.tag)
     if why:
         return fail(state, f"{why}; last: {event.reason}")
     return state if converging else _round_went_on(state)
@@ -177,7 +177,7 @@ def _file_damaged(state: CampaignState, event: FileDamaged) -> CampaignState:
     if isinstance(action, Propagate):
         state = exploration.leave_segment(state, action)
     state = damage.file_damaged(state, event)
-    why = damage.dead_end(state)
+    why = damage.given_model_is_lost(state)
     return fail(state, why) if why else state
 
 
@@ -280,7 +280,7 @@ def _under(state: CampaignState, rules: Rules) -> CampaignState:
     state = thresholds.scoped(state)
     if rules != before:
         state = exploration.reopened(initial.reopened(state))
-    if why := damage.dead_end(state):
+    if why := damage.given_model_is_lost(state):
         return fail(state, why)
     return exploration.settle(state) if state.phase in (Phase.ACTIVE, Phase.DRAIN) else state
 

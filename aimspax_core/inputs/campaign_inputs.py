@@ -145,7 +145,7 @@ class Inputs:
         settings = replace(settings, notes=(*settings.notes, *notes))
         return cls(settings, run, geometries, seeds, found, state, overrides, superseded)
 
-    def as_set(self, state: CampaignState) -> Inputs:
+    def with_set_values(self, state: CampaignState) -> Inputs:
         """Return the inputs with what people have set by hand until a state of the campaign."""
         if self.state is None or self.state.set_values == state.set_values:
             return self

@@ -110,7 +110,7 @@ def _run(
             journal = stack.enter_context(Journal(inputs.run))
         before = journal.state if journal.begun else None
         if inputs.state is not None and before is not None:
-            inputs = inputs.as_set(before)  # perhaps since they were read
+            inputs = inputs.with_set_values(before)  # perhaps since they were read
         stack.enter_context(campaign_logs(inputs.run, inputs.settings, before))
         for note in journal.notes:
             log.warning("%s", note)

@@ -159,7 +159,7 @@ def test_a_campaign_holds_what_it_began_with_whatever_the_file_says_today(
     (note,) = (note for note in inputs.settings.notes if note.startswith("slab.traj"))
     assert "2 atoms fixed" in note and "1 atom in planes" in note and "--fresh" in note
     write_provenance(inputs.run, inputs.settings, inputs.geometries)
-    assert inputs.as_set(inputs.state).settings.held_atoms(0) == LOWER  # type: ignore[arg-type]
+    assert inputs.with_set_values(inputs.state).settings.held_atoms(0) == LOWER  # type: ignore[arg-type]
 
 
 def test_where_the_record_is_damaged_the_file_says_what_is_held(write: Callable[..., Path]) -> None:

@@ -112,7 +112,7 @@ def _noted(job: Job, entry: Listed, now: float, crew: Crew) -> tuple[Job, list[A
         state=entry.state,
         state_text=entry.state_text,
         reason=entry.reason,
-        hopeless=entry.hopeless,
+        stuck=entry.stuck,
         nodes=entry.nodes,
         listed_at=now,
         ends_at=ends_at,

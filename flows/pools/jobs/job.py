@@ -34,7 +34,7 @@ class Job:
         state: What it does, or how it ended.
         state_text: The same in the scheduler's own word.
         reason: Why it waits or ended, in the scheduler's words; empty if they are not known.
-        hopeless: Whether it waits for a reason that does not go away by itself.
+        stuck: Whether it waits for a reason that does not go away by itself.
         nodes: Where it runs.
         ends_at: When it comes to its time limit; kept after its end. None without a limit, or while
             it waits.
@@ -59,7 +59,7 @@ class Job:
     state: State = State.SUBMITTED
     state_text: str = ""
     reason: str = ""
-    hopeless: bool = False
+    stuck: bool = False
     nodes: str = ""
     ends_at: float | None = None
     listed_at: float = 0.0

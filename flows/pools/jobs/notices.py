@@ -100,7 +100,7 @@ def about_queue(
         return began(notices, patience_s, now), []
     tells = []
     for job in waiting:
-        if job.hopeless and job.reason not in notices.reasons_told:
+        if job.stuck and job.reason not in notices.reasons_told:
             notices = replace(notices, reasons_told=notices.reasons_told | {job.reason})
             text = f"{job} will not start as it is: {job.reason}; see slurm_str"
             tells.append(Tell(logging.WARNING, text))

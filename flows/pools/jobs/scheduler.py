@@ -68,7 +68,7 @@ class Listed:
         left_s: How long it may still run (s); None without a limit, or while it does not run.
         start: When it began, as the scheduler writes it; another text after it was requeued.
         reason: Why it waits, or why it ended; empty if the scheduler does not say.
-        hopeless: Whether it waits for a reason that does not go away by itself.
+        stuck: Whether it waits for a reason that does not go away by itself.
         nodes: Where it runs.
     """
 
@@ -79,7 +79,7 @@ class Listed:
     left_s: float | None = None
     start: str = ""
     reason: str = ""
-    hopeless: bool = False
+    stuck: bool = False
     nodes: str = ""
 
 

@@ -58,7 +58,7 @@ _STATES = {
 }
 """States of Slurm (squeue's manual, Job State Codes); the others are of jobs that are paused."""
 
-_HOPELESS = frozenset(
+_STUCK = frozenset(
     {"PartitionConfig", "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints"}
     | {"InvalidAccount", "InvalidQOS", "AccountNotAllowed", "QOSNotAllowed"}
     | {"QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit"}
@@ -146,8 +146,8 @@ def _listed(
     """Return a row of squeue."""
     reason = "" if reason == "None" else reason
     found = _STATES.get(state, State.PAUSED)
-    hopeless = found is State.WAITING and reason in _HOPELESS
-    return Listed(id_, found, Path(script), state, left(time), start, reason, hopeless, nodes)
+    stuck = found is State.WAITING and reason in _STUCK
+    return Listed(id_, found, Path(script), state, left(time), start, reason, stuck, nodes)
 
 
 def steps(jobs: BatchJobs, slot: Slot) -> dict[str, str]:

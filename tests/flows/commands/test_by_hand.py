@@ -169,9 +169,9 @@ def test_the_flow_fails_plainly_with_what_is_wrong(
 def test_what_is_set_while_a_run_starts_is_in_force_in_it(begun: Path) -> None:
     read_before = Inputs.read(begun)
     by_hand.set_values(begun, {}, ["c_x=-0.1"])
-    now = read_before.as_set(state_of(begun))
+    now = read_before.with_set_values(state_of(begun))
     assert now.rules.c_x == -0.1
-    assert now.as_set(state_of(begun)) is now
+    assert now.with_set_values(state_of(begun)) is now
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError])

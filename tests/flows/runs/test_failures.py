@@ -38,6 +38,7 @@ def future() -> Any:
     return SimpleNamespace(task_run_id=uuid.uuid4())
 
 
+@pytest.mark.usefixtures("prefect_server")  # else Prefect starts one of its own
 def test_an_error_of_ours_is_the_failed_state_of_its_flow() -> None:
     error = CampaignError("another process runs this campaign")
 

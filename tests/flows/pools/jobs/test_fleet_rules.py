@@ -422,7 +422,7 @@ def test_that_nothing_starts_is_told_less_and_less_often() -> None:
 
 
 def test_a_job_that_will_never_start_is_told_at_once_and_once() -> None:
-    job = _job(state=State.WAITING, reason="InvalidAccount", hopeless=True)
+    job = _job(state=State.WAITING, reason="InvalidAccount", stuck=True)
     jobs, actions = fleet_rules.grow(_jobs(job), NOW, replace(POLICY, most=1), Demand(1))
     assert "InvalidAccount" in _of(Tell, actions)[0].text
     assert not fleet_rules.grow(jobs, NOW + 10, replace(POLICY, most=1), Demand(1))[1]
