@@ -19,7 +19,7 @@ from aimspax_core.campaign.requests import Request, ask, refusal
 from aimspax_core.campaign.state import CampaignState, SetValue
 from aimspax_core.errors import CampaignError, SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
-from flows.loops.requests import event_of
+from flows.loops.taking_requests import event_of
 
 PATIENCE_S = 30.0
 """How long a command waits for the process that runs the campaign to take its request (s)."""

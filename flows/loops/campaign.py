@@ -47,9 +47,9 @@ from flows.loops.begin_anew import Look, insist
 from flows.loops.executor import Executor
 from flows.loops.page_switch import PageSwitch
 from flows.loops.read_inputs import read_inputs
-from flows.loops.requests import LOOK_S, Requests
 from flows.loops.room import Room, StoppedWaitingError, look_for_campaigns_room
 from flows.loops.stop import GRACE_S, Stop, StopRequested, stop_signals
+from flows.loops.taking_requests import LOOK_S, Requests
 from flows.page.campaign_page import CampaignPage
 from flows.page.events import campaign_events
 from flows.pools.open import pools

@@ -23,7 +23,7 @@ from aimspax_core.inputs.campaign_inputs import Inputs
 from flows.commands import by_hand
 from flows.commands.status import status
 from flows.loops import asking
-from flows.loops.requests import Requests
+from flows.loops.taking_requests import Requests
 from flows.server import Server
 from flows.set_parameters import set_parameters
 from tests.flows.loops.test_executor import PROJECT

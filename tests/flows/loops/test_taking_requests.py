@@ -23,8 +23,8 @@ from aimspax_core.campaign.requests import (
 from aimspax_core.campaign.state import Phase
 from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs
-from flows.loops import requests as module
-from flows.loops.requests import Requests, event_of
+from flows.loops import taking_requests as module
+from flows.loops.taking_requests import Requests, event_of
 from tests.flows.loops.test_executor import PROJECT
 
 
