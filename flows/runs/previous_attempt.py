@@ -27,6 +27,9 @@ from aimspax_core.safe_files import write_text
 from flows.runs.best_effort import best_effort
 
 _UNDER_WAY = (StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED)
+_BEGUN = (StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED)
+"""States of an attempt's flow run; one that is to begin has been started again since."""
+
 _PAGE = 200
 
 log = logging.getLogger(f"aimspax.{__name__}")
@@ -143,7 +146,7 @@ def mark_attempt_crashed(client: SyncPrefectClient, attempt: RunAttempt, why: st
         if flow_run.run_count > attempt.number:
             return  # a later attempt looks after it
         _mark_tasks_crashed(client, attempt, why)
-        if flow_run.state is not None and flow_run.state.type in _UNDER_WAY:
+        if flow_run.state is not None and flow_run.state.type in _BEGUN:
             client.set_flow_run_state(flow_run.id, Crashed(message=why), force=True)
 
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from dask_jobqueue.core import Job, JobQueueCluster
 from distributed.security import Security
 
 from aimspax_core.run_directory import RunDir
@@ -20,6 +20,10 @@ from aimspax_core.settings.cluster import BatchJobs
 from flows.pools.environment import CALM_JOB, MEMORY
 from flows.pools.jobs.job import margin_s
 from flows.pools.preload import NO_PAGES, POOL, SCRATCH
+
+# It would take over Ctrl-C, and could not be imported in a thread, where Prefect imports flows too.
+with mock.patch("signal.signal"):
+    from dask_jobqueue.core import Job, JobQueueCluster
 
 TCP = "300s"
 """How long a connection may be silent: a network that hiccups costs no calculation."""

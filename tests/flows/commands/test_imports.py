@@ -27,3 +27,21 @@ def imported(module: str, packages: set[str]) -> set[str]:
 )
 def test_what_is_not_needed_is_not_imported(module: str, not_needed: set[str]) -> None:
     assert not imported(module, not_needed)
+
+
+def test_flows_can_be_imported_in_a_thread_and_leave_signals_alone() -> None:
+    script = """
+import signal, threading
+before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+def load():
+    import flows.pipeline
+    print("loaded")
+thread = threading.Thread(target=load)
+thread.start()
+thread.join()
+print([signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["loaded", "True"], done.stderr

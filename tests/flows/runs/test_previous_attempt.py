@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from prefect.client.schemas.objects import State
+from prefect.states import AwaitingRetry, Crashed, Pending, Running
 
 from flows.runs import previous_attempt
 from flows.runs.previous_attempt import RunAttempt, noted_attempt, replace_previous
@@ -84,3 +88,39 @@ def test_a_note_of_release_0_1_0_does_not_say_its_folder(
     file.write_text('{"flow_run": "old", "number": 1}')
     take_up(tmp_path, NEW, monkeypatch)
     assert crashed == [OLD]
+
+
+class Page:
+    """Prefect's API with one flow run."""
+
+    def __init__(self, state: State[Any], number: int) -> None:
+        self.run = SimpleNamespace(id=uuid4(), state=state, run_count=number)
+        self.shown = ""
+
+    def read_flow_run(self, id_: UUID) -> Any:
+        return self.run
+
+    def read_task_runs(self, **_: Any) -> list[Any]:
+        return []
+
+    def set_flow_run_state(self, id_: UUID, state: State[Any], force: bool) -> None:
+        self.shown = str(state.message)
+
+
+@pytest.mark.parametrize(
+    ("state", "number", "shown"),
+    [
+        (Running(), 3, "it was killed"),
+        (Pending(name="Submitting"), 3, ""),  # a worker has taken it, to start it again
+        (AwaitingRetry(), 3, ""),
+        (Running(), 4, ""),
+        (Crashed(), 3, ""),
+    ],
+)
+def test_only_the_attempt_itself_is_shown_as_crashed(
+    state: State[Any], number: int, shown: str
+) -> None:
+    page = Page(state, number)
+    attempt = RunAttempt(str(page.run.id), 3)
+    previous_attempt.mark_attempt_crashed(page, attempt, "it was killed")  # type: ignore[arg-type]
+    assert page.shown == shown
