@@ -297,6 +297,19 @@ def test_labels_that_came_have_started_a_run_elsewhere(site: Site) -> None:
     assert run["parameters"]["directory"].endswith("by-event")
 
 
+def test_the_schedule_fires_on_a_finished_campaign_which_says_so(site: Site) -> None:
+    def completed() -> list[Any]:
+        runs = [run for run in site.runs_of("aims-pax/local") if run["auto_scheduled"]]
+        return [run for run in runs if run["state_type"] == "COMPLETED"]
+
+    site.wait(completed)
+    _set_schedule(site, active=False)
+    run = completed()[0]
+    assert run["parameters"]["directory"].endswith("by-schedule")
+    assert "finished" in run["state"]["message"]
+    assert "finished already" in site.told(run["id"], until="Finished in state")
+
+
 def test_a_killed_database_costs_a_run_nothing(site: Site, directory: Path) -> None:
     (run,) = RUNS
     journal = directory / "aimspax" / "journal.jsonl"
@@ -352,19 +365,6 @@ def test_a_run_that_dies_without_progress_is_given_up(site: Site, directory: Pat
     site.wait(lambda: site.events("campaign.stalled"), run)
     (event,) = site.events("campaign.stalled")
     assert event["resource"]["aimspax.directory"] == str(directory)
-
-
-def test_the_schedule_fires_on_a_finished_campaign_which_says_so(site: Site) -> None:
-    def completed() -> list[Any]:
-        runs = [run for run in site.runs_of("aims-pax/local") if run["auto_scheduled"]]
-        return [run for run in runs if run["state_type"] == "COMPLETED"]
-
-    site.wait(completed)
-    _set_schedule(site, active=False)
-    run = completed()[0]
-    assert run["parameters"]["directory"].endswith("by-schedule")
-    assert "finished" in run["state"]["message"]
-    assert "finished already" in site.told(run["id"], until="Finished in state")
 
 
 def test_a_run_that_was_taken_and_has_not_begun_waits_for_somebody_to_notice(site: Site) -> None:
