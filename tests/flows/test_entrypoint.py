@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,9 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         while not (folder / "running").exists():
             assert container.poll() is None
+            time.sleep(0.05)
         container.terminate()
-        container.wait(60)
+        container.wait(120)
     finally:
         container.kill()
     return folder
