@@ -93,7 +93,7 @@ def ensure(host: str | None = None, password: Choice | None = None) -> Server:
 
     Raises:
         ServerError: The named server does not answer, or cannot be reached by compute nodes; or
-            ours does not come up within 90 s, or is in use and cannot be started again.
+            ours does not come up in time, or is in use and cannot be started again.
     """
     os.environ["DO_NOT_TRACK"] = os.environ.get("DO_NOT_TRACK") or "1"
     if (auth := setting(SERVER_AUTH)) and not setting(AUTH):

@@ -46,7 +46,16 @@ from flows.server.password import Choice, Need, need, password_for
 
 logger = logging.getLogger(f"aimspax.{__name__}")
 
-STARTUP_S = 90.0
+STARTUP_S = 240.0
+"""How long a server that lives may take until it answers (s): on a busy machine, or with a large
+database that it brings up to date."""
+
+_SLOW_S = 45.0
+"""When a person is told that this takes its time (s)."""
+
+_STARTS = 3
+"""How often a server is started that is killed while it starts, or whose port was taken."""
+
 SHUTDOWN_S = 10.0
 _EVERYWHERE = "0.0.0.0"
 
@@ -177,7 +186,7 @@ def _start(
     """
     address = _EVERYWHERE if everywhere else LOOPBACK
     password = password_for(home, wanted)
-    for _ in range(3):
+    for _ in range(_STARTS):
         port = port or free_port(address)
         process = _spawn(home, address, port, password)
         state = State(
@@ -198,14 +207,15 @@ def _start(
                 "Started a Prefect server at %s%s (log: %s).", state.url, again, log_file(home)
             )
             return state
-        died, port = process.poll() is not None, None
+        code = _exit_code(process, home)
         _end(home, state.pid)
-        if not moves:
-            break  # what is known of the server stays: the next attempt needs it
-        forget_state(home)
-        if not (died and "already in use" in _tail(home)):
-            break
-    what = "ended at once" if died else f"did not answer within {STARTUP_S:.0f} s"
+        if moves:  # else what is known of the server stays: the next attempt needs it
+            forget_state(home)
+        if moves and code is not None and "already in use" in _tail(home):
+            port = None
+        elif code is None or code >= 0:
+            break  # it was not killed by somebody
+    what = "ended at once" if code is not None else f"did not answer within {STARTUP_S:.0f} s"
     raise ServerError(_failure(home, what, state))
 
 
@@ -271,14 +281,29 @@ def _environment(home: Path, port: int, password: Setting | None) -> dict[str, s
     }
 
 
+def _exit_code(process: subprocess.Popen[bytes], home: Path) -> int | None:
+    """Return how a server has ended, negative if by a signal; None if it lives."""
+    if alive(home):
+        return process.poll()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(5.0)  # its lock goes a moment before it
+    return None
+
+
 def _comes_up(home: Path, state: State) -> bool:
     """Wait until the server answers; False if it died or takes longer than it may."""
-    deadline = time.monotonic() + STARTUP_S
-    while time.monotonic() < deadline:
+    began, told = time.monotonic(), False
+    while (waited_s := time.monotonic() - began) < STARTUP_S:
         if not alive(home):
             return False
         if silence(f"{state.url}/api") is None:
             return True
+        if waited_s > _SLOW_S and not told:
+            told = True
+            logger.warning(
+                "the local Prefect server has not answered for %.0f s (log: %s); it has %.0f s",
+                *(waited_s, log_file(home), STARTUP_S),
+            )
         time.sleep(0.2)
     return False
 

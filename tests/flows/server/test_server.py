@@ -218,6 +218,22 @@ def test_failed_start_shows_the_log(home: Path, monkeypatch: pytest.MonkeyPatch)
     assert server.status() is None
 
 
+def test_a_server_that_is_killed_while_it_starts_is_started_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'prefect' in sys.orig_argv:\n"
+        "    print('killed', file=open(os.environ['PREFECT_HOME'] + '/starts', 'a'), flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{home}:{os.environ.get('PYTHONPATH', '')}")
+    with pytest.raises(ServerError, match="ended at once"):
+        server.ensure()
+    assert (home / "starts").read_text().split() == 3 * ["killed"]
+    assert server.status() is None
+
+
 def test_named_server_that_does_not_answer_is_named(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
