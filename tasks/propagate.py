@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 from prefect import task
 
 from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
@@ -201,7 +203,7 @@ def _result(request: PropagateRequest, result: Result, before: Trajectory) -> Tr
         if result.outcome is Outcome.CROSSED:
             identity = _identity(request.settings, before.geometry)
             key = keep_structure(request.run, result.state.structure, identity)
-            _keep_prediction(request.run, key, result)
+            _keep_prediction(request, key, result)
     return TrajectoryResult(
         trajectory=result.trajectory,
         outcome=result.outcome.value,
@@ -213,16 +215,22 @@ def _result(request: PropagateRequest, result: Result, before: Trajectory) -> Tr
     )
 
 
-def _keep_prediction(run: RunDir, key: str, result: Result) -> None:
+def _keep_prediction(request: PropagateRequest, key: str, result: Result) -> None:
     """Write what the committee said of a structure that asks for its label.
 
     One that is there stays: members may have trained on the structure since.
     """
-    path = run.prediction(key)
+    path = request.run.prediction(key)
     if result.crossing is None or path.exists():
         return
     asked = result.checks[-1]
-    save_prediction(path, result.crossing, asked.trajectory, asked.step, asked.threshold)
+    free = _counted(request.settings, result)
+    save_prediction(path, result.crossing, asked.trajectory, asked.step, asked.threshold, free)
+
+
+def _counted(settings: Settings, result: Result) -> NDArray[np.bool_] | None:
+    """Return of which atoms the uncertainty is, (N,); None: of all."""
+    return result.free if settings.al.uncertainty_of == "free_atoms" else None
 
 
 def _identity(settings: Settings, geometry: int) -> dict[str, object]:
@@ -236,9 +244,8 @@ def _looks(request: PropagateRequest, result: Result, before: Trajectory) -> lis
     for look in result.looks:
         identity = _identity(request.settings, before.geometry)
         key = keep_structure(request.run, look.structure, identity)
-        save_prediction(
-            request.run.prediction(key), look.prediction, look.trajectory, look.step, look.threshold
-        )
+        path, free = request.run.prediction(key), _counted(request.settings, result)
+        save_prediction(path, look.prediction, look.trajectory, look.step, look.threshold, free)
         looks.append(
             Look(trajectory=look.trajectory, step=look.step, key=key, threshold=look.threshold)
         )

@@ -7,12 +7,10 @@ from ase import Atoms
 from pydantic import Field
 
 from aimspax_core.campaign.record import Record
-from aimspax_core.labels.label import Label
 from aimspax_core.prediction import Prediction
 from aimspax_core.uncertainty.calibration import Calibration, calibrated, weights_of_strata
 from aimspax_core.uncertainty.force_spread import atomic_sd
 from aimspax_core.uncertainty.measures import Measure
-from aimspax_core.uncertainty.true_error import mirrored
 
 KEPT = 200
 """Points that the calibration in force is fitted to: the latest, of the latest ensembles."""
@@ -48,35 +46,36 @@ class Judged(Record):
     @classmethod
     def of(
         cls,
-        prediction: Prediction,
-        threshold: float | None,
+        said: Prediction,
+        truth: Prediction,
         structure: Atoms,
-        label: Label,
+        atoms: int,
+        threshold: float | None,
         geometry: int,
         measure: Measure,
     ) -> Judged:
         """Hold a prediction against the label.
 
         Args:
-            prediction: What the committee said, before any member trained on the structure.
+            said: What the committee said, before any member trained on the structure.
+            truth: The committee of the label and its mirror image; see `mirrored`.
+            structure: The atoms that both are of: all of the structure, or those that can move.
+            atoms: Of the whole structure, which the energies are of.
             threshold: In force then; None during warm-up.
-            structure: The structure of N atoms.
-            label: Its label.
             geometry: Of which geometry it is.
             measure: The campaign's measure of uncertainty.
         """
-        truth = mirrored(prediction, label.energy, label.forces)
-        spread = measure.function(prediction, structure)
-        atom_spread, atom_error = (atomic_sd(one.member_forces) for one in (prediction, truth))
+        spread = measure.function(said, structure)
+        atom_spread, atom_error = (atomic_sd(one.member_forces) for one in (said, truth))
         symbols = np.array(structure.get_chemical_symbols())
         return cls(
             geometry=geometry,
             spread=_short(spread),
             error=_short(measure.function(truth, structure)),
             above=threshold is not None and spread > threshold,
-            energy_spread=_short(float(np.std(prediction.member_energies))),
-            energy_error=_short(float(np.mean(prediction.member_energies)) - label.energy),
-            atoms=len(structure),
+            energy_spread=_short(float(np.std(said.member_energies))),
+            energy_error=_short(said.energy - float(truth.member_energies[0])),
+            atoms=atoms,
             elements={
                 str(symbol): OfElement(
                     atoms=int((symbols == symbol).sum()),

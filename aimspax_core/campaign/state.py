@@ -83,6 +83,8 @@ class Rules(Record):
     converge_on: Literal["own", "all"] | None = None  # None: begun before there was a choice
     converge_on_analysis: bool = False
     threshold_scope: Literal["shared", "geometry"] = "shared"
+    threshold: Literal["moving", "calibrated"] = "moving"
+    force_error: float | None = None
 
     @property
     def whose_uncertainty(self) -> str:
@@ -127,6 +129,8 @@ class Rules(Record):
             points_counted=al.round_points_counted,
             steps_while_training=al.md_steps_while_training,
             threshold_scope=al.threshold_scope,
+            threshold=al.threshold,
+            force_error=al.force_error,
             valid_ratio=al.valid_ratio,
             freeze_threshold_dataset=al.freeze_threshold_dataset,
             c_x=al.c_x,

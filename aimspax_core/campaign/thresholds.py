@@ -1,7 +1,8 @@
 """Rules of the moving thresholds: what each has seen, whom it judges, when it freezes.
 
 By `ACTIVE_LEARNING.threshold_scope` all geometries share one, as in the original, or each has its
-own, which sees the checks of its own trajectories only.
+own, which sees the checks of its own trajectories only. With `threshold: calibrated` the
+uncertainty is held against the one with which the acceptable error is to be expected.
 """
 
 from __future__ import annotations
@@ -11,12 +12,44 @@ from dataclasses import replace
 
 from aimspax_core.campaign.events import SegmentFinished
 from aimspax_core.campaign.state import CampaignState
+from aimspax_core.uncertainty.calibration import LEAST
 from aimspax_core.uncertainty.threshold import Window
 
 
-def windows(state: CampaignState) -> tuple[Window, ...]:
-    """Return the memories of the thresholds in force: a single one, or one for each geometry."""
+def memories(state: CampaignState) -> tuple[Window, ...]:
+    """Return the memories of the moving thresholds: a single one, or one for each geometry."""
     return state.windows or (state.window,)
+
+
+def windows(state: CampaignState) -> tuple[Window, ...]:
+    """Return the thresholds in force with their memories: a single one, or one for each geometry.
+
+    Calibrated ones stand still until the next label.
+    """
+    levels = calibrated_levels(state)
+    return tuple(
+        window if level is None else replace(window, frozen=level)
+        for window, level in zip(memories(state), levels, strict=True)
+    )
+
+
+def calibrated_levels(state: CampaignState) -> tuple[float | None, ...]:
+    """Return the uncertainty with which the acceptable error is to be expected, as `memories` are.
+
+    None where the moving threshold holds: calibration is not wanted, or does not know enough yet.
+    That of a geometry is by its own labels, once there are enough; before, by those of all.
+    """
+    scopes = range(len(state.windows)) if state.windows else (None,)
+    error = state.rules.force_error
+    if state.rules.threshold != "calibrated" or error is None:
+        return (None,) * len(scopes)
+    levels: list[float | None] = []
+    for geometry in scopes:
+        own, common = state.judgement.calibration(geometry), state.judgement.calibration()
+        found = own if own is not None and own.points >= LEAST else common
+        enough = found is not None and found.points >= LEAST
+        levels.append(found.spread_of(error) if found is not None and enough else None)
+    return tuple(levels)
 
 
 def seen(state: CampaignState, event: SegmentFinished) -> CampaignState:

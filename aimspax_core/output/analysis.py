@@ -34,6 +34,7 @@ from aimspax_core.safe_files import replacing
 from aimspax_core.settings.settings import Settings
 from aimspax_core.uncertainty.calibration import Calibration
 from aimspax_core.uncertainty.force_spread import atomic_sd
+from aimspax_core.uncertainty.judged_atoms import judged as part_of
 from aimspax_core.uncertainty.measures import Measure, measure_of
 from aimspax_core.uncertainty.true_error import mirrored
 
@@ -206,6 +207,7 @@ def _compared(path: Path, stored: StoredLabel, seen: _Seen, measure: Measure) ->
         with np.load(path, allow_pickle=False) as found:
             members, mean = found["member_forces"], found["forces"]
             energies = found["member_energies"]
+            free = found["free"] if "free" in found else np.ones(len(mean), dtype=bool)
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         log.warning("%s is left out of the analysis: %s", path, error)
         return None
@@ -220,8 +222,8 @@ def _compared(path: Path, stored: StoredLabel, seen: _Seen, measure: Measure) ->
         uncertainty=atomic_sd(members),
         predicted_energy=said.energy,
         true_energy=label.energy,
-        measured=measure.function(said, stored.atoms),
-        measured_error=measure.function(truth, stored.atoms),
+        measured=measure.function(*part_of("free_atoms", said, stored.atoms, free)),
+        measured_error=measure.function(*part_of("free_atoms", truth, stored.atoms, free)),
     )
 
 

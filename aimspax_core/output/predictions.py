@@ -7,12 +7,15 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aimspax_core.campaign.judged import Judged
 from aimspax_core.labels.store import StoredLabel
 from aimspax_core.prediction import Prediction
 from aimspax_core.run_directory import RunDir
+from aimspax_core.uncertainty.judged_atoms import judged as part_of
 from aimspax_core.uncertainty.measures import UncertaintyType, measure_of
+from aimspax_core.uncertainty.true_error import mirrored
 
 log = logging.getLogger(f"aimspax.{__name__}")
 
@@ -31,11 +34,18 @@ def judged(
     kept = read_prediction(run.prediction(stored.key))
     if kept is None:
         return None
-    return Judged.of(*kept, stored.atoms, stored.label, geometry, measure_of(measure))
+    said, threshold, free = kept
+    truth = mirrored(said, stored.label.energy, stored.label.forces)
+    parts = (part_of("free_atoms", one, stored.atoms, free) for one in (said, truth))
+    (said, structure), (truth, _) = parts
+    return Judged.of(said, truth, structure, len(free), threshold, geometry, measure_of(measure))
 
 
-def read_prediction(path: Path) -> tuple[Prediction, float | None] | None:
-    """Return a prediction that `sampling.snapshots` wrote, and the threshold in force then.
+def read_prediction(path: Path) -> tuple[Prediction, float | None, NDArray[np.bool_]] | None:
+    """Return a prediction that `sampling.snapshots` wrote, the threshold, and what it was of.
+
+    The threshold is that in force then, None during warm-up. What it was of is a mask of the atoms
+    (N,) whose uncertainty was held against it.
 
     Returns:
         None where there is no such file, where it was cut off, or where an earlier release wrote
@@ -45,6 +55,7 @@ def read_prediction(path: Path) -> tuple[Prediction, float | None] | None:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             forces, members = found["forces"], found["member_forces"]
             energies, threshold = found["member_energies"], float(found["threshold"])
+            free = found["free"] if "free" in found else np.ones(len(forces), dtype=bool)
     except (FileNotFoundError, KeyError):
         return None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
@@ -52,4 +63,4 @@ def read_prediction(path: Path) -> tuple[Prediction, float | None] | None:
         return None
     mean = float(np.mean(energies, dtype=float))
     said = Prediction(mean, np.asarray(forces, dtype=float), energies, members)
-    return said, None if np.isnan(threshold) else threshold
+    return said, None if np.isnan(threshold) else threshold, free

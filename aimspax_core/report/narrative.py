@@ -34,7 +34,7 @@ from aimspax_core.campaign.state import (
 from aimspax_core.report.converging import converging_lines
 from aimspax_core.report.error_tables import DEFAULT_TABLE, errors_text
 from aimspax_core.report.setbacks import damaged_text, diverged_text, given_up_lines
-from aimspax_core.report.threshold_text import frozen_text, threshold_text
+from aimspax_core.report.threshold_text import calibrated_text, frozen_text, threshold_text
 
 _NEWS = {
     Phase.ACTIVE: "active learning begins",
@@ -64,6 +64,7 @@ def lines(
     if isinstance(event, SegmentFinished):
         news += _looks(before, event, after)
     news += frozen_text(before, after)
+    news += calibrated_text(before, after)
     news += given_up_lines(before, after)
     if before.phase is not after.phase:
         if after.stop_reason and after.stop_reason != before.stop_reason:

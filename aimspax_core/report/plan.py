@@ -148,8 +148,12 @@ def _driver(settings: Settings) -> str:
 
 
 def _scope(settings: Settings, geometries: int) -> str:
-    own = settings.al.threshold_scope == "geometry" and geometries > 1
-    return " against the threshold of its geometry" if own else ""
+    al, whose = settings.al, ""
+    if al.threshold_scope == "geometry" and geometries > 1:
+        whose = " against the threshold of its geometry"
+    if al.threshold == "calibrated":
+        return f"{whose}, a label where a force error above {al.force_error:g} eV/Å is expected"
+    return whose
 
 
 def _checked(of: UncertaintyOf) -> str:

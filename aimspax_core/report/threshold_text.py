@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aimspax_core.campaign.state import CampaignState
-from aimspax_core.campaign.thresholds import windows
+from aimspax_core.campaign.thresholds import calibrated_levels, memories, windows
 
 
 def threshold_text(state: CampaignState) -> str:
@@ -22,10 +22,23 @@ def threshold_text(state: CampaignState) -> str:
     return f"{levels_of} {least:.4f} to {most:.4f} {unit}{none_yet}"
 
 
+def calibrated_text(before: CampaignState, after: CampaignState) -> list[str]:
+    """Return a line where a calibrated threshold has come into force, or is no more."""
+    was, now = calibrated_levels(before), calibrated_levels(after)
+    held, holds = (any(level is not None for level in levels) for levels in (was, now))
+    if held == holds:
+        return []
+    if not holds:
+        return ["the moving threshold holds from here on"]
+    unit = after.rules.uncertainty_unit
+    error = f"errors above {after.rules.force_error:g} {unit} ask for a label"
+    return [f"the threshold is calibrated from here on: {error}; {threshold_text(after)}"]
+
+
 def frozen_text(before: CampaignState, after: CampaignState) -> list[str]:
     """Return a line for each threshold that has stopped moving."""
     unit, size = after.rules.uncertainty_unit, after.training_set_size
-    old, new = windows(before), windows(after)
+    old, new = memories(before), memories(after)
     if len(old) != len(new):
         return []
     return [

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 from ase.md.md import MolecularDynamics
+from numpy.typing import NDArray
 
 from aimspax_core.errors import ExplodedError, StructureError
 from aimspax_core.sampling.dynamics import MDState, capture, resume
@@ -149,6 +150,7 @@ class Result:
         snapshots: Its snapshots, in order; also those before an explosion.
         reason: `uncertainty` or `limit` if it crossed, what happened if it exploded, else empty.
         crossing: Where it crossed, what the committee says of that structure.
+        free: Which of its N atoms can move, (N,).
     """
 
     trajectory: int
@@ -161,6 +163,7 @@ class Result:
     snapshots: tuple[Snapshot, ...] = ()
     reason: str = ""
     crossing: Prediction | None = None
+    free: NDArray[np.bool_] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,7 @@ class _Walk:
             snapshots=tuple(self.snapshots),
             reason=reason,
             crossing=self.said if outcome is Outcome.CROSSED else None,
+            free=self.start.state.held.movable(len(self.start.state.structure)),
         )
 
 

@@ -96,6 +96,7 @@ def save_prediction(
     trajectory: int,
     step: int,
     threshold: float | None,
+    free: NDArray[np.bool_] | None = None,
 ) -> None:
     """Write a prediction of M members for a structure of N atoms as `.npz`, atomically.
 
@@ -107,7 +108,9 @@ def save_prediction(
         trajectory: Index of the structure's trajectory.
         step: MD steps made in the trajectory's life.
         threshold: In force then; None during warm-up.
+        free: Of which atoms the uncertainty is, (N,), written as `free`; None: of all, not written.
     """
+    parts = {} if free is None or free.all() else {"free": free}
     with replacing(path) as aside:
         np.savez(
             aside,
@@ -118,4 +121,5 @@ def save_prediction(
             step=step,
             trajectory=trajectory,
             threshold=np.nan if threshold is None else threshold,
+            **parts,
         )

@@ -195,6 +195,8 @@ def _conditions(
         subset = al.replay_strategy == "random_subset"
         sizes = ("train_subset_size", "valid_subset_size")
         yield _AL, al, sizes, "replay_strategy: random_subset", subset
+        by_error = al.threshold == "calibrated"
+        yield _AL, al, ("force_error",), "threshold: calibrated", by_error
         yield _AL, al, driver, "use_foundational: True", al.use_foundational
         yield _AL, al, teacher, "use_teacher_reference: True", al.use_teacher_reference
     if idg is not None:

@@ -16,6 +16,7 @@ from aimspax_core.settings.engines import FoundationalModel, FoundationName, Gat
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MDs
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
+from aimspax_core.settings.thresholds import Thresholds
 from aimspax_core.settings.values import (
     Amount,
     AnyCase,
@@ -39,8 +40,6 @@ from aimspax_core.stopping.rule import KeyKind, Stage
 from aimspax_core.stopping.table import rules_of
 from aimspax_core.structures import geometry_files
 from aimspax_core.text import and_list
-from aimspax_core.uncertainty.judged_atoms import UncertaintyOf
-from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType, measures_text
 
 
 def _same_sampler(value: Any) -> Any:
@@ -177,7 +176,7 @@ class InitialDatasetGeneration(_Phase, _InitialLimits):
         )
 
 
-class ActiveLearning(_Phase, _ActiveLimits):
+class ActiveLearning(_Phase, Thresholds, _ActiveLimits):
     """ACTIVE_LEARNING: exploring with the ensemble, labelling where it is unsure."""
 
     num_trajectories: Count = Field(description="Trajectories that explore.")
@@ -204,22 +203,8 @@ class ActiveLearning(_Phase, _ActiveLimits):
     freeze_threshold_dataset: Limit = Field(
         math.inf, description="Size of a member's training set at which the threshold freezes."
     )
-    threshold_scope: Literal["shared", "geometry"] = Field(
-        "shared",
-        description="All geometries share one moving threshold, or each `geometry` has its own, "
-        "of the uncertainties of its own trajectories.",
-    )
     skip_step_mlff: Count = Field(
         25, description="MD steps from one check of the uncertainty to the next."
-    )
-    uncertainty_type: UncertaintyType = Field(
-        MEASURES[0].name,
-        description=f"Measure of the ensemble's disagreement: {measures_text()}.",
-    )
-    uncertainty_of: Annotated[UncertaintyOf, AnyCase()] = Field(
-        "all",
-        description="Of which atoms the uncertainty is that is held against the threshold: of all, "
-        "or of those that can move (`free_atoms`; see docs/surfaces.md).",
     )
     uncert_not_crossed_limit: Limit = Field(
         50000, description="MD steps without a crossing after which a point is taken anyway."

@@ -19,6 +19,7 @@ from aimspax_core.campaign.state import CampaignState, PointStatus
 from aimspax_core.labels.label import Label
 from aimspax_core.prediction import Prediction
 from aimspax_core.uncertainty.measures import MEASURES, measure_of
+from aimspax_core.uncertainty.true_error import mirrored
 from tests.campaign.test_rules import make_rules
 from tests.campaign.virtual import VirtualShell, World
 
@@ -32,7 +33,8 @@ def water(spread: float, error: float) -> tuple[Prediction, Label]:
 
 def judged(threshold: float | None = 0.1, measure: str = "max_atomic_sd", **numbers) -> Judged:
     said, label = water(numbers.get("spread", 0.2), numbers.get("error", 0.3))
-    return Judged.of(said, threshold, molecule("H2O"), label, 0, measure_of(measure))
+    truth = mirrored(said, label.energy, label.forces)
+    return Judged.of(said, truth, molecule("H2O"), 3, threshold, 0, measure_of(measure))
 
 
 @pytest.mark.parametrize("measure", [one.name for one in MEASURES])

@@ -23,6 +23,7 @@ ACTIVE_LEARNING:
   {num_trajectories: 3, epochs_per_worker: 4, intermediate_epochs_al: 2, valid_ratio: 0.2,
    desired_acc: 0.01, max_train_set_size: 100, freeze_threshold_dataset: 50, c_x: -0.1,
    max_MD_steps: 1000, converge_al: false, converge_best: false, round_points_counted: 3,
+   threshold: calibrated, force_error: 0.3, threshold_scope: geometry,
    md_steps_while_training: 50}
 MD: {stat_ensemble: NVT}
 CLUSTER: {type: local, ml: {max_workers: 5}}
@@ -40,6 +41,7 @@ def test_rules_are_the_settings_own(tmp_path: Path) -> None:
         initial_valid_ratio=0.3, converge_initial=True, num_trajectories=3, epochs_per_round=4,
         valid_ratio=0.2, desired_acc=0.01, max_train_set_size=100, freeze_threshold_dataset=50,
         c_x=-0.1, max_md_steps=1000, converge_al=False, converge_best=False, max_segments=5,
+        threshold="calibrated", force_error=0.3, threshold_scope="geometry",
         points_counted=3, steps_while_training=50, converge_on="all",
     )  # fmt: skip
     more = Rules.of(load(tmp_path), ("x-1", "x-2"), geometries=8)

@@ -8,11 +8,18 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from aimspax_core.campaign.events import ExplorationAsked, Resumed, SegmentFinished, Started
+from aimspax_core.campaign.events import (
+    ExplorationAsked,
+    ParametersSet,
+    Resumed,
+    SegmentFinished,
+    Started,
+)
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase, Rules
-from aimspax_core.campaign.thresholds import windows
-from aimspax_core.report.threshold_text import frozen_text, threshold_text
+from aimspax_core.campaign.thresholds import calibrated_levels, windows
+from aimspax_core.report.threshold_text import calibrated_text, frozen_text, threshold_text
+from aimspax_core.uncertainty.calibration import LEAST
 from aimspax_core.uncertainty.threshold import Window
 from tests.campaign.test_rules import make_rules
 from tests.campaign.virtual import VirtualShell, World
@@ -88,3 +95,86 @@ def test_the_scope_can_be_changed_between_two_starts() -> None:
     assert windows(shared) == (state.window,), "it has seen everything all the time"
     again = apply(shared, Resumed(rules=state.rules))
     assert windows(again) == (Window(), Window()), "each begins anew"
+
+
+# ---- calibrated -----------------------------------------------------------------------------
+
+
+def calibrated(**changes: object) -> tuple[CampaignState, list[CampaignState]]:
+    """A campaign in which true errors are 1.5 times the spreads of 0.02 and 0.4 eV/Å."""
+    numbers = {
+        "threshold": "calibrated", "max_train_set_size": 90, "desired_acc": 0.0,
+        "max_md_steps": 400,
+    }  # fmt: skip
+    states: list[CampaignState] = []
+    world = World(spreads=WORLD.spreads, factor=1.5)
+    shell = VirtualShell(
+        make_rules(**{**numbers, **changes}), world, np.random.default_rng(1),
+        lambda state, _: states.append(state),
+    )  # fmt: skip
+    return shell.run(5_000), states
+
+
+def found_since(states: list[CampaignState], points: int) -> Counter[int]:
+    """Structures of each geometry that asked for a label once so many had told their error."""
+    before = next(s for s in states if s.judgement.points >= points)
+    new = states[-1].points.keys() - before.points.keys()
+    return Counter(states[-1].points[key].geometry for key in new)
+
+
+@pytest.mark.key("ActiveLearning", "threshold", "force_error")
+def test_only_errors_above_the_acceptable_one_ask_for_a_label() -> None:
+    state, states = calibrated(force_error=0.3)
+    (level,) = calibrated_levels(state)
+    assert level == pytest.approx(0.2, rel=0.1)
+    new = found_since(states, LEAST)
+    assert new[RIGID] == 0
+    assert new[FLOPPY] > 20
+
+
+def test_where_no_error_is_above_it_no_more_labels_are_asked_for() -> None:
+    state, states = calibrated(force_error=1.0)
+    assert state.finished
+    assert "trajectories" in state.stop_reason
+    assert found_since(states, LEAST).total() <= 6, "those of segments under way"
+
+
+def test_until_enough_labels_have_told_their_error_the_threshold_moves() -> None:
+    _, states = calibrated(force_error=0.3)
+    for state in states:
+        if state.judgement.points < LEAST:
+            assert windows(state) == (state.window,)
+        else:
+            assert windows(state)[0].frozen == calibrated_levels(state)[0]
+
+
+def test_a_geometry_is_calibrated_by_its_own_labels_once_there_are_enough() -> None:
+    state, _ = calibrated(force_error=0.3, threshold_scope="geometry")
+    assert len(calibrated_levels(state)) == 2
+    points = state.judgement.recent
+    one = points[0]
+    mine = tuple(one.but(geometry=0, spread=0.1, error=0.3) for _ in range(LEAST))
+    other = tuple(one.but(geometry=1, spread=0.1, error=0.1) for _ in range(LEAST - 1))
+    state = state.but(judgement=state.judgement.but(recent=(*mine, *other)))
+    own, common = calibrated_levels(state)
+    assert own == pytest.approx(0.1)
+    common_factor = (0.3 * LEAST + 0.1 * (LEAST - 1)) / (0.1 * (2 * LEAST - 1))
+    assert common == pytest.approx(0.3 / common_factor)
+
+
+def test_it_can_be_asked_for_and_given_up_on_the_way() -> None:
+    _, states = calibrated(force_error=0.3)
+    known = next(s for s in states if s.judgement.points >= LEAST)
+    moving = apply(known, ParametersSet(rules=known.rules.but(threshold="moving"), values=()))
+    assert windows(moving) == (moving.window,)
+    assert calibrated_text(known, moving) and calibrated_text(moving, known)
+    assert calibrated_text(known, known) == []
+    looser = apply(known, ParametersSet(rules=known.rules.but(force_error=0.6), values=()))
+    ratio = calibrated_levels(looser)[0] / calibrated_levels(known)[0]
+    assert ratio == pytest.approx(2.0)
+
+
+def test_a_journal_that_does_not_know_of_calibration_has_a_moving_threshold() -> None:
+    content = json.loads(make_rules().model_dump_json())
+    del content["threshold"], content["force_error"]
+    assert Rules.model_validate(content).threshold == "moving"

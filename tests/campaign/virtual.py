@@ -279,13 +279,14 @@ class VirtualShell:
                 spread = self.world.spreads[trajectory.geometry] * self.rng.uniform(0.8, 1.2)
                 memory[which], limit, crossed = check(memory[which], spread, self.rules.c_x)
                 made.append((index, trajectory.step + steps, spread, limit))
+            over = trajectory.step + steps >= self.rules.max_md_steps
             key = self._structure() if crossed else None
             if key:
                 self._spreads[key] = spread, True
             results.append(
                 TrajectoryResult(
                     trajectory=index,
-                    outcome="crossed" if crossed else "running",
+                    outcome="crossed" if crossed else "finished" if over else "running",
                     version=action.number,
                     step=trajectory.step + steps,
                     since_crossing=0 if crossed else trajectory.since_crossing + steps,

@@ -35,6 +35,19 @@ def test_a_label_is_held_against_what_was_kept(run: RunDir, threshold: float | N
     assert (found.energy_spread, found.energy_error) == pytest.approx((0.5, 0.5))
 
 
+def test_atoms_that_cannot_move_do_not_count_where_they_did_not_for_the_threshold(
+    run: RunDir,
+) -> None:
+    away = FORCES.copy()
+    away[0, 0] += 9.0  # the oxygen, which is held
+    said = Prediction(1.5, away.mean(axis=0), np.array([1.0, 2.0]), away)
+    save_prediction(run.prediction("abc"), said, 3, 25, 0.05, np.array([False, True, True]))
+    found = judged(run, STORED, 1, "max_atomic_sd")
+    assert found is not None
+    assert (found.spread, found.error) == pytest.approx((0.1, 0.2))
+    assert ({*found.elements}, found.atoms) == ({"H"}, 3)
+
+
 def test_without_a_prediction_nothing_is_held_against_a_label(run: RunDir) -> None:
     assert judged(run, STORED, 0, "max_atomic_sd") is None
 

@@ -347,3 +347,8 @@ def test_no_point_is_lost_and_both_sets_get_one(points, ratio):
 def test_thresholds_of_their_own_are_told_where_there_are_several_geometries(geometries, told):
     line = _line("active learning", geometries=geometries, **{AL: {"threshold_scope": "geometry"}})
     assert ("threshold of its geometry" in line) is told
+
+
+def test_the_acceptable_error_of_a_calibrated_threshold_is_told():
+    al = {"threshold": "calibrated", "force_error": 0.3}
+    assert "a force error above 0.3 eV/Å" in _line("active learning", **{AL: al})

@@ -743,3 +743,26 @@ def test_a_phase_that_is_not_run_gets_no_note_on_its_convergence(inputs):
     del inputs.project[AL]
     inputs.model["TRAINING"] = {"swa": "True", "start_swa": "600"}
     assert inputs.load().notes == ()
+
+
+# ---- the calibrated threshold ---------------------------------------------------------------
+
+
+def test_a_calibrated_threshold_needs_the_error_that_is_acceptable(inputs):
+    inputs.plant("aimsPAX.yaml", AL, "threshold", "calibrated")
+    (mistake,) = inputs.mistakes()
+    assert f"{AL}.force_error: missing" in mistake
+
+
+@pytest.mark.parametrize("error", ["0", "-0.1", ".inf", "much"])
+def test_an_acceptable_error_is_a_positive_number(inputs, error):
+    inputs.plant("aimsPAX.yaml", AL, "threshold", "calibrated")
+    inputs.plant("aimsPAX.yaml", AL, "force_error", error)
+    (mistake,) = inputs.mistakes()
+    assert f"{AL}.force_error" in mistake
+
+
+def test_an_acceptable_error_without_calibration_is_noted(inputs):
+    inputs.plant("aimsPAX.yaml", AL, "force_error", "0.3")
+    (note,) = inputs.load().notes
+    assert "force_error has no effect without `threshold: calibrated`" in note

@@ -194,7 +194,7 @@ def test_what_asked_for_a_label_is_kept_as_it_was_said_first(
     path = run.prediction(str(result.key))
     said = read_prediction(path)
     assert said is not None
-    prediction, threshold = said
+    prediction, threshold, _ = said
     state = load_state(run.trajectory(0, 7))
     measure = measure_of(settings.al.uncertainty_type).function
     assert measure(prediction, state.structure) == pytest.approx(check.uncertainty)

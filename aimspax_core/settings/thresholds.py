@@ -1,0 +1,61 @@
+"""Settings of how unsure is too unsure: which measure, which threshold, whose."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
+from aimspax_core.settings.values import AnyCase, Positive, Section
+from aimspax_core.uncertainty.calibration import LEAST
+from aimspax_core.uncertainty.judged_atoms import UncertaintyOf
+from aimspax_core.uncertainty.measures import (
+    MEASURES,
+    UncertaintyType,
+    measure_of,
+    measures_text,
+)
+
+
+class Thresholds(Section):
+    """The part of ACTIVE_LEARNING that says where a label is asked for."""
+
+    uncertainty_type: UncertaintyType = Field(
+        MEASURES[0].name,
+        description=f"Measure of the ensemble's disagreement: {measures_text()}.",
+    )
+    uncertainty_of: Annotated[UncertaintyOf, AnyCase()] = Field(
+        "all",
+        description="Of which atoms the uncertainty is that is held against the threshold: of all, "
+        "or of those that can move (`free_atoms`; see docs/surfaces.md).",
+    )
+    threshold: Literal["moving", "calibrated"] = Field(
+        "moving",
+        description="A label is asked for where the uncertainty is above the mean of the last ones "
+        "(`moving`, as in the original), or where an error above `force_error` is to be expected "
+        f"(`calibrated`; until {LEAST} labels tell how large errors are, the moving one holds).",
+    )
+    threshold_scope: Literal["shared", "geometry"] = Field(
+        "shared",
+        description="All geometries share one threshold, or each `geometry` has its own, by the "
+        "uncertainties, and the labels, of its own trajectories.",
+    )
+    force_error: Positive | None = Field(
+        None,
+        description="Force error (eV/Å) that is acceptable, reduced over atoms as "
+        "`uncertainty_type` is; `threshold: calibrated` needs it.",
+    )
+
+    @field_validator("force_error")
+    @classmethod
+    def _error_named(cls, error: float | None, info: ValidationInfo) -> float | None:
+        if info.data.get("threshold") != "calibrated":
+            return error
+        if error is None:
+            raise missing("`threshold: calibrated` needs it, in eV/Å")
+        measure = measure_of(info.data.get("uncertainty_type", MEASURES[0].name))
+        if measure.unit != MEASURES[0].unit:
+            why = f"`uncertainty_type: {measure.name}` is in {measure.unit}, and no force error"
+            raise mistaken(Mistake(MistakeKind.CONFLICT, why=why))
+        return error
