@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -63,6 +64,7 @@ def train(request: TrainRequest) -> TrainingFinished:
     """
     began = time.perf_counter()
     # Models take seconds to import, which the flow's process and the label workers need not spend.
+    from aimspax_core.model.energies import renew, settle_energies
     from aimspax_core.model.member import Member, Stage
     from aimspax_core.model.schedule import Budget
     from aimspax_core.model.worker_memory import worker_memory
@@ -78,8 +80,7 @@ def train(request: TrainRequest) -> TrainingFinished:
         member = memory.take_member(_checkpoint(request, action.start), settings.model)
     if member.stage.value != action.stage:
         member.enter(Stage(action.stage))
-    if action.start is not None:
-        member.renew_constants(data.constants)
+    renew(member, data.constants, data.name)
     member.try_again(action.again)
     initial = action.stage == "initial"
     idg, al = settings.idg, settings.al
@@ -97,6 +98,10 @@ def train(request: TrainRequest) -> TrainingFinished:
     )
     if found and exploded(found[-1].mae_f, request.last_mae):
         _require_better(request, member, found[-1].mae_f, data)
+    offsets: dict[str, float] = {}
+    if found and member.epoch - before == action.epochs:  # else the round goes on
+        settled = settle_energies(member, data.constants, data.validation, found[-1])
+        found[-1], offsets = settled.metrics, settled.offsets
     memory.keep_member(_checkpoint(request, action.checkpoint), member)
     return TrainingFinished(
         action_id=action.id,
@@ -104,6 +109,7 @@ def train(request: TrainRequest) -> TrainingFinished:
         checkpoint=action.checkpoint,
         epochs=member.epoch - before,
         errors=tuple(_errors(m) for m in found),
+        offsets=offsets,
         task_seconds=time.perf_counter() - began,
         compiled=compiled,
     )
@@ -118,6 +124,7 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         DivergedError: The training diverged; nothing was written.
     """
     began = time.perf_counter()
+    from aimspax_core.model.energies import renew, settle_energies
     from aimspax_core.model.member import Member, Stage
     from aimspax_core.model.schedule import Budget
     from aimspax_core.model.worker_memory import worker_memory
@@ -133,7 +140,7 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         member = memory.take_member(_checkpoint(request, action.start), settings.model)
     if action.first:
         member.enter(Stage.CONVERGE)
-        member.renew_constants(data.constants)
+        renew(member, data.constants, data.name)
     member.try_again(action.again)
     phase = settings.idg if action.stage == "initial" else settings.al
     compiled = member.learner.settle(data.training, request.ahead_s)
@@ -147,6 +154,11 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         valid_skip=phase.valid_skip,
         budget=Budget(request.time_budget_s),
     )
+    offsets: dict[str, float] = {}
+    if finished and member.best_metrics is not None:
+        offsets = settle_energies(
+            member, data.constants, data.validation, member.best_metrics
+        ).offsets
     memory.keep_member(_checkpoint(request, action.checkpoint), member)
     return ConvergenceAdvanced(
         action_id=action.id,
@@ -158,6 +170,7 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         compiled=compiled,
         best=None if member.best_metrics is None else _errors(member.best_metrics),
         converged=finished,
+        offsets=offsets,
     )
 
 
@@ -186,11 +199,15 @@ def _require_better(request: TrainRequest, member: Member, mae: float, data: _Da
 
 @dataclass(frozen=True)
 class _Data:
-    """A member's graphs: what it trains on, what it is validated on, its whole training set."""
+    """A member's graphs: what it trains on, what it is validated on, its whole training set.
+
+    `name` tells that set from all others.
+    """
 
     training: list[Graph]
     validation: list[Graph]
     constants: list[Graph]
+    name: str
 
 
 def _data(request: TrainRequest, memory: WorkerMemory) -> _Data:
@@ -205,7 +222,8 @@ def _data(request: TrainRequest, memory: WorkerMemory) -> _Data:
     # In one call, so that the graphs of one set do not drive those of another out of the memory.
     wanted = list(dict.fromkeys(key for keys in sets.values() for key in keys))
     graphs = dict(zip(wanted, memory.graphs(store, wanted, model, elements), strict=True))
-    return _Data(**{name: [graphs[key] for key in keys] for name, keys in sets.items()})
+    name = hashlib.sha256(" ".join(sets["constants"]).encode()).hexdigest()
+    return _Data(**{n: [graphs[key] for key in keys] for n, keys in sets.items()}, name=name)
 
 
 def _checkpoint(request: TrainRequest, name: str) -> Path:

@@ -59,6 +59,7 @@ def advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
         converge_epochs=member.converge_epochs + event.epochs,
         best=event.best,
         diverged=0,
+        offsets=event.offsets,
     )
     return _published_if_all_have(_with(state, member))
 

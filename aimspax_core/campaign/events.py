@@ -14,6 +14,11 @@ from aimspax_core.campaign.state import CampaignState, Rules, SetValue
 from aimspax_core.errors import LabelFailure
 from aimspax_core.labels.tries import Fate
 
+_OFFSETS = (
+    "Where atomic energies are given: mean of label minus prediction on the training set "
+    "(eV/atom), by formula."
+)
+
 
 class Started(Record):
     """The campaign began."""
@@ -189,6 +194,7 @@ class TrainingFinished(Record):
     checkpoint: str
     epochs: int
     errors: tuple[Errors, ...] = Field(description="One for each validation.")
+    offsets: dict[str, float] = Field(default_factory=dict, description=_OFFSETS)
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
     compiled: bool = Field(default=False, description="Whether its steps were compiled.")
 
@@ -204,6 +210,7 @@ class ConvergenceAdvanced(Record):
     errors: tuple[Errors, ...]
     best: Errors | None
     converged: bool
+    offsets: dict[str, float] = Field(default_factory=dict, description=_OFFSETS)
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
     compiled: bool = Field(default=False, description="Whether its steps were compiled.")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from aimspax_core.campaign.record import Record
 
 
@@ -52,6 +54,7 @@ class MemberState(Record):
     diverged: int = 0  # in a row, without a stretch of training that went well in between
     sat_out: int = 0  # rounds in a row that it went through with the weights from before
     before_round: Errors | None = None  # its errors when the round began
+    offsets: dict[str, float] = Field(default_factory=dict)  # see `TrainingFinished`
 
     @property
     def suffix(self) -> str:

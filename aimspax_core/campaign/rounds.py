@@ -143,6 +143,7 @@ def advanced(state: CampaignState, event: TrainingFinished) -> CampaignState:
         errors=event.errors[-1] if event.errors else member.errors,
         diverged=0,
         sat_out=0,
+        offsets=event.offsets,
     )
     return state.but(members={**state.members, event.tag: member})
 

@@ -82,6 +82,7 @@ class Rules(Record):
     steps_while_training: float = math.inf
     converge_on: Literal["own", "all"] | None = None  # None: begun before there was a choice
     converge_on_analysis: bool = False
+    solve_energies: str | None = None  # None: likewise
     threshold_scope: Literal["shared", "geometry"] = "shared"
     threshold: Literal["moving", "calibrated"] = "moving"
     force_error: float | None = None
@@ -137,6 +138,7 @@ class Rules(Record):
             converge_al=al.converge_al,
             converge_best=al.converge_best,
             converge_on=al.converge_on if chosen else None,
+            solve_energies=_solves(settings, begun),
             converge_on_analysis=al.converge_on_analysis,
             max_segments=settings.ml_workers,
             distinct_sets=idg.distinct_model_sets,
@@ -153,6 +155,15 @@ class Rules(Record):
             },
             **{name: limit for name, limit in limits.items() if name in cls.model_fields},
         )
+
+
+def _solves(settings: Settings, begun: Rules | None) -> str | None:
+    """Return `ARCHITECTURE.solve_energies`; None if the campaign was begun before there was one."""
+    architecture = settings.model.ARCHITECTURE
+    named = "solve_energies" in architecture.model_fields_set
+    if begun is not None and begun.solve_energies is None and not named:
+        return None
+    return getattr(architecture, "solve_energies", "never")  # families may have no such energies
 
 
 class PointStatus(StrEnum):

@@ -21,13 +21,16 @@ def as_begun(settings: Settings, state: CampaignState | None) -> Settings:
         settings: The settings of files, environment, overrides, and what was set by hand.
         state: The campaign; None if it is to begin.
     """
-    if state is None or state.rules.converge_on is not None:
+    if state is None:
         return settings
-    project = settings.project
-    al = unless_named(settings.al, {"converge_on": "own"})
-    if al is settings.al or project.ACTIVE_LEARNING is None:
-        return settings
-    return replace(settings, project=unless_named(project, {"ACTIVE_LEARNING": al}, True))
+    project, model = settings.project, settings.model
+    if state.rules.converge_on is None and project.ACTIVE_LEARNING is not None:
+        al = unless_named(settings.al, {"converge_on": "own"})
+        project = unless_named(project, {"ACTIVE_LEARNING": al}, True)
+    if state.rules.solve_energies is None and hasattr(model.ARCHITECTURE, "solve_energies"):
+        architecture = unless_named(model.ARCHITECTURE, {"solve_energies": "never"})
+        model = unless_named(model, {"ARCHITECTURE": architecture}, True)
+    return replace(settings, project=project, model=model)
 
 
 def unless_named(section: S, values: Mapping[str, Any], always: bool = False) -> S:

@@ -21,6 +21,7 @@ from ase.calculators.calculator import Calculator
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Evaluator
+from aimspax_core.model.residuals import Residuals
 from aimspax_core.model.steps import Steps
 from aimspax_core.prediction import Prediction
 from aimspax_core.settings.families.known_families import FAMILIES, row_of, row_of_foundation
@@ -181,6 +182,11 @@ class Settle(Protocol):
         ...
 
 
+def _no_shift(settings: ModelSettings) -> bool:
+    """Return that models have no constant of their own beside the atoms' energies."""
+    return False
+
+
 def _copy(model: torch.nn.Module) -> torch.nn.Module:
     """Return a copy of a model that can be copied as anything else."""
     return deepcopy(model).to("cpu")
@@ -231,6 +237,11 @@ class Family:
             models of this family.
         foundation: Loads a foundation model: `(device=…, dtype=…, …)` with what
             `FoundationalModel.for_mace` returns. None: there is none.
+        misses: `(steps, model, graphs, constants)`: what a model, with the weights that are in it
+            and these constants, misses of the energies of labelled structures, as `Residuals`.
+            None: its atoms have no energies of their own that could be solved for.
+        has_shift: Whether models of these settings have `Constants.shift`, an energy (eV) that each
+            atom has besides.
         loaded_by: What a user loads a published model with; `results/README.txt` says so.
     """
 
@@ -250,6 +261,8 @@ class Family:
     settings_of: Callable[[ModelSettings, Mapping[str, torch.Tensor]], ModelSettings] = _as_given
     given_model: Callable[[Path, ModelSettings, int], GivenModel] | None = None
     foundation: Callable[..., Foundation] | None = None
+    misses: Callable[[Any, torch.nn.Module, Sequence[Graph], Any], Residuals] | None = None
+    has_shift: Callable[[ModelSettings], bool] = _no_shift
     loaded_by: str = "aimspax_core.model.family.load_any"
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,7 @@ class Learner:
         self.model = model.to(self.device)
         self.steps = family.steps(settings)
         self._family = family
+        self._replaced = False
         self.ema = self._new_ema()
         self.fresh_optimizer(scheduler)
 
@@ -122,9 +123,7 @@ class Learner:
 
     def restart_from(self, weights: dict[str, torch.Tensor]) -> None:
         """Go on from other weights, by name, with a new average."""
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                parameter.copy_(weights[name])
+        self._put(weights)
         self.ema = self._new_ema()
 
     def settle(self, train: Sequence[Any], ahead_s: float) -> bool:
@@ -179,8 +178,7 @@ class Learner:
             DivergedError: The loss is not finite.
             ModelError: The structures have no energies or forces.
         """
-        averaged = nullcontext() if self.ema is None else self.ema.average_parameters()
-        with averaged:
+        with self.averaged():
             loss, found = self.steps.validate(self.model, self._loss, batches)
         if not math.isfinite(loss):
             raise DivergedError(f"diverged, the validation loss is {loss}")
@@ -189,6 +187,27 @@ class Learner:
             raise ModelError(f"the validation set has no labels for {', '.join(missing)}")
         errors: dict[str, Any] = {name: found[name] for name in _ERRORS}
         return float(loss), errors | {k: found.get(k) for k in ("mae_stress", "rmse_stress")}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Have the averaged weights in the model, if there are any; then the raw ones again."""
+        if self.ema is None or self._replaced:
+            yield
+        else:
+            with self.ema.average_parameters():
+                yield
+
+    @contextmanager
+    def weights_in_place(self, weights: dict[str, torch.Tensor]) -> Iterator[None]:
+        """Have other weights in the model, by name, and no averages; then its own again."""
+        own = {name: one.detach().clone() for name, one in self.model.named_parameters()}
+        self._replaced = True
+        try:
+            self._put(weights)
+            yield
+        finally:
+            self._put(own)
+            self._replaced = False
 
     def averaged_weights(self) -> dict[str, torch.Tensor]:
         """Return a copy on the CPU of the averaged weights by name (the raw ones without EMA)."""
@@ -239,6 +258,11 @@ class Learner:
             self.scheduler.load_state_dict(state["scheduler"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
+
+    def _put(self, weights: dict[str, torch.Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                parameter.copy_(weights[name])
 
     def _new_ema(self) -> ExponentialMovingAverage | None:
         training = self.settings.TRAINING

@@ -68,6 +68,8 @@ class Member:
         best_metrics: CONVERGE: their validation; of stage two, whose loss is
             another function, as soon as it has been validated.
         keeps_energies: Atomic energies are no fit to the training set, but a given model's.
+        family: Of its model.
+        solved_on: What tells the set on which its energies were solved for; empty: on none.
         attempt: Changes the order of batches; 0 unless training diverged here before.
     """
 
@@ -87,13 +89,14 @@ class Member:
         self.settings, self.tag, self.seed = settings, tag, int(seed)
         self.elements = sorted(int(z) for z in elements)
         self.constants = constants
-        self._family = family_of(settings)
+        self.family = family_of(settings)
         if model is None:
             model = skeletons().build(settings, self.elements, constants, self.seed)
-        self.learner = Learner(self._family, settings, model, scheduler=True)
+        self.learner = Learner(self.family, settings, model, scheduler=True)
         self.stage = Stage.INITIAL
         self.total_epochs = 0
         self.keeps_energies = False
+        self.solved_on = ""
         self.attempt = 0
         self._begin_stage()
 
@@ -169,12 +172,12 @@ class Member:
 
     def fits(self, settings: ModelSettings, elements: Sequence[int]) -> bool:
         """Whether the model is one of these settings and elements."""
-        held = self._family.settings_of(self.settings, self.model.state_dict())
+        held = self.family.settings_of(self.settings, self.model.state_dict())
         return held == settings and self.elements == list(elements)
 
     def bare_model(self, constants: Constants) -> torch.nn.Module:
         """Give the model away, to be loaded with other weights, with these constants."""
-        self._family.set_constants(self.model, constants, self.elements)
+        self.family.set_constants(self.model, constants, self.elements)
         self.model.zero_grad(set_to_none=True)
         return self.model.train()
 
@@ -224,11 +227,15 @@ class Member:
             ModelError: They would change under the best weights that a convergence keeps.
         """
         known = self.constants.atomic_energies if self.keeps_energies else None
-        constants = self._family.constants_of(train, self.elements, self.settings, known)
+        constants = self.family.constants_of(train, self.elements, self.settings, known)
         if self.best_weights is not None and constants != self.constants:
             raise ModelError(f"{self.tag}: the training set must not change while converging")
+        self.set_constants(constants)
+
+    def set_constants(self, constants: Constants) -> None:
+        """Take other constants; the weights stay."""
         self.constants = constants
-        self._family.set_constants(self.model, constants, self.elements)
+        self.family.set_constants(self.model, constants, self.elements)
 
     def train(
         self,

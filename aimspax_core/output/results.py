@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ class Holdings:
         validation: Keys of the validation set that they were chosen by.
         errors: Validation errors of the published weights, or None.
         on_all: Whether it has converged on the sets of all members.
+        offsets: What is left of a constant in its energies (eV/atom), by formula, where atomic
+            energies were given.
         for_analysis: How many of its training set were labelled for analysis only.
     """
 
@@ -50,6 +52,7 @@ class Holdings:
     errors: Errors | None
     on_all: bool = False
     for_analysis: int = 0
+    offsets: dict[str, float] = field(default_factory=dict)
 
     @property
     def explored_with(self) -> Path | None:
@@ -78,6 +81,7 @@ def holdings(run: RunDir, state: CampaignState) -> tuple[Holdings, ...]:
                 errors=member.best if began else member.errors,
                 on_all=began and state.converging_on != "own",
                 for_analysis=len(sets.analysis),
+                offsets=member.offsets,
             )
         )
     return tuple(found)
@@ -236,7 +240,20 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last:
             settings.model.MISC.error_table, [member.errors] if member.errors else []
         )
         lines.append(f"{member.tag}.model: {what}{', ' if errors else ''}{errors}")
+        if member.offsets:
+            lines.append(_offsets_line(member.offsets))
     return "\n".join(lines) + "\n"
+
+
+def _offsets_line(offsets: dict[str, float]) -> str:
+    """Return the constants that are left in the energies, the largest first."""
+    most = sorted(offsets.items(), key=lambda one: -abs(one[1]))
+    shown = ", ".join(f"{formula} {1000 * energy:+.1f}" for formula, energy in most[:8])
+    more = f" and {len(most) - 8} other formulas" if len(most) > 8 else ""
+    return (
+        "  its energies lack a constant (meV/atom, mean of label - model in training): "
+        f"{shown}{more}; atomic energies were given, and stay (ARCHITECTURE.solve_energies)"
+    )
 
 
 def _calculator_lines(members: Sequence[Holdings]) -> list[str]:

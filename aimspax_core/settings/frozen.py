@@ -53,8 +53,9 @@ FROZEN = (
 """What may not change, beside the geometries and the content of the files that these keys name."""
 
 
-FREE_WITHIN = tuple(
-    dict.fromkeys(f"REFERENCE.{key}" for section in SECTIONS for key in section.free)
+FREE_WITHIN = (
+    *dict.fromkeys(f"REFERENCE.{key}" for section in SECTIONS for key in section.free),
+    "ARCHITECTURE.solve_energies",
 )
 """What may change although a pattern of `FROZEN` has it."""
 

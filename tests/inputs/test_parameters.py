@@ -260,6 +260,7 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
     itself = {
         "tags", "geometries", "seed", "max_segments", "distinct_sets", "uncertainty_unit", "limits",
         "uncertainty_of",
+        "threshold_scope", "solve_energies",  # of a start, and of mace.yaml
     }  # fmt: skip
     changed = set()
     for key, value in value_by_key(settings).items():
@@ -280,7 +281,8 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
 
 def begun_before_there_was_a_choice(inputs: SettingsFiles) -> Campaign:
     campaign = Campaign(inputs)
-    campaign.state = campaign.state.but(rules=campaign.state.rules.but(converge_on=None))
+    rules = campaign.state.rules.but(converge_on=None, solve_energies=None)
+    campaign.state = campaign.state.but(rules=rules)
     return campaign
 
 
@@ -289,6 +291,8 @@ def test_a_campaign_keeps_what_it_was_begun_without(inputs: SettingsFiles) -> No
     for _ in range(2):
         assert campaign.restart().al.converge_on == "own"
         assert campaign.state.rules.converge_on is None
+        assert campaign.settings.model.ARCHITECTURE.solve_energies == "never"
+        assert campaign.state.rules.solve_energies is None
     campaign.set("c_x", "-0.1")
     assert campaign.state.rules.converge_on is None
     assert campaign.settings.al.converge_on == "own"
@@ -300,8 +304,11 @@ def test_it_takes_what_is_named(inputs: SettingsFiles) -> None:
     assert campaign.state.rules.converge_on == "all"
     other = begun_before_there_was_a_choice(inputs)
     other.edit("ACTIVE_LEARNING", "converge_on", "all")
+    inputs.plant("mace.yaml", "ARCHITECTURE", "solve_energies", "auto")
+    inputs.write()
     assert other.restart().al.converge_on == "all"
     assert other.state.rules.converge_on == "all"
+    assert other.state.rules.solve_energies == "auto"
 
 
 def test_a_campaign_that_begins_today_converges_on_all(inputs: SettingsFiles) -> None:

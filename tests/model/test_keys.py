@@ -88,8 +88,9 @@ MISC = [("restart_latest", True, "begin", {})]
 
 FIXED = {"model_choice"}
 """Keys with one value."""
-BY_THEMSELVES = {"device", "enable_cueq", "kernel"}
-"""Keys that need a GPU, or change rounding alone; see the last test, test_cueq, test_kernel."""
+BY_THEMSELVES = {"device", "enable_cueq", "kernel", "solve_energies"}
+"""Keys that need a GPU, or change rounding alone; see the last test, test_cueq, test_kernel. And
+what tasks do around training; see test_energies."""
 NOT_OF_THE_MODEL = {
     *("name_exp", "checkpoints_dir", "loss_dir", "model_dir", "seed"),
     *("error_table", "keep_checkpoints", "log_level"),

@@ -322,6 +322,14 @@ def test_readme_says_what_was_converged_on(finished: Finished, tmp_path: Path) -
     assert "(5 + 3, 2 of them labelled for analysis only)" in told
 
 
+def test_readme_says_which_constant_is_left(finished: Finished, tmp_path: Path) -> None:
+    run = republished(finished, tmp_path / "offsets", PROJECT)
+    first = replace(finished.members[0], offsets={"H2O": 0.036, "CO2": -0.1})
+    publish_final(run, finished.settings, (first, finished.members[1]))
+    told = (run.results / "README.txt").read_text(encoding="utf-8").splitlines()[-2]
+    assert "CO2 -100.0, H2O +36.0" in told and "solve_energies" in told
+
+
 # ---- all of them as one calculator ----------------------------------------------------------
 
 

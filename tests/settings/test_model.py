@@ -50,6 +50,7 @@ DEFAULTS = {
         "radial_MLP": [64, 64, 64],
         "radial_type": "bessel",
         "scaling": "rms_forces_scaling",
+        "solve_energies": "auto",
         "use_reduced_cg": False,
     },
     "TRAINING": {

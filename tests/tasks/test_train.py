@@ -18,8 +18,11 @@ from aimspax_core.errors import DamagedError, DivergedError
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.model import worker_memory as memory_module
 from aimspax_core.model.checkpoint import read_checkpoint
+from aimspax_core.model.committee import Committee
+from aimspax_core.model.family import family_of
 from aimspax_core.model.learner import Learner
 from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.trained import trained_model
 from aimspax_core.model.worker_memory import worker_memory
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
@@ -364,3 +367,35 @@ def test_a_member_that_cannot_train_keeps_no_other_from_it(
     assert isinstance(first, DamagedError)
     assert second.checkpoint == "b"
     assert TrainSeveralRequest(asked, 1).name == "2-members-round-1"
+
+
+def test_a_round_in_parts_solves_for_energies_as_one_in_one_go(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    whole = train.fn(request(settings, run, keys, training(None, "whole", 4)))
+    first = training(None, "first", 4).but(at_most=1)
+    assert train.fn(request(settings, run, keys, first)).epochs == 1
+    forget()
+    rest = train.fn(request(settings, run, keys, training("first", "rest", 3)))
+    assert equal(run.checkpoint(TAG, "whole"), run.checkpoint(TAG, "rest"))
+    one, other = (Member.load(run.checkpoint(TAG, n), settings.model) for n in ("whole", "rest"))
+    assert one.constants == other.constants
+    assert whole.errors[-1].mae_e == rest.errors[-1].mae_e
+
+
+def test_the_errors_of_a_round_and_of_a_convergence_are_those_of_what_is_kept(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    found = train.fn(request(settings, run, keys, training(None, "c1", 3)))
+    best = converge.fn(request(settings, run, keys, converging("c1", "c2"), training=5)).best
+    assert best is not None
+    for checkpoint, told in (("c1", found.errors[-1]), ("c2", best)):
+        path = run.checkpoint(TAG, checkpoint)
+        evaluator = family_of(settings.model).evaluator([trained_model(path, settings.model)])
+        stored = [LabelStore(run.labels).get(key) for key in keys[5:]]
+        off = [
+            Committee(evaluator).evaluate([one.atoms])[0].energy - one.label.energy
+            for one in stored
+            if one is not None
+        ]
+        assert sum(map(abs, off)) / len(off) == pytest.approx(told.mae_e, abs=1e-3)

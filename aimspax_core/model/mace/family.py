@@ -16,7 +16,8 @@ from aimspax_core.model.mace.graphs import graphs
 from aimspax_core.model.mace.kernel import evaluator
 from aimspax_core.model.mace.model_files import copy_model, load_model, save_model
 from aimspax_core.model.mace.product_basis import settings_of
-from aimspax_core.model.mace.steps import MaceSteps
+from aimspax_core.model.mace.steps import MaceSteps, misses
+from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 
 
@@ -60,5 +61,7 @@ MACE = Family(
     settings_of=settings_of,
     given_model=given_model,
     foundation=foundation,
+    misses=misses,
+    has_shift=lambda settings: mace_architecture(settings).model == "ScaleShiftMACE",
     loaded_by="mace.calculators.MACECalculator",
 )

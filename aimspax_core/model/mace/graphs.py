@@ -93,8 +93,19 @@ def graphs(
             config = config_from_atoms(atoms, KEYS, weights, HEAD)
             _settle_stress(config)
             r_max = mace_architecture(settings).r_max
-            made.append(AtomicData.from_config(config, table, r_max, heads=[HEAD]))
+            graph = AtomicData.from_config(config, table, r_max, heads=[HEAD])
+            setattr(graph, _LABEL, config.properties["energy"])
+            made.append(graph)
     return made
+
+
+_LABEL = "__label__"
+"""Where a graph keeps its label's energy (eV) in full; MACE passes over names like this one."""
+
+
+def energy_label(graph: AtomicData) -> float:
+    """Return the energy (eV) that a structure is labelled with, in double precision."""
+    return float(getattr(graph, _LABEL))
 
 
 class _Collated(Batch):

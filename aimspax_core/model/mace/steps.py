@@ -13,15 +13,27 @@ from mace.data import AtomicData
 from mace.tools.scripts_utils import get_optimizer, get_params_options
 from mace.tools.torch_geometric.batch import Batch
 from mace.tools.train import evaluate, train_one_epoch
+from numpy.typing import NDArray
 from torch.optim.swa_utils import SWALR
 from torch.utils.data import DataLoader
 from torch_ema import ExponentialMovingAverage
 
 from aimspax_core.errors import DivergedError, ModelError
 from aimspax_core.model.mace import losses
-from aimspax_core.model.mace.graphs import arguments, batches, collated, number_format
+from aimspax_core.model.mace.build import Constants
+from aimspax_core.model.mace.graphs import (
+    arguments,
+    batches,
+    collated,
+    energy_label,
+    number_format,
+)
 from aimspax_core.model.mace.kernel import in_training, settle
+from aimspax_core.model.residuals import Residuals
 from aimspax_core.settings.model import ModelSettings
+
+_ENERGIES_BATCH = 16
+"""Structures a batch where energies alone are wanted."""
 
 
 class MaceSteps:
@@ -112,11 +124,42 @@ class MaceSteps:
         errors = {k: v for k, v in found.items() if k.startswith(("mae_", "rmse_"))}
         return float(value), {k: None if v is None else float(v) for k, v in errors.items()}
 
+    def interaction_energies(
+        self, model: torch.nn.Module, data: Sequence[AtomicData]
+    ) -> NDArray[np.float64]:
+        """Return the energies (eV) of structures without those of their free atoms."""
+        part: Any = model
+        free = part.atomic_energies_fn.atomic_energies
+        kept, computes = free.detach().clone(), self._called(model)
+        found = []
+        try:
+            with torch.no_grad(), number_format(self._dtype):
+                # Added and subtracted again, large energies would take the last digits with them.
+                free.zero_()
+                for batch in batches(data, _ENERGIES_BATCH):
+                    inputs = batch.to(self._device).to_dict()
+                    found.append(computes(inputs, compute_force=False)["energy"].double().cpu())
+        finally:
+            with torch.no_grad():
+                free.copy_(kept)
+        return torch.cat(found).numpy()
+
     def _called(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return what computes the model, made once for it."""
         if self._computing is None or self._computing[0] is not model:
             self._computing = model, in_training(model, self._settings)
         return self._computing[1]
+
+
+def misses(
+    steps: MaceSteps, model: torch.nn.Module, data: Sequence[AtomicData], constants: Constants
+) -> Residuals:
+    """Return what a model misses of labelled energies; see `family.Family.misses`."""
+    labelled = [graph for graph in data if graph.energy_weight > 0]
+    counts = np.array([graph.node_attrs.sum(dim=0).tolist() for graph in labelled])
+    free = counts @ np.array([energy for _, energy in sorted(constants.atomic_energies.items())])
+    labels = np.array([energy_label(graph) for graph in labelled])
+    return Residuals(counts, labels - free - steps.interaction_energies(model, labelled))
 
 
 class _Losses:

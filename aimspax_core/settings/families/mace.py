@@ -89,6 +89,15 @@ class MaceArchitecture(Architecture):
     scaling: Literal["rms_forces_scaling", "std_scaling", "no_scaling"] = Field(
         "rms_forces_scaling", description="How scale and shift follow from the training set."
     )
+    solve_energies: Annotated[Literal["auto", "always", "never"], AnyCase()] = Field(
+        "auto",
+        description="Solve for the constant part of the energies by least squares, from what the "
+        "averaged weights miss on the training set, as training begins and ends; forces do not "
+        "change. `auto`: for the energy of each element's atom, unless `atomic_energies` or a "
+        "given model say them; `always`: where they are given for ScaleShiftMACE's shift, or for "
+        "them where there is none; `never`: they are a fit to the labels, and the rest is left to "
+        "training, as in the original.",
+    )
     use_reduced_cg: bool = Field(
         False,
         description="Product basis without couplings that are equal but for the order of their "
@@ -168,7 +177,15 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
 
 
 def _notes(settings: ModelSections) -> Iterator[str]:
-    """Yield what MACE does not do right, and that it computes itself where `auto` might not."""
+    """Yield what MACE does not do right, computes itself, and what becomes of given energies."""
+    architecture = mace_architecture(settings)
+    if architecture.solve_energies == "always" and architecture.atomic_energies is not None:
+        shifts = architecture.model == "ScaleShiftMACE"
+        yield "ARCHITECTURE.solve_energies: always: " + (
+            "the given atomic energies stay, and the shift of ScaleShiftMACE is solved for"
+            if shifts
+            else "the given atomic energies are where it begins, and move"
+        )
     if mace_architecture(settings).radial_type == "chebyshev":
         yield (
             "ARCHITECTURE.radial_type: chebyshev: torch does not differentiate these functions, so "

@@ -87,7 +87,7 @@ OURS = {
     "REFERENCE": " ".join(key for section in SECTIONS for key in section.model_fields),
     AL: " ".join(
         ["save_trajectories_max_frames", "round_points_counted", "md_steps_while_training"]
-        + ["converge_on", "converge_on_analysis", "uncertainty_of"]
+        + ["converge_on", "converge_on_analysis", "uncertainty_of", "threshold_scope"]
         + [rule.key.name for rule in rules_of("active")]
     ),
     "GATE": "min_distance max_force max_energy_deviation",
@@ -99,7 +99,7 @@ OURS = {
     "MISC": "label_store restarts server_password without_server",
 }
 
-OURS_MODEL = {"ARCHITECTURE": "use_reduced_cg", "MISC": "compile kernel"}
+OURS_MODEL = {"ARCHITECTURE": "use_reduced_cg solve_energies", "MISC": "compile kernel"}
 
 
 def _together(*tables: dict[str, str]) -> dict[str, set[str]]:

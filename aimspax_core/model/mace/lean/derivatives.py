@@ -77,3 +77,11 @@ def derived(
         atoms.sum(), [harmonics, *strengths], retain_graph=trained, create_graph=trained
     )
     return Derived(atoms, by_harmonics, along_lengths(by_strengths, [slope for _, slope in both]))
+
+
+def energies(shape: Shape, tables: Sequence[LayerTables], own: Weights, inputs: Inputs) -> Tensor:
+    """Return the energies of `derived` alone; arguments as there."""
+    harmonics = inputs.harmonics.unsqueeze(0)
+    strengths = [path_weights(layer, inputs.radial, inputs.radial_slope)[0] for layer in own.layers]
+    neighbours, kinds = inputs.neighbours, inputs.kinds
+    return node_energies(shape, tables, own, harmonics, strengths, neighbours, kinds)

@@ -11,7 +11,7 @@ from torch import Tensor
 from aimspax_core.errors import ModelError
 from aimspax_core.model.mace.lean import outputs
 from aimspax_core.model.mace.lean.applicable import why_not
-from aimspax_core.model.mace.lean.derivatives import Derived, Inputs, derived
+from aimspax_core.model.mace.lean.derivatives import Derived, Inputs, derived, energies
 from aimspax_core.model.mace.lean.geometry import Geometry, geometry, no_geometry
 from aimspax_core.model.mace.lean.neighbours import Table, half, no_table, table
 from aimspax_core.model.mace.lean.shape import shape, tables
@@ -75,14 +75,16 @@ class Lean(torch.nn.Module):
         neighbours, kinds = inputs.neighbours, inputs.kinds
         graphs = outputs.Graphs(data["batch"], data["cell"].view(-1, 3, 3))
         own = weights(self.shape, [self.model])
-        atoms, by_harmonics, by_length = self._derived(own, inputs, training)
+        strained = compute_virials or compute_stress
+        found: dict[str, Tensor | None] = dict.fromkeys(("forces", "virials", "stress"))
+        if compute_force or strained:
+            atoms, by_harmonics, by_length = self._derived(own, inputs, training)
+            by_vectors = here.pull_back(by_harmonics, by_length)
+            found["forces"] = outputs.forces(by_vectors, neighbours, len(kinds))[0]
+        else:
+            atoms = energies(self.shape, self.tables, own, inputs)
         free = own.elements.index_select(1, kinds)
         energy = (graphs.total(free) + graphs.total(atoms))[0]
-        found: dict[str, Tensor | None] = dict.fromkeys(("forces", "virials", "stress"))
-        strained = compute_virials or compute_stress
-        by_vectors = here.pull_back(by_harmonics, by_length)
-        if compute_force or strained:
-            found["forces"] = outputs.forces(by_vectors, neighbours, len(kinds))[0]
         if strained:
             virials = outputs.virials(by_vectors, here.vectors, neighbours, graphs)[0]
             stress = outputs.stress(virials, graphs.cells)

@@ -315,6 +315,7 @@ def test_two_interactions_and_nothing_else_of_the_settings_fall_back() -> None:
     covered = {key for architecture in ARCHITECTURES for key in architecture} | set(CHOICES)
     free = {  # what says nothing about the network's shape
         "atomic_energies", "compute_avg_num_neighbors", "model_choice", "r_max", "scaling",
+        "solve_energies",
     }  # fmt: skip
     assert set(MaceArchitecture.model_fields) == covered | free
 
