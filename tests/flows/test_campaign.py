@@ -238,7 +238,8 @@ def test_the_converged_model_is_the_best_epoch(story: Story) -> None:
         for errors in entry.event.errors
     ]
     best = min(found, key=lambda errors: errors.valid_loss)
-    assert member.best == best
+    assert member.best is not None  # its energies are solved for once more, at the end
+    assert (member.best.epoch, member.best.mae_f) == (best.epoch, best.mae_f)
     frames = ase.io.read(story.run.results / f"valid_set_{member.tag}.xyz", index=":")
     from mace.calculators import MACECalculator
 
