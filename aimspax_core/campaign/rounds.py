@@ -11,7 +11,15 @@ from aimspax_core.campaign.events import TrainingFinished
 from aimspax_core.campaign.flight import tries_of
 from aimspax_core.campaign.members import Earlier, MemberState
 from aimspax_core.campaign.state import CampaignState, Phase, Round
-from aimspax_core.campaign.turns import PACE_MEMORY, Piece, Task, dealt, epoch_seconds
+from aimspax_core.campaign.turns import (
+    ALONE,
+    BESIDE_MD,
+    PACE_MEMORY,
+    Piece,
+    Task,
+    dealt,
+    epoch_seconds,
+)
 from aimspax_core.labels.tries import Tries
 
 MAX_DIVERGED = 3
@@ -113,7 +121,8 @@ def _dealt(state: CampaignState, now: Round, left: dict[str, int]) -> list[Task]
     lost = [tag for tag in left if tries_of(state, _training(state, now, Piece(tag)).id) != Tries()]
     others = {tag: epochs for tag, epochs in left.items() if tag not in lost}
     size = max((len(replayed(state, tag)[0]) for tag in others), default=0)
-    tasks = dealt(others, epoch_seconds(state.paces, size), state.rules.max_segments)
+    least_s = BESIDE_MD if state.phase is Phase.ACTIVE else ALONE
+    tasks = dealt(others, epoch_seconds(state.paces, size), state.rules.max_segments, least_s)
     return [*tasks, *((Piece(tag),) for tag in lost)]
 
 

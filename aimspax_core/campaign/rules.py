@@ -102,14 +102,19 @@ def next_actions(state: CampaignState) -> list[Action]:
         case Phase.INITIAL_CONVERGE | Phase.CONVERGE:
             wanted += convergence.actions(state)
         case Phase.INITIAL_PUBLISH:
-            wanted += rounds.actions(state) or [Publish(what="initial")]
+            wanted += _publishing(state, Publish(what="initial"))
         case Phase.PUBLISH:
-            wanted += rounds.actions(state) or [Publish(what="final")]
+            wanted += _publishing(state, Publish(what="final"))
         case Phase.FAILED | Phase.FINISHED | Phase.READY:
             return []
         case Phase.DRAIN:
             pass
     return [action for action in wanted if action.id not in state.in_flight]
+
+
+def _publishing(state: CampaignState, publish: Publish) -> list[Action]:
+    """Return what makes up for epochs that were lost; only once that is done, what publishes."""
+    return [publish] if state.round is None else rounds.actions(state)
 
 
 def _launched(state: CampaignState, event: Launched) -> CampaignState:

@@ -13,11 +13,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median_low
 
-MIN_TASK_S = 1.0
-"""A task of training should not be shorter (s): what surrounds it takes a tenth or two."""
 
-MIN_PIECE_S = 0.5
-"""Nor a part of a member's training that is cut off to spare a turn."""
+@dataclass(frozen=True)
+class Least:
+    """What tasks of training should not be shorter than, in seconds or in epochs.
+
+    Attributes:
+        task: A task: what surrounds one takes a tenth of a second or two.
+        piece: A part of a member's training that is cut off to spare a turn.
+    """
+
+    task: float
+    piece: float
+
+
+BESIDE_MD = Least(task=1.0, piece=0.5)
+"""Where MD has the workers that training leaves (s)."""
+
+ALONE = Least(task=0.3, piece=0.3)
+"""Where workers have nothing else to do (s): then it is enough that a round ends sooner."""
 
 PACE_MEMORY = 9
 """How many trainings are remembered; how long the next ones take follows from them."""
@@ -50,7 +64,9 @@ def epoch_seconds(paces: tuple[float, ...], structures: int) -> float | None:
     return median_low(paces) * structures if paces else None
 
 
-def dealt(left: Mapping[str, int], epoch_s: float | None, workers: int) -> list[Task]:
+def dealt(
+    left: Mapping[str, int], epoch_s: float | None, workers: int, least_s: Least = BESIDE_MD
+) -> list[Task]:
     """Return the tasks with which a round begins, in the order in which they should begin.
 
     Where a member is cut, only its first part is among them; the rest follows once that is done.
@@ -59,22 +75,24 @@ def dealt(left: Mapping[str, int], epoch_s: float | None, workers: int) -> list[
         left: The epochs that each member has still to train, by tag.
         epoch_s: How long an epoch takes (s); None: nobody knows, so each has a task of its own.
         workers: How many tasks can run at once.
+        least_s: What tasks should not be shorter than (s).
     """
     alone: list[Task] = [(Piece(tag),) for tag in left]
     if epoch_s is None or len(left) < 2:
         return alone
-    places = min(workers, len(left), max(1, math.floor(sum(left.values()) * epoch_s / MIN_TASK_S)))
+    least = Least(least_s.task / epoch_s, least_s.piece / epoch_s)
+    places = min(workers, len(left), max(1, math.floor(sum(left.values()) / least.task)))
     if places == 1:
-        return [tuple(Piece(tag) for tag in left)] if _short(left, epoch_s) else alone
-    return _wrapped(left, epoch_s, places) or _whole(left, epoch_s, places)
+        return [tuple(Piece(tag) for tag in left)] if _short(left, least) else alone
+    return _wrapped(left, least, places) or _whole(left, least, places)
 
 
-def _short(left: Mapping[str, int], epoch_s: float) -> bool:
+def _short(left: Mapping[str, int], least: Least) -> bool:
     """Return whether tasks of one member each would be too short."""
-    return min(left.values()) * epoch_s < MIN_TASK_S
+    return min(left.values()) < least.task
 
 
-def _wrapped(left: Mapping[str, int], epoch_s: float, places: int) -> list[Task]:
+def _wrapped(left: Mapping[str, int], least: Least, places: int) -> list[Task]:
     """Deal by the wrap-around rule; nothing if that spares no turn, or cuts too finely.
 
     All epochs stand in a row, of which each place takes a stretch. Where a member reaches from one
@@ -91,18 +109,18 @@ def _wrapped(left: Mapping[str, int], epoch_s: float, places: int) -> list[Task]
         place, room = begin // span, span - begin % span
         if epochs <= room:
             whole[place].append(tag)
-        elif min(room, epochs - room) * epoch_s < MIN_PIECE_S:
+        elif min(room, epochs - room) < least.piece:
             return []
         else:
             firsts.append(Piece(tag, epochs - room))
         begin += epochs
-    joined = [task for tags in whole for task in _joined(tags, left, epoch_s)]
+    joined = [task for tags in whole for task in _joined(tags, left, least)]
     return [(piece,) for piece in firsts] + joined
 
 
-def _whole(left: Mapping[str, int], epoch_s: float, places: int) -> list[Task]:
+def _whole(left: Mapping[str, int], least: Least, places: int) -> list[Task]:
     """Deal whole members, each to the place that has least."""
-    return [task for tags in _loads(left, places) for task in _joined(tags, left, epoch_s)]
+    return [task for tags in _loads(left, places) for task in _joined(tags, left, least)]
 
 
 def _loads(left: Mapping[str, int], places: int) -> list[dict[str, int]]:
@@ -113,18 +131,18 @@ def _loads(left: Mapping[str, int], places: int) -> list[dict[str, int]]:
     return loads
 
 
-def _joined(tags: Iterable[str], left: Mapping[str, int], epoch_s: float) -> list[Task]:
+def _joined(tags: Iterable[str], left: Mapping[str, int], least: Least) -> list[Task]:
     """Join the members of a place to tasks that are not too short."""
     tasks: list[list[Piece]] = []
-    length = 0.0
+    length = 0
     for tag in tags:
-        if tasks and length < MIN_TASK_S:
+        if tasks and length < least.task:
             tasks[-1].append(Piece(tag))
         else:
             tasks.append([Piece(tag)])
-            length = 0.0
-        length += left[tag] * epoch_s
-    if len(tasks) > 1 and length < MIN_TASK_S:
+            length = 0
+        length += left[tag]
+    if len(tasks) > 1 and length < least.task:
         last = tasks.pop()
         tasks[-1] += last
     return [tuple(task) for task in tasks]

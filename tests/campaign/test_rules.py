@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aimspax_core.campaign.actions import Converge, Label, Propagate, Sample, Train
+from aimspax_core.campaign.actions import Converge, Label, Propagate, Publish, Sample, Train
 from aimspax_core.campaign.events import (
     EVENT,
     Event,
@@ -182,6 +182,25 @@ def test_any_campaign_ends_with_every_label_where_it_belongs(
     if state.phase is Phase.FINISHED:
         assert not state.open_points
         assert not state.in_flight
+
+
+@pytest.mark.parametrize("seed", [13, 34])
+def test_nothing_is_published_while_epochs_that_were_lost_are_made_up(seed: int) -> None:
+    published: list[CampaignState] = []
+
+    def watch(state: CampaignState, event: Event) -> None:
+        if isinstance(event, Launched) and isinstance(event.action, Publish):
+            published.append(state)
+
+    rules = make_rules(
+        geometries=1, num_trajectories=3, points_per_step=1, initial_valid_ratio=0.0,
+        valid_ratio=0.0, epochs_per_round=1, max_segments=1, desired_acc=0.0, distinct_sets=False,
+        update_checkpoints=False,
+    )  # fmt: skip
+    world = World(label_s=0.1, segment_s=0.5, epoch_s=3.0, crosses=0.1, diverges=0.1, damaged=0.3)
+    state = VirtualShell(rules, world, np.random.default_rng(seed), watch).run()
+    assert state.phase is Phase.FINISHED and not state.in_flight
+    assert {state.round for state in published} == {None}
 
 
 @settings(max_examples=60, deadline=None)

@@ -27,7 +27,7 @@ from aimspax_core.campaign.exploration import steps_left
 from aimspax_core.campaign.rounds import epochs_for
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.campaign.turns import MIN_PIECE_S, MIN_TASK_S, dealt, epoch_seconds
+from aimspax_core.campaign.turns import ALONE, BESIDE_MD, Least, dealt, epoch_seconds
 from aimspax_core.labels.tries import TASK
 from tests.campaign.test_rules import make_rules
 from tests.campaign.virtual import VirtualShell, World
@@ -68,11 +68,12 @@ def test_a_round_takes_no_more_turns_than_its_work_needs(
 
 
 def test_what_is_cut_off_is_not_too_short() -> None:
-    assert makespan(3, 2, 2, 0.9 * MIN_PIECE_S) == pytest.approx(2 * 2 * 0.9 * MIN_PIECE_S)
+    assert makespan(3, 2, 2, 0.9 * ALONE.piece) == pytest.approx(2 * 2 * 0.9 * ALONE.piece)
 
 
-def test_a_round_that_is_too_short_for_tasks_of_its_members_is_one_task() -> None:
-    (task,) = dealt({"a": 2, "b": 2, "c": 2}, MIN_TASK_S / 4, 2)
+@pytest.mark.parametrize("least", [BESIDE_MD, ALONE])
+def test_a_round_that_is_too_short_for_tasks_of_its_members_is_one_task(least: Least) -> None:
+    (task,) = dealt({"a": 2, "b": 2, "c": 2}, least.task / 4, 2, least)
     assert [piece.tag for piece in task] == ["a", "b", "c"]
 
 
@@ -90,17 +91,18 @@ def test_how_long_an_epoch_takes_grows_with_the_set_and_forgets_one_odd_task() -
     left=st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 30), min_size=1),
     epoch_s=st.floats(0.01, 30),
     workers=st.integers(1, 8),
+    least=st.sampled_from([BESIDE_MD, ALONE]),
 )
 def test_every_member_begins_once_and_no_task_is_short_without_need(
-    left: dict[str, int], epoch_s: float, workers: int
+    left: dict[str, int], epoch_s: float, workers: int, least: Least
 ) -> None:
-    tasks = dealt(left, epoch_s, workers)
+    tasks = dealt(left, epoch_s, workers, least)
     pieces = [piece for task in tasks for piece in task]
     assert sorted(piece.tag for piece in pieces) == sorted(left)
     assert all(piece.epochs is None or 0 < piece.epochs < left[piece.tag] for piece in pieces)
     seconds = [sum(left[p.tag] if p.epochs is None else p.epochs for p in t) for t in tasks]
     if len(tasks) > 1:
-        assert min(seconds) * epoch_s >= min(MIN_PIECE_S, min(left.values()) * epoch_s) - 1e-9
+        assert min(seconds) * epoch_s >= min(least.piece, min(left.values()) * epoch_s) - 1e-9
 
 
 @settings(max_examples=200, deadline=None)
@@ -115,8 +117,32 @@ def test_a_round_is_never_slower_than_one_task_for_each_member_but_to_spare_shor
 ) -> None:
     member_s = epochs * epoch_s
     alone = math.ceil(members / workers) * member_s
-    short = 2 * MIN_TASK_S + member_s if member_s < MIN_TASK_S else 0.0
+    short = 2 * ALONE.task + member_s if member_s < ALONE.task else 0.0
     assert makespan(members, workers, epochs, epoch_s) <= max(alone, short) + 1e-6
+
+
+def first_tasks(phase: Phase, member_s: float) -> int:
+    """How many tasks a round of three members begins with on two workers."""
+    rules = make_rules(tags=TAGS[:3], max_segments=2, initial_epochs=2, epochs_per_round=2)
+    shell = VirtualShell(rules, World(), np.random.default_rng(0))
+    while shell.state.phase is not phase or shell.state.round is None:
+        if shell.state.phase is Phase.READY:
+            shell.tell(ExplorationAsked())
+        shell.advance()
+    state = shell.state
+    tags = state.members.values()
+    size = max(len(rounds.replayed(state, member.tag)[0]) for member in tags)
+    state = state.but(
+        in_flight={}, paces=(member_s / 2 / size,),
+        members={m.tag: m.but(round_epochs=0) for m in tags},
+        round=shell.state.round.but(epochs=2),
+    )  # fmt: skip
+    return len(tasks_of(rounds.actions(state)))
+
+
+def test_short_trainings_share_a_task_only_where_md_could_have_the_other_workers() -> None:
+    assert first_tasks(Phase.ACTIVE, 0.5) == 1
+    assert first_tasks(Phase.INITIAL, 0.5) == 3
 
 
 # ---- several trainings in one task ----------------------------------------------------------
