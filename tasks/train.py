@@ -85,7 +85,7 @@ def train(request: TrainRequest) -> TrainingFinished:
     initial = action.stage == "initial"
     idg, al = settings.idg, settings.al
     step = idg.intermediate_epochs_idg if initial else al.intermediate_epochs_al
-    compiled = member.learner.settle(data.training, request.ahead_s)
+    form = member.learner.settle(data.training, request.ahead_s)
     before = member.epoch
     found = member.train(
         data.training,
@@ -111,7 +111,8 @@ def train(request: TrainRequest) -> TrainingFinished:
         errors=tuple(_errors(m) for m in found),
         offsets=offsets,
         task_seconds=time.perf_counter() - began,
-        compiled=compiled,
+        compiled=form.compiled,
+        compile_notes=form.notes,
     )
 
 
@@ -143,7 +144,7 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         renew(member, data.constants, data.name)
     member.try_again(action.again)
     phase = settings.idg if action.stage == "initial" else settings.al
-    compiled = member.learner.settle(data.training, request.ahead_s)
+    form = member.learner.settle(data.training, request.ahead_s)
     before = member.epoch
     found, finished = member.converge(
         data.training,
@@ -167,7 +168,8 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         epochs=member.epoch - before,
         errors=tuple(_errors(m) for m in found),
         task_seconds=time.perf_counter() - began,
-        compiled=compiled,
+        compiled=form.compiled,
+        compile_notes=form.notes,
         best=None if member.best_metrics is None else _errors(member.best_metrics),
         converged=finished,
         offsets=offsets,

@@ -197,6 +197,7 @@ class TrainingFinished(Record):
     offsets: dict[str, float] = Field(default_factory=dict, description=_OFFSETS)
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
     compiled: bool = Field(default=False, description="Whether its steps were compiled.")
+    compile_notes: tuple[str, ...] = Field(default=(), description="To be told once each.")
 
 
 class ConvergenceAdvanced(Record):
@@ -213,6 +214,7 @@ class ConvergenceAdvanced(Record):
     offsets: dict[str, float] = Field(default_factory=dict, description=_OFFSETS)
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
     compiled: bool = Field(default=False, description="Whether its steps were compiled.")
+    compile_notes: tuple[str, ...] = Field(default=(), description="To be told once each.")
 
 
 class TrainingDiverged(Record):

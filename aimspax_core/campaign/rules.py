@@ -134,7 +134,14 @@ def _segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignS
 
 
 def _training_finished(state: CampaignState, event: TrainingFinished) -> CampaignState:
-    return _round_went_on(rounds.advanced(landed(state, event.action_id), event))
+    state = _noted(landed(state, event.action_id), event)
+    return _round_went_on(rounds.advanced(state, event))
+
+
+def _noted(state: CampaignState, event: TrainingFinished | ConvergenceAdvanced) -> CampaignState:
+    """Remember what a training tells of compiling, so that it is told once."""
+    new = [note for note in event.compile_notes if note not in state.compile_notes]
+    return state.but(compile_notes=(*state.compile_notes, *new)) if new else state
 
 
 def _round_went_on(state: CampaignState) -> CampaignState:
@@ -150,7 +157,7 @@ def _round_went_on(state: CampaignState) -> CampaignState:
 
 def _convergence_advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
     action = state.in_flight.get(event.action_id)
-    state = landed(state, event.action_id)
+    state = _noted(landed(state, event.action_id), event)
     if isinstance(action, Converge) and action.start != state.members[event.tag].converging:
         # Settings were changed meanwhile, and the phase that it was for goes on.
         return exploration.settle(state) if state.phase is Phase.DRAIN else state

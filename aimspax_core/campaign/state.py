@@ -314,6 +314,7 @@ class CampaignState(Record):
     elements: tuple[int, ...] = ()  # of adopted members; else those of the geometries count
     set_values: dict[str, SetValue] = Field(default_factory=dict)  # in force before the files
     paused: Pause | None = None
+    compile_notes: tuple[str, ...] = ()  # what was told of compiling the training
 
     @field_validator("losses", mode="before")
     @classmethod

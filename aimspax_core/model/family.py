@@ -22,7 +22,7 @@ from ase.calculators.calculator import Calculator
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Evaluator
 from aimspax_core.model.residuals import Residuals
-from aimspax_core.model.steps import Steps
+from aimspax_core.model.steps import Settled, Steps
 from aimspax_core.prediction import Prediction
 from aimspax_core.settings.families.known_families import FAMILIES, row_of, row_of_foundation
 from aimspax_core.settings.model import ModelSettings
@@ -169,8 +169,8 @@ class Settle(Protocol):
 
     def __call__(
         self, steps: Steps, model: torch.nn.Module, train: Sequence[Graph], ahead_s: float
-    ) -> bool:
-        """Return whether steps are computed by code that was compiled for them.
+    ) -> Settled:
+        """Settle it until the next call.
 
         Args:
             steps: What `Family.steps` returned.
@@ -199,9 +199,9 @@ def _one_form(settings: ModelSettings) -> str:
 
 def _uncompiled(
     steps: Steps, model: torch.nn.Module, train: Sequence[Graph], ahead_s: float
-) -> bool:
+) -> Settled:
     """Compile nothing."""
-    return False
+    return Settled()
 
 
 def _as_given(settings: ModelSettings, weights: Mapping[str, torch.Tensor]) -> ModelSettings:

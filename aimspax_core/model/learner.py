@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, ReduceLROnPlate
 from torch_ema import ExponentialMovingAverage
 
 from aimspax_core.errors import DivergedError, ModelError
+from aimspax_core.model.steps import Settled
 from aimspax_core.settings.model import ModelSettings
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Learner:
         self._put(weights)
         self.ema = self._new_ema()
 
-    def settle(self, train: Sequence[Any], ahead_s: float) -> bool:
+    def settle(self, train: Sequence[Any], ahead_s: float) -> Settled:
         """Settle how steps are computed until it is settled again; see `family.Settle`."""
         return self._family.settle(self.steps, self.model, train, ahead_s)
 

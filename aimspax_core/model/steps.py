@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
@@ -11,6 +11,18 @@ from torch_ema import ExponentialMovingAverage
 
 if TYPE_CHECKING:
     pass
+
+
+class Settled(NamedTuple):
+    """How the steps of a training are computed.
+
+    Attributes:
+        compiled: Whether by code that was compiled for them.
+        notes: What is to be told of it, once each.
+    """
+
+    compiled: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class Steps(Protocol):

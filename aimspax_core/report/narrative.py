@@ -63,6 +63,7 @@ def lines(
         return news
     if isinstance(event, SegmentFinished):
         news += _looks(before, event, after)
+    news += after.compile_notes[len(before.compile_notes) :]
     news += frozen_text(before, after)
     news += calibrated_text(before, after)
     news += given_up_lines(before, after)

@@ -15,6 +15,9 @@ of an energy (meV an atom), of a force component (eV/Å), and of a gradient, of 
 tensor. Then they take turns. A time is CPU time of the process (ms): the smallest, and the median;
 a factor is the ratio of the smallest, and the median of the ratios in the same turn. Cells with
 more edges than `--most-edges` are left out. Nothing is asserted.
+
+With `--compiled` each step takes part compiled as well (`MISC.compile: on`; a minute of compiling
+for each line that the user's cache folder does not have): its least time, and factors to MACE.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ from aimspax_core.model.committee import Committee, Evaluator
 from aimspax_core.model.mace.build import Constants, build
 from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.graphs import batches, graphs
-from aimspax_core.model.mace.lean import Lean, LeanEvaluator, why_not
+from aimspax_core.model.mace.lean import Lean, LeanEvaluator, forms, why_not
 from aimspax_core.model.mace.steps import MaceSteps
 from aimspax_core.settings.model import ModelSettings
 
@@ -92,12 +95,12 @@ class Case:
         self.elements = sorted({int(z) for z in system.atoms.numbers})
         self.constants = Constants(dict.fromkeys(self.elements, 0.0), 14.0, 0.1, 0.0)
 
-    def settings(self, batch: int = 1) -> ModelSettings:
+    def settings(self, batch: int = 1, compiled: bool = False) -> ModelSettings:
         """Return the settings of the models."""
         given = model(0, self.channels)
         given["ARCHITECTURE"] |= {"r_max": self.system.r_max, "max_L": self.max_l}
         given["TRAINING"]["batch_size"] = batch
-        given["MISC"]["kernel"] = "lean"
+        given["MISC"] |= {"kernel": "lean", "compile": "on" if compiled else "off"}
         return ModelSettings.model_validate(given)
 
     def model(self, seed: int = 0) -> Any:
@@ -106,12 +109,15 @@ class Case:
 
     def step(self, kernel: str, batch: int) -> Action:
         """Return an epoch of one step on so many structures."""
-        settings = self.settings(batch)
+        settings = self.settings(batch, kernel == "compiled")
         data = graphs(structures(self.system, batch), self.elements, settings)
         steps, network = MaceSteps(settings), self.model()
         optimizer, loss = steps.optimizer(network), steps.loss()
         ema = ExponentialMovingAverage(network.parameters(), decay=0.99)
-        if kernel == "lean":
+        if kernel == "compiled" and not steps.settle(network, data, 0.0):
+            forms().wait()
+            assert steps.settle(network, data, 0.0), "not compiled"
+        if kernel != "mace":
             return lambda: steps.train_epoch(network, loss, data, (0,), optimizer, ema)
         loader: Any = DataLoader(data, batch, shuffle=True, drop_last=True)
         return lambda: train_one_epoch(
@@ -156,10 +162,11 @@ class Case:
 
 
 class Times(NamedTuple):
-    """CPU seconds of either form, turn by turn."""
+    """CPU seconds of each form, turn by turn."""
 
     mace: list[float]
     lean: list[float]
+    compiled: list[float] | None = None
 
 
 def turns(actions: dict[str, Action], seconds: float, fewest: int) -> Times:
@@ -181,10 +188,19 @@ def turns(actions: dict[str, Action], seconds: float, fewest: int) -> Times:
 
 def line(name: str, times: Times) -> str:
     """Return a line of the table."""
-    cells = [f"{1000 * f(t):>8.1f}" for t in times for f in (min, statistics.median)]
-    best = min(times.mace) / min(times.lean)
-    usual = statistics.median(a / b for a, b in zip(*times, strict=True))
-    return f"  {name:<32}" + "".join(cells) + f"{best:>8.2f}{usual:>8.2f}{len(times.mace):>7}"
+    cells = [f"{1000 * f(t):>8.1f}" for t in times[:2] for f in (min, statistics.median)]
+    best, usual = factors(times.mace, times.lean)
+    found = f"  {name:<32}" + "".join(cells) + f"{best:>8.2f}{usual:>8.2f}{len(times.mace):>7}"
+    if times.compiled is None:
+        return found
+    best, usual = factors(times.mace, times.compiled)
+    return f"{found}  compiled {1000 * min(times.compiled):.1f}: {best:.2f} {usual:.2f}"
+
+
+def factors(slow: list[float], fast: list[float]) -> tuple[float, float]:
+    """Return the ratio of the smallest, and the median of the ratios in the same turn."""
+    usual = statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+    return min(slow) / min(fast), usual
 
 
 def table(name: str, case: Case, options: argparse.Namespace) -> None:
@@ -210,7 +226,8 @@ def table(name: str, case: Case, options: argparse.Namespace) -> None:
         if count * edges > options.most_edges:
             print(f"  {text:<32}left out: {count * edges} edges")
             continue
-        actions = {kernel: make(kernel) for kernel in ("mace", "lean")}
+        compiled = ("compiled",) if options.compiled and text.startswith("step") else ()
+        actions = {kernel: make(kernel) for kernel in ("mace", "lean", *compiled)}
         print(line(text, turns(actions, options.seconds, options.fewest)), flush=True)
 
 
@@ -225,6 +242,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of CPU for each line")
     parser.add_argument("--fewest", type=int, default=3, help="turns for each line")
     parser.add_argument("--most-edges", type=int, default=10_000, help="in one batch")
+    parser.add_argument("--compiled", action="store_true", help="compile the steps, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")

@@ -98,6 +98,18 @@ def test_a_restart_tells_what_changed() -> None:
     assert line.endswith("; changed: c_x: was 0, is 1")
 
 
+@pytest.mark.parametrize("kind", [TrainingFinished, ConvergenceAdvanced])
+def test_what_a_training_has_to_tell_of_compiling_is_told_once(kind: type) -> None:
+    steps = [(before, event) for (before, event, _), _ in of(kind)]
+    told: list[str] = []
+    for before, event in steps[:2]:
+        assert before is not None
+        before = before.but(compile_notes=("one",) if told else ())
+        event = event.but(compile_notes=("one", "two") if told else ("one",))
+        told += [x for x in lines(before, event, apply(before, event)) if x in ("one", "two")]
+    assert told == ["one", "two"]
+
+
 def test_labels_of_the_exploration_tell_where_they_go() -> None:
     kinds = set()
     for (_, event, after), found in of(LabelArrived):

@@ -22,6 +22,7 @@ from aimspax_core.model.committee import Committee
 from aimspax_core.model.family import family_of
 from aimspax_core.model.learner import Learner
 from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.steps import Settled
 from aimspax_core.model.trained import trained_model
 from aimspax_core.model.worker_memory import worker_memory
 from aimspax_core.reference.registry import build_reference
@@ -94,16 +95,16 @@ def test_the_checkpoint_is_on_disk_when_it_returns(
 def test_an_event_tells_whether_its_steps_were_compiled(
     settings: Settings, run: RunDir, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def settle(self: Learner, train: list[Any], ahead_s: float) -> bool:
+    def settle(self: Learner, train: list[Any], ahead_s: float) -> Settled:
         assert len(train) == 4
-        return ahead_s > 1000.0
+        return Settled(ahead_s > 1000.0, ("a note",))
 
     monkeypatch.setattr(Learner, "settle", settle)
     first = request(settings, run, keys, training(None, "c1"))
     more = request(settings, run, keys, converging("c1", "c2"))
     for ahead_s in (1000.0, 1001.0):
         event = train.fn(replace(first, ahead_s=ahead_s))
-        assert event.compiled is (ahead_s > 1000.0)
+        assert (event.compiled, event.compile_notes) == (ahead_s > 1000.0, ("a note",))
         assert converge.fn(replace(more, ahead_s=ahead_s)).compiled is (ahead_s > 1000.0)
 
 

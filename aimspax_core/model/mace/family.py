@@ -17,6 +17,7 @@ from aimspax_core.model.mace.kernel import evaluator
 from aimspax_core.model.mace.model_files import copy_model, load_model, save_model
 from aimspax_core.model.mace.product_basis import settings_of
 from aimspax_core.model.mace.steps import MaceSteps, misses
+from aimspax_core.model.steps import Settled
 from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 
@@ -39,7 +40,7 @@ def _copy_with(
     return to_e3nn(copy, settings)
 
 
-def _settle(steps: Any, model: torch.nn.Module, train: Sequence[Any], ahead_s: float) -> bool:
+def _settle(steps: Any, model: torch.nn.Module, train: Sequence[Any], ahead_s: float) -> Settled:
     """Settle how a member's steps are computed."""
     return steps.settle(model, train, ahead_s)
 

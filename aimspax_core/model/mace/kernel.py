@@ -18,6 +18,7 @@ from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.graphs import collated
 from aimspax_core.model.mace.lean import Lean, LeanEvaluator, forms, why_not
 from aimspax_core.model.mace.product_basis import same_couplings
+from aimspax_core.model.steps import Settled
 from aimspax_core.settings.model import ModelSettings
 
 log = logging.getLogger(f"aimspax.{__name__}")
@@ -36,8 +37,8 @@ def in_training(model: torch.nn.Module, settings: ModelSettings) -> torch.nn.Mod
 
 def settle(
     called: torch.nn.Module, train: Sequence[AtomicData], settings: ModelSettings, ahead_s: float
-) -> bool:
-    """Settle whether steps of training are compiled, until it is settled again.
+) -> Settled:
+    """Settle how steps of training are computed, until it is settled again.
 
     Args:
         called: What `in_training` returned.
@@ -46,14 +47,14 @@ def settle(
         ahead_s: Seconds of training that the campaign can still need.
     """
     if not isinstance(called, Lean):
-        return False
+        return Settled()
     called.form = None
     mode, size = settings.MISC.compile, settings.TRAINING.batch_size
     if mode != "off" and len(train) >= size:
         first = collated(train[:size]).to(torch.device(settings.MISC.device)).to_dict()
         wanted_s = math.inf if mode == "on" else ahead_s
         called.form = forms().settle(called, train, first, wanted_s)
-    return called.form is not None
+    return Settled(called.form is not None, forms().take_notes())
 
 
 def evaluator(

@@ -30,6 +30,7 @@ from aimspax_core.model.mace.graphs import (
 )
 from aimspax_core.model.mace.kernel import in_training, settle
 from aimspax_core.model.residuals import Residuals
+from aimspax_core.model.steps import Settled
 from aimspax_core.settings.model import ModelSettings
 
 _ENERGIES_BATCH = 16
@@ -74,7 +75,9 @@ class MaceSteps:
         with number_format(self._dtype):
             return losses.stage_two(self._arguments, model, optimizer)
 
-    def settle(self, model: torch.nn.Module, train: Sequence[AtomicData], ahead_s: float) -> bool:
+    def settle(
+        self, model: torch.nn.Module, train: Sequence[AtomicData], ahead_s: float
+    ) -> Settled:
         """Settle how steps are computed; see `aimspax_core.model.family.Settle`."""
         with number_format(self._dtype):
             return settle(self._called(model), train, self._settings, ahead_s)

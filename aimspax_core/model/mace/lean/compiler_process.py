@@ -16,21 +16,21 @@ from aimspax_core.safe_files import write_text
 _LEVEL = 5
 """How nice it is to others. Among workers that are busy, much more would take it half an hour."""
 
-_LOOK_S = 2.0
+LOOK_S = 2.0
 """How often it looks whether the process that began it is still there."""
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """End this process when the one that began it is gone."""
     while os.getppid() == parent:
-        time.sleep(_LOOK_S)
+        time.sleep(LOOK_S)
     os._exit(1)
 
 
 def main(request: Path, parent: int, threads: int) -> None:
     """Compile what a file asks for, into the folder where it lies."""
     os.nice(_LEVEL)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     folder = request.parent
     torch.set_num_threads(threads)
     try:

@@ -8,7 +8,6 @@ names all else that a form depends on. What is loaded is held against the eager 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
 from collections.abc import Sequence
@@ -44,10 +43,11 @@ _LEAST = 0.4
 _FORGET_S = 86400.0
 """How long nobody tries again what the compiler has failed at."""
 
+_LONGEST = 300
+"""Characters of a compiler's error that are told; the rest is in the folder of the form."""
+
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-8}
 """By how much of the largest a form may differ from the eager one on its first batch."""
-
-log = logging.getLogger(f"aimspax.{__name__}")
 
 
 class CompiledForm:
@@ -84,6 +84,7 @@ class Forms:
         self._given_up: set[Path] = set()
         self._asides: dict[Path, Aside] = {}
         self._said: set[str] = set()
+        self._notes: list[str] = []
 
     def settle(
         self, lean: Lean, graphs: Sequence[Any], first: dict[str, Tensor], ahead_s: float
@@ -110,6 +111,11 @@ class Forms:
         if found is None or not self._have(self._path(key, found), found, example, lean, ahead_s):
             return None
         return CompiledForm(found, self._loaded[self._path(key, found)], lean.tables)
+
+    def take_notes(self) -> tuple[str, ...]:
+        """Return what there is to tell since the last call, each text once in a process."""
+        notes, self._notes = tuple(self._notes), []
+        return notes
 
     def wait(self) -> None:
         """Wait for the processes aside; for tests and benchmarks."""
@@ -143,7 +149,6 @@ class Forms:
             return True
         if ahead_s < WORTH_LOADING_S:
             return False
-        began = time.perf_counter()
         try:
             with environment(path):
                 with (path / FORM).open("rb") as file:
@@ -160,10 +165,7 @@ class Forms:
             self._give_up(path, f"gradients differ by {apart:.1e} of the largest")
             return False
         self._loaded[path] = function
-        log.info(
-            "training is computed by the compiled lean network from here on (batches of up to %d "
-            "atoms, loaded in %.1f s)", size.atoms, time.perf_counter() - began,
-        )  # fmt: skip
+        self._note("training is compiled from here on")
         return True
 
     def _begin(self, path: Path, example: Example, size: Size) -> None:
@@ -186,16 +188,17 @@ class Forms:
             self._give_up(path, reason)
         elif aside is not None:
             self._asides[path] = aside
-            log.info(
-                "compiling the lean network aside, for batches of up to %d atoms and %d pairs",
-                size.atoms, size.pairs,
-            )  # fmt: skip
+            self._note(f"a process aside compiles the training, for batches of {size.atoms} atoms")
 
     def _give_up(self, path: Path, reason: str) -> None:
         self._given_up.add(path)
-        if reason not in self._said:
-            self._said.add(reason)
-            log.warning("training is not compiled, it goes on as it is: %s", reason)
+        first = next(iter(reason.splitlines()), "")[:_LONGEST]
+        self._note(f"training is not compiled, it goes on as it is: {first}")
+
+    def _note(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._notes.append(text)
 
 
 def _reason(path: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +18,7 @@ from aimspax_core.locks import held
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.mace import kernel
 from aimspax_core.model.mace.build import Constants, build
-from aimspax_core.model.mace.lean import Lean, forms
+from aimspax_core.model.mace.lean import Lean, compiler_process, forms
 from aimspax_core.model.mace.lean.compiling import FAILED, FORM
 from aimspax_core.model.mace.lean.derivatives import Derived, Inputs, derived
 from aimspax_core.model.mace.lean.forms import WORTH_COMPILING_S, WORTH_LOADING_S, Forms
@@ -201,33 +201,67 @@ def test_a_form_is_loaded_without_a_compiler(made: Path, monkeypatch: pytest.Mon
 
 
 def test_without_a_compiler_training_goes_on_as_it_is_which_is_said_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     one, mine = lean(), Forms(tmp_path / "forms")
-    with caplog.at_level(logging.INFO):
-        for _ in range(3):
-            found = mine.settle(one, graphs(structures()), batch(structures()[:3]), np.inf)
-            assert found is None
-    (record,) = [r for r in caplog.records if r.name.startswith("aimspax.")]
-    assert record.levelno == logging.WARNING
-    assert "PATH" in record.message
+    for _ in range(3):
+        found = mine.settle(one, graphs(structures()), batch(structures()[:3]), np.inf)
+        assert found is None
+    (note,) = mine.take_notes()
+    assert "PATH" in note
 
 
-def test_a_compiler_that_fails_is_said_once_and_not_tried_again_by_another_worker(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_compiler_that_ends_early_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CXX", shutil.which("false") or "false")
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
     one, mine = lean(), settled(tmp_path, lean())
     mine.wait()
-    (failed,) = tmp_path.glob(f"*/{FAILED}")
-    for worker in (mine, mine, Forms(tmp_path)):
-        with caplog.at_level(logging.INFO):
-            caplog.clear()
-            assert worker.settle(one, graphs(structures()), batch(structures()[:3]), np.inf) is None
-        monkeypatch.setattr(sys, "executable", "/nowhere/python")  # nothing is begun any more
-    assert failed.exists()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")  # nothing is begun any more
+    assert len(mine.take_notes()) == 1
+    for _ in range(2):
+        assert mine.settle(one, graphs(structures()), batch(structures()[:3]), np.inf) is None
+    (note,) = mine.take_notes()
+    assert "ended with 1" in note
+
+
+def test_what_the_compiler_says_is_for_all_workers_and_for_a_day(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    (form,) = (path.parent for path in made.glob(f"*/{FORM}"))
+    (tmp_path / form.name).mkdir()
+    failed = tmp_path / form.name / FAILED
+    failed.write_text("no room on the device")
+    (note,) = settled(tmp_path, lean()).take_notes()
+    assert "no room on the device" in note
+    assert not (tmp_path / form.name / "output").exists()
+    os.utime(failed, (0, 0))
+    settled(tmp_path, lean()).wait()
+    assert (tmp_path / form.name / "output").exists()
+
+
+def test_why_it_failed_is_left_for_the_worker_that_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "nice", lambda level: None)
+    monkeypatch.setattr(compiler_process, "end_with", lambda parent: None)
+    request = tmp_path / "request"
+    request.write_bytes(b"no tensors")
+    with pytest.raises(Exception):  # noqa: B017
+        compiler_process.main(request, os.getppid(), torch.get_num_threads())
+    assert (tmp_path / FAILED).read_text()
+
+
+def test_the_compiler_ends_with_the_worker_that_began_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents, ended = iter([7, 7, 1]), []
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(compiler_process, "LOOK_S", 0.0)
+    compiler_process.end_with(7)
+    assert ended == [1]
 
 
 def test_of_two_workers_one_compiles(
@@ -243,20 +277,18 @@ def test_of_two_workers_one_compiles(
 
 
 @pytest.mark.parametrize("damage", [b"", b"no form"])
-def test_a_form_that_is_damaged_is_not_used(
-    made: Path, tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_form_that_is_damaged_is_not_used(made: Path, tmp_path: Path, damage: bytes) -> None:
     shutil.copytree(made, tmp_path / "forms")
     (form,) = (tmp_path / "forms").glob(f"*/{FORM}")
     form.write_bytes(damage)
     one = lean()
-    settled(tmp_path / "forms", one)
+    (note,) = settled(tmp_path / "forms", one).take_notes()
     assert one.form is None
-    assert [r.levelno for r in caplog.records if r.name.startswith("aimspax.")] == [logging.WARNING]
+    assert "not compiled" in note
 
 
 def test_a_form_that_computes_something_else_is_not_used(
-    made: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    made: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = torch.compiler.load_compiled_function
 
@@ -268,9 +300,9 @@ def test_a_form_that_computes_something_else_is_not_used(
 
     monkeypatch.setattr(torch.compiler, "load_compiled_function", wrong)
     one = lean()
-    settled(made, one)
+    (note,) = settled(made, one).take_notes()
     assert one.form is None
-    assert "differ" in caplog.text
+    assert "differ" in note
 
 
 def test_another_architecture_has_another_form(made: Path) -> None:
@@ -292,13 +324,16 @@ def test_another_architecture_has_another_form(made: Path) -> None:
 def test_the_key_says_whether_training_is_compiled(
     made: Path, mode: str, ahead_s: float, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "forms", lambda: Forms(made))
+    ours = Forms(made)
+    monkeypatch.setattr(kernel, "forms", lambda: ours)
     one, train = lean(), graphs(structures())
-    assert kernel.settle(one, train, settings(mode), ahead_s) is compiled
+    told = ("training is compiled from here on",) if compiled else ()
+    assert kernel.settle(one, train, settings(mode), ahead_s) == (compiled, told)
     assert (one.form is not None) is compiled
-    assert not kernel.settle(one, train[:2], settings(mode), ahead_s)  # no batch is whole
+    assert kernel.settle(one, train, settings(mode), ahead_s) == (compiled, ())
+    assert kernel.settle(one, train[:2], settings(mode), ahead_s) == (False, ())  # no whole batch
     assert one.form is None
-    assert not kernel.settle(one.model, train, settings(mode), ahead_s)  # by MACE itself
+    assert kernel.settle(one.model, train, settings(mode), ahead_s) == (False, ())  # MACE itself
 
 
 @pytest.mark.parametrize(("given", "read"), [(True, "on"), (False, "off"), ("On", "on")])
