@@ -9,7 +9,7 @@ from typing import Literal
 from prefect import task
 
 from aimspax_core.campaign.events import Published
-from aimspax_core.output.results import Holdings, publish_final, publish_initial
+from aimspax_core.output.results import Holdings, publish_final, publish_initial, unseen
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
 
@@ -43,5 +43,13 @@ def publish(request: PublishRequest) -> Published:
         publish_initial(run, settings, members)
     else:
         last = publish_final(run, settings, members, request.adopted)
+        _calibrate(run, settings, members)
     took_s = time.perf_counter() - began
     return Published(what=request.what, last_ensemble=last, task_seconds=took_s)
+
+
+def _calibrate(run: RunDir, settings: Settings, members: tuple[Holdings, ...]) -> None:
+    from aimspax_core.evaluation.delivering import calibrate_results
+
+    misc = settings.model.MISC
+    calibrate_results(run.results, unseen(run, members), misc.device, misc.kernel)

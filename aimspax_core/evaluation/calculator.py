@@ -12,6 +12,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from aimspax_core.errors import ModelError
+from aimspax_core.evaluation.delivered import delivered
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.family import load_any
 from aimspax_core.prediction import Prediction
@@ -28,6 +29,10 @@ class CommitteeCalculator(Calculator):
     | `forces_sd` (N,) | each atom's standard deviation of the forces; see `atomic_sd` | eV/Å |
     | `energy_sd` | standard deviation of the energy over the models | eV |
     | `uncertainty` | one number by `measure`, as the campaign's checks had it | the measure's |
+    | `expected_error` | true error to be expected, reduced like `uncertainty` | the measure's |
+    | `forces_expected_error` (N,) | likewise of each atom's forces; NaN: unknown element | eV/Å |
+
+    The last two are there where `calibration.json` is, from points that no model was trained on.
 
     Where all members have converged, the spread is theirs. Where only some have (`converge_best`),
     it is that of the last ensemble, of which `results/last_ensemble/` has the models that have
@@ -46,11 +51,13 @@ class CommitteeCalculator(Calculator):
         ensemble: Those whose spread it is.
 
     Raises:
-        ModelError: The folder has no models, or not those that its `errors.csv` names.
+        ModelError: The folder has no models, or not those that its `errors.csv` names; or its
+            `calibration.json` is damaged.
     """
 
     implemented_properties = [  # noqa: RUF012 (ASE's)
         "energy", "free_energy", "forces", "stress", "forces_sd", "energy_sd", "uncertainty",
+        "expected_error", "forces_expected_error",
     ]  # fmt: skip
 
     def __init__(
@@ -61,13 +68,14 @@ class CommitteeCalculator(Calculator):
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        self._measure = measure_of(measure).function
+        self._measure = measure_of(measure)
+        self._delivered = delivered(Path(results), "calculator")
         converged, ensemble = _files(Path(results))
         self.converged, self.ensemble = tuple(converged), tuple(ensemble)
-        self._mean = _committee(list(converged.values()), device, kernel)
+        self._mean = side_by_side(list(converged.values()), device, kernel)
         same = converged == ensemble
         paths = list(ensemble.values())
-        self._spread = self._mean if same else _committee(paths, device, kernel)
+        self._spread = self._mean if same else side_by_side(paths, device, kernel)
 
     def calculate(
         self,
@@ -85,16 +93,30 @@ class CommitteeCalculator(Calculator):
         if len(self._spread) > 1:
             self.results |= self._spreads(mean)
 
+    @property
+    def committees(self) -> tuple[Committee, Committee]:
+        """Whose mean is predicted, and whose spread is its uncertainty."""
+        return self._mean, self._spread
+
     def _spreads(self, mean: Prediction) -> dict[str, Any]:
         assert self.atoms is not None
         found = mean
         if self._spread is not self._mean:
             (found,) = self._spread.evaluate([self.atoms])
-        return {
-            "forces_sd": atomic_sd(found.member_forces),
+        spreads = atomic_sd(found.member_forces)
+        uncertainty = self._measure.function(found, self.atoms)
+        results = {
+            "forces_sd": spreads,
             "energy_sd": float(found.member_energies.std()),
-            "uncertainty": self._measure(found, self.atoms),
+            "uncertainty": uncertainty,
         }
+        if self._delivered is None:
+            return results
+        results["forces_expected_error"] = self._delivered.of_atoms(self.atoms, spreads)
+        calibration = self._delivered.by_measure.get(self._measure.name)
+        if calibration is not None:
+            results["expected_error"] = float(calibration.expected(uncertainty))
+        return results
 
 
 def _files(results: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -125,7 +147,8 @@ def _states(table: Path) -> dict[str, str]:
         raise ModelError(f"{table} is not the table of a campaign's results ({error!r})") from error
 
 
-def _committee(files: Sequence[Path], device: str, kernel: str) -> Committee:
+def side_by_side(files: Sequence[Path], device: str, kernel: str) -> Committee:
+    """Return the models of some files, which are of one family, as one committee."""
     loaded = [load_any(file) for file in files]
     family, _ = loaded[0]
     return Committee(family.evaluator([model for _, model in loaded], device, kernel=kernel))

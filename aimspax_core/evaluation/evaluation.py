@@ -7,7 +7,7 @@ frames, forces over all components of all atoms, stresses over all nine componen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from aimspax_core.errors import ModelError
+from aimspax_core.evaluation.delivered import Delivered
 from aimspax_core.evaluation.frames import Array, Frames
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.family import load_any
 from aimspax_core.prediction import Prediction
+from aimspax_core.uncertainty.calibration import Calibration
 from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType
 from aimspax_core.uncertainty.true_error import mirrored
 
@@ -88,10 +90,30 @@ class Trust:
         uncertainty: Of each of the F frames whose labels the measure needs, shape (F,).
         error: What the measure says of two members, the label and its mirror image beyond the mean
             prediction: each is off from their mean by just the true error. Shape (F,).
+        expected: The error that was to be expected, by the calibration of the models when they were
+            delivered, shape (F,); None where there is none.
     """
 
     uncertainty: Array
     error: Array
+    expected: Array | None = None
+
+    @property
+    def factor(self) -> float | None:
+        """True error over uncertainty on these frames; None where there is no uncertainty."""
+        total = float(self.uncertainty.sum())
+        return float(self.error.sum()) / total if total > 0 else None
+
+    @property
+    def quarters(self) -> list[tuple[float, float]]:
+        """The means of expected and of true error, of quarters of the frames by the expected one.
+
+        There are none without expected errors, or with fewer than four frames.
+        """
+        if self.expected is None or len(self.error) < 4:
+            return []
+        parts = np.array_split(np.argsort(self.expected, kind="stable"), 4)
+        return [(float(self.expected[p].mean()), float(self.error[p].mean())) for p in parts]
 
     @property
     def pearson(self) -> float | None:
@@ -154,6 +176,7 @@ def evaluate(
     models: Sequence[Tested],
     batch_size: int = 16,
     on_batch: Callable[[int], None] = lambda _: None,
+    known: Delivered | None = None,
 ) -> Evaluation:
     """Compare models, which may differ in elements, cutoff and size, with a dataset.
 
@@ -162,6 +185,7 @@ def evaluate(
         models: One or more.
         batch_size: How many structures are evaluated at once.
         on_batch: Called after each batch of one model with the number of its structures.
+        known: What is to be expected of these models side by side; None: nothing is known.
 
     Raises:
         ModelError: A model does not know an element of a frame, or predicts nothing finite of one.
@@ -171,7 +195,15 @@ def evaluate(
     scores = {model.tag: _scores(frames, *found.of(m)) for m, model in enumerate(models)}
     mean = _scores(frames, *found.of(None)) if len(models) > 1 else None
     trust = trusts(frames, found) if len(models) > 1 else {}
+    if known is not None:
+        trust = {kind: _expecting(one, known.by_measure.get(kind)) for kind, one in trust.items()}
     return Evaluation(frames, tuple(models), found, scores, mean, trust)
+
+
+def _expecting(trust: Trust, calibration: Calibration | None) -> Trust:
+    if calibration is None:
+        return trust
+    return replace(trust, expected=calibration.expected(trust.uncertainty))
 
 
 def _require_elements(frames: Frames, models: Sequence[Tested]) -> None:

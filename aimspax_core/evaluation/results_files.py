@@ -48,10 +48,12 @@ def as_json(found: Evaluation) -> dict[str, Any]:
         have `energy`, `forces`, `stress`; `models`: by tag `file`, `dtype`, `r_max_A`, `elements`
         and `errors`; `ensemble_mean`: the errors of the mean prediction, or null; `uncertainty`:
         by measure `frames`, `mean_uncertainty_meV_per_A`, `mean_error_meV_per_A` (or whatever a
-        thousandth of the measure's unit is) and the correlations `pearson`, `spearman` between the
-        two. Errors have `total`, `by_geometry` (both: `frames`, `atoms`, and `mae_`, `rmse_`,
-        `max_` with `e_meV_per_atom`, `e_meV`, `f_meV_per_A`, `stress_meV_per_A3`, `stress_GPa`)
-        and `by_element` (`atoms`, and the three of `f_meV_per_A`).
+        thousandth of the measure's unit is), likewise `mean_expected_error_` and, for quarters of
+        the frames by the expected error, both means (null and empty without `calibration.json`),
+        `factor` (error over uncertainty), and the correlations `pearson`, `spearman` of the two.
+        Errors have `total`, `by_geometry` (both: `frames`, `atoms`, and `mae_`, `rmse_`, `max_`
+        with `e_meV_per_atom`, `e_meV`, `f_meV_per_A`, `stress_meV_per_A3`, `stress_GPa`) and
+        `by_element` (`atoms`, and the three of `f_meV_per_A`).
     """
     frames = found.frames
     return {
@@ -78,6 +80,13 @@ def as_json(found: Evaluation) -> dict[str, Any]:
                 "frames": len(trust.error),
                 f"mean_uncertainty_{unit}": _MILLI * float(trust.uncertainty.mean()),
                 f"mean_error_{unit}": _MILLI * float(trust.error.mean()),
+                f"mean_expected_error_{unit}": None
+                if trust.expected is None
+                else _MILLI * float(trust.expected.mean()),
+                "factor": trust.factor,
+                f"quarters_expected_and_true_error_{unit}": [
+                    [_MILLI * expected, _MILLI * true] for expected, true in trust.quarters
+                ],
                 "pearson": trust.pearson,
                 "spearman": trust.spearman,
             }

@@ -16,7 +16,7 @@ from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import DataKeys, labelled, write
-from aimspax_core.labels.store import LabelStore
+from aimspax_core.labels.store import LabelStore, StoredLabel
 from aimspax_core.report.error_tables import columns, errors_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing, write_text
@@ -176,6 +176,15 @@ def _last_ensemble(run: RunDir, settings: Settings, members: Sequence[Holdings])
     return tuple(one.tag for one in apart)
 
 
+def unseen(run: RunDir, members: Sequence[Holdings]) -> list[StoredLabel]:
+    """Return the labels that members were validated on, and none was trained on."""
+    store = LabelStore(run.labels)
+    training = {key for member in members for key in member.training}
+    validation = dict.fromkeys(key for member in members for key in member.validation)
+    stored = (store.get(key) for key in validation if key not in training)
+    return [one for one in stored if one is not None]
+
+
 def _table(members: Sequence[Holdings], table: str) -> str:
     """Validation errors as CSV, in the units that the headings name."""
     shown = columns(table, [member.errors for member in members])
@@ -222,6 +231,8 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last:
         "errors.csv               errors of each model on its valid_set_NAME.xyz",
         "learning_curve.png       force error against labels and epochs",
         "calibration.png          true error against uncertainty, where labels asked for told it",
+        "calibration.json         the errors to be expected of the models, by validation points",
+        "                         (if there are five)",
     ]
     if last:
         lines.append("last_ensemble/           what has converged, as active learning ended")
@@ -267,7 +278,8 @@ def _calculator_lines(members: Sequence[Holdings]) -> list[str]:
         which = "the converged model's" if converged == 1 else "the converged models' mean"
         whose = f"Energy, forces and stress are {which}, the spread is the last ensemble's."
     return [
-        "All at once, for ASE, with their spread (forces_sd, energy_sd, uncertainty):",
+        "All at once, for ASE, with their spread (forces_sd, energy_sd, uncertainty) and, if there",
+        "is calibration.json, the error to be expected (expected_error, forces_expected_error):",
         "  from aimspax_core.evaluation.calculator import CommitteeCalculator",
         '  atoms.calc = CommitteeCalculator("results")',
         whose,

@@ -128,7 +128,7 @@ def _draw_pairs(axes: Axes, found: Judgements, state: CampaignState) -> None:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.legend(fontsize=8.5, frameon=False, loc="upper left")
+    axes.legend(fontsize=8.5, frameon=False, loc="best")
 
 
 def _draw_factors(axes: Axes, found: Judgements) -> None:

@@ -129,6 +129,7 @@ def evaluate(
 
     from aimspax_core.evaluation import evaluation, parity_plots, results_files
     from aimspax_core.evaluation import frames as frame_files
+    from aimspax_core.evaluation.delivered import delivered_together
 
     frames = frame_files.read_frames(data, keys, tuple(quantities))
     for quantity in quantities:
@@ -138,10 +139,11 @@ def evaluate(
                 f"{quantity}: only {has} of {len(frames)} frames have it ({key})", markup=False
             )
     models = evaluation.open_models(resolved.models, resolved.device)
+    known = delivered_together(list(resolved.models.values()))
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("predicting", total=len(frames) * len(models))
         found = evaluation.evaluate(
-            frames, models, options.batch_size, lambda done: bar.advance(task, done)
+            frames, models, options.batch_size, lambda done: bar.advance(task, done), known
         )
     text = Console(file=io.StringIO(), width=WIDTH, highlight=False)
     for table in tables(found, console.width):
@@ -319,10 +321,11 @@ def _table(
 
 
 def _trust_table(found: Evaluation) -> Table:
-    headings = ("mean of it", "mean error", "unit", "Pearson", "Spearman")
+    headings = ("mean of it", "mean error", "expected", "unit", "Pearson", "Spearman")
     table = Table("uncertainty", *headings, title="Uncertainty against true error, by structure")
     for kind, trust in found.trust.items():
-        means = (f"{1000 * values.mean():.1f}" for values in (trust.uncertainty, trust.error))
+        shown = (trust.uncertainty, trust.error, trust.expected)
+        means = ("-" if values is None else f"{1000 * values.mean():.1f}" for values in shown)
         correlations = (
             "-" if value is None else f"{value:.3f}" for value in (trust.pearson, trust.spearman)
         )

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,20 +18,32 @@ from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.state import CampaignState, Rules
 from aimspax_core.errors import CampaignError, ModelError
 from aimspax_core.evaluation.calculator import CommitteeCalculator
-from aimspax_core.labels.dataset import labelled, read
+from aimspax_core.evaluation.delivered import Delivered, delivered, delivered_together
+from aimspax_core.evaluation.delivering import calibrate_results
+from aimspax_core.evaluation.evaluation import evaluate, open_models
+from aimspax_core.evaluation.frames import read_frames
+from aimspax_core.evaluation.results_files import as_json
+from aimspax_core.labels.dataset import labelled, read, write
 from aimspax_core.labels.store import LabelStore, StoredLabel
 from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.mace import model_files
 from aimspax_core.model.member import Member, Stage
 from aimspax_core.model.schedule import Budget
-from aimspax_core.output.results import Holdings, holdings, publish_final, publish_initial
+from aimspax_core.output.results import (
+    Holdings,
+    holdings,
+    publish_final,
+    publish_initial,
+    unseen,
+)
 from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
 from aimspax_core.uncertainty.force_spread import atomic_sd
+from flows.commands.evaluate import tables
 
 PROJECT = """
 REFERENCE: {engine: tblite}
@@ -453,3 +466,109 @@ def test_members_hold_what_the_state_says(finished: Finished) -> None:
         assert one.checkpoint == finished.run.checkpoint(one.tag, "train-1")
         assert (one.initial_training, one.initial_validation) == (("k1",), ("k2",))
         assert (one.training, one.validation) == (("k1", "k3"), ("k2", "k4"))
+
+
+# ---- the errors to be expected of what is delivered -----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def points() -> list[StoredLabel]:
+    """Labels that no member was trained on."""
+    engine, found = TbliteEngine(TbliteReference(engine="tblite")), []
+    for seed in range(100, 108):
+        atoms = molecule("H2O")
+        atoms.rattle(0.08, seed=seed)
+        found.append(StoredLabel(str(seed), atoms, engine.label(atoms)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def known(
+    finished: Finished, points: list[StoredLabel], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The results, calibrated on them."""
+    results = tmp_path_factory.mktemp("known") / "results"
+    shutil.copytree(finished.run.results, results)
+    assert calibrate_results(results, points)
+    return results
+
+
+def said(calculator: CommitteeCalculator, point: StoredLabel) -> tuple[dict[str, Any], np.ndarray]:
+    """What is predicted of a point, and the true error of each atom's forces."""
+    atoms = point.atoms.copy()
+    atoms.calc = calculator
+    off = atoms.get_forces() - point.label.forces
+    return dict(atoms.calc.results), np.sqrt((off**2).mean(axis=1))
+
+
+@pytest.mark.parametrize("measure", ["max_atomic_sd", "mean_atomic_sd"])
+def test_errors_that_are_to_be_expected_have_the_sum_of_the_true_ones(
+    known: Path, points: list[StoredLabel], measure: str
+) -> None:
+    calculator = CommitteeCalculator(known, measure=measure)
+    found = [said(calculator, point) for point in points]
+    expected = sum(results["expected_error"] for results, _ in found)
+    true = sum(error.max() if measure[:3] == "max" else error.mean() for _, error in found)
+    assert expected == pytest.approx(true)
+    oxygen = sum(results["forces_expected_error"][0] for results, _ in found)
+    assert oxygen == pytest.approx(sum(error[0] for _, error in found))
+
+
+def test_models_side_by_side_are_expected_to_err_as_they_do(
+    known: Path, points: list[StoredLabel], tmp_path: Path
+) -> None:
+    write(tmp_path / "data.xyz", [labelled(point) for point in points])
+    files = {path.stem: path for path in sorted(known.glob("*.model"))}
+    expecting = delivered_together(list(files.values()))
+    frames = read_frames(tmp_path / "data.xyz")
+    found = evaluate(frames, open_models(files), known=expecting)
+    for kind, trust in found.trust.items():
+        assert trust.expected is not None
+        assert trust.expected.sum() == pytest.approx(trust.error.sum()), kind
+        assert [low for low, _ in trust.quarters] == sorted(low for low, _ in trust.quarters)
+        told = as_json(found)["uncertainty"][kind]
+        mean = told["mean_expected_error_meV_per_A"]
+        assert mean == pytest.approx(told["mean_error_meV_per_A"])
+    assert "expected" in [str(column.header) for column in tables(found)[-1].columns]
+    without = evaluate(frames, open_models(files))
+    assert as_json(without)["uncertainty"]["ensemble_sd"]["mean_expected_error_meV_per_A"] is None
+
+
+def test_of_some_of_the_models_nothing_is_known(known: Path) -> None:
+    first, second = sorted(known.glob("*.model"))
+    assert delivered_together([first]) is None
+    assert delivered_together([first, second, known.parent / "other.model"]) is None
+
+
+def test_with_too_few_points_nothing_is_said_any_more(
+    known: Path, points: list[StoredLabel], tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(known, results)
+    assert not calibrate_results(results, points[:4])
+    assert delivered(results, "calculator") is None
+    found, _ = said(CommitteeCalculator(results), points[0])
+    assert not {"expected_error", "forces_expected_error"} & {*found}
+    assert "uncertainty" in found
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"calculator": {}}', '{"calculator": 3}'])
+def test_a_damaged_calibration_is_refused(known: Path, tmp_path: Path, content: str) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(known, results)
+    (results / "calibration.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match=r"calibration\.json"):
+        CommitteeCalculator(results)
+
+
+def test_an_element_that_no_point_had_has_no_expected_error() -> None:
+    expected = Delivered({}, {"H": 2.0}).of_atoms(molecule("OH"), np.array([0.1, 0.3]))
+    assert np.isnan(expected[0])
+    assert expected[1] == pytest.approx(0.6)
+
+
+def test_only_labels_that_no_member_was_trained_on_are_unseen(finished: Finished) -> None:
+    first, second = finished.members
+    assert [one.key for one in unseen(finished.run, finished.members)] == list(VALID)
+    second = replace(second, training=(*TRAIN, VALID[1]), validation=())
+    assert [one.key for one in unseen(finished.run, (first, second))] == [VALID[0], VALID[2]]

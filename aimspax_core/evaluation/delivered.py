@@ -1,0 +1,161 @@
+"""The delivered models calibrated: their spread and true error on points that none was trained on.
+
+`results/calibration.json` has, for `calculator` (what `CommitteeCalculator` predicts) and `models`
+(all models of the folder side by side, as `aimspax evaluate` takes them), by measure of uncertainty
+a calibration, and by element the factor of the atoms (see docs/calibration.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from aimspax_core.errors import ModelError
+from aimspax_core.labels.label import Label
+from aimspax_core.model.committee import Committee
+from aimspax_core.prediction import Prediction
+from aimspax_core.safe_files import write_text
+from aimspax_core.uncertainty.calibration import Calibration, calibrated
+from aimspax_core.uncertainty.force_spread import atomic_sd
+from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType
+from aimspax_core.uncertainty.true_error import mirrored
+
+FILE = "calibration.json"
+
+FEWEST = 5
+"""With fewer points than these nothing is said of delivered models."""
+
+_BATCH = 16
+
+Whose = Literal["calculator", "models"]
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What is to be expected of delivered models.
+
+    Attributes:
+        by_measure: The calibration by each measure of uncertainty.
+        by_element: True error over spread of the atoms of each element, by symbol.
+    """
+
+    by_measure: dict[UncertaintyType, Calibration]
+    by_element: dict[str, float]
+
+    def of_atoms(self, structure: Atoms, spreads: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return the force error to be expected of each atom, (N,), in eV/Å; NaN if unknown.
+
+        Args:
+            structure: The structure of N atoms.
+            spreads: Standard deviation of the forces on each, (N,), in eV/Å.
+        """
+        symbols = structure.get_chemical_symbols()
+        return np.array([self.by_element.get(symbol, np.nan) for symbol in symbols]) * spreads
+
+
+Point = tuple[Atoms, Label]
+"""A structure and its label."""
+
+Committees = tuple[Committee, Committee]
+"""The one whose mean is the prediction, and the one whose spread is its uncertainty."""
+
+
+def deliver(folder: Path, points: Sequence[Point], committees: dict[Whose, Committees]) -> bool:
+    """Calibrate models on points, and write the file; one that is there of before goes.
+
+    Args:
+        folder: The folder of the models.
+        points: On which no model was trained.
+        committees: What is calibrated.
+
+    Returns:
+        Whether there were points enough; else there is no file.
+    """
+    path = folder / FILE
+    found = {}
+    if len(points) >= FEWEST:
+        found = {whose: _calibrated(points, *pair) for whose, pair in committees.items()}
+    if not found:
+        path.unlink(missing_ok=True)
+        return False
+    content = {whose: _as_json(one) for whose, one in found.items()}
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return True
+
+
+def delivered(folder: Path, whose: Whose) -> Delivered | None:
+    """Return what is to be expected of the models of a folder; None where it has no such file.
+
+    Raises:
+        ModelError: The file is none of ours, or was damaged.
+    """
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_bytes())[whose]
+        by_measure = {name: Calibration.of(one) for name, one in content["by_measure"].items()}
+        factors = {str(symbol): float(one) for symbol, one in content["by_element"].items()}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{path} is not the calibration of delivered models ({error!r})") from None
+    return Delivered(by_measure, factors)
+
+
+def delivered_together(files: Sequence[Path]) -> Delivered | None:
+    """Return what is to be expected of models side by side, if they were delivered together.
+
+    Args:
+        files: Model files; nothing is known unless they are all of one folder's.
+
+    Raises:
+        ModelError: See `delivered`.
+    """
+    folders = {file.resolve().parent for file in files}
+    if len(folders) != 1:
+        return None
+    (folder,) = folders
+    if {file.resolve() for file in files} != {*folder.glob("*.model")}:
+        return None
+    return delivered(folder, "models")
+
+
+def _calibrated(points: Sequence[Point], mean: Committee, spread: Committee) -> Delivered:
+    pairs: dict[UncertaintyType, list[tuple[float, float]]] = {one.name: [] for one in MEASURES}
+    sums: dict[str, list[float]] = {}
+    structures = [structure for structure, _ in points]
+    means, spreads = _predicted(mean, structures), _predicted(spread, structures)
+    for (structure, label), said, unsure in zip(points, means, spreads, strict=True):
+        truth = mirrored(said, label.energy, label.forces)
+        for one in MEASURES:
+            pair = one.function(unsure, structure), one.function(truth, structure)
+            if np.isfinite(pair).all():
+                pairs[one.name].append(pair)
+        by_atom = (atomic_sd(unsure.member_forces), atomic_sd(truth.member_forces))
+        for symbol, *found in zip(structure.get_chemical_symbols(), *by_atom, strict=True):
+            before = sums.setdefault(symbol, [0.0, 0.0])
+            sums[symbol] = [total + more for total, more in zip(before, found, strict=True)]
+    fits = {name: calibrated(*np.array(rows).T) for name, rows in pairs.items() if rows}
+    return Delivered(
+        by_measure={name: fit for name, fit in fits.items() if fit is not None},
+        by_element={symbol: error / sd for symbol, (sd, error) in sorted(sums.items()) if sd > 0},
+    )
+
+
+def _predicted(committee: Committee, structures: list[Atoms]) -> list[Prediction]:
+    starts = range(0, len(structures), _BATCH)
+    batches = (structures[start : start + _BATCH] for start in starts)
+    return [one for batch in batches for one in committee.evaluate(batch)]
+
+
+def _as_json(found: Delivered) -> dict[str, Any]:
+    return {
+        "by_measure": {name: one.as_json() for name, one in found.by_measure.items()},
+        "by_element": found.by_element,
+    }

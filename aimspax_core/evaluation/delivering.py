@@ -1,0 +1,32 @@
+"""The models of a finished campaign are calibrated as they are delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from aimspax_core.evaluation.calculator import CommitteeCalculator, side_by_side
+from aimspax_core.evaluation.delivered import Committees, Whose, deliver
+from aimspax_core.labels.store import StoredLabel
+
+
+def calibrate_results(
+    results: Path, points: Sequence[StoredLabel], device: str = "cpu", kernel: str = "auto"
+) -> bool:
+    """Calibrate the models in `results/`, as one calculator and side by side.
+
+    Args:
+        results: The folder, with its models and `errors.csv`.
+        points: Labels that no model was trained on.
+        device: `cpu`, `cuda` or `cuda:N`.
+        kernel: What computes the network; see `MISC.kernel`.
+
+    Returns:
+        Whether there were points enough, and `calibration.json` is there.
+    """
+    pair = CommitteeCalculator(results, device, kernel=kernel).committees
+    committees: dict[Whose, Committees] = {"calculator": pair, "models": pair}
+    if pair[0] is not pair[1]:
+        beside = side_by_side(sorted(results.glob("*.model")), device, kernel)
+        committees["models"] = beside, beside
+    return deliver(results, [(one.atoms, one.label) for one in points], committees)
