@@ -263,16 +263,41 @@ def test_a_label_that_was_in_flight_is_wanted_again(tmp_path: Path) -> None:
         assert flying <= set(next_actions(journal.append(Resumed(rules=journal.state.rules))))
 
 
-def test_old_settings_count_as_unchanged(old: OldRun) -> None:
+def with_engine_of_today(old: OldRun) -> None:
+    """Another release of the engine is another method, and no news."""
     record = json.loads(old.run.settings.read_text())
-    for key in record["frozen"]:  # another release of the engine is another method, and no news
+    for key in record["frozen"]:
         if key.startswith("REFERENCE") and key.endswith(".version"):
             record["frozen"][key] = importlib.metadata.version(ENGINE[old.name])
     old.run.settings.write_text(json.dumps(record))
+
+
+def test_old_settings_count_as_unchanged(old: OldRun) -> None:
+    with_engine_of_today(old)
     inputs = Inputs.read(old.directory, None, PART[old.name])  # type: ignore[arg-type]
     changes = changed(inputs.run, inputs.settings, inputs.geometries)
     assert not [change for change in changes if ": was not there, is " not in change]  # new keys
     assert tuple(inputs.seeds) == old.state.rules.tags
+
+
+def test_an_old_campaign_whose_constraints_were_dropped_goes_on_without(old: OldRun) -> None:
+    """That release read such a file as the same structure, and moved all its atoms."""
+    with_engine_of_today(old)
+    file = old.directory / "geometry.xyz"
+    count, comment, first, *others = file.read_text().splitlines()
+    comment = comment.replace("pos:R:3", "pos:R:3:move_mask:L:1")
+    rows = [f"{first} F", *(f"{row} T" for row in others)]
+    file.write_text("\n".join((count, comment, *rows)) + "\n")
+    part: Any = PART[old.name]
+    inputs = Inputs.read(old.directory, None, part)
+    assert not inputs.settings.held_atoms(0)
+    assert changed(inputs.run, inputs.settings, inputs.geometries) is not None  # nothing refused
+    (note,) = (note for note in inputs.settings.notes if note.startswith("geometry.xyz: "))
+    assert "no atom held" in note and "1 atom fixed" in note and "--fresh" in note
+    states = (old.run.state / "trajectories").glob("*/*.json")
+    assert not any(load_state(file).held for file in states)
+    if part == "all":  # the other one's models are gone
+        assert Inputs.read(old.directory, anew=True).settings.held_atoms(0).fixed == (0,)
 
 
 # ---- what the journal names -----------------------------------------------------------------
