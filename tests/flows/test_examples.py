@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import ase.io
+import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.tersoff import Tersoff
 
 from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.run_directory import RunDir
+from aimspax_core.sampling.dynamics import load_state
+from aimspax_core.settings.load import load
 from flows.server import Server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -76,3 +85,79 @@ def test_the_cell_of_silicon_changes_its_size_and_shape(silicon: Path) -> None:
     frames = ase.io.read(silicon / "trajectories" / "trajectory_0.extxyz", index=":")
     assert len({round(atoms.get_volume(), 3) for atoms in frames}) > 1
     assert len({round(atoms.cell.angles()[0], 3) for atoms in frames}) > 1
+
+
+@pytest.fixture(scope="module")
+def slab(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server) -> Path:
+    """A run of the slab, smaller, that was stopped while it explored, and taken up."""
+    run = tmp_path_factory.mktemp("examples") / "slab"
+    shutil.copytree(EXAMPLES / "slab", run)
+    project = (run / "aimsPAX.yaml").read_text()
+    smaller = {"max_initial_epochs": 10, "max_train_set_size": 8, "max_convergence_epochs": 2}
+    for key, value in smaller.items():
+        project = re.sub(rf"{key}: \d+", f"{key}: {value}", project)
+    (run / "aimsPAX.yaml").write_text(project)
+    command = [*AIMSPAX, "run", str(run)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert first.stdout is not None
+    seen = []
+    for line in first.stdout:
+        seen.append(line)
+        if "MD to step" in line:
+            first.send_signal(signal.SIGINT)
+            break
+    first.communicate(timeout=300)
+    assert first.returncode == 130, "".join(seen)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run
+
+
+FIXED = slice(0, 8)
+
+
+def start_of(slab: Path) -> Atoms:
+    return Inputs.read(slab).geometries[0]
+
+
+@pytest.mark.slow
+def test_the_lower_layers_of_the_slab_do_not_move_in_any_frame(slab: Path) -> None:
+    start, seen = start_of(slab), []
+    for file in sorted((slab / "trajectories").glob("*.extxyz")):
+        for atoms in ase.io.read(file, index=":"):
+            np.testing.assert_array_equal(atoms.positions[FIXED], start.positions[FIXED])
+            assert not atoms.arrays["velocities"][FIXED].any()
+            assert np.abs(atoms.get_forces()[FIXED]).max() > 1e-3
+            seen.append(atoms.positions[8:])
+    assert len(seen) > 20
+    assert np.ptp(seen, axis=0).min() > 0.01
+
+
+@pytest.mark.slow
+def test_what_was_labelled_has_the_lower_layers_to_the_last_bit_and_the_forces_on_them(
+    slab: Path,
+) -> None:
+    run, start = RunDir.of(load(slab)), start_of(slab)
+    labels = [LabelStore(run.labels).get(file.stem) for file in run.labels.glob("*/*.json")]
+    assert len(labels) > 10
+    for label in labels:
+        assert label is not None
+        assert (label.atoms.positions[FIXED] == start.positions[FIXED]).all()
+        assert np.abs(label.label.forces[FIXED]).max() > 1e-3
+    for file in (slab / "results").glob("*_set_*.xyz"):
+        for atoms in ase.io.read(file, index=":"):
+            assert np.abs(atoms.arrays["REF_forces"][FIXED]).max() > 1e-3
+
+
+@pytest.mark.slow
+def test_the_states_of_the_slab_hold_its_lower_layers(slab: Path) -> None:
+    run, start = RunDir.of(load(slab)), start_of(slab)
+    states = [load_state(file) for file in run.state.glob("*/*/*.json") if _is_state(file)]
+    assert states
+    for state in states:
+        assert state.held.fixed == tuple(range(8))
+        assert (state.structure.positions[FIXED] == start.positions[FIXED]).all()
+
+
+def _is_state(file: Path) -> bool:
+    return json.loads(file.read_text()).get("format") == "aimspax-md-state"
