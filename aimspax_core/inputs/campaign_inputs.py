@@ -24,6 +24,7 @@ from aimspax_core.inputs.engine_findings import findings
 from aimspax_core.inputs.geometry_findings import (
     cannot_be_kept,
     cannot_be_moved,
+    fields_refused,
     lone_atoms,
     notes_of,
     refused_by_gate,
@@ -125,6 +126,7 @@ class Inputs:
             *(line for finding, line in engines if not finding.note),
             *_device(settings),
             *(cannot_be_kept(settings, read) if state is None and moves else ()),
+            *(fields_refused(settings, read) if state is None and moves else ()),
             *(without_neighbours(settings, geometries) if state is None and moves else ()),
         ]
         if mistakes:

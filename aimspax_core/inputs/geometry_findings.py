@@ -52,14 +52,6 @@ def notes_of(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
 def cannot_be_kept(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
     """Yield what geometries say that no MD of a campaign can keep."""
     for index, (file, one) in enumerate(zip(settings.geometry_files, read, strict=True)):
-        lines = str(one.atoms.info.get(AIMS_LINES, "")).split("; ")
-        fields = "; ".join(line for line in lines if not line.startswith(_LEVELS))
-        if fields:
-            yield (
-                f"{file}: found '{fields}'; the models do not know of fields "
-                "or point charges: a molecule that turns would get other labels for what is the "
-                "same to them; allowed: a geometry without (`aimspax label` labels with them)"
-            )
         if one.parametric is not None:
             yield (
                 f"{file}:{one.parametric}  parametric constraints cannot hold in MD; leave them "
@@ -76,6 +68,38 @@ def cannot_be_kept(settings: Settings, read: Sequence[Geometry]) -> Iterator[str
                 f"{file}: found the constraint FixCom, and MD leaves the centre of mass free; "
                 "allowed: an ensemble that holds it (MD.fixcm: True), or a geometry without"
             )
+
+
+def fields_refused(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
+    """Yield which geometries are in fields that no model can learn."""
+    fields = [_field(one.atoms) for one in read]
+    wanted = settings.reference.field_in_campaigns
+    for index, (file, field) in enumerate(zip(settings.geometry_files, fields, strict=True)):
+        fixed = settings.held_atoms(index).keeps_from_turning(read[index].atoms)
+        if not field or (wanted and fixed):
+            continue
+        why = (
+            "the models do not know of fields or point charges: a structure that turns would get "
+            "other labels for what is the same to them"
+        )
+        fix = "atoms fixed so that it cannot turn (three that are not on one line)"
+        also = fix if wanted else f"REFERENCE.external_field: True (FHI-aims), and {fix}"
+        yield (
+            f"{file}: found '{field}'; {why}; allowed: {also}, or a geometry without (`aimspax "
+            "label` labels with them)"
+        )
+    if wanted and len({*fields}) > 1:
+        yield (
+            "aimsPAX.yaml  REFERENCE.external_field: the geometries are in different fields "
+            f"({or_list(field or 'none' for field in dict.fromkeys(fields))}), which the models "
+            "cannot tell apart; allowed: the same for all"
+        )
+
+
+def _field(atoms: Atoms) -> str:
+    """Return the lines of fields and point charges of a structure; empty if there are none."""
+    lines = str(atoms.info.get(AIMS_LINES, "")).split("; ")
+    return "; ".join(line for line in lines if not line.startswith(_LEVELS))
 
 
 def refused_by_gate(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:

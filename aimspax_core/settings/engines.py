@@ -111,6 +111,11 @@ class EngineSection(Section):
         """Whether a single atom needs a periodic cell; None: if it fails without."""
         return False
 
+    @property
+    def field_in_campaigns(self) -> bool:
+        """Whether the user wants fields and point charges of geometries in a campaign, too."""
+        return False
+
     def by_geometry(self) -> Mapping[str, Mapping[int, Any]]:
         """Return the keys whose values are given for each geometry, by its index."""
         return {}

@@ -15,7 +15,10 @@ from aimspax_core.campaign.journal import Journal
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.provenance import write_provenance
+from aimspax_core.reference.registry import build_reference
 from aimspax_core.report.plan import plan
+from aimspax_core.sampling.dynamics import random_stream, start
+from aimspax_core.settings.load import load
 from aimspax_core.structures import AIMS_LINES
 
 PROJECT = """
@@ -266,6 +269,60 @@ def test_what_no_campaign_can_keep_is_refused(aims: Path, lines: str, text: str)
     with pytest.raises(SettingsError, match=text) as found:
         Inputs.read(aims)
     assert str(aims / "geometry.in") in str(found.value)
+
+
+FIXED = "constrain_relaxation .true.\n"
+FIELD = "homogeneous_field 0 0 0.1\n"
+
+
+@pytest.mark.key("AimsReference", "external_field")
+@pytest.mark.parametrize(
+    ("wanted", "geometry", "refused"),
+    [
+        # three atoms of a molecule, not on a line
+        (True, FIXED.join(WATER.splitlines(keepends=True)) + FIXED + "atom 0 0 3 O\n", ""),
+        # one in a cell, whose images span it
+        (True, CELL + WATER + FIXED, ""),
+        (False, CELL + WATER + FIXED, "external_field: True"),
+        (True, CELL + WATER, "cannot turn"),
+        (True, WATER + FIXED, "cannot turn"),
+        (True, "atom 0 0 0 O\n" + FIXED + "atom 0 0 2 O\n" + FIXED + "atom 0 0 4 O\n" + FIXED
+         + "atom 0 2 2 O\n", "cannot turn"),
+    ],
+    ids=["frame", "cell", "not-asked-for", "free-in-cell", "one-atom", "on-a-line"],
+)  # fmt: skip
+def test_a_field_is_learnt_in_where_nothing_can_turn(
+    aims: Path, wanted: bool, geometry: str, refused: str
+) -> None:
+    periodic = geometry.startswith("lattice")
+    (aims / "control.in").write_text("xc pbe\n" + ("k_grid 1 1 1\n" if periodic else ""))
+    (aims / "geometry.in").write_text(geometry + FIELD)
+    overrides = {"REFERENCE.external_field": wanted}
+    if refused:
+        with pytest.raises(SettingsError, match=rf"geometry\.in: found '{FIELD[:-1]}.*{refused}"):
+            Inputs.read(aims, overrides)
+        return
+    inputs = Inputs.read(aims, overrides)
+    assert inputs.geometries[0].info[AIMS_LINES] == "homogeneous_field 0 0 0.1"
+    identity = build_reference(inputs.settings.reference, aims).identity()
+    without = build_reference(load(aims).reference, aims).identity()
+    assert identity == without  # the label's key has the field from the structure
+    begun = start(inputs.geometries[0], inputs.settings.md(0), random_stream(1))
+    assert begun.structure.info == inputs.geometries[0].info
+
+
+@pytest.mark.key("AimsReference", "external_field")
+def test_geometries_in_different_fields_are_refused(aims: Path) -> None:
+    for number, field in enumerate((FIELD, "")):
+        (aims / f"{number}.in").write_text(CELL + WATER + FIXED + field)
+    files = {"MISC.path_to_geometry": {0: "0.in", 1: "1.in"}}
+    with pytest.raises(SettingsError, match="different fields"):
+        Inputs.read(aims, files | {"REFERENCE.external_field": True})
+
+
+def test_no_other_engine_has_a_field_in_a_campaign(directory: Path) -> None:
+    with pytest.raises(SettingsError, match=r"REFERENCE\.external_field"):
+        Inputs.read(directory, {"REFERENCE.external_field": True})
 
 
 def test_a_vacuum_level_stays_where_the_cell_is(aims: Path) -> None:

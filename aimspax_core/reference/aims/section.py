@@ -44,6 +44,7 @@ class AimsReference(ProgramSection):
     free: ClassVar[tuple[str, ...]] = (
         *("launch_str", "calc_dir", "clean_dirs", "timeout"),
         *("control*", "species_dir"),  # their content is frozen
+        "external_field",  # the structure says it
     )
 
     engine: Literal["aims"] = Field(description="The engine.")
@@ -75,6 +76,11 @@ class AimsReference(ProgramSection):
         False,
         description="Compute the stress of periodic structures; it is computed in any case if the "
         "models train on it.",
+    )
+    external_field: bool = Field(
+        False,
+        description="Let a campaign learn from geometries in an electric field, or with point "
+        "charges; their constraints have to keep them from turning.",
     )
     version: str = Field(
         "",
@@ -118,6 +124,11 @@ class AimsReference(ProgramSection):
     def command_text(self) -> str:
         """See `EngineSection.command_text`."""
         return self.launch_str
+
+    @property
+    def field_in_campaigns(self) -> bool:
+        """See `EngineSection.field_in_campaigns`."""
+        return self.external_field
 
     def by_geometry(self) -> Mapping[str, Mapping[int, Any]]:
         """See `EngineSection.by_geometry`."""
