@@ -21,6 +21,7 @@ from aimspax_core.inputs.begun_geometries import (
     start_geometries,
 )
 from aimspax_core.inputs.engine_findings import findings
+from aimspax_core.inputs.foundation_findings import unknown_elements
 from aimspax_core.inputs.geometry_findings import (
     cannot_be_kept,
     cannot_be_moved,
@@ -122,6 +123,10 @@ class Inputs:
         mistakes = [
             *refused,
             *_models(settings, geometries),
+            *(
+                f"aimsPAX.yaml  {key}: {text}"
+                for key, text in unknown_elements(settings, geometries)
+            ),
             *cannot_be_moved(settings, geometries),
             *(line for finding, line in engines if not finding.note),
             *_device(settings),

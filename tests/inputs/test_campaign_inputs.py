@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import pytest
@@ -223,6 +224,32 @@ def test_a_launcher_that_is_not_found_is_noted(directory: Path, line: str, noted
     (directory / "aimsPAX.yaml").write_text(project)
     notes = Inputs.read(directory).settings.notes
     assert any("not found on this machine" in note for note in notes) is noted
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ({"INITIAL_DATASET_GENERATION": {"initial_sampling": "mace-mp0",
+                                         "initial_foundational_size": "local.model"}},
+         r"INITIAL_DATASET_GENERATION\.initial_foundational_size"),
+        ({"INITIAL_DATASET_GENERATION": {"initial_sampling": "mace-mp0",
+                                         "foundational_model_settings":
+                                             {"mace_model": "local.model"}}},
+         r"INITIAL_DATASET_GENERATION\.foundational_model_settings\.mace_model"),
+        ({"ACTIVE_LEARNING": {"use_foundational": True,
+                              "foundational_model_settings": {"mace_model": "local.model"}}},
+         r"ACTIVE_LEARNING\.foundational_model_settings\.mace_model"),
+    ],
+)  # fmt: skip
+def test_elements_that_a_foundation_model_does_not_know_are_told(
+    directory: Path, overrides: dict[str, Any], key: str
+) -> None:
+    from tests.reference.mace.test_engine import saved
+
+    saved(directory / "local.model")
+    with pytest.raises(SettingsError, match=rf"{key}: local\.model does not know C; .* H, O"):
+        Inputs.read(directory, overrides)
 
 
 # ---- what a geometry.in says beside the structure --------------------------------------------

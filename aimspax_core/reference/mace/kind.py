@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aimspax_core.devices import missing_gpu
 from aimspax_core.reference.interface import Finding, Kind, Reference, Use
 from aimspax_core.reference.mace.section import MaceMpReference, MaceReference
+from aimspax_core.settings.families.mace_file import elements_missing
 from aimspax_core.versions import version_of
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def _check(section: MaceReference | MaceMpReference, use: Use) -> Iterator[Finding]:
@@ -17,6 +21,18 @@ def _check(section: MaceReference | MaceMpReference, use: Use) -> Iterator[Findi
     missing = missing_gpu(section.device) if use.here else None
     if missing is not None:
         yield Finding("device", missing)
+
+
+def _check_structure(
+    section: MaceReference | MaceMpReference, use: Use, atoms: Atoms
+) -> Iterator[Finding]:
+    """A model knows some elements only; of one that is not there yet it is not known which."""
+    if isinstance(section, MaceReference):
+        key, path = "model_path", use.directory / section.model_path
+    else:
+        key, path = "mace_model", use.directory / section.mace_model
+    if missing := elements_missing(path, set(atoms.numbers.tolist())):
+        yield Finding(key, missing)
 
 
 def _frozen(
@@ -41,5 +57,17 @@ def _make_mp(section: MaceMpReference, directory: Path) -> Reference:
     return FoundationTeacher(section, directory)
 
 
-MACE = Kind(section=MaceReference, make=_make, check=_check, frozen=_frozen)
-MACE_MP = Kind(section=MaceMpReference, make=_make_mp, check=_check, frozen=_frozen)
+MACE = Kind(
+    section=MaceReference,
+    make=_make,
+    check=_check,
+    check_structure=_check_structure,
+    frozen=_frozen,
+)
+MACE_MP = Kind(
+    section=MaceMpReference,
+    make=_make_mp,
+    check=_check,
+    check_structure=_check_structure,
+    frozen=_frozen,
+)

@@ -14,6 +14,7 @@ from ase.data import chemical_symbols
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from aimspax_core.settings.families.mace_file import elements_missing
 from aimspax_core.settings.families.row import Architecture, FamilyRow, ModelSections, model_choice
 from aimspax_core.settings.values import AnyCase, Count, Natural, Positive, lower
 
@@ -208,4 +209,5 @@ MACE = FamilyRow(
     notes=_notes,
     frozen=(("MISC.enable_cueq", "the kernels' weights and moments are kept"),),
     foundations=("mace-mp",),
+    elements_missing=elements_missing,
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 from ase.data import atomic_numbers, chemical_symbols
@@ -103,6 +104,11 @@ def _no_notes(settings: ModelSections) -> Iterator[str]:
     yield from ()
 
 
+def _elements_unread(path: Path, needed: Collection[int]) -> str | None:
+    """Leave it to who loads the model."""
+    return None
+
+
 @dataclass(frozen=True)
 class FamilyRow:
     """One family of models, as settings and checks know it.
@@ -122,6 +128,9 @@ class FamilyRow:
         frozen: Keys that may not change while a campaign goes on (pattern, reason); all of
             ARCHITECTURE may not anyhow.
         foundations: The values of `foundational_model` whose models this family loads.
+        elements_missing: Says in a sentence which of some elements (by atomic number) the model of
+            a file does not know, without torch; None if it knows all, or that cannot be read so,
+            or there is no such file.
     """
 
     name: str
@@ -133,3 +142,4 @@ class FamilyRow:
     notes: Callable[[ModelSections], Iterator[str]] = _no_notes
     frozen: tuple[tuple[str, str], ...] = ()
     foundations: tuple[str, ...] = ()
+    elements_missing: Callable[[Path, Collection[int]], str | None] = _elements_unread

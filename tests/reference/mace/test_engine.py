@@ -17,10 +17,11 @@ from ase.calculators.mixing import SumCalculator
 from aimspax_core.errors import LabelError, ModelError
 from aimspax_core.model.mace.build import Constants, build
 from aimspax_core.model.mace.model_files import save_model
+from aimspax_core.reference.interface import Use
 from aimspax_core.reference.mace import engine as teachers
 from aimspax_core.reference.mace.engine import FoundationTeacher, MaceTeacher
 from aimspax_core.reference.mace.section import MaceMpReference, MaceReference
-from aimspax_core.reference.registry import build_reference
+from aimspax_core.reference.registry import build_reference, kind_of
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.model import ModelSettings
 
@@ -75,6 +76,21 @@ def test_labels_are_those_of_maces_calculator(file: Path, atoms: Atoms) -> None:
     else:
         assert found.stress is None
     assert (found.provenance["engine"], found.provenance["model"]) == ("mace", "teacher.model")
+
+
+@pytest.mark.parametrize("engine", ["mace", "mace-mp"])
+def test_elements_that_it_does_not_know_are_told_before_anything_runs(
+    file: Path, engine: str
+) -> None:
+    key = {"mace": "model_path", "mace-mp": "mace_model"}[engine]
+    made = {"mace": MaceReference, "mace-mp": MaceMpReference}[engine]
+    section = made.model_validate({"engine": engine, key: file.name})
+    (found,) = kind_of(section).check_structure(section, Use(file.parent), molecule("CH3OH"))
+    assert (found.key, found.note) == (key, False)
+    assert "does not know C" in found.text
+    assert not [*kind_of(section).check_structure(section, Use(file.parent), molecule("H2O"))]
+    elsewhere = Use(file.parent / "nowhere")  # a model by name tells when it is loaded
+    assert not [*kind_of(section).check_structure(section, elsewhere, molecule("CH3OH"))]
 
 
 def test_elements_that_it_does_not_know_are_named(file: Path) -> None:
