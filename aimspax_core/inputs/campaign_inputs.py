@@ -124,7 +124,7 @@ class Inputs:
             *refused,
             *_models(settings, geometries),
             *(
-                f"aimsPAX.yaml  {key}: {text}"
+                f"{settings.project_places.of(key)}: {text}"
                 for key, text in unknown_elements(settings, geometries)
             ),
             *cannot_be_moved(settings, geometries),
@@ -146,7 +146,10 @@ class Inputs:
             *(held_otherwise(settings, read) if state is not None else ()),
             *lone_atoms(settings, geometries),
             *_notes(settings, geometries, tuple(seeds), adopts),
-            *(f"mace.yaml: {note}" for note in settings.model.family.notes(settings.model)),
+            *(
+                f"{settings.model_places.file}: {note}"
+                for note in settings.model.family.notes(settings.model)
+            ),
             *(line for finding, line in engines if finding.note),
         ]
         settings = replace(settings, notes=(*settings.notes, *notes))
@@ -280,7 +283,7 @@ def _engine_findings(settings: Settings, geometries: list[Atoms]) -> Iterator[tu
             for index, (name, atoms) in enumerate(zip(names, geometries, strict=True))
         ]
         for found in findings(structures, use):
-            yield found.finding, found.line(f"aimsPAX.yaml  {place}")
+            yield found.finding, found.line(settings.project_places, place)
 
 
 def _read_geometries(
@@ -302,22 +305,22 @@ def _notes(
     settings: Settings, geometries: list[Atoms], tags: tuple[str, ...], adopts: bool
 ) -> Iterator[str]:
     """What is done otherwise than the files say."""
-    al, needed = settings.al, len(geometries)
+    al, needed, name = settings.al, len(geometries), settings.project_places.file
     if al.num_trajectories < needed:
         yield (
-            f"aimsPAX.yaml: ACTIVE_LEARNING.num_trajectories is {al.num_trajectories}; there are "
+            f"{name}: ACTIVE_LEARNING.num_trajectories is {al.num_trajectories}; there are "
             f"{needed} geometries, so {needed} trajectories are run"
         )
     if adopts and "ensemble_size" in al.model_fields_set and al.ensemble_size != len(tags):
         yield (
-            f"aimsPAX.yaml: ACTIVE_LEARNING.ensemble_size is {al.ensemble_size}; there are "
+            f"{name}: ACTIVE_LEARNING.ensemble_size is {al.ensemble_size}; there are "
             f"{len(tags)} models, which hold"
         )
     given = {"initial_train_dataset", "initial_valid_dataset", "extend_existing_final_ds"}
     for key in sorted(given & al.model_fields_set):
         if settings.has_initial and not adopts and getattr(al, key):
             yield (
-                f"aimsPAX.yaml: ACTIVE_LEARNING.{key} has no effect: the members begin from "
+                f"{name}: ACTIVE_LEARNING.{key} has no effect: the members begin from "
                 "INITIAL_DATASET_GENERATION (`aimspax active-learning` begins from what is given)"
             )
 
@@ -327,7 +330,14 @@ def _models(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
     elements = sorted({int(z) for atoms in geometries for z in atoms.numbers})
     here = settings.cluster.ml_jobs is None
     for mistake in settings.model.family.mistakes(settings.model, elements, here):
-        yield f"mace.yaml  {mistake}"
+        key, _, text = mistake.partition(": ")
+        yield f"{settings.model_places.of(key)}: {text}"
+
+
+def _models_notes(settings: Settings) -> Iterator[str]:
+    """Yield what the models' family says of how they are computed."""
+    for note in settings.model.family.notes(settings.model):
+        yield f"{settings.model_places.file}: {note}"
 
 
 def _device(settings: Settings) -> Iterator[str]:
@@ -336,4 +346,4 @@ def _device(settings: Settings) -> Iterator[str]:
         return
     missing = missing_gpu(settings.model.MISC.device)
     if missing is not None:
-        yield f"mace.yaml  MISC.device: {missing}"
+        yield f"{settings.model_places.of('MISC.device')}: {missing}"

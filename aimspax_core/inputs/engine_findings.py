@@ -11,6 +11,7 @@ from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.reference.registry import kind_of
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.reading.mistakes import value_text
+from aimspax_core.settings.reading.places import Places
 from aimspax_core.structures import AIMS_LINES
 
 
@@ -26,10 +27,10 @@ class Found:
     finding: Finding
     structure: str = ""
 
-    def line(self, section: str) -> str:
-        """Return it as a line of a message, beginning with the section's name and the key."""
+    def line(self, places: Places, section: str) -> str:
+        """Return it as a line of a message, beginning with file, line, section and key."""
         about = f"{self.structure}: " if self.structure else ""
-        return f"{section}.{self.finding.key}: {about}{self.finding.text}"
+        return f"{places.of(f'{section}.{self.finding.key}')}: {about}{self.finding.text}"
 
 
 def findings(structures: Iterable[tuple[EngineSettings, str, Atoms]], use: Use) -> Iterator[Found]:

@@ -29,7 +29,7 @@ def cannot_be_moved(settings: Settings, geometries: list[Atoms]) -> Iterator[str
         if why is not None:
             hint = "" if by_index else " (MD may be given for each geometry, by index)"
             place = f"MD.{index}" if by_index else "MD"
-            yield f"aimsPAX.yaml  {place}: {file.name}: {why}{hint}"
+            yield f"{settings.project_places.of(place)}: {file.name}: {why}{hint}"
 
 
 def notes_of(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
@@ -44,8 +44,8 @@ def notes_of(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
         yield from one.notes
     if settings.al.uncertainty_of == "free_atoms" and not any((settings.held or {}).values()):
         yield (
-            "aimsPAX.yaml: ACTIVE_LEARNING.uncertainty_of is free_atoms; no geometry holds an "
-            "atom, so that it is the same as all"
+            f"{settings.project_places.file}: ACTIVE_LEARNING.uncertainty_of is free_atoms; no "
+            "geometry holds an atom, so that it is the same as all"
         )
 
 
@@ -90,7 +90,8 @@ def fields_refused(settings: Settings, read: Sequence[Geometry]) -> Iterator[str
         )
     if wanted and len({*fields}) > 1:
         yield (
-            "aimsPAX.yaml  REFERENCE.external_field: the geometries are in different fields "
+            f"{settings.project_places.of('REFERENCE.external_field')}: the geometries are in "
+            "different fields "
             f"({or_list(field or 'none' for field in dict.fromkeys(fields))}), which the models "
             "cannot tell apart; allowed: the same for all"
         )

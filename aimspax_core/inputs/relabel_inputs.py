@@ -227,7 +227,7 @@ def _engine(
             continue
         if found.finding not in reported and not found.finding.note:
             reported.add(found.finding)
-            yield found.line("aimsPAX.yaml  REFERENCE")
+            yield found.line(settings.project_places, "REFERENCE")
 
 
 def _one_of_each(frames: Sequence[Frame], keys: DataKeys) -> Iterator[tuple[int, Atoms]]:

@@ -121,7 +121,8 @@ def load(
     if project.CLUSTER is not None:
         notes += [f"{project_yaml.name}: {note}" for note in cluster_notes(project.CLUSTER, model)]
     notes += [f"{model_yaml.name}: {note}" for note in second_stage_notes(project, model)]
-    return Settings(directory, project, model, tuple(notes))
+    places = project_yaml.places(), model_yaml.places()
+    return Settings(directory, project, model, tuple(notes), places=places)
 
 
 def stated(

@@ -26,6 +26,7 @@ from aimspax_core.settings.project import (
     ProjectSettings,
 )
 from aimspax_core.settings.reading.mistakes import missing_section, settings_error
+from aimspax_core.settings.reading.places import Places
 from aimspax_core.settings.reading.wording import schema_of
 
 PROJECT_FILES = ("aimsPAX.yaml", "aimsPAX.yml")
@@ -51,6 +52,7 @@ class Settings:
             than is read of their files today.
         held: What each geometry, by index, holds while atoms move, in the campaign that begins or
             goes on; those that are not named hold nothing. None: what their files say.
+        places: Where the keys of either file stand, for messages.
     """
 
     directory: Path
@@ -59,6 +61,17 @@ class Settings:
     notes: tuple[str, ...] = ()
     begun_without: frozenset[int] = frozenset()
     held: Mapping[int, HeldAtoms] | None = None
+    places: tuple[Places, Places] = (Places(PROJECT_FILE), Places(MODEL_FILES[0]))
+
+    @property
+    def project_places(self) -> Places:
+        """Where the keys of `aimsPAX.yaml` stand, under whichever name the user has it."""
+        return self.places[0]
+
+    @property
+    def model_places(self) -> Places:
+        """Where the keys of `mace.yaml` stand, under whichever name the user has it."""
+        return self.places[1]
 
     @cached_property
     def idg(self) -> InitialDatasetGeneration:
@@ -139,7 +152,7 @@ class Settings:
         needed = _IDG if part == "initial" else _AL
         if getattr(self.project, needed) is None:
             mistake = missing_section(schema_of(ProjectSettings), needed)
-            raise settings_error([replace(mistake, file=PROJECT_FILE, key=needed)])
+            raise settings_error([replace(mistake, file=self.project_places.file, key=needed)])
 
     @property
     def stress(self) -> bool:

@@ -226,6 +226,26 @@ def test_a_launcher_that_is_not_found_is_noted(directory: Path, line: str, noted
     assert any("not found on this machine" in note for note in notes) is noted
 
 
+def test_findings_name_file_and_line_as_the_user_has_them(directory: Path) -> None:
+    """One message for what is wrong with engine, geometry, dynamics and models."""
+    (directory / "aimsPAX.yaml").rename(directory / "aimsPAX.yml")
+    (directory / "mace.yaml").rename(directory / "model.yaml")
+    project = (directory / "aimsPAX.yml").read_text().replace("spin: 1", "spin: 2")
+    (directory / "aimsPAX.yml").write_text(project.replace("NVT", "NPT"))
+    (directory / "model.yaml").write_text(
+        "GENERAL: {name_exp: test}\nARCHITECTURE:\n  atomic_energies: {H: -13.6}\n"
+    )
+    with pytest.raises(SettingsError) as found:
+        Inputs.read(directory)
+    lines = str(found.value).splitlines()
+    begins = ("aimsPAX.yml:2  REFERENCE.spin: a.xyz", "aimsPAX.yml:9  MD: a.xyz",
+              "model.yaml:3  ARCHITECTURE.atomic_energies: ")  # fmt: skip
+    for begin in begins:
+        assert [line for line in lines if line.startswith(begin)], begin
+    with pytest.raises(SettingsError, match=r"(?m)^override  REFERENCE\.spin: a\.xyz"):
+        Inputs.read(directory, {"REFERENCE.spin": 4})
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize(
     ("overrides", "key"),

@@ -78,7 +78,9 @@ def test_a_barostat_is_refused_with_file_key_and_reason(
     project = PROJECT.replace("stat_ensemble: NVT", f"stat_ensemble: NPT, {key}")
     (directory / "aimsPAX.yaml").write_text(project)
     name = key.split()[1]
-    with pytest.raises(SettingsError, match=rf"yaml  MD: slab\.traj: found NPT {name}.*2 atoms"):
+    with pytest.raises(
+        SettingsError, match=rf"aimsPAX\.yaml:9  MD: slab\.traj: found NPT {name}.*2 atoms"
+    ):
         Inputs.read(directory)
 
 

@@ -169,7 +169,7 @@ def test_what_pyscf_cannot_label_is_told_of_the_first_frame_of_its_kind(director
     pyscf(directory, PYSCF, [molecule("H2O"), slab, slab, radical, radical, bulk("Si")])
     with pytest.raises(SettingsError) as caught:
         read(directory)
-    begin = "aimsPAX.yaml  REFERENCE"
+    begin = "aimsPAX.yaml:2  REFERENCE"
     assert str(caught.value).splitlines() == [
         f"{begin}.engine: data.xyz, frame 1: PySCF labels molecules, and cells periodic in all "
         "three directions, only",

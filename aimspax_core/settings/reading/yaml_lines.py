@@ -19,6 +19,7 @@ from aimspax_core.settings.reading.mistakes import (
     MistakeKind,
     value_text,
 )
+from aimspax_core.settings.reading.places import Places
 from aimspax_core.storage import cannot_take, naming
 
 _MERGE = "tag:yaml.org,2002:merge"
@@ -99,6 +100,14 @@ class YamlFile:
     def line(self, path: tuple[str, ...]) -> int | None:
         """Return the line where the file says a key; None if it does not."""
         return None if path in self._overridden else self._lines.get(path)
+
+    def places(self) -> Places:
+        """Return where its keys stand, for messages that come later."""
+        lines, overridden = (
+            {".".join(path): value for path, value in known.items()}
+            for known in (self._lines, self._overridden)
+        )
+        return Places(self.name, lines, overridden)  # type: ignore[arg-type]
 
     def rank(self, path: tuple[str, ...]) -> int:
         """Return how far what is said at a key, or at keys in it, goes before the file.
