@@ -12,9 +12,10 @@ from aimspax_core.errors import StructureError
 from aimspax_core.labels.gate import check_structure
 from aimspax_core.sampling.dynamics import why_not
 from aimspax_core.settings.geometries.files import Geometry
+from aimspax_core.settings.geometries.folders import other_files
 from aimspax_core.settings.geometries.held_atoms import HOLDING, not_holding
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import AIMS_LINES, other_files
+from aimspax_core.structures import AIMS_LINES
 from aimspax_core.text import and_list, or_list
 
 _LEVELS = "set_vacuum_level"

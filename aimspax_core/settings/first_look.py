@@ -10,9 +10,9 @@ from pathlib import Path
 
 from aimspax_core.errors import StructureError
 from aimspax_core.settings.geometries.files import read_files
+from aimspax_core.settings.geometries.folders import geometry_files
 from aimspax_core.settings.geometries.own_electrons import NAMES
 from aimspax_core.settings.reading.yaml_lines import UNSAID, YamlFile
-from aimspax_core.structures import geometry_files
 
 _GEOMETRY = "geometry.in"
 

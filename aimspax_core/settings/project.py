@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, create_model, field_validator
 
 from aimspax_core.settings.cluster import Cluster
 from aimspax_core.settings.engines import FoundationalModel, FoundationName, Gate, Teacher
+from aimspax_core.settings.geometries.folders import geometry_files
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MDs
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
@@ -38,7 +39,6 @@ from aimspax_core.settings.values import (
 )
 from aimspax_core.stopping.rule import KeyKind, Stage
 from aimspax_core.stopping.table import rules_of
-from aimspax_core.structures import geometry_files
 from aimspax_core.text import and_list
 
 

@@ -24,12 +24,12 @@ from aimspax_core.safe_files import replacing, write_text
 from aimspax_core.settings.derived.yaml_text import value_yaml
 from aimspax_core.settings.engines import EngineSection
 from aimspax_core.settings.geometries.files import read_geometries
+from aimspax_core.settings.geometries.folders import geometry_files
 from aimspax_core.settings.known_engines import SECTIONS
 from aimspax_core.settings.md import cell_keys
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import ProjectSettings
 from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE, PROJECT_FILES
-from aimspax_core.structures import geometry_files
 
 _ENGINES = {section.engine_name(): section for section in SECTIONS}
 

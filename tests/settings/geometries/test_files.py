@@ -12,7 +12,8 @@ from ase.build import bulk, molecule
 
 from aimspax_core.errors import StructureError
 from aimspax_core.settings.geometries.files import read_geometries
-from aimspax_core.structures import decode, encode, geometry_files
+from aimspax_core.settings.geometries.folders import geometry_files
+from aimspax_core.structures import decode, encode
 
 # ---- reading --------------------------------------------------------------------------------
 
