@@ -88,7 +88,7 @@ MISC = [("restart_latest", True, "begin", {})]
 
 FIXED = {"model_choice"}
 """Keys with one value."""
-BY_THEMSELVES = {"device", "enable_cueq", "kernel", "solve_energies"}
+BY_THEMSELVES = {"compile", "device", "enable_cueq", "kernel", "solve_energies"}
 """Keys that need a GPU, or change rounding alone; see the last test, test_cueq, test_kernel. And
 what tasks do around training; see test_energies."""
 NOT_OF_THE_MODEL = {

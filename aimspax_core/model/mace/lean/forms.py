@@ -17,15 +17,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from aimspax_core.model.mace.lean.aside import Aside, environment
 from aimspax_core.model.mace.lean.compiling import FAILED, FORM, Example, tensors
-from aimspax_core.model.mace.lean.derivatives import Derived, Inputs, derived
+from aimspax_core.model.mace.lean.derivatives import Derived, Inputs
 from aimspax_core.model.mace.lean.made_for import key_of
 from aimspax_core.model.mace.lean.padding import Size, cut, largest, padded, roomy, size_of
 from aimspax_core.model.mace.lean.shape import LayerTables
 from aimspax_core.model.mace.lean.training import Lean
+from aimspax_core.model.mace.lean.trial import tried
 from aimspax_core.model.mace.lean.weights import Weights, weights
 
 WORTH_LOADING_S = 30.0
@@ -156,13 +156,16 @@ class Forms:
                 # Sizes and number format are looked at by name and size of the form.
                 function.disable_guard_check()
                 form = CompiledForm(size, function, lean.tables)
-                apart = _apart(form, example)
+                trial = tried(form, example)
         # Whatever it raises: a file of another version, a library that is gone.
         except Exception as error:
             self._give_up(path, f"{type(error).__name__}: {error}")
             return False
-        if apart is not None and not apart <= _TOLERANCE[example.inputs.harmonics.dtype]:
-            self._give_up(path, f"gradients differ by {apart:.1e} of the largest")
+        if trial is not None and not trial.apart <= _TOLERANCE[example.inputs.harmonics.dtype]:
+            self._give_up(path, f"gradients differ by {trial.apart:.1e} of the largest")
+            return False
+        if trial is not None and trial.faster < 1:
+            self._give_up(path, f"a step would take {1 / trial.faster:.1f} times as long")
             return False
         self._loaded[path] = function
         self._note("training is compiled from here on")
@@ -208,27 +211,6 @@ def _reason(path: Path) -> str | None:
         if time.time() - file.stat().st_mtime < _FORGET_S:
             return file.read_text(encoding="utf-8", errors="replace")
     return None
-
-
-def _apart(form: CompiledForm, example: Example) -> float | None:
-    """Return by how much of the largest a form's gradients differ from those of the eager form.
-
-    None: it is not made for the batch.
-    """
-    own = example.alone().weights
-    theirs = derived(example.shape, example.tables, own, example.inputs, trained=True)
-    ours = form(own, example.inputs)
-    if ours is None:
-        return None
-    wanted = [one for one in pytree.tree_leaves(own) if one.requires_grad]
-    found = []
-    for result in (theirs, ours):
-        # Any function of all outputs will do.
-        parts = [one.square().sum() / (1 + one.detach().square().sum()) for one in result]
-        gradients = torch.autograd.grad(torch.stack(parts).sum(), wanted, allow_unused=True)
-        found.append(torch.cat([g.flatten() for g in gradients if g is not None]))
-    scale = found[0].abs().max()
-    return float((found[0] - found[1]).abs().max() / scale) if scale > 0 else 0.0
 
 
 @cache
