@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,9 @@ from aimspax_core.uncertainty.threshold import Window
 
 EXPLORING_STREAM = 1
 """First number of the random streams of exploring trajectories; sampling ones have 0."""
+
+CHOOSING_STREAM = 2
+"""First number of the random streams by which `selection: random` takes structures."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,15 @@ def _starts(request: PropagateRequest) -> list[Start]:
         volume = geometries[t.geometry].cell.volume if needs_stress(md) else None
         begun = _state(request, t, geometries)
         which = t.geometry if len(request.windows) > 1 else 0
-        starts.append(Start(t.index, begun, md, t.since_crossing, volume, most, which))
+        by = _chance(md.MD_seed, t)
+        starts.append(Start(t.index, begun, md, t.since_crossing, volume, most, which, by))
     return starts
+
+
+def _chance(md_seed: int, trajectory: Trajectory) -> Callable[[int], float]:
+    """Return the random number of each step of a trajectory, wherever its life is cut."""
+    path = (CHOOSING_STREAM, trajectory.index, trajectory.rollbacks)
+    return lambda step: float(random_stream(md_seed, *path, step).random())
 
 
 def _geometries(request: PropagateRequest) -> dict[int, Atoms]:
@@ -187,6 +198,7 @@ def _segment_settings(request: PropagateRequest) -> SegmentSettings:
         time_budget_s=request.time_budget_s,
         look_every=al.analysis_skip if al.analysis else None,
         snapshot_every=al.save_trajectories_interval if al.save_trajectories else None,
+        random_share=al.random_share if al.selection == "random" else None,
     )
 
 

@@ -86,6 +86,7 @@ class Rules(Record):
     threshold_scope: Literal["shared", "geometry"] = "shared"
     threshold: Literal["moving", "calibrated"] = "moving"
     force_error: float | None = None
+    random_share: float | None = None  # of the checks, where chance takes structures
 
     @property
     def whose_uncertainty(self) -> str:
@@ -132,6 +133,7 @@ class Rules(Record):
             threshold_scope=al.threshold_scope,
             threshold=al.threshold,
             force_error=al.force_error,
+            random_share=al.random_share if al.selection == "random" else None,
             valid_ratio=al.valid_ratio,
             freeze_threshold_dataset=al.freeze_threshold_dataset,
             c_x=al.c_x,

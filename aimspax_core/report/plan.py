@@ -149,6 +149,8 @@ def _driver(settings: Settings) -> str:
 
 def _scope(settings: Settings, geometries: int) -> str:
     al, whose = settings.al, ""
+    if al.selection == "random":
+        return f", structures taken by chance at {al.random_share:.0%} of them (a control)"
     if al.threshold_scope == "geometry" and geometries > 1:
         whose = " against the threshold of its geometry"
     if al.threshold == "calibrated":

@@ -8,6 +8,8 @@ from aimspax_core.campaign.thresholds import calibrated_levels, memories, window
 
 def threshold_text(state: CampaignState) -> str:
     """Return the threshold in force, or those of all geometries, in a few words."""
+    if state.rules.random_share is not None:
+        return f"structures are taken by chance at {state.rules.random_share:.0%} of the checks"
     whose, unit = state.rules.whose_uncertainty, state.rules.uncertainty_unit
     levels = [window.threshold(state.rules.c_x) for window in windows(state)]
     known = [level for level in levels if level is not None]

@@ -57,6 +57,8 @@ class SegmentSettings:
         time_budget_s: Time after which trajectories halt at their next check.
         look_every: Steps of a trajectory's life from one look to the next; None: no looks.
         snapshot_every: Likewise for snapshots.
+        random_share: Share of the checks at which chance takes the structure, in place of its
+            uncertainty, once there is a threshold; None: its uncertainty does.
     """
 
     skip_step: int
@@ -69,6 +71,7 @@ class SegmentSettings:
     look_every: int | None = None
     snapshot_every: int | None = None
     uncertainty_of: UncertaintyOf = "all"
+    random_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Start:
             wherever the life is cut. None: that of the state.
         most: Steps after which it halts at its next check; may be infinite.
         window: Which of the segment's windows judges it.
+        chance: The random number, from 0 to 1, of each step of its life, for `random_share`.
     """
 
     trajectory: int
@@ -93,6 +97,7 @@ class Start:
     volume: float | None = None
     most: float = inf
     window: int = 0
+    chance: Callable[[int], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,8 @@ class Result:
         since_crossing: Steps since its last crossing; 0 if it crossed just now.
         looks: What was kept for analysis, in order.
         snapshots: Its snapshots, in order; also those before an explosion.
-        reason: `uncertainty` or `limit` if it crossed, what happened if it exploded, else empty.
+        reason: `uncertainty`, `random` or `limit` if it crossed, what happened if it exploded, else
+            empty.
         crossing: Where it crossed, what the committee says of that structure.
         free: Which of its N atoms can move, (N,).
     """
@@ -389,7 +395,12 @@ class _Segment:
         made = Check(walk.start.trajectory, walk.step, uncertainty, threshold)
         walk.checks.append(made)
         self.checks.append(made)
-        if crossed:
+        share, chance = self.settings.random_share, walk.start.chance
+        if share is not None and chance is not None:
+            # As with the uncertainty, nothing is taken before there is a threshold.
+            if threshold is not None and chance(walk.step) < share:
+                return Outcome.CROSSED, "random"
+        elif crossed:
             return Outcome.CROSSED, "uncertainty"
         if walk.since_crossing >= self.settings.uncertain_limit:
             return Outcome.CROSSED, "limit"

@@ -30,8 +30,8 @@ CHANGEABLE = (
     *(f"{_AL}.{rule.key.name}" for rule in rules_of("active")),
     *_of(
         _AL,
-        "c_x threshold force_error num_trajectories epochs_per_worker round_points_counted "
-        "md_steps_while_training "
+        "c_x threshold force_error random_share num_trajectories epochs_per_worker "
+        "round_points_counted md_steps_while_training "
         "intermediate_epochs_al freeze_threshold_dataset "
         "valid_ratio valid_skip margin convergence_patience max_convergence_epochs converge_al "
         "converge_best converge_on converge_on_analysis skip_step_mlff uncert_not_crossed_limit "

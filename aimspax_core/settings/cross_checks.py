@@ -197,6 +197,8 @@ def _conditions(
         yield _AL, al, sizes, "replay_strategy: random_subset", subset
         by_error = al.threshold == "calibrated"
         yield _AL, al, ("force_error",), "threshold: calibrated", by_error
+        by_chance = al.selection == "random"
+        yield _AL, al, ("random_share",), "selection: random", by_chance
         yield _AL, al, driver, "use_foundational: True", al.use_foundational
         yield _AL, al, teacher, "use_teacher_reference: True", al.use_teacher_reference
     if idg is not None:

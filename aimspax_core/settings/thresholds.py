@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
-from aimspax_core.settings.values import AnyCase, Positive, Section
+from aimspax_core.settings.values import AnyCase, Number, Positive, Section
 from aimspax_core.uncertainty.calibration import LEAST
 from aimspax_core.uncertainty.judged_atoms import UncertaintyOf
 from aimspax_core.uncertainty.measures import (
@@ -45,6 +45,18 @@ class Thresholds(Section):
         None,
         description="Force error (eV/Å) that is acceptable, reduced over atoms as "
         "`uncertainty_type` is; `threshold: calibrated` needs it.",
+    )
+
+    selection: Literal["uncertainty", "random"] = Field(
+        "uncertainty",
+        description="What takes a structure: its uncertainty, or chance (`random`: a control that "
+        "shows what the uncertainty gains; all else is the same).",
+    )
+    random_share: Number = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the checks at which `selection: random` takes the structure.",
     )
 
     @field_validator("force_error")

@@ -178,3 +178,8 @@ def test_a_journal_that_does_not_know_of_calibration_has_a_moving_threshold() ->
     content = json.loads(make_rules().model_dump_json())
     del content["threshold"], content["force_error"]
     assert Rules.model_validate(content).threshold == "moving"
+
+
+def test_a_control_is_told_in_place_of_the_threshold() -> None:
+    state = seen(exploring(random_share=0.25), *[(0, 1.0)] * 12)
+    assert "25%" in threshold_text(state)

@@ -352,3 +352,8 @@ def test_thresholds_of_their_own_are_told_where_there_are_several_geometries(geo
 def test_the_acceptable_error_of_a_calibrated_threshold_is_told():
     al = {"threshold": "calibrated", "force_error": 0.3}
     assert "a force error above 0.3 eV/Å" in _line("active learning", **{AL: al})
+
+
+def test_a_control_is_told():
+    line = _line("active learning", **{AL: {"selection": "random", "random_share": 0.25}})
+    assert "by chance at 25%" in line

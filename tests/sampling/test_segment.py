@@ -624,3 +624,34 @@ def test_each_trajectory_is_held_against_its_own_window():
     found = run(begin, windows=[high, low], c_x=0.0)
     assert [r.outcome for r in found.results] == [Outcome.RUNNING, Outcome.CROSSED]
     assert [c.threshold > 1e6 for c in found.checks] == [True, False]
+
+
+def fates(share, chances, cut=False, window=None):
+    """The checks of a trajectory until it halts for good, in one segment or cut at every check."""
+    window = window or Window().extend([1e-9] * 400)
+    begin = [replace(starts(1)[0], chance=chances)]
+    made, budget = [], 0.0 if cut else math.inf
+    for _ in range(9):
+        found = run(
+            begin, window=window, c_x=0.0, random_share=share, time_budget_s=budget, max_steps=45
+        )
+        (result,) = found.results
+        made += result.checks
+        if result.outcome is not Outcome.RUNNING:
+            return [check.step for check in made], result.outcome, result.reason
+        begin = [replace(one, chance=chances) for one in go_on(found.results)]
+    raise AssertionError("it never halted")
+
+
+@pytest.mark.key("ActiveLearning", "selection", "random_share")
+def test_chance_takes_structures_in_place_of_the_uncertainty_wherever_a_life_is_cut():
+    """All checks are above the threshold; the random number of step 15 is the first below 0.5."""
+    chances = {5: 0.9, 10: 0.6, 15: 0.4, 20: 0.1}.get
+    expected = ([5, 10, 15], Outcome.CROSSED, "random")
+    assert fates(0.5, chances) == fates(0.5, chances, cut=True) == expected
+    assert fates(0.7, chances)[0] == [5, 10]
+    assert fates(None, chances) == ([5], Outcome.CROSSED, "uncertainty")
+
+
+def test_chance_takes_nothing_before_there_is_a_threshold():
+    assert fates(1.0, lambda step: 0.0, window=Window())[1] is Outcome.FINISHED

@@ -766,3 +766,17 @@ def test_an_acceptable_error_without_calibration_is_noted(inputs):
     inputs.plant("aimsPAX.yaml", AL, "force_error", "0.3")
     (note,) = inputs.load().notes
     assert "force_error has no effect without `threshold: calibrated`" in note
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "-0.1"])
+def test_a_share_of_the_checks_is_above_0_and_at_most_1(inputs, share):
+    inputs.plant("aimsPAX.yaml", AL, "selection", "random")
+    inputs.plant("aimsPAX.yaml", AL, "random_share", share)
+    (mistake,) = inputs.mistakes()
+    assert f"{AL}.random_share" in mistake
+
+
+def test_a_share_without_chance_is_noted(inputs):
+    inputs.plant("aimsPAX.yaml", AL, "random_share", "0.3")
+    (note,) = inputs.load().notes
+    assert "random_share has no effect without `selection: random`" in note

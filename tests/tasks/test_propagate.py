@@ -35,7 +35,7 @@ from aimspax_core.sampling.dynamics import (
     save_state,
     start,
 )
-from aimspax_core.sampling.segment import Start
+from aimspax_core.sampling.segment import SegmentSettings, Start
 from aimspax_core.settings import settings as settings_module
 from aimspax_core.settings.geometries.earlier import structures_as_begun
 from aimspax_core.settings.geometries.files import read_geometries
@@ -504,3 +504,42 @@ class Alone(Calculator):
         super().calculate(atoms, *args)
         (said,) = self.model.evaluate([atoms])
         self.results = {"energy": said.energy, "forces": said.forces}
+
+
+def test_chance_is_that_of_trajectory_rollback_and_step(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chances = []
+    for rollbacks, step in ((0, 0), (0, 4), (1, 0)):
+        trajectory = Trajectory(index=2, geometry=0, rollbacks=rollbacks, step=step)
+        (begun_there,) = all_begun(
+            monkeypatch, request(settings, run, trajectory, checkpoints=checkpoints)
+        )
+        assert begun_there.chance is not None
+        chances.append([begun_there.chance(at) for at in (4, 8)])
+    first, later, rolled_back = chances
+    assert first == later, "wherever its life is cut"
+    assert len({*first, *rolled_back}) == 4
+    assert all(0 <= one < 1 for one in first)
+
+
+@pytest.mark.parametrize(("selection", "share"), [("random", 0.3), ("uncertainty", None)])
+def test_chance_decides_only_in_a_control(
+    settings: Settings, run: RunDir, monkeypatch: pytest.MonkeyPatch, selection: str,
+    share: float | None,
+) -> None:  # fmt: skip
+    asked: list[SegmentSettings] = []
+
+    class Seen(Exception):
+        pass
+
+    def look(_: Any, given: SegmentSettings, *others: Any) -> None:
+        asked.append(given)
+        raise Seen
+
+    monkeypatch.setattr(module, "run_segment", look)
+    monkeypatch.setattr(module, "_models", lambda request: (None, None))
+    control = with_al(settings, selection=selection, random_share=0.3)
+    with pytest.raises(Seen):
+        propagate.fn(request(control, run, Trajectory(index=0, geometry=0)))
+    assert asked[0].random_share == share
