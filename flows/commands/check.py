@@ -8,19 +8,32 @@ from typing import Any
 
 from rich.table import Table
 
+from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.parameters import origins
 from aimspax_core.inputs.provenance import changed
 from aimspax_core.labels.store import LabelStore, gone_labels
 from aimspax_core.report.plan import plan, split_table
+from aimspax_core.settings.load import load
+from aimspax_core.settings.reading.which_files import settings_files
 from aimspax_core.settings.settings import Settings
 from flows.commands.exit_codes import DONE, USER, console
 from flows.commands.status import state_text
 
 
 def check(directory: Path, overrides: Mapping[str, Any]) -> int:
-    """Print what would run, once no mistakes are found."""
-    inputs = Inputs.read(directory, overrides, "any")
+    """Print what would run, once no mistakes are found.
+
+    Raises:
+        AimspaxError: There are mistakes; what the scheduler would refuse is told beside them.
+    """
+    try:
+        inputs = Inputs.read(directory, overrides, "any")
+    except (SettingsError, StructureError) as error:
+        further = _refused_besides(directory, overrides)
+        if not further:
+            raise
+        raise SettingsError("\n".join((str(error), *further))) from error
     settings = inputs.settings
     for note in settings.notes:
         console.print(f"note: {note}", style="yellow", markup=False)
@@ -49,6 +62,27 @@ def check(directory: Path, overrides: Mapping[str, Any]) -> int:
         f"No mistakes found. A campaign is here: {state_text(state, settings)}", markup=False
     )
     return DONE
+
+
+def _refused_besides(directory: Path, overrides: Mapping[str, Any]) -> list[str]:
+    """Return what the scheduler would refuse of batch jobs, as far as the settings can be read."""
+    try:
+        settings = load(directory, *settings_files(directory, overrides))
+    except SettingsError:
+        return []  # which are told
+    if settings.cluster.reference_jobs is None and settings.cluster.ml_jobs is None:
+        return []
+    from flows.pools.jobs.script_check import scripts  # takes seconds
+
+    place = settings.project_places.of("CLUSTER")
+    try:
+        return [
+            f"{place}: the jobs of the {script.pool} pool would fail: {script.problem}"
+            for script in scripts(settings)
+            if script.refused
+        ]
+    except SettingsError as error:  # no scheduler, or no address
+        return [str(error)]
 
 
 def _show_scripts(settings: Settings) -> bool:
