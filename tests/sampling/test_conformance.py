@@ -31,6 +31,7 @@ from aimspax_core.sampling.dynamics import (
 )
 from aimspax_core.settings.derived.reference_page import page
 from aimspax_core.settings.ensembles import ENSEMBLES, MDKeys, Row
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.md import MD
 
 every_row = pytest.mark.parametrize("row", ENSEMBLES, ids=lambda row: row.name)
@@ -245,3 +246,19 @@ def test_a_key_of_another_ensemble_is_idle(row: Row) -> None:
             make = partial(settings, row)
             value = other.ensemble.keys.model_fields[key].default
             assert make(**{key: value}).idle == [key]
+
+
+@every_row
+def test_it_holds_atoms_or_says_why_it_cannot(row: Row) -> None:
+    md, held = settings(row), HeldAtoms(fixed=(0,), planes=(((0.0, 0.0, 1.0), (1,)),))
+    why = why_not(crystal(), md, held)
+    assert (why is not None) == bool(row.ensemble.cannot_hold)
+    if why is not None:
+        assert row.ensemble.cannot_hold in why
+        return
+    state = start(crystal(), md, random_stream(1), held)
+    dynamics, _ = resume(state, md, Watched())
+    dynamics.run(10)
+    moved = dynamics.atoms.positions - crystal().positions
+    assert not moved[0].any() and moved[1, 2] == 0
+    assert np.abs(moved[2:]).min() > 0

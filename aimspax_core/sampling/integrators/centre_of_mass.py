@@ -57,10 +57,6 @@ class FixComAlong(FixConstraint):
         """Take from forces (N, 3) what accelerates the centre."""
         self.adjust_momenta(atoms, forces)
 
-    def todict(self) -> dict[str, object]:
-        """Return what makes it, as ASE's constraints do."""
-        return {"name": "FixComAlong", "kwargs": {"directions": self.directions.tolist()}}
-
     def _part(self, vector: Array) -> Array:
         """Return the part of a vector (3,) in the directions; exactly 0 along other axes."""
         return (self.directions @ vector) @ self.directions

@@ -63,21 +63,22 @@ class HeldAtoms:
     def of(cls, atoms: Atoms) -> Self:
         """Return what the constraints of atoms hold; of those not in `HOLDING`, nothing."""
         normals: dict[int, list[NDArray[np.float64]]] = {}
+        whole = [one for one in atoms.constraints if isinstance(one, FixAtoms)]
+        fixed = {int(index) % len(atoms) for one in whole for index in one.index}
         for constraint in atoms.constraints:
             for index, own in _normals(constraint, atoms):
                 normals.setdefault(index, []).append(own)
-        fixed: list[int] = []
         planes: dict[Vector, list[int]] = {}
         lines: dict[Vector, list[int]] = {}
-        for index in sorted(normals):
+        for index in sorted(normals.keys() - fixed):
             held, free = _split(np.concatenate(normals[index]))
             if len(free) == 0:
-                fixed.append(index)
+                fixed.add(index)
             elif len(free) == 1:
                 lines.setdefault(_direction(free[0]), []).append(index)
             elif len(held) == 1:
                 planes.setdefault(_direction(held[0]), []).append(index)
-        return cls(tuple(fixed), _grouped(planes), _grouped(lines))
+        return cls(tuple(sorted(fixed)), _grouped(planes), _grouped(lines))
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Self:
@@ -173,10 +174,8 @@ def held_text(held: HeldAtoms) -> str:
 
 
 def _normals(constraint: object, atoms: Atoms) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """Yield atoms with the vectors (k, 3) along which a constraint holds them."""
-    if isinstance(constraint, FixAtoms):
-        held = np.eye(3)
-    elif isinstance(constraint, FixCartesian):
+    """Yield atoms with the vectors (k, 3) along which a constraint of directions holds them."""
+    if isinstance(constraint, FixCartesian):
         held = np.eye(3)[constraint.mask]
     elif isinstance(constraint, FixScaled):
         held = atoms.cell.reciprocal().array[constraint.mask]
