@@ -369,13 +369,14 @@ def test_a_run_that_dies_without_progress_is_given_up(site: Site, directory: Pat
 
 def test_a_run_that_was_taken_and_has_not_begun_waits_for_somebody_to_notice(site: Site) -> None:
     _be_impatient(site)
-    body = {
-        "state": {"type": "PENDING"},
-        "parameters": {"directory": "/nowhere"},
-        "job_variables": {"command": "false"},  # stands for a Python that does not start
-    }
     path = f"deployments/{site.deployment()['id']}/create_flow_run"
-    STILLBORN.append(site.api("POST", path, body)["id"])  # as if its worker had just died
+    for state in ("PENDING", "RUNNING"):  # as if its worker had just died, and the run with it
+        body = {
+            "state": {"type": state},
+            "parameters": {"directory": "/nowhere"},
+            "job_variables": {"command": "false"},  # stands for a Python that does not start
+        }
+        STILLBORN.append(site.api("POST", path, body)["id"])
 
 
 def test_a_killed_worker_and_its_flow_are_noticed_and_the_run_goes_on(
@@ -402,12 +403,15 @@ def test_a_killed_worker_and_its_flow_are_noticed_and_the_run_goes_on(
     assert list((directory / "results").glob("water-*.model"))
 
 
-def test_a_run_that_never_begins_is_tried_again_and_then_given_up(site: Site) -> None:
-    (run,) = STILLBORN
+@pytest.mark.parametrize("last", [0, 1])
+def test_a_run_without_a_sign_of_life_is_tried_again_and_given_up_if_it_does_not_begin(
+    site: Site, last: int
+) -> None:
+    run, last_seen = STILLBORN[last], ("Pending", "Running")[last]
     site.wait(lambda: site.state(run)["name"] == "Stalled", run)
     assert site.state(run)["type"] == "FAILED"
+    assert site.states(run)[:2] == [last_seen, "Crashed"]
     assert site.states(run).count("AwaitingRetry") == TRIES
-    assert "Running" not in site.states(run)
 
 
 def test_what_happened_was_told(site: Site, directory: Path) -> None:
@@ -450,7 +454,7 @@ RUNS: list[str] = []
 """The run that a test has left running for the next one."""
 
 STILLBORN: list[str] = []
-"""The run that never begins."""
+"""Runs that never begin, or begin and give no sign of life: their worker died."""
 
 
 def _set_schedule(site: Site, **changes: Any) -> None:
