@@ -48,6 +48,8 @@ def _md_state(path: Path, step: int | None, report: Report) -> None:
             raise ValueError("numbers, positions and momenta do not fit together")
         if not (np.isfinite(positions).all() and np.isfinite(momenta).all()):
             raise ValueError("positions or momenta are not finite")
+        if momenta[np.array(state.get("held", {}).get("fixed", ()), dtype=int)].any():
+            raise ValueError("an atom moves that is fixed")
         int(state["rng"]["state"]["state"])
         found = state["step"]
     except FileNotFoundError:

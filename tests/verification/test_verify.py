@@ -516,6 +516,15 @@ def test_an_md_state_has_a_checksum(tmp_path: Path) -> None:
     assert {f.kind for f in found(directory) if f.file == directory / MD_STATE} == {K.CHANGED}
 
 
+def test_in_an_md_state_no_fixed_atom_moves(tmp_path: Path) -> None:
+    directory = copied("finished", tmp_path)
+    state = json.loads((directory / MD_STATE).read_text()) | {"held": {"fixed": [1]}}
+    for momentum, kinds in (([0.0, 0.0, 0.0], set()), ([0.0, 0.1, 0.0], {K.UNREADABLE})):
+        state["momenta"][1] = momentum
+        (directory / MD_STATE).write_text(json.dumps(state))
+        assert {f.kind for f in found(directory) if f.file == directory / MD_STATE} == kinds
+
+
 @pytest.mark.torch
 def test_a_checkpoint_of_another_member_is_found(tmp_path: Path) -> None:
     directory = copied("finished", tmp_path)
