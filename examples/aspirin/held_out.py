@@ -69,8 +69,9 @@ def predictions(model: Path, frames: list[Atoms]) -> tuple[NDArray[np.float64], 
 
 def row(name: str, energies: NDArray, forces: NDArray, frames: list[Atoms]) -> str:
     """Return a line of the table: force MAE and RMSE, energy MAE with and without its offset."""
-    force_error = forces - np.array([frame.arrays[dataset.FORCES] for frame in frames])
-    energy_error = energies - np.array([frame.info[dataset.ENERGY] for frame in frames])
+    keys = dataset.DEFAULT_KEYS
+    force_error = forces - np.array([frame.arrays[keys.forces] for frame in frames])
+    energy_error = energies - np.array([frame.info[keys.energy] for frame in frames])
     energy_error /= len(frames[0])
     values = (
         np.abs(force_error).mean(),
