@@ -35,11 +35,16 @@ help:
 demo: $(VENV)/.installed | runs/$(EXAMPLE)
 	$(BIN)/aimspax run runs/$(EXAMPLE)
 
+# Files of whole campaigns, then folders of all other tests of flows.
+CAMPAIGNS := $(wildcard tests/flows/test_*.py)
+OTHERS := $(patsubst %/,%,$(filter-out %/__pycache__/,$(wildcard tests/flows/*/)))
+
 # Side by side, one thread each; whole campaigns, which wait much, two at a time and file by file.
+# They come first: one that began last would keep one process waiting for the other.
 test: lint
 	rm -f .coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(COVER) -n auto --maxprocesses 4 --ignore tests/flows
-	$(BIN)/python -m pytest $(COVER) -n 2 --dist loadfile tests/flows
+	$(BIN)/python -m pytest $(COVER) -n 2 --dist loadfile --no-loadscope-reorder $(CAMPAIGNS) $(OTHERS)
 
 quick: $(VENV)/.installed-dev
 	AIMSPAX_TEST_QUICK=1 $(BIN)/python -m pytest -n 2 -m "not slow and not torch" $(QUICK)
