@@ -87,7 +87,6 @@ class Pool:
         self._doubtful: list[tuple[float, Ticket, LabelError]] = []
         self._shown: set[str] = set()  # where tasks have failed whose traceback is in the log
         self._closed = False
-        self._cold = warm_up is not None  # whether idle workers are still to prepare
         self._api = api_watch()
         self._wake = threading.Event()
         self._warm_up = WarmUp(runner.client, warm_up) if warm_up is not None else None
@@ -206,7 +205,8 @@ class Pool:
                 self._wake.set()
 
     def _to_look_at(self) -> bool:
-        return bool(self._line.lost or self._line.waiting or self._doubtful or self._cold)
+        cold = self._warm_up is not None and self._warm_up.cold
+        return bool(self._line.lost or self._line.waiting or self._doubtful or cold)
 
     def _settle(self) -> None:
         """Finish the tasks that are over, and those whose worker is gone."""
@@ -329,7 +329,7 @@ class Pool:
     def _prepare(self) -> None:
         """Have workers warm up that have nothing to do."""
         if self._warm_up is not None:
-            self._cold = self._warm_up.look(self._free(), dict(self._scheduler.workers))
+            self._warm_up.look(self._free(), dict(self._scheduler.workers))
 
     def _begin(self, ticket: Ticket) -> None:
         try:

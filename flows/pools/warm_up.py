@@ -33,24 +33,26 @@ class WarmUp:
     Args:
         client: Dask's.
         function: What is called.
+
+    Attributes:
+        cold: Whether there are workers that have been free for too short a while, or have just
+            come: `look` is to be called again soon.
     """
 
     def __init__(self, client: Client, function: Callable[[], None]) -> None:
         self._client, self._function = client, function
+        self.cold = True
         self._idle_since: dict[str, float] = {}
         self._begun: dict[str, DaskFuture] = {}
         self._lost: set[Key] = set()  # what was asked of workers that were gone then, in a row
         self._stopped = False
 
-    def look(self, free: Collection[str], workers: Mapping[str, WorkerState]) -> bool:
+    def look(self, free: Collection[str], workers: Mapping[str, WorkerState]) -> None:
         """Have workers prepare that have been free for a while.
 
         Args:
             free: The addresses of the workers that have no task.
             workers: All that are there, by their addresses; others are forgotten.
-
-        Returns:
-            Whether there are some that have been free for less, or have just come.
         """
         for address in self._begun.keys() - workers.keys():
             future = self._begun.pop(address)
@@ -60,7 +62,8 @@ class WarmUp:
         now = time.monotonic()
         cold = [address for address in free if address not in self._begun]
         if cold and self._gives_up():
-            return False
+            self.cold = False
+            return
         self._idle_since = {address: self._idle_since.get(address, now) for address in cold}
         for address in cold:
             if now - self._idle_since[address] >= IDLE_S:
@@ -68,7 +71,7 @@ class WarmUp:
                 del self._idle_since[address]
         # Dask tells when a worker has come, which is a moment before it takes work.
         coming = any(worker.status in _COMING for worker in workers.values())
-        return bool(self._idle_since) or coming
+        self.cold = bool(self._idle_since) or coming
 
     def last(self, addresses: Iterable[str]) -> list[str]:
         """Return workers in their order, but those that prepare at the end."""

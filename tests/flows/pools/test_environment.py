@@ -28,3 +28,5 @@ def test_flow_and_workers_do_not_watch_themselves() -> None:
         assert "heartbeat" in clocks
         assert "profile" not in clocks
         assert "stealing" not in pool._scheduler.extensions
+        remembered = pool._scheduler.transition_log.maxlen  # of tasks that are over
+        assert remembered is not None and remembered <= 100
