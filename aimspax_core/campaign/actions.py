@@ -122,6 +122,19 @@ class Adopt(Record):
         return "adopt"
 
 
+class Assess(Record):
+    """Measure the errors of models on the held-out set."""
+
+    kind: Literal["assess"] = "assess"
+    number: int
+    checkpoints: dict[str, str] = Field(description="Each model's checkpoint, by tag.")
+
+    @property
+    def id(self) -> str:
+        """Name of the action; two actions with the same name are the same work."""
+        return f"assess:{self.number}"
+
+
 class Publish(Record):
     """Write models and datasets where the user looks for them."""
 
@@ -135,7 +148,8 @@ class Publish(Record):
 
 
 Action = Annotated[
-    Sample | Label | Propagate | Train | Converge | Adopt | Publish, Field(discriminator="kind")
+    Sample | Label | Propagate | Train | Converge | Adopt | Assess | Publish,
+    Field(discriminator="kind"),
 ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aimspax_core.campaign import final_sets, rounds
+from aimspax_core.campaign import assessing, final_sets, rounds
 from aimspax_core.campaign.actions import Action, Converge
 from aimspax_core.campaign.events import ConvergenceAdvanced
 from aimspax_core.campaign.members import Earlier, MemberState
@@ -79,7 +79,19 @@ def diverged(state: CampaignState, tag: str) -> CampaignState:
 
 def to_publish(state: CampaignState, phase: Phase) -> CampaignState:
     """Go on to publishing, as soon as no member owes epochs that it is published with."""
-    return rounds.make_up(state.but(phase=phase))
+    state = rounds.make_up(state.but(phase=phase))
+    return _assessing(state) if phase is Phase.PUBLISH and state.round is None else state
+
+
+def _assessing(state: CampaignState) -> CampaignState:
+    """Have the models assessed that are published, where they are not those of the last round."""
+    published = {
+        tag: str(m.converging if m.converge_epochs else m.checkpoint)
+        for tag, m in state.members.items()
+    }
+    if state.assessments and tuple(published.values()) == state.ensemble:
+        return state
+    return assessing.note(state, published, assessing.labels_used(state))
 
 
 def initial(state: CampaignState) -> bool:

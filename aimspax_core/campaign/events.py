@@ -249,6 +249,19 @@ class Adopted(Record):
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 
+class Assessed(Record):
+    """The errors of models on the held-out set."""
+
+    kind: Literal["assessed"] = "assessed"
+    action_id: str
+    number: int
+    errors: dict[str, Errors] = Field(description="Of each model, by tag.")
+    by_geometry: dict[str, dict[str, Errors]] = Field(
+        default_factory=dict, description="The same for each geometry that has a file of its own."
+    )
+    task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
+
+
 class Published(Record):
     """Models and datasets are where the user looks for them."""
 
@@ -314,6 +327,7 @@ Event = Annotated[
     | TrainingDiverged
     | FileDamaged
     | Adopted
+    | Assessed
     | Published
     | TaskLost,
     Field(discriminator="kind"),

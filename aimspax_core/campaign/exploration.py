@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aimspax_core.campaign import convergence, rounds, thresholds
-from aimspax_core.campaign.actions import Action, Propagate, Train, task_of
+from aimspax_core.campaign.actions import Action, Assess, Propagate, Train, task_of
 from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import (
     CampaignState,
@@ -50,7 +50,7 @@ def segments(state: CampaignState, training: Sequence[Action] = ()) -> list[Acti
         training: What is to be trained now, which comes first.
     """
     begun = (*training, *state.in_flight.values())
-    at_work = [a for a in begun if isinstance(a, Propagate | Train)]
+    at_work = [a for a in begun if isinstance(a, Propagate | Train | Assess)]
     free = state.rules.max_segments - len({task_of(action) for action in at_work})
     if free <= 0 or not all(state.ensemble):  # one is trained anew
         return []
@@ -224,7 +224,7 @@ def drained(state: CampaignState) -> CampaignState:
 
     A round that was cut short is not taken up; its points stay pending, should exploring go on.
     """
-    if state.open_points or state.in_flight:
+    if state.open_points or any(not isinstance(a, Assess) for a in state.in_flight.values()):
         return state
     if state.round is not None:
         state = state.but(round=None, pending=(*state.round.points, *state.pending))

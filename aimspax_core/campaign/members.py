@@ -54,6 +54,9 @@ class MemberState(Record):
     diverged: int = 0  # in a row, without a stretch of training that went well in between
     sat_out: int = 0  # rounds in a row that it went through with the weights from before
     before_round: Errors | None = None  # its errors when the round began
+    assessed: Errors | None = None  # on the held-out set
+    assessed_at: str | None = None  # which checkpoint that was
+    assessed_by: dict[str, Errors] = Field(default_factory=dict)  # by geometry
     offsets: dict[str, float] = Field(default_factory=dict)  # see `TrainingFinished`
 
     @property

@@ -62,6 +62,7 @@ def _tidy_checkpoints(run: RunDir, after: CampaignState, flying: list[Propagate]
             earlier.checkpoint for earlier in (*member.earlier, member.converge_earlier) if earlier
         }
         keep |= {ensemble[position] for ensemble in ensembles if ensemble}
+        keep |= {waiting.checkpoints[tag] for waiting in after.unassessed}
         _keep_only(run.checkpoint(tag, "any").parent, {str(name) for name in keep})
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from aimspax_core.campaign import assessing
 from aimspax_core.campaign.actions import Action, Train
 from aimspax_core.campaign.events import TrainingFinished
 from aimspax_core.campaign.flight import tries_of
@@ -235,8 +236,10 @@ def round_complete(state: CampaignState) -> bool:
 def close_round(state: CampaignState) -> tuple[CampaignState, tuple[str, ...]]:
     """End the round with a new ensemble; return also the points that the round was held for."""
     assert state.round is not None
-    points = state.round.points
-    return ensemble_of(state.but(round=None, rounds=state.rounds + 1)), points
+    points, labels = state.round.points, assessing.labels_used(state)
+    state = ensemble_of(state.but(round=None, rounds=state.rounds + 1))
+    models = dict(zip(state.members, state.ensemble, strict=True))
+    return assessing.note(state, models, labels), points
 
 
 def ensemble_of(state: CampaignState) -> CampaignState:

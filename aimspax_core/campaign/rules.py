@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aimspax_core.campaign import (
+    assessing,
     convergence,
     damage,
     exploration,
@@ -21,6 +22,7 @@ from aimspax_core.campaign import (
 from aimspax_core.campaign.actions import (
     Action,
     Adopt,
+    Assess,
     Converge,
     Label,
     Propagate,
@@ -29,6 +31,7 @@ from aimspax_core.campaign.actions import (
 )
 from aimspax_core.campaign.events import (
     Adopted,
+    Assessed,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
@@ -95,26 +98,31 @@ def next_actions(state: CampaignState) -> list[Action]:
         case Phase.INITIAL:
             wanted += initial.sampling(state)
             wanted += rounds.actions(state)
+            wanted += assessing.idle(state, wanted)
         case Phase.ACTIVE:
             training = rounds.actions(state)
             wanted += training
-            wanted += exploration.segments(state, training)
+            urgent = assessing.urgent(state)
+            wanted += urgent
+            wanted += exploration.segments(state, [*training, *urgent])
+            wanted += [] if urgent else assessing.idle(state, wanted)
         case Phase.INITIAL_CONVERGE | Phase.CONVERGE:
             wanted += convergence.actions(state)
+            wanted += assessing.idle(state, wanted)
         case Phase.INITIAL_PUBLISH:
             wanted += _publishing(state, Publish(what="initial"))
         case Phase.PUBLISH:
-            wanted += _publishing(state, Publish(what="final"))
+            wanted += _publishing(state, *(assessing.last(state) or [Publish(what="final")]))
         case Phase.FAILED | Phase.FINISHED | Phase.READY:
             return []
         case Phase.DRAIN:
-            pass
+            wanted += assessing.idle(state, wanted)
     return [action for action in wanted if action.id not in state.in_flight]
 
 
-def _publishing(state: CampaignState, publish: Publish) -> list[Action]:
+def _publishing(state: CampaignState, *then: Action) -> list[Action]:
     """Return what makes up for epochs that were lost; only once that is done, what publishes."""
-    return [publish] if state.round is None else rounds.actions(state)
+    return [*then] if state.round is None else rounds.actions(state)
 
 
 def _launched(state: CampaignState, event: Launched) -> CampaignState:
@@ -151,7 +159,7 @@ def _round_went_on(state: CampaignState) -> CampaignState:
     stage = state.round.stage if state.round else ""
     state, points = rounds.close_round(state)
     if state.phase in (Phase.INITIAL_PUBLISH, Phase.PUBLISH):
-        return state  # it was to make up for epochs that were lost
+        return convergence.to_publish(state, state.phase)  # it made up for epochs that were lost
     return initial.trained(state) if stage == "initial" else exploration.trained(state, points)
 
 
@@ -225,6 +233,8 @@ def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
     if action is None:
         return state
     state = state.but(in_flight=without(state.in_flight, event.action_id))
+    if isinstance(action, Assess):
+        return assessing.lost(state, action, event)
     if isinstance(action, Propagate):
         state = exploration.leave_segment(state, action)
     if state.phase is Phase.DRAIN and not isinstance(action, Label):
@@ -324,6 +334,7 @@ _HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {
     TrainingDiverged: _training_diverged,
     FileDamaged: _file_damaged,
     Adopted: _adopted,
+    Assessed: assessing.assessed,
     Published: _published,
     TaskLost: _task_lost,
 }

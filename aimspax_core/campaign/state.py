@@ -83,6 +83,7 @@ class Rules(Record):
     converge_on: Literal["own", "all"] | None = None  # None: begun before there was a choice
     converge_on_analysis: bool = False
     solve_energies: str | None = None  # None: likewise
+    assessed: bool = False  # whether there is a held-out set
     threshold_scope: Literal["shared", "geometry"] = "shared"
     threshold: Literal["moving", "calibrated"] = "moving"
     force_error: float | None = None
@@ -141,6 +142,7 @@ class Rules(Record):
             converge_best=al.converge_best,
             converge_on=al.converge_on if chosen else None,
             solve_energies=_solves(settings, begun),
+            assessed=settings.misc.test_dataset is not None,
             converge_on_analysis=al.converge_on_analysis,
             max_segments=settings.ml_workers,
             distinct_sets=idg.distinct_model_sets,
@@ -247,6 +249,14 @@ class Round(Record):
     steps: tuple[int, ...] = ()  # each trajectory's when it began, or at its first segment since
 
 
+class Unassessed(Record):
+    """Models that are to be assessed by the held-out set."""
+
+    number: int
+    labels: int  # that they have seen, all together
+    checkpoints: dict[str, str]  # by tag
+
+
 class SetValue(Record):
     """A setting that a person changed while the campaign was there, without editing a file.
 
@@ -296,6 +306,8 @@ class CampaignState(Record):
     rounds_begun: int = 0  # those that a stop cut short included
     ensemble: tuple[str, ...] = ()
     converging_on: ConvergeOn = "own"  # the convergence that is under way, or was the last
+    unassessed: tuple[Unassessed, ...] = ()
+    assessments: int = 0  # asked for so far
     segments: int = 0
     in_flight: dict[str, Action] = Field(default_factory=dict)
     losses: dict[str, Tries] = Field(default_factory=dict)  # by piece of work; see `rules.tries_of`

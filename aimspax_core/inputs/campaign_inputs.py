@@ -32,6 +32,7 @@ from aimspax_core.inputs.geometry_findings import (
     without_neighbours,
 )
 from aimspax_core.inputs.given_models import GivenModels, find_given_models, seeds_of
+from aimspax_core.inputs.held_out import unfit_held_out
 from aimspax_core.inputs.parameters import in_force
 from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.reference.interface import Finding, Use
@@ -129,6 +130,7 @@ class Inputs:
             ),
             *cannot_be_moved(settings, geometries),
             *(line for finding, line in engines if not finding.note),
+            *unfit_held_out(settings, geometries),
             *_device(settings),
             *(cannot_be_kept(settings, read) if state is None and moves else ()),
             *(fields_refused(settings, read) if state is None and moves else ()),

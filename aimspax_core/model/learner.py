@@ -183,11 +183,7 @@ class Learner:
             loss, found = self.steps.validate(self.model, self._loss, batches)
         if not math.isfinite(loss):
             raise DivergedError(f"diverged, the validation loss is {loss}")
-        missing = [name for name in _ERRORS if name not in found]
-        if missing:
-            raise ModelError(f"the validation set has no labels for {', '.join(missing)}")
-        errors: dict[str, Any] = {name: found[name] for name in _ERRORS}
-        return float(loss), errors | {k: found.get(k) for k in ("mae_stress", "rmse_stress")}
+        return float(loss), required(found, "validation set")
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -281,6 +277,19 @@ class Learner:
 
     def _finite(self) -> bool:
         return all(bool(torch.isfinite(weight).all()) for weight in self.model.parameters())
+
+
+def required(found: dict[str, float | None], which: str) -> dict[str, Any]:
+    """Return errors by their names in `Metrics`; those of stress are None if it is not labelled.
+
+    Raises:
+        ModelError: The set, `which`, has no energies or forces.
+    """
+    missing = [name for name in _ERRORS if name not in found]
+    if missing:
+        raise ModelError(f"the {which} has no labels for {', '.join(missing)}")
+    errors: dict[str, Any] = {name: found[name] for name in _ERRORS}
+    return errors | {name: found.get(name) for name in ("mae_stress", "rmse_stress")}
 
 
 def require_kernels(learner: dict[str, Any], wanted: str) -> None:

@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 
 from aimspax_core.errors import DamagedError
-from aimspax_core.labels.dataset import labelled
+from aimspax_core.labels.dataset import DataKeys, labelled
 from aimspax_core.labels.store import LabelStore
+from aimspax_core.model.assessing import held_out
 from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.family import Foundation, Graph, family_of, load_foundation
 from aimspax_core.model.member import Member
@@ -19,6 +20,9 @@ from aimspax_core.settings.model import ModelSettings
 
 MAX_MEMBERS = 8
 """Members in training."""
+
+MAX_HELD_OUT = 8
+"""Held-out sets, by their file."""
 
 MAX_ENSEMBLES = 2
 """Ensembles, by their settings and elements."""
@@ -38,6 +42,7 @@ class WorkerMemory:
     def __init__(self) -> None:
         self._members: Recent[tuple[str, Path], tuple[Path, _Stamp, Member]] = Recent(MAX_MEMBERS)
         self._graphs: Recent[tuple[str, tuple[int, ...], str], Graph] = Recent(MAX_GRAPH_ATOMS)
+        self._held_out: Recent[tuple[object, ...], list[Graph]] = Recent(MAX_HELD_OUT)
         self._ensembles: Recent[tuple[str, tuple[int, ...]], Ensemble] = Recent(MAX_ENSEMBLES)
         self._foundations: Recent[tuple[str, str], Foundation] = Recent(MAX_FOUNDATIONS)
 
@@ -91,6 +96,21 @@ class WorkerMemory:
 
         return self._graphs.get([(given, elements, key) for key in keys], make)
 
+    def held_out(
+        self, file: Path, keys: DataKeys, settings: ModelSettings, elements: tuple[int, ...]
+    ) -> list[Graph]:
+        """Return the graphs of a labelled dataset, read anew if the file is another one now.
+
+        Raises:
+            CampaignError, ModelError: See `assessing.held_out`.
+        """
+
+        def make(_: object) -> tuple[list[Graph], float]:
+            return held_out(file, keys, settings, elements), 1.0
+
+        key = settings.model_dump_json(), elements, file, _stamp(file), keys
+        return self._held_out.get([key], make)[0]
+
     def ensemble(self, settings: ModelSettings, elements: tuple[int, ...]) -> Ensemble:
         """Return the ensemble of members with these settings, which know these elements."""
         key = settings.model_dump_json(), elements
@@ -123,6 +143,7 @@ class WorkerMemory:
         """Forget everything."""
         for kept in (self._members, self._graphs, self._ensembles, self._foundations):
             kept.clear()
+        self._held_out.clear()
         skeletons().clear()
 
 

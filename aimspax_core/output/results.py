@@ -39,6 +39,8 @@ class Holdings:
         on_all: Whether it has converged on the sets of all members.
         offsets: What is left of a constant in its energies (eV/atom), by formula, where atomic
             energies were given.
+        assessed: Errors of the published weights on the held-out set, or None.
+        assessed_by: The same by geometry, where each has a file of its own.
         for_analysis: How many of its training set were labelled for analysis only.
     """
 
@@ -53,6 +55,8 @@ class Holdings:
     on_all: bool = False
     for_analysis: int = 0
     offsets: dict[str, float] = field(default_factory=dict)
+    assessed: Errors | None = None
+    assessed_by: dict[str, Errors] = field(default_factory=dict)
 
     @property
     def explored_with(self) -> Path | None:
@@ -69,6 +73,8 @@ def holdings(run: RunDir, state: CampaignState) -> tuple[Holdings, ...]:
         if last is None:
             raise CampaignError(f"{member.tag} has not been trained yet")
         sets = final_sets.seen(state, member.tag)
+        published = member.converging if began else last
+        assessed = member.assessed_at == published
         found.append(
             Holdings(
                 tag=member.tag,
@@ -82,6 +88,8 @@ def holdings(run: RunDir, state: CampaignState) -> tuple[Holdings, ...]:
                 on_all=began and state.converging_on != "own",
                 for_analysis=len(sets.analysis),
                 offsets=member.offsets,
+                assessed=member.assessed if assessed else None,
+                assessed_by=member.assessed_by if assessed else {},
             )
         )
     return tuple(found)
@@ -188,11 +196,18 @@ def unseen(run: RunDir, members: Sequence[Holdings]) -> list[StoredLabel]:
 def _table(members: Sequence[Holdings], table: str) -> str:
     """Validation errors as CSV, in the units that the headings name."""
     shown = columns(table, [member.errors for member in members])
+    names = list(dict.fromkeys(name for member in members for name in member.assessed_by))
+    held_out = columns(table, [member.assessed for member in members])
+    held_out = held_out if any(member.assessed for member in members) else ()
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(["member", "state", "training", "validation", *(c.key for c in shown)])
+    more = [f"test_{c.key}" for c in held_out]
+    more += [f"test_{name}_{c.key}" for name in names for c in held_out]
+    rows.writerow(["member", "state", "training", "validation", *(c.key for c in shown), *more])
     for member in members:
         values = [column.value(member.errors) for column in shown]
+        for assessed in (member.assessed, *(member.assessed_by.get(name) for name in names)):
+            values += [column.value(assessed) for column in held_out]
         rows.writerow(
             [member.tag, _condition(member), len(member.training), len(member.validation)]
             + ["" if value is None else f"{value:.3f}" for value in values]
@@ -228,7 +243,8 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last:
         "train_set_NAME.xyz       what it was trained on (extended XYZ with",
         f"                         {', '.join(quantities)})",
         "valid_set_NAME.xyz       what it was validated on",
-        "errors.csv               errors of each model on its valid_set_NAME.xyz",
+        "errors.csv               errors of each model on its valid_set_NAME.xyz"
+        + (", and (test_) on the held-out set" if any(m.assessed for m in members) else ""),
         "learning_curve.png       force error against labels and epochs",
         "calibration.png          true error against uncertainty, where labels asked for told it",
         "calibration.json         the errors to be expected of the models, by validation points",
@@ -251,6 +267,9 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last:
             settings.model.MISC.error_table, [member.errors] if member.errors else []
         )
         lines.append(f"{member.tag}.model: {what}{', ' if errors else ''}{errors}")
+        if member.assessed is not None:
+            held_out = errors_text(settings.model.MISC.error_table, [member.assessed])
+            lines.append(f"  on the held-out set: {held_out}")
         if member.offsets:
             lines.append(_offsets_line(member.offsets))
     return "\n".join(lines) + "\n"

@@ -93,10 +93,13 @@ def error_rows(state: CampaignState, table: str) -> list[dict[str, str | int]]:
     """Return a row for each member: epochs, sizes of its sets, and its errors on validation.
 
     Args:
-        state: The campaign; the errors are the best of a member's convergence, or else the last.
+        state: The campaign; the errors are the best of a member's convergence, or else the last;
+            beside those on the held-out set, where there is one, when it was assessed last.
         table: `MISC.error_table`.
     """
     errors = {tag: member.best or member.errors for tag, member in state.members.items()}
+    held_out = columns(table, (m.assessed for m in state.members.values()))
+    is_assessed = any(m.assessed for m in state.members.values())
     shown = columns(table, errors.values())
     rows: list[dict[str, str | int]] = []
     for member in state.members.values():
@@ -108,6 +111,8 @@ def error_rows(state: CampaignState, table: str) -> list[dict[str, str | int]]:
             "validation": len(sets.validation),
         }
         row |= {column.heading: column.text(errors[member.tag]) for column in shown}
+        if is_assessed:
+            row |= {f"held-out {c.heading}": c.text(member.assessed) for c in held_out}
         rows.append(row)
     return rows
 

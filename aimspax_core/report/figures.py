@@ -13,7 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from aimspax_core.campaign.assessing import labels_used
 from aimspax_core.campaign.events import (
+    Assessed,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
@@ -47,6 +49,8 @@ class Curves:
             of labels in all members' sets in that round.
         mean: The same, averaged over the members.
         converged: Lowest force MAE (meV/Å) of a convergence, by the number of labels it was on.
+        held_out: Force MAE (meV/Å) on the held-out set, averaged over the members, against the
+            number of labels that they had seen.
         explored_from: Number of labels when active learning began; None if it has not.
         checks: Finite uncertainties in the order in which the threshold saw them.
         thresholds: The threshold after so many checks, by geometry where each has its own (else
@@ -58,6 +62,7 @@ class Curves:
     members: dict[str, Points] = field(default_factory=dict)
     mean: Points = field(default_factory=list)
     converged: dict[int, float] = field(default_factory=dict)
+    held_out: Points = field(default_factory=list)
     explored_from: int | None = None
     checks: list[float] = field(default_factory=list)
     thresholds: dict[int, Points] = field(default_factory=dict)
@@ -99,28 +104,27 @@ def learning_curve(run: RunDir, path: Path) -> None:
 
 def _note(found: Curves, before: CampaignState, event: Event, after: CampaignState) -> None:
     if isinstance(event, ExplorationAsked) and found.explored_from is None:
-        found.explored_from = _labels_used(after)
+        found.explored_from = labels_used(after)
     if after.ensemble != before.ensemble and after.mean_force_mae is not None:
-        labels = _labels_used(before)
+        labels = labels_used(before)
         found.mean.append((labels, 1000 * after.mean_force_mae))
         for tag, member in after.members.items():
             if member.errors is not None:
                 curve = found.members.setdefault(tag, [])
                 curve.append((labels, 1000 * member.errors.mae_f))
     if isinstance(event, ConvergenceAdvanced) and event.best is not None:
-        labels, error = _labels_used(before), 1000 * event.best.mae_f
+        labels, error = labels_used(before), 1000 * event.best.mae_f
         found.converged[labels] = min(error, found.converged.get(labels, error))
+    if isinstance(event, Assessed) and event.errors:
+        mean = sum(one.mae_f for one in event.errors.values()) / len(event.errors)
+        seen = (one.labels for one in before.unassessed if one.number == event.number)
+        found.held_out += [(count, 1000 * mean) for count in seen]
     if isinstance(event, SegmentFinished):
         found.checks.extend(value for value in event.uncertainties if isfinite(value))
         for number, window in enumerate(windows(after)):
             threshold = window.threshold(after.rules.c_x)
             if threshold is not None:
                 found.thresholds.setdefault(number, []).append((len(found.checks), threshold))
-
-
-def _labels_used(state: CampaignState) -> int:
-    """The number of labels in all sets; during a round, those that it trains on."""
-    return len({key for tag in state.members for keys in state.dataset(tag) for key in keys})
 
 
 def _headings(figure: Figure, found: Curves) -> None:
@@ -156,6 +160,11 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
         *zip(*found.mean, strict=True), color=_BLUE, linewidth=2.4, marker="o",
         markersize=2.8, label=f"their mean (last {found.mean[-1][1]:.3g})",
     )  # fmt: skip
+    if found.held_out:
+        axes.plot(
+            *zip(*found.held_out, strict=True), color=_GREEN, linewidth=1.8, marker="s",
+            markersize=3.0, label=f"held-out set (last {found.held_out[-1][1]:.3g})",
+        )  # fmt: skip
     if found.converged:
         axes.plot(
             *zip(*found.converged.items(), strict=True), linestyle="none", marker="*",
@@ -178,7 +187,8 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
     _above(axes, "taken over" if found.state.adopted else "initial dataset")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     _log_scale(axes, [error for curve in found.members.values() for _, error in curve]
-               + list(found.converged.values()))  # fmt: skip
+               + list(found.converged.values())
+               + [error for _, error in found.held_out])  # fmt: skip
     share = (boundary or end) / axes.get_xlim()[1]
     _legend(axes, right=share if share > 0.6 else 1.0)
 

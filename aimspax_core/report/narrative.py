@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aimspax_core.campaign.events import (
     Adopted,
+    Assessed,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
@@ -122,6 +123,8 @@ def _event_line(
             return diverged_text(event, after)
         case FileDamaged():
             return None if before is None else damaged_text(before, event, after)
+        case Assessed():
+            return _assessed(before, event, table)
         case Published():
             return f"{event.what} models and datasets written"
         case TaskLost():
@@ -228,6 +231,12 @@ def _training(
         f"round {before.round.number} on {_new_points(before.round)}: {errors} "
         f"(training sets of {after.training_set_size}, {epochs} epochs)"
     )
+
+
+def _assessed(before: CampaignState | None, event: Assessed, table: str) -> str:
+    waited = before.unassessed if before is not None else ()
+    on = next((f" after {one.labels} labels" for one in waited if one.number == event.number), "")
+    return f"held-out set{on}: {errors_text(table, list(event.errors.values()))}"
 
 
 def _new_points(found: Round) -> str:

@@ -81,6 +81,9 @@ def progress_text(state: CampaignState) -> str:
     parts.append(f"training set {state.training_set_size}")
     if state.mean_force_mae is not None:
         parts.append(f"force MAE {1000 * state.mean_force_mae:.1f} meV/Å")
+    held_out = [m.assessed.mae_f for m in state.members.values() if m.assessed is not None]
+    if held_out:
+        parts.append(f"on the held-out set {1000 * sum(held_out) / len(held_out):.1f} meV/Å")
     if state.phase in (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED):
         best = [m.best.mae_f for m in state.members.values() if m.best is not None]
         if best:

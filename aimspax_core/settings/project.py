@@ -24,6 +24,7 @@ from aimspax_core.settings.values import (
     ByTag,
     Count,
     DataKey,
+    ExistingControls,
     ExistingPlaces,
     ExistingSets,
     Fraction,
@@ -315,6 +316,13 @@ class Misc(Section):
         description="Folder of the label store; several campaigns may share one, at the same "
         "time too. Not given: each has its own, in `aimspax/labels`.",
     )
+    test_dataset: ExistingControls | None = Field(
+        None,
+        description="Held-out set (extended XYZ, each frame with energy and forces): the models "
+        "are judged by it after each round, by an idle worker; it steers nothing. A file, or one "
+        "for each geometry, by index.",
+        json_schema_extra={"allowed": "a path, or files by index: {0: a.xyz, 1: b.xyz}"},
+    )
     without_server: Literal["go_on", "wait"] = Field(
         "go_on",
         description="While the Prefect server is away: go on without it, and without its page; or "
@@ -348,6 +356,14 @@ class Misc(Section):
     def electron_names(self) -> dict[str, str]:
         """What files call `charge` and `spin`, beside these names."""
         return {"charge": self.total_charge_key, "spin": self.total_spin_key}
+
+    def test_files(self, directory: Path) -> dict[str, Path]:
+        """Return the files of the held-out set: one, or by the index of their geometry."""
+        named = self.test_dataset
+        if named is None:
+            return {}
+        by_index = named if isinstance(named, dict) else {0: named}
+        return {str(index): directory / by_index[index] for index in sorted(by_index)}
 
     def geometry_files(self, directory: Path) -> list[Path]:
         """Return the files of the start geometries, in their order.

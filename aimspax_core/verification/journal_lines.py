@@ -72,6 +72,8 @@ def action_id(action: dict[str, Any]) -> str:
             return f"propagate:{action['number']}"
         case "train" | "converge":
             return f"{action['kind']}:{action['tag']}:{action['checkpoint']}"
+        case "assess":
+            return f"assess:{action['number']}"
         case "publish":
             return f"publish:{action['what']}"
         case other:

@@ -88,6 +88,9 @@ class Ledger(Training):
             member.training = list(event["training"][tag])
             member.validation = list(event["validation"][tag])
 
+    def _assessed(self, event: Event) -> None:
+        self.landed(event["action_id"])
+
     def _published(self, event: Event) -> None:
         what = event["what"]
         self.landed(f"publish:{what}")
@@ -339,6 +342,7 @@ _HANDLERS: dict[str, Callable[[Ledger, Event], None]] = {
     "training-diverged": Ledger.training_diverged,
     "file-damaged": Ledger._file_damaged,
     "adopted": Ledger._adopted,
+    "assessed": Ledger._assessed,
     "published": Ledger._published,
     "task-lost": Ledger._task_lost,
 }

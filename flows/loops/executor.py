@@ -16,6 +16,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from aimspax_core.campaign.actions import (
     Action,
     Adopt,
+    Assess,
     Converge,
     Label,
     Propagate,
@@ -62,6 +63,7 @@ from flows.pools.ticket import Ticket
 from flows.pools.workers import WorkerLostError
 from flows.runs.failures import LostTasks, cancel_tasks
 from tasks.adopt import adopt
+from tasks.assess import assess_models
 from tasks.label import LabelRecord, label
 from tasks.propagate import propagate
 from tasks.publish import publish
@@ -375,6 +377,8 @@ class Executor:
                 return pools.ml, converge, asked.converge(action, state)
             case Adopt():
                 return pools.ml, adopt, asked.adopt(action)
+            case Assess():
+                return pools.ml, assess_models, asked.assess(action, state)
             case Publish():
                 return pools.ml, publish, asked.publish(action, state)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aimspax_core.campaign.actions import (
     Adopt,
+    Assess,
     Converge,
     Label,
     Propagate,
@@ -22,6 +23,7 @@ from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.output.results import holdings
 from flows.loops.dataset_files import written
 from tasks.adopt import AdoptRequest
+from tasks.assess import AssessRequest
 from tasks.label import LabelRequest
 from tasks.propagate import PropagateRequest
 from tasks.publish import PublishRequest
@@ -110,6 +112,12 @@ class TaskRequests:
         inputs = self.inputs
         assert inputs.given is not None
         return AdoptRequest(action.id, inputs.run, inputs.settings, inputs.given, inputs.seeds)
+
+    def assess(self, action: Assess, state: CampaignState) -> AssessRequest:
+        """Return what the task that assessor models is asked."""
+        run, settings = self.inputs.run, self.inputs.settings
+        files = {tag: run.checkpoint(tag, name) for tag, name in action.checkpoints.items()}
+        return AssessRequest(action, settings, self._elements(state), files)
 
     def publish(self, action: Publish, state: CampaignState) -> PublishRequest:
         """Return what the task that publishes is asked."""

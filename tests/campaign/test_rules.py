@@ -97,6 +97,7 @@ rule_sets = st.builds(
     converge_best=st.booleans(),
     converge_on=st.sampled_from([None, "own", "all"]),
     converge_on_analysis=st.booleans(),
+    assessed=st.booleans(),
     freeze_threshold_dataset=st.sampled_from([math.inf, 20.0]),
     max_segments=st.integers(1, 4),
     desired_acc=st.sampled_from([0.0, 0.1, 0.3]),

@@ -13,6 +13,7 @@ import numpy as np
 from aimspax_core.campaign.actions import (
     Action,
     Adopt,
+    Assess,
     Converge,
     Label,
     Propagate,
@@ -23,6 +24,7 @@ from aimspax_core.campaign.actions import (
 )
 from aimspax_core.campaign.events import (
     Adopted,
+    Assessed,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
@@ -241,6 +243,9 @@ class VirtualShell:
                 )
             case Adopt():
                 return self._adopted(action)
+            case Assess():
+                errors = {tag: self._errors() for tag in action.checkpoints}
+                return Assessed(action_id=action.id, number=action.number, errors=errors)
             case Publish():
                 return Published(what=action.what)
 

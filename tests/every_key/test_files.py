@@ -13,6 +13,7 @@ import pytest
 from ase.build import bulk, molecule
 
 from aimspax_core.campaign.journal import Journal
+from aimspax_core.campaign.state import Rules
 from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.given_models import find_given_models
@@ -49,6 +50,17 @@ def test_all_that_a_campaign_writes_lies_in_output_dir(folder: Path) -> None:
     written = [run.output, *(getattr(run, name) for name in (*fields, *named))]
     assert len(written) > 15
     assert all(path.is_relative_to(folder / "out") for path in written)
+
+
+@pytest.mark.key("Misc", "test_dataset")
+def test_models_are_assessed_by_a_held_out_set_if_there_is_one(folder: Path) -> None:
+    atoms = molecule("H2O")
+    atoms.info["REF_energy"], atoms.arrays["REF_forces"] = 0.0, np.zeros((3, 3))
+    ase.io.write(folder / "test.xyz", atoms)
+    for given, names in (({}, []), ({"test_dataset": "test.xyz"}, [folder / "test.xyz"])):
+        settings = with_values(folder, {"MISC": given})
+        assert list(settings.misc.test_files(folder).values()) == names
+        assert Rules.of(settings, ("a",), 1).assessed is bool(names)
 
 
 @pytest.mark.key("Misc", "label_store")

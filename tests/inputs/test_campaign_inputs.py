@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
+import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
@@ -146,6 +147,29 @@ def test_a_dataset_to_begin_from_is_read_before_anything_starts(directory: Path)
     given = {f"ACTIVE_LEARNING.initial_{kind}_dataset": "mine.xyz" for kind in ("train", "valid")}
     with pytest.raises(SettingsError, match=r"mine.xyz, frame 0 \(H2O\).*REF_energy"):
         Inputs.read(directory, given, "active")
+
+
+@pytest.mark.parametrize(
+    ("formula", "key", "index", "wrong"),
+    [
+        ("H2O", "REF_energy", None, None),
+        ("SiH4", "REF_energy", None, "has Si"),
+        ("H2O", "energy_of_mine", None, "frame 0"),
+        ("H2O", "REF_energy", 9, r"test_dataset\.8"),
+    ],
+)
+def test_a_held_out_set_is_read_before_anything_starts(
+    directory: Path, formula: str, key: str, index: int | None, wrong: str | None
+) -> None:
+    atoms = molecule(formula)
+    atoms.info[key], atoms.arrays["REF_forces"] = -1.0, np.zeros((len(atoms), 3))
+    ase.io.write(directory / "test.xyz", atoms)
+    value = "test.xyz" if index is None else dict.fromkeys(range(index), "test.xyz")
+    if wrong is None:
+        assert Inputs.read(directory, {"MISC.test_dataset": value}).rules.assessed
+        return
+    with pytest.raises(SettingsError, match=rf"MISC\.test_dataset.*{wrong}|{wrong}"):
+        Inputs.read(directory, {"MISC.test_dataset": value})
 
 
 def test_a_file_in_place_of_the_output_folder_is_told(directory: Path) -> None:

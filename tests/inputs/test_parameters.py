@@ -255,18 +255,22 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
     # A new number of the rules belongs into one of the two: it takes force by an event.
     inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "replay_strategy", "random_subset")
     inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "train_subset_size", "5")
+    inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "threshold", "calibrated")
+    inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "force_error", "0.1")
+    inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "selection", "random")
     settings = inputs.load()
     before = Rules.of(settings, ("a", "b"), 1).model_dump()
     itself = {
         "tags", "geometries", "seed", "max_segments", "distinct_sets", "uncertainty_unit", "limits",
         "uncertainty_of",
         "threshold_scope", "solve_energies",  # of a start, and of mace.yaml
+        "assessed",  # by a file that only a start reads
     }  # fmt: skip
     changed = set()
     for key, value in value_by_key(settings).items():
         if changeable(key):
             other = str(not value).lower() if isinstance(value, bool) else "0.37"
-            for text in (other, "37", "own"):
+            for text in (other, "37", "own", "moving", "uncertainty"):
                 try:
                     overrides = {key: parsed(text)}
                     rules = Rules.of(load(inputs.directory, overrides), ("a", "b"), 1).model_dump()

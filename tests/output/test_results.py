@@ -335,6 +335,20 @@ def test_readme_says_what_was_converged_on(finished: Finished, tmp_path: Path) -
     assert "(5 + 3, 2 of them labelled for analysis only)" in told
 
 
+def test_errors_on_the_held_out_set_are_columns(finished: Finished, tmp_path: Path) -> None:
+    run = republished(finished, tmp_path / "held-out", PROJECT)
+    found = ERRORS.model_copy(update={"mae_f": 0.25})
+    own = {"0": found, "1": found.model_copy(update={"mae_f": 0.5})}
+    members = [replace(finished.members[0], assessed=found, assessed_by=own), finished.members[1]]
+    publish_final(run, finished.settings, members)
+    with (run.results / "errors.csv").open(encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    assert float(first["test_mae_f_meV_per_A"]) == 250.0
+    assert float(first["test_1_mae_f_meV_per_A"]) == 500.0
+    assert second["test_mae_f_meV_per_A"] == ""
+    assert "on the held-out set: force MAE 250.0" in (run.results / "README.txt").read_text()
+
+
 def test_readme_says_which_constant_is_left(finished: Finished, tmp_path: Path) -> None:
     run = republished(finished, tmp_path / "offsets", PROJECT)
     first = replace(finished.members[0], offsets={"H2O": 0.036, "CO2": -0.1})

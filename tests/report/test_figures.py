@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aimspax_core.campaign.events import Event, Resumed, Started
+from aimspax_core.campaign.events import Assessed, Event, Resumed, Started
 from aimspax_core.campaign.journal import Entry, Journal, entries
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase, Rules
@@ -94,6 +94,23 @@ def test_converged_is_the_best_of_all_members_on_the_final_labels(
     assert list(curves(entries(run.journal)).converged.items()) == [
         (len({k for t in state.members for keys in state.dataset(t) for k in keys}), best)
     ]
+
+
+def test_the_held_out_set_is_a_curve_of_its_own() -> None:
+    told: list[tuple[CampaignState, Event]] = []
+    rules = RULES.but(assessed=True)
+    shell = VirtualShell(rules, World(), np.random.default_rng(1), lambda s, e: told.append((s, e)))
+    shell.run()
+    events: list[Event] = [Started(rules=rules), *(event for _, event in told)]
+    journal = [Entry(seq=n, time=float(n), event=e) for n, e in enumerate(events, start=1)]
+    found = curves(journal).held_out
+    errors = [list(e.errors.values()) for e in events if isinstance(e, Assessed)]
+    assert [error for _, error in found] == pytest.approx(
+        [1000 * sum(one.mae_f for one in each) / len(each) for each in errors]
+    )
+    assert len(found) == shell.state.rounds + 1
+    labels = [count for count, _ in found]
+    assert labels == sorted(labels) and 0 < labels[0] < labels[-1] <= shell.state.labels
 
 
 def test_checks_and_threshold_are_those_of_the_window(

@@ -88,6 +88,7 @@ OURS = {
     AL: " ".join(
         ["save_trajectories_max_frames", "round_points_counted", "md_steps_while_training"]
         + ["converge_on", "converge_on_analysis", "uncertainty_of", "threshold_scope"]
+        + ["threshold", "force_error", "selection", "random_share"]
         + [rule.key.name for rule in rules_of("active")]
     ),
     "GATE": "min_distance max_force max_energy_deviation",
@@ -96,7 +97,7 @@ OURS = {
         + [rule.key.name for rule in rules_of("initial")]
     ),
     "CLUSTER": "ml blocks idle_time queue_notice interface host python",
-    "MISC": "label_store restarts server_password without_server",
+    "MISC": "label_store restarts server_password without_server test_dataset",
 }
 
 OURS_MODEL = {"ARCHITECTURE": "use_reduced_cg solve_energies", "MISC": "compile kernel"}
