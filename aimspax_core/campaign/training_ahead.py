@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.campaign.turns import epoch_seconds
 
 _CONVERGING = (Phase.INITIAL_CONVERGE, Phase.CONVERGE)
 _OVER = (Phase.INITIAL_PUBLISH, Phase.READY, Phase.PUBLISH, Phase.FINISHED, Phase.FAILED)
@@ -13,9 +12,10 @@ _BEFORE_ROUNDS = (Phase.ADOPT, Phase.INITIAL, Phase.ACTIVE)
 def training_ahead_s(state: CampaignState, initial_epochs: int, final_epochs: int) -> float:
     """Return the seconds of training that are ahead, of all members together.
 
-    They are counted as the last trainings took, and 0 before the first. The training set is
-    taken to grow to its limit, but to no more than twice of what it is now: an accuracy that is
-    reached ends most campaigns before. A convergence is counted with all its epochs.
+    They are counted as the quickest of the last trainings was, without what surrounds a short one,
+    and 0 before the first. The training set is taken to grow to its limit, but to no more than
+    twice of what it is now: an accuracy that is reached ends most campaigns before. A convergence
+    is counted with all its epochs.
 
     Args:
         state: Of the campaign.
@@ -23,16 +23,16 @@ def training_ahead_s(state: CampaignState, initial_epochs: int, final_epochs: in
         final_epochs: Most of one at the end.
     """
     now = state.training_set_size
-    epoch_s = epoch_seconds(state.paces, now)
-    if epoch_s is None or now == 0 or state.phase in _OVER:
+    if not state.paces or state.phase in _OVER:
         return 0.0
+    epoch_s = min(state.paces) * now
     if state.phase in _CONVERGING:
         most = initial_epochs if state.phase is Phase.INITIAL_CONVERGE else final_epochs
         return epoch_s * _converging(state, most)
     largest = state.rules.max_train_set_size if state.phase in _BEFORE_ROUNDS else now
     grown = max(now, min(largest, 2 * now))
     rounds = len(state.rules.tags) * state.rules.epochs_per_round * (grown - now)
-    last_s = epoch_s * grown / now
+    last_s = min(state.paces) * grown
     converging = 0
     if state.rules.converge_al:
         members = 1 if state.rules.converge_best else len(state.rules.tags)

@@ -156,7 +156,7 @@ class ModelMisc(Section):
         "`auto`: so where the ARCHITECTURE allows it, else by MACE.",
     )
     compile: Annotated[Literal["auto", "on", "off"], AnyCase(_switched)] = Field(
-        "off",
+        "auto",
         description="Whether torch compiles the training of the `lean` network: a process aside "
         "does so for about a minute, while training goes on as it is. `on`: at once; `auto`: where "
         "the training ahead is worth it; `off`: never. Results agree to rounding.",

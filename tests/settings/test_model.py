@@ -79,7 +79,7 @@ DEFAULTS = {
     },
     "MISC": {
         "device": "cpu",
-        "compile": "off",
+        "compile": "auto",
         "enable_cueq": False,
         "error_table": "PerAtomMAE",
         "kernel": "auto",
