@@ -131,7 +131,7 @@ class Forms:
         return [
             Size(*map(int, path.name.split("-")[1:]))
             for path in paths
-            if path not in self._given_up
+            if path not in self._given_up and _is_ours(path / FORM)
         ]
 
     @staticmethod
@@ -204,6 +204,14 @@ class Forms:
             self._notes.append(text)
 
 
+def _is_ours(form: Path) -> bool:
+    """Return whether this user has written a form: to load one is to run what is in it."""
+    try:
+        return form.stat().st_uid == os.getuid()
+    except OSError:
+        return False
+
+
 def _reason(path: Path) -> str | None:
     """Return why nobody could compile a form of late, if so."""
     file = path / FAILED
@@ -215,6 +223,9 @@ def _reason(path: Path) -> str | None:
 
 @cache
 def forms() -> Forms:
-    """Return those of this process, in the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    return Forms(Path(base) / "aimspax" / "compiled")
+    """Return those of this process, in the user's cache folder.
+
+    Where the user has no home that is a folder which cannot be made, as the log will say.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return Forms(Path(os.devnull if base.startswith("~") else base) / "aimspax" / "compiled")

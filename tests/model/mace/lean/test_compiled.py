@@ -362,6 +362,28 @@ def test_on_and_off_are_what_yaml_makes_of_them(given: Any, read: str) -> None:
     assert settings(given).MISC.compile == read
 
 
+def test_what_another_user_has_written_is_not_loaded(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    one = lean()
+    settled(made, one, WORTH_LOADING_S)
+    assert one.form is None
+
+
+def test_a_user_without_a_home_trains_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    forms.cache_clear()
+    try:
+        found = kernel.settle(lean(), graphs(structures()), settings("on"), 0.0)
+    finally:
+        forms.cache_clear()
+    assert not found.compiled
+    assert len(found.notes) == 1
+
+
 def test_forms_lie_in_the_users_cache_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
