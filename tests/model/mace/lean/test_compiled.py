@@ -332,7 +332,6 @@ def test_another_architecture_has_another_form(made: Path) -> None:
     assert one.form is None
 
 
-@pytest.mark.key("MISC", "compile")
 @pytest.mark.parametrize(
     ("mode", "ahead_s", "compiled"),
     [
