@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ class Aside:
         compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
         if device.type == "cpu" and shutil.which(compiler) is None:
             return f"no C++ compiler: {compiler} is not on the PATH (CXX names another)"
+        headers = Path(sysconfig.get_path("include"))
+        if not (headers / "Python.h").is_file():
+            return f"Python's headers are not in {headers} (on Debian: apt install python3-dev)"
         return None
 
     @classmethod
