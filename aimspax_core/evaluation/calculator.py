@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from aimspax_core.errors import ModelError
-from aimspax_core.evaluation.delivered import delivered
+from aimspax_core.evaluation.delivered import Committees, delivered
+from aimspax_core.evaluation.whose import Files, files_of
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.family import load_any
 from aimspax_core.prediction import Prediction
@@ -70,12 +69,9 @@ class CommitteeCalculator(Calculator):
         super().__init__()
         self._measure = measure_of(measure)
         self._delivered = delivered(Path(results), "calculator")
-        converged, ensemble = _files(Path(results))
-        self.converged, self.ensemble = tuple(converged), tuple(ensemble)
-        self._mean = side_by_side(list(converged.values()), device, kernel)
-        same = converged == ensemble
-        paths = list(ensemble.values())
-        self._spread = self._mean if same else side_by_side(paths, device, kernel)
+        files = files_of(Path(results))
+        self.converged, self.ensemble = tuple(files.averaged), tuple(files.ensemble)
+        self._mean, self._spread = committees_of(files, device, kernel)
 
     def calculate(
         self,
@@ -92,11 +88,6 @@ class CommitteeCalculator(Calculator):
             self.results["stress"] = full_3x3_to_voigt_6_stress(mean.stress)
         if len(self._spread) > 1:
             self.results |= self._spreads(mean)
-
-    @property
-    def committees(self) -> tuple[Committee, Committee]:
-        """Whose mean is predicted, and whose spread is its uncertainty."""
-        return self._mean, self._spread
 
     def _spreads(self, mean: Prediction) -> dict[str, Any]:
         assert self.atoms is not None
@@ -119,32 +110,12 @@ class CommitteeCalculator(Calculator):
         return results
 
 
-def _files(results: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return the files of the models to average, and of those whose spread counts, by name."""
-    found = {path.stem: path for path in sorted(results.glob("*.model"))}
-    if not found:
-        raise ModelError(f"{results}: there are no models; allowed: the folder results/ of a run")
-    states = _states(results / "errors.csv")
-    missing = sorted({*states} - {*found})
-    if missing:
-        raise ModelError(f"{results}: {missing[0]}.model is gone, which errors.csv names")
-    converged = {tag: path for tag, path in found.items() if states.get(tag) == "converged"}
-    if not converged or len(converged) == len(found):
-        return found, found
-    last = results / "last_ensemble"
-    before = {tag: last / path.name for tag, path in converged.items()}
-    return converged, found | {tag: path for tag, path in before.items() if path.is_file()}
-
-
-def _states(table: Path) -> dict[str, str]:
-    """Return the state of each member by its tag, as `errors.csv` has it."""
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            return {row["member"]: row["state"] for row in csv.DictReader(file)}
-    except FileNotFoundError as error:
-        raise ModelError(f"{table} is not there, which says which models have converged") from error
-    except (KeyError, UnicodeDecodeError) as error:
-        raise ModelError(f"{table} is not the table of a campaign's results ({error!r})") from error
+def committees_of(files: Files, device: str, kernel: str) -> Committees:
+    """Return whose mean is predicted, and whose spread is its uncertainty; perhaps the same."""
+    mean = side_by_side(list(files.averaged.values()), device, kernel)
+    if files.averaged == files.ensemble:
+        return mean, mean
+    return mean, side_by_side(list(files.ensemble.values()), device, kernel)
 
 
 def side_by_side(files: Sequence[Path], device: str, kernel: str) -> Committee:

@@ -18,6 +18,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from aimspax_core.errors import ModelError
+from aimspax_core.evaluation.whose import TABLE, states
 from aimspax_core.labels.label import Label
 from aimspax_core.model.committee import Committee
 from aimspax_core.prediction import Prediction
@@ -115,13 +116,15 @@ def delivered_together(files: Sequence[Path]) -> Delivered | None:
         files: Model files; nothing is known unless they are all of one folder's.
 
     Raises:
-        ModelError: See `delivered`.
+        ModelError: See `delivered`; or the folder's table of errors is none.
     """
     folders = {file.resolve().parent for file in files}
     if len(folders) != 1:
         return None
     (folder,) = folders
-    if {file.resolve() for file in files} != {*folder.glob("*.model")}:
+    if not ((folder / FILE).is_file() and (folder / TABLE).is_file()):
+        return None
+    if {file.resolve() for file in files} != {folder / f"{tag}.model" for tag in states(folder)}:
         return None
     return delivered(folder, "models")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from aimspax_core.evaluation.calculator import CommitteeCalculator, side_by_side
+from aimspax_core.evaluation.calculator import committees_of, side_by_side
 from aimspax_core.evaluation.delivered import Committees, Whose, deliver
+from aimspax_core.evaluation.whose import files_of
 from aimspax_core.labels.store import StoredLabel
 
 
@@ -24,9 +25,10 @@ def calibrate_results(
     Returns:
         Whether there were points enough, and `calibration.json` is there.
     """
-    pair = CommitteeCalculator(results, device, kernel=kernel).committees
+    files = files_of(results)
+    pair = committees_of(files, device, kernel)
     committees: dict[Whose, Committees] = {"calculator": pair, "models": pair}
     if pair[0] is not pair[1]:
-        beside = side_by_side(sorted(results.glob("*.model")), device, kernel)
+        beside = side_by_side(list(files.all.values()), device, kernel)
         committees["models"] = beside, beside
     return deliver(results, [(one.atoms, one.label) for one in points], committees)

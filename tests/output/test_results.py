@@ -554,6 +554,32 @@ def test_of_some_of_the_models_nothing_is_known(known: Path) -> None:
     assert delivered_together([first, second, known.parent / "other.model"]) is None
 
 
+def test_what_a_user_keeps_beside_the_models_is_none_of_them(
+    known: Path, points: list[StoredLabel], tmp_path: Path
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(known, results)
+    mine = results / "mine.model"
+    mine.write_bytes(b"which nobody can load")
+    assert delivered_together([path for path in results.glob("*.model") if path != mine])
+    assert delivered_together(list(results.glob("*.model"))) is None
+    assert "mine" not in CommitteeCalculator(results).ensemble
+    assert calibrate_results(results, points)
+    assert delivered(results, "models") == delivered(known, "models")
+    assert delivered(results, "calculator") == delivered(known, "calculator")
+
+
+@pytest.mark.parametrize("content", ["", '{"calculator": {"by_m', "[]"])
+def test_models_are_calibrated_anew_whatever_was_said_of_them_before(
+    known: Path, points: list[StoredLabel], tmp_path: Path, content: str
+) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(known, results)
+    (results / "calibration.json").write_text(content, encoding="utf-8")
+    assert calibrate_results(results, points)
+    assert delivered(results, "calculator") == delivered(known, "calculator")
+
+
 def test_with_too_few_points_nothing_is_said_any_more(
     known: Path, points: list[StoredLabel], tmp_path: Path
 ) -> None:
