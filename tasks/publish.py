@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,8 @@ from aimspax_core.campaign.events import Published
 from aimspax_core.output.results import Holdings, publish_final, publish_initial, unseen
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
+
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,17 @@ def publish(request: PublishRequest) -> Published:
 
 
 def _calibrate(run: RunDir, settings: Settings, members: tuple[Holdings, ...]) -> None:
+    """Calibrate what was published; it is there and whole without, so a failure is told only."""
     from aimspax_core.evaluation.delivering import calibrate_results
 
-    misc = settings.model.MISC
-    calibrate_results(run.results, unseen(run, members), misc.device, misc.kernel)
+    misc, batch = settings.model.MISC, settings.model.TRAINING.valid_batch_size
+    try:
+        calibrate_results(run.results, unseen(run, members), misc.device, misc.kernel, batch)
+    except Exception as error:  # of the device, its memory, or a family's code: of any kind
+        why = str(error) or type(error).__name__
+        log.warning(
+            "the models are in %s, but what errors to expect of them is not known (there is no "
+            "calibration.json): %s",
+            run.results,
+            why,
+        )

@@ -33,8 +33,6 @@ FILE = "calibration.json"
 FEWEST = 5
 """With fewer points than these nothing is said of delivered models."""
 
-_BATCH = 16
-
 Whose = Literal["calculator", "models"]
 
 
@@ -68,26 +66,28 @@ Committees = tuple[Committee, Committee]
 """The one whose mean is the prediction, and the one whose spread is its uncertainty."""
 
 
-def deliver(folder: Path, points: Sequence[Point], committees: dict[Whose, Committees]) -> bool:
-    """Calibrate models on points, and write the file; one that is there of before goes.
+def deliver(
+    folder: Path,
+    points: Sequence[Point],
+    committees: dict[Whose, Committees],
+    batch: int,
+) -> bool:
+    """Calibrate models on points, and write the file.
 
     Args:
         folder: The folder of the models.
         points: On which no model was trained.
         committees: What is calibrated.
+        batch: How many structures are computed at a time.
 
     Returns:
-        Whether there were points enough; else there is no file.
+        Whether there were points enough; else no file is written.
     """
-    path = folder / FILE
-    found = {}
-    if len(points) >= FEWEST:
-        found = {whose: _calibrated(points, *pair) for whose, pair in committees.items()}
-    if not found:
-        path.unlink(missing_ok=True)
+    if len(points) < FEWEST:
         return False
+    found = {whose: _calibrated(points, *pair, batch) for whose, pair in committees.items()}
     content = {whose: _as_json(one) for whose, one in found.items()}
-    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(folder / FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return True
 
 
@@ -129,13 +129,17 @@ def delivered_together(files: Sequence[Path]) -> Delivered | None:
     return delivered(folder, "models")
 
 
-def _calibrated(points: Sequence[Point], mean: Committee, spread: Committee) -> Delivered:
+def _calibrated(
+    points: Sequence[Point], mean: Committee, spread: Committee, batch: int
+) -> Delivered:
     pairs: dict[UncertaintyType, list[tuple[float, float]]] = {one.name: [] for one in MEASURES}
     sums: dict[str, list[float]] = {}
     structures = [structure for structure, _ in points]
-    means, spreads = _predicted(mean, structures), _predicted(spread, structures)
+    means, spreads = (_predicted(one, structures, batch) for one in (mean, spread))
     for (structure, label), said, unsure in zip(points, means, spreads, strict=True):
         truth = mirrored(said, label.energy, label.forces)
+        if not (np.isfinite(truth.member_forces).all() and np.isfinite(unsure.member_forces).all()):
+            continue  # a model that breaks down there has no error that could be expected
         for one in MEASURES:
             pair = one.function(unsure, structure), one.function(truth, structure)
             if np.isfinite(pair).all():
@@ -151,10 +155,10 @@ def _calibrated(points: Sequence[Point], mean: Committee, spread: Committee) -> 
     )
 
 
-def _predicted(committee: Committee, structures: list[Atoms]) -> list[Prediction]:
-    starts = range(0, len(structures), _BATCH)
-    batches = (structures[start : start + _BATCH] for start in starts)
-    return [one for batch in batches for one in committee.evaluate(batch)]
+def _predicted(committee: Committee, structures: list[Atoms], batch: int) -> list[Prediction]:
+    starts = range(0, len(structures), batch)
+    batches = (structures[start : start + batch] for start in starts)
+    return [one for some in batches for one in committee.evaluate(some)]
 
 
 def _as_json(found: Delivered) -> dict[str, Any]:
