@@ -15,7 +15,8 @@ def calibration_lines(state: CampaignState) -> list[str]:
     found = judgement.calibration()
     if found is None:
         return []
-    few = f"; from {LEAST} on it counts" if found.points < LEAST else ""
+    decides = state.rules.threshold == "calibrated" and state.rules.random_share is None
+    few = f"; from {LEAST} on it counts" if decides and found.points < LEAST else ""
     lines = [f"true error: {calibration_text(found)}{few}"]
     geometries = sorted({point.geometry for point in judgement.recent})
     if 1 < len(geometries) <= _NAMED:

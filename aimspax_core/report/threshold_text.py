@@ -25,7 +25,12 @@ def threshold_text(state: CampaignState) -> str:
 
 
 def calibrated_text(before: CampaignState, after: CampaignState) -> list[str]:
-    """Return a line where a calibrated threshold has come into force, or is no more."""
+    """Return a line where a calibrated threshold has come into force, or is no more.
+
+    None where chance takes structures: nothing is held against a threshold then.
+    """
+    if after.rules.random_share is not None:
+        return []
     was, now = calibrated_levels(before), calibrated_levels(after)
     held, holds = (any(level is not None for level in levels) for levels in (was, now))
     if held == holds:
@@ -38,7 +43,13 @@ def calibrated_text(before: CampaignState, after: CampaignState) -> list[str]:
 
 
 def frozen_text(before: CampaignState, after: CampaignState) -> list[str]:
-    """Return a line for each threshold that has stopped moving."""
+    """Return a line for each threshold in force that has stopped moving.
+
+    Those that a calibrated one has replaced are not in force, and none is where chance takes
+    structures.
+    """
+    if after.rules.random_share is not None:
+        return []
     unit, size = after.rules.uncertainty_unit, after.training_set_size
     old, new = memories(before), memories(after)
     if len(old) != len(new):
@@ -46,6 +57,8 @@ def frozen_text(before: CampaignState, after: CampaignState) -> list[str]:
     return [
         f"threshold{f' of geometry {number}' if len(new) > 1 else ''} frozen at "
         f"{now.frozen:.4f} {unit}, training sets of {size}"
-        for number, (was, now) in enumerate(zip(old, new, strict=True))
-        if now.frozen is not None and was.frozen is None
+        for number, (was, now, level) in enumerate(
+            zip(old, new, calibrated_levels(after), strict=True)
+        )
+        if level is None and now.frozen is not None and was.frozen is None
     ]

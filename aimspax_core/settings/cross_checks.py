@@ -17,6 +17,7 @@ from aimspax_core.settings.reading.yaml_lines import YamlFile
 from aimspax_core.settings.values import Section
 from aimspax_core.stopping.table import rules_of
 from aimspax_core.text import or_list
+from aimspax_core.uncertainty.calibration import LEAST
 
 _OF_LABELS = (
     *("blocks", "slurm_str", "worker_str"),
@@ -105,6 +106,7 @@ def project_notes(project: ProjectSettings) -> Iterator[str]:
     idg, al = project.INITIAL_DATASET_GENERATION, project.ACTIVE_LEARNING
     if al is not None:
         yield from _endless(al)
+        yield from _idle_thresholds(al)
     if al is not None and idg is not None:
         yield from _two_sizes(idg, al)
     both = {"foundational_model_settings", "initial_foundational_size"}
@@ -183,6 +185,24 @@ def _without_effect(cluster: Cluster) -> Iterator[str]:
 
 def _have(names: list[str]) -> str:
     return "has" if len(names) == 1 else "have"
+
+
+def _idle_thresholds(al: ActiveLearning) -> Iterator[str]:
+    """Yield a line on each key of a threshold that nothing is held against."""
+    freezing = "freeze_threshold_dataset"
+    keys = ("c_x", "force_error", freezing, "threshold")
+    given = [k for k in keys if getattr(al, k) != type(al).model_fields[k].default]
+    if al.selection == "random":
+        for key in given:
+            yield (
+                f"{_AL}.{key} has no effect with `selection: random`: chance takes structures as "
+                "soon as there is a threshold, whatever that is"
+            )
+    elif al.threshold == "calibrated" and freezing in given:
+        yield (
+            f"{_AL}.{freezing} has no effect with `threshold: calibrated`, which follows each new "
+            f"label from {LEAST} on"
+        )
 
 
 def _conditions(

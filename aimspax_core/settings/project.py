@@ -202,7 +202,8 @@ class ActiveLearning(_Phase, Thresholds, _ActiveLimits):
     )
     intermediate_epochs_al: Count = Field(1, description="Epochs of a step within a round.")
     freeze_threshold_dataset: Limit = Field(
-        math.inf, description="Size of a member's training set at which the threshold freezes."
+        math.inf,
+        description="Size of a member's training set at which the moving threshold freezes.",
     )
     skip_step_mlff: Count = Field(
         25, description="MD steps from one check of the uncertainty to the next."

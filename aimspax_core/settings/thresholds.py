@@ -56,7 +56,8 @@ class Thresholds(Section):
         0.5,
         gt=0,
         le=1,
-        description="Share of the checks at which `selection: random` takes the structure.",
+        description="Share of the checks at which `selection: random` takes the structure, once "
+        "there is a threshold (after the warm-up).",
     )
 
     @field_validator("force_error")

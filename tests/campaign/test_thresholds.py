@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -183,3 +184,24 @@ def test_a_journal_that_does_not_know_of_calibration_has_a_moving_threshold() ->
 def test_a_control_is_told_in_place_of_the_threshold() -> None:
     state = seen(exploring(random_share=0.25), *[(0, 1.0)] * 12)
     assert "25%" in threshold_text(state)
+
+
+def told(states: list[CampaignState]) -> list[str]:
+    """Everything that is said of thresholds in a campaign."""
+    pairs = list(pairwise(states))
+    return [line for pair in pairs for line in (*frozen_text(*pair), *calibrated_text(*pair))]
+
+
+def test_a_control_has_no_threshold_that_is_calibrated_or_freezes() -> None:
+    _, states = calibrated(force_error=0.3, random_share=0.5, freeze_threshold_dataset=40)
+    assert any(level is not None for level in calibrated_levels(states[-1]))
+    assert states[-1].window.frozen is not None
+    assert told(states) == []
+
+
+def test_what_is_frozen_under_a_calibrated_threshold_is_not_told() -> None:
+    state, states = calibrated(force_error=0.3, freeze_threshold_dataset=40)
+    assert state.window.frozen is not None
+    assert len(told(states)) == 1, "that it is calibrated from here on"
+    _, moving = calibrated(threshold="moving", freeze_threshold_dataset=40)
+    assert len(told(moving)) == 1, "that it is frozen"

@@ -14,6 +14,7 @@ from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.calibration_figure import calibration_figure, judgements
 from aimspax_core.report.calibration_text import calibration_lines
 from aimspax_core.run_directory import RunDir
+from aimspax_core.uncertainty.calibration import LEAST
 from tests.campaign.virtual import VirtualShell, World
 from tests.report.test_figures import RULES, run_dir
 
@@ -56,3 +57,13 @@ def test_several_geometries_are_told_one_by_one(tmp_path: Path) -> None:
     overall, each = calibration_lines(state)
     assert f"by {state.judgement.points} labels" in overall
     assert ", 1: 1." in each
+
+
+def test_how_many_labels_it_takes_is_told_where_they_decide_something(tmp_path: Path) -> None:
+    _, state = played(tmp_path, 1.5)
+    few = state.but(judgement=state.judgement.but(recent=state.judgement.recent[: LEAST - 1]))
+    counts = f"from {LEAST} on"
+    assert counts not in calibration_lines(few)[0]
+    rules = few.rules.but(threshold="calibrated", force_error=0.3)
+    assert counts in calibration_lines(few.but(rules=rules))[0]
+    assert counts not in calibration_lines(few.but(rules=rules.but(random_share=0.5)))[0]

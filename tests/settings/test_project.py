@@ -780,3 +780,26 @@ def test_a_share_without_chance_is_noted(inputs):
     inputs.plant("aimsPAX.yaml", AL, "random_share", "0.3")
     (note,) = inputs.load().notes
     assert "random_share has no effect without `selection: random`" in note
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("threshold", "calibrated"), ("c_x", "0.1"), ("freeze_threshold_dataset", "40")],
+)
+def test_a_threshold_beside_chance_is_noted(inputs, key, value):
+    inputs.plant("aimsPAX.yaml", AL, "selection", "random")
+    inputs.plant("aimsPAX.yaml", AL, key, value)
+    if key == "threshold":
+        inputs.plant("aimsPAX.yaml", AL, "force_error", "0.3")
+    assert any(
+        f"{AL}.{key} has no effect with `selection: random`" in n for n in inputs.load().notes
+    )
+
+
+def test_freezing_a_threshold_that_is_calibrated_is_noted(inputs):
+    inputs.plant("aimsPAX.yaml", AL, "freeze_threshold_dataset", "40")
+    assert inputs.load().notes == ()
+    inputs.plant("aimsPAX.yaml", AL, "threshold", "calibrated")
+    inputs.plant("aimsPAX.yaml", AL, "force_error", "0.3")
+    (note,) = inputs.load().notes
+    assert f"{AL}.freeze_threshold_dataset has no effect with `threshold: calibrated`" in note
