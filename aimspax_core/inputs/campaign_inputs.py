@@ -26,6 +26,7 @@ from aimspax_core.inputs.geometry_findings import (
     cannot_be_kept,
     cannot_be_moved,
     fields_refused,
+    in_fields,
     lone_atoms,
     notes_of,
     refused_by_gate,
@@ -144,6 +145,7 @@ class Inputs:
             _read_sets(settings, found)
         notes = [
             *notes_of(settings, read),
+            *in_fields(settings, read),
             *begun_otherwise(settings, read),
             *(held_otherwise(settings, read) if state is not None else ()),
             *lone_atoms(settings, geometries),

@@ -14,6 +14,7 @@ from aimspax_core.sampling.dynamics import why_not
 from aimspax_core.settings.geometries.files import Geometry
 from aimspax_core.settings.geometries.folders import other_files
 from aimspax_core.settings.geometries.held_atoms import HOLDING, not_holding
+from aimspax_core.settings.geometries.orientation import Field, Sight, not_told
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import AIMS_LINES
 from aimspax_core.text import and_list, or_list
@@ -76,18 +77,20 @@ def fields_refused(settings: Settings, read: Sequence[Geometry]) -> Iterator[str
     fields = [_field(one.atoms) for one in read]
     wanted = settings.reference.field_in_campaigns
     for index, (file, field) in enumerate(zip(settings.geometry_files, fields, strict=True)):
-        fixed = settings.held_atoms(index).keeps_from_turning(read[index].atoms)
-        if not field or (wanted and fixed):
+        why = _lost_in_field(settings, index, read[index].atoms) if field and wanted else ""
+        if not field or (wanted and not why):
             continue
-        why = (
+        cause = (
             "the models do not know of fields or point charges: a structure that turns would get "
             "other labels for what is the same to them"
         )
-        fix = "atoms fixed so that it cannot turn (three that are not on one line)"
-        also = fix if wanted else f"REFERENCE.external_field: True (FHI-aims), and {fix}"
+        fix = "atoms fixed so that the models can tell how it stands in the field"
+        also = (
+            f"{fix} (docs/fhi-aims.md)" if wanted else f"REFERENCE.external_field: True, and {fix}"
+        )
         yield (
-            f"{file}: found '{field}'; {why}; allowed: {also}, or a geometry without (`aimspax "
-            "label` labels with them)"
+            f"{file}: found '{field}'; {cause}{f', and {why}' if why else ''}; allowed: {also}, or "
+            "a geometry without (`aimspax label` labels with them)"
         )
     if wanted and len({*fields}) > 1:
         yield (
@@ -96,6 +99,37 @@ def fields_refused(settings: Settings, read: Sequence[Geometry]) -> Iterator[str
             f"({or_list(field or 'none' for field in dict.fromkeys(fields))}), which the models "
             "cannot tell apart; allowed: the same for all"
         )
+
+
+def in_fields(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
+    """Yield what a campaign in a field takes for granted, as its start does not ensure it."""
+    if not settings.reference.field_in_campaigns:
+        return
+    sight = _sight(settings)
+    far = f" ({sight.steps} times {sight.cutoff:g} Å)" if sight is not None else ""
+    for file, one in zip(settings.geometry_files, read, strict=True):
+        if field := _field(one.atoms):
+            yield (
+                f"{file.name}: CAUTION, the models do not know of '{field}'. They are right only "
+                f"as long as all atoms stay within what they see of fixed ones{far}, and on their "
+                "side: what desorbs and turns, or comes to the other side, gets labels that "
+                "contradict each other, and nothing watches for it"
+            )
+
+
+def _lost_in_field(settings: Settings, index: int, atoms: Atoms) -> str:
+    """Return why models cannot tell how a geometry stands in its field; empty if they can."""
+    sight, fixed = _sight(settings), settings.held_atoms(index).fixed
+    if sight is None:
+        return f"nobody knows how far models of {settings.model.family.name} see"
+    return not_told(atoms, fixed, Field.of(_field(atoms)), sight)
+
+
+def _sight(settings: Settings) -> Sight | None:
+    """Return how far the models see; families may not say it."""
+    cutoff = getattr(settings.model.ARCHITECTURE, "r_max", None)
+    steps = getattr(settings.model.ARCHITECTURE, "num_interactions", 1)
+    return None if cutoff is None else Sight(float(cutoff), int(steps))
 
 
 def _field(atoms: Atoms) -> str:

@@ -343,6 +343,7 @@ def test_what_no_campaign_can_keep_is_refused(aims: Path, lines: str, text: str)
 
 
 FIXED = "constrain_relaxation .true.\n"
+LAYER = "lattice_vector 4 0 0\nlattice_vector 0 4 0\nlattice_vector 0 0 30\n"
 FIELD = "homogeneous_field 0 0 0.1\n"
 
 
@@ -352,17 +353,22 @@ FIELD = "homogeneous_field 0 0 0.1\n"
     [
         # three atoms of a molecule, not on a line
         (True, FIXED.join(WATER.splitlines(keepends=True)) + FIXED + "atom 0 0 3 O\n", ""),
-        # one in a cell, whose images span it
-        (True, CELL + WATER + FIXED, ""),
-        (False, CELL + WATER + FIXED, "external_field: True"),
-        (True, CELL + WATER, "cannot turn"),
-        (True, WATER + FIXED, "cannot turn"),
+        # a layer, of one atom and its images, below what moves
+        (True, LAYER + "atom 0 0 0 O\n" + FIXED + "atom 0 0 1 H\n", ""),
+        (False, LAYER + "atom 0 0 0 O\n" + FIXED + "atom 0 0 1 H\n", "external_field: True"),
+        (True, CELL + WATER, "no atom is fixed"),
+        (True, CELL + WATER + FIXED, "a rotation or reflection"),
+        (True, LAYER + "atom 0 0 -1 H\natom 0 0 0 O\n" + FIXED + "atom 0 0 1 H\n", "one side"),
+        (True, WATER + FIXED, "on one line"),
         (True, "atom 0 0 0 O\n" + FIXED + "atom 0 0 2 O\n" + FIXED + "atom 0 0 4 O\n" + FIXED
-         + "atom 0 2 2 O\n", "cannot turn"),
+         + "atom 0 2 2 O\n", "on one line"),
     ],
-    ids=["frame", "cell", "not-asked-for", "free-in-cell", "one-atom", "on-a-line"],
+    ids=[
+        "frame", "layer", "not-asked-for", "free-in-cell", "cell", "both-sides", "one-atom",
+        "on-a-line",
+    ],
 )  # fmt: skip
-def test_a_field_is_learnt_in_where_nothing_can_turn(
+def test_a_field_is_learnt_in_where_fixed_atoms_tell_it(
     aims: Path, wanted: bool, geometry: str, refused: str
 ) -> None:
     periodic = geometry.startswith("lattice")
@@ -375,6 +381,7 @@ def test_a_field_is_learnt_in_where_nothing_can_turn(
         return
     inputs = Inputs.read(aims, overrides)
     assert inputs.geometries[0].info[AIMS_LINES] == "homogeneous_field 0 0 0.1"
+    assert any("CAUTION" in note and FIELD[:-1] in note for note in inputs.settings.notes)
     identity = build_reference(inputs.settings.reference, aims).identity()
     without = build_reference(load(aims).reference, aims).identity()
     assert identity == without  # the label's key has the field from the structure

@@ -80,7 +80,10 @@ class AimsReference(ProgramSection):
     external_field: bool = Field(
         False,
         description="Let a campaign learn from geometries in an electric field, or with point "
-        "charges; their constraints have to keep them from turning.",
+        "charges, which the models do not know of: fixed atoms have to tell how the structure "
+        "stands in it, and all atoms have to stay within reach of them (`r_max` times "
+        "`num_interactions`) and on their side, which only the start is checked for; see "
+        "docs/fhi-aims.md.",
     )
     version: str = Field(
         "",

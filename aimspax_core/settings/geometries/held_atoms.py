@@ -35,9 +35,6 @@ HOLDING = ("FixAtoms", "FixCartesian", "FixScaled", "FixedPlane", "FixedLine")
 _ALIKE = 1e-6
 """Sines of angles below it are zero: files write few digits."""
 
-_APART = 0.1
-"""Fixed atoms that are off a line by less (Å) are on it."""
-
 _DIGITS = 12
 """Decimals of directions: what is left out differs from machine to machine."""
 
@@ -128,17 +125,6 @@ class HeldAtoms:
         free = np.ones(number, dtype=bool)
         free[list(self.fixed)] = False
         return free
-
-    def keeps_from_turning(self, atoms: Atoms) -> bool:
-        """Return whether fixed atoms keep a structure from turning as a whole.
-
-        Three that are not on a line do. In a cell, each has images, which are as fixed.
-        """
-        if not self.fixed:
-            return False
-        places = atoms.positions[list(self.fixed)]
-        apart = np.concatenate([places[1:] - places[0], atoms.cell.array[atoms.pbc]])
-        return len(apart) > 0 and int((np.linalg.svd(apart)[1] > _APART).sum()) >= 2
 
     def common_directions(self) -> NDArray[np.float64]:
         """Return orthonormal directions, (k, 3), in which all atoms can be shifted together.
