@@ -84,7 +84,9 @@ def fields_refused(settings: Settings, read: Sequence[Geometry]) -> Iterator[str
             "the models do not know of fields or point charges: a structure that turns would get "
             "other labels for what is the same to them"
         )
-        fix = "atoms fixed so that the models can tell how it stands in the field"
+        fix = (
+            "atoms fixed so that the models can tell how it stands in the field (docs/fhi-aims.md)"
+        )
         also = (
             f"{fix} (docs/fhi-aims.md)" if wanted else f"REFERENCE.external_field: True, and {fix}"
         )

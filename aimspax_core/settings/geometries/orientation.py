@@ -1,4 +1,4 @@
-"""Whether fixed atoms tell a model how a structure stands in a field that the model knows nothing of.
+"""Whether fixed atoms tell a model how a structure stands in a field that it does not know of.
 
 An equivariant model gives a structure and its image by a rotation or reflection R the same energy,
 and labels in a field E do not, unless R E = E. So no such image may come up. Atoms that are fixed
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from ase import Atoms
@@ -27,8 +26,8 @@ Array = NDArray[np.float64]
 _APART = 0.1
 """Places that differ by less (Å) are the same, for a model too."""
 
-_ALIKE = 0.05
-"""Likewise directions, by the length of their difference."""
+_ALIKE = 0.15
+"""Likewise directions, by the length of their difference: places above turn them by as much."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def not_told(atoms: Atoms, fixed: tuple[int, ...], field: Field, sight: Sight) -
     if not fixed:
         return "no atom is fixed"
     first = _rarest(atoms, fixed)
-    around = _around(atoms, fixed, first, sight.reach)
+    around = _around(atoms, fixed, sight.reach)[first]
     if len(_frame(around)) < 3:
         return f"the fixed atoms that a model sees at once ({sight.reach:g} Å) are on one line"
     lone = _out_of_reach(atoms, fixed, sight)
@@ -108,7 +107,8 @@ def not_told(atoms: Atoms, fixed: tuple[int, ...], field: Field, sight: Sight) -
             f"atom {lone + 1} is farther from fixed atoms than a model sees "
             f"({sight.steps} times {sight.cutoff:g} Å)"
         )
-    confused = list(_own_images(atoms, fixed, first, field, sight.reach))
+    others = _around(atoms, fixed, sight.reach + 2 * _APART)
+    confused = list(_own_images(atoms, first, around, others, field))
     if not confused:
         return ""
     normal = np.linalg.svd(around.places - around.places.mean(axis=0))[2][-1]
@@ -135,13 +135,17 @@ def _rarest(atoms: Atoms, fixed: tuple[int, ...]) -> int:
     return min(fixed, key=lambda index: (int((numbers == atoms.numbers[index]).sum()), index))
 
 
-def _around(atoms: Atoms, fixed: tuple[int, ...], index: int, reach: float) -> _Around:
+def _around(atoms: Atoms, fixed: tuple[int, ...], reach: float) -> dict[int, _Around]:
+    """Return what is fixed around each fixed atom, the nearest first."""
     part = atoms[list(fixed)]
     i, j, places = neighbor_list("ijD", part, reach)
-    of = i == fixed.index(index)
-    order = np.argsort(np.linalg.norm(places[of], axis=1), kind="stable")
-    numbers = np.concatenate([[atoms.numbers[index]], part.numbers[j[of]][order]])
-    return _Around(np.concatenate([np.zeros((1, 3)), places[of][order]]), numbers)
+    found = {}
+    for number, index in enumerate(fixed):
+        of = i == number
+        order = np.argsort(np.linalg.norm(places[of], axis=1), kind="stable")
+        numbers = np.concatenate([[atoms.numbers[index]], part.numbers[j[of]][order]])
+        found[index] = _Around(np.concatenate([np.zeros((1, 3)), places[of][order]]), numbers)
+    return found
 
 
 def _frame(around: _Around) -> list[int]:
@@ -168,15 +172,13 @@ def _out_of_reach(atoms: Atoms, fixed: tuple[int, ...], sight: Sight) -> int | N
 
 
 def _own_images(
-    atoms: Atoms, fixed: tuple[int, ...], first: int, field: Field, reach: float
+    atoms: Atoms, first: int, around: _Around, others: dict[int, _Around], field: Field
 ) -> Iterator[Array]:
     """Yield rotations and reflections (3, 3) that map what is fixed on itself, not the field."""
-    around = _around(atoms, fixed, first, reach)
-    frame = _frame(around)
-    origin = atoms.positions[first]
-    alike = [index for index in fixed if atoms.numbers[index] == atoms.numbers[first]]
-    for index in alike:
-        other = _around(atoms, fixed, index, reach + 2 * _APART)
+    frame, origin = _frame(around), atoms.positions[first]
+    for index, other in others.items():
+        if atoms.numbers[index] != atoms.numbers[first]:
+            continue
         for turn in _turns(around, frame, other):
             if not field.stays(turn, origin, atoms.positions[index]):
                 yield turn
@@ -184,16 +186,16 @@ def _own_images(
 
 def _turns(around: _Around, frame: list[int], other: _Around) -> Iterator[Array]:
     """Yield what maps all that is around one atom on what is around another."""
-    _, one, two = frame
-    tree = cKDTree(other.places)
-    for image_one, image_two in product(_same(around, one, other), _same(around, two, other)):
-        start, end = around.places[[one, two]], other.places[[image_one, image_two]]
-        if _differ(end[1] - end[0], start[1] - start[0], lengths=True):
-            continue
+    start, tree = around.places[frame[1:]], cKDTree(other.places)
+    ones, twos = (_same(around, number, other) for number in frame[1:])
+    between = np.linalg.norm(other.places[ones][:, None] - other.places[twos], axis=2)
+    like = np.abs(between - np.linalg.norm(start[0] - start[1])) < _APART
+    for one, two in zip(*like.nonzero(), strict=True):
+        end = other.places[[ones[one], twos[two]]]
         for hand in (1.0, -1.0):
             turn = _axes(end, hand).T @ _axes(start, 1.0)
-            away, at = tree.query(around.places @ turn.T)
-            if away.max() < _APART and (other.numbers[at] == around.numbers).all():
+            away, at = tree.query(around.places @ turn.T, distance_upper_bound=_APART)
+            if np.isfinite(away).all() and (other.numbers[at] == around.numbers).all():
                 yield turn
 
 
@@ -211,9 +213,7 @@ def _axes(pair: Array, hand: float) -> Array:
     return np.array([x, y, hand * np.cross(x, y)])
 
 
-def _differ(one: Array, other: Array, lengths: bool = False) -> bool:
-    if lengths:
-        return bool(abs(np.linalg.norm(one) - np.linalg.norm(other)) > _APART)
+def _differ(one: Array, other: Array) -> bool:
     return bool(np.linalg.norm(one - other) > _ALIKE)
 
 
@@ -227,9 +227,7 @@ def _kept_apart(
     if any(abs(a @ side) > _APART for a in seen):
         return False
     heights = atoms.positions @ side
-    held = np.zeros(len(atoms), dtype=bool)
-    held[list(fixed)] = True
-    free, taken = heights[~held], heights[held]
+    free, taken = np.delete(heights, fixed), heights[list(fixed)]
     if not len(free):
         return True
     return bool(free.min() > taken.max() + _APART or free.max() < taken.min() - _APART)

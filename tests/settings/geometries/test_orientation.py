@@ -1,4 +1,4 @@
-"""Fixed atoms tell a model how a structure stands in a field, or its labels contradict each other."""
+"""Fixed atoms tell a model how a structure stands in a field, or labels contradict each other."""
 
 import pytest
 from ase import Atoms
