@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from distributed.security import Security
 
@@ -19,10 +18,11 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.cluster import BatchJobs
 from flows.pools.environment import CALM_JOB, MEMORY
 from flows.pools.jobs.job import margin_s
+from flows.pools.jobs.no_handlers import no_handlers_set
 from flows.pools.preload import NO_PAGES, POOL, SCRATCH
 
 # It would take over Ctrl-C, and could not be imported in a thread, where Prefect imports flows too.
-with mock.patch("signal.signal"):
+with no_handlers_set():
     from dask_jobqueue.core import Job, JobQueueCluster
 
 TCP = "300s"
