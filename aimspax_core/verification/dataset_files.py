@@ -20,6 +20,9 @@ from aimspax_core.verification.findings import Kind, Report
 from aimspax_core.verification.label_files import Labels, StoredLabel
 from aimspax_core.verification.ledger import Ledger
 
+ON = ("own", "all", "all-and-analysis")
+"""What members train on: see `Accounts.sets_on`."""
+
 ROUNDED = 2e-8
 """Positions (Å) and forces (eV/Å) of extended XYZ have eight decimals."""
 
@@ -32,16 +35,14 @@ def check_sets(journal: Path, ledger: Ledger, report: Report) -> None:
 
 def check_round_files(run: RunDir, ledger: Ledger, report: Report) -> None:
     """Look at `aimspax/datasets/`: what a round trains on is part of what the journal says."""
-    sets = ledger.sets()
-    all_of = {tag: ledger.sets_on(tag, "all-and-analysis") for tag in sets}
+    of = {on: {tag: ledger.sets_on(tag, on) for tag in ledger.sets()} for on in ON}
     for path in sorted(run.dataset("any").parent.glob("[!.]*.json")):
         try:
             content = json.loads(path.read_bytes())
             for tag, found in content.items():
                 training, validation = found["training"], found["validation"]
                 _disjoint(path, tag, training, validation, report)
-                of_all = path.stem.startswith("converge-") and "-all" in path.stem
-                known = (all_of if of_all else sets).get(tag, ((), ()))
+                known = of[_on(path)].get(tag, ((), ()))
                 for name, keys, all_ in zip(found, (training, validation), known, strict=False):
                     strange = set(keys) - set(all_)
                     if strange:
@@ -51,6 +52,13 @@ def check_round_files(run: RunDir, ledger: Ledger, report: Report) -> None:
             report.found(
                 Kind.UNREADABLE, path, f"it says no sets ({type(error).__name__}: {error})"
             )
+
+
+def _on(path: Path) -> str:
+    """Return whose sets a file of datasets has, by its name."""
+    if not path.stem.startswith("converge-"):
+        return "own"
+    return next((on for on in ON if path.stem.endswith(f"-{on}")), "own")
 
 
 def check_published(

@@ -17,7 +17,8 @@ from aimspax_core.errors import CampaignError
 from aimspax_core.model import intact
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
-from aimspax_core.verification import label_files, model_errors
+from aimspax_core.verification import dataset_files, label_files, model_errors
+from aimspax_core.verification.accounts import Point
 from aimspax_core.verification.findings import Finding, Report
 from aimspax_core.verification.findings import Kind as K
 from aimspax_core.verification.journal_lines import events
@@ -414,6 +415,24 @@ def test_a_label_that_was_computed_as_the_campaign_was_killed_is_no_fault_before
     directory = copied("interrupted", tmp_path)
     assert (directory / label(FLYING)).exists()
     assert not [f for f in found(directory) if f.kind is K.UNUSED]
+
+
+@pytest.mark.parametrize(
+    ("on", "strange"), [("", {K.SETS}), ("-all", {K.SETS}), ("-all-and-analysis", set())]
+)
+def test_labels_for_analysis_are_only_where_they_were_asked_for(
+    on: str, strange: set[K], tmp_path: Path
+) -> None:
+    run = RunDir.of(load(copied("finished", tmp_path)))
+    ledger, report = Ledger(), Report()
+    for _, event in events(run.journal, report):
+        ledger.take(event)
+    ledger.points["analysis"] = Point(geometry=0, analysis=True, asked=True, status="labelled")
+    sets = {tag: [*own, "analysis"] for tag, (own, _) in ledger.sets().items()}
+    file = run.dataset(f"converge-final-11-17{on}")
+    file.write_text(json.dumps({t: {"training": s, "validation": []} for t, s in sets.items()}))
+    dataset_files.check_round_files(run, ledger, report)
+    assert {f.kind for f in report.findings if f.file == file} == strange
 
 
 def test_a_finished_campaign_has_used_every_label_that_was_computed(tmp_path: Path) -> None:
