@@ -30,16 +30,13 @@ from flows.pools.dask_settings import hide_paths
 from flows.pools.late import LateEnds
 from flows.pools.line import Line
 from flows.pools.plain import PlainFuture, begin_plainly
-from flows.pools.ticket import Ticket, submitting
+from flows.pools.ticket import GATHER_S, ResultLateError, Ticket, submitting
 from flows.pools.warm_up import WarmUp
 from flows.pools.workers import Steady, WorkerLostError, Workforce, from_dask, from_outside
 from flows.runs.api_watch import api_watch, from_api
 
 EXPLAIN_S = 90.0
 """How long the pool waits to learn what became of the worker of a lost task (s)."""
-
-GATHER_S = 30.0
-"""How long a small result may take from its worker to the flow (s)."""
 
 _FAILURES = 5
 """So many rounds of the pool's thread in a row that fail are no accident."""
@@ -210,7 +207,7 @@ class Pool:
 
     def _settle(self) -> None:
         """Finish the tasks that are over, and those whose worker is gone."""
-        while self._landed:
+        for _ in range(len(self._landed)):
             self._take_in(self._landed.popleft())
         # Before failures are judged: a task that failed because its worker goes is lost.
         for ticket, address in self._line.running.items():
@@ -227,11 +224,12 @@ class Pool:
 
     def _take_in(self, ticket: Ticket) -> None:
         """Finish a task with what it returned or raised, unless its worker is gone."""
-        assert ticket.future is not None
         if ticket not in self._line.running:
             return  # its worker is gone, and that is how it ended
         try:
-            value = ticket.future.result(timeout=GATHER_S)
+            value = ticket.fetch()
+        except ResultLateError:
+            self._land(ticket)
         except KilledWorker:
             self._lose(ticket)
         except LabelError as error:

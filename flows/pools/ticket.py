@@ -11,9 +11,22 @@ from typing import Any
 from prefect.tasks import Task
 from prefect_dask.task_runners import PrefectDaskFuture
 
+from aimspax_core.errors import AimspaxError
+from aimspax_core.labels.tries import Fate
 from flows.pools.plain import PlainFuture
+from flows.pools.workers import WorkerLostError
+
+GATHER_S = 30.0
+"""How long a small result may take from its worker to the flow (s)."""
+
+GATHERS = 10
+"""So often it may take longer: the worker's machine, or ours, has no time for it."""
 
 submitting = threading.Lock()  # Prefect counts the task runs of a flow without one
+
+
+class ResultLateError(AimspaxError):
+    """A task is done, and what it returned did not come in time: it can be asked for again."""
 
 
 @dataclass(eq=False)
@@ -31,6 +44,7 @@ class Ticket:
         future: What Prefect and Dask know the task run by; None while the task waits.
         outcome: Done when the task is over, with what it returned or raised; a `WorkerLostError`
             if its worker is gone, or the Prefect API was.
+        late: How often what it returned did not come from its worker in time.
     """
 
     task: Task[Any, Any]
@@ -41,6 +55,28 @@ class Ticket:
     address: str = ""
     future: PrefectDaskFuture[Any] | PlainFuture | None = None
     outcome: Future[Any] = field(default_factory=Future)
+    late: int = 0
+
+    def fetch(self) -> Any:
+        """Return what the task returned, from its worker.
+
+        Raises:
+            ResultLateError: It did not come in time.
+            WorkerLostError: Nor did it before, again and again.
+            Exception: What the task raised.
+        """
+        assert self.future is not None
+        try:
+            return self.future.result(timeout=GATHER_S)
+        except TimeoutError as error:
+            # A task that fails so has a number of the system's, or did not finish.
+            if error.errno is not None or self.future.wrapped_future.status != "finished":
+                raise
+            self.late += 1
+            if self.late < GATHERS:
+                raise ResultLateError(str(error)) from error
+            what = f"its result did not come within {GATHERS * GATHER_S:g} s"
+            raise WorkerLostError(what, Fate.INTERRUPTED) from error
 
     def result(self) -> Any:
         """Return what the task returned, once it is over.

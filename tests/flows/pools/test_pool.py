@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -24,6 +25,7 @@ from aimspax_core.errors import EngineError, LabelError
 from aimspax_core.labels.tries import Fate
 from aimspax_core.settings.settings import Settings
 from flows.pools import pool as pool_module
+from flows.pools import ticket as tickets
 from flows.pools.local import local_pool
 from flows.pools.pool import Pool
 from flows.pools.ticket import Ticket
@@ -335,6 +337,39 @@ def test_a_task_that_is_cancelled_is_no_bug(
     landed.wait(1)
     assert ticket.exception() is not None
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("plainly", [False, True])
+def test_a_result_that_comes_late_is_asked_for_again(
+    pool: Pool,
+    journal: Path,
+    landed: Landed,
+    plainly: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tickets, "GATHER_S", 1e-9)
+    monkeypatch.setattr(tickets, "GATHERS", 10**9)
+    ticket = pool.submit(nap, Nap(journal, "late"), landed, plainly=plainly)
+    wait_for(lambda: ticket.late > 1, "its result is late")
+    monkeypatch.setattr(tickets, "GATHER_S", 30.0)
+    landed.wait(1)
+    assert ticket.result() == "late"
+    assert len(lines(journal, "begin")) == 1
+
+
+def test_a_result_that_never_comes_is_no_fault_of_its_work(
+    pool: Pool, journal: Path, landed: Landed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tickets, "GATHER_S", 1e-9)
+    ticket = pool.submit(nap, Nap(journal, "lost"), landed)
+    landed.wait(1)
+    assert _lost(ticket).fate is Fate.INTERRUPTED
+
+
+def test_a_time_out_of_a_tasks_own_is_told_as_it_is(pool: Pool, landed: Landed) -> None:
+    ticket = pool.submit(throw, TimeoutError(errno.ETIMEDOUT, "no answer", "a file"), landed)
+    landed.wait(1)
+    assert isinstance(ticket.exception(), TimeoutError) and ticket.late == 0
 
 
 def test_what_cannot_be_sent_is_told_to_who_asked(
