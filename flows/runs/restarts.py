@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
 
 from aimspax_core.campaign.restarts import Restarts, counted
 from aimspax_core.errors import StalledError
@@ -13,6 +17,9 @@ from flows.runs.previous_attempt import noted_attempt, this_attempt
 
 UNCOUNTED = 4
 """So many attempts in a row may end before they are counted in the run directory."""
+
+_BY_ITSELF = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.PAUSED)
+"""States in which an attempt leaves its flow run that does not die."""
 
 log = logging.getLogger(f"aimspax.{__name__}")
 
@@ -26,14 +33,16 @@ def begun_often() -> bool:
 def refuse_uncounted(attempts: Path, file: Path) -> None:
     """Refuse if the attempts before this one died on the way to where they would be counted.
 
-    Nothing is noted before the work's lock is held: Prefect's count of attempts shows it.
+    Nothing is noted before the work's lock is held, which another run may hold: Prefect's count of
+    attempts shows it, and how each of them ended. Who has mended what was wrong may use Retry, as
+    an attempt that ended by itself is no death, this one included.
 
     Args:
         attempts: Where the last attempt that held the lock is noted; see `previous_attempt`.
         file: Where `count_restart` notes what it counts.
 
     Raises:
-        StalledError: Too many died. The next ones are let in: a person may use Retry.
+        StalledError: Too many died.
     """
     now = this_attempt()
     if now is None:
@@ -45,15 +54,29 @@ def refuse_uncounted(attempts: Path, file: Path) -> None:
     )
     if now.number - last <= UNCOUNTED:
         return
-    with best_effort("noting how often the run was started again"):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        note = Restarts(flow_run=now.flow_run, attempt=now.number, mark="")
-        write_text(file, note.model_dump_json())
+    died = min(now.number - last - 1, _died(now.flow_run))
+    if died < UNCOUNTED:
+        return
     raise StalledError(
-        f"this run died {now.number - last - 1} times in a row while it read its run directory, so "
+        f"this run died {died} times in a row while it read its run directory, so "
         "it is not started again by itself. See what the worker printed (was there too little "
         "memory?); then use Retry, or start a new run"
     )
+
+
+def _died(flow_run: str) -> int:
+    """Return how many attempts in a row died until now, as Prefect has seen it; 0: not known."""
+    states: list[StateType] = []
+    with best_effort("asking how earlier attempts ended"), get_client(sync_client=True) as client:
+        found = client.read_flow_run_states(UUID(flow_run))
+        states = [state.type for state in sorted(found, key=lambda state: state.timestamp)]
+    died, running = 0, False
+    for state in states:
+        if state is StateType.RUNNING:
+            died, running = died + running, True
+        elif state in _BY_ITSELF:
+            died, running = 0, False
+    return died
 
 
 def count_restart(file: Path, mark: str, limit: int) -> None:

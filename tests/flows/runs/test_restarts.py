@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
+from prefect.states import AwaitingRetry, Crashed, Failed, Running
 
 from aimspax_core.errors import HeldError, StalledError
 from flows.runs import previous_attempt, restarts
 from flows.runs.failures import plain_failures
 from flows.runs.previous_attempt import RunAttempt, note_attempt
 from flows.runs.restarts import UNCOUNTED, begun_often, count_restart, refuse_uncounted
+from flows.server import Server
 
 
 @pytest.fixture
@@ -52,45 +61,100 @@ def test_outside_of_a_flow_run_nothing_is_noted(tmp_path: Path, attempt: list[Ru
     assert not list(tmp_path.iterdir())
 
 
-def begins(attempt: list[RunAttempt], number: int, folder: Path) -> None:
-    """Let an attempt come so far that it may be refused for those before it."""
-    attempt.append(RunAttempt("a", number))
-    if begun_often():
-        refuse_uncounted(folder / "flow-run.json", folder / "restarts.json")
+@dataclass
+class Attempts:
+    """A flow run on a real server, and the process's attempts at it."""
+
+    now: list[RunAttempt]
+    folder: Path
+    client: SyncPrefectClient
+    run: UUID
+
+    def begins(self, number: int) -> None:
+        """Let an attempt come so far that it may be refused for those before it."""
+        self.client.set_flow_run_state(self.run, Running(), force=True)
+        self.now.append(RunAttempt(str(self.run), number))
+        if begun_often():
+            refuse_uncounted(self.folder / "flow-run.json", self.folder / "restarts.json")
+
+    def ends(self, state: State[Any]) -> None:
+        self.client.set_flow_run_state(self.run, state, force=True)
 
 
+@pytest.fixture
+def attempts(
+    tmp_path: Path, attempt: list[RunAttempt], prefect_server: Server
+) -> Iterator[Attempts]:
+    @flow
+    def nothing() -> None:
+        """What is attempted."""
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with get_client(sync_client=True) as client:
+        yield Attempts(attempt, folder, client, client.create_flow_run(nothing).id)
+
+
+@pytest.mark.parametrize("noticed", [True, False])
 def test_a_run_that_dies_on_its_way_to_where_it_is_counted_is_given_up(
-    tmp_path: Path, attempt: list[RunAttempt]
+    attempts: Attempts, noticed: bool
 ) -> None:
     for number in range(1, UNCOUNTED + 1):
-        begins(attempt, number, tmp_path)
+        attempts.begins(number)
+        if noticed:
+            attempts.ends(Crashed())
+        attempts.ends(AwaitingRetry())
     with pytest.raises(StalledError, match=str(UNCOUNTED)):
-        begins(attempt, UNCOUNTED + 1, tmp_path)
-    begins(attempt, UNCOUNTED + 2, tmp_path)  # Retry
+        attempts.begins(UNCOUNTED + 1)
+    attempts.ends(Failed(name="Stalled"))
+    attempts.begins(UNCOUNTED + 2)  # Retry
+    assert not list(attempts.folder.iterdir()), "another run may be at work there"
 
 
-def test_a_run_that_is_counted_may_be_killed_for_ever(
-    tmp_path: Path, attempt: list[RunAttempt]
-) -> None:
-    for number in range(1, 10 * UNCOUNTED):
-        begins(attempt, number, tmp_path)
-        count_restart(tmp_path / "restarts.json", str(number), 0)
+@pytest.mark.parametrize("name", ["Failed", "AlreadyRunning"])
+def test_an_attempt_that_ended_by_itself_has_not_died(attempts: Attempts, name: str) -> None:
+    for number in range(1, 3 * UNCOUNTED):
+        attempts.begins(number)
+        attempts.ends(Failed(name=name))
 
 
-def test_what_holds_its_directory_and_was_paused_often_is_not_given_up(
-    tmp_path: Path, attempt: list[RunAttempt]
-) -> None:
-    attempt.append(RunAttempt("a", 20))  # Prefect counts each Resume
-    note_attempt(tmp_path / "flow-run.json")
-    begins(attempt, 21, tmp_path)
+def test_a_run_that_is_counted_may_be_killed_for_ever(attempts: Attempts) -> None:
+    for number in range(1, 4 * UNCOUNTED):
+        attempts.begins(number)
+        count_restart(attempts.folder / "restarts.json", str(number), 0)
+        attempts.ends(Crashed())
 
 
-def test_another_run_was_not_this_one(tmp_path: Path, attempt: list[RunAttempt]) -> None:
-    attempt.append(RunAttempt("b", 20))
-    note_attempt(tmp_path / "flow-run.json")
-    count_restart(tmp_path / "restarts.json", "x", 1)
+def test_what_holds_its_directory_and_was_paused_often_is_not_given_up(attempts: Attempts) -> None:
+    attempts.now.append(RunAttempt(str(attempts.run), 20))  # Prefect counts each Resume
+    note_attempt(attempts.folder / "flow-run.json")
+    for _ in range(UNCOUNTED):
+        attempts.client.set_flow_run_state(attempts.run, Running(), force=True)
+    attempts.begins(21)
+
+
+def test_another_run_was_not_this_one(attempts: Attempts) -> None:
+    attempts.now.append(RunAttempt("b", 20))
+    note_attempt(attempts.folder / "flow-run.json")
+    file = attempts.folder / "restarts.json"
+    count_restart(file, "x", 1)
+    before = file.read_bytes()
+    for _ in range(UNCOUNTED):
+        attempts.client.set_flow_run_state(attempts.run, Running(), force=True)
     with pytest.raises(StalledError):
-        begins(attempt, UNCOUNTED + 1, tmp_path)
+        attempts.begins(UNCOUNTED + 1)
+    assert file.read_bytes() == before
+
+
+def test_without_the_api_a_run_is_let_in(
+    attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, UNCOUNTED + 1):
+        attempts.begins(number)
+        attempts.ends(Crashed())
+    monkeypatch.setattr(attempts, "run", UUID(int=0))  # it may have lost its database
+    attempts.now.append(RunAttempt(str(attempts.run), UNCOUNTED + 1))
+    refuse_uncounted(attempts.folder / "flow-run.json", attempts.folder / "restarts.json")
 
 
 @pytest.mark.usefixtures("prefect_server")  # else Prefect starts one of its own, which takes long
@@ -100,9 +164,9 @@ def test_another_run_was_not_this_one(tmp_path: Path, attempt: list[RunAttempt])
 def test_states_that_automations_tell_apart_have_names_of_their_own(
     error: Exception, name: str
 ) -> None:
-    @plain_failures
-    def flow() -> None:  # type: ignore[misc]
+    @plain_failures  # type: ignore[arg-type]
+    def work() -> None:
         raise error
 
-    state = flow()
+    state = work()
     assert (state.type.value, state.name) == ("FAILED", name)
