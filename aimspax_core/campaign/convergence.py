@@ -59,7 +59,7 @@ def advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
         converge_epochs=member.converge_epochs + event.epochs,
         best=event.best,
         diverged=0,
-        offsets=event.offsets,
+        offsets=event.offsets if event.converged else member.offsets,
     )
     return _published_if_all_have(_with(state, member))
 

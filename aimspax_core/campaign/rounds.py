@@ -145,15 +145,17 @@ def advanced(state: CampaignState, event: TrainingFinished) -> CampaignState:
     """Record the epochs that a member has trained, and how long they took."""
     state = _paced(state, event)
     member = state.members[event.tag]
+    done = member.round_epochs + event.epochs
+    settled = state.round is None or done >= state.round.epochs  # else they are of no round's end
     member = member.but(
         earlier=earlier_of(state, member),
         checkpoint=event.checkpoint,
         epochs=member.epochs + event.epochs,
-        round_epochs=member.round_epochs + event.epochs,
+        round_epochs=done,
         errors=event.errors[-1] if event.errors else member.errors,
         diverged=0,
         sat_out=0,
-        offsets=event.offsets,
+        offsets=event.offsets if settled else member.offsets,
     )
     return state.but(members={**state.members, event.tag: member})
 

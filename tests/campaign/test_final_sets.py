@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aimspax_core.campaign import final_sets
+from aimspax_core.campaign import convergence, final_sets
 from aimspax_core.campaign.actions import Converge
-from aimspax_core.campaign.events import ExplorationAsked, Launched, ParametersSet
+from aimspax_core.campaign.events import (
+    ConvergenceAdvanced,
+    ExplorationAsked,
+    Launched,
+    ParametersSet,
+)
+from aimspax_core.campaign.rounds import MAX_DIVERGED
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus, Rules
 from aimspax_core.report.error_tables import error_rows
 from aimspax_core.report.narrative import lines
@@ -175,3 +181,22 @@ def test_it_is_told_on_how_many_points_is_converged() -> None:
     (said,) = [line for line in told() if line.startswith("converging")]
     found = final_sets.together(converging(**ALL).state)
     assert f"({len(found.training)} + {len(found.validation)})" in said
+
+
+def test_a_stretch_that_does_not_end_a_convergence_leaves_constants_alone() -> None:
+    state = converging().state
+    tag = next(tag for tag, member in state.members.items() if not member.converged)
+    known = state.members[tag].but(offsets={"H2O": 0.05})
+    state = state.but(members={**state.members, tag: known})
+    (action, *_) = convergence.actions(state)
+    errors = known.errors
+    assert isinstance(action, Converge) and errors is not None
+    event = ConvergenceAdvanced(
+        action_id=action.id, tag=tag, checkpoint=action.checkpoint, epochs=5, errors=(),
+        best=errors, converged=False,
+    )  # fmt: skip
+    state = convergence.advanced(state, event)
+    for _ in range(MAX_DIVERGED):
+        state = convergence.diverged(state, tag)
+    assert state.members[tag].converged
+    assert state.members[tag].offsets == {"H2O": 0.05}
