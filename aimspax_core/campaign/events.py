@@ -179,10 +179,10 @@ class SegmentFinished(Record):
         )
 
     @property
-    def checks_above(self) -> int:
-        """How many uncertainties were above the threshold in force."""
+    def above(self) -> tuple[bool, ...]:
+        """Of each check, whether it was above the threshold in force; none: that was not kept."""
         pairs = zip(self.uncertainties, self.thresholds, strict=False)
-        return sum(limit is not None and value > limit for value, limit in pairs)
+        return tuple(limit is not None and value > limit for value, limit in pairs)
 
 
 class TrainingFinished(Record):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 from pydantic import Field
 
 from aimspax_core.campaign.record import Record
 from aimspax_core.prediction import Prediction
-from aimspax_core.uncertainty.calibration import Calibration, calibrated, weights_of_strata
+from aimspax_core.uncertainty.calibration import LEAST, Calibration, calibrated, weights_of_strata
 from aimspax_core.uncertainty.force_spread import atomic_sd
 from aimspax_core.uncertainty.measures import Measure
 
 KEPT = 200
-"""Points that the calibration in force is fitted to: the latest, of the latest ensembles."""
+"""Points that the calibration of all geometries is fitted to: the latest."""
 
 _DIGITS = 6
 
@@ -87,6 +91,27 @@ class Judged(Record):
         )
 
 
+class Tally(Record):
+    """Checks: how many uncertainties were above the threshold in force, and how many were not."""
+
+    above: int = 0
+    below: int = 0
+
+    def since(self, earlier: Tally) -> Tally:
+        """Return the checks that came after an earlier tally."""
+        return Tally(above=self.above - earlier.above, below=self.below - earlier.below)
+
+
+class Kept(Judged):
+    """A point as the state keeps it: without its elements, with the checks that were before it.
+
+    Snapshots of before these were kept count as if there had been none.
+    """
+
+    checks: Tally = Field(default=Tally(), description="Of all geometries, before its label came.")
+    own_checks: Tally = Field(default=Tally(), description="Of its geometry, likewise.")
+
+
 class Judgement(Record):
     """What the calibration in force is fitted to.
 
@@ -95,21 +120,61 @@ class Judgement(Record):
         recent: The latest of them, at most `KEPT`.
         above: Checks whose uncertainty was above the threshold.
         below: All other checks.
+        older: Points before those, without which their geometry would have less than `LEAST`.
+        by_geometry: Checks of each geometry.
     """
 
     points: int = 0
-    recent: tuple[Judged, ...] = ()
+    recent: tuple[Kept, ...] = ()
     above: int = 0
     below: int = 0
+    older: tuple[Kept, ...] = ()
+    by_geometry: dict[int, Tally] = Field(default_factory=dict)
 
-    def checked(self, above: int, below: int) -> Judgement:
-        """Return it with some more checks."""
-        return self.but(above=self.above + above, below=self.below + below)
+    def checked(self, above: Sequence[bool], geometries: Sequence[int]) -> Judgement:
+        """Return it with some more checks.
+
+        Args:
+            above: Of each, whether the uncertainty was above the threshold in force.
+            geometries: Of which geometry each was.
+        """
+        by_geometry = dict(self.by_geometry)
+        for geometry in set(geometries):
+            own = [up for up, of in zip(above, geometries, strict=True) if of == geometry]
+            by_geometry[geometry] = _more(by_geometry.get(geometry, Tally()), own)
+        both = _more(Tally(above=self.above, below=self.below), above)
+        return self.but(above=both.above, below=both.below, by_geometry=by_geometry)
 
     def with_point(self, point: Judged) -> Judgement:
         """Return it with one more point."""
-        recent = (*self.recent, point.but(elements={}))[-KEPT:]
-        return self.but(points=self.points + 1, recent=recent)
+        kept = Kept(
+            **{**dict(point), "elements": {}},
+            checks=self._checks(None),
+            own_checks=self._checks(point.geometry),
+        )
+        recent = (*self.recent, kept)
+        older = (*self.older, *recent[:-KEPT])
+        recent = recent[-KEPT:]
+        return self.but(points=self.points + 1, recent=recent, older=_needed(older, recent))
+
+    def points_of(self, geometry: int | None) -> tuple[Kept, ...]:
+        """Return the points that a calibration is fitted to, in the order in which they came.
+
+        Args:
+            geometry: Of which geometry it is; None: of all.
+        """
+        if geometry is None:
+            return self.recent
+        return tuple(one for one in (*self.older, *self.recent) if one.geometry == geometry)
+
+    def weights(self, geometry: int | None = None) -> NDArray[np.float64]:
+        """Return the weights of `points_of`: they stand for all checks since the first of them."""
+        points = self.points_of(geometry)
+        if not points:
+            return np.ones(0)
+        before = points[0].checks if geometry is None else points[0].own_checks
+        checks = self._checks(geometry).since(before)
+        return weights_of_strata([one.above for one in points], checks.above, checks.below)
 
     def calibration(self, geometry: int | None = None) -> Calibration | None:
         """Return the calibration by the latest points; None where there is nothing to fit it to.
@@ -117,9 +182,30 @@ class Judgement(Record):
         Args:
             geometry: Of the points of which geometry; None: of all.
         """
-        points = [one for one in self.recent if geometry in (None, one.geometry)]
-        weights = weights_of_strata([one.above for one in points], self.above, self.below)
-        return calibrated([p.spread for p in points], [p.error for p in points], weights)
+        points = self.points_of(geometry)
+        spreads, errors = [one.spread for one in points], [one.error for one in points]
+        return calibrated(spreads, errors, self.weights(geometry))
+
+    def _checks(self, geometry: int | None) -> Tally:
+        if geometry is None:
+            return Tally(above=self.above, below=self.below)
+        return self.by_geometry.get(geometry, Tally())
+
+
+def _more(tally: Tally, above: Sequence[bool]) -> Tally:
+    many = sum(above)
+    return Tally(above=tally.above + many, below=tally.below + len(above) - many)
+
+
+def _needed(older: tuple[Kept, ...], recent: tuple[Kept, ...]) -> tuple[Kept, ...]:
+    """Return the latest of the older points that make up `LEAST` of each geometry."""
+    have = Counter(one.geometry for one in recent)
+    needed = []
+    for one in reversed(older):
+        if have[one.geometry] < LEAST:
+            have[one.geometry] += 1
+            needed.append(one)
+    return tuple(reversed(needed))
 
 
 def energy_calibration(points: tuple[Judged, ...]) -> Calibration | None:

@@ -44,8 +44,9 @@ def calibrated_levels(state: CampaignState) -> tuple[float | None, ...]:
     if state.rules.threshold != "calibrated" or error is None:
         return (None,) * len(scopes)
     levels: list[float | None] = []
+    common = state.judgement.calibration()
     for geometry in scopes:
-        own, common = state.judgement.calibration(geometry), state.judgement.calibration()
+        own = common if geometry is None else state.judgement.calibration(geometry)
         found = own if own is not None and own.points >= LEAST else common
         enough = found is not None and found.points >= LEAST
         levels.append(found.spread_of(error) if found is not None and enough else None)
@@ -54,13 +55,12 @@ def calibrated_levels(state: CampaignState) -> tuple[float | None, ...]:
 
 def seen(state: CampaignState, event: SegmentFinished) -> CampaignState:
     """Let the thresholds see the uncertainties of a segment."""
-    above = event.checks_above
+    of = [state.trajectories[index].geometry for index in event.checked]
     state = state.but(
         window=state.window.extend(event.uncertainties),
-        judgement=state.judgement.checked(above, len(event.thresholds) - above),
+        judgement=state.judgement.checked(event.above, of[: len(event.above)]),
     )
     if state.windows:
-        of = [state.trajectories[index].geometry for index in event.checked]
         pairs = list(zip(of, event.uncertainties, strict=True))
         state = state.but(
             windows=tuple(

@@ -20,7 +20,7 @@ from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.calibration_text import calibration_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
-from aimspax_core.uncertainty.calibration import LEAST, NODES, reliability, weights_of_strata
+from aimspax_core.uncertainty.calibration import LEAST, NODES, reliability
 
 # Okabe and Ito's palette, which every kind of colour vision can tell apart.
 _BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#00795A", "#666666"
@@ -111,9 +111,9 @@ def _draw_pairs(axes: Axes, found: Judgements, state: CampaignState) -> None:
     spreads = np.array([one.spread for one in shown])
     if len(judgement.recent) >= LEAST:
         recent = judgement.recent
-        weights = weights_of_strata([one.above for one in recent], judgement.above, judgement.below)
+        spreads_of, errors_of = [p.spread for p in recent], [p.error for p in recent]
         most = min(NODES, len(recent) // _IN_A_BIN)
-        bins = reliability([p.spread for p in recent], [p.error for p in recent], weights, most)
+        bins = reliability(spreads_of, errors_of, judgement.weights(), most)
         axes.plot(
             [one.spread for one in bins], [one.error for one in bins], color="black", marker="o",
             markersize=4.5, linewidth=0, label=f"means of the last {len(recent)}",

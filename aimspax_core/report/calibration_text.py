@@ -18,7 +18,7 @@ def calibration_lines(state: CampaignState) -> list[str]:
     decides = state.rules.threshold == "calibrated" and state.rules.random_share is None
     few = f"; from {LEAST} on it counts" if decides and found.points < LEAST else ""
     lines = [f"true error: {calibration_text(found)}{few}"]
-    geometries = sorted({point.geometry for point in judgement.recent})
+    geometries = sorted({point.geometry for point in (*judgement.older, *judgement.recent)})
     if 1 < len(geometries) <= _NAMED:
         own = [(number, judgement.calibration(number)) for number in geometries]
         each = (f"{n}: {c.factor:.2f} ({c.points} labels)" for n, c in own if c is not None)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from ase.build import molecule
 
-from aimspax_core.campaign.events import LabelArrived, LabelsGone
+from aimspax_core.campaign.events import (
+    ExplorationAsked,
+    LabelArrived,
+    LabelsGone,
+    SegmentFinished,
+)
 from aimspax_core.campaign.judged import (
     KEPT,
     Judged,
@@ -15,9 +22,11 @@ from aimspax_core.campaign.judged import (
     energy_calibration,
 )
 from aimspax_core.campaign.rules import apply
-from aimspax_core.campaign.state import CampaignState, PointStatus
+from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
+from aimspax_core.campaign.thresholds import seen
 from aimspax_core.labels.label import Label
 from aimspax_core.prediction import Prediction
+from aimspax_core.uncertainty.calibration import LEAST
 from aimspax_core.uncertainty.measures import MEASURES, measure_of
 from aimspax_core.uncertainty.true_error import mirrored
 from tests.campaign.test_rules import make_rules
@@ -91,6 +100,100 @@ def test_geometries_have_calibrations_of_their_own() -> None:
     factors = [judgement.calibration(geometry).factor for geometry in (0, 1, None)]
     assert factors == pytest.approx([1.0, 3.0, 2.0])
     assert judgement.calibration(2) is None
+
+
+def checked(state: CampaignState, geometry: int, above: int, below: int) -> CampaignState:
+    """Checks of a trajectory of a geometry, held against a threshold of 0.15 eV/Å."""
+    index = next(t.index for t in state.trajectories if t.geometry == geometry)
+    many = above + below
+    event = SegmentFinished(
+        action_id="none", results=(), uncertainties=(0.2,) * above + (0.1,) * below,
+        checked=(index,) * many, at_steps=tuple(range(many)), thresholds=(0.15,) * many,
+    )  # fmt: skip
+    return seen(state, event)
+
+
+def told(state: CampaignState, geometry: int, above: int, below: int) -> CampaignState:
+    """Labels of which those below the threshold err by 1, those above by 3 times the spread."""
+    point = judged().but(geometry=geometry, spread=0.2, error=0.6, above=True)
+    judgement = state.judgement
+    for _ in range(above):
+        judgement = judgement.with_point(point)
+    for _ in range(below):
+        judgement = judgement.with_point(point.but(spread=0.1, error=0.1, above=False))
+    return state.but(judgement=judgement)
+
+
+@pytest.fixture(scope="module")
+def fresh() -> CampaignState:
+    """A campaign with two geometries that explores, and knows of no check and no label yet."""
+    rules = make_rules(desired_acc=0.0, geometries=2)
+    shell = VirtualShell(rules, World(), np.random.default_rng(1))
+    while shell.state.phase is not Phase.READY:
+        shell.advance()
+    return shell.tell(ExplorationAsked()).but(judgement=Judgement())
+
+
+def test_labels_stand_for_the_checks_of_their_own_time(fresh: CampaignState) -> None:
+    """Half of the checks were above the threshold once, and 1 of 11 is by now."""
+    state = told(checked(fresh, 0, 5000, 5000), 0, KEPT // 2, KEPT // 2)
+    for _ in range(10):
+        state = checked(told(state, 0, KEPT // 20, KEPT // 20), 0, 10, 100)
+    found = state.judgement.calibration()
+    true = (10 * 0.6 + 100 * 0.1) / (10 * 0.2 + 100 * 0.1)
+    assert found is not None
+    assert found.factor == pytest.approx(true, rel=0.02)
+
+
+def test_labels_of_a_geometry_stand_for_its_own_checks(fresh: CampaignState) -> None:
+    state = fresh
+    for _ in range(10):
+        state = checked(told(state, 0, 5, 5), 0, 90, 10)
+        state = checked(told(state, 1, 5, 5), 1, 20, 80)
+    floppy, rigid = (state.judgement.calibration(geometry) for geometry in (0, 1))
+    assert floppy is not None and rigid is not None
+    assert floppy.factor == pytest.approx((9 * 0.6 + 0.1) / (9 * 0.2 + 0.1))
+    assert rigid.factor == pytest.approx((2 * 0.6 + 8 * 0.1) / (2 * 0.2 + 8 * 0.1))
+
+
+def test_each_of_many_geometries_comes_to_a_calibration_of_its_own() -> None:
+    judgement, many = Judgement(), 2 * KEPT // LEAST
+    for number in range(3 * many * LEAST):
+        geometry = number % many
+        judgement = judgement.with_point(judged(error=0.2 * (1 + geometry)).but(geometry=geometry))
+    own = [judgement.calibration(geometry) for geometry in range(many)]
+    assert [one.points for one in own if one is not None] == [LEAST] * many
+    assert [one.factor for one in own if one is not None] == pytest.approx(range(1, many + 1))
+    assert judgement.calibration().points == KEPT, "the latest, whosever they are"
+    assert len(judgement.older) <= many * LEAST
+
+
+def test_a_geometry_that_is_seldom_labelled_keeps_what_is_known_of_it() -> None:
+    judgement = Judgement()
+    for _ in range(LEAST):
+        judgement = judgement.with_point(judged(error=0.6).but(geometry=1))
+    for _ in range(5 * KEPT):
+        judgement = judgement.with_point(judged(error=0.2))
+    assert judgement.calibration(1).factor == pytest.approx(3.0)
+    assert (judgement.calibration().factor, judgement.calibration(0).points) == (1.0, KEPT)
+
+
+def test_a_snapshot_that_knows_no_times_of_checks_weighs_by_all_of_them(
+    fresh: CampaignState,
+) -> None:
+    state = checked(told(fresh, 0, 50, 50), 0, 100, 900)
+    content = json.loads(state.judgement.model_dump_json())
+    for one in content["recent"]:
+        del one["checks"], one["own_checks"]
+    del content["older"], content["by_geometry"]
+    before = Judgement.model_validate(content)
+    true = (0.6 + 9 * 0.1) / (0.2 + 9 * 0.1)
+    assert before.calibration().factor == pytest.approx(true)
+    later = state.but(judgement=before)
+    for _ in range(10):
+        later = checked(told(later, 0, KEPT // 20, KEPT // 20), 0, 100, 100)
+    assert later.judgement.calibration(0).factor == pytest.approx(0.7 / 0.3, rel=0.05)
+    assert later.judgement.calibration().factor == pytest.approx(0.7 / 0.3, rel=0.05)
 
 
 def played(**changes: float) -> CampaignState:
