@@ -51,9 +51,14 @@ def settle(
     called.form = None
     mode, size = settings.MISC.compile, settings.TRAINING.batch_size
     if mode != "off" and len(train) >= size:
-        first = collated(train[:size]).to(torch.device(settings.MISC.device)).to_dict()
+        device = torch.device(settings.MISC.device)
+
+        def collate(graphs: Sequence[AtomicData]) -> dict[str, torch.Tensor]:
+            batch: dict[str, torch.Tensor] = collated(graphs).to(device).to_dict()
+            return batch
+
         wanted_s = math.inf if mode == "on" else ahead_s
-        called.form = forms().settle(called, train, first, wanted_s)
+        called.form = forms().settle(called, train, size, collate, wanted_s)
     return Settled(called.form is not None, forms().take_notes())
 
 

@@ -1,12 +1,19 @@
-"""A process that compiles a form of the network while training goes on without it."""
+"""A process that compiles a form of the network while training goes on without it.
+
+It takes the lock of the form's folder itself, and holds it as long as it lives: so one compiles
+also where file systems have no locks that a child could inherit. Of two that begin at once the one
+that comes too late ends without having made anything.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,12 +21,12 @@ from pathlib import Path
 
 import torch
 
-from aimspax_core.locks import held
-from aimspax_core.model.mace.lean.compiling import LIBRARIES, Example
-from aimspax_core.safe_files import replacing
+from aimspax_core.locks import holder
+from aimspax_core.model.mace.lean.compiling import LIBRARIES, LOCK, Example
+from aimspax_core.model.mace.lean.private_folders import make_private
 
-_LOCK, _REQUEST, _OUTPUT = "lock", "request", "output"
-"""Beside what it makes: who makes it, what was asked for, and what it printed."""
+_OUTPUT = "output"
+"""Beside what it makes: what it printed."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,8 @@ class Aside:
     """A process aside.
 
     Attributes:
-        process: It ends with this one; or writes why it failed (`compiling.FAILED`).
+        process: It ends with this one; or writes why it failed (`compiling.FAILED`). It ends with
+            0 also if another has made the form, or makes it.
     """
 
     process: subprocess.Popen[bytes]
@@ -48,26 +56,26 @@ class Aside:
         """Begin to compile into a folder; none if another process does so.
 
         Raises:
-            OSError: The folder cannot be written to.
+            OSError: The folder cannot be written to, or others can.
         """
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # The child inherits the lock, and holds it as long as it lives.
-        with held(folder / _LOCK, wait_s=0.0) as lock:
-            if lock is None:
-                return None
-            with replacing(folder / _REQUEST, private=True) as path:
-                torch.save(example.alone(), path)
-            threads = torch.get_num_threads()
-            module = "aimspax_core.model.mace.lean.compiler_process"
-            arguments = [str(folder / _REQUEST), str(os.getpid()), str(threads)]
-            with environment(folder), (folder / _OUTPUT).open("wb") as output:
+        make_private(folder)
+        if holder(folder / LOCK) is not None:
+            return None
+        module = "aimspax_core.model.mace.lean.compiler_process"
+        arguments = [str(folder), str(os.getpid()), str(torch.get_num_threads())]
+        # The request has no name: nobody else can read it, or leave another in its place.
+        with tempfile.TemporaryFile(dir=folder) as request:
+            content = io.BytesIO()  # torch does not say of a disk that it is full
+            torch.save(example.alone(), content)
+            request.write(content.getbuffer())
+            request.seek(0)
+            with environment(folder), (folder / _OUTPUT).open("ab") as output:
                 return cls(
                     subprocess.Popen(
                         [sys.executable, "-m", module, *arguments],
-                        stdin=subprocess.DEVNULL,
+                        stdin=request,
                         stdout=output,
                         stderr=subprocess.STDOUT,
-                        pass_fds=(lock.fileno(),),
                     )
                 )
 

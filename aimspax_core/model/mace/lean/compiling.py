@@ -4,7 +4,8 @@
 derivatives are traced to one flat list of operations (`make_fx`), which torch's compiler then
 compiles ahead of time, together with its derivative by the weights. What comes out is one file
 that `torch.compiler.load_compiled_function` loads in about a second; the shared libraries that it
-names lie beside it.
+names lie beside it. To load it is to run what is in it, so that it lies in a folder that nobody
+else can write to (`private_folders`).
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from aimspax_core.model.mace.lean.shape import LayerTables, Shape
 from aimspax_core.model.mace.lean.weights import Weights
 from aimspax_core.safe_files import replacing
 
-FORM, FAILED, LIBRARIES = "form", "failed", "libraries"
-"""In the folder of a compiled form: the form, or why there is none; and its shared libraries."""
+FORM, FAILED, LIBRARIES, LOCK = "form", "failed", "libraries", "lock"
+"""In the folder of a compiled form: the form, or why there is none; its shared libraries; and who
+makes or removes it."""
 
 
 class Example(NamedTuple):

@@ -6,7 +6,7 @@ length zero in the radial basis, which nobody's slot that counts points to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil, log2
 from typing import Any, NamedTuple
 
@@ -21,6 +21,9 @@ _STEPS = 8
 
 _HEADROOM = 1.05
 """For structures that are still to come."""
+
+_LEAST = 0.4
+"""The part of a form's work that a batch must have: smaller ones are as fast without."""
 
 
 class Size(NamedTuple):
@@ -45,6 +48,10 @@ class Size(NamedTuple):
         """Return whether a batch of the other size can be padded to this."""
         return all(mine >= its for mine, its in zip(self, other, strict=True))
 
+    def suits(self, other: Size) -> bool:
+        """Return whether a batch of the other size is padded to this, and is not much smaller."""
+        return self.holds(other) and other.work >= _LEAST * self.work
+
 
 def size_of(inputs: Inputs) -> Size:
     """Return the least size that a batch can be padded to."""
@@ -60,6 +67,24 @@ def largest(graphs: Sequence[Any], batch: int) -> Size:
         batch * max(map(_pairs, graphs)) + 1,
         max(slots, default=1),
     )
+
+
+def together(graphs: Sequence[Any]) -> Size:
+    """Return the size of a batch of MACE's graphs, without reading it; see `size_of`."""
+    return Size(
+        sum(len(graph.positions) for graph in graphs),
+        max(1, sum(map(_pairs, graphs))) + 1,
+        largest(graphs, 1).slots,
+    )
+
+
+def suited(
+    graphs: Sequence[Any], batch: int, suits: Callable[[Size], bool]
+) -> Sequence[Any] | None:
+    """Return a batch of so many of MACE's graphs that suits, of the largest; none if none does."""
+    ranked = sorted(graphs, key=lambda graph: (len(graph.positions), _pairs(graph)), reverse=True)
+    batches = (ranked[first : first + batch] for first in range(len(ranked) - batch + 1))
+    return next((one for one in batches if suits(together(one))), None)
 
 
 def roomy(size: Size, alike: bool) -> Size:

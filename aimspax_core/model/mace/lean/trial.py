@@ -30,7 +30,7 @@ class Trial(NamedTuple):
 
 
 def tried(form: Form, example: Example) -> Trial | None:
-    """Let a form and the eager one take turns on a batch; none if it is not made for it."""
+    """Let a form and the eager one take turns on a batch; none if it does not take that."""
     own = example.alone().weights
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(_TURNS):

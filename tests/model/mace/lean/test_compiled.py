@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import itertools
 import os
+import resource
 import shutil
+import signal
 import sys
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
+from resource import RLIMIT_FSIZE
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +31,16 @@ from aimspax_core.model.mace.lean import Lean, compiler_process, forms, trial
 from aimspax_core.model.mace.lean.compiling import FAILED, FORM
 from aimspax_core.model.mace.lean.derivatives import Derived, Inputs, derived
 from aimspax_core.model.mace.lean.forms import WORTH_COMPILING_S, WORTH_LOADING_S, Forms
-from aimspax_core.model.mace.lean.padding import Size, cut, largest, padded, roomy, size_of
+from aimspax_core.model.mace.lean.padding import (
+    Size,
+    cut,
+    largest,
+    padded,
+    roomy,
+    size_of,
+    together,
+)
+from aimspax_core.model.mace.lean.private_folders import make_private
 from aimspax_core.model.mace.lean.weights import weights
 from aimspax_core.settings.model import ModelSettings
 
@@ -61,9 +77,12 @@ def graphs(chosen: list[Atoms]) -> list[Any]:
     return mace_graphs.graphs(chosen, ELEMENTS, settings())
 
 
-def batch(chosen: list[Atoms]) -> dict[str, torch.Tensor]:
-    made = graphs(chosen)
+def collate(made: Sequence[Any]) -> dict[str, torch.Tensor]:
     return mace_graphs.batches(made, len(made))[0].to_dict()
+
+
+def batch(chosen: list[Atoms]) -> dict[str, torch.Tensor]:
+    return collate(graphs(chosen))
 
 
 def lean(seed: int = 1, **architecture: Any) -> Lean:
@@ -123,8 +142,9 @@ def test_a_size_holds_every_batch_and_has_room_for_more() -> None:
     needed = largest(made, 2)
     for left in range(4):
         for right in range(4):
-            pair = batch([structures()[left], structures()[right]])
-            assert needed.holds(size_of(lean_once().read(pair)[0]))
+            pair = [made[left], made[right]]
+            assert needed.holds(size_of(lean_once().read(collate(pair))[0]))
+            assert together(pair) == size_of(lean_once().read(collate(pair))[0])
     assert roomy(needed, alike=True).holds(needed)
     assert roomy(needed, alike=True).atoms == needed.atoms
     assert {roomy(needed._replace(pairs=n), alike=True).pairs for n in range(640, 670)} == {704}
@@ -155,7 +175,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a compiled form of the tiny network, made aside for batches of three."""
     folder = tmp_path_factory.mktemp("forms")
     mine, one = Forms(folder), lean()
-    assert mine.settle(one, graphs(structures()), batch(structures()[:3]), np.inf) is None
+    assert mine.settle(one, graphs(structures()), 3, collate, np.inf) is None
     mine.wait()
     assert [path.name for path in folder.glob(f"*/{FORM}")] == [FORM], outputs(folder)
     return folder
@@ -167,7 +187,7 @@ def outputs(folder: Path) -> str:
 
 def settled(folder: Path, one: Lean, ahead_s: float = np.inf) -> Forms:
     mine = Forms(folder)
-    one.form = mine.settle(one, graphs(structures()), batch(structures()[:3]), ahead_s)
+    one.form = mine.settle(one, graphs(structures()), 3, collate, ahead_s)
     return mine
 
 
@@ -220,7 +240,7 @@ def test_without_a_compiler_training_goes_on_as_it_is_which_is_said_once(
     monkeypatch.delenv("CXX", raising=False)
     one, mine = lean(), Forms(tmp_path / "forms")
     for _ in range(3):
-        found = mine.settle(one, graphs(structures()), batch(structures()[:3]), np.inf)
+        found = mine.settle(one, graphs(structures()), 3, collate, np.inf)
         assert found is None
     (note,) = mine.take_notes()
     assert "PATH" in note
@@ -235,7 +255,7 @@ def test_a_compiler_that_ends_early_is_said_once(
     monkeypatch.setattr(sys, "executable", "/nowhere/python")  # nothing is begun any more
     assert len(mine.take_notes()) == 1
     for _ in range(2):
-        assert mine.settle(one, graphs(structures()), batch(structures()[:3]), np.inf) is None
+        assert mine.settle(one, graphs(structures()), 3, collate, np.inf) is None
     (note,) = mine.take_notes()
     assert "ended with 1" in note
 
@@ -245,7 +265,7 @@ def test_what_the_compiler_says_is_for_all_workers_and_for_a_day(
 ) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     (form,) = (path.parent for path in made.glob(f"*/{FORM}"))
-    (tmp_path / form.name).mkdir()
+    (tmp_path / form.name).mkdir(mode=0o700)
     failed = tmp_path / form.name / FAILED
     failed.write_text("no room on the device")
     (note,) = settled(tmp_path, lean()).take_notes()
@@ -256,16 +276,51 @@ def test_what_the_compiler_says_is_for_all_workers_and_for_a_day(
     assert (tmp_path / form.name / "output").exists()
 
 
-def test_why_it_failed_is_left_for_the_worker_that_asked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Has the compiler's program run in this process, with a request that cannot be read."""
     monkeypatch.setattr(os, "nice", lambda level: None)
     monkeypatch.setattr(compiler_process, "end_with", lambda parent: None)
-    request = tmp_path / "request"
-    request.write_bytes(b"no tensors")
+    return lambda folder: compiler_process.main(
+        BytesIO(b"no tensors"), folder, os.getppid(), torch.get_num_threads()
+    )
+
+
+def test_why_it_failed_is_left_for_the_worker_that_asked(
+    tmp_path: Path, inside: Callable[[Path], None]
+) -> None:
     with pytest.raises(Exception):  # noqa: B017
-        compiler_process.main(request, os.getppid(), torch.get_num_threads())
+        inside(tmp_path)
     assert (tmp_path / FAILED).read_text()
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_compiler_that_comes_too_late_ends_without_a_failure(
+    tmp_path: Path, inside: Callable[[Path], None], locks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+    with held(tmp_path / "lock"):
+        inside(tmp_path)
+    (tmp_path / FORM).touch()
+    inside(tmp_path)
+    assert not (tmp_path / FAILED).exists()
+
+
+def test_a_compiler_that_came_too_late_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    one, mine = lean(), settled(tmp_path, lean())
+    for _ in range(2):
+        mine.wait()
+        assert mine.settle(one, graphs(structures()), 3, collate, np.inf) is None
+    mine.wait()
+    (note,) = mine.take_notes()
+    assert "aside" in note
 
 
 def test_the_compiler_ends_with_the_worker_that_began_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,21 +338,134 @@ def test_of_two_workers_one_compiles(
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     (form,) = (path.parent for path in made.glob(f"*/{FORM}"))
     folder = tmp_path / form.name
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     with held(folder / "lock"):
         settled(tmp_path, lean())
     assert {path.name for path in folder.iterdir()} == {"lock"}
 
 
-@pytest.mark.parametrize("damage", [b"", b"no form"])
-def test_a_form_that_is_damaged_is_not_used(made: Path, tmp_path: Path, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", [b"", b"no form", None])
+def test_a_form_that_cannot_be_loaded_is_made_anew_and_once_only(
+    made: Path, tmp_path: Path, damage: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    folder = tmp_path / "forms"
+    shutil.copytree(made, folder)
+    (form,) = folder.glob(f"*/{FORM}")
+    whole = form.read_bytes()
+    if damage is not None:
+        form.write_bytes(damage)
+    else:
+        monkeypatch.setattr(torch.compiler, "load_compiled_function", library_is_gone)
+    one, mine = lean(), Forms(folder)
+    assert mine.settle(one, graphs(structures()), 3, collate, np.inf) is None
+    (note,) = mine.take_notes()
+    assert str(form.parent) in note
+    assert not form.exists()
+    assert mine.settle(one, graphs(structures()), 3, collate, np.inf) is None
+    (note,) = mine.take_notes()
+    assert "aside" in note
+    mine.wait()
+    form.write_bytes(whole if damage is None else damage)
+    for _ in range(2):
+        assert mine.settle(one, graphs(structures()), 3, collate, np.inf) is None
+    (note,) = mine.take_notes()
+    assert "not compiled" in note
+    assert form.exists()
+
+
+def library_is_gone(file: Any) -> Any:
+    raise OSError("libraries/x.so: cannot open shared object file")
+
+
+def test_a_form_is_tried_on_a_batch_that_it_takes(made: Path, tmp_path: Path) -> None:
+    # The first structures are too few atoms for a form of the largest.
+    chosen = [*([Atoms("O")] * 3), *structures(), *structures(1)]
+    one, mine = lean(), Forms(made)
+    seen: list[Size] = []
+
+    def watched(*given: Any) -> trial.Trial | None:
+        found = trial.tried(*given)
+        seen.append(size_of(given[1].inputs))
+        assert found is not None
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[Forms.__module__], "tried", watched)
+        form = mine.settle(one, graphs(chosen), 3, collate, WORTH_LOADING_S)
+    assert form is not None
+    assert [form.size.suits(size) for size in seen] == [True]
+
+
+def test_nothing_is_compiled_for_structures_of_which_no_batch_is_near_the_largest(
+    tmp_path: Path,
+) -> None:
+    chosen = [molecule("C6H6"), *([Atoms("O")] * 9)]
+    mine = Forms(tmp_path / "forms")
+    for _ in range(2):
+        assert mine.settle(lean_once(), graphs(chosen), 3, collate, np.inf) is None
+    (note,) = mine.take_notes()
+    assert "size" in note
+    assert not (tmp_path / "forms").exists()
+
+
+def test_a_full_disk_does_not_stop_training_and_is_said_once(tmp_path: Path) -> None:
+    one, mine = lean(), Forms(tmp_path)
+    before, handler = resource.getrlimit(RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        for _ in range(2):
+            assert mine.settle(one, graphs(structures()), 3, collate, np.inf) is None
+    finally:
+        resource.setrlimit(RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    (note,) = mine.take_notes()
+    assert os.strerror(errno.EFBIG) in note
+    assert str(tmp_path) in note
+
+
+def test_whatever_fails_training_goes_on_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(sys.modules[Forms.__module__], "key_of", full)
+    mine = Forms(tmp_path)
+    for _ in range(2):
+        assert mine.settle(lean_once(), graphs(structures()), 3, collate, np.inf) is None
+    (note,) = mine.take_notes()
+    assert "RuntimeError: out of memory" in note
+
+
+def test_a_folder_with_a_foreign_name_is_left_alone(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made, tmp_path / "forms")
     (form,) = (tmp_path / "forms").glob(f"*/{FORM}")
-    form.write_bytes(damage)
+    foreign = form.parent.with_name(f"{form.parent.name}-copy")
+    shutil.copytree(form.parent, foreign)
+    one = lean()
+    settled(tmp_path / "forms", one)
+    assert one.form is not None
+
+
+def test_a_form_that_others_can_write_to_is_not_loaded_nor_made(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    shutil.copytree(made, tmp_path / "forms")
+    (form,) = (tmp_path / "forms").glob(f"*/{FORM}")
+    form.parent.chmod(0o777)
     one = lean()
     (note,) = settled(tmp_path / "forms", one).take_notes()
     assert one.form is None
-    assert "not compiled" in note
+    assert f"others can write to {form.parent}" in note
+
+
+def test_folders_that_are_made_are_for_this_user_alone(tmp_path: Path) -> None:
+    make_private(tmp_path / "cache" / "aimspax" / "compiled")
+    for name in ("cache", "cache/aimspax", "cache/aimspax/compiled"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o700
 
 
 def test_a_form_that_computes_something_else_is_not_used(
