@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -18,6 +18,13 @@ from aimspax_core.uncertainty.measures import Measure
 
 KEPT = 200
 """Points that the calibration of all geometries is fitted to: the latest."""
+
+IN_A_ROW = 10
+"""Labels of a geometry, one after another, whose ranks are held against each other.
+
+Spread and error both shrink as the committee learns; over many ensembles they would go together
+even where none of these knows where it is wrong.
+"""
 
 _DIGITS = 6
 
@@ -184,7 +191,7 @@ class Judgement(Record):
         """
         points = self.points_of(geometry)
         spreads, errors = [one.spread for one in points], [one.error for one in points]
-        return calibrated(spreads, errors, self.weights(geometry))
+        return calibrated(spreads, errors, self.weights(geometry), _stretches(points))
 
     def _checks(self, geometry: int | None) -> Tally:
         if geometry is None:
@@ -195,6 +202,16 @@ class Judgement(Record):
 def _more(tally: Tally, above: Sequence[bool]) -> Tally:
     many = sum(above)
     return Tally(above=tally.above + many, below=tally.below + len(above) - many)
+
+
+def _stretches(points: Sequence[Judged]) -> list[Hashable]:
+    """Return the stretch of each point: its geometry, and which `IN_A_ROW` of it it is among."""
+    met: Counter[int] = Counter()
+    found: list[Hashable] = []
+    for one in points:
+        found.append((one.geometry, met[one.geometry] // IN_A_ROW))
+        met[one.geometry] += 1
+    return found
 
 
 def _needed(older: tuple[Kept, ...], recent: tuple[Kept, ...]) -> tuple[Kept, ...]:
@@ -208,19 +225,30 @@ def _needed(older: tuple[Kept, ...], recent: tuple[Kept, ...]) -> tuple[Kept, ..
     return tuple(reversed(needed))
 
 
-def energy_calibration(points: tuple[Judged, ...]) -> Calibration | None:
-    """Return the calibration of energies, in eV for an atom.
+def energy_factor(points: Iterable[tuple[Hashable, Judged]]) -> float | None:
+    """Return the factor of energies of an atom: root mean square of errors over that of spreads.
 
-    A committee shares the constant part of its error, so its spread cannot tell it: the mean error
-    of each geometry is taken out.
+    A committee shares the constant part of its error, so its spread cannot tell it, and each
+    training moves it. So errors are those about the mean of what one ensemble had said of one
+    geometry, with n - 1 in place of n; what is alone there tells nothing.
+
+    Args:
+        points: With the ensemble whose prediction each is of.
+
+    Returns:
+        None where nothing is known, or no point has a spread.
     """
-    spreads, errors = [], []
-    for geometry in sorted({one.geometry for one in points}):
-        mine = [one for one in points if one.geometry == geometry]
-        off = np.array([one.energy_error / one.atoms for one in mine])
-        errors += np.abs(off - off.mean()).tolist()
-        spreads += [one.energy_spread / one.atoms for one in mine]
-    return calibrated(spreads, errors)
+    together: dict[Hashable, list[Judged]] = defaultdict(list)
+    for ensemble, one in points:
+        together[ensemble, one.geometry].append(one)
+    errors = spreads = 0.0
+    for some in together.values():
+        if len(some) < 2:
+            continue
+        off = np.array([one.energy_error / one.atoms for one in some])
+        errors += len(some) * float(np.var(off, ddof=1))
+        spreads += sum((one.energy_spread / one.atoms) ** 2 for one in some)
+    return (errors / spreads) ** 0.5 if spreads > 0 else None
 
 
 def element_factors(points: tuple[Judged, ...]) -> dict[str, float]:

@@ -25,7 +25,8 @@ Smith, J. R. Stat. Soc. A 142, 33, 1979).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,8 @@ class Calibration:
     Attributes:
         points: How many points it is fitted to.
         factor: Error over spread.
-        spearman: Rank correlation of the two; None where one of them does not vary.
+        spearman: Rank correlation of the two, see `rank_correlation`; None where one of them does
+            not vary.
         nodes: Spreads and the errors expected there, both rising; none: the straight line.
     """
 
@@ -124,7 +126,10 @@ class Bin:
 
 
 def calibrated(
-    spreads: ArrayLike, errors: ArrayLike, weights: ArrayLike | None = None
+    spreads: ArrayLike,
+    errors: ArrayLike,
+    weights: ArrayLike | None = None,
+    groups: Sequence[Hashable] | None = None,
 ) -> Calibration | None:
     """Fit a calibration to points.
 
@@ -132,6 +137,7 @@ def calibrated(
         spreads: Of each of n points, shape (n,); not negative.
         errors: The true errors, shape (n,).
         weights: Shape (n,), positive; None: all the same.
+        groups: In which group each is whose ranks are held against each other; None: all in one.
 
     Returns:
         None where no point has a spread.
@@ -143,7 +149,7 @@ def calibrated(
         return None
     factor = float((weight * error).sum()) / total
     nodes = _nodes(spread, error, weight) if len(spread) >= FOR_A_CURVE else ()
-    return Calibration(len(spread), factor, rank_correlation(spread, error), nodes)
+    return Calibration(len(spread), factor, rank_correlation(spread, error, weight, groups), nodes)
 
 
 def weights_of_strata(above: Sequence[bool], checks_above: int, checks_below: int) -> Array:
@@ -165,12 +171,32 @@ def weights_of_strata(above: Sequence[bool], checks_above: int, checks_below: in
     return weights
 
 
-def rank_correlation(one: ArrayLike, other: ArrayLike) -> float | None:
-    """Return Spearman's rank correlation; None where one of the two does not vary."""
-    first, second = (_ranks(np.asarray(values, dtype=float)) for values in (one, other))
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
-        return None
-    return float(np.corrcoef(first, second)[0, 1])
+def rank_correlation(
+    one: ArrayLike,
+    other: ArrayLike,
+    weights: ArrayLike | None = None,
+    groups: Sequence[Hashable] | None = None,
+) -> float | None:
+    """Return Spearman's rank correlation; None where one of the two does not vary.
+
+    Args:
+        one: Values of n points, shape (n,).
+        other: Others of the same points, shape (n,).
+        weights: Shape (n,), positive: a point counts as if it were there so many times; None: once.
+        groups: The group of each point: ranks are those within a group, as a share of it, and their
+            products are summed over all; None: all are in one.
+    """
+    values = [np.asarray(each, dtype=float) for each in (one, other)]
+    weight = np.ones(len(values[0])) if weights is None else np.asarray(weights, dtype=float)
+    rows: dict[Hashable, list[int]] = defaultdict(list)
+    for row in range(len(weight)):
+        rows[None if groups is None else groups[row]].append(row)
+    sums = np.zeros(3)
+    for some in rows.values():
+        each = weight[some]
+        first, second = (_ranks(of[some], each) for of in values)
+        sums += [(each * a * b).sum() for a, b in ((first, second), (first, first), (second,) * 2)]
+    return float(sums[0] / np.sqrt(sums[1] * sums[2])) if min(sums[1:]) > 0 else None
 
 
 def reliability(
@@ -207,8 +233,10 @@ def _nodes(spread: Array, error: Array, weight: Array) -> tuple[tuple[float, flo
     return tuple(node for n, node in enumerate(nodes) if n == 0 or node[0] > nodes[n - 1][0])
 
 
-def _ranks(values: Array) -> Array:
-    """Return the ranks of values; equal ones share their mean rank."""
+def _ranks(values: Array, weights: Array) -> Array:
+    """Return ranks less their mean, as shares of all; equal values share their mean rank."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return ((last - counts + 1 + last) / 2)[inverse]
+    if len(counts) < 2:
+        return np.zeros(len(values))
+    total = np.bincount(inverse, weights)
+    return ((np.cumsum(total) - total / 2) / total.sum() - 0.5)[inverse]

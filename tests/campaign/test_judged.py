@@ -19,7 +19,7 @@ from aimspax_core.campaign.judged import (
     Judged,
     Judgement,
     element_factors,
-    energy_calibration,
+    energy_factor,
 )
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
@@ -31,6 +31,9 @@ from aimspax_core.uncertainty.measures import MEASURES, measure_of
 from aimspax_core.uncertainty.true_error import mirrored
 from tests.campaign.test_rules import make_rules
 from tests.campaign.virtual import VirtualShell, World
+
+Of = tuple[tuple[str, ...], Judged]
+"""An ensemble, and a label that was held against what it had said."""
 
 
 def water(spread: float, error: float) -> tuple[Prediction, Label]:
@@ -67,20 +70,56 @@ def test_it_is_known_on_which_side_of_the_threshold_it_was(
     assert judged(threshold).above is above
 
 
-def test_the_constant_error_of_energies_is_no_matter_of_the_spread() -> None:
+def energies(rounds: int, each: int, constant: float = 0.0, right: float = 1.0) -> list[Of]:
+    """Two geometries, whose members' spread is `right` that of the errors about the constant.
+
+    The constant is another one after each training.
+    """
     rng = np.random.default_rng(0)
-    points = tuple(
-        judged().but(
+    return [
+        ((str(number),), judged().but(
             geometry=geometry,
-            energy_spread=spread,
-            energy_error=float(100.0 * geometry + 2 * spread * rng.choice([-1, 1])),
-        )
+            energy_spread=(spread := 0.1 * (1 + turn % 3)),
+            energy_error=float(off + 100.0 * geometry + rng.normal(0, spread / right)),
+        ))
+        for number in range(rounds)
+        for off in [rng.normal(0, constant)]
         for geometry in (0, 1)
-        for spread in (0.1, 0.2, 0.3) * 40
-    )
-    found = energy_calibration(points)
-    assert found is not None
-    assert found.factor == pytest.approx(2.0, rel=0.1)
+        for turn in range(each)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("each", [2, 3, 300])
+@pytest.mark.parametrize("right", [1.0, 0.5])
+def test_energies_err_as_much_as_is_told_however_few_labels_an_ensemble_has(
+    each: int, right: float
+) -> None:
+    found = energy_factor(energies(600 // each, each, right=right))
+    assert found == pytest.approx(1 / right, rel=0.1)
+
+
+def test_the_constant_that_each_training_moves_is_no_matter_of_the_spread() -> None:
+    assert energy_factor(energies(100, 6, constant=50.0)) == pytest.approx(1.0, rel=0.1)
+
+
+def test_one_label_of_an_ensemble_tells_nothing_of_energies() -> None:
+    assert energy_factor(energies(10, 1)) is None
+    more = energies(1, 300)
+    lone = [(("other",), one.but(energy_spread=9.9)) for _, one in more[:1]]
+    assert energy_factor([*more, *lone]) == energy_factor(more)
+
+
+def test_ranks_are_held_against_each_other_while_the_committee_is_much_the_same() -> None:
+    """Spread and error shrink by learning, and tell nothing of each other at any time."""
+    rng, judgement = np.random.default_rng(1), Judgement()
+    for shrunk in np.repeat(np.linspace(1.0, 0.2, 40), 5):
+        spread, error = shrunk * np.exp(rng.normal(0, 0.2, 2))
+        number = int(rng.integers(2))
+        point = judged().but(
+            geometry=number, spread=spread * (1 + 4 * number), error=error * (1 + 4 * number)
+        )
+        judgement = judgement.with_point(point)
+    assert abs(judgement.calibration().spearman) < 0.2
 
 
 def test_only_the_latest_points_count() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from aimspax_core.campaign.events import Event, Started
 from aimspax_core.campaign.journal import Journal, entries
+from aimspax_core.campaign.judged import energy_factor
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.calibration_figure import calibration_figure, judgements
 from aimspax_core.report.calibration_text import calibration_lines
@@ -43,6 +45,16 @@ def test_every_point_is_drawn_with_the_factor_that_was_in_force(tmp_path: Path) 
     assert calibration_figure(run, run.calibration)
     with Image.open(run.calibration) as picture:
         assert picture.format == "PNG" and picture.width >= 900
+
+
+def test_energies_are_held_against_what_the_same_ensemble_said(tmp_path: Path) -> None:
+    run, _ = played(tmp_path, 1.5)
+    found = judgements(entries(run.journal))
+    pairs = list(zip(found.ensembles, found.points, strict=True))
+    counts = Counter(found.ensembles)
+    assert len(counts) > 3 and max(counts.values()) > 1
+    assert {len(ensemble) for ensemble in counts} == {len(RULES.tags)}
+    assert energy_factor(pairs) == pytest.approx(1.0, rel=0.4)
 
 
 def test_nothing_is_drawn_or_said_where_nothing_was_kept(tmp_path: Path) -> None:

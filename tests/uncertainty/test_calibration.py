@@ -130,6 +130,23 @@ def test_ranks_are_correlated_as_by_scipy(seed):
     assert rank_correlation([1.0, 1.0], [1.0, 2.0]) is None
 
 
+def test_ranks_are_those_within_groups():
+    rng = np.random.default_rng(0)
+    groups, noise = np.repeat(range(40), 5), rng.normal(size=(2, 200))
+    one, other = 10.0 * groups + noise
+    assert rank_correlation(one, other) > 0.95
+    assert abs(rank_correlation(one, other, groups=groups)) < 0.2
+    assert rank_correlation(one, -one, groups=groups) == pytest.approx(-1.0)
+    assert rank_correlation(one, other, groups=np.arange(200)) is None
+
+
+def test_ranks_are_weighed_as_if_points_were_there_several_times():
+    one, other = np.random.default_rng(1).normal(size=(2, 12))
+    times = np.arange(12) % 4 + 1
+    several = rank_correlation(np.repeat(one, times), np.repeat(other, times))
+    assert rank_correlation(one, other, times) == pytest.approx(several)
+
+
 def test_nothing_is_fitted_to_spreads_of_zero():
     assert calibrated([0.0, 0.0], [0.1, 0.2]) is None
     assert calibrated([], []) is None
