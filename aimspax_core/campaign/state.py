@@ -83,6 +83,7 @@ class Rules(Record):
     converge_on: Literal["own", "all"] | None = None  # None: begun before there was a choice
     converge_on_analysis: bool = False
     solve_energies: str | None = None  # None: likewise
+    compile_chosen: bool = False  # begun since there is `MISC.compile`, or somebody has named it
     assessed: bool = False  # whether there is a held-out set
     threshold_scope: Literal["shared", "geometry"] = "shared"
     threshold: Literal["moving", "calibrated"] = "moving"
@@ -142,6 +143,9 @@ class Rules(Record):
             converge_best=al.converge_best,
             converge_on=al.converge_on if chosen else None,
             solve_energies=_solves(settings, begun),
+            compile_chosen=begun is None
+            or begun.compile_chosen
+            or "compile" in settings.model.MISC.model_fields_set,
             assessed=settings.misc.test_dataset is not None,
             converge_on_analysis=al.converge_on_analysis,
             max_segments=settings.ml_workers,

@@ -30,6 +30,9 @@ def as_begun(settings: Settings, state: CampaignState | None) -> Settings:
     if state.rules.solve_energies is None and hasattr(model.ARCHITECTURE, "solve_energies"):
         architecture = unless_named(model.ARCHITECTURE, {"solve_energies": "never"})
         model = unless_named(model, {"ARCHITECTURE": architecture}, True)
+    if not state.rules.compile_chosen:
+        misc = unless_named(model.MISC, {"compile": "off"})
+        model = unless_named(model, {"MISC": misc}, True)
     return replace(settings, project=project, model=model)
 
 

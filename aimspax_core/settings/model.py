@@ -159,7 +159,9 @@ class ModelMisc(Section):
         "auto",
         description="Whether torch compiles the training of the `lean` network: a process aside "
         "does so for about a minute, while training goes on as it is. `on`: at once; `auto`: where "
-        "the training ahead is worth it; `off`: never. Results agree to rounding.",
+        "the training ahead is worth it; `off`: never. Results agree to rounding; only with `off` "
+        "is a campaign repeatable to the last bit, as from when on training is compiled hangs on "
+        "the clock.",
     )
     error_table: Literal[
         "PerAtomMAE",

@@ -263,7 +263,7 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
     itself = {
         "tags", "geometries", "seed", "max_segments", "distinct_sets", "uncertainty_unit", "limits",
         "uncertainty_of",
-        "threshold_scope", "solve_energies",  # of a start, and of mace.yaml
+        "threshold_scope", "solve_energies", "compile_chosen",  # of a start, and of mace.yaml
         "assessed",  # by a file that only a start reads
     }  # fmt: skip
     changed = set()
@@ -285,7 +285,7 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
 
 def begun_before_there_was_a_choice(inputs: SettingsFiles) -> Campaign:
     campaign = Campaign(inputs)
-    rules = campaign.state.rules.but(converge_on=None, solve_energies=None)
+    rules = campaign.state.rules.but(converge_on=None, solve_energies=None, compile_chosen=False)
     campaign.state = campaign.state.but(rules=rules)
     return campaign
 
@@ -297,6 +297,8 @@ def test_a_campaign_keeps_what_it_was_begun_without(inputs: SettingsFiles) -> No
         assert campaign.state.rules.converge_on is None
         assert campaign.settings.model.ARCHITECTURE.solve_energies == "never"
         assert campaign.state.rules.solve_energies is None
+        assert campaign.settings.model.MISC.compile == "off"
+        assert not campaign.state.rules.compile_chosen
     campaign.set("c_x", "-0.1")
     assert campaign.state.rules.converge_on is None
     assert campaign.settings.al.converge_on == "own"
@@ -309,16 +311,20 @@ def test_it_takes_what_is_named(inputs: SettingsFiles) -> None:
     other = begun_before_there_was_a_choice(inputs)
     other.edit("ACTIVE_LEARNING", "converge_on", "all")
     inputs.plant("mace.yaml", "ARCHITECTURE", "solve_energies", "auto")
+    inputs.plant("mace.yaml", "MISC", "compile", "auto")
     inputs.write()
     assert other.restart().al.converge_on == "all"
     assert other.state.rules.converge_on == "all"
     assert other.state.rules.solve_energies == "auto"
+    assert other.settings.model.MISC.compile == "auto"
+    assert other.state.rules.compile_chosen
 
 
 def test_a_campaign_that_begins_today_converges_on_all(inputs: SettingsFiles) -> None:
     campaign = Campaign(inputs)
     assert campaign.restart().al.converge_on == "all"
     assert campaign.state.rules.converge_on == "all"
+    assert campaign.settings.model.MISC.compile == "auto"
 
 
 def test_origins_tell_value_time_and_file(inputs: SettingsFiles) -> None:

@@ -310,3 +310,20 @@ def test_the_energies_of_free_atoms_are_in_place_again_after_a_failure() -> None
     with pytest.raises((TypeError, AttributeError, KeyError, RuntimeError)):
         steps.interaction_energies(model, broken)
     assert torch.equal(model.atomic_energies_fn.atomic_energies, before)
+
+
+@pytest.mark.parametrize(("size", "largest"), [(2, 2), (100, 16)])
+def test_no_more_structures_at_once_than_in_a_validation(
+    size: int, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = settings(kernel="mace")
+    chosen = chosen.model_copy(
+        update={"TRAINING": chosen.TRAINING.model_copy(update={"valid_batch_size": size})}
+    )
+    made = structures(count=18)
+    one = member(chosen, made)
+    seen: list[int] = []
+    one.model.register_forward_pre_hook(lambda _, given: seen.append(len(given[0]["ptr"]) - 1))
+    found = one.learner.steps.interaction_energies(one.model, graphs(made, chosen))  # type: ignore[attr-defined]
+    assert len(found) == sum(seen) == 18
+    assert max(seen) == largest

@@ -59,6 +59,11 @@ def settle(
 
         wanted_s = math.inf if mode == "on" else ahead_s
         called.form = forms().settle(called, train, size, collate, wanted_s)
+    elif mode == "on":
+        forms().note(
+            "training is not compiled as long as there are fewer structures to train on than "
+            f"TRAINING.batch_size, {size}"
+        )
     return Settled(called.form is not None, forms().take_notes())
 
 

@@ -34,7 +34,7 @@ from aimspax_core.model.steps import Settled
 from aimspax_core.settings.model import ModelSettings
 
 _ENERGIES_BATCH = 16
-"""Structures a batch where energies alone are wanted."""
+"""Most structures a batch where energies alone are wanted; less if `valid_batch_size` is less."""
 
 
 class MaceSteps:
@@ -133,13 +133,14 @@ class MaceSteps:
         """Return the energies (eV) of structures without those of their free atoms."""
         part: Any = model
         free = part.atomic_energies_fn.atomic_energies
+        size = min(_ENERGIES_BATCH, self._training.valid_batch_size)
         kept, computes = free.detach().clone(), self._called(model)
         found = []
         try:
             with torch.no_grad(), number_format(self._dtype):
                 # Added and subtracted again, large energies would take the last digits with them.
                 free.zero_()
-                for batch in batches(data, _ENERGIES_BATCH):
+                for batch in batches(data, size):
                     inputs = batch.to(self._device).to_dict()
                     found.append(computes(inputs, compute_force=False)["energy"].double().cpu())
         finally:

@@ -178,7 +178,7 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
 
 
 def _notes(settings: ModelSections) -> Iterator[str]:
-    """Yield what MACE does not do right, computes itself, and what becomes of given energies."""
+    """Yield what MACE does not do right, what has no effect, what becomes of given energies."""
     architecture = mace_architecture(settings)
     if architecture.solve_energies == "always" and architecture.atomic_energies is not None:
         shifts = architecture.model == "ScaleShiftMACE"
@@ -195,6 +195,19 @@ def _notes(settings: ModelSections) -> Iterator[str]:
     no_form = why_no_lean(settings)
     if settings.MISC.kernel == "auto" and not settings.MISC.enable_cueq and no_form is not None:
         yield f"MISC.kernel: auto: {no_form} has no lean form, so MACE itself is used"
+    if settings.MISC.compile == "on":
+        why = _why_not_compiled(settings, no_form)
+        if why is not None:
+            yield f"MISC.compile: on: nothing is compiled, as {why}"
+
+
+def _why_not_compiled(settings: ModelSections, no_form: str | None) -> str | None:
+    """Return why the lean network, which alone is compiled, is not what trains; none if it is."""
+    if settings.MISC.kernel == "mace":
+        return "MISC.kernel is mace"
+    if settings.MISC.enable_cueq:
+        return "MISC.enable_cueq is True"
+    return None if no_form is None else f"{no_form} has no lean form"
 
 
 _STRESS_LOSSES = ("stress", "weighted_stress", "virials", "huber", "universal")

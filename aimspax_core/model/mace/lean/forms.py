@@ -125,7 +125,7 @@ class Forms:
             return self._settled(lean, graphs, batch, collate, ahead_s)
         # Disks fill up, libraries are gone, the memory of a GPU is at its end.
         except Exception as error:
-            self._note(f"{_AS_IT_IS}{_named(error)}"[:_LONGEST])
+            self.note(f"{_AS_IT_IS}{_named(error)}"[:_LONGEST])
             return None
 
     def _settled(
@@ -135,7 +135,7 @@ class Forms:
         wanted = roomy(needed, alike=len({len(graph.positions) for graph in graphs}) == 1)
         chosen = suited(graphs, batch, wanted.suits)
         if chosen is None:
-            self._note(f"{_AS_IT_IS}structures are too different in size to be padded to the same")
+            self.note(f"{_AS_IT_IS}structures are too different in size to be padded to the same")
             return None
         example = _example(lean, collate(chosen))
         key = key_of(example)
@@ -152,6 +152,12 @@ class Forms:
             if not self._load(path, found, _example(lean, collate(chosen)), lean):
                 return None
         return CompiledForm(found, self._loaded[path], lean.tables)
+
+    def note(self, text: str) -> None:
+        """Keep what there is to tell; what was told before is not told again."""
+        if text not in self._said:
+            self._said.add(text)
+            self._notes.append(text)
 
     def take_notes(self) -> tuple[str, ...]:
         """Return what there is to tell since the last call, each text once in a process."""
@@ -207,7 +213,7 @@ class Forms:
             self._give_up(path, f"a step would take {1 / trial.faster:.1f} times as long")
             return False
         self._loaded[path] = function
-        self._note("training is compiled from here on")
+        self.note("training is compiled from here on")
         return True
 
     def _remove(self, path: Path, reason: str) -> None:
@@ -220,7 +226,7 @@ class Forms:
             if lock is None:  # it is made anew by another
                 return
             (path / FORM).unlink(missing_ok=True)
-        self._note(
+        self.note(
             f"the compiled form in {path} cannot be loaded; it is made anew if that is worth it: "
             + reason[:_LONGEST]
         )
@@ -246,17 +252,12 @@ class Forms:
             self._give_up(path, reason)
         elif aside is not None:
             self._asides[path] = aside
-            self._note(f"a process aside compiles the training, for batches of {size.atoms} atoms")
+            self.note(f"a process aside compiles the training, for batches of {size.atoms} atoms")
 
     def _give_up(self, path: Path, reason: str) -> None:
         self._given_up.add(path)
         first = next(iter(reason.splitlines()), "")[:_LONGEST]
-        self._note(f"{_AS_IT_IS}{first}")
-
-    def _note(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            self._notes.append(text)
+        self.note(f"{_AS_IT_IS}{first}")
 
 
 def _example(lean: Lean, batch: dict[str, Tensor]) -> Example:

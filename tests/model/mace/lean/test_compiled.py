@@ -519,7 +519,10 @@ def test_the_key_says_whether_training_is_compiled(
     assert kernel.settle(one, train, settings(mode), ahead_s) == (compiled, told)
     assert (one.form is not None) is compiled
     assert kernel.settle(one, train, settings(mode), ahead_s) == (compiled, ())
-    assert kernel.settle(one, train[:2], settings(mode), ahead_s) == (False, ())  # no whole batch
+    no_batch, notes = kernel.settle(one, train[:2], settings(mode), ahead_s)
+    assert not no_batch
+    assert len(notes) == (mode == "on")
+    assert kernel.settle(one, train[:2], settings(mode), ahead_s) == (False, ())
     assert one.form is None
     assert kernel.settle(one.model, train, settings(mode), ahead_s) == (False, ())  # MACE itself
 
