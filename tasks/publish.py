@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from prefect import task
 
 from aimspax_core.campaign.events import Published
+from aimspax_core.campaign.members import Errors
 from aimspax_core.output.results import Holdings, publish_final, publish_initial, unseen
+from aimspax_core.output.settling import settle
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
 
@@ -40,15 +43,26 @@ class PublishRequest:
 def publish(request: PublishRequest) -> Published:
     """Write models and datasets; they are on disk when this returns."""
     began = time.perf_counter()
-    run, settings, members = request.run, request.settings, request.holdings
+    run, settings = request.run, request.settings
+    members = settle(run, settings, request.holdings)
     last: tuple[str, ...] = ()
     if request.what == "initial":
         publish_initial(run, settings, members)
     else:
         last = publish_final(run, settings, members, request.adopted)
         _calibrate(run, settings, members)
-    took_s = time.perf_counter() - began
-    return Published(what=request.what, last_ensemble=last, task_seconds=took_s)
+    return Published(
+        what=request.what,
+        last_ensemble=last,
+        settled=_late([(one, one.published) for one in members]),
+        last_settled=_late([(one, one.checkpoint) for one in members if one.tag in last]),
+        task_seconds=time.perf_counter() - began,
+    )
+
+
+def _late(models: list[tuple[Holdings, Path]]) -> dict[str, Errors]:
+    """Return the errors of models whose energies were solved for only now, by tag."""
+    return {one.tag: one.late[path].errors for one, path in models if path in one.late}
 
 
 def _calibrate(run: RunDir, settings: Settings, members: tuple[Holdings, ...]) -> None:

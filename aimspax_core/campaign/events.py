@@ -270,6 +270,14 @@ class Published(Record):
     last_ensemble: tuple[str, ...] = Field(
         default=(), description="Whose models as they ended active learning are there, too."
     )
+    settled: dict[str, Errors] = Field(
+        default_factory=dict,
+        description="By member: errors of its model after its energies were solved for only now, "
+        "as its training was cut short.",
+    )
+    last_settled: dict[str, Errors] = Field(
+        default_factory=dict, description="Likewise of those as they ended active learning."
+    )
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 

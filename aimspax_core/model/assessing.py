@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -58,14 +59,19 @@ class Assessor:
         self._batches = {n: self._steps.batches(s) for n, s in {"": together, **apart}.items()}
         self._model: torch.nn.Module | None = None
 
-    def errors_of(self, checkpoint: Path) -> dict[str, Metrics]:
+    def errors_of(self, checkpoint: Path, constants: Any = None) -> dict[str, Metrics]:
         """Return the errors of a member's model, as it is published, by set; by "" of all.
+
+        Args:
+            checkpoint: The member's.
+            constants: Of the model, in place of those in the checkpoint.
 
         Raises:
             DamagedError: There is no checkpoint, or it is not as it was written.
             ModelError: It does not fit the settings, or a set has no energies or forces.
         """
-        self._model = trained_model(checkpoint, self._settings, self._model).to(self._device)
+        found = trained_model(checkpoint, self._settings, self._model, constants)
+        self._model = found.to(self._device)
         return {name: self._measured(self._model, each) for name, each in self._batches.items()}
 
     def _measured(self, model: torch.nn.Module, batches: Sequence[object]) -> Metrics:

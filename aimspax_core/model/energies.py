@@ -136,7 +136,7 @@ def settle_energies(
         valid: Its validation set.
         last: Its last validation, or that of its best weights.
     """
-    kind = _moves(member)
+    kind, member.settled = _moves(member), True
     if kind is Moves.NOTHING:
         missed = None if _wish(member.settings) == "never" else _missed(member, train)
         return Settled(last, {} if missed is None else offsets(member.elements, missed))

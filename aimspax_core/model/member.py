@@ -70,6 +70,7 @@ class Member:
         keeps_energies: Atomic energies are no fit to the training set, but a given model's.
         family: Of its model.
         solved_on: What tells the set on which its energies were solved for; empty: on none.
+        settled: Its energies were solved for since its last epoch, where they are at all.
         attempt: Changes the order of batches; 0 unless training diverged here before.
     """
 
@@ -97,6 +98,7 @@ class Member:
         self.total_epochs = 0
         self.keeps_energies = False
         self.solved_on = ""
+        self.settled = True
         self.attempt = 0
         self._begin_stage()
 
@@ -370,6 +372,7 @@ class Member:
             train_loss = self.learner.train_epoch(train, self._order())
         self.progress.epoch += 1
         self.total_epochs += 1
+        self.settled = False
         if stretch.scheduler:
             self.learner.end_epoch()
         due = self.epoch % valid_skip == 0

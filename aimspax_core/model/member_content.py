@@ -30,6 +30,7 @@ class Member(Protocol):
     total_epochs: int
     keeps_energies: bool
     solved_on: str
+    settled: bool
     best_weights: dict[str, torch.Tensor] | None
     best_metrics: Metrics | None
 
@@ -56,6 +57,7 @@ def content_of(member: Member) -> dict[str, Any]:
         "stage_two_from": member.progress.stage_two_from,
         "keeps_energies": member.keeps_energies,
         "solved_on": member.solved_on,
+        "settled": member.settled,
         "learner": member.learner.state_dict(),
         "best_weights": member.best_weights,
         "best_metrics": None if member.best_metrics is None else asdict(member.best_metrics),
@@ -70,9 +72,10 @@ def restore(member: Member, content: dict[str, Any]) -> None:
     """
     member.learner.load_state_dict(content["learner"])
     counters = content["counters"]
-    # The first checkpoints did not have these three.
+    # The first checkpoints did not have these four.
     member.keeps_energies = content.get("keeps_energies", False)
     member.solved_on = content.get("solved_on", "")
+    member.settled = content.get("settled", True)
     counted = {name: counters[name] for name in _COUNTERS}
     member.progress = Progress(**counted, stage_two_from=content.get("stage_two_from"))
     member.total_epochs = counters["total_epochs"]

@@ -17,7 +17,10 @@ from aimspax_core.settings.model import ModelSettings
 
 
 def trained_model(
-    checkpoint: Path, settings: ModelSettings, model: torch.nn.Module | None = None
+    checkpoint: Path,
+    settings: ModelSettings,
+    model: torch.nn.Module | None = None,
+    constants: Any = None,
 ) -> torch.nn.Module:
     """Return a model with a checkpoint's constants and weights.
 
@@ -28,6 +31,7 @@ def trained_model(
         settings: The member's.
         model: One that this function has returned for a member with these settings, to be loaded
             anew if it has weights of the same shapes.
+        constants: In place of the checkpoint's.
 
     Raises:
         DamagedError: There is no checkpoint, or it is not as it was written.
@@ -36,7 +40,7 @@ def trained_model(
     state = read_checkpoint(checkpoint)
     family = family_of(settings)
     try:
-        constants = family.constants(**state["constants"])
+        constants = constants or family.constants(**state["constants"])
         require_kernels(state["learner"], family.kernels(settings))
         weights = state["learner"]["model"]
         if model is None or not _alike(model.state_dict(), weights):

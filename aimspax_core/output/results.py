@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -21,6 +22,21 @@ from aimspax_core.report.error_tables import columns, errors_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing, write_text
 from aimspax_core.settings.settings import Settings
+
+
+@dataclass(frozen=True)
+class Late:
+    """Energies that are solved for as a model is published; see `settling`.
+
+    Attributes:
+        constants: Of the model, in place of those in its checkpoint.
+        elements: Atomic numbers that it knows.
+        errors: Its validation errors with them.
+    """
+
+    constants: Any
+    elements: tuple[int, ...]
+    errors: Errors
 
 
 @dataclass(frozen=True)
@@ -42,6 +58,7 @@ class Holdings:
         assessed: Errors of the published weights on the held-out set, or None.
         assessed_by: The same by geometry, where each has a file of its own.
         for_analysis: How many of its training set were labelled for analysis only.
+        late: By checkpoint, what was solved for after its training.
     """
 
     tag: str
@@ -57,6 +74,12 @@ class Holdings:
     offsets: dict[str, float] = field(default_factory=dict)
     assessed: Errors | None = None
     assessed_by: dict[str, Errors] = field(default_factory=dict)
+    late: dict[Path, Late] = field(default_factory=dict)
+
+    @property
+    def published(self) -> Path:
+        """The checkpoint whose weights are published."""
+        return self.converged or self.checkpoint
 
     @property
     def explored_with(self) -> Path | None:
@@ -167,7 +190,9 @@ def _models(settings: Settings, members: Sequence[Holdings], folders: Sequence[P
 
     family, model = family_of(settings.model), None
     for member in members:
-        model = trained_model(member.converged or member.checkpoint, settings.model, model)
+        late = member.late.get(member.published)
+        constants = None if late is None else late.constants
+        model = trained_model(member.published, settings.model, model, constants)
         given = family.copy_with(model, dict(model.named_parameters()), settings.model)
         for folder in folders:
             family.save(given, folder / f"{member.tag}.model")

@@ -96,7 +96,10 @@ class Ledger(Training):
         self.landed(f"publish:{what}")
         before = {tag: self.members[tag] for tag in event.get("last_ensemble", ())}
         last = {tag: (m.errors, m.measured_on) for tag, m in before.items()}
-        self.published[what] = Publication(what, self.published_sets(), self.errors(), last)
+        sets = self.published_sets()
+        late = {tag: (errors, sets[tag][1]) for tag, errors in event.get("settled", {}).items()}
+        last |= {t: (one, sets[t][1]) for t, one in event.get("last_settled", {}).items()}
+        self.published[what] = Publication(what, sets, {**self.errors(), **late}, last)
         self.publishing, self.finished = "", what == "final"
         if self.finished and self.in_flight:
             flying = next(iter(self.in_flight))

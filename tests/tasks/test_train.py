@@ -8,26 +8,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ase.build import molecule
 
 from aimspax_core.campaign.actions import Converge, Train
+from aimspax_core.campaign.events import Published
 from aimspax_core.campaign.members import Errors
 from aimspax_core.errors import DamagedError, DivergedError
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.model import worker_memory as memory_module
 from aimspax_core.model.checkpoint import read_checkpoint
 from aimspax_core.model.committee import Committee
-from aimspax_core.model.family import family_of
+from aimspax_core.model.family import family_of, load_any
 from aimspax_core.model.learner import Learner
 from aimspax_core.model.member import Member, Stage
 from aimspax_core.model.steps import Settled
 from aimspax_core.model.trained import trained_model
 from aimspax_core.model.worker_memory import worker_memory
+from aimspax_core.output.results import Holdings
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
+from tasks.publish import PublishRequest, publish
 from tasks.train import TrainRequest, converge, train
 from tasks.train_several import TrainSeveralRequest, train_several
 
@@ -161,6 +165,61 @@ def test_an_active_round_after_a_convergence_goes_on_from_the_best_weights(
     after = read_checkpoint(run.checkpoint(TAG, "c3"))
     assert (after["stage"], after["counters"]["epoch"]) == ("active", 2)
     assert after["best_weights"] is None
+
+
+def published(settings: Settings, run: RunDir, keys: list[str], **paths: str) -> Published:
+    """Publish a member with these checkpoints."""
+    found = {what: run.checkpoint(TAG, name) for what, name in paths.items()}
+    held = Holdings(
+        tag=TAG, checkpoint=found["checkpoint"], converged=found.get("converged"),
+        initial_training=(), initial_validation=(), training=tuple(keys[:4]),
+        validation=tuple(keys[5:]), errors=None,
+    )  # fmt: skip
+    return publish.fn(PublishRequest("final", run, settings, (held,)))
+
+
+def constant(run: RunDir, keys: list[str]) -> float:
+    """What the published model's energies lack on average over its training set (eV/atom)."""
+    family, model = load_any(run.results / f"{TAG}.model")
+    stored = [one for one in map(LabelStore(run.labels).get, keys[:4]) if one is not None]
+    found = Committee(family.evaluator([model])).evaluate([one.atoms for one in stored])
+    pairs = zip(stored, found, strict=True)
+    return float(np.mean([(one.label.energy - said.energy) / 3 for one, said in pairs]))
+
+
+def test_a_round_that_was_cut_short_is_published_with_energies_that_were_solved_for(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    whole = training(None, "whole", 4)
+    event = train.fn(request(settings, run, keys, whole))
+    assert not published(settings, run, keys, checkpoint="whole").settled
+    assert constant(run, keys) == pytest.approx(0.0, abs=1e-8)
+    cut = request(settings, run, keys, whole.but(checkpoint="cut", at_most=2))
+    assert train.fn(cut).epochs == 2
+    before = run.checkpoint(TAG, "cut").read_bytes()
+    found = published(settings, run, keys, checkpoint="cut").settled[TAG]
+    assert constant(run, keys) == pytest.approx(0.0, abs=1e-8)
+    assert found.epoch == 2
+    forget()
+    rest = whole.but(start="cut", checkpoint="rest", epochs=2)
+    assert train.fn(request(settings, run, keys, rest)).errors[-1].valid_loss == (
+        event.errors[-1].valid_loss
+    )
+    assert equal(run.checkpoint(TAG, "whole"), run.checkpoint(TAG, "rest"))
+    assert run.checkpoint(TAG, "cut").read_bytes() == before
+
+
+def test_a_convergence_that_was_cut_short_is_published_with_its_best_epochs_energies(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    train.fn(request(settings, run, keys, training(None, "c1")))
+    asked = request(settings, run, keys, converging("c1", "cut"))
+    event = converge.fn(TrainRequest(**{**vars(asked), "time_budget_s": 0.0}))
+    assert not event.converged and event.best is not None
+    found = published(settings, run, keys, checkpoint="c1", converged="cut")
+    assert constant(run, keys) == pytest.approx(0.0, abs=1e-8)
+    assert found.settled[TAG].mae_f == pytest.approx(event.best.mae_f)
+    assert not found.last_settled
 
 
 def test_a_convergence_in_stretches_equals_one(

@@ -553,6 +553,19 @@ def test_a_checkpoint_of_another_member_is_found(tmp_path: Path) -> None:
     assert {f.kind for f in now if f.file == directory / file} == {K.STATE}
 
 
+def test_energies_that_were_solved_for_at_publishing_have_the_errors_that_were_told_then(
+    tmp_path: Path,
+) -> None:
+    run, ledger = RunDir.of(load(copied("finished", tmp_path))), Ledger()
+    for _, event in events(run.journal, Report()):
+        late = event["kind"] == "published" and event["what"] == "final"
+        ledger.take(event | ({"settled": {"water-511": {"mae_e": 0.5}}} if late else {}))
+    expected = model_errors.published_models(run, ledger)
+    errors, keys = expected[run.results / "water-511.model"]
+    assert errors == {"mae_e": 0.5} and keys == ledger.published_sets()["water-511"][1]
+    assert expected[run.results / "water-472.model"][0] != errors
+
+
 def test_models_of_a_campaign_that_is_publishing_are_in_the_making(tmp_path: Path) -> None:
     directory = copied("finished", tmp_path)
     ledger = Ledger()
