@@ -154,11 +154,8 @@ class Judgement(Record):
 
     def with_point(self, point: Judged) -> Judgement:
         """Return it with one more point."""
-        kept = Kept(
-            **{**dict(point), "elements": {}},
-            checks=self._checks(None),
-            own_checks=self._checks(point.geometry),
-        )
+        before = {"checks": self._checks(None), "own_checks": self._checks(point.geometry)}
+        kept = Kept(**{**dict(point), "elements": {}, **before})
         recent = (*self.recent, kept)
         older = (*self.older, *recent[:-KEPT])
         recent = recent[-KEPT:]

@@ -29,7 +29,9 @@ def calibrated_text(before: CampaignState, after: CampaignState) -> list[str]:
 
     None where chance takes structures: nothing is held against a threshold then.
     """
-    if after.rules.random_share is not None:
+    # Only a label or a setting decides which one holds, and fitting takes time.
+    as_before = before.rules is after.rules and before.judgement.points == after.judgement.points
+    if after.rules.random_share is not None or as_before:
         return []
     was, now = calibrated_levels(before), calibrated_levels(after)
     held, holds = (any(level is not None for level in levels) for levels in (was, now))
@@ -54,11 +56,12 @@ def frozen_text(before: CampaignState, after: CampaignState) -> list[str]:
     old, new = memories(before), memories(after)
     if len(old) != len(new):
         return []
+    pairs = enumerate(zip(old, new, strict=True))
+    frozen = [n for n, (was, now) in pairs if now.frozen is not None and was.frozen is None]
+    levels = calibrated_levels(after) if frozen else ()
     return [
         f"threshold{f' of geometry {number}' if len(new) > 1 else ''} frozen at "
-        f"{now.frozen:.4f} {unit}, training sets of {size}"
-        for number, (was, now, level) in enumerate(
-            zip(old, new, calibrated_levels(after), strict=True)
-        )
-        if level is None and now.frozen is not None and was.frozen is None
+        f"{new[number].frozen:.4f} {unit}, training sets of {size}"
+        for number in frozen
+        if levels[number] is None
     ]

@@ -207,6 +207,12 @@ def test_each_of_many_geometries_comes_to_a_calibration_of_its_own() -> None:
     assert len(judgement.older) <= many * LEAST
 
 
+def test_a_point_of_a_state_can_be_a_point_again() -> None:
+    judgement = Judgement().with_point(judged())
+    again = judgement.with_point(judgement.recent[0])
+    assert again.recent == judgement.recent * 2
+
+
 def test_a_geometry_that_is_seldom_labelled_keeps_what_is_known_of_it() -> None:
     judgement = Judgement()
     for _ in range(LEAST):
