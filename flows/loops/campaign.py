@@ -267,7 +267,9 @@ class Campaign:
         with contextlib.ExitStack() as stack:
             with stopped.at_once():
                 workers = stack.enter_context(pools(self.settings))
-            executor = Executor(self.inputs, workers, client, self._room)
+            executor = Executor(
+                self.inputs, workers, client, self._room, explores=self.part != "initial"
+            )
             executor.learn_labels(self.state)
             page = CampaignPage(self.settings, lambda: {pool.name: pool.rows for pool in workers})
             for pool in workers:

@@ -85,14 +85,16 @@ class Executor:
         pools: Where tasks run.
         client: The Prefect API.
         room: The room that this process has for what it writes.
+        explores: Whether this run goes on behind the initial dataset.
     """
 
     def __init__(
-        self, inputs: Inputs, pools: Pools, client: SyncPrefectClient, room: Room | None = None
-    ) -> None:
+        self, inputs: Inputs, pools: Pools, client: SyncPrefectClient, room: Room | None = None,
+        explores: bool = True,
+    ) -> None:  # fmt: skip
         self.inputs, self.pools, self.client = inputs, pools, client
         self.run, self.settings = inputs.run, inputs.settings
-        self._requests = TaskRequests(inputs)
+        self._requests = TaskRequests(inputs, explores)
         self._energies = EnergyGate(self.settings.gate)
         self._durations = Durations()
         self._slow_labels = SlowLabels(self._durations)
@@ -227,7 +229,7 @@ class Executor:
     def follow(self, inputs: Inputs) -> None:
         """Run what is launched from now on under other settings, with the workers that they say."""
         self.inputs, self.settings = inputs, inputs.settings
-        self._requests = TaskRequests(inputs)
+        self._requests = TaskRequests(inputs, self._requests.explores)
         self.pools.follow(inputs.settings)
 
     def put_back(self) -> list[Event]:

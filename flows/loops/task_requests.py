@@ -42,9 +42,11 @@ class TaskRequests:
 
     Attributes:
         inputs: What the user has given.
+        explores: Whether this run goes on behind the initial dataset.
     """
 
     inputs: Inputs
+    explores: bool = True
 
     def label(self, action: Label, state: CampaignState) -> LabelRequest:
         """Return what a label's task is asked."""
@@ -143,6 +145,9 @@ class TaskRequests:
             dataset=written(self.inputs.run.dataset(dataset), state, on),
             time_budget_s=budget_s,
             ahead_s=training_ahead_s(
-                state, settings.idg.max_convergence_epochs, settings.al.max_convergence_epochs
+                state,
+                settings.idg.max_convergence_epochs,
+                settings.al.max_convergence_epochs,
+                self.explores,
             ),
         )

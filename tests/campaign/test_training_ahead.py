@@ -22,8 +22,8 @@ def state(phase: Phase = Phase.ACTIVE, points: int = 20, **rules: Any) -> Campai
     return begun.but(phase=phase, training=keys, paces=(0.1,))
 
 
-def ahead(now: CampaignState) -> float:
-    return training_ahead_s(now, initial_epochs=10, final_epochs=50)
+def ahead(now: CampaignState, explores: bool = True) -> float:
+    return training_ahead_s(now, initial_epochs=10, final_epochs=50, explores=explores)
 
 
 def test_each_point_to_come_is_trained_on_by_all_members() -> None:
@@ -47,11 +47,66 @@ def test_while_members_converge_their_epochs_are_left() -> None:
     members = {"a": one.but(converge_epochs=20), "b": other.but(converged=True)}
     assert ahead(now.but(members=members)) == pytest.approx(30 * 2.0)
     early = now.but(members=members, phase=Phase.INITIAL_CONVERGE)
-    assert ahead(early) == 0.0
-    assert ahead(early.but(members={"a": one, "b": other})) == pytest.approx(2 * 10 * 2.0)
+    assert ahead(early, explores=False) == 0.0
+    both = early.but(members={"a": one, "b": other})
+    assert ahead(both, explores=False) == pytest.approx(2 * 10 * 2.0)
+    assert ahead(both) == pytest.approx(2 * 10 * 2.0 + ahead(state()))
 
 
 def test_nothing_is_ahead_before_anything_was_trained_and_when_all_is_done() -> None:
     assert ahead(state().but(paces=())) == 0.0
     assert ahead(state(points=0)) == 0.0
     assert ahead(state(Phase.PUBLISH)) == 0.0
+
+
+def initial(**rules: Any) -> CampaignState:
+    """Two members with 10 points each, of which an epoch takes 0.1 s, and 4 more in each round."""
+    given = {
+        "points_per_step": 2, "initial_valid_ratio": 0.0, "initial_epochs": 5,
+        "max_initial_set_size": math.inf,
+    }  # fmt: skip
+    now = state(Phase.INITIAL, points=0, **(given | rules))
+    members = {
+        tag: member.but(training=tuple(f"{tag}{index}" for index in range(10)))
+        for tag, member in now.members.items()
+    }
+    return now.but(members=members)
+
+
+def test_rounds_of_the_initial_dataset_are_counted_up_to_their_limits() -> None:
+    # From 10 points to 20 in three rounds of 5 epochs; or to 14 in one.
+    assert ahead(initial(), explores=False) == pytest.approx(3 * 2 * 5 * 1.5)
+    one = pytest.approx(1 * 2 * 5 * 1.2)
+    assert ahead(initial(max_initial_set_size=28), explores=False) == one
+    assert ahead(initial(max_initial_epochs=5), explores=False) == one
+    assert ahead(initial(max_initial_set_size=20), explores=False) == 0.0
+
+
+def test_a_run_of_the_initial_dataset_has_its_convergence_alone() -> None:
+    now = initial(converge_initial=True, converge_al=True)
+    without = ahead(initial(), explores=False)
+    assert ahead(now, explores=False) - without == pytest.approx(2 * 10 * 2.0)
+    # … and else also that of the end: from 20 points to 40, and 50 epochs of the best member.
+    more = 20 * 3 * 2 * 3.0 + 50 * 4.0
+    assert ahead(now) - ahead(now, explores=False) == pytest.approx(more)
+
+
+def test_rounds_on_a_subset_take_its_time_and_a_convergence_that_of_all() -> None:
+    now = state(train_subset=10, max_train_set_size=30, converge_al=True)
+    assert ahead(now) == pytest.approx(10 * 3 * 2 * 1.0 + 50 * 3.0)
+
+
+def test_a_convergence_on_all_is_counted_with_all_members_points() -> None:
+    def converging(on: str | None, **rules: Any) -> CampaignState:
+        given = {"max_train_set_size": 20, "converge_al": True, "converge_on": on}
+        now = state(points=10, **(given | rules))
+        members = {
+            tag: member.but(training=tuple(f"{tag}{index}" for index in range(10)))
+            for tag, member in now.members.items()
+        }
+        return now.but(members=members, validation=("v",))
+
+    assert ahead(converging("own")) == pytest.approx(50 * 2.0)
+    assert ahead(converging("all")) == pytest.approx(50 * 3.0)
+    under_way = converging("all").but(phase=Phase.CONVERGE, converging_on="all")
+    assert ahead(under_way) == pytest.approx(2 * 50 * 3.0)
