@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from prefect import task
 
 from aimspax_core.campaign.events import Published
+from aimspax_core.campaign.final_sets import Unseen
 from aimspax_core.campaign.members import Errors
-from aimspax_core.output.results import Holdings, publish_final, publish_initial, unseen
+from aimspax_core.labels.store import LabelStore
+from aimspax_core.output.results import Holdings, publish_final, publish_initial
 from aimspax_core.output.settling import settle
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
@@ -30,6 +32,7 @@ class PublishRequest:
         settings: The settings in force.
         holdings: Each member's checkpoints and sets.
         adopted: The campaign began from models in `model/`, which are not to be replaced.
+        unseen: Labels that no model was trained on.
     """
 
     what: Literal["initial", "final"]
@@ -37,6 +40,7 @@ class PublishRequest:
     settings: Settings
     holdings: tuple[Holdings, ...]
     adopted: bool = False
+    unseen: Unseen = field(default_factory=Unseen)
 
 
 @task(name="publish", task_run_name="publish-{request.what}")
@@ -50,7 +54,7 @@ def publish(request: PublishRequest) -> Published:
         publish_initial(run, settings, members)
     else:
         last = publish_final(run, settings, members, request.adopted)
-        _calibrate(run, settings, members)
+        _calibrate(request)
     return Published(
         what=request.what,
         last_ensemble=last,
@@ -65,13 +69,18 @@ def _late(models: list[tuple[Holdings, Path]]) -> dict[str, Errors]:
     return {one.tag: one.late[path].errors for one, path in models if path in one.late}
 
 
-def _calibrate(run: RunDir, settings: Settings, members: tuple[Holdings, ...]) -> None:
+def _calibrate(request: PublishRequest) -> None:
     """Calibrate what was published; it is there and whole without, so a failure is told only."""
-    from aimspax_core.evaluation.delivering import calibrate_results
+    from aimspax_core.evaluation.delivering import calibrate_results, forget_calibration
+    from aimspax_core.evaluation.unseen import judges
 
+    run, settings = request.run, request.settings
     misc, batch = settings.model.MISC, settings.model.TRAINING.valid_batch_size
     try:
-        calibrate_results(run.results, unseen(run, members), misc.device, misc.kernel, batch)
+        forget_calibration(run.results)
+        found = judges(settings, LabelStore(run.labels), request.unseen)
+        points, sources = found.points, found.sources
+        calibrate_results(run.results, points, misc.device, misc.kernel, batch, sources)
     except Exception as error:  # of the device, its memory, or a family's code: of any kind
         why = str(error) or type(error).__name__
         log.warning(

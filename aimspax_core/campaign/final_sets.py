@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 from aimspax_core.campaign.actions import ConvergeOn
@@ -24,6 +24,19 @@ class FinalSets:
     training: tuple[str, ...]
     validation: tuple[str, ...]
     analysis: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Labels that no model was trained on as it is published, with the geometry of each.
+
+    Attributes:
+        analysis: Those that were labelled for analysis only; they steered nothing.
+        validation: Those that members were validated on, and their best epochs chosen by.
+    """
+
+    analysis: dict[str, int | None] = field(default_factory=dict)
+    validation: dict[str, int | None] = field(default_factory=dict)
 
 
 def wanted(state: CampaignState) -> ConvergeOn:
@@ -71,6 +84,22 @@ def seen(state: CampaignState, tag: str) -> FinalSets:
     """Return the sets that a member's model has seen: of its convergence, if it has begun one."""
     converges = state.members[tag].converge_epochs > 0
     return sets_on(state, tag, state.converging_on if converges else "own")
+
+
+def unseen(state: CampaignState) -> Unseen:
+    """Return the labels that no member's published model was trained on."""
+    sets = [seen(state, tag) for tag in state.members]
+    trained_on = {key for one in sets for key in one.training}
+    validation = [key for key in _once(one.validation for one in sets) if key not in trained_on]
+    used = {*trained_on, *validation}
+    looked_at = [
+        key
+        for key, point in state.points.items()
+        if point.analysis and point.status is PointStatus.LABELLED and key not in used
+    ]
+    geometries = {key: point.geometry for key, point in state.points.items()}
+    analysis, validated = ({k: geometries.get(k) for k in keys} for keys in (looked_at, validation))
+    return Unseen(analysis, validated)
 
 
 def _once(sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

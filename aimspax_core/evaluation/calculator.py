@@ -10,13 +10,15 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from aimspax_core.evaluation.delivered import Committees, delivered
+from aimspax_core.evaluation.delivered import Committees, delivered, measured
 from aimspax_core.evaluation.whose import Files, files_of
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.family import load_any
 from aimspax_core.prediction import Prediction
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms
+from aimspax_core.uncertainty.chosen import Chosen
 from aimspax_core.uncertainty.force_spread import atomic_sd
-from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType, measure_of
+from aimspax_core.uncertainty.measures import UncertaintyType, measure_of
 
 
 class CommitteeCalculator(Calculator):
@@ -31,7 +33,14 @@ class CommitteeCalculator(Calculator):
     | `expected_error` | true error to be expected, reduced like `uncertainty` | the measure's |
     | `forces_expected_error` (N,) | likewise of each atom's forces; NaN: unknown element | eV/Å |
 
-    The last two are there where `calibration.json` is, from points that no model was trained on.
+    `uncertainty` is what the campaign's checks had, by `uncertainty.json`: with `uncertainty_of:
+    free_atoms` it leaves out the atoms that are fixed by the constraints of the structure. Results
+    of an earlier release do not say it; there it is `max_atomic_sd` of all atoms.
+
+    The last two are there where `calibration.json` is, from labels that no model was trained on: of
+    the held-out set and of analysis, or, where these are fewer than five, with those of the
+    validation sets. The weights were chosen by the latter, so that the errors to be expected are
+    rather too small then; `labels` in the file tells how many are of which.
 
     Where all members have converged, the spread is theirs. Where only some have (`converge_best`),
     it is that of the last ensemble, of which `results/last_ensemble/` has the models that have
@@ -42,7 +51,8 @@ class CommitteeCalculator(Calculator):
     Args:
         results: The folder `results/` of a campaign.
         device: `cpu`, `cuda` or `cuda:N`.
-        measure: What `uncertainty` is: a value of `ACTIVE_LEARNING.uncertainty_type`.
+        measure: What `uncertainty` is: a value of `ACTIVE_LEARNING.uncertainty_type`; None: the
+            campaign's.
         kernel: What computes the network; see `MISC.kernel`.
 
     Attributes:
@@ -51,7 +61,7 @@ class CommitteeCalculator(Calculator):
 
     Raises:
         ModelError: The folder has no models, or not those that its `errors.csv` names; or its
-            `calibration.json` is damaged.
+            `calibration.json` or `uncertainty.json` is damaged.
     """
 
     implemented_properties = [  # noqa: RUF012 (ASE's)
@@ -63,15 +73,24 @@ class CommitteeCalculator(Calculator):
         self,
         results: Path | str,
         device: str = "cpu",
-        measure: UncertaintyType = MEASURES[0].name,
+        measure: UncertaintyType | None = None,
         kernel: str = "auto",
     ) -> None:
         super().__init__()
-        self._measure = measure_of(measure)
+        chosen = Chosen.read(Path(results))
+        self._measure, self._of = measure_of(measure or chosen.measure), chosen.of
         self._delivered = delivered(Path(results), "calculator")
         files = files_of(Path(results))
         self.converged, self.ensemble = tuple(files.averaged), tuple(files.ensemble)
         self._mean, self._spread = committees_of(files, device, kernel)
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed since the last calculation, with what is held if it counts."""
+        changes = list(super().check_state(atoms, tol))
+        if not changes and self.atoms is not None and self._of == "free_atoms":
+            one, other = (HeldAtoms.of(each).fixed for each in (atoms, self.atoms))
+            return [] if one == other else ["constraints"]
+        return changes
 
     def calculate(
         self,
@@ -95,7 +114,7 @@ class CommitteeCalculator(Calculator):
         if self._spread is not self._mean:
             (found,) = self._spread.evaluate([self.atoms])
         spreads = atomic_sd(found.member_forces)
-        uncertainty = self._measure.function(found, self.atoms)
+        uncertainty = measured(self._measure, self._of, found, self.atoms)
         results = {
             "forces_sd": spreads,
             "energy_sd": float(found.member_energies.std()),

@@ -2,13 +2,14 @@
 
 `results/calibration.json` has, for `calculator` (what `CommitteeCalculator` predicts) and `models`
 (all models of the folder side by side, as `aimspax evaluate` takes them), by measure of uncertainty
-a calibration, and by element the factor of the atoms (see docs/calibration.md).
+a calibration, and by element the factor of the atoms; and, as `labels`, how many points it is by
+from the held-out set, from those for analysis, and from validation sets (see docs/calibration.md).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +24,11 @@ from aimspax_core.labels.label import Label
 from aimspax_core.model.committee import Committee
 from aimspax_core.prediction import Prediction
 from aimspax_core.safe_files import write_text
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.uncertainty.calibration import Calibration, calibrated
 from aimspax_core.uncertainty.force_spread import atomic_sd
-from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType
+from aimspax_core.uncertainty.judged_atoms import UncertaintyOf, judged
+from aimspax_core.uncertainty.measures import MEASURES, Measure, UncertaintyType
 from aimspax_core.uncertainty.true_error import mirrored
 
 FILE = "calibration.json"
@@ -71,6 +74,8 @@ def deliver(
     points: Sequence[Point],
     committees: dict[Whose, Committees],
     batch: int,
+    sources: Mapping[str, int] | None = None,
+    of: UncertaintyOf = "all",
 ) -> bool:
     """Calibrate models on points, and write the file.
 
@@ -79,14 +84,22 @@ def deliver(
         points: On which no model was trained.
         committees: What is calibrated.
         batch: How many structures are computed at a time.
+        sources: How many of the points are from where; it is written beside.
+        of: Of which atoms the calculator's uncertainty is; those that structures hold are not
+            free. That of models side by side is of all.
 
     Returns:
         Whether there were points enough; else no file is written.
     """
     if len(points) < FEWEST:
         return False
-    found = {whose: _calibrated(points, *pair, batch) for whose, pair in committees.items()}
-    content = {whose: _as_json(one) for whose, one in found.items()}
+    found = {
+        whose: _calibrated(points, *pair, batch, of if whose == "calculator" else "all")
+        for whose, pair in committees.items()
+    }
+    content: dict[str, Any] = {"labels": dict(sources or {})} | {
+        whose: _as_json(one) for whose, one in found.items()
+    }
     write_text(folder / FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return True
 
@@ -130,7 +143,7 @@ def delivered_together(files: Sequence[Path]) -> Delivered | None:
 
 
 def _calibrated(
-    points: Sequence[Point], mean: Committee, spread: Committee, batch: int
+    points: Sequence[Point], mean: Committee, spread: Committee, batch: int, of: UncertaintyOf
 ) -> Delivered:
     pairs: dict[UncertaintyType, list[tuple[float, float]]] = {one.name: [] for one in MEASURES}
     sums: dict[str, list[float]] = {}
@@ -141,7 +154,7 @@ def _calibrated(
         if not (np.isfinite(truth.member_forces).all() and np.isfinite(unsure.member_forces).all()):
             continue  # a model that breaks down there has no error that could be expected
         for one in MEASURES:
-            pair = one.function(unsure, structure), one.function(truth, structure)
+            pair = measured(one, of, unsure, structure), measured(one, of, truth, structure)
             if np.isfinite(pair).all():
                 pairs[one.name].append(pair)
         by_atom = (atomic_sd(unsure.member_forces), atomic_sd(truth.member_forces))
@@ -153,6 +166,17 @@ def _calibrated(
         by_measure={name: fit for name, fit in fits.items() if fit is not None},
         by_element={symbol: error / sd for symbol, (sd, error) in sorted(sums.items()) if sd > 0},
     )
+
+
+def measured(
+    measure: Measure, of: UncertaintyOf, prediction: Prediction, structure: Atoms
+) -> float:
+    """Return what a measure says of a prediction, by what the structure holds; see `judged`.
+
+    Where all atoms are fixed, it is of all.
+    """
+    free = HeldAtoms.of(structure).movable(len(structure))
+    return measure.function(*judged(of if free.any() else "all", prediction, structure, free))
 
 
 def _predicted(committee: Committee, structures: list[Atoms], batch: int) -> list[Prediction]:

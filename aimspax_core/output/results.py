@@ -17,11 +17,12 @@ from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import DataKeys, labelled, write
-from aimspax_core.labels.store import LabelStore, StoredLabel
+from aimspax_core.labels.store import LabelStore
 from aimspax_core.report.error_tables import columns, errors_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing, write_text
 from aimspax_core.settings.settings import Settings
+from aimspax_core.uncertainty.chosen import Chosen
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def publish_final(
             write(run.results / file, structures)
     _models(settings, members, [run.results] if adopted else [run.models, run.results])
     last = _last_ensemble(run, settings, members)
+    Chosen(settings.al.uncertainty_type, settings.al.uncertainty_of).write(run.results)
     table = settings.model.MISC.error_table
     write_text(run.results / "errors.csv", _table(members, table))
     write_text(run.results / "README.txt", _readme(settings, members, stress, bool(last)))
@@ -207,15 +209,6 @@ def _last_ensemble(run: RunDir, settings: Settings, members: Sequence[Holdings])
         stale.unlink()
     _models(settings, [replace(one, converged=None) for one in apart], [run.last_ensemble])
     return tuple(one.tag for one in apart)
-
-
-def unseen(run: RunDir, members: Sequence[Holdings]) -> list[StoredLabel]:
-    """Return the labels that members were validated on, and none was trained on."""
-    store = LabelStore(run.labels)
-    training = {key for member in members for key in member.training}
-    validation = dict.fromkeys(key for member in members for key in member.validation)
-    stored = (store.get(key) for key in validation if key not in training)
-    return [one for one in stored if one is not None]
 
 
 def _table(members: Sequence[Holdings], table: str) -> str:
@@ -272,8 +265,9 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last:
         + (", and (test_) on the held-out set" if any(m.assessed for m in members) else ""),
         "learning_curve.png       force error against labels and epochs",
         "calibration.png          true error against uncertainty, where labels asked for told it",
-        "calibration.json         the errors to be expected of the models, by validation points",
-        "                         (if there are five)",
+        "uncertainty.json         which measure of uncertainty the campaign had, of which atoms",
+        "calibration.json         the errors to be expected of the models, by labels that none was",
+        "                         trained on (if there are five)",
     ]
     if last:
         lines.append("last_ensemble/           what has converged, as active learning ended")

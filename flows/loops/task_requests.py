@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from aimspax_core.campaign import final_sets
 from aimspax_core.campaign.actions import (
     Adopt,
     Assess,
@@ -124,7 +125,8 @@ class TaskRequests:
     def publish(self, action: Publish, state: CampaignState) -> PublishRequest:
         """Return what the task that publishes is asked."""
         run, settings = self.inputs.run, self.inputs.settings
-        return PublishRequest(action.what, run, settings, holdings(run, state), state.adopted)
+        held, unseen = holdings(run, state), final_sets.unseen(state)
+        return PublishRequest(action.what, run, settings, held, state.adopted, unseen)
 
     def _elements(self, state: CampaignState) -> tuple[int, ...]:
         """Return the atomic numbers that the models know."""

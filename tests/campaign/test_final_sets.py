@@ -68,6 +68,21 @@ def test_every_label_that_was_paid_for_is_used() -> None:
     assert {*without.training, *without.validation} == paid - looked_at and not without.analysis
 
 
+def test_what_no_published_model_was_trained_on_is_known_by_where_it_is_from() -> None:
+    for rules, looked_at in (
+        ({**ALL, "converge_on_analysis": False}, True),
+        (ALL | {"converge_on_analysis": True}, False),
+        ({"converge_on": "own"}, True),
+    ):
+        state = converging(World(looks=0.5), **rules).run()
+        found = final_sets.unseen(state)
+        trained_on = {k for tag in state.members for k in final_sets.seen(state, tag).training}
+        assert found.validation and not trained_on & {*found.validation, *found.analysis}
+        analysed = {key for key, point in state.points.items() if point.analysis}
+        assert bool(found.analysis) is looked_at and set(found.analysis) <= analysed
+        assert {*found.analysis.values(), *found.validation.values()} <= {0, 1, None}
+
+
 def test_a_label_that_is_in_no_set_is_trained_on() -> None:
     state = converging(**ALL).state
     key = state.training[-1]

@@ -24,6 +24,7 @@ from aimspax_core.evaluation.evaluation import evaluate, open_models
 from aimspax_core.evaluation.frames import read_frames
 from aimspax_core.evaluation.results_files import as_json
 from aimspax_core.labels.dataset import labelled, read, write
+from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore, StoredLabel
 from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import graphs as mace_graphs
@@ -35,7 +36,6 @@ from aimspax_core.output.results import (
     holdings,
     publish_final,
     publish_initial,
-    unseen,
 )
 from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.section import TbliteReference
@@ -173,6 +173,7 @@ def test_files_lie_where_the_original_puts_them(finished: Finished) -> None:
     assert {p.name for p in run.results.iterdir()} == {
         "water-89.model", "water-773.model", "train_set_water-89.xyz", "train_set_water-773.xyz",
         "valid_set_water-89.xyz", "valid_set_water-773.xyz", "errors.csv", "README.txt",
+        "uncertainty.json",
         "last_ensemble",
     }  # fmt: skip
 
@@ -496,6 +497,10 @@ def points() -> list[StoredLabel]:
     return found
 
 
+def labels(points: list[StoredLabel]) -> list[tuple[Atoms, Label]]:
+    return [(one.atoms, one.label) for one in points]
+
+
 @pytest.fixture(scope="module")
 def known(
     finished: Finished, points: list[StoredLabel], tmp_path_factory: pytest.TempPathFactory
@@ -503,7 +508,7 @@ def known(
     """The results, calibrated on them."""
     results = tmp_path_factory.mktemp("known") / "results"
     shutil.copytree(finished.run.results, results)
-    assert calibrate_results(results, points)
+    assert calibrate_results(results, labels(points))
     return results
 
 
@@ -564,7 +569,7 @@ def test_what_a_user_keeps_beside_the_models_is_none_of_them(
     assert delivered_together([path for path in results.glob("*.model") if path != mine])
     assert delivered_together(list(results.glob("*.model"))) is None
     assert "mine" not in CommitteeCalculator(results).ensemble
-    assert calibrate_results(results, points)
+    assert calibrate_results(results, labels(points))
     assert delivered(results, "models") == delivered(known, "models")
     assert delivered(results, "calculator") == delivered(known, "calculator")
 
@@ -576,7 +581,7 @@ def test_models_are_calibrated_anew_whatever_was_said_of_them_before(
     results = tmp_path / "results"
     shutil.copytree(known, results)
     (results / "calibration.json").write_text(content, encoding="utf-8")
-    assert calibrate_results(results, points)
+    assert calibrate_results(results, labels(points))
     assert delivered(results, "calculator") == delivered(known, "calculator")
 
 
@@ -585,7 +590,7 @@ def test_with_too_few_points_nothing_is_said_any_more(
 ) -> None:
     results = tmp_path / "results"
     shutil.copytree(known, results)
-    assert not calibrate_results(results, points[:4])
+    assert not calibrate_results(results, labels(points[:4]))
     assert delivered(results, "calculator") is None
     found, _ = said(CommitteeCalculator(results), points[0])
     assert not {"expected_error", "forces_expected_error"} & {*found}
@@ -605,10 +610,3 @@ def test_an_element_that_no_point_had_has_no_expected_error() -> None:
     expected = Delivered({}, {"H": 2.0}).of_atoms(molecule("OH"), np.array([0.1, 0.3]))
     assert np.isnan(expected[0])
     assert expected[1] == pytest.approx(0.6)
-
-
-def test_only_labels_that_no_member_was_trained_on_are_unseen(finished: Finished) -> None:
-    first, second = finished.members
-    assert [one.key for one in unseen(finished.run, finished.members)] == list(VALID)
-    second = replace(second, training=(*TRAIN, VALID[1]), validation=())
-    assert [one.key for one in unseen(finished.run, (first, second))] == [VALID[0], VALID[2]]
