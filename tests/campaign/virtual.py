@@ -107,6 +107,7 @@ class VirtualShell:
         self._took: dict[str, float] = {}
         self._structures = itertools.count()
         self._judging = np.random.default_rng(7)
+        self._assessing = np.random.default_rng(8)
         self._spreads: dict[str, tuple[float, bool]] = {}
         self.state = apply(None, Started(rules=self.rules, adopt=self.adopt))
 
@@ -194,7 +195,9 @@ class VirtualShell:
         return world.epoch_s
 
     def _outcome(self, action: Action) -> Event:
-        if not isinstance(action, Publish) and self.rng.random() < self.world.task_lost:
+        # What steers nothing has dice of its own: campaigns with it and without are to agree.
+        dice = self._assessing if isinstance(action, Assess) else self.rng
+        if not isinstance(action, Publish) and dice.random() < self.world.task_lost:
             return TaskLost(action_id=action.id, reason="virtual worker died")
         if isinstance(action, Train | Converge) and self.rng.random() < self.world.diverges:
             return TrainingDiverged(action_id=action.id, tag=action.tag, reason="virtual NaN")
