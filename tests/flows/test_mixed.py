@@ -228,7 +228,7 @@ def test_every_check_of_every_trajectory_is_in_the_analysis(story: Story) -> Non
         (check.trajectory, check.step)
         for entry in entries(story.run.journal)
         if entry.event.kind == "segment-finished"
-        for check in entry.event.checks
+        for check in entry.event.all_checks()
     ]
     with (
         np.load(story.run.analysis / "t_intervals.npz", allow_pickle=False) as steps,

@@ -26,11 +26,13 @@ from tests.slurm.machine import Slurm
 slurm_queue = Queue()
 SCRIPT = "#!/bin/bash\n#SBATCH --ntasks=4 --mem=100 --time=10 --output=/dev/null\nexec sleep 600\n"
 RUN = """
-    import sys, time
+    import signal, sys, time
     from pathlib import Path
     from flows.pools.jobs.cleaner import cleaned_up
     from flows.pools.jobs.slurm import Slurm
 
+    # What started the tests may ignore Ctrl-C, as a shell does in what it runs aside.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parent, script, jobs, *attempt = sys.argv[1:]
     with cleaned_up(Path(parent), "reference", Path(parent).parent / "logs", attempt) as folder:
         for number in range(int(jobs)):
