@@ -47,7 +47,7 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         f"members: {', '.join(tags)} on {settings.model.MISC.device}, "
         f"{settings.model.GENERAL.default_dtype}",
         f"reference: {_engine(settings.reference)}, "
-        f"{settings.cluster.labels_at_once} labels at a time",
+        f"{_many(settings.cluster.labels_at_once, 'label')} at a time",
         *_jobs(settings),
         *_dynamics(settings, geometries),
         f"initial dataset: {_initial(settings, len(tags), len(geometries))}",
