@@ -277,7 +277,7 @@ def test_an_automation_of_ones_own_is_deployed(site: Site, directory: Path, fini
 
 
 def test_a_second_run_is_refused_and_told_who_works_there(site: Site, directory: Path) -> None:
-    # Prefect takes no less; saves time. Early, since its server heeds a change a moment later.
+    # Prefect takes no less; saves time. Its server heeds a change a moment later, so early.
     _change(site, "aimspax goes on after a crash", within=10)
     first = site.start(f"{directory}\n")  # the form's box takes the end of a line
     site.wait(lambda: any((directory / "aimspax" / "labels").glob("*/*.json")), first)
@@ -354,6 +354,7 @@ def test_a_run_can_be_cancelled_and_is_not_started_again(site: Site, directory: 
     assert site.ended(run)["type"] == "CANCELLED"
     site.wait(lambda: site.engine(run) is None, run)
     assert not _finished(directory)
+    _be_impatient(site)  # while nothing runs, and before it matters: it is heeded a moment later
 
 
 def test_a_run_that_dies_without_progress_is_given_up(site: Site, directory: Path) -> None:
@@ -369,7 +370,6 @@ def test_a_run_that_dies_without_progress_is_given_up(site: Site, directory: Pat
 
 
 def test_a_run_that_was_taken_and_has_not_begun_waits_for_somebody_to_notice(site: Site) -> None:
-    _be_impatient(site)
     path = f"deployments/{site.deployment()['id']}/create_flow_run"
     for state in ("PENDING", "RUNNING"):  # as if its worker had just died, and the run with it
         body = {
