@@ -101,6 +101,8 @@ def dask_setup(worker: Any) -> None:
     folder = os.environ.get(POOL)
     if folder is None:
         os.setpgrp()
+        # On the terminal, as the pool closes; what became of workers and their tasks the run says.
+        logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
         near = os.environ.get(URL) == os.environ.get(OURS)
     else:
         near = _take_orders(Path(folder))

@@ -283,7 +283,7 @@ def test_prefect_shows_the_run_and_nothing_runs_for_ever(
     story: Story, prefect_server: Server
 ) -> None:
     runs = api(prefect_server, "flow_runs/filter", sort="START_TIME_ASC")
-    mine = [run for run in runs if run["name"] == "water"]
+    mine = [run for run in runs if run["parameters"].get("directory") == str(story.directory)]
     assert mine[0]["state_type"] == "CANCELLED"
     assert mine[-1]["state_type"] == "COMPLETED"
     ids = [run["id"] for run in mine]

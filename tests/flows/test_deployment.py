@@ -440,6 +440,7 @@ def test_the_logs_begin_with_the_settings_in_force(directory: Path) -> None:
 
 
 def test_undeploy_leaves_nothing_but_the_history(site: Site) -> None:
+    site.compose.stop("worker")  # it would make its pool again
     said = site.compose.run("deploy", "aimspax", "undeploy")
     assert "removed: work pool aimspax-local" in said
     assert not site.api("POST", "deployments/filter", {})
