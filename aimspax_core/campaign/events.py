@@ -10,7 +10,8 @@ from aimspax_core.campaign.actions import Action
 from aimspax_core.campaign.judged import Judged
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.record import Record
-from aimspax_core.campaign.state import CampaignState, Rules, SetValue
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState, SetValue
 from aimspax_core.errors import LabelFailure
 from aimspax_core.labels.tries import Fate
 

@@ -54,7 +54,8 @@ from aimspax_core.campaign.events import (
     Unpaused,
 )
 from aimspax_core.campaign.flight import fail, landed, tries_of, without, work_of
-from aimspax_core.campaign.state import CampaignState, Pause, Phase, Rules
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState, Pause, Phase
 from aimspax_core.labels import tries
 from aimspax_core.labels.tries import GiveUp
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,8 @@ from typing import Any, Literal
 from ase import Atoms
 
 from aimspax_core.campaign.journal import load as load_journal
-from aimspax_core.campaign.state import CampaignState, Rules
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.devices import missing_gpu
 from aimspax_core.errors import CampaignError, SettingsError, StructureError
 from aimspax_core.inputs.begun_geometries import (
@@ -120,44 +121,21 @@ class Inputs:
         geometries = [
             one.before if i in settings.begun_without else one.atoms for i, one in enumerate(read)
         ]
-        refused = list(refused_by_gate(settings, geometries))
-        engines = list(_engine_findings(settings, geometries))
-        mistakes = [
-            *refused,
-            *_models(settings, geometries),
-            *(
-                f"{settings.project_places.of(key)}: {text}"
-                for key, text in unknown_elements(settings, geometries)
-            ),
-            *cannot_be_moved(settings, geometries),
-            *(line for finding, line in engines if not finding.note),
-            *unfit_held_out(settings, geometries),
-            *_device(settings),
-            *(cannot_be_kept(settings, read) if state is None and moves else ()),
-            *(fields_refused(settings, read) if state is None and moves else ()),
-            *(without_neighbours(settings, geometries) if state is None and moves else ()),
-        ]
-        if mistakes:
-            kind = StructureError if mistakes == refused else SettingsError
-            raise kind("\n".join(mistakes))
-        seeds, found, adopts = _members(settings, run, part, state)
-        if found is not None:
-            _read_sets(settings, found)
+        found = list(_engine_findings(settings, geometries))
+        wrong = [line for finding, line in found if not finding.note]
+        _refuse(settings, read, geometries, wrong, starts=state is None and moves)
+        seeds, given, adopts = _members(settings, run, part, state)
+        if given is not None:
+            _read_sets(settings, given)
         notes = [
-            *notes_of(settings, read),
-            *in_fields(settings, read),
-            *begun_otherwise(settings, read),
-            *(held_otherwise(settings, read) if state is not None else ()),
+            *_notes_on_geometries(settings, read, begun=state is not None),
             *lone_atoms(settings, geometries),
             *_notes(settings, geometries, tuple(seeds), adopts),
-            *(
-                f"{settings.model_places.file}: {note}"
-                for note in settings.model.family.notes(settings.model)
-            ),
-            *(line for finding, line in engines if finding.note),
+            *_models_notes(settings),
+            *(line for finding, line in found if finding.note),
         ]
         settings = replace(settings, notes=(*settings.notes, *notes))
-        return cls(settings, run, geometries, seeds, found, state, overrides, superseded)
+        return cls(settings, run, geometries, seeds, given, state, overrides, superseded)
 
     def with_set_values(self, state: CampaignState) -> Inputs:
         """Return the inputs with what people have set by hand until a state of the campaign."""
@@ -266,6 +244,60 @@ def _read_sets(settings: Settings, found: GivenModels) -> None:
             mistakes.append(str(error))
     if mistakes:
         raise SettingsError("\n".join(mistakes))
+
+
+def _refuse(
+    settings: Settings,
+    read: Sequence[Geometry],
+    geometries: list[Atoms],
+    engines: list[str],
+    starts: bool,
+) -> None:
+    """Refuse what cannot run.
+
+    Args:
+        settings: The settings in force.
+        read: The geometries as they were read.
+        geometries: Those that the campaign is of.
+        engines: What the engines' kinds refuse.
+        starts: Whether MD is to start from them.
+
+    Raises:
+        SettingsError: There are mistakes; the text lists all of them.
+        StructureError: Likewise, if the gate alone keeps geometries back.
+    """
+    refused = list(refused_by_gate(settings, geometries))
+    mistakes = [
+        *refused,
+        *_models(settings, geometries),
+        *(
+            f"{settings.project_places.of(key)}: {text}"
+            for key, text in unknown_elements(settings, geometries)
+        ),
+        *cannot_be_moved(settings, geometries),
+        *engines,
+        *unfit_held_out(settings, geometries),
+        *_device(settings),
+    ]
+    if starts:
+        mistakes += [
+            *cannot_be_kept(settings, read),
+            *fields_refused(settings, read),
+            *without_neighbours(settings, geometries),
+        ]
+    if mistakes:
+        kind = StructureError if mistakes == refused else SettingsError
+        raise kind("\n".join(mistakes))
+
+
+def _notes_on_geometries(
+    settings: Settings, read: Sequence[Geometry], begun: bool
+) -> Iterator[str]:
+    yield from notes_of(settings, read)
+    yield from in_fields(settings, read)
+    yield from begun_otherwise(settings, read)
+    if begun:
+        yield from held_otherwise(settings, read)
 
 
 def _engine_findings(settings: Settings, geometries: list[Atoms]) -> Iterator[tuple[Finding, str]]:

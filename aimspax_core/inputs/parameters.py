@@ -17,8 +17,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from aimspax_core.campaign.events import ParametersSet
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.requests import SetRequest
-from aimspax_core.campaign.state import CampaignState, Rules, SetValue
+from aimspax_core.campaign.state import CampaignState, SetValue
 from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.begun_choices import as_begun
 from aimspax_core.settings.changeable import changeable, full_keys, short_names, value_by_key

@@ -19,12 +19,10 @@ from aimspax_core.campaign.judged import Judged, element_factors, energy_factor
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.calibration_text import calibration_text
+from aimspax_core.report.looks import BLUE, GREEN, GREY, VERMILION, frame
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
 from aimspax_core.uncertainty.calibration import LEAST, NODES, reliability
-
-# Okabe and Ito's palette, which every kind of colour vision can tell apart.
-_BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#00795A", "#666666"
 
 _IN_A_BIN = 6  # points whose mean is worth a dot
 
@@ -110,14 +108,15 @@ def _headings(figure: Figure, found: Judgements, state: CampaignState) -> None:
     energy = energy_factor(zip(found.ensembles, points, strict=True))
     below = f"forces by element: {', '.join(parts)}"
     below += "" if energy is None else f"; energies without their constant part: {energy:.2f}"
-    figure.text(0.085, 0.88, below, size=9.5, color=_GREY)
+    figure.text(0.085, 0.88, below, size=9.5, color=GREY)
 
 
 def _draw_pairs(axes: Axes, found: Judgements, state: CampaignState) -> None:
     unit, judgement = state.rules.uncertainty_unit, state.judgement
-    _frame(axes, f"uncertainty ({unit})", f"true error ({unit})")
+    frame(axes, f"uncertainty ({unit})", f"true error ({unit})")
+    _grid(axes)
     shown = [one for one in found.points if one.spread > 0 and one.error > 0]
-    for above, color, name in ((True, _VERMILION, "above"), (False, _GREEN, "not above")):
+    for above, color, name in ((True, VERMILION, "above"), (False, GREEN, "not above")):
         some = [(one.spread, one.error) for one in shown if one.above is above]
         if some:
             x, y = zip(*some, strict=True)
@@ -136,8 +135,8 @@ def _draw_pairs(axes: Axes, found: Judgements, state: CampaignState) -> None:
     line = np.geomspace(spreads.min(), spreads.max(), 60)
     calibration = judgement.calibration()
     if calibration is not None:
-        axes.plot(line, calibration.expected(line), color=_BLUE, linewidth=2.0, label="expected")
-    axes.plot(line, line, color=_GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="equal")
+        axes.plot(line, calibration.expected(line), color=BLUE, linewidth=2.0, label="expected")
+    axes.plot(line, line, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="equal")
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("log")
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -147,22 +146,16 @@ def _draw_pairs(axes: Axes, found: Judgements, state: CampaignState) -> None:
 
 
 def _draw_factors(axes: Axes, found: Judgements) -> None:
-    _frame(axes, "labels held against a prediction", "true error / uncertainty")
+    frame(axes, "labels held against a prediction", "true error / uncertainty")
+    _grid(axes)
     if found.factors:
-        axes.plot(*zip(*found.factors, strict=True), color=_BLUE, linewidth=2.0)
-    axes.axhline(1.0, color=_GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.plot(*zip(*found.factors, strict=True), color=BLUE, linewidth=2.0)
+    axes.axhline(1.0, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_xlim(0, 1.03 * len(found.points))
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 
 
-def _frame(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, size=10.5)
-    axes.set_ylabel(y, size=10.5)
-    axes.tick_params(labelsize=10, color=_GREY)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_GREY)
+def _grid(axes: Axes) -> None:
     axes.grid(color="#E5E5E5", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -27,15 +27,13 @@ from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.campaign.thresholds import windows
+from aimspax_core.report.looks import BLUE, GREEN, GREY, PALE, SKY, VERMILION, frame
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
 from aimspax_core.stopping.rule import Stage
 from aimspax_core.text import duration_text
 
-# Okabe and Ito's palette, which every kind of colour vision can tell apart.
-_BLUE, _SKY, _VERMILION, _GREEN = "#0072B2", "#9CCBE8", "#D55E00", "#00795A"
-_GREY, _PALE = "#666666", "#F3F3F3"
-_THRESHOLDS = (_VERMILION, _BLUE, "#CC79A7", "#E69F00")  # of as many geometries; more have one
+_THRESHOLDS = (VERMILION, BLUE, "#CC79A7", "#E69F00")  # of as many geometries; more have one
 
 Points = list[tuple[int, float]]
 
@@ -143,32 +141,32 @@ def _headings(figure: Figure, found: Curves) -> None:
             below = f"stopped: {state.stop_reason}"
         case _:
             below = f"not finished yet; phase: {state.phase}"
-    figure.text(0.075, 0.88, below, size=9.5, color=_GREY)
+    figure.text(0.075, 0.88, below, size=9.5, color=GREY)
 
 
 def _draw_errors(axes: Axes, found: Curves) -> None:
-    _frame(axes, "labels", "validation force MAE (meV/Å)")
+    frame(axes, "labels", "validation force MAE (meV/Å)")
     if not found.mean or found.state is None:
         _nothing(axes, "no model has been trained yet")
         return
     for curve in found.members.values():
         axes.plot(
-            *zip(*curve, strict=True), color=_SKY, linewidth=1.1, marker=".", markersize=2.5,
+            *zip(*curve, strict=True), color=SKY, linewidth=1.1, marker=".", markersize=2.5,
             label="each model",
         )  # fmt: skip
     axes.plot(
-        *zip(*found.mean, strict=True), color=_BLUE, linewidth=2.4, marker="o",
+        *zip(*found.mean, strict=True), color=BLUE, linewidth=2.4, marker="o",
         markersize=2.8, label=f"their mean (last {found.mean[-1][1]:.3g})",
     )  # fmt: skip
     if found.held_out:
         axes.plot(
-            *zip(*found.held_out, strict=True), color=_GREEN, linewidth=1.8, marker="s",
+            *zip(*found.held_out, strict=True), color=GREEN, linewidth=1.8, marker="s",
             markersize=3.0, label=f"held-out set (last {found.held_out[-1][1]:.3g})",
         )  # fmt: skip
     if found.converged:
         axes.plot(
             *zip(*found.converged.items(), strict=True), linestyle="none", marker="*",
-            markersize=15, color=_VERMILION, markeredgecolor="white", zorder=5,
+            markersize=15, color=VERMILION, markeredgecolor="white", zorder=5,
             label=f"converged ({list(found.converged.values())[-1]:.3g})",
         )  # fmt: skip
     end = max(found.mean[-1][0], *found.converged, found.explored_from or 0, 1)
@@ -181,8 +179,8 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
         if not found.state.adopted:
             _goals(axes, found.state, "initial", share)
         _goals(axes, found.state, "active")
-        axes.axvspan(boundary, axes.get_xlim()[1], color=_PALE, zorder=-2)
-        axes.axvline(boundary, color=_GREY, linewidth=0.8, zorder=-1)
+        axes.axvspan(boundary, axes.get_xlim()[1], color=PALE, zorder=-2)
+        axes.axvline(boundary, color=GREY, linewidth=0.8, zorder=-1)
         _above(axes, "active learning", "right")
     _above(axes, "taken over" if found.state.adopted else "initial dataset")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
@@ -198,7 +196,7 @@ def _draw_checks(axes: Axes, found: Curves) -> None:
     of, unit = ("", "eV/Å")
     if rules is not None:
         of, unit = rules.whose_uncertainty, rules.uncertainty_unit
-    _frame(axes, "uncertainty checks", f"uncertainty{of} ({unit})")
+    frame(axes, "uncertainty checks", f"uncertainty{of} ({unit})")
     shown = [(n, value) for n, value in enumerate(found.checks, start=1) if value > 0]
     if not shown:
         begun = found.explored_from is not None
@@ -206,14 +204,14 @@ def _draw_checks(axes: Axes, found: Curves) -> None:
         return
     size = min(14.0, max(2.0, 6000 / len(shown)))
     numbers, values = zip(*shown, strict=True)
-    axes.scatter(numbers, values, s=size, color=_GREEN, alpha=0.55, linewidths=0, label="one check")
+    axes.scatter(numbers, values, s=size, color=GREEN, alpha=0.55, linewidths=0, label="one check")
     several = len(found.thresholds) > 1
     for number, curve in found.thresholds.items():
         whose = f" of geometry {number}" if several else ""
         if max(found.thresholds) < len(_THRESHOLDS):
             name, color = f"threshold{whose} (last {curve[-1][1]:.2g})", _THRESHOLDS[number]
         else:
-            name, color = "threshold of each geometry", _VERMILION
+            name, color = "threshold of each geometry", VERMILION
         axes.plot(*zip(*curve, strict=True), color=color, linewidth=2.2, label=name)
     axes.set_xlim(0, 1.02 * len(found.checks))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
@@ -221,16 +219,6 @@ def _draw_checks(axes: Axes, found: Curves) -> None:
     _log_scale(axes, list(values), 0.03 + 0.09 * max(1, curves_shown))
     _above(axes, "above the threshold: halted and labelled")
     _legend(axes)
-
-
-def _frame(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, size=10.5)
-    axes.set_ylabel(y, size=10.5)
-    axes.tick_params(labelsize=10, color=_GREY)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(_GREY)
 
 
 def _log_scale(axes: Axes, values: list[float], room: float = 0.12) -> None:
@@ -284,4 +272,4 @@ def _legend(axes: Axes, right: float = 1.0) -> None:
 def _nothing(axes: Axes, why: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", size=11, color=_GREY)
+    axes.text(0.5, 0.5, why, transform=axes.transAxes, ha="center", size=11, color=GREY)

@@ -8,13 +8,13 @@ only (`ONE_THREAD`), and why torch is never imported here for workers that use a
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 
+from aimspax_core.environment import changed_environment
 from aimspax_core.settings.families.known_families import row_of
 from aimspax_core.settings.settings import Settings
 from flows.pools.environment import IMPORTS, MEMORY
@@ -72,7 +72,7 @@ def begin(modules: Sequence[str], gpu: bool = False) -> dict[str, str]:
         _begun.append(frozenset(modules))
         os.environ[IMPORTS] = ",".join((*_ALL, *modules))  # kept: a parent that dies begins again
     multiprocessing.set_forkserver_preload(["flows.pools.warm_imports"])
-    with _also(MEMORY):  # read when a process begins
+    with changed_environment(MEMORY):  # read when a process begins
         forkserver.ensure_running()
     return {METHOD: "spawn"} if gpu and not _begun[0] <= set(modules) else START_METHOD
 
@@ -104,18 +104,3 @@ def settle() -> bool:
         os.environ.pop(name, None)
     importlib.import_module("numpy").random.seed()
     return True
-
-
-@contextlib.contextmanager
-def _also(variables: dict[str, str]) -> Iterator[None]:
-    """Have other variables in the environment while the block runs."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value

@@ -103,7 +103,8 @@ def measure(folder: Path, labels: int, repeats: int) -> dict[str, list[dict[str,
     from prefect.client.orchestration import get_client
     from prefect.logging.handlers import APILogHandler
 
-    from aimspax_core.campaign.state import CampaignState, Rules
+    from aimspax_core.campaign.recorded_rules import Rules
+    from aimspax_core.campaign.state import CampaignState
     from aimspax_core.inputs.campaign_inputs import Inputs
     from flows.loops.executor import Executor
     from flows.pools.open import pools

@@ -48,8 +48,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from aimspax_core.campaign import journal as journals
 from aimspax_core.campaign.events import Event, Launched, Started
 from aimspax_core.campaign.journal import Journal
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply, next_actions
-from aimspax_core.campaign.state import CampaignState, Phase, Rules, TrajectoryStatus
+from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
 from aimspax_core.report.narrative import lines
 from aimspax_core.run_directory import RunDir
 from tests.campaign.virtual import VirtualShell, World

@@ -18,8 +18,9 @@ from aimspax_core.campaign.events import (
     TaskLost,
     Unpaused,
 )
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply, next_actions
-from aimspax_core.campaign.state import CampaignState, Phase, Rules, SetValue
+from aimspax_core.campaign.state import CampaignState, Phase, SetValue
 from tests.campaign.test_resume import RULES, at, but, errors, everything_dealt_once, played
 from tests.campaign.virtual import VirtualShell, World
 

@@ -16,8 +16,9 @@ from aimspax_core.campaign.events import (
     Launched,
     ParametersSet,
 )
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rounds import MAX_DIVERGED
-from aimspax_core.campaign.state import CampaignState, Phase, PointStatus, Rules
+from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
 from aimspax_core.report.error_tables import error_rows
 from aimspax_core.report.narrative import lines
 from tests.campaign.test_rules import make_rules

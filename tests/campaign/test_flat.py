@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from aimspax_core.campaign.events import Event, ExplorationAsked
-from aimspax_core.campaign.state import CampaignState, Phase, Rules
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState, Phase
 from tests.campaign.virtual import VirtualShell, World
 
 EVENTS = 10_000

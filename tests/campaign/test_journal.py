@@ -23,8 +23,9 @@ from aimspax_core.campaign import journal_reading
 from aimspax_core.campaign.events import Event, ExplorationAsked, Resumed, Started
 from aimspax_core.campaign.journal import Entry, Journal, entries, holder, load
 from aimspax_core.campaign.journal_lines import line_of, sealed
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply
-from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState, Rules
+from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState
 from aimspax_core.errors import CampaignError, NewerReleaseError
 from aimspax_core.run_directory import RunDir
 from tests.campaign.virtual import VirtualShell, World

@@ -24,8 +24,9 @@ from aimspax_core.campaign.events import (
     TrajectoryResult,
 )
 from aimspax_core.campaign.members import Errors
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply, next_actions
-from aimspax_core.campaign.state import CampaignState, Phase, Rules, TrajectoryStatus
+from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
 from aimspax_core.labels.tries import TASK, Tries
 from tests.campaign.virtual import VirtualShell, World
 

@@ -10,7 +10,8 @@ import pytest
 from aimspax_core.campaign import actions, events
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.record import Record
-from aimspax_core.campaign.state import CampaignState, Phase, Round, Rules
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState, Phase, Round
 from aimspax_core.settings.load import load
 
 PROJECT = """

@@ -16,8 +16,9 @@ from aimspax_core.campaign.events import (
     SegmentFinished,
     Started,
 )
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply
-from aimspax_core.campaign.state import CampaignState, Phase, Rules
+from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.campaign.thresholds import calibrated_levels, windows
 from aimspax_core.report.threshold_text import calibrated_text, frozen_text, threshold_text
 from aimspax_core.uncertainty.calibration import LEAST

@@ -45,8 +45,9 @@ from aimspax_core.campaign.events import (
 )
 from aimspax_core.campaign.judged import Judged, OfElement
 from aimspax_core.campaign.members import Errors
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply, next_actions
-from aimspax_core.campaign.state import CampaignState, Phase, Rules
+from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.campaign.thresholds import windows
 from aimspax_core.uncertainty.threshold import check
 

@@ -13,7 +13,7 @@ import pytest
 from ase.build import bulk, molecule
 
 from aimspax_core.campaign.journal import Journal
-from aimspax_core.campaign.state import Rules
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.given_models import find_given_models

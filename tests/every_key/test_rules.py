@@ -22,9 +22,10 @@ from aimspax_core.campaign.events import (
     TrajectoryResult,
 )
 from aimspax_core.campaign.members import Errors
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rounds import replayed
 from aimspax_core.campaign.rules import apply, next_actions
-from aimspax_core.campaign.state import CampaignState, Phase, Rules
+from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.report.narrative import lines
 from aimspax_core.settings.settings import Settings
 from tests.every_key.base import AL, IDG, with_values

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from aimspax_core.campaign.events import ParametersSet, Resumed, Started
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.requests import SetRequest
 from aimspax_core.campaign.rules import apply
-from aimspax_core.campaign.state import CampaignState, Rules
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.parameters import change, in_force, origins, parsed, yaml_text
 from aimspax_core.settings.changeable import CHANGEABLE, changeable, value_by_key

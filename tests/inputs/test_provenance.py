@@ -15,7 +15,7 @@ from ase import Atoms
 
 from aimspax_core.campaign.events import Resumed, Started
 from aimspax_core.campaign.journal import Journal
-from aimspax_core.campaign.state import Rules
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.provenance import adopted, changed, frozen_digest, write_provenance
 from aimspax_core.reference import registry

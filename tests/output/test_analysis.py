@@ -26,7 +26,8 @@ from aimspax_core.campaign.events import (
 )
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.members import Errors
-from aimspax_core.campaign.state import CampaignState, Rules
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.output.analysis import Analysis

@@ -15,7 +15,8 @@ from ase import Atoms
 from ase.build import molecule
 
 from aimspax_core.campaign.members import Errors
-from aimspax_core.campaign.state import CampaignState, Rules
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import CampaignError, ModelError
 from aimspax_core.evaluation.calculator import CommitteeCalculator
 from aimspax_core.evaluation.delivered import Delivered, delivered, delivered_together

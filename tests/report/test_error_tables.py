@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from aimspax_core.campaign.members import Errors
-from aimspax_core.campaign.state import CampaignState, Rules
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.error_tables import DEFAULT_TABLE, columns, error_rows, errors_text
 from aimspax_core.settings.model import ModelMisc
 from flows.commands.status import status_tables

@@ -13,8 +13,9 @@ from PIL import Image
 
 from aimspax_core.campaign.events import Assessed, Event, Resumed, Started
 from aimspax_core.campaign.journal import Entry, Journal, entries
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply
-from aimspax_core.campaign.state import CampaignState, Phase, Rules
+from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.report.figures import curves, learning_curve
 from aimspax_core.run_directory import RunDir
 from tests.campaign.virtual import VirtualShell, World

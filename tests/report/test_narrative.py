@@ -25,8 +25,9 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
 )
 from aimspax_core.campaign.members import MemberState
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply
-from aimspax_core.campaign.state import CampaignState, Phase, Rules
+from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import progress, progress_text
 from tests.campaign.virtual import VirtualShell, World

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from aimspax_core.campaign.members import Errors
-from aimspax_core.campaign.state import CampaignState, Rules, Trajectory, TrajectoryStatus
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState, Trajectory, TrajectoryStatus
 from aimspax_core.campaign.stopping import ending, outlooks
 from aimspax_core.settings.project import ActiveLearning, InitialDatasetGeneration
 from aimspax_core.stopping.limits import MAX_MD_STEPS

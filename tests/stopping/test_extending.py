@@ -14,7 +14,8 @@ import json
 from pathlib import Path
 import numpy as np
 from virtual import VirtualShell, World
-from aimspax_core.campaign.state import CampaignState, Rules
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.plan import plan
 from aimspax_core.report.progress import limits_text, progress
 from aimspax_core.settings.derived.reference_page import page

@@ -14,7 +14,7 @@ import numpy as np
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from aimspax_core.campaign.state import Rules
+from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.evaluation.evaluation import Predictions, Tested, trusts
 from aimspax_core.evaluation.frames import read_frames
 from aimspax_core.prediction import Prediction

@@ -26,7 +26,8 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
 )
 from aimspax_core.campaign.members import MemberState
-from aimspax_core.campaign.state import CampaignState, Point, Rules
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.state import CampaignState, Point
 from aimspax_core.errors import (
     CampaignError,
     DamagedError,

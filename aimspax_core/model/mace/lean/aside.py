@@ -14,13 +14,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from aimspax_core.environment import changed_environment
 from aimspax_core.locks import holder
 from aimspax_core.model.mace.lean.compiling import LIBRARIES, LOCK, Example
 from aimspax_core.model.mace.lean.private_folders import make_private
@@ -80,20 +80,11 @@ class Aside:
                 )
 
 
-@contextmanager
-def environment(folder: Path) -> Iterator[None]:
+def environment(folder: Path) -> AbstractContextManager[None]:
     """Have torch's compiler keep its files in a form's folder, and start no processes."""
-    wanted = {
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / LIBRARIES),
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",
-    }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return changed_environment(
+        {
+            "TORCHINDUCTOR_CACHE_DIR": str(folder / LIBRARIES),
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        }
+    )

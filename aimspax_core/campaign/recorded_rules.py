@@ -1,0 +1,148 @@
+"""The numbers of the settings that the rules use, as a campaign records them."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field
+
+from aimspax_core.campaign.record import Record
+from aimspax_core.settings.settings import Settings
+from aimspax_core.stopping.rule import Rule
+from aimspax_core.stopping.table import RULES
+from aimspax_core.uncertainty.judged_atoms import UncertaintyOf
+from aimspax_core.uncertainty.measures import measure_of
+
+
+class Rules(Record):
+    """The numbers of the settings that the rules use, as they were when the run started.
+
+    They are part of the state, so that a journal gives the same state whenever it is replayed.
+    Stopping rules of release 0.1.0 have their limits in fields of their own, named like the rules;
+    all later ones have theirs in `limits`, by the rule's name, if they have one.
+    """
+
+    tags: tuple[str, ...]
+    geometries: int
+    seed: int
+    points_per_step: int
+    initial_epochs: int
+    initial_accuracy: float
+    max_initial_epochs: float
+    max_initial_set_size: float
+    initial_valid_ratio: float
+    converge_initial: bool
+    num_trajectories: int
+    epochs_per_round: int
+    valid_ratio: float
+    desired_acc: float
+    max_train_set_size: float
+    freeze_threshold_dataset: float
+    c_x: float
+    max_md_steps: float
+    converge_al: bool
+    converge_best: bool
+    max_segments: int
+    distinct_sets: bool = True
+    progress_every: int = 10
+    train_subset: int | None = None
+    valid_subset: int | None = None
+    update_checkpoints: bool = True
+    limits: dict[str, float] = Field(default_factory=dict)
+    uncertainty_unit: str = "eV/Å"
+    uncertainty_of: UncertaintyOf = "all"
+    points_counted: float = 1.0
+    steps_while_training: float = math.inf
+    converge_on: Literal["own", "all"] | None = None  # None: begun before there was a choice
+    converge_on_analysis: bool = False
+    solve_energies: str | None = None  # None: likewise
+    compile_chosen: bool = False  # begun since there is `MISC.compile`, or somebody has named it
+    assessed: bool = False  # whether there is a held-out set
+    threshold_scope: Literal["shared", "geometry"] = "shared"
+    threshold: Literal["moving", "calibrated"] = "moving"
+    force_error: float | None = None
+    random_share: float | None = None  # of the checks, where chance takes structures
+
+    @property
+    def whose_uncertainty(self) -> str:
+        """Of which atoms uncertainty and threshold are, behind their name; empty: of all."""
+        return "" if self.uncertainty_of == "all" else " of free atoms"
+
+    def limit(self, rule: Rule) -> float:
+        """Return the limit of a stopping rule; its key's `off` if it has none."""
+        if rule.name in Rules.model_fields:
+            return float(getattr(self, rule.name))
+        return self.limits.get(rule.name, rule.key.off)
+
+    @classmethod
+    def of(
+        cls, settings: Settings, tags: tuple[str, ...], geometries: int, begun: Rules | None = None
+    ) -> Rules:
+        """Take the numbers from the settings.
+
+        Args:
+            settings: The settings in force.
+            tags: The members.
+            geometries: How many there are.
+            begun: Those of the campaign so far: of a choice that it was begun without, it keeps
+                what was done then, unless the user names another. None: it begins now.
+        """
+        idg, al = settings.idg, settings.al
+        chosen = begun is None or begun.converge_on or "converge_on" in al.model_fields_set
+        subsets = al.replay_strategy == "random_subset"
+        sections = {"initial": idg, "active": al}
+        limits = {rule.name: rule.limit(sections[rule.stage]) for rule in RULES}
+        off = {rule.name: rule.key.off for rule in RULES}
+        return cls(
+            tags=tags,
+            geometries=geometries,
+            seed=settings.model.GENERAL.seed,
+            points_per_step=idg.n_points_per_sampling_step_idg,
+            initial_epochs=idg.intermediate_epochs_idg,
+            initial_valid_ratio=idg.valid_ratio,
+            converge_initial=idg.converge_initial,
+            num_trajectories=max(al.num_trajectories, geometries),
+            epochs_per_round=al.epochs_per_worker,
+            points_counted=al.round_points_counted,
+            steps_while_training=al.md_steps_while_training,
+            threshold_scope=al.threshold_scope,
+            threshold=al.threshold,
+            force_error=al.force_error,
+            random_share=al.random_share if al.selection == "random" else None,
+            valid_ratio=al.valid_ratio,
+            freeze_threshold_dataset=al.freeze_threshold_dataset,
+            c_x=al.c_x,
+            converge_al=al.converge_al,
+            converge_best=al.converge_best,
+            converge_on=al.converge_on if chosen else None,
+            solve_energies=_solves(settings, begun),
+            compile_chosen=begun is None
+            or begun.compile_chosen
+            or "compile" in settings.model.MISC.model_fields_set,
+            assessed=settings.misc.test_dataset is not None,
+            converge_on_analysis=al.converge_on_analysis,
+            max_segments=settings.ml_workers,
+            distinct_sets=idg.distinct_model_sets,
+            progress_every=idg.progress_dft_update,
+            train_subset=al.train_subset_size if subsets else None,
+            valid_subset=al.valid_subset_size if subsets else None,
+            update_checkpoints=al.update_md_checkpoints,
+            uncertainty_unit=measure_of(al.uncertainty_type).unit,
+            uncertainty_of=al.uncertainty_of,
+            limits={
+                name: limit
+                for name, limit in limits.items()
+                if name not in cls.model_fields and limit != off[name]
+            },
+            **{name: limit for name, limit in limits.items() if name in cls.model_fields},
+        )
+
+
+def _solves(settings: Settings, begun: Rules | None) -> str | None:
+    """Return `ARCHITECTURE.solve_energies`; None if the campaign was begun before there was one."""
+    architecture = settings.model.ARCHITECTURE
+    named = "solve_energies" in architecture.model_fields_set
+    if begun is not None and begun.solve_energies is None and not named:
+        return None
+    return getattr(architecture, "solve_energies", "never")  # families may have no such energies
