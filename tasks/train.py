@@ -65,8 +65,8 @@ def train(request: TrainRequest) -> TrainingFinished:
     began = time.perf_counter()
     # Models take seconds to import, which the flow's process and the label workers need not spend.
     from aimspax_core.model.energies import renew, settle_energies
-    from aimspax_core.model.member import Member, Stage
-    from aimspax_core.model.schedule import Budget
+    from aimspax_core.model.member import Member
+    from aimspax_core.model.schedule import Budget, Stage
     from aimspax_core.model.worker_memory import worker_memory
 
     action, settings = request.action, request.settings
@@ -126,8 +126,8 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
     """
     began = time.perf_counter()
     from aimspax_core.model.energies import renew, settle_energies
-    from aimspax_core.model.member import Member, Stage
-    from aimspax_core.model.schedule import Budget
+    from aimspax_core.model.member import Member
+    from aimspax_core.model.schedule import Budget, Stage
     from aimspax_core.model.worker_memory import worker_memory
 
     action, settings = request.action, request.settings

@@ -5,35 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch_ema import ExponentialMovingAverage
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.checkpoint import read_checkpoint, write_checkpoint
 from aimspax_core.model.family import Constants, Graph, family_of
 from aimspax_core.model.learner import Learner, Metrics
 from aimspax_core.model.member_content import content_of, restore
-from aimspax_core.model.schedule import Budget, Convergence, Progress, start_of_stage_two
+from aimspax_core.model.schedule import Budget, Convergence, Progress, Stage, start_of_stage_two
 from aimspax_core.model.skeletons import skeletons
 from aimspax_core.model.stretch import Converging, Rounds, Stretch
 from aimspax_core.settings.model import ModelSettings
-
-
-class Stage(StrEnum):
-    """What a member is being trained for; each has its own optimizer and counters.
-
-    INITIAL has a scheduler, ACTIVE none; CONVERGE starts from the averaged weights with a new
-    EMA, optimizer and scheduler, and keeps the best epoch's weights. With `TRAINING.swa` it has
-    a second stage at its end: another loss, another learning rate, and a best epoch of its own.
-    """
-
-    INITIAL = "initial"
-    ACTIVE = "active"
-    CONVERGE = "converge"
 
 
 class Member:
@@ -161,11 +146,6 @@ class Member:
     def model(self) -> torch.nn.Module:
         """The model with its raw weights."""
         return self.learner.model
-
-    @property
-    def ema(self) -> ExponentialMovingAverage | None:
-        """The averaged weights, or none."""
-        return self.learner.ema
 
     @property
     def epoch(self) -> int:

@@ -1,4 +1,4 @@
-"""How long a stretch of training lasts, how far a stage is, when a convergence ends."""
+"""The stages of a training: how long a stretch of one lasts, how far it is, when it ends."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from aimspax_core.settings.model import ModelSettings
+
+
+class Stage(StrEnum):
+    """What a member is being trained for; each has its own optimizer and counters.
+
+    INITIAL has a scheduler, ACTIVE none; CONVERGE starts from the averaged weights with a new
+    EMA, optimizer and scheduler, and keeps the best epoch's weights. With `TRAINING.swa` it has
+    a second stage at its end: another loss, another learning rate, and a best epoch of its own.
+    """
+
+    INITIAL = "initial"
+    ACTIVE = "active"
+    CONVERGE = "converge"
 
 
 @dataclass(frozen=True)

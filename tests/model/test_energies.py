@@ -17,8 +17,9 @@ from aimspax_core.model.energies import Moves, moves, renew, settle_energies, so
 from aimspax_core.model.family import family_of
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.mace.steps import MaceSteps
-from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.member import Member
 from aimspax_core.model.residuals import Residuals
+from aimspax_core.model.schedule import Stage
 from aimspax_core.model.trained import trained_model
 from aimspax_core.settings.model import ModelSettings
 from tests.model.test_member import ELEMENTS, TINY

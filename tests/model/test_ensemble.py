@@ -15,7 +15,8 @@ from aimspax_core.model.committee import Committee
 from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.mace.kernel import evaluator
-from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Stage
 from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.model import ModelSettings

@@ -19,7 +19,8 @@ from aimspax_core.model.given_models import adopt
 from aimspax_core.model.mace import build, model_files
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.mace.kernel import evaluator
-from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Stage
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 6, 8)

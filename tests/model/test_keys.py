@@ -14,7 +14,8 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
 from aimspax_core.model.mace import graphs as mace_graphs
-from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Stage
 from aimspax_core.settings.families.mace import MaceArchitecture
 from aimspax_core.settings.model import General, ModelMisc, ModelSettings, Training
 

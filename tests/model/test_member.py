@@ -21,8 +21,8 @@ from aimspax_core.errors import DamagedError, DivergedError, ModelError
 from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import build, model_files
 from aimspax_core.model.mace import graphs as mace_graphs
-from aimspax_core.model.member import Member, Stage
-from aimspax_core.model.schedule import Budget
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Budget, Stage
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 6, 8)
@@ -164,7 +164,7 @@ def test_validation_uses_averages_and_gives_the_raw_weights_back() -> None:
 def test_without_ema_the_raw_weights_are_validated() -> None:
     trained = member(ema=False)
     metrics = train(trained, 2)[-1]
-    assert trained.ema is None
+    assert trained.learner.ema is None
     assert same(trained.averaged_model(), trained.model)
     assert metrics.valid_loss == pytest.approx(validation_loss(trained.averaged_model()))
 
@@ -189,7 +189,7 @@ def test_stress_is_trained_and_reported() -> None:
 def test_batch_larger_than_the_set_falls_back_to_one() -> None:
     trained = member(batch_size=50)
     train(trained, 1)
-    assert trained.ema is not None
+    assert trained.learner.ema is not None
     assert trained.ema.num_updates == len(TRAIN)
 
 
@@ -329,7 +329,7 @@ def test_converge_starts_from_the_averages_with_a_new_ema() -> None:
     averaged = trained.averaged_model()
     trained.enter(Stage.CONVERGE)
     assert same(trained.model, averaged)
-    assert trained.ema is not None
+    assert trained.learner.ema is not None
     assert trained.ema.num_updates == 0
     assert trained.learner.scheduler is not None
 

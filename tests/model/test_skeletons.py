@@ -15,8 +15,9 @@ from ase.calculators.emt import EMT
 
 from aimspax_core.model.family import family_of
 from aimspax_core.model.mace import graphs as mace_graphs
-from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.member import Member
 from aimspax_core.model.member_content import content_of
+from aimspax_core.model.schedule import Stage
 from aimspax_core.model.skeletons import Skeletons
 from aimspax_core.model.trained import trained_model
 from aimspax_core.model.worker_memory import WorkerMemory

@@ -16,8 +16,8 @@ from mace.tools.train import evaluate
 
 from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import graphs as mace_graphs
-from aimspax_core.model.member import Member, Stage
-from aimspax_core.model.schedule import Budget, start_of_stage_two
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Budget, Stage, start_of_stage_two
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 6, 8)

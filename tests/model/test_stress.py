@@ -16,7 +16,8 @@ from mace.calculators import MACECalculator
 from aimspax_core.errors import ModelError
 from aimspax_core.model.mace import build
 from aimspax_core.model.mace import graphs as mace_graphs
-from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Stage
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 8, 29)

@@ -30,8 +30,8 @@ from aimspax_core.labels.store import LabelStore, StoredLabel
 from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.mace import model_files
-from aimspax_core.model.member import Member, Stage
-from aimspax_core.model.schedule import Budget
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Budget, Stage
 from aimspax_core.output.results import (
     Holdings,
     holdings,

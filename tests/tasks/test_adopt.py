@@ -17,7 +17,8 @@ from aimspax_core.labels.store import LabelStore
 from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.mace.build import Constants, build
 from aimspax_core.model.mace.model_files import load_model, save_model
-from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Stage
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings

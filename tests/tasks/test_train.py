@@ -23,7 +23,8 @@ from aimspax_core.model.checkpoint import read_checkpoint
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.family import family_of, load_any
 from aimspax_core.model.learner import Learner
-from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Stage
 from aimspax_core.model.steps import Settled
 from aimspax_core.model.trained import trained_model
 from aimspax_core.model.worker_memory import worker_memory

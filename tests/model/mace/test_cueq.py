@@ -19,7 +19,8 @@ from aimspax_core.model.mace import build, cueq
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.model_files import copy_model
-from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Stage
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 8)

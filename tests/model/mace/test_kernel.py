@@ -28,7 +28,8 @@ from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import build, foundation, graphs, kernel, model_files
 from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.lean import Lean, LeanEvaluator, why_not
-from aimspax_core.model.member import Member, Stage
+from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Stage
 from aimspax_core.settings.families.mace import Interaction, why_no_lean
 from aimspax_core.settings.model import ModelSettings
 
