@@ -190,7 +190,7 @@ def test_batch_larger_than_the_set_falls_back_to_one() -> None:
     trained = member(batch_size=50)
     train(trained, 1)
     assert trained.learner.ema is not None
-    assert trained.ema.num_updates == len(TRAIN)
+    assert trained.learner.ema.num_updates == len(TRAIN)
 
 
 # ---- reproducible and resumable -------------------------------------------------------------
@@ -330,7 +330,7 @@ def test_converge_starts_from_the_averages_with_a_new_ema() -> None:
     trained.enter(Stage.CONVERGE)
     assert same(trained.model, averaged)
     assert trained.learner.ema is not None
-    assert trained.ema.num_updates == 0
+    assert trained.learner.ema.num_updates == 0
     assert trained.learner.scheduler is not None
 
 
