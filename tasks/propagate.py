@@ -40,6 +40,7 @@ from aimspax_core.sampling.segment import (
     run_segment,
 )
 from aimspax_core.sampling.snapshots import save_prediction, write_snapshots
+from aimspax_core.settings.md import Dynamics
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.limits import MAX_MD_STEPS
 from aimspax_core.uncertainty.threshold import Window
@@ -69,6 +70,7 @@ class PropagateRequest:
             without one are numbered.
         most_steps: Of each trajectory, the steps after which it halts at its next check; none: its
             steps are not bounded.
+        numbers: Of each trajectory, which of its geometry's it is, from 0; none: all are the first.
     """
 
     action_id: str
@@ -82,6 +84,7 @@ class PropagateRequest:
     time_budget_s: float
     tags: tuple[str, ...] = ()
     most_steps: tuple[float, ...] = ()
+    numbers: tuple[int, ...] = ()
 
 
 @task(name="propagate", task_run_name="propagate-{request.number}")
@@ -137,10 +140,11 @@ def _starts(request: PropagateRequest) -> list[Start]:
     geometries = _geometries(request)
     starts = []
     most_steps = request.most_steps or (math.inf,) * len(request.trajectories)
-    for t, most in zip(request.trajectories, most_steps, strict=True):
-        md = request.settings.md(t.geometry)
+    numbers = request.numbers or (0,) * len(request.trajectories)
+    for t, most, number in zip(request.trajectories, most_steps, numbers, strict=True):
+        md = request.settings.md(t.geometry, number)
         volume = geometries[t.geometry].cell.volume if needs_stress(md) else None
-        begun = _state(request, t, geometries)
+        begun = _state(request, t, md, geometries)
         which = t.geometry if len(request.windows) > 1 else 0
         by = _chance(md.MD_seed, t)
         starts.append(Start(t.index, begun, md, t.since_crossing, volume, most, which, by))
@@ -167,10 +171,9 @@ def _geometries(request: PropagateRequest) -> dict[int, Atoms]:
 
 
 def _state(
-    request: PropagateRequest, trajectory: Trajectory, geometries: dict[int, Atoms]
+    request: PropagateRequest, trajectory: Trajectory, md: Dynamics, geometries: dict[int, Atoms]
 ) -> MDState:
     """Return the state that a trajectory goes on from; after a rollback with new random numbers."""
-    md = request.settings.md(trajectory.geometry)
     rng = random_stream(md.MD_seed, EXPLORING_STREAM, trajectory.index, trajectory.rollbacks)
     if trajectory.version == 0:
         held = request.settings.held_atoms(trajectory.geometry)

@@ -24,10 +24,11 @@ from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.output.trajectories import part
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
-from aimspax_core.sampling.collect import Collected, begin, collect
+from aimspax_core.sampling.collect import Collected, begin, collect, heated
 from aimspax_core.sampling.dynamics import MDState, load_state, save_state
 from aimspax_core.sampling.snapshots import write_snapshots
 from aimspax_core.settings.engines import Gate
+from aimspax_core.settings.md import Dynamics
 from aimspax_core.settings.settings import Settings
 from aimspax_core.storage import blame, patiently
 
@@ -49,6 +50,8 @@ class SampleRequest:
         restarts: 0, or: that file is lost, so often; begin from the geometry with new noise.
         time_budget_s: Time after which it comes back with what it has, at its next structure.
         refused_before: Stretches without a structure in earlier parts of the same sampling step.
+        step: The sampling step, from 1.
+        part: How often the MD has come back with some of the structures of this step.
     """
 
     action_id: str
@@ -60,6 +63,13 @@ class SampleRequest:
     restarts: int = 0
     time_budget_s: float = math.inf
     refused_before: int = 0
+    step: int = 1
+    part: int = 0
+
+    @property
+    def md(self) -> Dynamics:
+        """The dynamics of its sampling step."""
+        return self.settings.md(self.geometry, self.step - 1)
 
 
 @task(name="sample", task_run_name="sample-geometry-{request.geometry}")
@@ -72,14 +82,9 @@ def sample(request: SampleRequest) -> Sampled:
         OSError: There is no room, and none comes.
     """
     began = time.perf_counter()
-    settings, run = request.settings, request.run
+    settings = request.settings
     atoms = settings.geometries([request.geometry])[0]
-    md, held = settings.md(request.geometry), settings.held_atoms(request.geometry)
-    state = (
-        load_state(run.sampler(request.geometry, request.version))
-        if request.version and not request.restarts
-        else begin(atoms, md, request.geometry, restarts=request.restarts, held=held)
-    )
+    state = _state(request, atoms)
     found = _collected(request, atoms, state, lambda: time.perf_counter() - began)
     identity = build_reference(
         settings.reference_of(request.geometry), settings.directory
@@ -94,6 +99,19 @@ def sample(request: SampleRequest) -> Sampled:
         more=not found.complete,
         task_seconds=time.perf_counter() - began,
     )
+
+
+def _state(request: SampleRequest, atoms: Atoms) -> MDState:
+    """Return where the sampling MD goes on; with new velocities where the temperature is new."""
+    geometry, md = request.geometry, request.md
+    if not request.version or request.restarts:
+        held = request.settings.held_atoms(geometry)
+        return begin(atoms, md, geometry, restarts=request.restarts, held=held)
+    state = load_state(request.run.sampler(geometry, request.version))
+    if request.step == 1 or request.part:
+        return state
+    before = request.settings.md(geometry, request.step - 2)
+    return state if before.temperature == md.temperature else heated(state, md, geometry)
 
 
 def _collected(
@@ -119,7 +137,7 @@ def _collected(
             calculator,
             geometry=request.geometry,
             atoms=atoms,
-            md=settings.md(request.geometry),
+            md=request.md,
             gate=settings.gate,
             points=request.points,
             skip_step=idg.skip_step_initial,

@@ -39,6 +39,11 @@ def _all_trajectories(state: CampaignState) -> CampaignState:
     return state.but(trajectories=(*state.trajectories, *new))
 
 
+def number_in_geometry(state: CampaignState, index: int) -> int:
+    """Return which of its geometry's trajectories a trajectory is, from 0."""
+    return index // state.rules.geometries
+
+
 def segments(state: CampaignState, training: Sequence[Action] = ()) -> list[Action]:
     """Return batches of the trajectories that can run, one for each worker that is free.
 

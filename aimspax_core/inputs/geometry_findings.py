@@ -44,11 +44,29 @@ def notes_of(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:
         yield f"{folder.name} holds files that are taken for no geometries by their names: {names}"
     for one in read:
         yield from one.notes
+    yield from _entries_of_none(settings, len(read))
     if settings.al.uncertainty_of == "free_atoms" and not any((settings.held or {}).values()):
         yield (
             f"{settings.project_places.file}: ACTIVE_LEARNING.uncertainty_of is free_atoms; no "
             "geometry holds an atom, so that it is the same as all"
         )
+
+
+def _entries_of_none(settings: Settings, geometries: int) -> Iterator[str]:
+    """Yield which temperatures and pressures no trajectory of active learning takes."""
+    if settings.project.ACTIVE_LEARNING is None:
+        return
+    by_index = isinstance(settings.project.MD, dict)
+    for index in range(geometries):
+        trajectories = len(range(index, max(settings.al.num_trajectories, geometries), geometries))
+        for key, values in settings.md_section(index).several.items():
+            if len(values) > trajectories:
+                place = f"MD.{index}.{key}" if by_index else f"MD.{key}"
+                yield (
+                    f"{settings.project_places.of(place)} has {len(values)} entries, and "
+                    f"trajectories of geometry {index} there are {trajectories}: those behind are "
+                    "taken by none in active learning"
+                )
 
 
 def cannot_be_kept(settings: Settings, read: Sequence[Geometry]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ase import Atoms
 
 from aimspax_core.campaign.initial import split_share
-from aimspax_core.sampling.dynamics import describe
+from aimspax_core.report.conditions import dynamics
 from aimspax_core.settings.cluster import BatchJobs
 from aimspax_core.settings.geometries.held_atoms import held_text
 from aimspax_core.settings.known_engines import EngineSettings
@@ -49,7 +49,7 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         f"reference: {_engine(settings.reference)}, "
         f"{_many(settings.cluster.labels_at_once, 'label')} at a time",
         *_jobs(settings),
-        *_dynamics(settings, geometries),
+        *dynamics(settings, geometries),
         f"initial dataset: {_initial(settings, len(tags), len(geometries))}",
         *_given_data(settings),
         f"active learning: {max(al.num_trajectories, len(geometries))} trajectories"
@@ -183,17 +183,6 @@ def _analysis(settings: Settings) -> Iterator[str]:
         )
     if kept:
         yield f"analysis: {'; '.join(kept)}"
-
-
-def _dynamics(settings: Settings, geometries: list[Atoms]) -> list[str]:
-    """One line, or one for each geometry if they have their own settings."""
-    if not isinstance(settings.project.MD, dict):
-        return [f"dynamics: {describe(settings.project.MD)}"]
-    return [
-        f"dynamics of geometry {index} ({atoms.get_chemical_formula()}): "
-        f"{describe(settings.md(index))}"
-        for index, atoms in enumerate(geometries)
-    ]
 
 
 def _engine(engine: EngineSettings) -> str:

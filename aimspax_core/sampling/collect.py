@@ -13,12 +13,19 @@ from ase.md.md import MolecularDynamics
 
 from aimspax_core.errors import ExplodedError, StructureError
 from aimspax_core.labels.gate import check_structure
-from aimspax_core.sampling.dynamics import MDState, capture, random_stream, resume, start
+from aimspax_core.sampling.dynamics import (
+    MDState,
+    begin_anew,
+    capture,
+    random_stream,
+    resume,
+    start,
+)
 from aimspax_core.sampling.lockstep import volume_guard
 from aimspax_core.sampling.snapshots import Snapshot
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.geometries.held_atoms import NOTHING_HELD, HeldAtoms
-from aimspax_core.settings.md import MD
+from aimspax_core.settings.md import Dynamics
 from aimspax_core.structures import decode, encode
 
 MAX_FRESH_STARTS = 3
@@ -35,6 +42,9 @@ MAX_PERIODIC_SHIFT = 1e4
 
 SAMPLING_STREAM = 0
 """First number of the random streams of sampling trajectories; exploring ones have 1."""
+
+HEATING_STREAM = 3
+"""First number of the random streams of velocities where a sampling step is hotter or colder."""
 
 log = logging.getLogger(f"aimspax.{__name__}")
 
@@ -60,7 +70,7 @@ class Collected:
 
 def begin(
     atoms: Atoms,
-    md: MD,
+    md: Dynamics,
     geometry: int,
     attempt: int = 0,
     restarts: int = 0,
@@ -81,13 +91,27 @@ def begin(
     return start(atoms, md, stream, held)
 
 
+def heated(state: MDState, md: Dynamics, geometry: int) -> MDState:
+    """Return the same place with velocities for another temperature, as a sampling step begins.
+
+    A thermostat alone may need longer than the step to reach it, and some dynamics have none.
+
+    Args:
+        state: Where the sampling trajectory is.
+        md: Its MD settings from here on.
+        geometry: Index of the geometry.
+    """
+    stream = random_stream(md.MD_seed, HEATING_STREAM, geometry, state.step)
+    return begin_anew(state, stream, md)
+
+
 def collect(
     state: MDState,
     calculator: Calculator,
     *,
     geometry: int,
     atoms: Atoms,
-    md: MD,
+    md: Dynamics,
     gate: Gate,
     points: int,
     skip_step: int,

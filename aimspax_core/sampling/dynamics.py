@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ from aimspax_core.text import or_list
 from aimspax_core.versions import release
 
 if TYPE_CHECKING:
-    from aimspax_core.settings.md import MD
+    from aimspax_core.settings.md import MD, Dynamics
 
 _FORMAT = "aimspax-md-state"
 _VERSION = 1
@@ -77,7 +78,7 @@ def random_stream(md_seed: int, *path: int) -> np.random.Generator:
 
 
 def start(
-    atoms: Atoms, settings: MD, rng: np.random.Generator, held: HeldAtoms = NOTHING_HELD
+    atoms: Atoms, settings: Dynamics, rng: np.random.Generator, held: HeldAtoms = NOTHING_HELD
 ) -> MDState:
     """Return the state at step 0, with Maxwell-Boltzmann velocities.
 
@@ -111,7 +112,7 @@ def start(
     return MDState(structure, 0, _rng_state(rng), held=held)
 
 
-def new_stream(state: MDState, rng: np.random.Generator, settings: MD) -> MDState:
+def new_stream(state: MDState, rng: np.random.Generator, settings: Dynamics) -> MDState:
     """Return the state with another future: the way on from a rollback.
 
     An ensemble with noise, such as Langevin's, needs other noise alone. All others are
@@ -129,32 +130,43 @@ def new_stream(state: MDState, rng: np.random.Generator, settings: MD) -> MDStat
     return begin_anew(state, rng, settings)
 
 
-def begin_anew(state: MDState, rng: np.random.Generator, settings: MD) -> MDState:
+def begin_anew(state: MDState, rng: np.random.Generator, settings: Dynamics) -> MDState:
     """Return a start (see `start`) where a trajectory is now: its step and held atoms stay."""
     return replace(start(state.structure, settings, rng, state.held), step=state.step)
 
 
-def target_pressure(settings: MD) -> float | None:
+def target_pressure(settings: Dynamics) -> float | None:
     """Return the pressure that the barostat aims at, in eV/Å³; None without a barostat."""
     pressure = settings.ensemble.pressure
     return None if pressure is None else pressure(settings)
 
 
-def needs_stress(settings: MD) -> bool:
+def needs_stress(settings: Dynamics) -> bool:
     """Return whether the integrator asks its calculator for the stress."""
     return settings.ensemble.needs_stress(settings)
 
 
 def describe(settings: MD) -> str:
-    """Return the dynamics in a few words, such as `NPT mtk, 1.013 bar, 300 K, 0.5 fs`."""
-    pressure = target_pressure(settings)
+    """Return the dynamics in a few words, such as `NPT mtk, 1.013 bar, 300 K, 0.5 fs`.
+
+    Of several temperatures or pressures all are named: `NVT langevin, 300 / 400 K, 0.5 fs`.
+    """
     at = "" if settings.ensemble.holds_temperature else "begun at "
-    parts = [settings.row.title]
-    parts += [] if pressure is None else [f"{pressure / units.bar:.4g} bar"]
-    return ", ".join([*parts, f"{at}{settings.temperature:g} K", f"{settings.timestep:g} fs"])
+    dynamics = [settings.at(number) for number in range(settings.period)]
+    pressures = [target_pressure(one) for one in dynamics]
+    parts = [
+        (_all(f"{p / units.bar:.4g}" for p in pressures if p is not None), " bar"),
+        (at + _all(f"{one.temperature:g}" for one in dynamics), " K"),
+        (f"{settings.timestep:g}", " fs"),
+    ]
+    return ", ".join([settings.row.title, *(text + unit for text, unit in parts if text)])
 
 
-def why_not(atoms: Atoms, settings: MD, held: HeldAtoms = NOTHING_HELD) -> str | None:
+def _all(values: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(values))
+
+
+def why_not(atoms: Atoms, settings: Dynamics, held: HeldAtoms = NOTHING_HELD) -> str | None:
     """Return in one sentence why a geometry cannot be run with these settings, or None.
 
     Args:
@@ -184,7 +196,7 @@ def why_not(atoms: Atoms, settings: MD, held: HeldAtoms = NOTHING_HELD) -> str |
     return None
 
 
-def integrator(atoms: Atoms, settings: MD, rng: np.random.Generator) -> MolecularDynamics:
+def integrator(atoms: Atoms, settings: Dynamics, rng: np.random.Generator) -> MolecularDynamics:
     """Return ASE's integrator of the settings' ensemble, working on the atoms given.
 
     Args:
@@ -198,7 +210,7 @@ def integrator(atoms: Atoms, settings: MD, rng: np.random.Generator) -> Molecula
 
 
 def resume(
-    state: MDState, settings: MD, calculator: Calculator
+    state: MDState, settings: Dynamics, calculator: Calculator
 ) -> tuple[MolecularDynamics, np.random.Generator]:
     """Return an integrator that goes on from a state, and the generator it draws from.
 

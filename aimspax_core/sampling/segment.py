@@ -38,7 +38,7 @@ from aimspax_core.uncertainty.threshold import Window, check
 
 if TYPE_CHECKING:
     from aimspax_core.prediction import Prediction
-    from aimspax_core.settings.md import MD
+    from aimspax_core.settings.md import Dynamics
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Start:
 
     trajectory: int
     state: MDState
-    md: MD
+    md: Dynamics
     since_crossing: int = 0
     volume: float | None = None
     most: float = inf

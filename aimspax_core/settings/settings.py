@@ -17,7 +17,7 @@ from aimspax_core.settings.geometries.earlier import structures_as_begun
 from aimspax_core.settings.geometries.files import read_file
 from aimspax_core.settings.geometries.held_atoms import NOTHING_HELD, HeldAtoms
 from aimspax_core.settings.known_engines import EngineSettings
-from aimspax_core.settings.md import MD
+from aimspax_core.settings.md import MD, Dynamics
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import (
     ActiveLearning,
@@ -88,10 +88,14 @@ class Settings:
         """The section ACTIVE_LEARNING; without one, what stands in for it."""
         return self.project.ACTIVE_LEARNING or ActiveLearning.not_run()
 
-    def md(self, geometry: int) -> MD:
+    def md_section(self, geometry: int) -> MD:
         """The section MD that holds for a geometry."""
         md = self.project.MD
         return md[geometry] if isinstance(md, dict) else md
+
+    def md(self, geometry: int, number: int = 0) -> Dynamics:
+        """The dynamics of one of a geometry's trajectories, or of a sampling step; from 0."""
+        return self.md_section(geometry).at(number)
 
     @property
     def misc(self) -> Misc:

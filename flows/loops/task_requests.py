@@ -16,7 +16,11 @@ from aimspax_core.campaign.actions import (
     Sample,
     Train,
 )
-from aimspax_core.campaign.exploration import segment_budget_s, steps_left
+from aimspax_core.campaign.exploration import (
+    number_in_geometry,
+    segment_budget_s,
+    steps_left,
+)
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.campaign.thresholds import windows
 from aimspax_core.campaign.training_ahead import training_ahead_s
@@ -67,6 +71,7 @@ class TaskRequests:
             action.id, self.inputs.run, self.inputs.settings, at.geometry, at.version,
             action.points, at.restarts if at.lost else 0,
             math.inf if by_reference else segment_budget_s(state), at.refused,
+            action.step, action.part,
         )  # fmt: skip
 
     def segment(self, action: Propagate, state: CampaignState) -> PropagateRequest:
@@ -87,6 +92,7 @@ class TaskRequests:
             time_budget_s=segment_budget_s(state),
             tags=tuple(state.members),
             most_steps=tuple(steps_left(state, index) for index in action.trajectories),
+            numbers=tuple(number_in_geometry(state, index) for index in action.trajectories),
         )
 
     def train(

@@ -357,3 +357,13 @@ def test_temperatures_by_geometry_are_set_one_by_one(inputs: SettingsFiles, tmp_
     campaign.set("MD.1.temperature", "500")
     assert [campaign.settings.md(index).temperature for index in (0, 1)] == [300, 500]
     assert campaign.restart().md(1).temperature == 500
+
+
+@pytest.mark.parametrize("text", ["[300, 500]", "{from: 300, to: 500, steps: 2}"])
+def test_several_temperatures_are_set_and_stay(inputs: SettingsFiles, text: str) -> None:
+    campaign = Campaign(inputs)
+    campaign.set("temperature", text)
+    for settings in (campaign.settings, campaign.restart()):
+        assert [settings.md(0, k).temperature for k in range(3)] == [300, 500, 300]
+    campaign.set("temperature", "400")
+    assert campaign.restart().md(0, 1).temperature == 400

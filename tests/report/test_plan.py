@@ -357,3 +357,27 @@ def test_the_acceptable_error_of_a_calibrated_threshold_is_told():
 def test_a_control_is_told():
     line = _line("active learning", **{AL: {"selection": "random", "random_share": 0.25}})
     assert "by chance at 25%" in line
+
+
+def test_several_temperatures_are_told_by_trajectory_and_sampling_step():
+    md = {"temperature": [300, 400, 500]}
+    assert _line("dynamics", MD=md) == "NVT langevin, 300 / 400 / 500 K, 1 fs"
+    told = _line("trajectories of geometry 1", geometries=2, MD=md)
+    assert told == "1, 7 at 300 K; 3 at 400 K; 5 at 500 K"
+    assert _line("sampling steps", MD=md) == "1 at 300 K; 2 at 400 K; 3 at 500 K, and again"
+
+
+def test_temperatures_by_geometry_are_told_by_geometry():
+    own = {0: {"stat_ensemble": "nvt"}, 1: {"stat_ensemble": "npt", "pressure": [1e5, 1e9]}}
+    told = _line("trajectories of geometry 1", geometries=2, MD=own)
+    assert told == "1, 5 at 300 K, 1 bar; 3, 7 at 300 K, 1e+04 bar"
+    assert _line("sampling steps of geometry 1", geometries=2, MD=own).startswith("1 at 300 K, 1 b")
+    lines = plan(_settings(MD=own), [WATER] * 2, TAGS)
+    assert not [line for line in lines if line.startswith("trajectories of geometry 0")]
+
+
+def test_many_temperatures_and_trajectories_are_told_in_short():
+    md = {"temperature": {"from": 100, "to": 1000, "steps": 10}}
+    told = _line("trajectories of geometry 0", MD=md, ACTIVE_LEARNING={"num_trajectories": 500})
+    assert told.startswith("0, 10, 20, 30, 40, … (50 in all) at 100 K; ")
+    assert told.endswith("; … (10 in all)")

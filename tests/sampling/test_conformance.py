@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 
+from aimspax_core.prediction import Prediction
 from aimspax_core.sampling.dynamics import (
     MDState,
     capture,
@@ -29,10 +31,12 @@ from aimspax_core.sampling.dynamics import (
     target_pressure,
     why_not,
 )
+from aimspax_core.sampling.segment import SegmentSettings, Start, run_segment
 from aimspax_core.settings.derived.reference_page import page
 from aimspax_core.settings.ensembles import ENSEMBLES, MDKeys, Row
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.md import MD
+from aimspax_core.uncertainty.threshold import Window
 
 every_row = pytest.mark.parametrize("row", ENSEMBLES, ids=lambda row: row.name)
 
@@ -262,3 +266,43 @@ def test_it_holds_atoms_or_says_why_it_cannot(row: Row) -> None:
     moved = dynamics.atoms.positions - crystal().positions
     assert not moved[0].any() and moved[1, 2] == 0
     assert np.abs(moved[2:]).min() > 0
+
+
+class Batched:
+    """EMT with stress for many structures, as one committee of two equal members."""
+
+    def __call__(self, structures: Sequence[Atoms]) -> list[Prediction]:
+        return [self._one(atoms) for atoms in structures]
+
+    @staticmethod
+    def _one(atoms: Atoms) -> Prediction:
+        plain = atoms.copy()
+        plain.set_constraint()
+        plain.calc = EMT()
+        energy, forces = plain.get_potential_energy(), plain.get_forces()
+        both = np.stack([forces, forces])
+        stress = plain.get_stress(voigt=False)
+        return Prediction(energy, forces, np.array([energy, energy]), both, stress)
+
+
+@every_row
+def test_each_trajectory_of_a_batch_has_its_own_temperature_and_pressure(row: Row) -> None:
+    section = settings(row, temperature=[200, 900], pressure=[0, 2e10, 1e9])
+    mds = [section.at(number) for number in range(3)]
+
+    def halted(*numbers: int) -> dict[int, MDState]:
+        begin = [Start(n, begun(mds[n], n), mds[n]) for n in numbers]
+        of = SegmentSettings(10, 1e9, "max_atomic_sd", 10, np.inf, 1e3, np.inf)
+        results = run_segment(begin, of, [Window()], Batched(), lambda atoms: None).results
+        return {r.trajectory: r.state for r in results if r.state is not None}
+
+    together = halted(0, 1, 2)
+    for number, md in enumerate(mds):
+        assert content(halted(number)[number]) == content(together[number])
+        swapped = md.model_copy(
+            update={"temperature": 500.0} if row.ensemble.pressure is None else {"pressure": 5e10}
+        )
+        other = advanced(begun(swapped, number), swapped, 10)
+        assert content(other) != content(together[number])
+    held = [target_pressure(md) for md in mds]
+    assert (len(set(held)) == 3) == (row.ensemble.pressure is not None)

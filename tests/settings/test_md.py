@@ -181,7 +181,7 @@ def test_indices_may_be_in_quotes(inputs):
 
 def test_one_section_holds_for_every_geometry(inputs):
     settings = inputs.load()
-    assert settings.md(7) is settings.md(0)
+    assert settings.md(7) == settings.md(0)
 
 
 def _planted(inputs, text: str) -> str:

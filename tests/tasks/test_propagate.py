@@ -543,3 +543,17 @@ def test_chance_decides_only_in_a_control(
     with pytest.raises(Seen):
         propagate.fn(request(control, run, Trajectory(index=0, geometry=0)))
     assert asked[0].random_share == share
+
+
+def test_trajectory_k_of_a_geometry_has_its_kth_temperature(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = load(settings.directory, {"MD.temperature": [200, 800]})
+    given = [Trajectory(index=index, geometry=0) for index in range(3)]
+    asked = replace(request(several, run, *given, checkpoints=checkpoints), numbers=(0, 1, 2))
+    starts = all_begun(monkeypatch, asked)
+    assert [one.md.temperature for one in starts] == [200, 800, 200]
+    for number, one in enumerate(starts):
+        alone = load(settings.directory, {"MD.temperature": (200, 800, 200)[number]})
+        same_one = begun(monkeypatch, request(alone, run, given[number], checkpoints=checkpoints))
+        assert same(one.state, same_one), "velocities are of its temperature"

@@ -227,3 +227,37 @@ def test_engines_that_label_can_drive_sampling_that_moves_a_cell(
     before = ase.io.read(settings.directory / "geometry.in")
     assert isinstance(before, Atoms)
     assert load_state(run.sampler(0, 1)).structure.cell.volume != before.cell.volume
+
+
+def test_sampling_steps_take_one_temperature_after_another(settings: Settings, run: RunDir) -> None:
+    """NVE has no thermostat: its steps are hotter only by new velocities."""
+    given = {"stat_ensemble": "NVE", "temperature": [50, 2000, 2000]}
+    several = load(settings.directory, {f"MD.{key}": value for key, value in given.items()})
+
+    def after(step: int, part: int = 0, version: int = 0) -> tuple[int, float]:
+        asked = replace(request(several, run, version, 1), step=step, part=part)
+        state = load_state(run.sampler(0, sample.fn(asked).version))
+        return state.step, state.structure.get_kinetic_energy()
+
+    cold, hot = after(1)[1], after(2, version=1)[1]
+    assert hot > 10 * cold
+    moved = load_state(run.sampler(0, 2)).structure
+    later = replace(request(several, run, 2, 1), step=3)
+    sample.fn(later)
+    on = load_state(run.sampler(0, 3)).structure
+    sample.fn(replace(later, step=2, part=1))
+    assert (on.positions == load_state(run.sampler(0, 3)).structure.positions).all(), (
+        "the same temperature, or the same step: it goes on as it was"
+    )
+    assert (moved.positions != on.positions).any()
+
+
+def test_a_hotter_step_begins_the_same_way_when_it_is_repeated(
+    settings: Settings, run: RunDir
+) -> None:
+    several = load(settings.directory, {"MD.temperature": [300, 900]})
+    sample.fn(request(several, run, 0, 1))
+    again = replace(request(several, run, 1, 1), step=2)
+    first = sample.fn(again).found
+    assert first == sample.fn(again).found
+    assert first != sample.fn(replace(again, step=3)).found
