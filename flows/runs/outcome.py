@@ -23,13 +23,8 @@ from prefect.settings import (
 from flows.runs.api_watch import ApiWatch, from_api, watching
 from flows.runs.teller import telling
 from flows.server import ServerError
-from flows.server.api import setting
 
 log = logging.getLogger(f"aimspax.{__name__}")
-
-_RETRIES_OUTSIDE = 5
-"""Before a flow begins and as it ends, when it needs an answer: about a minute. With SQLite the
-server answers 503 at once, and several times in a row, while it writes for others."""
 
 _handed_back: list[State[Any]] = []
 
@@ -49,14 +44,13 @@ class UntoldError(Abort):
 @contextlib.contextmanager
 def on_its_own() -> Iterator[ApiWatch]:
     """Let the flow that this is in go on without the Prefect API while the block runs."""
-    # A run of our commands has these in its environment, one of a deployment has not.
     quick = {
+        PREFECT_CLIENT_MAX_RETRIES: 1,
+        # A run of our commands has these in its environment, one of a deployment has not.
         PREFECT_API_REQUEST_TIMEOUT: 15.0,
         PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
     }
-    named = setting(PREFECT_CLIENT_MAX_RETRIES.name)
-    retries = {PREFECT_CLIENT_MAX_RETRIES: int(named.value) if named else 1}
-    with temporary_settings(retries, set_defaults=quick), watching() as watch, telling():
+    with temporary_settings(set_defaults=quick), watching() as watch, telling():
         yield watch
 
 
@@ -81,8 +75,7 @@ def outcome_of(flow: Callable[..., Any], *arguments: Any, **keywords: Any) -> St
     """
     _handed_back.clear()
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: _RETRIES_OUTSIDE}):
-            outcome: State[Any] = flow(*arguments, **keywords, return_state=True)
+        outcome: State[Any] = flow(*arguments, **keywords, return_state=True)
     except UntoldError as untold:
         return untold.outcome
     except Exception as error:

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import ssl
+import time
 import tomllib
 import urllib.parse
 import urllib.request
@@ -28,6 +29,14 @@ SERVER_AUTH = "PREFECT_SERVER_API_AUTH_STRING"
 
 BUSY_S = 30.0
 """How long a server that is there may take for an answer (s): its machine may be busy."""
+
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
+"""Codes of answers that may be others a moment later. With SQLite, Prefect's server answers 503 at
+once while its database is locked; with PostgreSQL, 500 while that is started again; what stands
+before a server, 502 and 504."""
+
+_PAUSE_S = (0.2, 3.0)
+"""From one answer of this kind to the next question: at first, and at most (s)."""
 
 
 class ServerError(AimspaxError):
@@ -69,10 +78,16 @@ def prefect_home() -> Path:
     return Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser().absolute()
 
 
-def silence(api_url: str, password: str | None = None) -> str | None:
-    """Return why the API, as in `PREFECT_API_URL`, does not answer; None if it does."""
+def silence(api_url: str, password: str | None = None, patience_s: float = 0.0) -> str | None:
+    """Return why an API does not answer; None if it does.
+
+    Args:
+        api_url: As in `PREFECT_API_URL`.
+        password: Used instead of the credentials that Prefect's client would use.
+        patience_s: How long it is asked again while it may be busy (s).
+    """
     try:
-        ask(f"{api_url}/health", password)
+        ask(f"{api_url}/health", password, patience_s=patience_s)
     except httpx.HTTPStatusError as error:
         answer = error.response
         return f"{api_url}/health answers {answer.status_code} {answer.reason_phrase}"
@@ -90,10 +105,10 @@ def problem(api_url: str, password: str | None = None) -> str | None:
         api_url: As in `PREFECT_API_URL`.
         password: None for the credentials that Prefect's client would use.
     """
-    if silent := silence(api_url, password):
+    if silent := silence(api_url, password, BUSY_S):
         return silent
     try:
-        ask(f"{api_url}/admin/version", password, timeout_s=BUSY_S)
+        ask(f"{api_url}/admin/version", password, timeout_s=BUSY_S, patience_s=BUSY_S)
     except httpx.HTTPStatusError as error:
         if error.response.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             return f"it wants other credentials than those in {AUTH}"
@@ -102,7 +117,25 @@ def problem(api_url: str, password: str | None = None) -> str | None:
     return None
 
 
-def ask(url: str, password: str | None = None, body: Any = None, timeout_s: float = 5.0) -> Any:
+def may_pass(error: BaseException) -> bool:
+    """Return whether a question that failed may be answered a moment later, if asked again.
+
+    Nobody who refuses connections is only busy, so that is told at once. Prefect's own client asks
+    again by the same rule, with the codes that `flows.server.current` gives it.
+    """
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code in PASSING
+    broken = httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError
+    return isinstance(error, broken) and not isinstance(error, httpx.ConnectError)
+
+
+def ask(
+    url: str,
+    password: str | None = None,
+    body: Any = None,
+    timeout_s: float = 5.0,
+    patience_s: float = 0.0,
+) -> Any:
     """Ask an API, with the credentials and certificates that Prefect's client would use.
 
     Args:
@@ -110,12 +143,25 @@ def ask(url: str, password: str | None = None, body: Any = None, timeout_s: floa
         password: Used instead of those credentials.
         body: What to post, as JSON; None to get.
         timeout_s: How long to wait for an answer (s).
+        patience_s: How long to ask again after what may pass (s); see `may_pass`.
 
     Raises:
         httpx.HTTPStatusError: The answer is an error.
         NO_ANSWER: There is no answer, it is not JSON, this is not an address, or the file of
             certificates cannot be read.
     """
+    end, pause_s = time.monotonic() + patience_s, _PAUSE_S[0]
+    while True:
+        try:
+            return _ask_once(url, password, body, timeout_s)
+        except httpx.HTTPError as error:
+            if not may_pass(error) or time.monotonic() + pause_s > end:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, _PAUSE_S[1])
+
+
+def _ask_once(url: str, password: str | None, body: Any, timeout_s: float) -> Any:
     headers = {}
     auth = Setting(password, "") if password else setting(AUTH)
     if auth:

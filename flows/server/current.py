@@ -10,6 +10,7 @@ from pathlib import Path
 from flows.server import own
 from flows.server.api import (
     AUTH,
+    PASSING,
     SERVER_AUTH,
     URL,
     ServerError,
@@ -41,9 +42,11 @@ CLIENT_VARIABLES = (URL, OURS, AUTH)
 """Environment variables that `ensure` sets for clients of the server."""
 
 PATIENCE = {
-    # A call fails within seconds while the server is away, instead of within minutes.
-    "PREFECT_CLIENT_MAX_RETRIES": "1",
+    # A call fails within seconds while the server hangs, instead of within minutes. How often it
+    # is made again stays as Prefect has it, for about a minute: commands, and runs as they begin
+    # and end, need an answer. In between a run needs none: see `flows.runs.outcome`.
     "PREFECT_API_REQUEST_TIMEOUT": "15",
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": ",".join(map(str, sorted(PASSING))),
     # A server may be raised to another version while a run goes on.
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
     # That events are not told is told by the run itself, once and in a line.

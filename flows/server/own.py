@@ -155,7 +155,7 @@ def _end_unused(home: Path, state: State) -> None:
     active = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
     url = f"{state.url}/api/flow_runs/filter"
     try:
-        runs = ask(url, state.key(home), {"flow_runs": active, "limit": 5}, BUSY_S)
+        runs = ask(url, state.key(home), {"flow_runs": active, "limit": 5}, BUSY_S, BUSY_S)
     except NO_ANSWER as error:
         raise ServerError(_failure(home, f"does not tell what it runs: {error}", state)) from error
     if runs:

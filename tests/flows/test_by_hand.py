@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import httpx
 import pytest
 from ase.build import molecule
 
@@ -29,6 +28,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
 from flows.server import Server
 from tests.flows.test_campaign import AIMSPAX, MODEL, PROJECT, aimspax
+from tests.prefect_api import call
 
 PATIENCE_S = 120.0
 
@@ -83,7 +83,7 @@ class Story:
 
     def flow_run(self) -> dict[str, Any]:
         noted = json.loads(self.run.flow_run.read_text())["flow_run"]
-        found: dict[str, Any] = httpx.get(f"{self.api}/flow_runs/{noted}", timeout=30).json()
+        found: dict[str, Any] = call("GET", f"{self.api}/flow_runs/{noted}")
         return found
 
     def page(self) -> str:
@@ -96,11 +96,11 @@ class Story:
         details = {"pause_timeout": until.isoformat(), "pause_reschedule": True}
         state = {"type": "PAUSED", "name": "Suspended", "state_details": details}
         at = f"{self.api}/flow_runs/{self.flow_run()['id']}/set_state"
-        httpx.post(at, json={"state": state, "force": True}, timeout=30).raise_for_status()
+        call("POST", at, {"state": state, "force": True})
 
     def click_resume(self) -> None:
         at = f"{self.api}/flow_runs/{self.flow_run()['id']}/resume"
-        httpx.post(at, json={}, timeout=30).raise_for_status()
+        call("POST", at, {})
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import httpx
 import numpy as np
 import pytest
 from ase.build import molecule
@@ -25,6 +24,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
 from flows.server import Server
 from tests.flows.hosting import wait_for
+from tests.prefect_api import call
 
 PROJECT = """
 REFERENCE: {engine: tblite, method: GFN2-xTB}
@@ -144,9 +144,7 @@ def _wait_for_labels(told: Story, process: subprocess.Popen[str], exploring: int
 
 
 def api(server: Server, path: str, **body: Any) -> Any:
-    answer = httpx.post(f"{server.api_url}/{path}", json=body, timeout=20)
-    answer.raise_for_status()
-    return answer.json()
+    return call("POST", f"{server.api_url}/{path}", body)
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ The tests follow one another: each takes the campaign on from where the one befo
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import shutil
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import httpx
 import psutil
 import pytest
 from ase.build import molecule
@@ -28,6 +26,7 @@ from aimspax_core.campaign.state import Phase
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
 from tests.flows.compose_services import POSTGRES, ROOT, Compose, running
+from tests.prefect_api import call
 
 FINISHED = ROOT / "tests" / "fixtures" / "0.1.0-8e65e71" / "finished"
 TRIES = 2
@@ -76,17 +75,8 @@ class Site:
     compose: Compose
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        secret = base64.b64encode((self.compose.secrets / "api" / "password").read_bytes()).decode()
-        for _ in range(20):
-            answer = httpx.request(
-                method, f"{self.compose.api_url}/{path}", json=body, timeout=20,
-                headers={"Authorization": f"Basic {secret}"},
-            )  # fmt: skip
-            if not answer.is_server_error:  # as after its database was killed
-                break
-            time.sleep(0.5)
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        secret = (self.compose.secrets / "api" / "password").read_text().strip()
+        return call(method, f"{self.compose.api_url}/{path}", body, secret)
 
     def deployment(self, name: str = "aims-pax/local") -> Any:
         return self.api("GET", f"deployments/name/{name}")

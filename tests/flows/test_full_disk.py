@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import httpx
 import pytest
 from ase.build import molecule
 
@@ -26,6 +25,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
 from flows.server import Server
 from tests.disks import fill, mounted
+from tests.prefect_api import call
 
 PROJECT = """
 REFERENCE: {engine: tblite, method: GFN2-xTB}
@@ -141,9 +141,7 @@ def _phase(told: Story) -> Phase | None:
 
 def _shown(server: Server) -> dict[str, Any]:
     asked = {"sort": "START_TIME_DESC", "limit": 1, "flow_runs": {"name": {"any_": ["water"]}}}
-    answer = httpx.post(f"{server.api_url}/flow_runs/filter", json=asked, timeout=20)
-    answer.raise_for_status()
-    return dict(answer.json()[0])
+    return dict(call("POST", f"{server.api_url}/flow_runs/filter", asked)[0])
 
 
 @pytest.mark.slow

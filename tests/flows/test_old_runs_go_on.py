@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import ase.io
-import httpx
 import numpy as np
 import pytest
 
@@ -21,6 +20,7 @@ from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
 from flows.server import Server
+from tests.prefect_api import call
 
 OLD = Path(__file__).parents[1] / "fixtures" / "0.1.0-8e65e71"
 AIMSPAX = [sys.executable, "-c", "from flows.commands.app import main; main()"]
@@ -139,10 +139,9 @@ def test_a_label_that_prefect_has_kept_is_taken_from_there(
     (flying,) = (a for a in interrupted.before.in_flight.values() if a.kind == "label")
     assert flying.key in interrupted.labels
     name = {"any_": [f"label-{flying.key[:8]}"]}
-    answer = httpx.post(
-        f"{prefect_server.api_url}/task_runs/filter", json={"task_runs": {"name": name}}, timeout=20
-    )
-    assert "Cached" in [found["state_name"] for found in answer.raise_for_status().json()]
+    url = f"{prefect_server.api_url}/task_runs/filter"
+    tasks = call("POST", url, {"task_runs": {"name": name}})
+    assert "Cached" in [found["state_name"] for found in tasks]
 
 
 def test_its_members_go_on_from_their_old_checkpoints(interrupted: Story) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import httpx
 import numpy as np
 import pytest
 from ase import Atoms
@@ -30,6 +29,7 @@ from aimspax_core.reference.registry import build_reference
 from flows.commands.exit_codes import FAILED
 from flows.commands.label_dataset import DEFAULT_OPTIONS, label_dataset
 from flows.server import Server
+from tests.prefect_api import call
 
 PROJECT = """
 REFERENCE: {REFERENCE}
@@ -90,11 +90,7 @@ def tasks_of(server: Server, outcome: Any) -> list[dict[str, Any]]:
     ids = {"id": {"any_": [str(outcome.state_details.flow_run_id)]}}
     before: list[dict[str, Any]] = []
     for _ in range(30):
-        answer = httpx.post(
-            f"{server.api_url}/task_runs/filter", json={"flow_runs": ids}, timeout=20
-        )
-        answer.raise_for_status()
-        now = answer.json()
+        now = call("POST", f"{server.api_url}/task_runs/filter", {"flow_runs": ids})
         if len(now) == len(before) and all(one["end_time"] for one in now):
             break
         before = now

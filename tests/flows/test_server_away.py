@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ase.io
-import httpx
 import pytest
 from ase.build import molecule
 
@@ -22,6 +21,7 @@ from aimspax_core.settings.load import load as load_settings
 from tests.conftest import free_port
 from tests.flows.hosting import wait_for
 from tests.flows.test_campaign import MODEL, PROJECT
+from tests.prefect_api import call
 
 AIMSPAX = [sys.executable, "-c", "from flows.commands.start import aimspax; aimspax()"]
 
@@ -64,10 +64,9 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 
 def states(api: str, key: Path) -> dict[str, str]:
     """The states of the runs that a server knows, by their names; some machines want a password."""
-    auth = tuple(key.read_text().strip().split(":", 1)) if key.exists() else None
-    answer = httpx.post(f"{api}/flow_runs/filter", json={}, timeout=30, auth=auth)  # type: ignore[arg-type]
-    answer.raise_for_status()
-    return {run["name"]: run["state_type"] for run in answer.json()}
+    auth = key.read_text().strip() if key.exists() else None
+    runs = call("POST", f"{api}/flow_runs/filter", {}, auth)
+    return {run["name"]: run["state_type"] for run in runs}
 
 
 def write_inputs(directory: Path) -> None:

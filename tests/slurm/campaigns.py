@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
-import httpx
 import psutil
 from ase.build import molecule
 
@@ -24,6 +23,7 @@ from aimspax_core.campaign.journal import Entry, entries, load
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.run_directory import RunDir
+from tests.prefect_api import call
 from tests.slurm.machine import Slurm
 
 AIMS = Path(__file__).parents[1] / "aims"
@@ -159,13 +159,8 @@ class Site:
 
     def api(self, path: str, body: Any) -> Any:
         server = self.server()
-        auth = tuple(server.get("PREFECT_API_AUTH_STRING", "").split(":", 1))
-        answer = httpx.post(
-            f"{server['PREFECT_API_URL']}/{path}", json=body, timeout=30,
-            auth=(auth[0], auth[1]) if len(auth) == 2 else None,
-        )  # fmt: skip
-        answer.raise_for_status()
-        return answer.json()
+        url = f"{server['PREFECT_API_URL']}/{path}"
+        return call("POST", url, body, server.get("PREFECT_API_AUTH_STRING"))
 
     def flow_runs(self, directory: Path) -> list[Any]:
         """All flow runs of a campaign, the newest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.events.schemas.automations import AutomationCore
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deployments.profile import AUTOMATIONS, ProfileName, read_automations, read_profile
 from flows.deployments.server_side import (
@@ -15,6 +16,8 @@ from flows.deployments.server_side import (
     remove,
     remove_automations,
 )
+from flows.server import Server
+from tests.flows.busy_api import busy_at_first
 
 PROFILE = read_profile(ProfileName.LOCAL)
 OTHER = "of-somebody-else"
@@ -56,3 +59,16 @@ def test_automations_are_removed_by_name_and_only_ours() -> None:
         assert changes(list(remove_automations(client))) == {
             f"automation {plan.name!r}": Change.REMOVED
         }
+
+
+def test_what_is_deployed_is_made_though_the_server_is_busy(prefect_server: Server) -> None:
+    (plan, *_) = read_automations()
+    with (
+        busy_at_first(prefect_server.api_url, times=4) as url,
+        temporary_settings({PREFECT_API_URL: url}),
+        get_client(sync_client=True) as client,
+    ):
+        assert changes(list(automate(client, [plan], AUTOMATIONS))) == {
+            f"automation {plan.name!r}": Change.MADE
+        }
+        list(remove_automations(client))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -21,6 +18,7 @@ from flows.runs.api_standing import Answer, Found
 from flows.runs.api_watch import ApiWatch
 from flows.runs.outcome import UntoldError, hand_back, on_its_own, outcome_of
 from flows.server import Server, ServerError
+from tests.flows.busy_api import busy_at_first
 
 GONE = httpx.ConnectError("refused")
 
@@ -94,46 +92,8 @@ def test_a_stop_that_was_never_told_has_its_exit_code() -> None:
     assert not_completed(outcome_of(flow_of(stopped, watch_that_finds(Answer.REFUSED)))) == 130
 
 
-@contextlib.contextmanager
-def busy_at_first(server: Server, times: int) -> Iterator[str]:
-    """The address of an API that answers the first calls as a server whose database is locked."""
-    left = iter(range(times))
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def forward(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            with lock:
-                busy = self.command == "POST" and next(left, None) is not None
-            if busy:
-                self.send_response(503)
-                self.send_header("Retry-After", "0")  # else Prefect waits for seconds
-                self.end_headers()
-                return
-            kept = {"Content-Type": self.headers.get("Content-Type", "application/json")}
-            url = server.api_url.removesuffix("/api") + self.path
-            answer = httpx.request(self.command, url, content=body, headers=kept)
-            self.send_response(answer.status_code)
-            self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
-            self.end_headers()
-            self.wfile.write(answer.content)
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = forward
-
-        def log_message(self, *_: Any) -> None:
-            """Keep the test's output short."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
-        threading.Thread(target=proxy.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{proxy.server_port}/api"
-        proxy.shutdown()
-
-
-def test_a_flow_begins_though_the_database_of_the_server_is_busy(
-    prefect_server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # As in a run of our commands: a call of the flow itself is not to wait for a dead server.
-    monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "1")
+@pytest.mark.parametrize("code", [503, 500])
+def test_a_flow_begins_though_the_server_is_busy(prefect_server: Server, code: int) -> None:
     within = []
 
     @prefect.flow
@@ -142,7 +102,10 @@ def test_a_flow_begins_though_the_database_of_the_server_is_busy(
             within.append(PREFECT_CLIENT_MAX_RETRIES.value())
         return Completed(message="done")
 
-    with busy_at_first(prefect_server, times=4) as url, temporary_settings({PREFECT_API_URL: url}):
+    with (
+        busy_at_first(prefect_server.api_url, times=4, code=code) as url,
+        temporary_settings({PREFECT_API_URL: url}),
+    ):
         outcome = outcome_of(campaign)
     assert outcome.message == "done"
-    assert within == [1]
+    assert within == [1], "a call in the middle of a run waits for no server"

@@ -9,7 +9,6 @@ import re
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from flows import server
 from flows.server import Server, ServerError
 from flows.server.password import CHOICE
 from tests.conftest import forget_prefect_settings, free_port
+from tests.prefect_api import call
 
 HOST = "127.0.0.2"  # reaches who listens on all interfaces, but not who listens on 127.0.0.1
 ELSEWHERE = """
@@ -226,13 +226,7 @@ def running_flow(local: Server) -> str:
 
 
 def post(url: str, body: Any) -> Any:
-    for _ in range(20):
-        answer = httpx.post(url, json=body, timeout=20)
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:  # SQLite is busy
-            break
-        time.sleep(0.5)
-    answer.raise_for_status()
-    return answer.json()
+    return call("POST", url, body)
 
 
 def used_elsewhere() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ import pytest
 from flows import server
 from flows.server import ServerError, api, own
 from flows.server.password import CHOICE, Need, password_for
+from tests.flows.busy_api import RESET, busy_at_first
 
 WANTED = Need(password=True, why="it can be reached from other machines")
 
@@ -393,6 +395,25 @@ def test_something_else_at_the_named_address_is_no_server(
         monkeypatch.setenv("PREFECT_API_URL", url)
         with pytest.raises(ServerError, match="is not a Prefect API"):
             server.ensure()
+
+
+@pytest.mark.parametrize("code", [503, 500, RESET])
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(
+    prefect_server: server.Server, code: int
+) -> None:
+    with busy_at_first(prefect_server.api_url, times=3, code=code) as url:
+        assert api.silence(url) is not None
+        assert api.problem(url) is None
+
+
+def test_a_wrong_address_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked_again(_: float) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(time, "sleep", asked_again)
+    assert api.problem(f"http://127.0.0.1:{free_port()}/api") is not None
+    with answering("text/html", b"<html>hello</html>") as url:
+        assert api.problem(url) is not None
 
 
 def test_taken_port_is_avoided(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
