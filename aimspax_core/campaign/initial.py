@@ -1,4 +1,9 @@
-"""Rules of the initial dataset generation: sample, label, deal the points out, train, again."""
+"""Rules of the initial dataset generation: sample, label, deal the points out, train, again.
+
+While members train on the points of a step, the next one is sampled and labelled, if it is to be
+learnt in any case: the sampling MD knows nothing of the members. So each member learns the same
+points in the same rounds as if one thing came after another.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +19,13 @@ from aimspax_core.campaign.events import Sampled
 from aimspax_core.campaign.members import MemberState
 from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus, Sampler
 from aimspax_core.campaign.stopping import ending
+from aimspax_core.stopping.table import rules_of
 
 MAX_BARREN_STEPS = 3
 """Sampling steps in a row without one usable label before the campaign gives up."""
+
+NEAR = 2.0
+"""A round may end the phase if the force MAE before it is below this times the one asked for."""
 
 T = TypeVar("T")
 
@@ -69,8 +78,11 @@ def _advanced(sampler: Sampler, event: Sampled, step: int) -> Sampler:
 
 
 def label_resolved(state: CampaignState) -> CampaignState:
-    """Once every point of this step has its label or has failed, deal the points and train."""
-    if state.phase is not Phase.INITIAL or state.open_points:
+    """Once every point of this step has its label or has failed, deal the points and train.
+
+    While members train on those of the step before, they wait.
+    """
+    if state.phase is not Phase.INITIAL or state.open_points or state.round is not None:
         return state
     if any(s.step < state.sampling_step for s in state.samplers):
         return state
@@ -110,7 +122,29 @@ def _deal(state: CampaignState) -> CampaignState:
     left = state.rules.max_initial_epochs - min(m.epochs for m in members.values())
     epochs = max(1, math.ceil(min(state.rules.initial_epochs, left)))
     points = tuple(dict.fromkeys(key for share in shares.values() for key in share))
-    return rounds.open_round(state, "initial", epochs, points)
+    return _ahead(rounds.open_round(state, "initial", epochs, points))
+
+
+def _ahead(state: CampaignState) -> CampaignState:
+    """Begin the next step beside the round that was just opened, unless that may end the phase."""
+    if not state.rules.samples_ahead or state.round is None:
+        return state
+    epochs = state.round.epochs
+    members = {
+        tag: m.but(epochs=m.epochs + epochs - m.round_epochs) for tag, m in state.members.items()
+    }
+    after = state.but(members=members)
+    if _accurate_soon(state) or ending(after, "initial", fresh_errors=False) is not None:
+        return state
+    return state.but(sampling_step=state.sampling_step + 1)
+
+
+def _accurate_soon(state: CampaignState) -> bool:
+    """Return whether a rule that judges errors may end the phase after this round."""
+    judges = [rule for rule in rules_of("initial") if rule.judges_errors]
+    goals = [state.rules.limit(r) for r in judges if state.rules.limit(r) != r.key.off]
+    error = state.mean_force_mae
+    return any(error is None or error < NEAR * goal for goal in goals)
 
 
 def _barren(state: CampaignState) -> CampaignState:
@@ -157,8 +191,18 @@ def _shuffled(items: Sequence[T], seed: tuple[int, ...]) -> list[T]:
     return [items[i] for i in np.random.default_rng(seed).permutation(len(items))]
 
 
-def trained(state: CampaignState) -> CampaignState:
-    """After a round: end the phase if a stopping rule says so, else sample again."""
+def trained(state: CampaignState, points: tuple[str, ...]) -> CampaignState:
+    """After a round: end the phase if a stopping rule says so, else sample again.
+
+    A step that was begun beside the round is learnt first, for labels of it may be there.
+
+    Args:
+        state: The campaign.
+        points: What the round was held for.
+    """
+    learnt = {state.points[key].sampling_step for key in points}
+    if state.sampling_step not in learnt:
+        return label_resolved(state)
     end = ending(state, "initial")
     if end is None:
         return state.but(sampling_step=state.sampling_step + 1)

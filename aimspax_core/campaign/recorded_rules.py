@@ -57,6 +57,7 @@ class Rules(Record):
     converge_on: Literal["own", "all"] | None = None  # None: begun before there was a choice
     converge_on_analysis: bool = False
     solve_energies: str | None = None  # None: likewise
+    samples_ahead: bool = False  # begun since a sampling step goes on beside the round before
     compile_chosen: bool = False  # begun since there is `MISC.compile`, or somebody has named it
     assessed: bool = False  # whether there is a held-out set
     threshold_scope: Literal["shared", "geometry"] = "shared"
@@ -117,6 +118,7 @@ class Rules(Record):
             converge_best=al.converge_best,
             converge_on=al.converge_on if chosen else None,
             solve_energies=_solves(settings, begun),
+            samples_ahead=begun is None or begun.samples_ahead,
             compile_chosen=begun is None
             or begun.compile_chosen
             or "compile" in settings.model.MISC.model_fields_set,

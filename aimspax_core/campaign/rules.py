@@ -161,7 +161,8 @@ def _round_went_on(state: CampaignState) -> CampaignState:
     state, points = rounds.close_round(state)
     if state.phase in (Phase.INITIAL_PUBLISH, Phase.PUBLISH):
         return convergence.to_publish(state, state.phase)  # it made up for epochs that were lost
-    return initial.trained(state) if stage == "initial" else exploration.trained(state, points)
+    after = initial.trained if stage == "initial" else exploration.trained
+    return after(state, points)
 
 
 def _convergence_advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:

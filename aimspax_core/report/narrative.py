@@ -150,15 +150,13 @@ def _adopted(event: Adopted) -> str:
 
 def _sampled(before: CampaignState | None, event: Sampled, after: CampaignState) -> str:
     """Tell what a sampling step of a geometry gave, in all its parts."""
-    found, refused = len(event.found), event.refused
+    found, refused, step = len(event.found), event.refused, after.sampling_step
     if before is not None:
+        step = before.sampling_step  # another one may begin with this event
         found += before.samplers[event.geometry].found
         refused += before.samplers[event.geometry].refused
     kept_back = f", {refused} kept back by the gate" if refused else ""
-    return (
-        f"sampling step {after.sampling_step}: geometry {event.geometry} gave "
-        f"{found} structures{kept_back}"
-    )
+    return f"sampling step {step}: geometry {event.geometry} gave {found} structures{kept_back}"
 
 
 def _looks(before: CampaignState, event: SegmentFinished, after: CampaignState) -> list[str]:

@@ -122,7 +122,8 @@ class Ledger(Training):
             case "sample":
                 self._deal_before(action["step"])
             case "train":
-                if action["stage"] == "initial":
+                begins = self.round is None or self.round.number != action["round"]
+                if action["stage"] == "initial" and begins:
                     self._deal_before(None)
                 self.train_launched(action)
             case "converge":
@@ -170,7 +171,14 @@ class Ledger(Training):
         self.sampled_steps[int(step)] = self.sampled_steps.get(int(step), 0) + 1
         self._deal_if_complete(int(step))
 
+    def round_closed(self) -> None:
+        """Deal the step whose labels have come while members trained on those of the one before."""
+        for step in tuple(self.sampled_steps):
+            self._deal_if_complete(step)
+
     def _deal_if_complete(self, step: int) -> None:
+        if self.round is not None:
+            return
         mine = (point for point in self.points.values() if point.step == step)
         if self.sampled_steps.get(step, 0) >= self.rules["geometries"] and not any(
             point.status == "requested" for point in mine

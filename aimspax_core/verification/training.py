@@ -71,6 +71,10 @@ class Training(Accounts):
         if self.round is not None and all(left <= 0 for left in self.round.left.values()):
             self.rounds += 1
             self.round = None
+            self.round_closed()
+
+    def round_closed(self) -> None:
+        """Go on with what has waited for the end of a round."""
 
     def _measured_on(self, tag: str) -> tuple[str, ...] | None:
         """Return the validation set of this round; None where only a part of it was drawn."""

@@ -105,6 +105,8 @@ rule_sets = st.builds(
     distinct_sets=st.booleans(),
     train_subset=st.sampled_from([None, 4]),
     update_checkpoints=st.booleans(),
+    samples_ahead=st.booleans(),
+    initial_accuracy=st.sampled_from([0.0, 0.2, 0.4]),
 )
 
 
@@ -808,6 +810,80 @@ def test_no_sampling_while_the_members_train() -> None:
     assert not any(isinstance(a, Sample) for a in state.in_flight.values())
     state = apply(state, Resumed(rules=state.rules))
     assert {type(a) for a in next_actions(state)} == {Train}
+
+
+def ahead(**changes: object) -> CampaignState:
+    """Members train on the first step of a campaign that samples beside its rounds."""
+    rules = {"geometries": 1, "initial_accuracy": 0.0, "samples_ahead": True, **changes}
+    state = apply(None, Started(rules=make_rules(**rules)))
+    return labelled(sampled(state, 0, *names("x")), *names("x"))
+
+
+def test_the_next_step_is_sampled_and_labelled_while_the_members_train() -> None:
+    state = ahead()
+    assert state.round is not None
+    assert "sample:2:0" in state.in_flight
+    state = labelled(sampled(state, 0, *names("y")), *names("y"))
+    assert set(state.round.points) == {*names("x")}
+    assert not any(k in m.training for m in state.members.values() for k in names("y"))
+    state = learnt(state)
+    assert state.round is not None and set(state.round.points) == {*names("y")}
+
+
+def test_a_round_that_ends_before_the_labels_of_the_next_step_waits_for_them() -> None:
+    state = sampled(ahead(), 0, *names("y"))
+    state = learnt(state)
+    assert state.round is None and not any(isinstance(a, Train) for a in state.in_flight.values())
+    state = labelled(state, *names("y"))
+    assert state.round is not None and set(state.round.points) == {*names("y")}
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [{"max_initial_epochs": 5}, {"max_initial_set_size": 9}, {"initial_accuracy": 0.4}],
+    ids=str,
+)
+def test_no_step_is_begun_beside_a_round_that_may_be_the_last(limit: dict[str, float]) -> None:
+    state = ahead(**limit)
+    assert state.round is not None
+    assert not any(isinstance(a, Sample) for a in state.in_flight.values())
+
+
+def test_a_step_is_begun_beside_a_round_while_errors_are_far_from_what_is_asked_for() -> None:
+    state = learnt(ahead(initial_accuracy=0.4))  # its errors are 1 eV/Å
+    state = labelled(sampled(state, 0, *names("y")), *names("y"))
+    assert state.round is not None and "sample:3:0" in state.in_flight
+
+
+def test_a_step_that_was_begun_is_learnt_before_the_phase_ends() -> None:
+    state = ahead()
+    state = state.but(rules=state.rules.but(max_initial_set_size=9.0))
+    state = learnt(labelled(sampled(state, 0, *names("y")), *names("y")))
+    assert state.round is not None and set(state.round.points) == {*names("y")}
+    assert learnt(state).phase is Phase.INITIAL_PUBLISH
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_members_learn_the_same_points_whether_or_not_steps_are_sampled_ahead(seed: int) -> None:
+    def rounds(samples_ahead: bool) -> list[object]:
+        rules = make_rules(
+            geometries=1, initial_accuracy=0.0, max_initial_set_size=36, samples_ahead=samples_ahead
+        )
+        held: list[object] = []
+
+        def watch(state: CampaignState, event: Event) -> None:
+            if isinstance(event, Launched) and isinstance(event.action, Train):
+                sets = {t: (m.training, m.validation) for t, m in state.members.items()}
+                if not held or held[-1] != sets:
+                    held.append(sets)
+
+        shell = VirtualShell(rules, World(), np.random.default_rng(seed), watch)
+        while shell.state.phase is Phase.INITIAL:
+            shell.advance()
+        return held
+
+    one, other = rounds(True), rounds(False)
+    assert one == other and len(one) == 4
 
 
 def test_a_member_without_a_point_of_both_kinds_waits_for_more() -> None:

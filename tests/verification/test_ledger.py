@@ -106,6 +106,8 @@ def test_the_reader_and_the_rules_agree_after_every_event(world: str, seed: int)
         {"converge_on": "all", "converge_on_analysis": True, "max_train_set_size": 25},
         {"converge_on": "all", "distinct_sets": False, "max_train_set_size": 25},
         {"assessed": True, "max_train_set_size": 25},
+        {"samples_ahead": True, "initial_accuracy": 0.0, "geometries": 1},
+        {"samples_ahead": True, "initial_accuracy": 0.15, "max_initial_set_size": 60},
     ],
     ids=str,
 )
