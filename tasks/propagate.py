@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from prefect import task
 
 from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import Trajectory
+from aimspax_core.errors import StructureError
 from aimspax_core.labels.gate import check_structure
 from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.output.trajectories import part
@@ -32,6 +34,7 @@ from aimspax_core.sampling.dynamics import (
     start,
 )
 from aimspax_core.sampling.lockstep import Evaluate
+from aimspax_core.sampling.rattling import RATTLING_STREAM, passing, rattled
 from aimspax_core.sampling.segment import (
     Outcome,
     Result,
@@ -40,7 +43,7 @@ from aimspax_core.sampling.segment import (
     run_segment,
 )
 from aimspax_core.sampling.snapshots import save_prediction, write_snapshots
-from aimspax_core.settings.md import Dynamics
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.limits import MAX_MD_STEPS
 from aimspax_core.uncertainty.threshold import Window
@@ -50,6 +53,8 @@ EXPLORING_STREAM = 1
 
 CHOOSING_STREAM = 2
 """First number of the random streams by which `selection: random` takes structures."""
+
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def _starts(request: PropagateRequest) -> list[Start]:
     for t, most, number in zip(request.trajectories, most_steps, numbers, strict=True):
         md = request.settings.md(t.geometry, number)
         volume = geometries[t.geometry].cell.volume if needs_stress(md) else None
-        begun = _state(request, t, md, geometries)
+        begun = _state(request, t, number, geometries)
         which = t.geometry if len(request.windows) > 1 else 0
         by = _chance(md.MD_seed, t)
         starts.append(Start(t.index, begun, md, t.since_crossing, volume, most, which, by))
@@ -171,13 +176,15 @@ def _geometries(request: PropagateRequest) -> dict[int, Atoms]:
 
 
 def _state(
-    request: PropagateRequest, trajectory: Trajectory, md: Dynamics, geometries: dict[int, Atoms]
+    request: PropagateRequest, trajectory: Trajectory, number: int, geometries: dict[int, Atoms]
 ) -> MDState:
     """Return the state that a trajectory goes on from; after a rollback with new random numbers."""
+    md = request.settings.md(trajectory.geometry, number)
     rng = random_stream(md.MD_seed, EXPLORING_STREAM, trajectory.index, trajectory.rollbacks)
     if trajectory.version == 0:
         held = request.settings.held_atoms(trajectory.geometry)
-        return start(geometries[trajectory.geometry], md, rng, held)
+        first = _first(request, trajectory, number, geometries[trajectory.geometry], held)
+        return start(first, md, rng, held)
     state = load_state(request.run.trajectory(trajectory.index, trajectory.version))
     rolled_back = trajectory.rollbacks_in_a_row and trajectory.version == trajectory.checkpoint
     if not rolled_back:
@@ -186,6 +193,30 @@ def _state(
         # New noise alone led it to the same place again.
         return begin_anew(state, rng, md)
     return new_stream(state, rng, md)
+
+
+def _first(
+    request: PropagateRequest, trajectory: Trajectory, number: int, atoms: Atoms, held: HeldAtoms
+) -> Atoms:
+    """Return what a trajectory begins with: the geometry, or a rattled copy of its own.
+
+    It is the geometry too if the gate refuses all copies.
+    """
+    how = request.settings.al.rattle_of(trajectory.geometry)
+    if how is None:
+        return atoms
+    seed = request.settings.md(trajectory.geometry).MD_seed
+    rng = random_stream(seed, RATTLING_STREAM, trajectory.index, trajectory.rollbacks)
+    draw = partial(rattled, atoms, how, number, rng, held)
+    try:
+        return passing(draw, request.settings.gate, check_structure)
+    except StructureError as error:
+        log.warning(
+            "trajectory %d begins with the geometry: the gate refuses all its rattled copies (%s)",
+            trajectory.index,
+            error,
+        )
+        return atoms
 
 
 def _segment_settings(request: PropagateRequest) -> SegmentSettings:

@@ -26,6 +26,7 @@ from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.collect import Collected, begin, collect, heated
 from aimspax_core.sampling.dynamics import MDState, load_state, save_state
+from aimspax_core.sampling.rattling import collect_rattled
 from aimspax_core.sampling.snapshots import write_snapshots
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.md import Dynamics
@@ -108,7 +109,7 @@ def _state(request: SampleRequest, atoms: Atoms) -> MDState:
         held = request.settings.held_atoms(geometry)
         return begin(atoms, md, geometry, restarts=request.restarts, held=held)
     state = load_state(request.run.sampler(geometry, request.version))
-    if request.step == 1 or request.part:
+    if request.step == 1 or request.part or request.settings.idg.initial_sampling == "rattle":
         return state
     before = request.settings.md(geometry, request.step - 2)
     return state if before.temperature == md.temperature else heated(state, md, geometry)
@@ -117,7 +118,7 @@ def _state(request: SampleRequest, atoms: Atoms) -> MDState:
 def _collected(
     request: SampleRequest, atoms: Atoms, state: MDState, seconds: Callable[[], float]
 ) -> Collected:
-    """Run the MD, and collect structures.
+    """Run the MD, or rattle the geometry, and collect structures.
 
     Args:
         request: What is asked.
@@ -130,6 +131,9 @@ def _collected(
         LabelError: It has failed for another reason.
     """
     settings, idg = request.settings, request.settings.idg
+    pass_gate, how = partial(_pass_gate, request), settings.sampled_by_rattling(request.geometry)
+    if how is not None:
+        return collect_rattled(state, atoms, how, settings.gate, request.points, pass_gate)
     calculator = _calculator(settings, request.geometry)
     try:
         return collect(
@@ -142,7 +146,7 @@ def _collected(
             points=request.points,
             skip_step=idg.skip_step_initial,
             snapshot_every=idg.save_trajectories_interval if idg.save_trajectories else None,
-            pass_gate=partial(_pass_gate, request),
+            pass_gate=pass_gate,
             time_is_up=lambda: seconds() >= request.time_budget_s,
             refused_before=request.refused_before,
         )

@@ -8,6 +8,8 @@ from ase import Atoms, units
 
 from aimspax_core.sampling.dynamics import describe, target_pressure
 from aimspax_core.settings.md import MD, Dynamics
+from aimspax_core.settings.samples import Rattle
+from aimspax_core.settings.series import entries
 from aimspax_core.settings.settings import Settings
 
 _MOST = 6
@@ -28,7 +30,8 @@ def dynamics(settings: Settings, geometries: Sequence[Atoms]) -> Iterator[str]:
             yield f"dynamics of {name} ({atoms.get_chemical_formula()}): {describe(section)}"
         if section.several and settings.project.ACTIVE_LEARNING is not None:
             yield f"trajectories of {name}: {_trajectories(settings, index, len(geometries))}"
-        if section.several and settings.has_initial and (by_index or not index):
+        steps = settings.has_initial and settings.idg.initial_sampling != "rattle"
+        if section.several and steps and (by_index or not index):
             whose = f" of {name}" if by_index else ""
             yield f"sampling steps{whose}: {_steps(section)}, and again"
 
@@ -39,6 +42,34 @@ def condition_text(md: Dynamics) -> str:
     at = "" if md.ensemble.holds_temperature else "begun at "
     more = "" if pressure is None else f", {pressure / units.bar:.4g} bar"
     return f"{at}{md.temperature:g} K{more}"
+
+
+def sampled_copies(settings: Settings, geometries: Sequence[Atoms]) -> Iterator[str]:
+    """Yield how each geometry is rattled for the initial dataset, if it is."""
+    if settings.has_initial:
+        for index, atoms in enumerate(geometries):
+            how = settings.sampled_by_rattling(index)
+            if how is not None:
+                yield f"copies of geometry {index}: {_rattle(settings, index, atoms, how)}"
+
+
+def first_copies(settings: Settings, geometries: Sequence[Atoms]) -> Iterator[str]:
+    """Yield with what copies of each geometry trajectories begin, if they do."""
+    if settings.project.ACTIVE_LEARNING is not None:
+        for index, atoms in enumerate(geometries):
+            how = settings.al.rattle_of(index)
+            if how is not None:
+                what = f"trajectories of geometry {index} begin with copies of their own"
+                yield f"{what}: {_rattle(settings, index, atoms, how)}"
+
+
+def _rattle(settings: Settings, index: int, atoms: Atoms, how: Rattle) -> str:
+    sizes = _shortened([f"{size:g}" for size in entries(how.displacement)], " / ")
+    held = (settings.held or {}).get(index)
+    strained = how.strain and atoms.pbc.all() and not held
+    cell = f", cell strained by {how.strain:.2g}" if strained else ""
+    which = "atoms that can move" if held else "atoms"
+    return f"{which} displaced by {sizes} Å{cell} (standard deviations)"
 
 
 def _trajectories(settings: Settings, geometry: int, geometries: int) -> str:

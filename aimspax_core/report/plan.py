@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ase import Atoms
 
 from aimspax_core.campaign.initial import split_share
-from aimspax_core.report.conditions import dynamics
+from aimspax_core.report.conditions import dynamics, first_copies, sampled_copies
 from aimspax_core.settings.cluster import BatchJobs
 from aimspax_core.settings.geometries.held_atoms import held_text
 from aimspax_core.settings.known_engines import EngineSettings
@@ -51,11 +51,13 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         *_jobs(settings),
         *dynamics(settings, geometries),
         f"initial dataset: {_initial(settings, len(tags), len(geometries))}",
+        *sampled_copies(settings, geometries),
         *_given_data(settings),
         f"active learning: {max(al.num_trajectories, len(geometries))} trajectories"
         f"{_driver(settings)}, a check every "
         f"{al.skip_step_mlff} steps{_checked(al.uncertainty_of)}"
         f"{_scope(settings, len(geometries))}, until {_end('active', al)}",
+        *first_copies(settings, geometries),
         *_replay(settings),
         *_analysis(settings),
         f"convergence: {_convergence(settings)}",
@@ -197,6 +199,8 @@ def _sampler(settings: Settings) -> str:
     if idg.initial_sampling == "engine":
         assert idg.sampling_engine is not None
         return _engine(idg.sampling_engine)
+    if idg.initial_sampling == "rattle":
+        return "rattling the geometries"
     return idg.foundation.model_text
 
 

@@ -77,6 +77,18 @@ def random_stream(md_seed: int, *path: int) -> np.random.Generator:
     )
 
 
+def generator(state: MDState) -> np.random.Generator:
+    """Return a generator that goes on from where that of a state is."""
+    rng = np.random.Generator(np.random.PCG64())
+    rng.bit_generator.state = copy.deepcopy(state.rng)
+    return rng
+
+
+def rng_state(rng: np.random.Generator) -> dict[str, Any]:
+    """Return where a generator is, as a state has it."""
+    return copy.deepcopy(dict(rng.bit_generator.state))
+
+
 def start(
     atoms: Atoms, settings: Dynamics, rng: np.random.Generator, held: HeldAtoms = NOTHING_HELD
 ) -> MDState:
@@ -109,7 +121,7 @@ def start(
     if settings.ensemble.holds_centre(settings):
         bring_to_rest(structure)
     structure.set_constraint()
-    return MDState(structure, 0, _rng_state(rng), held=held)
+    return MDState(structure, 0, rng_state(rng), held=held)
 
 
 def new_stream(state: MDState, rng: np.random.Generator, settings: Dynamics) -> MDState:
@@ -126,7 +138,7 @@ def new_stream(state: MDState, rng: np.random.Generator, settings: Dynamics) -> 
         settings: The dynamics.
     """
     if settings.ensemble.noisy:
-        return replace(state, rng=_rng_state(rng))
+        return replace(state, rng=rng_state(rng))
     return begin_anew(state, rng, settings)
 
 
@@ -218,8 +230,7 @@ def resume(
     barostat hang on, is a start with the positions, momenta and cell that it has; what does not
     fit the ensemble is mended (`Ensemble.take_over`).
     """
-    rng = np.random.Generator(np.random.PCG64())
-    rng.bit_generator.state = copy.deepcopy(state.rng)
+    rng = generator(state)
     atoms = state.structure.copy()
     atoms.calc = calculator
     atoms.set_constraint(state.held.constraints())
@@ -250,7 +261,7 @@ def capture(
     """
     structure = decode(encode(dynamics.atoms))
     structure.set_momenta(dynamics.atoms.get_momenta())
-    return MDState(structure, step, _rng_state(rng), extras(dynamics), held)
+    return MDState(structure, step, rng_state(rng), extras(dynamics), held)
 
 
 def save_state(path: Path, state: MDState) -> None:
@@ -300,7 +311,3 @@ def load_state(path: Path) -> MDState:
         raise DamagedError.of(
             path, f"not a readable MD state ({type(error).__name__}: {error})"
         ) from error
-
-
-def _rng_state(rng: np.random.Generator) -> dict[str, Any]:
-    return copy.deepcopy(dict(rng.bit_generator.state))

@@ -45,6 +45,22 @@ def check_md_sections(file: YamlFile, directory: Path, project: ProjectSettings)
             file.note(("MD", str(index)), f"has no effect: there is no geometry {index}")
 
 
+def check_samples(file: YamlFile, directory: Path, project: ProjectSettings) -> None:
+    """Note sections of `rattle` without a geometry."""
+    for name in (_IDG, _AL):
+        phase = getattr(project, name)
+        if phase is None or not isinstance(phase.rattle, dict):
+            continue
+        try:
+            number = len(project.MISC.geometry_files(directory))
+        except StructureError:
+            return  # whoever reads them reports what is wrong
+        for index in phase.rattle:
+            if index >= number:
+                place = (name, "rattle", str(index))
+                file.note(place, f"has no effect: there is no geometry {index}")
+
+
 def check_by_geometry(file: YamlFile, directory: Path, project: ProjectSettings) -> None:
     """With values by index, each geometry needs its own; one too many does no harm."""
     idg, reference = project.INITIAL_DATASET_GENERATION, project.REFERENCE
@@ -109,6 +125,8 @@ def project_notes(project: ProjectSettings) -> Iterator[str]:
         yield from _idle_thresholds(al)
     if al is not None and idg is not None:
         yield from _two_sizes(idg, al)
+    if idg is not None:
+        yield from _idle_walks(idg)
     both = {"foundational_model_settings", "initial_foundational_size"}
     if idg is not None and both <= idg.model_fields_set:
         yield f"{_IDG}.initial_foundational_size has no effect beside foundational_model_settings"
@@ -116,6 +134,14 @@ def project_notes(project: ProjectSettings) -> Iterator[str]:
         for key in sorted(set(keys) & phase.model_fields_set):
             if not given and getattr(phase, key) is not None:
                 yield f"{name}.{key} has no effect without `{needed}`"
+
+
+def _idle_walks(idg: InitialDatasetGeneration) -> Iterator[str]:
+    """Yield a line on each key of the sampling MD that is given where there is none."""
+    keys = ("skip_step_initial", "save_trajectories", "save_trajectories_interval")
+    for key in sorted(set(keys) & idg.model_fields_set):
+        if idg.initial_sampling == "rattle" and getattr(idg, key):
+            yield f"{_IDG}.{key} has no effect with `initial_sampling: rattle`: there is no MD"
 
 
 def _md_notes(project: ProjectSettings) -> Iterator[str]:
@@ -225,4 +251,5 @@ def _conditions(
         walks, sampler = idg.initial_sampling, (*driver, "initial_foundational_size")
         yield _IDG, idg, sampler, "initial_sampling: foundational", walks == "foundational"
         yield _IDG, idg, ("sampling_engine",), "initial_sampling: engine", walks == "engine"
+        yield _IDG, idg, ("rattle",), "initial_sampling: rattle", walks == "rattle"
         yield _IDG, idg, teacher, "use_teacher_reference: True", idg.use_teacher_reference

@@ -14,6 +14,7 @@ from aimspax_core.settings.cross_checks import (
     check_by_geometry,
     check_md_sections,
     check_member_seeds,
+    check_samples,
     cluster_notes,
     project_notes,
     second_stage_notes,
@@ -277,6 +278,7 @@ def _project(file: YamlFile, directory: Path) -> ProjectSettings | None:
     project = _validated(file, data, directory, ProjectSettings, keys.PROJECT, known, written)
     if project is not None:
         check_md_sections(file, directory, project)
+        check_samples(file, directory, project)
         check_by_geometry(file, directory, project)
         check_member_seeds(file, project)
     return project

@@ -17,6 +17,7 @@ from aimspax_core.settings.geometries.folders import geometry_files
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MDs
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
+from aimspax_core.settings.samples import Samples
 from aimspax_core.settings.thresholds import Thresholds
 from aimspax_core.settings.values import (
     Amount,
@@ -94,7 +95,7 @@ else:
     _ActiveLimits = create_model("_ActiveLimits", __base__=Section, **_limits("active"))
 
 
-class InitialDatasetGeneration(_Phase, _InitialLimits):
+class InitialDatasetGeneration(_Phase, Samples, _InitialLimits):
     """INITIAL_DATASET_GENERATION: the first points, and an ensemble trained on them."""
 
     n_points_per_sampling_step_idg: Count = Field(
@@ -104,12 +105,13 @@ class InitialDatasetGeneration(_Phase, _InitialLimits):
         10.0, description="The phase ends at this times `desired_acc`."
     )
     initial_sampling: Annotated[
-        Literal["foundational", "aimd", "engine"], AnyCase(_same_sampler, ("mace-mp0",))
+        Literal["foundational", "aimd", "engine", "rattle"], AnyCase(_same_sampler, ("mace-mp0",))
     ] = Field(
         "foundational",
         description="What drives the sampling MD: a foundation model (`mace-mp0`, "
-        "`foundational`), the reference itself (`aimd`), or `sampling_engine` (`engine`).",
-        json_schema_extra={"allowed": "mace-mp0 (or foundational), aimd or engine"},
+        "`foundational`), the reference itself (`aimd`), or `sampling_engine` (`engine`); or no "
+        "MD, but rattled copies of the geometries (`rattle`).",
+        json_schema_extra={"allowed": "mace-mp0 (or foundational), aimd, engine or rattle"},
     )
     foundational_model: Annotated[Literal["mace-mp"], AnyCase()] = Field(
         "mace-mp", description="Kind of foundation model."
@@ -177,7 +179,7 @@ class InitialDatasetGeneration(_Phase, _InitialLimits):
         )
 
 
-class ActiveLearning(_Phase, Thresholds, _ActiveLimits):
+class ActiveLearning(_Phase, Thresholds, Samples, _ActiveLimits):
     """ACTIVE_LEARNING: exploring with the ensemble, labelling where it is unsure."""
 
     num_trajectories: Count = Field(description="Trajectories that explore.")

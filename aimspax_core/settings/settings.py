@@ -28,6 +28,7 @@ from aimspax_core.settings.project import (
 from aimspax_core.settings.reading.mistakes import missing_section, settings_error
 from aimspax_core.settings.reading.places import Places
 from aimspax_core.settings.reading.wording import schema_of
+from aimspax_core.settings.samples import Rattle
 
 PROJECT_FILES = ("aimsPAX.yaml", "aimsPAX.yml")
 PROJECT_FILE = PROJECT_FILES[0]
@@ -96,6 +97,12 @@ class Settings:
     def md(self, geometry: int, number: int = 0) -> Dynamics:
         """The dynamics of one of a geometry's trajectories, or of a sampling step; from 0."""
         return self.md_section(geometry).at(number)
+
+    def sampled_by_rattling(self, geometry: int) -> Rattle | None:
+        """How a geometry is rattled in place of sampling MD; None: MD samples."""
+        if self.idg.initial_sampling != "rattle":
+            return None
+        return self.idg.rattle_of(geometry) or Rattle()
 
     @property
     def misc(self) -> Misc:

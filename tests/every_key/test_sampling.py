@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import ase.io
+import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
 
 import tasks.sample
 from aimspax_core.model.worker_memory import worker_memory
@@ -18,6 +20,7 @@ from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import load_state
 from aimspax_core.settings.settings import Settings
+from aimspax_core.structures import decode
 from tasks.sample import SampleRequest, sample
 from tests.every_key.base import AL, IDG, Asked, with_values
 
@@ -137,3 +140,35 @@ def test_a_saved_sampling_md_that_is_full_is_thinned(
     gather(run, event, Thinning.of(settings))
     frames = ase.io.read(run.trajectories / "initial_0.extxyz", ":")
     assert [frame.info["step"] for frame in frames] == steps
+
+
+@pytest.mark.key("InitialDatasetGeneration", "rattle")
+@pytest.mark.key("Rattle", "displacement", "strain")
+def test_rattled_copies_are_of_the_amplitudes_asked_for(folder: Path) -> None:
+    copper = bulk("Cu", cubic=True)
+    ase.io.write(folder / "copper.xyz", copper, format="extxyz")
+    files = {"MISC": {"path_to_geometry": "copper.xyz"}}
+
+    def positions(**how: Any) -> list[Any]:
+        given = {IDG: {"initial_sampling": "rattle", **({"rattle": how} if how else {})}}
+        run, event = sampled(with_values(folder, files, given), 40)
+        texts = (run.structure(key).read_text(encoding="utf-8") for key in event.found)
+        return [decode(json.loads(text)) for text in texts]
+
+    small = positions(displacement=0.01, strain=0.0)
+    assert all((one.cell.array == copper.cell.array).all() for one in small)
+    assert np.std([one.positions - copper.positions for one in small]) == pytest.approx(
+        0.01, rel=0.2
+    )
+    large = positions(displacement=0.05, strain=0.05)
+    by_default = positions()
+    volumes = [np.std([one.get_volume() for one in found]) for found in (small, by_default, large)]
+    assert volumes[0] == 0 < volumes[1] < volumes[2]
+
+
+def test_each_geometry_is_rattled_by_its_own_section(folder: Path) -> None:
+    given = {"initial_sampling": "rattle", "rattle": {"1": {"displacement": 0.3}}}
+    settings = with_values(folder, {IDG: given})
+    found = [settings.sampled_by_rattling(geometry) for geometry in (0, 1)]
+    assert [how.displacement for how in found if how is not None] == [0.1, 0.3]
+    assert with_values(folder, {IDG: {"rattle": {}}}).sampled_by_rattling(0) is None

@@ -19,6 +19,7 @@ IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 GFN1 = {"engine": "tblite", "method": "GFN1-xTB"}
 MACE_MP = {"engine": "mace-mp", "mace_model": "medium"}
 TAGS = ("test-1", "test-2")
+CRYSTAL = Atoms("Si", cell=[3, 3, 3], pbc=True)
 WATER = Atoms("OH2", [[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]])
 
 
@@ -381,3 +382,18 @@ def test_many_temperatures_and_trajectories_are_told_in_short():
     told = _line("trajectories of geometry 0", MD=md, ACTIVE_LEARNING={"num_trajectories": 500})
     assert told.startswith("0, 10, 20, 30, 40, … (50 in all) at 100 K; ")
     assert told.endswith("; … (10 in all)")
+
+
+def test_rattled_copies_are_told_by_geometry():
+    how = {"displacement": [0.05, 0.1], "strain": 0.03}
+    told = {IDG: {"initial_sampling": "rattle", "rattle": {0: how}}, AL: {"rattle": {1: how}}}
+    assert _line("initial dataset", **told).startswith("sampled by rattling the geometries, ")
+    second = "atoms displaced by 0.1 Å (standard deviations)"
+    assert _line("copies of geometry 1", geometries=2, **told) == second
+    lines = plan(_settings(**told), [CRYSTAL, WATER], TAGS)
+    whole = "atoms displaced by 0.05 / 0.1 Å, cell strained by 0.03 (standard deviations)"
+    assert f"copies of geometry 0: {whole}" in lines
+    begins = [line for line in lines if line.startswith("trajectories of geometry")]
+    assert [line.split(":")[0] for line in begins] == [
+        "trajectories of geometry 1 begin with copies of their own"
+    ]

@@ -803,3 +803,34 @@ def test_freezing_a_threshold_that_is_calibrated_is_noted(inputs):
     inputs.plant("aimsPAX.yaml", AL, "force_error", "0.3")
     (note,) = inputs.load().notes
     assert f"{AL}.freeze_threshold_dataset has no effect with `threshold: calibrated`" in note
+
+
+# Rattled copies
+
+
+@pytest.mark.parametrize(("section", "text", "told"), [
+    (IDG, "{displacement: 0}", "rattle.displacement: wrong value 0"),
+    (IDG, "{displacement: [0.1, -0.1]}", "rattle.displacement: wrong value -0.1 as item 2"),
+    (AL, "{strain: 0.3}", "rattle.strain: wrong value 0.3"),
+    (AL, "{0: {strian: 0.1}}", "rattle.0.strian: unknown key -> strain"),
+    (AL, "0.1", "rattle: wrong value 0.1"),
+])  # fmt: skip
+def test_a_wrong_amplitude_is_told_once(inputs, section, text, told):
+    inputs.plant("aimsPAX.yaml", section, "rattle", text)
+    (only,) = inputs.mistakes()
+    assert only.partition("  ")[2] == f"{section}.{told}"
+
+
+def test_rattling_that_means_nothing_is_noted(inputs):
+    inputs.plant("aimsPAX.yaml", IDG, "rattle", "{displacement: 0.1}")
+    inputs.plant("aimsPAX.yaml", AL, "rattle", "{7: {displacement: 0.1}}")
+    notes = " ".join(inputs.load().notes)
+    assert "rattle has no effect without `initial_sampling: rattle`" in notes
+    assert "ACTIVE_LEARNING.rattle.7 has no effect: there is no geometry 7" in notes
+
+
+def test_without_sampling_md_its_keys_are_noted(inputs):
+    inputs.plant("aimsPAX.yaml", IDG, "initial_sampling", "Rattle")
+    inputs.plant("aimsPAX.yaml", IDG, "skip_step_initial", "5")
+    (note,) = (note for note in inputs.load().notes if "skip_step_initial" in note)
+    assert "no effect with `initial_sampling: rattle`" in note

@@ -557,3 +557,43 @@ def test_trajectory_k_of_a_geometry_has_its_kth_temperature(
         alone = load(settings.directory, {"MD.temperature": (200, 800, 200)[number]})
         same_one = begun(monkeypatch, request(alone, run, given[number], checkpoints=checkpoints))
         assert same(one.state, same_one), "velocities are of its temperature"
+
+
+@pytest.mark.key("ActiveLearning", "rattle")
+def test_trajectories_begin_with_rattled_copies_of_their_own(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "ACTIVE_LEARNING.rattle"
+    still = [load(settings.directory), load(settings.directory, {key: {"1": {}}})]
+    shaken = load(settings.directory, {key: {"0": {"displacement": [0.01, 0.1]}}})
+
+    def first(settings: Settings, index: int, **changes: Any) -> MDState:
+        trajectory = Trajectory(index=index, geometry=0).model_copy(update=changes)
+        asked = request(settings, run, trajectory, checkpoints=checkpoints)
+        return begun(monkeypatch, replace(asked, numbers=(index,)))
+
+    for one in still:
+        assert (first(one, 0).structure.positions == first(one, 1).structure.positions).all()
+    plain = first(still[0], 0).structure
+    begins = [first(shaken, index).structure for index in (0, 1)]
+    moves = [np.abs(one.positions - plain.positions).max() for one in begins]
+    assert 0 < moves[0] < 0.05 < moves[1]
+    assert (begins[0].get_momenta() == plain.get_momenta()).all(), "its own draws, none of MD's"
+    assert same(first(shaken, 0), first(shaken, 0))
+    again = first(shaken, 0, rollbacks=1, rollbacks_in_a_row=1).structure
+    assert (again.positions != begins[0].positions).all()
+
+
+def test_where_the_gate_refuses_all_copies_a_trajectory_begins_with_the_geometry(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = {"ACTIVE_LEARNING.rattle": {"displacement": 1e-6}, "GATE.min_distance": 0.999}
+    asked = [
+        request(
+            load(settings.directory, given), run, Trajectory(index=0, geometry=0),
+            checkpoints=checkpoints,
+        )
+        for given in ({}, close)
+    ]  # fmt: skip
+    plain, refused = (begun(monkeypatch, one) for one in asked)
+    assert (plain.structure.positions == refused.structure.positions).all()

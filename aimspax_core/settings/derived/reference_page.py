@@ -23,6 +23,7 @@ from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.original import keys
 from aimspax_core.settings.project import ProjectSettings
 from aimspax_core.settings.reading.wording import allowed_text, resolved
+from aimspax_core.settings.samples import Rattle
 from aimspax_core.settings.values import Section
 from aimspax_core.stopping.rule import Stage
 from aimspax_core.stopping.table import rules_of
@@ -104,6 +105,7 @@ _INSIDE: dict[str, Mapping[str, type[Section]]] = {
     "INITIAL_DATASET_GENERATION": {
         "`foundational_model_settings`, here and in ACTIVE_LEARNING": FoundationalModel,
         "`teacher_reference_settings`, here and in ACTIVE_LEARNING": Teacher,
+        "`rattle`, here and in ACTIVE_LEARNING": Rattle,
     },
     "CLUSTER": {"`blocks`": Blocks, "`ml`": MlPool, "`ml.blocks`": MlBlocks},
 }
