@@ -11,7 +11,7 @@ from aimspax_core.campaign.judged import Judged
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.recorded_rules import Rules
-from aimspax_core.campaign.state import CampaignState, SetValue
+from aimspax_core.campaign.state import CampaignState, SetValue, WhyRefused
 from aimspax_core.errors import LabelFailure
 from aimspax_core.labels.tries import Fate
 
@@ -148,6 +148,20 @@ class Look(Record):
     step: int
     key: str
     threshold: float | None = Field(description="In force then, in the measure's unit.")
+
+
+class Refusal(Record):
+    """A structure that gets no label, and why; its trajectory goes on."""
+
+    key: str
+    why: WhyRefused
+
+
+class CandidatesRefused(Record):
+    """Structures that waited for a label, none of which was begun, get none."""
+
+    kind: Literal["candidates-refused"] = "candidates-refused"
+    refusals: tuple[Refusal, ...]
 
 
 class SegmentFinished(Record):
@@ -331,6 +345,7 @@ Event = Annotated[
     | LabelFailed
     | LabelsGone
     | SegmentFinished
+    | CandidatesRefused
     | TrainingFinished
     | ConvergenceAdvanced
     | TrainingDiverged

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from aimspax_core.campaign import convergence, rounds, thresholds
+from aimspax_core.campaign import candidates, convergence, rounds, thresholds
 from aimspax_core.campaign.actions import Action, Assess, Propagate, Train, task_of
 from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import (
@@ -120,11 +120,22 @@ def leave_segment(state: CampaignState, action: Propagate) -> CampaignState:
     return _change(state, *left, status=TrajectoryStatus.RUNNING)
 
 
-def segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignState:
-    """Move every trajectory of a segment on, and let thresholds see what was unsure."""
+def segment_finished(
+    state: CampaignState, event: SegmentFinished, judged_in: int = 0
+) -> CampaignState:
+    """Move every trajectory of a segment on, and let thresholds see what was unsure.
+
+    Args:
+        state: The campaign.
+        event: The segment.
+        judged_in: How many rounds had ended when its ensemble came.
+    """
     state = thresholds.seen(state, event)
+    last = dict(zip(event.checked, event.uncertainties, strict=False))
     for result in event.results:
-        state = _moved(state, result)
+        # What was taken though it was not unsure is not held against others.
+        unsure = last.get(result.trajectory) if result.reason != "limit" else None
+        state = _moved(state, result, unsure, judged_in)
     for look in event.looks:
         state = _looked_at(state, look)
     return settle(state)
@@ -151,7 +162,9 @@ def settle(state: CampaignState, fresh_errors: bool = False) -> CampaignState:
     return _stop_if_due(_train(state), fresh_errors)
 
 
-def _moved(state: CampaignState, result: TrajectoryResult) -> CampaignState:
+def _moved(
+    state: CampaignState, result: TrajectoryResult, unsure: float | None, judged_in: int
+) -> CampaignState:
     index = result.trajectory
     if result.outcome == "exploded":
         return _roll_back(state, index, result.reason)
@@ -166,16 +179,21 @@ def _moved(state: CampaignState, result: TrajectoryResult) -> CampaignState:
     if result.outcome == "finished":
         return _change(state, index, status=TrajectoryStatus.FINISHED)
     if result.outcome == "crossed" and result.key is not None and state.phase is Phase.ACTIVE:
-        return _crossed(state, index, result.key)
+        return _crossed(state, index, result.key, unsure, judged_in)
     return state
 
 
-def _crossed(state: CampaignState, index: int, key: str) -> CampaignState:
+def _crossed(
+    state: CampaignState, index: int, key: str, unsure: float | None, judged_in: int
+) -> CampaignState:
     """Ask for the label of a structure, unless it has been asked for before."""
     state = _change(state, index, status=TrajectoryStatus.WAITING, waiting_for=key)
     known = state.points.get(key)
     if known is None:
-        point = Point(key=key, geometry=state.trajectories[index].geometry, trajectory=index)
+        geometry = state.trajectories[index].geometry
+        point = Point(key=key, geometry=geometry, trajectory=index)
+        if candidates.chooses(state):
+            point = point.but(uncertainty=unsure, judged_in=judged_in)
         return state.but(points={**state.points, key: point}, open_points=(*state.open_points, key))
     if known.analysis:  # it was only looked at; from now on it counts
         counted = known.but(analysis=False)

@@ -12,7 +12,7 @@ from aimspax_core.run_directory import RunDir
 def remove_obsolete(
     run: RunDir, before: CampaignState, after: CampaignState, keep_checkpoints: bool = False
 ) -> None:
-    """Remove the MD states, checkpoints and datasets that an event has made obsolete.
+    """Remove MD states, checkpoints, datasets and structures that an event has made obsolete.
 
     The journal is ahead of this: what is removed belongs to states before the event.
 
@@ -31,6 +31,10 @@ def remove_obsolete(
     for earlier, later in zip(before.samplers, after.samplers, strict=True):
         if earlier is not later:
             _keep_only(run.sampler(later.geometry, 0).parent, {str(later.version)})
+    if len(after.points) < len(before.points):  # candidates were refused
+        for key in before.points.keys() - after.points.keys():
+            run.structure(key).unlink(missing_ok=True)
+            run.prediction(key).unlink(missing_ok=True)
     if before.round is not after.round:
         _tidy_datasets(run, after)
     changed = before.members is not after.members or before.in_flight is not after.in_flight

@@ -63,6 +63,8 @@ class Rules(Record):
     threshold_scope: Literal["shared", "geometry"] = "shared"
     threshold: Literal["moving", "calibrated"] = "moving"
     force_error: float | None = None
+    candidates: Literal["first", "largest_error"] = "first"
+    label_slots: int = 1  # calculations of the reference at once; counts where they are chosen
     random_share: float | None = None  # of the checks, where chance takes structures
 
     @property
@@ -110,6 +112,8 @@ class Rules(Record):
             threshold_scope=al.threshold_scope,
             threshold=al.threshold,
             force_error=al.force_error,
+            candidates=al.candidates,
+            label_slots=settings.cluster.labels_at_once if al.candidates != "first" else 1,
             random_share=al.random_share if al.selection == "random" else None,
             valid_ratio=al.valid_ratio,
             freeze_threshold_dataset=al.freeze_threshold_dataset,

@@ -11,6 +11,7 @@ from typing import Any
 
 from aimspax_core.campaign import (
     assessing,
+    candidates,
     convergence,
     damage,
     exploration,
@@ -27,11 +28,11 @@ from aimspax_core.campaign.actions import (
     Label,
     Propagate,
     Publish,
-    label_id,
 )
 from aimspax_core.campaign.events import (
     Adopted,
     Assessed,
+    CandidatesRefused,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
@@ -87,10 +88,7 @@ def next_actions(state: CampaignState) -> list[Action]:
     """Return what should run now and is not running yet; the same state gives the same list."""
     if state.paused is not None:
         return []
-    # Most open points are in flight already: to make an action of each only to drop it was most
-    # of the time that a campaign with hundreds of them took over an event.
-    open_points = [key for key in state.open_points if label_id(key) not in state.in_flight]
-    wanted: list[Action] = [Label(key=key) for key in open_points]
+    wanted: list[Action] = [*candidates.labels(state)]
     if state.restoring and state.phase is not Phase.FAILED:  # sets need them before all else
         return wanted
     match state.phase:
@@ -128,6 +126,8 @@ def _publishing(state: CampaignState, *then: Action) -> list[Action]:
 
 def _launched(state: CampaignState, event: Launched) -> CampaignState:
     state = state.but(in_flight={**state.in_flight, event.action.id: event.action})
+    if isinstance(event.action, Label):
+        state = candidates.launched(state, event.action)
     if isinstance(event.action, Propagate):
         state = exploration.enter_segment(state, event.action)
     return state
@@ -139,7 +139,12 @@ def _sampled(state: CampaignState, event: Sampled) -> CampaignState:
 
 
 def _segment_finished(state: CampaignState, event: SegmentFinished) -> CampaignState:
-    return exploration.segment_finished(landed(state, event.action_id), event)
+    judged_in = candidates.judged_in(state, event.action_id)
+    return exploration.segment_finished(landed(state, event.action_id), event, judged_in)
+
+
+def _candidates_refused(state: CampaignState, event: CandidatesRefused) -> CampaignState:
+    return exploration.settle(candidates.refused(state, event))
 
 
 def _training_finished(state: CampaignState, event: TrainingFinished) -> CampaignState:
@@ -331,6 +336,7 @@ _HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {
     LabelFailed: labelling.failed,
     LabelsGone: labelling.gone,
     SegmentFinished: _segment_finished,
+    CandidatesRefused: _candidates_refused,
     TrainingFinished: _training_finished,
     ConvergenceAdvanced: _convergence_advanced,
     TrainingDiverged: _training_diverged,

@@ -44,6 +44,10 @@ class PointStatus(StrEnum):
     FAILED = "failed"
 
 
+WhyRefused = Literal["renewed", "ended"]
+"""Why a candidate is refused: a new ensemble judges its trajectory anew; the campaign ends."""
+
+
 class Point(Record):
     """One structure that the campaign wants, or has, a label of."""
 
@@ -55,6 +59,9 @@ class Point(Record):
     reason: str = ""
     failure: LabelFailure = LabelFailure.OTHER  # the sort of failure that the reason describes
     analysis: bool = False  # looked at, not trained on
+    uncertainty: float | None = None  # with which it crossed, where candidates are chosen among
+    judged_in: int = 0  # rounds that had ended when its ensemble came
+    chosen: bool = False  # its label has been begun
 
 
 class TrajectoryStatus(StrEnum):
@@ -183,6 +190,7 @@ class CampaignState(Record):
     failed_labels: int = 0
     restoring: tuple[str, ...] = ()  # labels that were counted once, and are computed again
     lost_labels: tuple[str, ...] = ()  # given up in a row, since the last that arrived
+    candidates_refused: dict[WhyRefused, int] = Field(default_factory=dict)
     refused: int = 0  # points that the gate kept out: structures, and some of the failed labels
     core_hours: float = 0.0  # of the labels
     campaign: str = ""  # a name of its own, by which labels are known that were computed for it

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from aimspax_core.campaign.events import SegmentFinished
 from aimspax_core.campaign.state import CampaignState
-from aimspax_core.uncertainty.calibration import LEAST
+from aimspax_core.uncertainty.calibration import LEAST, Calibration
 from aimspax_core.uncertainty.threshold import Window
 
 
@@ -51,6 +51,15 @@ def calibrated_levels(state: CampaignState) -> tuple[float | None, ...]:
         enough = found is not None and found.points >= LEAST
         levels.append(found.spread_of(error) if found is not None and enough else None)
     return tuple(levels)
+
+
+def calibration_of(state: CampaignState, geometry: int) -> Calibration | None:
+    """Return the calibration by a geometry's own labels, or by all; None: neither has enough."""
+    for of in (geometry, None):
+        found = state.judgement.calibration(of)
+        if found is not None and found.points >= LEAST:
+            return found
+    return None
 
 
 def seen(state: CampaignState, event: SegmentFinished) -> CampaignState:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aimspax_core.campaign.events import (
     Adopted,
     Assessed,
+    CandidatesRefused,
     ConvergenceAdvanced,
     Event,
     ExplorationAsked,
@@ -32,6 +33,7 @@ from aimspax_core.campaign.state import (
     PointStatus,
     Round,
 )
+from aimspax_core.report.candidates_text import candidates_text
 from aimspax_core.report.converging import converging_lines
 from aimspax_core.report.error_tables import DEFAULT_TABLE, errors_text
 from aimspax_core.report.setbacks import damaged_text, diverged_text, given_up_lines
@@ -111,6 +113,8 @@ def _event_line(
             return _failed(before, event, after)
         case LabelArrived():
             return _label(before, event, after)
+        case CandidatesRefused():
+            return candidates_text(event)
         case SegmentFinished():
             return _segment(event, after)
         case TrainingFinished():

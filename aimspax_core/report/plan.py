@@ -153,11 +153,14 @@ def _scope(settings: Settings, geometries: int) -> str:
     al, whose = settings.al, ""
     if al.selection == "random":
         return f", structures taken by chance at {al.random_share:.0%} of them (a control)"
+    first = ", largest expected errors first" if al.candidates == "largest_error" else ""
     if al.threshold_scope == "geometry" and geometries > 1:
         whose = " against the threshold of its geometry"
     if al.threshold == "calibrated":
-        return f"{whose}, a label where a force error above {al.force_error:g} eV/Å is expected"
-    return whose
+        return (
+            f"{whose}, a label where a force error above {al.force_error:g} eV/Å is expected{first}"
+        )
+    return f"{whose}{first}"
 
 
 def _checked(of: UncertaintyOf) -> str:

@@ -72,6 +72,8 @@ def progress_text(state: CampaignState) -> str:
         parts.append(f"{state.failed_labels} failed")
     if state.refused:
         parts.append(f"{state.refused} refused by the gate")
+    if passed_over := sum(state.candidates_refused.values()):
+        parts.append(f"{passed_over} candidates passed over")
     setbacks = (
         (state.trajectories_given_up, "trajectory given up", "trajectories given up"),
         (state.damaged_files, "damaged file", "damaged files"),

@@ -224,6 +224,8 @@ def _idle_thresholds(al: ActiveLearning) -> Iterator[str]:
                 f"{_AL}.{key} has no effect with `selection: random`: chance takes structures as "
                 "soon as there is a threshold, whatever that is"
             )
+        if al.candidates != "first":
+            yield f"{_AL}.candidates has no effect with `selection: random`: chance has chosen"
     elif al.threshold == "calibrated" and freezing in given:
         yield (
             f"{_AL}.{freezing} has no effect with `threshold: calibrated`, which follows each new "

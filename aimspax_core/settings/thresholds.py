@@ -60,6 +60,13 @@ class Thresholds(Section):
         "there is a threshold (after the warm-up).",
     )
 
+    candidates: Literal["first", "largest_error"] = Field(
+        "first",
+        description="Which structures get a label where more wait than can be computed at once: "
+        "who came `first`, as in the original, or those of the `largest_error` to be expected; "
+        "what a new ensemble could judge otherwise is not labelled (docs/calibration.md).",
+    )
+
     @field_validator("force_error")
     @classmethod
     def _error_named(cls, error: float | None, info: ValidationInfo) -> float | None:

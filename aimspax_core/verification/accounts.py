@@ -79,6 +79,7 @@ class Accounts:
     labels: int = 0
     failed: int = 0
     refused: int = 0
+    candidates_refused: int = 0
     core_hours: float = 0.0
     segments: int = 0
     dealt_steps: set[int] = field(default_factory=set)
@@ -145,6 +146,7 @@ class Accounts:
         self.in_flight, self.restoring = dict(state["in_flight"]), set(state["restoring"])
         self.labels, self.failed = state["labels"], state["failed_labels"]
         self.refused, self.core_hours = state["refused"], state["core_hours"]
+        self.candidates_refused = sum(state.get("candidates_refused", {}).values())
         self.rounds, self.segments = state["rounds"], state["segments"]
         self.seen = Uncertainties.of(state["window"])
         self.seen_of = dict(enumerate(map(Uncertainties.of, state.get("windows", ()))))

@@ -316,6 +316,20 @@ class Ledger(Training):
         elif point.status in ("failed", "given-up"):
             trajectory.roll_back()
 
+    def _candidates_refused(self, event: Event) -> None:
+        for refusal in event["refusals"]:
+            key = refusal["key"]
+            point = self.points.get(key)
+            if point is None or point.asked or point.status != "requested":
+                what = f"{key[:8]} is refused as a candidate, but is not one"
+                self.complain(Kind.EVENT, what)
+                continue
+            del self.points[key]
+            self.candidates_refused += 1
+            for trajectory in self.trajectories.values():
+                if trajectory.waiting_for == key:
+                    trajectory.waiting_for = None
+
     def _freeze(self) -> None:
         largest = max(len(m.training) for m in self.members.values()) + len(self.training)
         if largest >= float(self.rules["freeze_threshold_dataset"]):
@@ -347,6 +361,7 @@ _HANDLERS: dict[str, Callable[[Ledger, Event], None]] = {
     "label-arrived": Ledger._label_arrived,
     "label-failed": Ledger._label_failed,
     "labels-gone": Ledger._labels_gone,
+    "candidates-refused": Ledger._candidates_refused,
     "segment-finished": Ledger._segment_finished,
     "training-finished": Ledger.training_finished,
     "convergence-advanced": Ledger.convergence_advanced,

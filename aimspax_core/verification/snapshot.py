@@ -77,6 +77,10 @@ def _counters(path: Path, state: dict[str, Any], ledger: Ledger, report: Report)
         if state[name] != count:
             what = f"{name} is {state[name]}, but the events add up to {count}"
             report.found(Kind.COUNTER, path, what)
+    told = sum(state.get("candidates_refused", {}).values())
+    if told != ledger.candidates_refused:
+        what = f"{told} candidates were refused, but {ledger.candidates_refused} by the events"
+        report.found(Kind.COUNTER, path, what)
     if not math.isclose(state["core_hours"], ledger.core_hours, rel_tol=1e-9, abs_tol=1e-12):
         what = f"core_hours is {state['core_hours']}, but the events add up to {ledger.core_hours}"
         report.found(Kind.COUNTER, path, what)

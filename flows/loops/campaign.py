@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from aimspax_core.campaign.actions import tasks_of
+from aimspax_core.campaign.candidates import refusals
 from aimspax_core.campaign.events import (
     Event,
     ExplorationAsked,
@@ -307,6 +308,8 @@ class Campaign:
         if self._room is not None and not self._room.free():
             self._record(*executor.put_back())
             return
+        if (passed_over := refusals(self.state)) is not None:
+            self._record(passed_over)
         wanted = next_actions(self.state)
         self._record(*(Launched(action=action) for action in wanted))
         for actions in tasks_of(wanted):

@@ -22,6 +22,7 @@ from aimspax_core.campaign.actions import (
     Train,
     tasks_of,
 )
+from aimspax_core.campaign.candidates import refusals
 from aimspax_core.campaign.events import (
     Adopted,
     Assessed,
@@ -132,6 +133,8 @@ class VirtualShell:
         Raises:
             RuntimeError: Nothing runs, so nothing can complete.
         """
+        if (passed_over := refusals(self.state)) is not None:
+            self.tell(passed_over)
         wanted = next_actions(self.state)
         self.tell(*(Launched(action=action) for action in wanted))
         for action in wanted:

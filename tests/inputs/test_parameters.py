@@ -259,6 +259,7 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
     inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "threshold", "calibrated")
     inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "force_error", "0.1")
     inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "selection", "random")
+    inputs.plant("aimsPAX.yaml", "ACTIVE_LEARNING", "candidates", "largest_error")
     settings = inputs.load()
     before = Rules.of(settings, ("a", "b"), 1).model_dump()
     itself = {
@@ -266,12 +267,13 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
         "uncertainty_of",
         "threshold_scope", "solve_energies", "compile_chosen",  # of a start, and of mace.yaml
         "assessed",  # by a file that only a start reads
+        "samples_ahead",  # of a start
     }  # fmt: skip
     changed = set()
     for key, value in value_by_key(settings).items():
         if changeable(key):
             other = str(not value).lower() if isinstance(value, bool) else "0.37"
-            for text in (other, "37", "own", "moving", "uncertainty"):
+            for text in (other, "37", "own", "moving", "uncertainty", "first"):
                 try:
                     overrides = {key: parsed(text)}
                     rules = Rules.of(load(inputs.directory, overrides), ("a", "b"), 1).model_dump()

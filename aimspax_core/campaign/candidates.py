@@ -1,0 +1,129 @@
+"""Rules of candidates: which of the structures that wait for a label get it, and which do not.
+
+With `candidates: first` all do, in their order, as in the original. With `largest_error` a label is
+launched only once there is a slot for it, where the largest error is to be expected; what has not
+been launched is refused where its label would not tell much any more. A trajectory whose structure
+is refused goes on from there, and no label is paid for. The control (`selection: random`) is never
+chosen among: chance takes its structures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from aimspax_core.campaign.actions import Label, Propagate, label_id
+from aimspax_core.campaign.events import CandidatesRefused, Refusal
+from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus, TrajectoryStatus
+from aimspax_core.campaign.thresholds import calibration_of
+from aimspax_core.uncertainty.calibration import Calibration
+
+
+def chooses(state: CampaignState) -> bool:
+    """Return whether candidates are chosen among, by the rules in force."""
+    return state.rules.candidates == "largest_error" and state.rules.random_share is None
+
+
+def labels(state: CampaignState) -> list[Label]:
+    """Return the labels to launch now, of open points that are not in flight."""
+    # Most open points are in flight already: to make an action of each only to drop it was most
+    # of the time that a campaign with hundreds of them took over an event.
+    open_points = [key for key in state.open_points if label_id(key) not in state.in_flight]
+    if not chooses(state):
+        return [Label(key=key) for key in open_points]
+    waiting = [key for key in open_points if _is_candidate(state, key)]
+    at_once = [key for key in open_points if not _is_candidate(state, key)]
+    begun = sum(isinstance(action, Label) for action in state.in_flight.values())
+    free = max(0, state.rules.label_slots - begun - len(at_once))
+    if len(waiting) > free:
+        waiting = _by_error(state, waiting)[:free] if free else []
+    return [Label(key=key) for key in (*at_once, *waiting)]
+
+
+def refusals(state: CampaignState) -> CandidatesRefused | None:
+    """Return which candidates are refused as things are; None if none is.
+
+    It comes before `labels`, which takes all candidates for good ones.
+    """
+    exploring = state.phase in (Phase.ACTIVE, Phase.DRAIN) and state.paused is None
+    if not chooses(state) or not exploring:
+        return None
+    found = tuple(_refused(state))
+    return CandidatesRefused(refusals=found) if found else None
+
+
+def refused(state: CampaignState, event: CandidatesRefused) -> CampaignState:
+    """Forget structures, and let the trajectories that waited for their labels go on."""
+    gone = {one.key for one in event.refusals}
+    counts = dict(state.candidates_refused)
+    for one in event.refusals:
+        counts[one.why] = counts.get(one.why, 0) + 1
+    return state.but(
+        points={key: point for key, point in state.points.items() if key not in gone},
+        open_points=tuple(key for key in state.open_points if key not in gone),
+        trajectories=tuple(
+            t.but(status=TrajectoryStatus.RUNNING, waiting_for=None) if t.waiting_for in gone else t
+            for t in state.trajectories
+        ),
+        candidates_refused=counts,
+    )
+
+
+def launched(state: CampaignState, action: Label) -> CampaignState:
+    """Remember that a label was begun: whatever becomes of the task, it is not refused any more."""
+    point = state.points[action.key]
+    if point.chosen or not chooses(state):
+        return state
+    return state.but(points={**state.points, action.key: point.but(chosen=True)})
+
+
+def judged_in(state: CampaignState, action_id: str) -> int:
+    """Return how many rounds had ended when the ensemble of a segment in flight came."""
+    action = state.in_flight.get(action_id)
+    old = isinstance(action, Propagate) and action.checkpoints != state.ensemble
+    return state.rounds - old
+
+
+def expected_errors(state: CampaignState, points: Sequence[Point]) -> list[float]:
+    """Return the error to be expected of each structure, by the calibration of its geometry.
+
+    While there is none, nor one of all, the uncertainty stands for it.
+    """
+    own: dict[int, Calibration | None] = {}
+    errors = []
+    for point in points:
+        if point.geometry not in own:
+            own[point.geometry] = calibration_of(state, point.geometry)
+        calibration, spread = own[point.geometry], point.uncertainty or 0.0
+        errors.append(spread if calibration is None else float(calibration.expected(spread)))
+    return errors
+
+
+def _refused(state: CampaignState) -> Iterator[Refusal]:
+    for key in state.open_points:
+        if label_id(key) in state.in_flight or not _is_candidate(state, key):
+            continue
+        if state.phase is Phase.DRAIN:
+            yield Refusal(key=key, why="ended")
+        elif state.points[key].judged_in != state.rounds:
+            yield Refusal(key=key, why="renewed")
+
+
+def _is_candidate(state: CampaignState, key: str) -> bool:
+    """Return whether a structure was found by exploring, and its label has never been launched.
+
+    One that was taken because its trajectory had not crossed for long is not chosen among.
+    """
+    point = state.points[key]
+    found = point.uncertainty is not None and not point.analysis
+    return found and not point.chosen and point.status is PointStatus.REQUESTED
+
+
+def _by_error(state: CampaignState, keys: Sequence[str]) -> list[str]:
+    """Return keys, the largest expected error first.
+
+    Where a curve is flat the larger uncertainty decides, then who came first.
+    """
+    points = [state.points[key] for key in keys]
+    worth = zip(expected_errors(state, points), (p.uncertainty or 0.0 for p in points), strict=True)
+    of_key = dict(zip(keys, worth, strict=True))
+    return sorted(keys, key=lambda key: of_key[key], reverse=True)
