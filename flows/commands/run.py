@@ -1,11 +1,13 @@
 """The commands that run a campaign, or a part of it, in this process.
 
-Prefect is imported late: the address of its API must be known first.
+Prefect takes seconds to import, and is only where a campaign is to run.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,8 +81,15 @@ def execute(plan: Plan) -> int:
         return show_results(run_dir, plan.finished, settings)
     if settings.cluster.ml_jobs is None or settings.cluster.reference_jobs is None:
         warm_parent.begin(warm_parent.common_modules(settings))
+    # What a flow needs takes seconds to import, in which the server starts.
+    loading = threading.Thread(target=importlib.import_module, args=("flows.pipeline",))
+    loading.start()
     show_dashboard(server_for(settings))
-    with nothing_to_end():  # these take seconds to import
+    with nothing_to_end():
+        from flows.server import read_again
+
+        loading.join()
+        read_again()
         from flows.commands.console import following
         from flows.runs.handed_over import hand_over
         from flows.runs.outcome import outcome_of

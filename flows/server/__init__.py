@@ -5,6 +5,23 @@ takes seconds.
 """
 
 from flows.server.api import ServerError
-from flows.server.current import CLIENT_VARIABLES, Server, ServerStatus, ensure, status, stop
+from flows.server.current import (
+    CLIENT_VARIABLES,
+    Server,
+    ServerStatus,
+    ensure,
+    read_again,
+    status,
+    stop,
+)
 
-__all__ = ["CLIENT_VARIABLES", "Server", "ServerError", "ServerStatus", "ensure", "status", "stop"]
+__all__ = [
+    "CLIENT_VARIABLES",
+    "Server",
+    "ServerError",
+    "ServerStatus",
+    "ensure",
+    "read_again",
+    "status",
+    "stop",
+]

@@ -115,6 +115,15 @@ def ensure(host: str | None = None, password: Choice | None = None) -> Server:
     return server
 
 
+def read_again() -> None:
+    """Have Prefect, which was imported before the environment was complete, read that again."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.logging.configuration import setup_logging
+
+    refresh_global_settings_context()
+    setup_logging()
+
+
 def status() -> ServerStatus | None:
     """Describe the server that a run would use; None if that would have to be started first.
 
