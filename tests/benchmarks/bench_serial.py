@@ -106,6 +106,7 @@ def project(size: Size, seed: int, teacher: Path) -> dict[str, Any]:
             "max_train_set_size": size.training_set,
             "converge_al": True,
             "converge_best": True,
+            "converge_on": "own",  # as the method is written down; all members' sets take longer
             "max_convergence_epochs": size.converge_epochs,
             "convergence_patience": size.converge_epochs,
         },
