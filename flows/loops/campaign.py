@@ -46,6 +46,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.versions import release
 from flows.loops.begin_anew import Look, insist
 from flows.loops.executor import Executor
+from flows.loops.figures import Figures
 from flows.loops.page_switch import PageSwitch
 from flows.loops.read_inputs import read_inputs
 from flows.loops.room import Room, StoppedWaitingError, look_for_campaigns_room
@@ -276,6 +277,7 @@ class Campaign:
             for pool in workers:
                 page.link(pool.name, pool.dashboard, pool.capacity)
             page.show(self.state, force=True)
+            figures = Figures(self.run)
             try:
                 while not stopped.asked():
                     self._take_requests(executor)
@@ -287,6 +289,7 @@ class Campaign:
                     if self.over or self.state.phase is Phase.FAILED:
                         break
                     self._launch(executor)
+                    figures.expect(self.state)
                     self._record_next(executor, LOOK_S)
                     page.show(self.state)
                 self._land(executor)
@@ -295,12 +298,7 @@ class Campaign:
             page.show(self.state, force=True)
             if self.state.finished:
                 with best_effort("figures"):
-                    # Takes its time to import, which a start would wait for.
-                    from aimspax_core.report.calibration_figure import calibration_figure
-                    from aimspax_core.report.figures import learning_curve
-
-                    learning_curve(self.run, self.run.report)
-                    calibration_figure(self.run, self.run.calibration)
+                    figures.draw()
                     page.show_picture(self.run.report, progress_text(self.state))
 
     def _launch(self, executor: Executor) -> None:
