@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import threading
+from importlib import import_module
 
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.run_directory import RunDir
@@ -43,4 +43,4 @@ class Figures:
 def _load() -> None:
     with best_effort("figures"):
         for module in _MODULES:
-            importlib.import_module(module)
+            import_module(module)

@@ -268,7 +268,6 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
         "threshold_scope", "solve_energies", "compile_chosen",  # of a start, and of mace.yaml
         "samples_ahead",  # of a start
         "assessed",  # by a file that only a start reads
-        "samples_ahead",  # of a start
     }  # fmt: skip
     changed = set()
     for key, value in value_by_key(settings).items():

@@ -1,4 +1,4 @@
-"""Figures of a finished campaign; what draws them is imported while the last convergence goes on."""
+"""Figures of a finished campaign; what draws them is imported while it converges."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_what_draws_is_imported_once_and_not_before_the_last_convergence(
     run: RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     imported: list[str] = []
-    monkeypatch.setattr(figures.importlib, "import_module", imported.append)
+    monkeypatch.setattr(figures, "import_module", imported.append)
     state, drawn = CampaignState.begin(make_rules()), Figures(run)
     for phase in (Phase.INITIAL, Phase.ACTIVE, Phase.DRAIN):
         drawn.expect(state.but(phase=phase))
