@@ -331,6 +331,15 @@ class Unpaused(Record):
     by: str
 
 
+class TimePassed(Record):
+    """The campaign has run for so long; told where something depends on it."""
+
+    kind: Literal["time-passed"] = "time-passed"
+    seconds: float = Field(
+        description="In all, over restarts; without pauses, and without times when nobody ran it."
+    )
+
+
 Event = Annotated[
     Started
     | Resumed
@@ -353,7 +362,8 @@ Event = Annotated[
     | Adopted
     | Assessed
     | Published
-    | TaskLost,
+    | TaskLost
+    | TimePassed,
     Field(discriminator="kind"),
 ]
 

@@ -6,7 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from aimspax_core.campaign import candidates, convergence, rounds, thresholds
+from aimspax_core.campaign import (
+    budget,
+    candidates,
+    convergence,
+    initial,
+    rounds,
+    thresholds,
+)
 from aimspax_core.campaign.actions import Action, Assess, Propagate, Train, task_of
 from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import (
@@ -28,7 +35,8 @@ SEGMENT_MIN_S, SEGMENT_MAX_S = 2.0, 30.0
 
 def begin(state: CampaignState) -> CampaignState:
     """Start the trajectories."""
-    state = convergence.forgotten(state).but(phase=Phase.ACTIVE, stop_rule="", stop_reason="")
+    state = initial.left(convergence.forgotten(state))
+    state = state.but(phase=Phase.ACTIVE, stop_rule="", stop_reason="")
     return settle(_all_trajectories(state))
 
 
@@ -243,11 +251,13 @@ def trained(state: CampaignState, points: tuple[str, ...]) -> CampaignState:
 
 
 def drained(state: CampaignState) -> CampaignState:
-    """Once nothing runs any more, converge the members or publish them.
+    """Once nothing runs any more, nor will, converge the members or publish them.
 
     A round that was cut short is not taken up; its points stay pending, should exploring go on.
     """
-    if state.open_points or any(not isinstance(a, Assess) for a in state.in_flight.values()):
+    if any(not isinstance(a, Assess) for a in state.in_flight.values()):
+        return state
+    if budget.labels_to_come(state):  # others stay open, should there be more of a budget
         return state
     if state.round is not None:
         state = state.but(round=None, pending=(*state.round.points, *state.pending))
@@ -295,7 +305,8 @@ def reopened(state: CampaignState) -> CampaignState:
 def _stop_if_due(state: CampaignState, fresh_errors: bool = False) -> CampaignState:
     if state.phase is not Phase.ACTIVE:
         return state
-    learning = bool(state.open_points or state.pending or state.round is not None)
+    to_come = budget.labels_to_come(state)
+    learning = bool(to_come or state.pending or state.round is not None)
     end = ending(state, "active", fresh_errors, learning)
     if end is None:
         return state

@@ -13,12 +13,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from aimspax_core.campaign import convergence, rounds
+from aimspax_core.campaign import budget, convergence, rounds
 from aimspax_core.campaign.actions import Action, Sample
 from aimspax_core.campaign.events import Sampled
+from aimspax_core.campaign.flight import fail
 from aimspax_core.campaign.members import MemberState
 from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus, Sampler
-from aimspax_core.campaign.stopping import ending
+from aimspax_core.campaign.stopping import Ending, ending
 from aimspax_core.stopping.table import rules_of
 
 MAX_BARREN_STEPS = 3
@@ -80,9 +81,10 @@ def _advanced(sampler: Sampler, event: Sampled, step: int) -> Sampler:
 def label_resolved(state: CampaignState) -> CampaignState:
     """Once every point of this step has its label or has failed, deal the points and train.
 
-    While members train on those of the step before, they wait.
+    While members train on those of the step before, they wait. Points for which the budget has
+    nothing left stay open, for the next step.
     """
-    if state.phase is not Phase.INITIAL or state.open_points or state.round is not None:
+    if state.phase is not Phase.INITIAL or state.round is not None or budget.labels_to_come(state):
         return state
     if any(s.step < state.sampling_step for s in state.samplers):
         return state
@@ -91,6 +93,7 @@ def label_resolved(state: CampaignState) -> CampaignState:
 
 def _deal(state: CampaignState) -> CampaignState:
     """Shuffle the step's points, give each member its own share, and start a round."""
+    state = _postponed(state)
     shares: dict[str, list[str]] = {tag: [] for tag in state.members}
     for geometry in range(state.rules.geometries):
         labelled = [
@@ -110,19 +113,29 @@ def _deal(state: CampaignState) -> CampaignState:
         for position, key in enumerate(dealt):
             turn = (position + state.sampling_step - 1 + geometry) % len(shares)
             shares[state.rules.tags[turn]].append(key)
+    spent = budget.used_up(state)
     if not any(shares.values()):
-        return _barren(state)
+        return _barren(state) if spent is None else _ended_early(state, spent)
     members = {
         tag: _with_share(m, shares[tag], state.rules.initial_valid_ratio)
         for tag, m in state.members.items()
     }
     state = state.but(members=members, barren_steps=0)
     if not all(m.training and m.validation for m in members.values()):
-        return state.but(sampling_step=state.sampling_step + 1)
+        return _next_step(state) if spent is None else _ended_early(state, spent)
     left = state.rules.max_initial_epochs - min(m.epochs for m in members.values())
     epochs = max(1, math.ceil(min(state.rules.initial_epochs, left)))
     points = tuple(dict.fromkeys(key for share in shares.values() for key in share))
     return _ahead(rounds.open_round(state, "initial", epochs, points))
+
+
+def _postponed(state: CampaignState) -> CampaignState:
+    """Leave the points that have no label yet to the next step."""
+    later = {
+        key: state.points[key].but(sampling_step=state.sampling_step + 1)
+        for key in state.open_points
+    }
+    return state.but(points={**state.points, **later}) if later else state
 
 
 def _ahead(state: CampaignState) -> CampaignState:
@@ -145,6 +158,29 @@ def _accurate_soon(state: CampaignState) -> bool:
     goals = [state.rules.limit(r) for r in judges if state.rules.limit(r) != r.key.off]
     error = state.mean_force_mae
     return any(error is None or error < NEAR * goal for goal in goals)
+
+
+def _ended_early(state: CampaignState, end: Ending) -> CampaignState:
+    """End the phase, as its budget is used up, with what the members have learnt; if they have."""
+    if all(member.checkpoint for member in state.members.values()):
+        return _ended(state, end)
+    return fail(
+        _next_step(state),
+        f"{end.reason}: used up before each member has a point for training and one for "
+        "validation; raise it and start again",
+    )
+
+
+def left(state: CampaignState) -> CampaignState:
+    """Forget points of the initial dataset that there was no budget for: exploring finds others."""
+    gone = {key for key in state.open_points if state.points[key].sampling_step is not None}
+    gone -= set(state.restoring)
+    if not gone:
+        return state
+    return state.but(
+        points={key: point for key, point in state.points.items() if key not in gone},
+        open_points=tuple(key for key in state.open_points if key not in gone),
+    )
 
 
 def _barren(state: CampaignState) -> CampaignState:
@@ -204,8 +240,14 @@ def trained(state: CampaignState, points: tuple[str, ...]) -> CampaignState:
     if state.sampling_step not in learnt:
         return label_resolved(state)
     end = ending(state, "initial")
-    if end is None:
-        return state.but(sampling_step=state.sampling_step + 1)
+    return _next_step(state) if end is None else _ended(state, end)
+
+
+def _next_step(state: CampaignState) -> CampaignState:
+    return state.but(sampling_step=state.sampling_step + 1)
+
+
+def _ended(state: CampaignState, end: Ending) -> CampaignState:
     state = state.but(stop_rule=end.rule.name, stop_reason=end.reason)
     if state.rules.converge_initial:
         return convergence.begin(state, Phase.INITIAL_CONVERGE, tuple(state.members))

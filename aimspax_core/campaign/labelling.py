@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aimspax_core.campaign import exploration, initial
+from aimspax_core.campaign import budget, exploration, initial
 from aimspax_core.campaign.actions import Label, label_id
 from aimspax_core.campaign.events import LabelArrived, LabelFailed, LabelsGone
 from aimspax_core.campaign.flight import fail, landed
@@ -31,7 +31,7 @@ def arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
         core_hours=state.core_hours + event.core_hours,
         lost_labels=(),
     )
-    state = _judged(state, event)
+    state = budget.noted(_judged(state, event), event)
     if point.sampling_step is not None:
         return initial.label_resolved(state)
     if point.analysis:

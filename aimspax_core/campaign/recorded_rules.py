@@ -94,7 +94,7 @@ class Rules(Record):
         idg, al = settings.idg, settings.al
         chosen = begun is None or begun.converge_on or "converge_on" in al.model_fields_set
         subsets = al.replay_strategy == "random_subset"
-        sections = {"initial": idg, "active": al}
+        sections = {"initial": idg, "active": al, "campaign": settings.project.BUDGET}
         limits = {rule.name: rule.limit(sections[rule.stage]) for rule in RULES}
         off = {rule.name: rule.key.off for rule in RULES}
         return cls(

@@ -11,6 +11,7 @@ from typing import Any
 
 from aimspax_core.campaign import (
     assessing,
+    budget,
     candidates,
     convergence,
     damage,
@@ -50,6 +51,7 @@ from aimspax_core.campaign.events import (
     Started,
     StateRestored,
     TaskLost,
+    TimePassed,
     TrainingDiverged,
     TrainingFinished,
     Unpaused,
@@ -88,7 +90,8 @@ def next_actions(state: CampaignState) -> list[Action]:
     """Return what should run now and is not running yet; the same state gives the same list."""
     if state.paused is not None:
         return []
-    wanted: list[Action] = [*candidates.labels(state)]
+    asked = [label.key for label in candidates.labels(state)]
+    wanted: list[Action] = [Label(key=key) for key in budget.beginning(state, asked)]
     if state.restoring and state.phase is not Phase.FAILED:  # sets need them before all else
         return wanted
     match state.phase:
@@ -236,6 +239,12 @@ def _exploration_asked(state: CampaignState, _: ExplorationAsked) -> CampaignSta
 
 
 def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
+    state = _lost(state, event)
+    # A label that may not begin again was perhaps the last that was waited for.
+    return _on(state) if budget.limited(state) else state
+
+
+def _lost(state: CampaignState, event: TaskLost) -> CampaignState:
     action = state.in_flight.get(event.action_id)
     if action is None:
         return state
@@ -269,7 +278,7 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
     ends it.
     """
     for action_id in tuple(state.in_flight):
-        state = _task_lost(state, TaskLost(action_id=action_id, reason="restart", counted=False))
+        state = _lost(state, TaskLost(action_id=action_id, reason="restart", counted=False))
     in_force = {key: one for key, one in state.set_values.items() if key not in event.superseded}
     settings = event.settings or state.settings
     state = state.but(settings=settings, losses={}, lost_labels=(), set_values=in_force)
@@ -311,7 +320,18 @@ def _under(state: CampaignState, rules: Rules) -> CampaignState:
         state = exploration.reopened(initial.reopened(state))
     if why := damage.given_model_is_lost(state):
         return fail(state, why)
-    return exploration.settle(state) if state.phase in (Phase.ACTIVE, Phase.DRAIN) else state
+    return _on(state)
+
+
+def _on(state: CampaignState) -> CampaignState:
+    """Go on as far as nothing has to be waited for."""
+    if state.phase in (Phase.ACTIVE, Phase.DRAIN):
+        return exploration.settle(state)
+    return initial.label_resolved(state)
+
+
+def _time_passed(state: CampaignState, event: TimePassed) -> CampaignState:
+    return _on(state.but(ran_s=max(state.ran_s, event.seconds)))
 
 
 def _paused(state: CampaignState, event: Paused) -> CampaignState:
@@ -345,4 +365,5 @@ _HANDLERS: dict[type, Callable[[CampaignState, Any], CampaignState]] = {
     Assessed: assessing.assessed,
     Published: _published,
     TaskLost: _task_lost,
+    TimePassed: _time_passed,
 }

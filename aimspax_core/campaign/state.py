@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from aimspax_core.campaign.actions import Action, ConvergeOn
+from aimspax_core.campaign.actions import Action, ConvergeOn, Label
 from aimspax_core.campaign.judged import Judgement
 from aimspax_core.campaign.members import MemberState
 from aimspax_core.campaign.record import Record
@@ -75,6 +75,10 @@ class TrajectoryStatus(StrEnum):
     FAILED = "failed"  # rolled back too often without a new label
 
 
+OVER = (TrajectoryStatus.FINISHED, TrajectoryStatus.FAILED)
+"""What a trajectory is that will never run again."""
+
+
 class Trajectory(Record):
     """One MD run that explores. Its atoms and RNG are in the state file number `version`."""
 
@@ -94,7 +98,7 @@ class Trajectory(Record):
     @property
     def over(self) -> bool:
         """True if it will never run again."""
-        return self.status in (TrajectoryStatus.FINISHED, TrajectoryStatus.FAILED)
+        return self.status in OVER
 
 
 class Sampler(Record):
@@ -193,6 +197,8 @@ class CampaignState(Record):
     candidates_refused: dict[WhyRefused, int] = Field(default_factory=dict)
     refused: int = 0  # points that the gate kept out: structures, and some of the failed labels
     core_hours: float = 0.0  # of the labels
+    costliest: tuple[float, ...] = ()  # core-hours of a label, by geometry; 0: none is known
+    ran_s: float = 0.0  # for how long it had run when that was told last
     campaign: str = ""  # a name of its own, by which labels are known that were computed for it
     damaged_files: int = 0  # checkpoints and MD states that were found damaged or gone
     divergences: int = 0  # stretches of training that diverged
@@ -228,6 +234,28 @@ class CampaignState(Record):
             samplers=tuple(Sampler(geometry=g) for g in range(rules.geometries)),
             windows=(Window(),) * rules.geometries if rules.threshold_scope == "geometry" else (),
         )
+
+    @property
+    def labels_under_way(self) -> int:
+        """Labels that have been launched and are not there yet."""
+        return sum(isinstance(action, Label) for action in self.in_flight.values())
+
+    @property
+    def core_hours_of_next(self) -> float:
+        """Core-hours of the costliest label so far, of the geometry where that is least.
+
+        It is one of those of which a label is wanted, or may be.
+        """
+        waiting = (TrajectoryStatus.WAITING, *OVER)
+        wanted = {self.points[key].geometry for key in self.open_points}
+        wanted |= {t.geometry for t in self.trajectories if t.status not in waiting}
+        of = [cost for g, cost in enumerate(self.costliest) if not wanted or g in wanted]
+        return min(of, default=0.0)
+
+    @property
+    def hours(self) -> float:
+        """Hours for which the campaign has run, as it was told last."""
+        return self.ran_s / 3600
 
     @property
     def training_set_size(self) -> int:

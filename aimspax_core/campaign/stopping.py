@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.stopping.rule import Rule, Stage
-from aimspax_core.stopping.table import rules_of
+from aimspax_core.stopping.table import rules_that_end
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ def ending(
 
     Args:
         state: The campaign.
-        stage: The phase.
+        stage: The phase; `campaign`: only what ends every phase is asked.
         fresh_errors: Whether the validation errors belong to the members as they are.
         learning: Whether points are still being learnt; some rules let that end first.
     """
-    for rule in rules_of(stage):
+    for rule in rules_that_end(stage):
         if (rule.judges_errors and not fresh_errors) or (rule.lets_learning_end and learning):
             continue
         reason = rule.reason(state, state.rules.limit(rule))
@@ -54,7 +54,7 @@ def ending(
 
 def outlooks(state: CampaignState, stage: Stage) -> list[Outlook]:
     """Return how near every rule that has a limit is to ending a phase."""
-    limits = ((rule, state.rules.limit(rule)) for rule in rules_of(stage))
+    limits = ((rule, state.rules.limit(rule)) for rule in rules_that_end(stage))
     return [
         Outlook(rule, limit, min(1.0, rule.progress(state, limit)))
         for rule, limit in limits

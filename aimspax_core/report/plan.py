@@ -61,6 +61,7 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         *_replay(settings),
         *_analysis(settings),
         f"convergence: {_convergence(settings)}",
+        *_budget(settings),
     ]
 
 
@@ -209,9 +210,18 @@ def _sampler(settings: Settings) -> str:
 
 def _end(stage: Stage, section: object) -> str:
     """Return what ends a phase: `a training set has 500 points or ...`."""
+    return " or ".join(_ends(stage, section)) or "you stop it"
+
+
+def _ends(stage: Stage, section: object) -> list[str]:
     limits = ((rule, rule.limit(section)) for rule in rules_of(stage))
-    ends = [rule.text(limit) for rule, limit in limits if limit != rule.key.off]
-    return " or ".join(ends) or "you stop it"
+    return [rule.text(limit) for rule, limit in limits if limit != rule.key.off]
+
+
+def _budget(settings: Settings) -> Iterator[str]:
+    """Yield what the whole campaign may cost, if that is bounded."""
+    if ends := _ends("campaign", settings.project.BUDGET):
+        yield f"budget: nothing new begins once {' or '.join(ends)}; then it converges"
 
 
 def _convergence(settings: Settings) -> str:

@@ -37,6 +37,7 @@ CHANGEABLE = (
         "converge_best converge_on converge_on_analysis skip_step_mlff uncert_not_crossed_limit "
         "train_subset_size valid_subset_size update_md_checkpoints",
     ),
+    *(f"BUDGET.{rule.key.name}" for rule in rules_of("campaign")),
     "MD.temperature",
     "MD.*.temperature",
     *_of(

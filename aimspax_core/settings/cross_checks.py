@@ -11,7 +11,12 @@ from aimspax_core.settings.cluster import BatchJobs, Cluster
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.original.keys import PROJECT
 from aimspax_core.settings.original.translate import said_at
-from aimspax_core.settings.project import ActiveLearning, InitialDatasetGeneration, ProjectSettings
+from aimspax_core.settings.project import (
+    ActiveLearning,
+    Budget,
+    InitialDatasetGeneration,
+    ProjectSettings,
+)
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind
 from aimspax_core.settings.reading.yaml_lines import YamlFile
 from aimspax_core.settings.values import Section
@@ -121,7 +126,7 @@ def project_notes(project: ProjectSettings) -> Iterator[str]:
     yield from _md_notes(project)
     idg, al = project.INITIAL_DATASET_GENERATION, project.ACTIVE_LEARNING
     if al is not None:
-        yield from _endless(al)
+        yield from _endless(al, project.BUDGET)
         yield from _idle_thresholds(al)
     if al is not None and idg is not None:
         yield from _two_sizes(idg, al)
@@ -161,9 +166,11 @@ def _two_sizes(idg: InitialDatasetGeneration, al: ActiveLearning) -> Iterator[st
         )
 
 
-def _endless(al: ActiveLearning) -> Iterator[str]:
+def _endless(al: ActiveLearning, budget: Budget) -> Iterator[str]:
     rules = rules_of("active")
-    if all(rule.limit(al) == rule.key.off for rule in rules):
+    limits = [(rule, rule.limit(al)) for rule in rules]
+    limits += [(rule, rule.limit(budget)) for rule in rules_of("campaign")]
+    if all(limit == rule.key.off for rule, limit in limits):
         yield (
             "ACTIVE_LEARNING: nothing ends this phase; it runs until you stop it "
             f"({or_list(rule.key.name for rule in rules)} would)"

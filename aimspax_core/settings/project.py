@@ -90,9 +90,12 @@ if TYPE_CHECKING:  # limits are read by their rules: `rule.limit(section)`
     class _InitialLimits(Section): ...
 
     class _ActiveLimits(Section): ...
+
+    class _BudgetLimits(Section): ...
 else:
     _InitialLimits = create_model("_InitialLimits", __base__=Section, **_limits("initial"))
     _ActiveLimits = create_model("_ActiveLimits", __base__=Section, **_limits("active"))
+    _BudgetLimits = create_model("_BudgetLimits", __base__=Section, **_limits("campaign"))
 
 
 class InitialDatasetGeneration(_Phase, Samples, _InitialLimits):
@@ -290,6 +293,14 @@ class ActiveLearning(_Phase, Thresholds, Samples, _ActiveLimits):
         return size
 
 
+class Budget(_BudgetLimits):
+    """BUDGET: what the whole campaign may cost.
+
+    When one of these is used up, what is under way is finished and kept, and the campaign converges
+    and publishes its models; see docs/budget.md.
+    """
+
+
 class Misc(Section):
     """MISC: folders and files."""
 
@@ -391,5 +402,6 @@ class ProjectSettings(Section):
     MD: MDs
     REFERENCE: EngineSettings
     GATE: Gate = Gate()
+    BUDGET: Budget = Budget()
     MISC: Misc = Misc()
     CLUSTER: Cluster | None = None

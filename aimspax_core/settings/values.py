@@ -227,7 +227,7 @@ Limit = Annotated[
 
 Amount = Annotated[
     float,
-    Field(gt=0, json_schema_extra={"allowed": "a number above 0, or inf"}),
+    Field(gt=0, json_schema_extra={"allowed": "a number above 0, or inf", "infinity": True}),
     BeforeValidator(_infinity),
     _NUMBER,
 ]

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-Stage = Literal["initial", "active"]
-"""The phase that a rule may end: INITIAL_DATASET_GENERATION or ACTIVE_LEARNING."""
+Stage = Literal["initial", "active", "campaign"]
+"""What a rule may end: the phase of INITIAL_DATASET_GENERATION, that of ACTIVE_LEARNING, or the
+whole campaign, and with it whichever of them it is in; its key is then in BUDGET."""
 
 KeyKind = Literal["count", "amount", "accuracy"]
 """`count`: a whole number from 1 on, or inf; `amount`: a number above 0, or inf; `accuracy`: a
@@ -26,6 +27,10 @@ class Campaign(Protocol):
         labels: Labels that have been computed, those that are not trained on included.
         failed_labels: Structures that have no label and will have none.
         core_hours: Core hours that the labels took.
+        labels_under_way: Labels that have been launched and are not there yet.
+        core_hours_of_next: Core hours that one more label has to be expected to take; 0 while none
+            of some geometry is known.
+        hours: Hours for which the campaign has run.
         rounds: Rounds of training that are complete.
         epochs: Epochs of the member that has trained least, convergence left out.
         initial_set_size: Points of the initial dataset, all members together, each counted once.
@@ -44,6 +49,12 @@ class Campaign(Protocol):
     def failed_labels(self) -> int: ...  # noqa: D102
     @property
     def core_hours(self) -> float: ...  # noqa: D102
+    @property
+    def labels_under_way(self) -> int: ...  # noqa: D102
+    @property
+    def core_hours_of_next(self) -> float: ...  # noqa: D102
+    @property
+    def hours(self) -> float: ...  # noqa: D102
     @property
     def rounds(self) -> int: ...  # noqa: D102
     @property
@@ -69,7 +80,7 @@ class Key:
     """The key of the settings that sets a rule's limit.
 
     Attributes:
-        name: Its name in the section of the phase.
+        name: Its name in the section of the phase, or in BUDGET.
         kind: Which numbers it may be.
         description: Its line in docs/settings.md, with the unit.
     """
@@ -90,7 +101,7 @@ class Rule:
 
     Attributes:
         name: What journals and states know the rule by; it must never change.
-        stage: The phase that it may end.
+        stage: What it may end.
         key: The key of the settings that sets the limit.
         reason: Says why the phase is over, in one line; None while it is not.
         progress: How near the limit is, from 0 to 1 when it is reached.

@@ -28,6 +28,7 @@ class Point:
         analysis: Whether it is only looked at.
         asked: Whether its label was launched; else only a segment has named it.
         status: `requested`, `labelled`, `failed`, or `given-up` after losses.
+        lost: Whether its task was lost, and nothing has asked for it again since.
     """
 
     geometry: int
@@ -35,6 +36,7 @@ class Point:
     analysis: bool = False
     asked: bool = False
     status: str = "requested"
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Accounts:
     refused: int = 0
     candidates_refused: int = 0
     core_hours: float = 0.0
+    costliest: dict[int, float] = field(default_factory=dict)
+    ran_s: float = 0.0
     segments: int = 0
     dealt_steps: set[int] = field(default_factory=set)
     sampled_steps: dict[int, int] = field(default_factory=dict)
@@ -147,6 +151,8 @@ class Accounts:
         self.labels, self.failed = state["labels"], state["failed_labels"]
         self.refused, self.core_hours = state["refused"], state["core_hours"]
         self.candidates_refused = sum(state.get("candidates_refused", {}).values())
+        self.costliest = dict(enumerate(state.get("costliest", ())))
+        self.ran_s = state.get("ran_s", 0.0)
         self.rounds, self.segments = state["rounds"], state["segments"]
         self.seen = Uncertainties.of(state["window"])
         self.seen_of = dict(enumerate(map(Uncertainties.of, state.get("windows", ()))))

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     SEQUENCE = "sequence"  # the journal's events are not one after the other
     EVENT = "event"  # an event that cannot follow those before it
     TWICE = "twice"  # a point, a label or an epoch that is there more than once
+    BUDGET = "budget"  # a label that the budget had nothing left for
     MIXED = "mixed"  # a label in training and validation of one member
     SETS = "sets"  # a set that is not the one that the journal says
     VALUES = "values"  # energies, forces or positions that are not those of the label

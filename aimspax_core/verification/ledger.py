@@ -59,10 +59,20 @@ class Ledger(Training):
                 seen.frozen = None
             self._freeze()
         self._scope()
+        self._go_on()
 
     def _state_restored(self, event: Event) -> None:
         """Go on from the state that a damaged journal was mended with."""
         self.restore(event["state"])
+
+    def _time_passed(self, event: Event) -> None:
+        self.ran_s = max(self.ran_s, event["seconds"])
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Deal what is there, if the budget leaves the rest without labels."""
+        if self.limited:
+            self.round_closed()
 
     def _nothing(self, _: Event) -> None:
         """Take an event that changes nothing of what is added up here."""
@@ -80,6 +90,10 @@ class Ledger(Training):
 
     def _exploration_asked(self, _: Event) -> None:
         self.training_goes_on()
+        left = [k for k, p in self.points.items() if p.step and p.status == "requested"]
+        for key in left:  # there was no budget for it
+            if key not in self.restoring:
+                del self.points[key]
 
     def _adopted(self, event: Event) -> None:
         self.landed(event["action_id"])
@@ -110,6 +124,8 @@ class Ledger(Training):
     def _launched(self, event: Event) -> None:
         action = event["action"]
         name, kind = action_id(action), action["kind"]
+        if kind == "label" and action["key"] in self.points:
+            self._spend_on(action["key"])
         if name in self.in_flight:
             self.complain(Kind.TWICE, f"{name} is launched, and was in flight")
         self.in_flight[name] = action
@@ -133,6 +149,11 @@ class Ledger(Training):
             case "publish":
                 self.publishing = action["what"]
 
+    def _spend_on(self, key: str) -> None:
+        if not self.may_begin(key, self.labels_flying()):
+            what = f"label {key[:8]} is launched, and the budget has nothing left for it"
+            self.complain(Kind.BUDGET, what)
+
     def _label_launched(self, key: str) -> None:
         point = self.points.get(key)
         if point is None:
@@ -140,7 +161,7 @@ class Ledger(Training):
         elif point.status == "labelled":
             self.complain(Kind.TWICE, f"label {key[:8]} is launched, and was there")
         else:
-            point.asked, point.status = True, "requested"
+            point.asked, point.status, point.lost = True, "requested", False
 
     def _segment_launched(self, action: dict[str, Any]) -> None:
         self.segments = max(self.segments, action["number"])
@@ -177,12 +198,10 @@ class Ledger(Training):
             self._deal_if_complete(step)
 
     def _deal_if_complete(self, step: int) -> None:
-        if self.round is not None:
+        if self.round is not None or self.sampled_steps.get(step, 0) < self.rules["geometries"]:
             return
-        mine = (point for point in self.points.values() if point.step == step)
-        if self.sampled_steps.get(step, 0) >= self.rules["geometries"] and not any(
-            point.status == "requested" for point in mine
-        ):
+        mine = [k for k, p in self.points.items() if p.step == step and p.status == "requested"]
+        if not self.to_come(mine):
             self._deal(step)
 
     def _deal_before(self, step: int | None) -> None:
@@ -190,7 +209,8 @@ class Ledger(Training):
         for earlier in self.sampled_steps:
             if earlier not in self.dealt_steps and (step is None or earlier < step):
                 for point in self.points.values():
-                    if point.step == earlier and point.status == "requested":
+                    given_up = point.lost or not self.limited
+                    if point.step == earlier and point.status == "requested" and given_up:
                         point.status = "given-up"
                 self._deal(earlier)
 
@@ -200,7 +220,9 @@ class Ledger(Training):
         self.dealt_steps.add(step)
         by_geometry: list[list[str]] = [[] for _ in range(self.rules["geometries"])]
         for key, point in self.points.items():
-            if point.step == step and point.status == "labelled":
+            if point.step == step and point.status == "requested":
+                point.step = step + 1
+            elif point.step == step and point.status == "labelled":
                 by_geometry[point.geometry].append(key)
         rules = self.rules
         distinct = rules.get("distinct_sets", True)
@@ -226,7 +248,7 @@ class Ledger(Training):
             self.restoring.discard(key)
             return
         self.labels += 1
-        self.core_hours += event.get("core_hours", 0.0)
+        self.pay(key, event.get("core_hours", 0.0))
         known = any(key in member.training for member in self.members.values())
         if event.get("judged") and not known:
             self.judgement.add(event["judged"])
@@ -345,7 +367,10 @@ class Ledger(Training):
             self._freeze()
 
     def _task_lost(self, event: Event) -> None:
-        self.in_flight.pop(event["action_id"], None)
+        action = self.in_flight.pop(event["action_id"], None)
+        if action is not None and action["kind"] == "label" and action["key"] in self.points:
+            self.points[action["key"]].lost = event.get("counted", True)
+        self._go_on()
 
 
 _HANDLERS: dict[str, Callable[[Ledger, Event], None]] = {
@@ -371,6 +396,7 @@ _HANDLERS: dict[str, Callable[[Ledger, Event], None]] = {
     "assessed": Ledger._assessed,
     "published": Ledger._published,
     "task-lost": Ledger._task_lost,
+    "time-passed": Ledger._time_passed,
 }
 
 KINDS = frozenset(_HANDLERS)

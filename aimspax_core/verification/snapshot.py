@@ -81,6 +81,13 @@ def _counters(path: Path, state: dict[str, Any], ledger: Ledger, report: Report)
     if told != ledger.candidates_refused:
         what = f"{told} candidates were refused, but {ledger.candidates_refused} by the events"
         report.found(Kind.COUNTER, path, what)
+    if state.get("ran_s", 0.0) != ledger.ran_s:
+        what = f"ran_s is {state['ran_s']}, but the events say {ledger.ran_s}"
+        report.found(Kind.COUNTER, path, what)
+    for geometry, cost in enumerate(state.get("costliest", ())):
+        if cost != ledger.costliest.get(geometry, 0.0):
+            what = f"the costliest label of geometry {geometry} is not that of the events"
+            report.found(Kind.COUNTER, path, what)
     if not math.isclose(state["core_hours"], ledger.core_hours, rel_tol=1e-9, abs_tol=1e-12):
         what = f"core_hours is {state['core_hours']}, but the events add up to {ledger.core_hours}"
         report.found(Kind.COUNTER, path, what)

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from aimspax_core.verification.accounts import Accounts
 from aimspax_core.verification.findings import Kind
 from aimspax_core.verification.journal_lines import Event
 from aimspax_core.verification.members import Round
+from aimspax_core.verification.spending import Spending
 
 IN_A_ROW = 3
 """After so many divergences in a row a member sits its round out, or ends its convergence."""
 
 
 @dataclass
-class Training(Accounts):
+class Training(Spending):
     """The part of a ledger that is about training."""
 
     def landed(self, name: str) -> dict[str, Any] | None:

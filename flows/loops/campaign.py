@@ -16,6 +16,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from aimspax_core.campaign.actions import tasks_of
+from aimspax_core.campaign.budget import overdrawn
 from aimspax_core.campaign.candidates import refusals
 from aimspax_core.campaign.events import (
     Event,
@@ -52,6 +53,7 @@ from flows.loops.read_inputs import read_inputs
 from flows.loops.room import Room, StoppedWaitingError, look_for_campaigns_room
 from flows.loops.stop import GRACE_S, Stop, StopRequested, stop_signals
 from flows.loops.taking_requests import LOOK_S, Requests
+from flows.loops.time_spent import TimeSpent
 from flows.page.campaign_page import CampaignPage
 from flows.page.events import campaign_events
 from flows.pools.open import pools
@@ -147,6 +149,7 @@ class Campaign:
         self.inputs, self.journal, self.part = inputs, journal, part
         self.run, self.settings = inputs.run, inputs.settings
         self._requests = Requests(self._record)
+        self._time_spent = TimeSpent(inputs.run)
         self._switch: PageSwitch | None = None
         self._room: Room | None = None  # nothing waits for room before the loop begins
         self._analysis: Analysis | None = None
@@ -288,6 +291,7 @@ class Campaign:
                         self._record(ExplorationAsked())
                     if self.over or self.state.phase is Phase.FAILED:
                         break
+                    self._keep_to_budget(executor)
                     self._launch(executor)
                     figures.expect(self.state)
                     self._record_next(executor, LOOK_S)
@@ -300,6 +304,13 @@ class Campaign:
                 with best_effort("figures"):
                     figures.draw()
                     page.show_picture(self.run.report, progress_text(self.state))
+
+    def _keep_to_budget(self, executor: Executor) -> None:
+        """Tell for how long the campaign has run; put labels back that it is too late to begin."""
+        if (event := self._time_spent.due(self.state)) is not None:
+            self._record(event)
+        if overdrawn(self.state):
+            self._record(*executor.put_back_labels())
 
     def _launch(self, executor: Executor) -> None:
         """Launch what the rules want; while there is no room, nothing, nor what has not begun."""
@@ -337,6 +348,7 @@ class Campaign:
         before = self.state if self.journal.begun else None
         after = self._insist(partial(self.journal.append, *events))
         for event in events:
+            self._time_spent.note(event)
             for listener in (*listeners(), *self._listeners):
                 listener(before, event, after)
 

@@ -241,6 +241,12 @@ class Executor:
         self._tickets = {id_: t for id_, t in self._tickets.items() if t not in waited}
         return [TaskLost(action_id=id_, reason="not begun", counted=False) for id_ in ids]
 
+    def put_back_labels(self) -> list[Event]:
+        """Give back what has not begun if a label is among it, as `put_back` does."""
+        labels = (self._tickets.get(label_id(key)) for key in self._geometries)
+        waits = any(ticket is not None and not ticket.address for ticket in labels)
+        return self.put_back() if waits or self._put_off else []
+
     def hold(self) -> bool:
         """Begin no more tasks; return whether any still runs."""
         self.put_back()

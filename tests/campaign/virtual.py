@@ -127,6 +127,26 @@ class VirtualShell:
             self.advance()
         raise RuntimeError(f"no end after {max_events} events")
 
+    def run_until(self, reached: Callable[[CampaignState], object]) -> CampaignState:
+        """Play the campaign until something is reached, which must be before its end."""
+        while not reached(self.state):
+            assert self.state.phase not in (Phase.FINISHED, Phase.FAILED)
+            if self.state.phase is Phase.READY:
+                self.tell(ExplorationAsked())
+            else:
+                self.advance()
+        return self.state
+
+    def forget(self, kind: str) -> None:
+        """Forget the tasks of actions of one kind, which were put back."""
+        for pool, queue in self._queues.items():
+            self._queues[pool] = deque(task for task in queue if task[0].kind != kind)
+        gone = [entry for entry in self._running if entry[2][0].kind == kind]
+        self._running = [entry for entry in self._running if entry[2][0].kind != kind]
+        heapq.heapify(self._running)
+        for _, _, task in gone:
+            self._free[_pool(task[0])] += 1
+
     def advance(self) -> CampaignState:
         """Launch what the rules want, and play the next completion.
 

@@ -10,7 +10,7 @@ from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.state import CampaignState, Trajectory, TrajectoryStatus
 from aimspax_core.campaign.stopping import ending, outlooks
-from aimspax_core.settings.project import ActiveLearning, InitialDatasetGeneration
+from aimspax_core.settings.project import ActiveLearning, Budget, InitialDatasetGeneration
 from aimspax_core.stopping.limits import MAX_MD_STEPS
 from aimspax_core.stopping.rule import Rule
 from aimspax_core.stopping.table import RULES
@@ -18,7 +18,7 @@ from aimspax_core.stopping.table import RULES
 TAGS = ("a", "b")
 HALF_WAY = 5
 LIMIT = {"count": 10.0, "amount": 10.0, "accuracy": 0.1}
-SECTION = {"initial": InitialDatasetGeneration, "active": ActiveLearning}
+SECTION = {"initial": InitialDatasetGeneration, "active": ActiveLearning, "campaign": Budget}
 
 
 def rules(limited: Rule | None = None) -> Rules:
@@ -58,6 +58,7 @@ def reached(count: int, rule: Rule | None = None) -> CampaignState:
         labels=count,
         failed_labels=count,
         core_hours=float(count),
+        ran_s=3600.0 * count,
         rounds=count,
     )
 

@@ -46,7 +46,8 @@ are. `aimspax check` reads them, tells every mistake with its line, and what wou
 - A phase needs an end. INITIAL_DATASET_GENERATION is ended by
   {initial}: at least one is needed.
   ACTIVE_LEARNING is ended by {active};
-  without one of them it runs until it is stopped.
+  without one of them it runs until it is stopped. Both are also ended by
+  {campaign} of BUDGET.
 - A key that is not on this page is a mistake.
 - No limit is written `inf`, `np.inf` or `.inf`; nothing is `null`.
 - Paths are relative to the run directory; `~` is the home folder.
@@ -113,7 +114,7 @@ _INSIDE: dict[str, Mapping[str, type[Section]]] = {
 
 _PROJECT_ORDER = (
     *("REFERENCE", "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING", "MD", "CLUSTER"),
-    *("GATE", "MISC"),
+    *("GATE", "BUDGET", "MISC"),
 )
 
 
@@ -134,7 +135,7 @@ def page() -> str:
     """Return the whole page as Markdown."""
     ends: dict[Stage, str] = {
         stage: or_list(f"`{rule.key.name}`" for rule in rules_of(stage))
-        for stage in ("initial", "active")
+        for stage in ("initial", "active", "campaign")
     }
     parts = [BEGIN.format(**ends)]
     for file in _FILES:

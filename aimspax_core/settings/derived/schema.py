@@ -74,8 +74,8 @@ def _widened(node: Any) -> Any:
         if key not in ("allowed", "any_case", "discriminator", "infinity", "title")
         or isinstance(value, dict)  # a key of a section that has this name
     }
-    if kept.get("default") == math.inf:
-        kept["default"] = "inf"  # JSON has no infinity
+    if "default" in kept:
+        kept["default"] = _finite(kept["default"])
     choices = kept.get("enum") or ([kept["const"]] if "const" in kept else [])
     if "any_case" in node:
         also = [{"type": "null"}] if None in node["any_case"] else []
@@ -86,6 +86,13 @@ def _widened(node: Any) -> Any:
     if node.get("infinity"):
         return _either(kept, r"[+]?(" + "|".join(sorted(INFINITIES)).replace(".", r"\.") + ")")
     return kept
+
+
+def _finite(default: Any) -> Any:
+    """Return a default, or the defaults of a section, as JSON has them: it has no infinity."""
+    if isinstance(default, dict):
+        return {key: _finite(value) for key, value in default.items()}
+    return "inf" if default == math.inf else default
 
 
 def _either(node: dict[str, Any], names: str, *more: dict[str, Any]) -> dict[str, Any]:

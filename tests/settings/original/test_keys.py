@@ -93,6 +93,7 @@ OURS = {
         + [rule.key.name for rule in rules_of("active")]
     ),
     "GATE": "min_distance max_force max_energy_deviation",
+    "BUDGET": "labels core_hours hours",
     IDG: " ".join(
         ["sampling_engine", "save_trajectories_max_frames", "rattle"]
         + [rule.key.name for rule in rules_of("initial")]
