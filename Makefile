@@ -25,7 +25,7 @@ help:
 	@echo "make quick  the tests that need neither torch nor a server: settings, labels, rules"
 	@echo "make lint   ruff, codespell, mypy and import-linter only"
 	@echo "make docs   write docs/settings.md anew"
-	@echo "make bench  run every benchmark in tests/benchmarks, the serial one at its small size"
+	@echo "make bench  run every benchmark in tests/benchmarks, whole campaigns at their small size"
 	@echo "            bench-serial (at full size: a campaign by plain MACE, and by the program; SEEDS=1)"
 	@echo "make soak   soak-kills (campaigns whose processes are killed at random, MINUTES=30 of them),"
 	@echo "            soak-stops (a run that is stopped 20 times at random), and soak-slurm (campaigns"
@@ -62,7 +62,7 @@ docs: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	@set -e; for bench in tests/benchmarks/bench_*.py; do \
 	    if [ ! -e "$$bench" ]; then echo "no benchmarks in tests/benchmarks"; break; fi; \
-	    case "$$bench" in *bench_serial.py) size=--quick;; *) size=;; esac; \
+	    case "$$bench" in *bench_serial.py|*bench_selection.py) size=--quick;; *) size=;; esac; \
 	    echo "== $$bench"; $(BIN)/python "$$bench" $$size; \
 	done
 

@@ -53,7 +53,10 @@ from aimspax_core.settings.load import load
 EXAMPLE = Path(__file__).parents[2] / "examples" / "aspirin"
 WAYS = {"uncertainty": BLUE, "random": VERMILION}
 
-QUICK = {"ACTIVE_LEARNING.max_train_set_size": 30, "ACTIVE_LEARNING.max_convergence_epochs": 20}
+QUICK: dict[str, object] = {
+    "ACTIVE_LEARNING.max_train_set_size": 30,
+    "ACTIVE_LEARNING.max_convergence_epochs": 20,
+}
 """A smaller campaign, for `make bench`."""
 
 
