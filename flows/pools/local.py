@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import dask
 from distributed import LocalCluster, Nanny
@@ -26,20 +29,59 @@ from flows.pools.preload import GPUS, NO_PAGES
 _STARTS = 5
 """So often the process of a worker is started that dies before it is there."""
 
+_PAUSE_S = (0.2, 30.0)
+"""From one start that failed to the next: at first, and at most (s)."""
+
+log = logging.getLogger(f"aimspax.{__name__}")
+
 
 class StubbornNanny(Nanny):
-    """Starts the process of its worker again if that dies while it starts.
+    """Starts the process of its worker again if that dies while it starts, or cannot be made.
 
-    Dask does so only with one that was there already; else the whole pool would not come up.
+    Dask does so only with one that dies, and was there already; else the whole pool would not come
+    up. A nanny whose process cannot be made, as when the warm parent dies that is to fork it, would
+    leave for good, and its pool would wait for ever.
     """
 
+    _insists = False
+
     async def instantiate(self) -> Status:
-        """See `Nanny.instantiate`."""
-        for _ in range(_STARTS):
-            status = await super().instantiate()
-            if status is Status.running or self.status in _ENDING:
+        """See `Nanny.instantiate`; a worker that was there is started until it is there again."""
+        if self._insists:  # its process has died while it started, which is seen below as well
+            return Status.starting
+        was_there = self.status not in (Status.init, Status.starting)
+        self._insists = True
+        try:
+            return await self._insist(None if was_there else _STARTS)
+        finally:
+            self._insists = False
+
+    async def _insist(self, starts: int | None) -> Status:
+        pause_s = _PAUSE_S[0]
+        for number in itertools.count(1):
+            status = await self._start_once()
+            if status is Status.running or self.status in _ENDING or number == starts:
                 break
+            if number == _STARTS:
+                log.warning("a worker died %d times while it started; trying on", number)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _PAUSE_S[1])
         return status
+
+    async def _start_once(self) -> Status:
+        try:
+            return await super().instantiate()
+        # Of whatever kind: it was not made, and there may be another try.
+        except Exception:
+            log.debug("the process of a worker was not made", exc_info=True)
+            self.process = None
+            return Status.failed
+
+    async def close(self, timeout: float = 5, reason: str = "nanny-close") -> Literal["OK"]:
+        """See `Nanny.close`; that one start has failed is no reason."""
+        if self._insists and reason == "nanny-instantiate-failed":
+            return "OK"
+        return await super().close(timeout=timeout, reason=reason)
 
 
 _ENDING = (Status.closing, Status.closed, Status.closing_gracefully, Status.failed)

@@ -86,3 +86,42 @@ def test_a_worker_that_dies_while_it_is_told_to_forward_its_logs_ends_nothing(
         client.submit(logging.getLogger("aimspax.test").error, "heard").result(PATIENCE_S)
         killing.join()
         wait_for(lambda: "heard" in caplog.messages, "what the worker logs")
+
+
+def parents() -> list[psutil.Process]:
+    """The parent of this process's workers, if it lives."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # as of one that was killed, and not reaped yet
+            if "forkserver" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def processes(client: Client) -> set[int]:
+    """The processes of all workers that are there."""
+    answers = client.run(os.getpid, on_error="ignore") or {}
+    return {*answers.values()}
+
+
+def test_workers_come_back_whose_parent_is_killed_also_while_it_starts() -> None:
+    with (
+        dask.config.set(warm_parent.START_METHOD),
+        LocalCluster(
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            worker_class=StubbornNanny,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        before = processes(client)
+        assert len(before) == WORKERS
+        killed: set[int] = set()
+        for _ in range(3):  # the second and the third as soon as they are there
+            wait_for(lambda: any(one.pid not in killed for one in parents()), "a parent")
+            (parent,) = [one for one in parents() if one.pid not in killed]
+            parent.kill()
+            killed.add(parent.pid)
+        wait_for(lambda: len(processes(client) - before) == WORKERS, "workers are back")
