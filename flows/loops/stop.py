@@ -17,16 +17,13 @@ from flows.pools.dask_settings import remove_scratch
 from flows.runs import exits
 from flows.runs.api_watch import api_watch
 from flows.runs.previous_attempt import deployed
+from flows.runs.restarts import INTERRUPTED
 
 GRACE_S = 15.0
 """How long a stop waits for running tasks before it gives them up (s)."""
 
 POLL_S = 2.0
 """From one look at whether to stop to the next (s)."""
-
-INTERRUPTED = "Interrupted"
-"""Name of the state of a deployed run that a signal has stopped, as when its machine is shut down;
-automations.yaml starts such a run again."""
 
 _CANCELLED = ("CANCELLING", "CANCELLED")
 

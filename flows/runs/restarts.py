@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 
 from aimspax_core.campaign.restarts import Restarts, counted
 from aimspax_core.errors import StalledError
@@ -17,6 +18,10 @@ from flows.runs.previous_attempt import noted_attempt, this_attempt
 
 UNCOUNTED = 4
 """So many attempts in a row may end before they are counted in the run directory."""
+
+INTERRUPTED = "Interrupted"
+"""Name of the state of a deployed run that a signal has stopped, as when its machine is shut down;
+automations.yaml starts such a run again."""
 
 _BY_ITSELF = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.PAUSED)
 """States in which an attempt leaves its flow run that does not die."""
@@ -66,16 +71,18 @@ def refuse_uncounted(attempts: Path, file: Path) -> None:
 
 def _died(flow_run: str) -> int:
     """Return how many attempts in a row died until now, as Prefect has seen it; 0: not known."""
-    states: list[StateType] = []
+    states: list[State[Any]] = []
     with best_effort("asking how earlier attempts ended"), get_client(sync_client=True) as client:
         found = client.read_flow_run_states(UUID(flow_run))
-        states = [state.type for state in sorted(found, key=lambda state: state.timestamp)]
+        states = sorted(found, key=lambda state: state.timestamp)
     died, running = 0, False
     for state in states:
-        if state is StateType.RUNNING:
+        if state.type is StateType.RUNNING:
             died, running = died + running, True
-        elif state in _BY_ITSELF:
+        elif state.type in _BY_ITSELF:
             died, running = 0, False
+        elif state.name == INTERRUPTED:  # no death, nor a sign that the next one would live
+            running = False
     return died
 
 

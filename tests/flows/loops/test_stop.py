@@ -7,9 +7,10 @@ import signal
 import pytest
 
 from flows.deployments.profile import AUTOMATIONS, read_automations
-from flows.loops.stop import INTERRUPTED, Stop, StopRequested, goes_on
+from flows.loops.stop import Stop, StopRequested, goes_on
 from flows.runs.api_standing import Answer, Found
 from flows.runs.api_watch import ApiWatch
+from flows.runs.restarts import INTERRUPTED
 
 
 @pytest.mark.parametrize("on_server", ["RUNNING", "PAUSED", ""])

@@ -18,7 +18,13 @@ from aimspax_core.errors import HeldError, StalledError
 from flows.runs import previous_attempt, restarts
 from flows.runs.failures import plain_failures
 from flows.runs.previous_attempt import RunAttempt, note_attempt
-from flows.runs.restarts import UNCOUNTED, begun_often, count_restart, refuse_uncounted
+from flows.runs.restarts import (
+    INTERRUPTED,
+    UNCOUNTED,
+    begun_often,
+    count_restart,
+    refuse_uncounted,
+)
 from flows.server import Server
 
 
@@ -116,6 +122,22 @@ def test_an_attempt_that_ended_by_itself_has_not_died(attempts: Attempts, name: 
     for number in range(1, 3 * UNCOUNTED):
         attempts.begins(number)
         attempts.ends(Failed(name=name))
+
+
+def test_an_attempt_that_was_stopped_has_not_died(attempts: Attempts) -> None:
+    for number in range(1, 2 * UNCOUNTED):
+        attempts.begins(number)
+        attempts.ends(Crashed(name=INTERRUPTED))  # before it held the directory
+        attempts.ends(AwaitingRetry())
+
+
+def test_a_stop_hides_no_deaths(attempts: Attempts) -> None:
+    for number in range(1, UNCOUNTED + 2):
+        attempts.begins(number)
+        attempts.ends(Crashed(name=INTERRUPTED) if number == 2 else Crashed())
+        attempts.ends(AwaitingRetry())
+    with pytest.raises(StalledError):
+        attempts.begins(UNCOUNTED + 2)
 
 
 def test_a_run_that_is_counted_may_be_killed_for_ever(attempts: Attempts) -> None:
