@@ -77,7 +77,9 @@ class StubbornNanny(Nanny):
             self.process = None
             return Status.failed
 
-    async def close(self, timeout: float = 5, reason: str = "nanny-close") -> Literal["OK"]:
+    async def close(  # type: ignore[override]  # as the nanny itself
+        self, timeout: float = 5, reason: str = "nanny-close"
+    ) -> Literal["OK"]:
         """See `Nanny.close`; that one start has failed is no reason."""
         if self._insists and reason == "nanny-instantiate-failed":
             return "OK"

@@ -386,13 +386,18 @@ def judge(campaign: Campaign) -> list[str]:
 
 
 def _unlabelled(state: CampaignState) -> list[str]:
-    """Find points without a label; that the gate refuses one is science, and no loss."""
+    """Find points without a label; that the gate or the engine refuses one is no loss."""
     return [
         f"point {point.key[:8]} has no label: {point.reason or point.status}"
         for point in state.points.values()
-        if point.status is not PointStatus.LABELLED and point.failure not in _REFUSED
+        if point.status is not PointStatus.LABELLED
+        and point.failure not in _REFUSED
+        and _UNCONVERGED not in point.reason
     ]
 
+
+_UNCONVERGED = "SCF not converged"
+"""What tblite says of a molecule that a trajectory has torn apart."""
 
 _REFUSED = (LabelFailure.FORCE, LabelFailure.ENERGY, LabelFailure.STRUCTURE)
 
