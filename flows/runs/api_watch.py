@@ -23,7 +23,7 @@ from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_API_URL
 
 from aimspax_core.text import duration_text
-from flows.runs.api_standing import Answer, ApiStanding, Found
+from flows.runs.api_health import Answer, ApiHealth, Found
 from flows.server.api import NO_ANSWER, ServerError, ask
 from flows.server.current import OURS, revive
 
@@ -85,7 +85,7 @@ class ApiWatch:
         self.waits = False
         self._look, self._revive = look, revive
         self._found = Found(Answer.FINE)
-        self._standing = ApiStanding()
+        self._health = ApiHealth()
         self._revived = -_REVIVE_S
         self._lock = threading.Lock()
         self._hurry, self._closed = threading.Event(), False
@@ -99,12 +99,12 @@ class ApiWatch:
     @property
     def answers(self) -> bool:
         """Whether the API can be asked."""
-        return not self._standing.away
+        return not self._health.away
 
     @property
     def holds(self) -> bool:
         """Whether nothing new should begin; for a run that the API forgot nobody need wait."""
-        return self.waits and self._standing.away and not self._standing.lost
+        return self.waits and self._health.away and not self._health.lost
 
     @property
     def state(self) -> str:
@@ -134,7 +134,7 @@ class ApiWatch:
     def doubt(self) -> None:
         """Look at once: a call has failed."""
         with self._lock:
-            self._standing = self._standing.doubted()
+            self._health = self._health.doubted()
         self._hurry.set()
 
     def look_now(self) -> bool:
@@ -160,7 +160,7 @@ class ApiWatch:
         while not self._closed:
             try:
                 self.take(self._look())
-                if self._standing.refused > 1 and self._revive is not None:
+                if self._health.refused > 1 and self._revive is not None:
                     self._start_again(self._revive)
             # A watch that ended would leave the run with what it saw last.
             except Exception:
@@ -177,8 +177,8 @@ class ApiWatch:
     def take(self, found: Found) -> None:
         """Take in what a look has found, and say so if the API went, or is back."""
         with self._lock:
-            before, self._standing = self._standing, self._standing.after(found)
-            after = self._standing
+            before, self._health = self._health, self._health.after(found)
+            after = self._health
             if found.answer is Answer.FINE:
                 self._found = found
         if after.away and not before.away:
@@ -198,7 +198,7 @@ class ApiWatch:
     @property
     def _meanwhile(self) -> str:
         """What the run does while the API is away."""
-        return _TO_ITS_END if self._standing.lost else _WAITS if self.holds else _GOES_ON
+        return _TO_ITS_END if self._health.lost else _WAITS if self.holds else _GOES_ON
 
     def _start_again(self, revive: Callable[[], object]) -> None:
         if time.monotonic() - self._revived < _REVIVE_S:

@@ -10,7 +10,7 @@ import pytest
 from aimspax_core.errors import StalledError
 from aimspax_core.settings.project import Misc
 from flows.runs import restarts
-from flows.runs.api_standing import Answer, Found
+from flows.runs.api_health import Answer, Found
 from flows.runs.api_watch import ApiWatch
 from flows.runs.previous_attempt import RunAttempt
 from flows.server import password

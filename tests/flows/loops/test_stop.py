@@ -8,7 +8,7 @@ import pytest
 
 from flows.deployments.profile import AUTOMATIONS, read_automations
 from flows.loops.stop import Stop, StopRequested, goes_on
-from flows.runs.api_standing import Answer, Found
+from flows.runs.api_health import Answer, Found
 from flows.runs.api_watch import ApiWatch
 from flows.runs.restarts import INTERRUPTED
 

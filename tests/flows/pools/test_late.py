@@ -8,7 +8,7 @@ import pytest
 
 from flows.pools import late
 from flows.pools.late import LateEnds
-from flows.runs.api_standing import Answer, Found
+from flows.runs.api_health import Answer, Found
 from flows.runs.api_watch import ApiWatch
 
 

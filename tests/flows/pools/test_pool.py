@@ -30,7 +30,7 @@ from flows.pools.local import local_pool
 from flows.pools.pool import Pool
 from flows.pools.ticket import Ticket
 from flows.pools.workers import Steady, WorkerLostError, Workforce
-from flows.runs.api_standing import Answer, Found
+from flows.runs.api_health import Answer, Found
 from flows.runs.api_watch import ApiWatch
 from flows.server import Server
 from tests.flows.hosting import (

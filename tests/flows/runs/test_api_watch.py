@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from flows.runs import api_watch as module
-from flows.runs.api_standing import Answer, ApiStanding, Found
+from flows.runs.api_health import Answer, ApiHealth, Found
 from flows.runs.api_watch import ApiWatch, from_api, look
 from flows.runs.teller import Teller
 from flows.server import ServerError
@@ -42,15 +42,15 @@ FINE, REFUSED, UNKNOWN, SILENT = Answer
     ],
 )
 def test_the_api_is_away(answers: list[Answer], away: list[bool]) -> None:
-    standing, found = ApiStanding(), []
+    health, found = ApiHealth(), []
     for answer in answers:
-        standing = standing.after(Found(answer))
-        found.append(standing.away)
+        health = health.after(Found(answer))
+        found.append(health.away)
     assert found == away
 
 
 def test_a_call_that_failed_leaves_the_decision_to_the_next_look() -> None:
-    doubted = ApiStanding().doubted()
+    doubted = ApiHealth().doubted()
     assert not doubted.away
     assert doubted.after(Found(SILENT)).away
     assert not doubted.after(Found(FINE)).away

@@ -14,7 +14,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from aimspax_core.errors import CampaignError
 from flows.commands.status import not_completed
-from flows.runs.api_standing import Answer, Found
+from flows.runs.api_health import Answer, Found
 from flows.runs.api_watch import ApiWatch
 from flows.runs.outcome import UntoldError, hand_back, on_its_own, outcome_of
 from flows.server import Server, ServerError

@@ -36,7 +36,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class ApiStanding:
+class ApiHealth:
     """What is known of the API.
 
     Attributes:
@@ -53,19 +53,19 @@ class ApiStanding:
     refused: int = 0
     lost: bool = False
 
-    def after(self, found: Found) -> ApiStanding:
+    def after(self, found: Found) -> ApiHealth:
         """Return what is known after one more look."""
         match found.answer:
             case Answer.FINE:
-                return ApiStanding()
+                return ApiHealth()
             case Answer.SILENT:
                 away = self.away or self.silent + 1 >= _PATIENCE
-                return ApiStanding(away, found.why if away else "", silent=self.silent + 1)
+                return ApiHealth(away, found.why if away else "", silent=self.silent + 1)
             case Answer.REFUSED:
-                return ApiStanding(True, found.why, refused=self.refused + 1)
+                return ApiHealth(True, found.why, refused=self.refused + 1)
             case Answer.UNKNOWN:
-                return ApiStanding(True, found.why, lost=True)
+                return ApiHealth(True, found.why, lost=True)
 
-    def doubted(self) -> ApiStanding:
+    def doubted(self) -> ApiHealth:
         """Return what is known after a call that failed: the next look decides."""
         return self if self.away else replace(self, silent=max(self.silent, _PATIENCE - 1))
