@@ -1,10 +1,11 @@
-"""What active learning gains: structures chosen by uncertainty, and by chance, at equal labels.
+"""What active learning gains: structures chosen by uncertainty, and by chance.
 
 Run as a script: `python tests/benchmarks/bench_selection.py [--quick] [--seeds 3] [--folder DIR]
 [--figure FILE.png]`.
 
 Campaigns of `examples/aspirin`, by the command, with a Prefect server of their own. Each seed has
-two, which begin with the same initial dataset, networks and velocities:
+two, which begin with the same initial dataset, networks and velocities, and explore until a
+training set has the same size (labels may differ by the few that were under way then):
 
 - uncertainty: as the example is.
 - random: `selection: random`, the control. Its `random_share` is the share of the checks, once
