@@ -249,7 +249,8 @@ def serial(directory: Path, log: Path) -> dict[str, Any]:
 def program(directory: Path, log: Path) -> dict[str, Any]:
     """Run the campaign by the program, with a server of its own."""
     aimspax = str(BIN / "aimspax")
-    env = {"PREFECT_HOME": str(directory.parent / "prefect")}
+    here = directory.parent  # nothing is compiled, or in a database, before
+    env = {"PREFECT_HOME": str(here / "prefect"), "XDG_CACHE_HOME": str(here / "cache")}
     outer = [name for name in os.environ if name.startswith("PREFECT_API")]
     without = ["env", *(part for name in outer for part in ("-u", name))]
     usage = measured(
