@@ -144,10 +144,11 @@ class Forms:
             self._begin(self._path(key, wanted), example, wanted)
         if found is None:
             return None
-        path = self._path(key, found)
+        path, chosen = self._path(key, found), suited(graphs, batch, found.suits)
+        if chosen is None:
+            return None
         if path not in self._loaded:
-            chosen = suited(graphs, batch, found.suits)
-            if chosen is None or ahead_s < WORTH_LOADING_S:
+            if ahead_s < WORTH_LOADING_S:
                 return None
             if not self._load(path, found, _example(lean, collate(chosen)), lean):
                 return None

@@ -400,6 +400,13 @@ def test_a_form_is_tried_on_a_batch_that_it_takes(made: Path, tmp_path: Path) ->
     assert [form.size.suits(size) for size in seen] == [True]
 
 
+def test_a_form_that_no_batch_suits_is_not_used_though_it_is_loaded(made: Path) -> None:
+    one, mine = lean(), Forms(made)
+    assert mine.settle(one, graphs(structures()), 3, collate, WORTH_LOADING_S) is not None
+    larger = graphs([molecule("CH3OH")] * 6)
+    assert mine.settle(one, larger, 6, collate, WORTH_LOADING_S) is None
+
+
 def test_nothing_is_compiled_for_structures_of_which_no_batch_is_near_the_largest(
     tmp_path: Path,
 ) -> None:
