@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,7 @@ from aimspax_core.sampling.snapshots import save_prediction, write_snapshots
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.limits import MAX_MD_STEPS
+from aimspax_core.uncertainty.nearness import Place
 from aimspax_core.uncertainty.threshold import Window
 
 EXPLORING_STREAM = 1
@@ -89,6 +90,7 @@ class PropagateRequest:
     time_budget_s: float
     tags: tuple[str, ...] = ()
     most_steps: tuple[float, ...] = ()
+    known: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
 
 
@@ -107,9 +109,13 @@ def propagate(request: PropagateRequest) -> SegmentFinished:
         judge,
     )
     before = {t.index: t for t in request.trajectories}
+    found = _places(request, segment.results)
     return SegmentFinished(
         action_id=request.action_id,
-        results=tuple(_result(request, r, before[r.trajectory]) for r in segment.results),
+        results=tuple(
+            _result(request, r, before[r.trajectory], found.get(r.trajectory))
+            for r in segment.results
+        ),
         uncertainties=tuple(check.uncertainty for check in segment.checks),
         checked=tuple(check.trajectory for check in segment.checks),
         at_steps=tuple(check.step for check in segment.checks),
@@ -236,7 +242,27 @@ def _segment_settings(request: PropagateRequest) -> SegmentSettings:
     )
 
 
-def _result(request: PropagateRequest, result: Result, before: Trajectory) -> TrajectoryResult:
+def _places(request: PropagateRequest, results: Sequence[Result]) -> dict[int, Place]:
+    """Return where the structures that crossed are among those that are known, by trajectory.
+
+    By the features of the ensemble's first member: those of one suffice to tell near from far.
+    """
+    crossed = {
+        r.trajectory: r.state.structure
+        for r in results
+        if r.outcome is Outcome.CROSSED and r.state is not None
+    }
+    if not request.known or not crossed:
+        return {}
+    from aimspax_core.model.worker_memory import worker_memory
+
+    among = worker_memory().known_structures(request.checkpoints[0], request.settings.model)
+    return among.places(crossed, request.run, request.known)
+
+
+def _result(
+    request: PropagateRequest, result: Result, before: Trajectory, place: Place | None
+) -> TrajectoryResult:
     """Write a trajectory's state, structure and frames; return its entry for the journal."""
     key = None
     if request.settings.al.save_trajectories:
@@ -258,6 +284,8 @@ def _result(request: PropagateRequest, result: Result, before: Trajectory) -> Tr
         since_crossing=result.since_crossing,
         key=key,
         reason=result.reason,
+        distance=None if place is None else place.distance,
+        sketch=() if place is None else place.sketch,
     )
 
 

@@ -3,7 +3,8 @@
 With `candidates: first` all do, in their order, as in the original. With `largest_error` a label is
 launched only once there is a slot for it, where the largest error is to be expected; what has not
 been launched is refused where its label would not tell much any more. A trajectory whose structure
-is refused goes on from there, and no label is paid for. The control (`selection: random`) is never
+is refused goes on from there, and no label is paid for. With `novelty` one of two that are nearly
+the same is refused, too, whether there are slots or not. The control (`selection: random`) is never
 chosen among: chance takes its structures.
 """
 
@@ -16,6 +17,10 @@ from aimspax_core.campaign.events import CandidatesRefused, Refusal
 from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus, TrajectoryStatus
 from aimspax_core.campaign.thresholds import calibration_of
 from aimspax_core.uncertainty.calibration import Calibration
+from aimspax_core.uncertainty.nearness import apart
+
+KNOWN = 300
+"""Structures that candidates are held against, at most: each new ensemble evaluates them once."""
 
 
 def chooses(state: CampaignState) -> bool:
@@ -99,13 +104,42 @@ def expected_errors(state: CampaignState, points: Sequence[Point]) -> list[float
 
 
 def _refused(state: CampaignState) -> Iterator[Refusal]:
-    for key in state.open_points:
-        if label_id(key) in state.in_flight or not _is_candidate(state, key):
-            continue
-        if state.phase is Phase.DRAIN:
-            yield Refusal(key=key, why="ended")
-        elif state.points[key].judged_in != state.rounds:
+    waiting = [
+        key
+        for key in state.open_points
+        if label_id(key) not in state.in_flight and _is_candidate(state, key)
+    ]
+    if state.phase is Phase.DRAIN:
+        yield from (Refusal(key=key, why="ended") for key in waiting)
+        return
+    for key in waiting:
+        if state.points[key].judged_in != state.rounds:
             yield Refusal(key=key, why="renewed")
+    fresh = [key for key in waiting if state.points[key].judged_in == state.rounds]
+    yield from (Refusal(key=key, why="near") for key in _near(state, fresh))
+
+
+def _near(state: CampaignState, keys: Sequence[str]) -> Iterator[str]:
+    """Yield those that are nearly the same as one that is known, or waits with a larger error.
+
+    Only what one ensemble has judged is held against each other.
+    """
+    limit = state.rules.novelty
+    if not limit or not keys:
+        return
+    others = [
+        p
+        for p in state.points.values()
+        if p.sketch and p.judged_in == state.rounds and p.chosen and not p.reason
+    ]
+    for key in _by_error(state, keys):
+        point = state.points[key]
+        beside = (one.sketch for one in others if one.geometry == point.geometry)
+        close = point.distance is not None and point.distance < limit
+        if close or (point.sketch and any(apart(point.sketch, one) < limit for one in beside)):
+            yield key
+        elif point.sketch:
+            others.append(point)
 
 
 def _is_candidate(state: CampaignState, key: str) -> bool:
@@ -127,3 +161,15 @@ def _by_error(state: CampaignState, keys: Sequence[str]) -> list[str]:
     worth = zip(expected_errors(state, points), (p.uncertainty or 0.0 for p in points), strict=True)
     of_key = dict(zip(keys, worth, strict=True))
     return sorted(keys, key=lambda key: of_key[key], reverse=True)
+
+
+def known(state: CampaignState) -> tuple[str, ...]:
+    """Return the structures that candidates are held against: those trained on, and to be labelled.
+
+    The latest of them, at most `KNOWN`; none where nothing is held against any.
+    """
+    if not chooses(state) or not state.rules.novelty:
+        return ()
+    trained_on = (key for member in state.members.values() for key in member.training)
+    begun = (key for key in state.open_points if not _is_candidate(state, key))
+    return tuple(dict.fromkeys((*trained_on, *state.training, *begun)))[-KNOWN:]

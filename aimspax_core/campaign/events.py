@@ -126,6 +126,10 @@ class TrajectoryResult(Record):
     since_crossing: int
     key: str | None = Field(default=None, description="The structure that crossed.")
     reason: str = ""
+    distance: float | None = Field(
+        default=None, description="To the nearest known structure, see `uncertainty.nearness`."
+    )
+    sketch: tuple[float, ...] = Field(default=(), description="Of it, to be held against others.")
 
 
 class Checked(Record):

@@ -187,21 +187,27 @@ def _moved(
     if result.outcome == "finished":
         return _change(state, index, status=TrajectoryStatus.FINISHED)
     if result.outcome == "crossed" and result.key is not None and state.phase is Phase.ACTIVE:
-        return _crossed(state, index, result.key, unsure, judged_in)
+        return _crossed(state, result.key, result, unsure, judged_in)
     return state
 
 
 def _crossed(
-    state: CampaignState, index: int, key: str, unsure: float | None, judged_in: int
+    state: CampaignState,
+    key: str,
+    result: TrajectoryResult,
+    unsure: float | None,
+    judged_in: int,
 ) -> CampaignState:
     """Ask for the label of a structure, unless it has been asked for before."""
+    index = result.trajectory
     state = _change(state, index, status=TrajectoryStatus.WAITING, waiting_for=key)
     known = state.points.get(key)
     if known is None:
         geometry = state.trajectories[index].geometry
         point = Point(key=key, geometry=geometry, trajectory=index)
         if candidates.chooses(state):
-            point = point.but(uncertainty=unsure, judged_in=judged_in)
+            place = {"distance": result.distance, "sketch": result.sketch}
+            point = point.but(uncertainty=unsure, judged_in=judged_in, **place)
         return state.but(points={**state.points, key: point}, open_points=(*state.open_points, key))
     if known.analysis:  # it was only looked at; from now on it counts
         counted = known.but(analysis=False)

@@ -64,6 +64,7 @@ class Rules(Record):
     threshold: Literal["moving", "calibrated"] = "moving"
     force_error: float | None = None
     candidates: Literal["first", "largest_error"] = "first"
+    novelty: float = 0.0
     label_slots: int = 1  # calculations of the reference at once; counts where they are chosen
     random_share: float | None = None  # of the checks, where chance takes structures
 
@@ -113,6 +114,7 @@ class Rules(Record):
             threshold=al.threshold,
             force_error=al.force_error,
             candidates=al.candidates,
+            novelty=al.novelty,
             label_slots=settings.cluster.labels_at_once if al.candidates != "first" else 1,
             random_share=al.random_share if al.selection == "random" else None,
             valid_ratio=al.valid_ratio,

@@ -44,8 +44,9 @@ class PointStatus(StrEnum):
     FAILED = "failed"
 
 
-WhyRefused = Literal["renewed", "ended"]
-"""Why a candidate is refused: a new ensemble judges its trajectory anew; the campaign ends."""
+WhyRefused = Literal["renewed", "near", "ended"]
+"""Why a candidate is refused: a new ensemble judges its trajectory anew; it is nearly the same as
+one that is known, or waits; exploring ends."""
 
 
 class Point(Record):
@@ -62,6 +63,8 @@ class Point(Record):
     uncertainty: float | None = None  # with which it crossed, where candidates are chosen among
     judged_in: int = 0  # rounds that had ended when its ensemble came
     chosen: bool = False  # its label has been begun
+    distance: float | None = None  # of a candidate to the nearest known structure
+    sketch: tuple[float, ...] = ()  # of a candidate, to be held against others
 
 
 class TrajectoryStatus(StrEnum):

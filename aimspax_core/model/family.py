@@ -15,9 +15,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from numpy.typing import NDArray
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Evaluator
@@ -242,6 +244,8 @@ class Family:
             None: its atoms have no energies of their own that could be solved for.
         has_shift: Whether models of these settings have `Constants.shift`, an energy (eV) that each
             atom has besides.
+        invariants: `(model, structures)`: features of each atom (N, K) that no rotation changes, by
+            which structures are near or far. None: there are none, and `novelty` does nothing.
         loaded_by: What a user loads a published model with; `results/README.txt` says so.
     """
 
@@ -263,6 +267,9 @@ class Family:
     foundation: Callable[..., Foundation] | None = None
     misses: Callable[[Any, torch.nn.Module, Sequence[Graph], Any], Residuals] | None = None
     has_shift: Callable[[ModelSettings], bool] = _no_shift
+    invariants: Callable[[torch.nn.Module, Sequence[Atoms]], list[NDArray[np.float64]]] | None = (
+        None
+    )
     loaded_by: str = "aimspax_core.model.family.load_any"
 
 

@@ -12,6 +12,7 @@ from aimspax_core.labels.store import LabelStore
 from aimspax_core.model.assessing import held_out
 from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.family import Foundation, Graph, family_of, load_foundation
+from aimspax_core.model.known_structures import KnownStructures
 from aimspax_core.model.member import Member
 from aimspax_core.model.recent import Recent
 from aimspax_core.model.skeletons import skeletons
@@ -44,6 +45,7 @@ class WorkerMemory:
         self._graphs: Recent[tuple[str, tuple[int, ...], str], Graph] = Recent(MAX_GRAPH_ATOMS)
         self._held_out: Recent[tuple[object, ...], list[Graph]] = Recent(MAX_HELD_OUT)
         self._ensembles: Recent[tuple[str, tuple[int, ...]], Ensemble] = Recent(MAX_ENSEMBLES)
+        self._known: Recent[tuple[str, Path], KnownStructures] = Recent(1)
         self._foundations: Recent[tuple[str, str], Foundation] = Recent(MAX_FOUNDATIONS)
 
     def take_member(self, checkpoint: Path, settings: ModelSettings) -> Member:
@@ -116,6 +118,15 @@ class WorkerMemory:
         key = settings.model_dump_json(), elements
         return self._ensembles.get([key], lambda _: (Ensemble(settings), 1.0))[0]
 
+    def known_structures(self, checkpoint: Path, settings: ModelSettings) -> KnownStructures:
+        """Return the structures that are known, as a checkpoint sees them: the last one's are kept.
+
+        Raises:
+            DamagedError, ModelError: See `trained_model`.
+        """
+        key = settings.model_dump_json(), checkpoint
+        return self._known.get([key], lambda _: (KnownStructures(checkpoint, settings), 1.0))[0]
+
     def foundation(
         self, kind: str, model: FoundationalModel, directory: Path, settings: ModelSettings
     ) -> Foundation:
@@ -141,7 +152,7 @@ class WorkerMemory:
 
     def clear(self) -> None:
         """Forget everything."""
-        for kept in (self._members, self._graphs, self._ensembles, self._foundations):
+        for kept in (self._members, self._graphs, self._ensembles, self._known, self._foundations):
             kept.clear()
         self._held_out.clear()
         skeletons().clear()

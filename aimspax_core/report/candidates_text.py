@@ -7,6 +7,7 @@ from aimspax_core.campaign.state import WhyRefused
 
 _WHY: dict[WhyRefused, str] = {
     "renewed": "a new ensemble will judge",
+    "near": "nearly the same as others",
     "ended": "exploring has ended",
 }
 

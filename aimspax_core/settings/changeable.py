@@ -30,7 +30,8 @@ CHANGEABLE = (
     *(f"{_AL}.{rule.key.name}" for rule in rules_of("active")),
     *_of(
         _AL,
-        "c_x threshold force_error random_share candidates num_trajectories epochs_per_worker "
+        "c_x threshold force_error random_share candidates novelty "
+        "num_trajectories epochs_per_worker "
         "round_points_counted md_steps_while_training "
         "intermediate_epochs_al freeze_threshold_dataset "
         "valid_ratio valid_skip margin convergence_patience max_convergence_epochs converge_al "

@@ -254,6 +254,8 @@ def _conditions(
         yield _AL, al, ("force_error",), "threshold: calibrated", by_error
         by_chance = al.selection == "random"
         yield _AL, al, ("random_share",), "selection: random", by_chance
+        chosen = al.candidates == "largest_error"
+        yield _AL, al, ("novelty",), "candidates: largest_error", chosen
         yield _AL, al, driver, "use_foundational: True", al.use_foundational
         yield _AL, al, teacher, "use_teacher_reference: True", al.use_teacher_reference
     if idg is not None:

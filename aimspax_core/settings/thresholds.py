@@ -67,6 +67,15 @@ class Thresholds(Section):
         "what a new ensemble could judge otherwise is not labelled (docs/calibration.md).",
     )
 
+    novelty: Number = Field(
+        0.0,
+        ge=0,
+        description="With `candidates: largest_error`, a structure gets no label if it is nearer "
+        "than this to one that is trained on or waits: 1 is the typical distance of structures "
+        "that are trained on to the nearest other one (0.5 is a beginning); 0: that is not looked "
+        "at, as in the original.",
+    )
+
     @field_validator("force_error")
     @classmethod
     def _error_named(cls, error: float | None, info: ValidationInfo) -> float | None:

@@ -16,6 +16,7 @@ from aimspax_core.campaign.actions import (
     Sample,
     Train,
 )
+from aimspax_core.campaign.candidates import known
 from aimspax_core.campaign.exploration import (
     number_in_geometry,
     segment_budget_s,
@@ -91,6 +92,7 @@ class TaskRequests:
             windows=windows(state),
             time_budget_s=segment_budget_s(state),
             tags=tuple(state.members),
+            known=known(state),
             most_steps=tuple(steps_left(state, index) for index in action.trajectories),
             numbers=tuple(number_in_geometry(state, index) for index in action.trajectories),
         )

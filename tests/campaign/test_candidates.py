@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aimspax_core.campaign.actions import Label, Propagate
-from aimspax_core.campaign.candidates import expected_errors, refusals
+from aimspax_core.campaign.candidates import expected_errors, known, refusals
 from aimspax_core.campaign.events import (
     EVENT,
     CandidatesRefused,
@@ -159,6 +159,63 @@ def test_a_segment_of_the_ensemble_before_lands_among_what_is_refused() -> None:
     event = refusals(state)
     assert event is not None
     assert len(event.refusals) == 4
+
+
+# ---- novelty --------------------------------------------------------------------------------
+
+
+def placed(state: CampaignState, **places: tuple[float, tuple[float, ...]]) -> CampaignState:
+    """Let structures be at these distances from known ones, with these sketches."""
+    points = {
+        key: state.points[key].but(distance=distance, sketch=sketch)
+        for key, (distance, sketch) in places.items()
+    }
+    return state.but(points={**state.points, **points})
+
+
+def near(state: CampaignState) -> list[str]:
+    event = refusals(state)
+    return [] if event is None else [one.key for one in event.refusals if one.why == "near"]
+
+
+@pytest.mark.key("ActiveLearning", "novelty")
+def test_what_is_nearly_the_same_as_what_is_known_gets_no_label() -> None:
+    places = {"found_0": (0.4, (0.0,)), "found_1": (0.6, (9.0,))}
+    places = {key.replace("_", "-"): place for key, place in places.items()}
+    state = placed(crossed(exploring(novelty=0.5), *SPREADS), **places)
+    assert near(state) == ["found-0"]
+    assert near(state.but(rules=state.rules.but(novelty=0.0))) == []
+
+
+def test_of_two_that_are_nearly_the_same_the_one_with_the_larger_error_stays() -> None:
+    """Trajectories 1 and 3 are of one geometry, 0 and 2 of another."""
+    same = {f"found-{index}": (2.0, (0.1 * index, 1.0)) for index in range(4)}
+    state = placed(crossed(exploring(novelty=0.5), *SPREADS), **same)
+    assert sorted(near(state)) == ["found-0", "found-3"]
+    after = apply(state, refusals(state))
+    assert labels(after) == ["found-1", "found-2"]
+    assert after.candidates_refused == {"near": 2}
+
+
+def test_what_is_nearly_the_same_as_a_label_under_way_is_refused() -> None:
+    state = launched(crossed(exploring(novelty=0.5), *SPREADS), "found-3")
+    state = placed(state, **{"found-1": (2.0, (0.0,)), "found-3": (2.0, (0.3,))})
+    assert near(state) == ["found-1"]
+    other = state.points["found-3"].but(judged_in=state.rounds - 1)
+    state = state.but(points={**state.points, "found-3": other})
+    assert near(state) == [], "features of two ensembles are not compared"
+
+
+def test_candidates_are_held_against_what_is_trained_on_and_what_is_under_way() -> None:
+    state = launched(crossed(exploring(novelty=0.5), *SPREADS), "found-3")
+    found = known(state)
+    assert found[-1] == "found-3"
+    assert "found-1" not in found
+    assert {key for m in state.members.values() for key in m.training} <= set(found)
+    assert known(state.but(rules=state.rules.but(novelty=0.0))) == ()
+
+
+# ---- the end, and what was begun ------------------------------------------------------------
 
 
 def test_as_the_campaign_ends_no_label_is_begun_any_more() -> None:

@@ -109,6 +109,7 @@ rule_sets = st.builds(
     initial_accuracy=st.sampled_from([0.0, 0.2, 0.4]),
     candidates=st.sampled_from(["first", "largest_error"]),
     label_slots=st.integers(1, 6),
+    novelty=st.sampled_from([0.0, 0.5]),
 )
 
 

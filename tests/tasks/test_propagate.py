@@ -17,6 +17,7 @@ from ase.calculators.calculator import Calculator
 import tasks.propagate as module
 from aimspax_core.campaign.state import Trajectory
 from aimspax_core.labels.store import label_key
+from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.mace.build import Constants, build
 from aimspax_core.model.mace.foundation import foundation
@@ -44,6 +45,7 @@ from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import decode
 from aimspax_core.uncertainty.measures import measure_of
+from aimspax_core.uncertainty.nearness import apart
 from aimspax_core.uncertainty.threshold import Window
 from tasks.propagate import PropagateRequest, propagate
 
@@ -597,3 +599,29 @@ def test_where_the_gate_refuses_all_copies_a_trajectory_begins_with_the_geometry
     ]  # fmt: skip
     plain, refused = (begun(monkeypatch, one) for one in asked)
     assert (plain.structure.positions == refused.structure.positions).all()
+
+
+def test_what_crosses_is_told_where_it_is_among_structures_that_are_known(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...]
+) -> None:
+    rng = np.random.default_rng(0)
+    known = []
+    for number in range(7):
+        atoms = molecule("H2O") if number < 6 else molecule("H2")
+        atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
+        known.append(keep_structure(run, atoms, {"engine": "any"}))
+    crossing = Window().extend([0.0] * 11)
+    trajectories = [Trajectory(index=i, geometry=0) for i in range(2)]
+    asked = request(settings, run, *trajectories, checkpoints=checkpoints, window=crossing)
+    plain = propagate.fn(asked)
+    told = propagate.fn(replace(asked, known=tuple(known)))
+    assert [one.key for one in told.results] == [one.key for one in plain.results]
+    assert all(one.distance is None and one.sketch == () for one in plain.results)
+    for one in told.results:
+        assert one.outcome == "crossed"
+        assert one.distance is not None
+        assert 0 < one.distance < 100
+    first, second = (one.sketch for one in told.results)
+    assert apart(first, second) > 0
+    among = propagate.fn(replace(asked, known=(*known, str(told.results[0].key))))
+    assert among.results[0].distance == pytest.approx(0.0, abs=1e-6), "it is known itself"

@@ -114,6 +114,10 @@ class MaceEvaluator:
             stresses=_gather(outputs, "stress") if stress else None,
         )
 
+    def inputs(self, atoms: Atoms) -> dict[str, torch.Tensor]:
+        """Return one structure as `forward` of MACE's models reads it."""
+        return self._inputs([MaceEvaluator.graph(self, atoms)])
+
     def _inputs(self, batch: Sequence[Neighbours]) -> dict[str, torch.Tensor]:
         """Return the batched graph under the names that MACE's `forward` reads."""
         starts = np.cumsum([0] + [len(graph.atoms) for graph in batch[:-1]])

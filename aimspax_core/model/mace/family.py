@@ -13,6 +13,7 @@ from aimspax_core.model.mace.cueq import kernels, to_cueq, to_e3nn
 from aimspax_core.model.mace.foundation import foundation
 from aimspax_core.model.mace.given_file import given_model
 from aimspax_core.model.mace.graphs import graphs
+from aimspax_core.model.mace.invariants import invariants
 from aimspax_core.model.mace.kernel import evaluator
 from aimspax_core.model.mace.model_files import copy_model, load_model, save_model
 from aimspax_core.model.mace.product_basis import settings_of
@@ -63,6 +64,7 @@ MACE = Family(
     given_model=given_model,
     foundation=foundation,
     misses=misses,
+    invariants=invariants,
     has_shift=lambda settings: mace_architecture(settings).model == "ScaleShiftMACE",
     loaded_by="mace.calculators.MACECalculator",
 )

@@ -88,7 +88,7 @@ OURS = {
     AL: " ".join(
         ["save_trajectories_max_frames", "round_points_counted", "md_steps_while_training"]
         + ["converge_on", "converge_on_analysis", "uncertainty_of", "threshold_scope"]
-        + ["threshold", "force_error", "selection", "random_share", "candidates"]
+        + ["threshold", "force_error", "selection", "random_share", "candidates", "novelty"]
         + ["rattle"]
         + [rule.key.name for rule in rules_of("active")]
     ),
