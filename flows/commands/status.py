@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from aimspax_core.campaign.events import Resumed
-from aimspax_core.campaign.journal import holder
+from aimspax_core.campaign.journal import entries, holder
 from aimspax_core.campaign.journal import load as load_journal
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
@@ -19,6 +19,7 @@ from aimspax_core.inputs.parameters import in_force, origins
 from aimspax_core.report.calibration_text import calibration_lines
 from aimspax_core.report.error_tables import DEFAULT_TABLE, error_rows
 from aimspax_core.report.failed_labels import by_reason
+from aimspax_core.report.forecast import Learning, forecast_lines
 from aimspax_core.report.progress import limits_text, paused_text, progress
 from aimspax_core.report.threshold_text import threshold_text
 from aimspax_core.run_directory import RunDir
@@ -55,6 +56,9 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
         console.print(line, markup=False)
     for line in limits_text(state):
         console.print(line, markup=False)
+    if state.explored and state.phase is Phase.ACTIVE:
+        for line in forecast_lines(Learning.of(entries(run_dir.journal))):
+            console.print(line, markup=False)
     for table in status_tables(state, settings.model.MISC.error_table):
         console.print(table)
     return DONE

@@ -26,7 +26,7 @@ from aimspax_core.campaign.events import (
     Resumed,
     Started,
 )
-from aimspax_core.campaign.journal import Journal
+from aimspax_core.campaign.journal import Journal, entries
 from aimspax_core.campaign.leftovers import remove_leftovers
 from aimspax_core.campaign.obsolete_files import remove_obsolete
 from aimspax_core.campaign.restarts import mark_of
@@ -41,6 +41,7 @@ from aimspax_core.output.analysis import Analysis
 from aimspax_core.output.loss_logs import append_losses, losses_file
 from aimspax_core.output.thinning import Thinning
 from aimspax_core.output.trajectories import forget, gather, settle
+from aimspax_core.report.forecast import Learning
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import paused_text, progress_text
 from aimspax_core.run_directory import RunDir
@@ -150,6 +151,7 @@ class Campaign:
         self.run, self.settings = inputs.run, inputs.settings
         self._requests = Requests(self._record)
         self._time_spent = TimeSpent(inputs.run)
+        self._learning = Learning()
         self._switch: PageSwitch | None = None
         self._room: Room | None = None  # nothing waits for room before the loop begins
         self._analysis: Analysis | None = None
@@ -195,6 +197,9 @@ class Campaign:
             self._record(Started(rules=rules, adopt=adopts, **self._written_by()))
         with best_effort("trajectories"):
             settle(self.run, self.state)
+        with best_effort("forecasting"):
+            if self.state.explored:
+                self._learning = Learning.of(entries(self.run.journal))
         with best_effort("analysis"):  # a part of the journal may be damaged
             self._analysis = Analysis.of(self.run, self.settings)
 
@@ -296,6 +301,7 @@ class Campaign:
                     figures.expect(self.state)
                     self._record_next(executor, LOOK_S)
                     page.show(self.state)
+                    page.learn(self._learning)
                 self._land(executor)
             finally:
                 executor.cancel()
@@ -364,6 +370,7 @@ class Campaign:
             self._gather_frames,
             self._remove_obsolete_files,
             self._note_for_analysis,
+            self._note_for_forecast,
         )
 
     def _log_event(self, before: CampaignState | None, event: Event, after: CampaignState) -> None:
@@ -396,6 +403,11 @@ class Campaign:
         if self._analysis is not None:
             self._analysis.note(event, after)
             self._write_analysis()
+
+    def _note_for_forecast(
+        self, before: CampaignState | None, event: Event, after: CampaignState
+    ) -> None:
+        self._learning.note(before, event, after, time.time())
 
     def _write_analysis(self, force: bool = False) -> None:
         """Renew `analysis/` now and then."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.error_tables import error_rows
 from aimspax_core.report.failed_labels import by_reason, rows
+from aimspax_core.report.forecast import Learning, forecasts
 from aimspax_core.report.progress import progress
 from aimspax_core.settings.settings import Settings
 from flows.page.artifacts import ProgressArtifact, key_of, link_dask
@@ -51,10 +53,25 @@ class CampaignPage:
         self._failures = 0
         self._jobs: dict[str, list[dict[str, str]]] = {}
         self._outages = 0
+        self._foretold, self._foretold_at = -1, 0.0
 
     def link(self, pool: str, dashboard: str, workers: int) -> None:
         """Link the Dask dashboard of a pool; see `link_dask`."""
         tell(partial(link_dask, self._key, pool, dashboard, workers))
+
+    def learn(self, learning: Learning) -> None:
+        """Have it shown what the errors so far foretell, if there was a round since."""
+        if learning.state is None or learning.state.rounds == self._foretold:
+            return
+        if time.monotonic() - self._foretold_at > TABLE_S:
+            self._foretold, self._foretold_at = learning.state.rounds, time.monotonic()
+            tell(partial(self._show_forecast, deepcopy(learning)))
+
+    def _show_forecast(self, learning: Learning) -> None:
+        with best_effort("forecasting"):
+            if rows := [one.row() for one in forecasts(learning)]:
+                what = "What more labels will bring (90 % intervals), before convergence"
+                self._show_table("forecast", rows, what)
 
     def show(self, state: CampaignState, force: bool = False) -> None:
         """Have the artifacts renewed, if it is time or forced; nobody waits for that."""
