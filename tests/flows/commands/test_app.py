@@ -50,7 +50,7 @@ def test_check_says_what_would_run_and_how_points_are_split(directory: Path) -> 
     assert "No mistakes found" in done.stdout
     assert "tblite GFN2-xTB" in done.stdout
     rows = [line.split("│") for line in done.stdout.splitlines() if line.startswith("│")]
-    assert [cell.strip() for cell in rows[0][1:4]] == ["1", "9", "1"]
+    assert [cell.strip() for cell in rows[0][1:4]] == ["1", "18", "2"]
     assert not (directory / "aimspax").exists(), "check leaves nothing behind"
 
 
@@ -58,7 +58,7 @@ def test_check_says_what_would_run_and_how_points_are_split(directory: Path) -> 
 def test_mistakes_of_both_files_come_in_one_message(directory: Path, command: str) -> None:
     project, model = directory / "aimsPAX.yaml", directory / "mace.yaml"
     project.write_text(project.read_text().replace("num_trajectories", "num_trajectorys"))
-    model.write_text(model.read_text().replace("r_max: 4.0", "r_max: far"))
+    model.write_text(model.read_text().replace("r_max: 4.5", "r_max: far"))
     done = aimspax(command, directory)
     assert done.returncode == 2
     assert "did you mean num_trajectories?" in done.stderr
