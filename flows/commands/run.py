@@ -81,11 +81,12 @@ def execute(plan: Plan) -> int:
         return show_results(run_dir, plan.finished, settings)
     if settings.cluster.ml_jobs is None or settings.cluster.reference_jobs is None:
         warm_parent.begin(warm_parent.common_modules(settings))
-    # What a flow needs takes seconds to import, in which the server starts.
-    loading = threading.Thread(target=importlib.import_module, args=("flows.pipeline",))
-    loading.start()
-    show_dashboard(server_for(settings))
+    # What a flow needs takes seconds to import, in which the server starts. Nobody waits for either
+    # who does not want to: what ends a command in other ways would wait for the import.
     with nothing_to_end():
+        loading = threading.Thread(target=importlib.import_module, args=("flows.pipeline",))
+        loading.start()
+        show_dashboard(server_for(settings))
         from flows.server import read_again
 
         loading.join()
