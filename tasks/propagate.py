@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
 from aimspax_core.campaign.state import Trajectory
 from aimspax_core.errors import StructureError
 from aimspax_core.labels.gate import check_structure
+from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.output.trajectories import part
 from aimspax_core.reference.registry import build_reference
@@ -54,6 +55,8 @@ EXPLORING_STREAM = 1
 
 CHOOSING_STREAM = 2
 """First number of the random streams by which `selection: random` takes structures."""
+RESTARTING_STREAM = 5
+"""First number of the random streams of trajectories that begin anew from a label."""
 
 log = logging.getLogger(f"aimspax.{__name__}")
 
@@ -191,6 +194,18 @@ def _state(
         held = request.settings.held_atoms(trajectory.geometry)
         first = _first(request, trajectory, number, geometries[trajectory.geometry], held)
         return start(first, md, rng, held)
+    if trajectory.origin is not None:
+        stored = LabelStore(request.run.labels).get(trajectory.origin)
+        if stored is not None:
+            path = (RESTARTING_STREAM, trajectory.index, trajectory.begun_anew)
+            held = request.settings.held_atoms(trajectory.geometry)
+            new = start(stored.atoms, md, random_stream(md.MD_seed, *path), held)
+            return replace(new, step=trajectory.step)
+        log.warning(
+            "label %.8s is gone: trajectory %d goes on instead of beginning anew from it",
+            trajectory.origin,
+            trajectory.index,
+        )
     state = load_state(request.run.trajectory(trajectory.index, trajectory.version))
     rolled_back = trajectory.rollbacks_in_a_row and trajectory.version == trajectory.checkpoint
     if not rolled_back:

@@ -20,11 +20,12 @@ from aimspax_core.campaign.events import Sampled
 from aimspax_core.errors import LabelError, StructureError
 from aimspax_core.labels.gate import check_structure
 from aimspax_core.labels.refused import refuse
+from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.output.trajectories import part
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
-from aimspax_core.sampling.collect import Collected, begin, collect, heated
+from aimspax_core.sampling.collect import Collected, begin, begun_from, collect, heated
 from aimspax_core.sampling.dynamics import MDState, load_state, save_state
 from aimspax_core.sampling.rattling import collect_rattled
 from aimspax_core.sampling.snapshots import write_snapshots
@@ -53,6 +54,7 @@ class SampleRequest:
         refused_before: Stretches without a structure in earlier parts of the same sampling step.
         step: The sampling step, from 1.
         part: How often the MD has come back with some of the structures of this step.
+        origin: Label that the step begins anew from; None: it goes on.
     """
 
     action_id: str
@@ -66,6 +68,7 @@ class SampleRequest:
     refused_before: int = 0
     step: int = 1
     part: int = 0
+    origin: str | None = None
 
     @property
     def md(self) -> Dynamics:
@@ -111,6 +114,9 @@ def _state(request: SampleRequest, atoms: Atoms) -> MDState:
     state = load_state(request.run.sampler(geometry, request.version))
     if request.step == 1 or request.part or request.settings.idg.initial_sampling == "rattle":
         return state
+    stored = LabelStore(request.run.labels).get(request.origin) if request.origin else None
+    if stored is not None:
+        return begun_from(stored.atoms, state, md, geometry)
     before = request.settings.md(geometry, request.step - 2)
     return state if before.temperature == md.temperature else heated(state, md, geometry)
 

@@ -23,6 +23,9 @@ class Sample(Record):
     step: int = Field(description="Sampling step, counted from 1.")
     points: int
     part: int = Field(default=0, description="How often it has come back with some of its points.")
+    origin: str | None = Field(
+        default=None, description="Label that the step begins anew from; none: it goes on."
+    )
 
     @property
     def id(self) -> str:

@@ -11,6 +11,7 @@ from aimspax_core.campaign import (
     candidates,
     convergence,
     initial,
+    new_beginnings,
     rounds,
     thresholds,
 )
@@ -183,6 +184,7 @@ def _moved(
         version=result.version,
         step=result.step,
         since_crossing=result.since_crossing,
+        origin=None,
     )
     if result.outcome == "finished":
         return _change(state, index, status=TrajectoryStatus.FINISHED)
@@ -335,6 +337,7 @@ def _served(state: CampaignState, index: int, status: TrajectoryStatus) -> Campa
     """Make the structure that was labelled its trajectory's checkpoint, if that is wanted."""
     trajectory = state.trajectories[index]
     kept = state.rules.update_checkpoints
+    origin = new_beginnings.of_trajectory(state, trajectory)
     return _change(
         state,
         index,
@@ -345,6 +348,8 @@ def _served(state: CampaignState, index: int, status: TrajectoryStatus) -> Campa
         since_crossing=0,
         rollbacks_in_a_row=0,
         setbacks=(),
+        origin=origin,
+        begun_anew=trajectory.begun_anew + (origin is not None),
     )
 
 
@@ -380,6 +385,7 @@ def _roll_back(state: CampaignState, index: int, reason: str) -> CampaignState:
         index,
         status=TrajectoryStatus.FAILED if in_a_row >= MAX_ROLLBACKS else TrajectoryStatus.RUNNING,
         waiting_for=None,
+        origin=None,
         version=trajectory.checkpoint,
         step=trajectory.checkpoint_step,
         since_crossing=0,

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from aimspax_core.campaign import budget, convergence, rounds
+from aimspax_core.campaign import budget, convergence, new_beginnings, rounds
 from aimspax_core.campaign.actions import Action, Sample
 from aimspax_core.campaign.events import Sampled
 from aimspax_core.campaign.flight import fail
@@ -40,6 +40,7 @@ def sampling(state: CampaignState) -> list[Action]:
             step=state.sampling_step,
             points=max(1, state.rules.points_per_step * shares - sampler.found - sampler.refused),
             part=sampler.parts,
+            origin=(None if sampler.parts else new_beginnings.of_sampling(state, sampler.geometry)),
         )
         for sampler in state.samplers
         if sampler.step < state.sampling_step

@@ -67,6 +67,8 @@ class Rules(Record):
     novelty: float = 0.0
     label_slots: int = 1  # calculations of the reference at once; counts where they are chosen
     random_share: float | None = None  # of the checks, where chance takes structures
+    restart_shares: tuple[float, ...] = ()  # by geometry; see `new_beginnings`; none: all 0
+    initial_restart_shares: tuple[float, ...] = ()
 
     @property
     def whose_uncertainty(self) -> str:
@@ -117,6 +119,8 @@ class Rules(Record):
             novelty=al.novelty,
             label_slots=settings.cluster.labels_at_once if al.candidates != "first" else 1,
             random_share=al.random_share if al.selection == "random" else None,
+            restart_shares=al.restart_shares(geometries),
+            initial_restart_shares=idg.restart_shares(geometries),
             valid_ratio=al.valid_ratio,
             freeze_threshold_dataset=al.freeze_threshold_dataset,
             c_x=al.c_x,

@@ -97,6 +97,8 @@ class Trajectory(Record):
     rollbacks: int = 0
     rollbacks_in_a_row: int = 0
     setbacks: tuple[str, ...] = ()  # why, for each rollback in a row
+    origin: str | None = None  # the label that it begins anew from; none: it goes on from `version`
+    begun_anew: int = 0  # how often it did so
 
     @property
     def over(self) -> bool:

@@ -63,6 +63,21 @@ def first_copies(settings: Settings, geometries: Sequence[Atoms]) -> Iterator[st
                 yield f"{what}: {_rattle(settings, index, atoms, how)}"
 
 
+def restarts(settings: Settings, geometries: Sequence[Atoms]) -> Iterator[str]:
+    """Yield how often trajectories of each geometry begin anew from labels, if they do."""
+    idg, al, number = settings.idg, settings.al, len(geometries)
+    initial = idg.restart_shares(number) if settings.has_initial else ()
+    active = al.restart_shares(number) if settings.project.ACTIVE_LEARNING is not None else ()
+    for index in range(number):
+        said = []
+        if initial and initial[index]:
+            said.append(f"{initial[index]:.0%} of sampling steps")
+        if active and active[index]:
+            said.append(f"after {active[index]:.0%} of labels in active learning")
+        if said:
+            yield f"new beginnings from labelled points of geometry {index}: {', '.join(said)}"
+
+
 def _rattle(settings: Settings, index: int, atoms: Atoms, how: Rattle) -> str:
     sizes = _shortened([f"{size:g}" for size in entries(how.displacement)], " / ")
     held = (settings.held or {}).get(index)

@@ -197,7 +197,16 @@ def _label(before: CampaignState | None, event: LabelArrived, after: CampaignSta
         return f"label {event.key[:8]} is there again ({event.wall_s:.2f} s)"
     kind = "validation" if event.key in after.validation[-1:] else "training"
     found = f"{len(after.training)} + {len(after.validation)} points found"
-    return f"{whose} goes to {kind}; {found}"
+    return f"{whose} goes to {kind}; {found}{_begun_anew(before, after)}"
+
+
+def _begun_anew(before: CampaignState, after: CampaignState) -> str:
+    """Tell which trajectories begin anew from labels, instead of going on."""
+    return "".join(
+        f"; trajectory {new.index} begins anew from label {new.origin[:8]}"
+        for old, new in zip(before.trajectories, after.trajectories, strict=False)
+        if new.origin is not None and new.begun_anew > old.begun_anew
+    )
 
 
 def _initial_labels(point: Point, after: CampaignState) -> str | None:

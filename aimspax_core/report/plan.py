@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ase import Atoms
 
 from aimspax_core.campaign.initial import split_share
-from aimspax_core.report.conditions import dynamics, first_copies, sampled_copies
+from aimspax_core.report.conditions import dynamics, first_copies, restarts, sampled_copies
 from aimspax_core.settings.cluster import BatchJobs
 from aimspax_core.settings.geometries.held_atoms import held_text
 from aimspax_core.settings.known_engines import EngineSettings
@@ -58,6 +58,7 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         f"{al.skip_step_mlff} steps{_checked(al.uncertainty_of)}"
         f"{_scope(settings, len(geometries))}, until {_end('active', al)}",
         *first_copies(settings, geometries),
+        *restarts(settings, geometries),
         *_replay(settings),
         *_analysis(settings),
         f"convergence: {_convergence(settings)}",

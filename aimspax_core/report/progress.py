@@ -74,12 +74,17 @@ def progress_text(state: CampaignState) -> str:
         parts.append(f"{state.refused} refused by the gate")
     if passed_over := sum(state.candidates_refused.values()):
         parts.append(f"{passed_over} candidates passed over")
-    setbacks = (
+    counted = (
         (state.trajectories_given_up, "trajectory given up", "trajectories given up"),
         (state.damaged_files, "damaged file", "damaged files"),
+        (
+            sum(t.begun_anew for t in state.trajectories),
+            "restart from a label",
+            "restarts from labels",
+        ),
         (state.divergences, "divergence of training", "divergences of training"),
     )
-    parts += [f"{n} {one if n == 1 else more}" for n, one, more in setbacks if n]
+    parts += [f"{n} {one if n == 1 else more}" for n, one, more in counted if n]
     parts.append(f"training set {state.training_set_size}")
     if state.mean_force_mae is not None:
         parts.append(f"force MAE {1000 * state.mean_force_mae:.1f} meV/Å")

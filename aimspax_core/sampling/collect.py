@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -42,6 +42,9 @@ MAX_PERIODIC_SHIFT = 1e4
 
 SAMPLING_STREAM = 0
 """First number of the random streams of sampling trajectories; exploring ones have 1."""
+
+LABELLED_STREAM = 6
+"""First number of those of velocities where a sampling step begins from a labelled structure."""
 
 HEATING_STREAM = 3
 """First number of the random streams of velocities where a sampling step is hotter or colder."""
@@ -103,6 +106,19 @@ def heated(state: MDState, md: Dynamics, geometry: int) -> MDState:
     """
     stream = random_stream(md.MD_seed, HEATING_STREAM, geometry, state.step)
     return begin_anew(state, stream, md)
+
+
+def begun_from(atoms: Atoms, state: MDState, md: Dynamics, geometry: int) -> MDState:
+    """Return a start from a labelled structure, as a sampling step begins.
+
+    Args:
+        atoms: The structure.
+        state: Where the sampling trajectory is: its step goes on, and what it holds.
+        md: Its MD settings.
+        geometry: Index of the geometry.
+    """
+    stream = random_stream(md.MD_seed, LABELLED_STREAM, geometry, state.step)
+    return replace(start(atoms, md, stream, state.held), step=state.step)
 
 
 def collect(

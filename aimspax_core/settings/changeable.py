@@ -39,6 +39,7 @@ CHANGEABLE = (
         "train_subset_size valid_subset_size update_md_checkpoints",
     ),
     *(f"BUDGET.{rule.key.name}" for rule in rules_of("campaign")),
+    *(f"{name}.restart_from_labels{index}" for name in (_IDG, _AL) for index in ("", ".*")),
     "MD.temperature",
     "MD.*.temperature",
     *_of(

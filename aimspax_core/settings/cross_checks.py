@@ -51,19 +51,19 @@ def check_md_sections(file: YamlFile, directory: Path, project: ProjectSettings)
 
 
 def check_samples(file: YamlFile, directory: Path, project: ProjectSettings) -> None:
-    """Note sections of `rattle` without a geometry."""
-    for name in (_IDG, _AL):
-        phase = getattr(project, name)
-        if phase is None or not isinstance(phase.rattle, dict):
-            continue
-        try:
-            number = len(project.MISC.geometry_files(directory))
-        except StructureError:
-            return  # whoever reads them reports what is wrong
-        for index in phase.rattle:
-            if index >= number:
-                place = (name, "rattle", str(index))
-                file.note(place, f"has no effect: there is no geometry {index}")
+    """Note values of `rattle` and `restart_from_labels` without a geometry."""
+    try:
+        number = len(project.MISC.geometry_files(directory))
+    except StructureError:
+        return  # whoever reads them reports what is wrong
+    phases = {name: getattr(project, name) for name in (_IDG, _AL)}
+    for name, phase in phases.items():
+        for key in ("rattle", "restart_from_labels"):
+            given = getattr(phase, key, None)
+            for index in given if isinstance(given, dict) else ():
+                if index >= number:
+                    why = f"has no effect: there is no geometry {index}"
+                    file.note((name, key, str(index)), why)
 
 
 def check_by_geometry(file: YamlFile, directory: Path, project: ProjectSettings) -> None:
@@ -143,8 +143,9 @@ def project_notes(project: ProjectSettings) -> Iterator[str]:
 
 def _idle_walks(idg: InitialDatasetGeneration) -> Iterator[str]:
     """Yield a line on each key of the sampling MD that is given where there is none."""
-    keys = ("skip_step_initial", "save_trajectories", "save_trajectories_interval")
-    for key in sorted(set(keys) & idg.model_fields_set):
+    keys = {"skip_step_initial", "save_trajectories", "save_trajectories_interval"}
+    keys |= {"restart_from_labels"}
+    for key in sorted(keys & idg.model_fields_set):
         if idg.initial_sampling == "rattle" and getattr(idg, key):
             yield f"{_IDG}.{key} has no effect with `initial_sampling: rattle`: there is no MD"
 

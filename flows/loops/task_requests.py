@@ -72,7 +72,7 @@ class TaskRequests:
             action.id, self.inputs.run, self.inputs.settings, at.geometry, at.version,
             action.points, at.restarts if at.lost else 0,
             math.inf if by_reference else segment_budget_s(state), at.refused,
-            action.step, action.part,
+            action.step, action.part, action.origin,
         )  # fmt: skip
 
     def segment(self, action: Propagate, state: CampaignState) -> PropagateRequest:

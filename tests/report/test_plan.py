@@ -397,3 +397,11 @@ def test_rattled_copies_are_told_by_geometry():
     assert [line.split(":")[0] for line in begins] == [
         "trajectories of geometry 1 begin with copies of their own"
     ]
+
+
+def test_restarts_from_labels_are_told_by_geometry():
+    told = {IDG: {"restart_from_labels": 0.5}, AL: {"restart_from_labels": {1: 0.25}}}
+    begin = "new beginnings from labelled points of geometry"
+    assert _line(f"{begin} 0", geometries=2, **told) == "50% of sampling steps"
+    both = "50% of sampling steps, after 25% of labels in active learning"
+    assert _line(f"{begin} 1", geometries=2, **told) == both

@@ -834,3 +834,26 @@ def test_without_sampling_md_its_keys_are_noted(inputs):
     inputs.plant("aimsPAX.yaml", IDG, "skip_step_initial", "5")
     (note,) = (note for note in inputs.load().notes if "skip_step_initial" in note)
     assert "no effect with `initial_sampling: rattle`" in note
+
+
+# Restarts from labels
+
+
+@pytest.mark.parametrize(("text", "shares"), [
+    ("0", ()), ("0.5", (0.5, 0.5)), ("{1: 1}", (0.0, 1.0)), ("{0: 0, 1: 0}", ()),
+])  # fmt: skip
+def test_restarts_from_labels_are_read(inputs, text, shares):
+    for section in (IDG, AL):
+        inputs.plant("aimsPAX.yaml", section, "restart_from_labels", text)
+    settings = inputs.load()
+    assert settings.idg.restart_shares(2) == settings.al.restart_shares(2) == shares
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("1.5", "wrong value 1.5"), ("-0.1", "wrong value -0.1"), ("True", "wrong value True"),
+    ("often", "wrong value 'often'"), ("{0: 2}", "wrong value 2 for 0"),
+    ("null", "wrong value nothing"),
+])  # fmt: skip
+def test_a_wrong_share_of_restarts_is_told_once(inputs, text, told):
+    found = inputs.mistake("aimsPAX.yaml", AL, "restart_from_labels", text)
+    assert found == f"{AL}.restart_from_labels: {told}"

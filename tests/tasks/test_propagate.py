@@ -16,7 +16,7 @@ from ase.calculators.calculator import Calculator
 
 import tasks.propagate as module
 from aimspax_core.campaign.state import Trajectory
-from aimspax_core.labels.store import label_key
+from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.mace.build import Constants, build
@@ -625,3 +625,28 @@ def test_what_crosses_is_told_where_it_is_among_structures_that_are_known(
     assert apart(first, second) > 0
     among = propagate.fn(replace(asked, known=(*known, str(told.results[0].key))))
     assert among.results[0].distance == pytest.approx(0.0, abs=1e-6), "it is known itself"
+
+
+def test_a_trajectory_begins_anew_from_the_label_that_was_drawn(
+    settings: Settings, run: RunDir, checkpoints: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atoms = molecule("H2O")
+    atoms.positions *= 1.2
+    reference = build_reference(settings.reference, settings.directory)
+    key = label_key(atoms, reference.identity())
+    LabelStore(run.labels).put(key, atoms, reference.label(atoms))
+    here = start(molecule("H2O"), settings.md(0), random_stream(5))
+    save_state(run.trajectory(0, 3), here)
+
+    def resumed(**changes: Any) -> MDState:
+        values = {"version": 3, "checkpoint": 3, "step": 40, **changes}
+        trajectory = Trajectory(index=0, geometry=0).model_copy(update=values)
+        return begun(monkeypatch, request(settings, run, trajectory, checkpoints=checkpoints))
+
+    anew = resumed(origin=key, begun_anew=1)
+    np.testing.assert_array_equal(anew.structure.positions, atoms.positions)
+    assert (anew.step, anew.rng != here.rng) == (40, True)
+    assert anew.structure.get_momenta().any()
+    assert same(anew, resumed(origin=key, begun_anew=1)), "a segment that is lost begins so again"
+    assert not same(anew, resumed(origin=key, begun_anew=2))
+    assert same(resumed(origin="0" * 64, begun_anew=1), here), "without the label it goes on"

@@ -14,7 +14,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from aimspax_core.labels.store import label_key
+from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.output.trajectories import gather, part
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
@@ -261,3 +261,28 @@ def test_a_hotter_step_begins_the_same_way_when_it_is_repeated(
     first = sample.fn(again).found
     assert first == sample.fn(again).found
     assert first != sample.fn(replace(again, step=3)).found
+
+
+def stored(run: RunDir, settings: Settings, stretch: float) -> str:
+    """The key of a label that is in the store, of a stretched molecule."""
+    atoms = molecule("H2O")
+    atoms.positions *= stretch
+    reference = build_reference(settings.reference, settings.directory)
+    key = label_key(atoms, reference.identity())
+    LabelStore(run.labels).put(key, atoms, reference.label(atoms))
+    return key
+
+
+def test_a_step_begins_anew_from_a_labelled_point(settings: Settings, run: RunDir) -> None:
+    sample.fn(request(settings, run, 0, 1))
+    key = stored(run, settings, 1.2)
+    asked = replace(request(settings, run, 1, 1), step=2, origin=key)
+    found = sample.fn(asked).found
+    went_on = sample.fn(replace(asked, origin=None)).found
+    first = 1.2 * molecule("H2O").positions
+    moved, other = (np.abs(positions(run, keys[0]) - first).max() for keys in (found, went_on))
+    assert 0 < moved < other
+    assert sample.fn(asked).found == found
+    assert load_state(run.sampler(0, 2)).step == 10
+    gone = replace(asked, origin="0" * 64)
+    assert sample.fn(gone).found == went_on, "without the label it goes on"

@@ -89,13 +89,13 @@ OURS = {
         ["save_trajectories_max_frames", "round_points_counted", "md_steps_while_training"]
         + ["converge_on", "converge_on_analysis", "uncertainty_of", "threshold_scope"]
         + ["threshold", "force_error", "selection", "random_share", "candidates", "novelty"]
-        + ["rattle"]
+        + ["rattle", "restart_from_labels"]
         + [rule.key.name for rule in rules_of("active")]
     ),
     "GATE": "min_distance max_force max_energy_deviation",
     "BUDGET": "labels core_hours hours",
     IDG: " ".join(
-        ["sampling_engine", "save_trajectories_max_frames", "rattle"]
+        ["sampling_engine", "save_trajectories_max_frames", "rattle", "restart_from_labels"]
         + [rule.key.name for rule in rules_of("initial")]
     ),
     "CLUSTER": "ml blocks idle_time queue_notice interface host python",
