@@ -22,7 +22,7 @@ _ALL = 0.999
 _ALTERNATE = 16
 """Column (from 0) of the alternate location in ATOM and HETATM records of the PDB format."""
 
-_NO_CELL = re.compile(r"^CRYST1\s+1\.0*\s+1\.0*\s+1\.0*\s+90\.0*\s+90\.0*\s+90\.0*", re.MULTILINE)
+_NO_CELL = re.compile(r"^CRYST1(\s+1\.0*){3}(\s+90\.0*){3}|^CRYST1(\s+0\.0+){3}", re.MULTILINE)
 
 
 def unfit(atoms: Atoms) -> Iterator[str]:
@@ -131,5 +131,5 @@ def alternate_locations(text: str) -> dict[int, str]:
 
 
 def stands_for_no_cell(text: str) -> bool:
-    """Whether a PDB file has the cell of 1 Å that its format has for structures without one."""
+    """Whether a PDB file has the cell of 1 Å (NAMD: of 0) that stands for none."""
     return _NO_CELL.search(text) is not None

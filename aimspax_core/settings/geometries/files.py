@@ -14,7 +14,6 @@ from lzma import LZMAError
 from pathlib import Path
 
 import ase.io
-import numpy as np
 from ase import Atoms
 from ase.io.formats import (
     UnknownFileTypeError,
@@ -32,15 +31,15 @@ from aimspax_core.settings.geometries.aims_reader import (
     read_aims_geometry,
 )
 from aimspax_core.settings.geometries.doubts import (
-    alternate_locations,
     handedness_note,
     occupancy_note,
     partly_occupied,
-    stands_for_no_cell,
     unfit,
 )
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
+from aimspax_core.settings.geometries.left_out import SAID_OF_ALL, complete
 from aimspax_core.settings.geometries.own_electrons import NAMES, is_unsaid, own_electrons
+from aimspax_core.settings.geometries.proteins import TWO_PLACES, models_of
 from aimspax_core.settings.reading.text_files import text_of, text_of_bytes
 from aimspax_core.structures import AIMS_LINES, decode, encode
 
@@ -48,10 +47,10 @@ _AIMS, _XYZ, _PDB = "aims", "extxyz", "proteindatabank"
 _AIMS_NAME = re.compile(r"\.in(\.[\w+-]+)*$", re.IGNORECASE)
 """`geometry.in`, and what FHI-aims and FHI-vibes make of it: `geometry.in.next_step`."""
 
-_TWO_PLACES = "aimspax_alternate_location"
-"""Where a frame of a PDB file says, in `info`, why it is refused."""
-
 _PACKED_WRONGLY = (OSError, EOFError, LZMAError, zlib.error)
+
+_NO_NUMBER = re.compile(r"could not convert string to float: (.*)|invalid literal for int.*: (.*)")
+"""What Python says of a word that is no number."""
 
 _PEEK = 4096
 """Bytes of a file by which its format is told."""
@@ -132,13 +131,14 @@ def read_file(path: Path, names: Mapping[str, str] = NAMES) -> Geometry:
         frames, notes, parametric = frames_of(path, slice(-1, None))
         notes = (*notes, f"{path.name}: the last structure is taken; another cannot be read")
     if not frames:
-        raise StructureError(f"{path}: the file holds no structures")
+        raise StructureError(f"{path}: the file holds no structures, {_taken_as(path)}")
     if len(frames) > 1:
         notes = (*notes, f"{path.name} holds several structures; the last one is taken")
     atoms = frames[-1]
     for note in filter(None, (handedness_note(atoms), occupancy_note(atoms))):
         notes = (*notes, f"{path.name}: {note}")
     later = {name for name, other in names.items() if other in atoms.info} - {*atoms.info}
+    later.update(atoms.info.get(SAID_OF_ALL, ()))
     fit = _fit(atoms, path, names)
     return Geometry(fit, tuple(atoms.constraints), notes, parametric, frozenset(later))
 
@@ -169,42 +169,38 @@ def frames_of(path: Path, which: slice) -> tuple[list[Atoms], tuple[str, ...], i
             lines = (str(replace(mistake, file=str(path))) for mistake in mistakes)
             raise StructureError("\n".join(lines))
         return [geometry.atoms][which], (*notes, *geometry.notes), geometry.parametric
-    if kind == _PDB:
-        return *_protein(path, which, notes), None
-    frames = _frames(path, kind, which)
+    text = _text(path, "")[0]
+    also: tuple[str, ...] = ()
+    try:
+        if kind == _PDB:
+            models, also = models_of(text, lambda filled: _frames(path, kind, slice(None), filled))
+            frames = models[which]
+        else:
+            frames = _frames(path, kind, which)
+        also = (*also, *complete(kind, frames, text))
+    except StructureError as error:
+        named = str(error).startswith(f"{path}:")
+        raise StructureError(str(error) if named else f"{path}: {error}") from error
+    notes = (*notes, *(f"{path.name}: {note}" for note in also))
     if kind == "cif" and any(atoms.has("masses") for atoms in frames):
         notes = (*notes, f"{path.name}: isotopes are read as elements with masses of their own")
     return frames, notes, None
 
 
-def _protein(
-    path: Path, which: slice, notes: tuple[str, ...]
-) -> tuple[list[Atoms], tuple[str, ...]]:
-    """Read models of a PDB file; for ASE, `END` behind the last `ENDMDL` is one more, of nothing.
-
-    Raises:
-        StructureError: It cannot be read.
-    """
-    text = _text(path, "")[0]
-    frames = [atoms for atoms in _frames(path, _PDB, slice(None)) if len(atoms)]
-    for model, refused in alternate_locations(text).items():
-        frames[model].info[_TWO_PLACES] = refused  # by whoever takes it for a structure
-    frames = frames[which]
-    if stands_for_no_cell(text):
-        for atoms in frames:
-            atoms.cell, atoms.pbc = np.zeros((3, 3)), False
-        notes = (*notes, f"{path.name}: its cell of 1 Å stands for none; it is no crystal")
-    return frames, notes
+def _taken_as(path: Path) -> str:
+    return f"as {ioformats[_format(path)[0]].description}, which it is taken for"
 
 
-def _frames(path: Path, kind: str, which: slice) -> list[Atoms]:
-    """Read frames by ASE."""
+def _frames(path: Path, kind: str, which: slice, text: str | None = None) -> list[Atoms]:
+    """Read frames by ASE; `text` stands for what is in the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on columns that are not kept anyway
-            single = ioformats[kind].single  # of one structure: ASE takes no other index
+            # Of one structure ASE takes no other index; of DL_POLY's history none from the end.
+            single = ioformats[kind].single or kind == "dlp-history"
             index = slice(None) if single else which
-            source = io.StringIO(text_of(path, "")[0]) if _is_marked(path, kind) else path
+            text = text_of(path, "")[0] if _is_marked(path, kind) else text
+            source = path if text is None else io.StringIO(text)
             found = ase.io.read(source, index=index, format=kind, do_not_split_by_at_sign=True)
     # ASE's readers raise whatever their parsing trips over; any of it means: not a geometry.
     except Exception as error:
@@ -247,6 +243,8 @@ def _format(path: Path) -> tuple[str, tuple[str, ...]]:
             f"{path}: cannot be read as a geometry (Extended XYZ file): its first line is not the "
             "number of atoms"
         )
+    if shown is None and _is_compressed(path) and not _is_packed(path):
+        raise StructureError(f"{path}: cannot be unpacked; its name says that it is compressed")
     if shown is None:
         raise StructureError(
             f"{path}: cannot be read as a geometry: neither its name nor its content tells the "
@@ -286,6 +284,14 @@ def _is_marked(path: Path, kind: str) -> bool:
 def _is_compressed(path: Path) -> bool:
     """Whether ASE unpacks the file before it reads it."""
     return get_compression(path.name)[1] is not None
+
+
+def _is_packed(path: Path) -> bool:
+    try:
+        with open_with_compression(str(path), "rb") as file:
+            return bool(file.read(1))
+    except _PACKED_WRONGLY:
+        return False
 
 
 def _by_content(head: bytes) -> str | None:
@@ -335,6 +341,9 @@ def _reason(error: Exception) -> str:
         if name in ("D", "T"):
             return f"{name} is an isotope; write H, with its mass in a column masses"
         return f"{name!r} is no chemical element, or is missing"
+    if (number := _NO_NUMBER.match(text)) is not None:
+        word = (number[1] or number[2]).strip("'")
+        return f"{word!r} stands where a number should be" if word else "a number is missing"
     if isinstance(error, StopIteration | IndexError | EOFError | TypeError) or not text:
         return "it ends too early, or has another form"
     return text.splitlines()[0]
@@ -360,7 +369,7 @@ def structure_of(atoms: Atoms, names: Mapping[str, str] = NAMES) -> Atoms:
         StructureError: It is not clear (see `doubts`), or something that should be a number, or a
             line of `geometry.in`, is none; a line for each.
     """
-    doubts = (partly_occupied(atoms), atoms.info.get(_TWO_PLACES))
+    doubts = (partly_occupied(atoms), atoms.info.get(TWO_PLACES))
     wrong = [*unfit(atoms), *filter(None, doubts)]
     if wrong:
         raise StructureError("\n".join(wrong))

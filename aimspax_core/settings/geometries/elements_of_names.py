@@ -1,0 +1,108 @@
+"""Elements by the names of atoms, where a file (PDB, GRO) gives no others.
+
+`CA` is calcium as an ion and carbon in an amino acid. What settles it is the place of the name
+(PDB, format version 3.3, ATOM: the element's symbol is right-justified in columns 13-14), the
+residue, or that only one of both is an element. What nothing settles is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ase.data import atomic_numbers, chemical_symbols
+
+from aimspax_core.errors import StructureError
+
+_SIMPLE = frozenset("HBCNOFPSKIVWUY")
+_BUILT_OF = frozenset("HCNOPS")
+"""Elements of proteins, nucleic acids and water."""
+
+_RESIDUES = (
+    " ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL "
+    " HSD HSE HSP HID HIE HIP CYX ASH GLH LYN ACE NME "
+    " A C G U I DA DC DG DT DI ADE GUA CYT THY URA HOH WAT SOL TIP TIP3 TIP4 SPC "
+)
+_SITES = re.compile(r"(M|MW|EP|EPW|LP|LPA|LPB|X|DUM|DU|Q|VS)\d*$")
+"""Names of sites without a nucleus, of four-site water and force fields."""
+
+_ATOM = ("ATOM  ", "HETATM")
+
+
+def with_elements(text: str) -> tuple[str, bool]:
+    """Return a PDB file's text with its element columns filled, and whether one was not.
+
+    Raises:
+        StructureError: The name of an atom does not tell its element; the text has its line.
+    """
+    lines, filled = text.splitlines(), False
+    for at, line in enumerate(lines):
+        if line.startswith(_ATOM) and not _is_element(line[76:78].strip()):
+            name, residue = line[12:16], line[17:21].strip()
+            element = _by_place(name, residue)
+            if element is None:
+                raise StructureError(
+                    f"line {at + 1}: atom {name.strip()} of {residue or 'no residue'} has no "
+                    "element in columns 77-78, and its name does not tell one; allowed: an element"
+                )
+            lines[at], filled = f"{line[:76]:<76}{element:>2}", True
+    return "\n".join((*lines, "")), filled
+
+
+def elements_of_gro(text: str) -> Iterator[str]:
+    """Yield the elements of a Gromacs file with one frame.
+
+    Raises:
+        StructureError: The name of an atom does not tell its element; the text has its line.
+    """
+    for number, line in enumerate(text.rstrip().splitlines()[2:-1], 3):
+        residue, name = line[5:10].strip(), line[10:15].strip()
+        element = element_of_name(name, residue)
+        if element is None:
+            raise StructureError(
+                f"line {number}: the format has no elements, and atom {name} of "
+                f"{residue or 'no residue'} does not tell its own by its name; write the "
+                "structure in another format, such as x.xyz"
+            )
+        yield element
+
+
+def element_of_name(name: str, residue: str) -> str | None:
+    """Return the element of an atom by its name, if name and residue leave no other.
+
+    Args:
+        name: `CA`, `HG11`, `1HB`, `OW`, `NA+`, …
+        residue: Name of what it is part of; that of an ion is its element's.
+    """
+    letters = re.sub(r"[^A-Za-z].*", "", name.strip().lstrip("0123456789*'"))
+    if not letters or _SITES.match(name.strip().upper()):
+        return None
+    one, two = letters[0].upper(), letters[:2].capitalize()
+    simple = one if one in _SIMPLE else None
+    double = two if len(two) > 1 and two in atomic_numbers else None
+    kind = re.sub(r"[^A-Za-z]+", "", residue).upper()
+    if kind == letters.upper() and len(letters) <= 2:
+        return double or simple
+    if f" {residue.upper()} " in _RESIDUES and one in _BUILT_OF:
+        return one
+    if double is not None and letters[1:2].islower():
+        return double
+    return simple if double is None else None if one in _BUILT_OF else double
+
+
+def _by_place(name: str, residue: str) -> str | None:
+    """Return the element of an atom by its name of four columns, and the place in them."""
+    alone = name.strip().upper() == re.sub(r"[\d+-]", "", residue).upper()  # an ion
+    if name[:1].isspace() and name[1:2].upper() in _SIMPLE and not alone:
+        return None if _SITES.match(name.strip()) else name[1].upper()
+    if len(name.strip()) == 4 and name[0].upper() == "H":
+        return "H"  # of names with four letters: HG11
+    if name[:1].isdigit() and name[1:2].upper() in _SIMPLE:
+        return name[1].upper()  # of old names: 1HB
+    return element_of_name(name, residue)
+
+
+def _is_element(word: str) -> bool:
+    """Whether a word is a symbol, or an isotope, which ASE refuses by name."""
+    word = re.sub(r"[^A-Za-z]+", "", word).capitalize()
+    return word in chemical_symbols[1:] or word in ("D", "T")

@@ -1,0 +1,132 @@
+"""What formats say that ASE's readers leave out, or guess without a word."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_masses
+from ase.io.gaussian import read_gaussian_in
+
+from aimspax_core.errors import StructureError
+from aimspax_core.settings.geometries.elements_of_names import elements_of_gro
+
+SAID_OF_ALL = "aimspax_said_of_all"
+"""Where a frame has, in `info`, those of `charge` and `spin` that earlier releases left out."""
+
+_CODES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
+"""Charges (e) by their code in the lines of atoms of an MDL Molfile V2000."""
+
+_BY_NAMES = "the format has no elements; they are taken by the names of the atoms"
+_BY_MASSES = "the format has no elements; they are taken by the masses"
+_TYPES = (
+    "it has types of atoms and not their elements; write them (in LAMMPS: dump_modify element), or "
+    "another format, such as x.xyz"
+)
+_UNLIKE = 0.05
+"""A mass (u) that is further from those of all elements than this part of it is of none."""
+
+
+def complete(kind: str, frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    """Put into frames what a file says of them and ASE's reader has left out.
+
+    Args:
+        kind: The format as ASE calls it.
+        frames: Those that were read; changed in place.
+        text: The content of the file.
+
+    Returns:
+        Notes on what was taken; without the name of the file.
+
+    Raises:
+        StructureError: ASE's reader has guessed what nothing in the file says.
+    """
+    own = _BY_FORMAT.get(kind)
+    notes = () if own is None else own(frames, text)
+    return (*notes, *filter(None, map(_not_periodic, frames[-1:])), *_moving(frames[-1:]))
+
+
+def _not_periodic(atoms: Atoms) -> str | None:
+    if atoms.cell.rank == 3 and not atoms.pbc.any():
+        return "it has lattice vectors and is not periodic; it is taken as a molecule"
+    return None
+
+
+def _moving(frames: Sequence[Atoms]) -> Sequence[str]:
+    if any(atoms.has("momenta") and atoms.get_momenta().any() for atoms in frames):
+        return ("its velocities are not taken; they are drawn for the temperature in MD",)
+    return ()
+
+
+def _gro(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    symbols = list(elements_of_gro(text))
+    for atoms in frames:
+        if len(symbols) == len(atoms):
+            atoms.set_chemical_symbols(symbols)
+    return (_BY_NAMES,)
+
+
+def _lammps_dump(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    columns = next((line for line in text.splitlines() if line.startswith("ITEM: ATOMS")), "")
+    if " element" in columns:
+        return ()
+    if " mass" not in columns:
+        raise StructureError(_TYPES)
+    return (_BY_MASSES,)
+
+
+def _lammps_data(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    masses = re.search(r"^\s*Masses\b[^\n]*\n\s*\n((?:\s*\d+\s+\S+[^\n]*\n?)+)", text, re.MULTILINE)
+    if masses is None:
+        raise StructureError(_TYPES)
+    for line in masses.group(1).splitlines():
+        mass = float(line.split()[1])
+        if np.abs(atomic_masses[1:] - mass).min() > _UNLIKE * mass:
+            raise StructureError(f"the mass {mass:g} is that of no element; {_TYPES}")
+    return (f"{_BY_MASSES}, and the units are those of LAMMPS's style metal",)
+
+
+def _molfile(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    """Take the charge of an MDL Molfile V2000: lines `M  CHG`, or else codes of atoms."""
+    several = text.count("$$$$") > 1
+    lines = text.partition("$$$$")[0].splitlines()
+    count = int(lines[3][:3])
+    charges = [line.split()[3:] for line in lines if line.startswith("M  CHG")]
+    if charges:
+        charge = sum(int(value) for words in charges for value in words[1::2])
+        told = True
+    else:
+        codes = [line[36:39].strip() for line in lines[4 : 4 + count]]
+        told = any(code.isdecimal() and int(code) in _CODES for code in codes)
+        charge = sum(_CODES.get(int(code), 0) for code in codes if code.isdecimal())
+    if told:
+        _said(frames, {"charge": charge})
+    taken = ("it holds several molecules; the first one is taken",) if several else ()
+    return (*taken, f"its charge is {charge:+d}, the sum of those of its atoms") if told else taken
+
+
+def _gaussian(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    """Take charge and multiplicity, which ASE's reader gives to a calculator."""
+    given = read_gaussian_in(io.StringIO(text), attach_calculator=True).calc.parameters
+    names = {"charge": "charge", "spin": "mult"}
+    _said(frames, {name: given[other] for name, other in names.items() if other in given})
+    return ()
+
+
+def _said(frames: Sequence[Atoms], said: Mapping[str, float]) -> None:
+    for atoms in frames:
+        atoms.info.update(said)
+        atoms.info[SAID_OF_ALL] = tuple(said)
+
+
+_BY_FORMAT: Mapping[str, Callable[[Sequence[Atoms], str], tuple[str, ...]]] = {
+    "gromacs": _gro,
+    "lammps-dump-text": _lammps_dump,
+    "lammps-data": _lammps_data,
+    "sdf": _molfile,
+    "mol": _molfile,
+    "gaussian-in": _gaussian,
+}

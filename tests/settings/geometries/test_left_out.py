@@ -1,0 +1,204 @@
+"""What formats leave open is not guessed, and what ASE's readers leave out is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ase.io
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+from aimspax_core.errors import StructureError
+from aimspax_core.settings.geometries.elements_of_names import element_of_name
+from aimspax_core.settings.geometries.files import Geometry, read_file
+
+LINE = "ATOM  {n:5d} {name:<4s} {residue:<4s}A{n:4d}    {n:8.3f}   0.000   0.000  1.00  0.00"
+
+
+def geometry(folder: Path, name: str, content: str) -> Geometry:
+    (folder / name).write_text(content, encoding="utf-8")
+    return read_file(folder / name)
+
+
+def refused(folder: Path, name: str, content: str) -> str:
+    with pytest.raises(StructureError) as found:
+        geometry(folder, name, content)
+    return str(found.value)
+
+
+def pdb(*atoms: tuple[str, str]) -> str:
+    lines = (LINE.format(n=n, name=a, residue=r) for n, (a, r) in enumerate(atoms, 1))
+    return "\n".join((*lines, "END\n"))
+
+
+# ---- elements -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "residue", "element"),
+    [
+        (" CA ", "ALA", "C"),
+        ("CA  ", "CA", "Ca"),
+        (" CL ", "CL-", "Cl"),
+        (" CA ", "CA", "Ca"),
+        ("CA  ", "GLY", "C"),
+        (" HG ", "SER", "H"),
+        ("HG11", "VAL", "H"),
+        ("1HB ", "LIG", "H"),
+        (" OG ", "SER", "O"),
+        (" NA ", "HEM", "N"),
+        ("FE  ", "HEM", "Fe"),
+        ("CL1 ", "LIG", None),
+        ("ZN  ", "ZN", "Zn"),
+        (" MW ", "SOL", None),
+    ],
+)
+def test_elements_of_a_pdb_file_without_a_column_of_them(
+    tmp_path: Path, name: str, residue: str, element: str | None
+):
+    content = pdb((name, residue))
+    if element is None:
+        text = refused(tmp_path, "a.pdb", content)
+        assert "line 1" in text
+        assert name.strip() in text
+    else:
+        found = geometry(tmp_path, "a.pdb", content)
+        assert found.atoms.get_chemical_symbols() == [element]
+        assert any("atoms' names" in note for note in found.notes)
+
+
+def test_elements_that_a_pdb_file_has_are_taken(tmp_path: Path):
+    content = pdb(("CA  ", "LIG")).replace("  0.00\n", "  0.00          CA\n", 1)
+    found = geometry(tmp_path, "a.pdb", content)
+    assert found.atoms.get_chemical_symbols() == ["Ca"]
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "residue", "element"),
+    [
+        ("OW", "SOL", "O"),
+        ("HW1", "SOL", "H"),
+        ("NA", "NA", "Na"),
+        ("CL", "CL", "Cl"),
+        ("NA+", "ION", None),
+        ("Na+", "ION", "Na"),
+        ("MW", "SOL", None),
+        ("CA", "GLY", "C"),
+        ("BR", "LIG", "Br"),
+        ("ZN", "ZN2", "Zn"),
+        ("P", "DPPC", "P"),
+    ],
+)
+def test_elements_by_names(name: str, residue: str, element: str | None):
+    assert element_of_name(name, residue) == element
+
+
+def test_an_ion_of_a_gro_file_is_no_nitrogen_and_a_site_no_tungsten(tmp_path: Path):
+    head, box = "t\n    1\n", "   2.00000   2.00000   2.00000\n"
+    ion = "    1NA      NA    1   0.100   0.200   0.300\n"
+    site = "    1SOL     MW    1   0.100   0.200   0.300\n"
+    found = geometry(tmp_path, "a.gro", head + ion + box)
+    assert found.atoms.get_chemical_symbols() == ["Na"]
+    assert any("by the names" in note for note in found.notes)
+    assert "MW of SOL" in refused(tmp_path, "b.gro", head + site + box)
+
+
+def dump(columns: str, *rows: str) -> str:
+    box = "ITEM: BOX BOUNDS pp pp pp\n0 9\n0 9\n0 9\n"
+    head = f"ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n{len(rows)}\n{box}"
+    return head + "\n".join((f"ITEM: ATOMS {columns}", *rows, ""))
+
+
+def test_types_of_lammps_are_no_atomic_numbers(tmp_path: Path):
+    types = dump("id type x y z", "1 1 0 0 0", "2 2 0 0 1")
+    assert "types of atoms" in refused(tmp_path, "a.lammpstrj", types)
+    named = dump("id element x y z", "1 Cu 0 0 0", "2 O 0 0 2")
+    assert str(geometry(tmp_path, "b.lammpstrj", named).atoms.symbols) == "CuO"
+    heavy = geometry(tmp_path, "c.lammpstrj", dump("id mass x y z", "1 63.5 0 0 0"))
+    assert str(heavy.atoms.symbols) == "Cu"
+    assert any("masses" in note for note in heavy.notes)
+
+
+# ---- charges --------------------------------------------------------------------------------
+
+MOL = """a
+  b
+
+  2  1  0  0  0  0            999 V2000
+    0.0000    0.0000    0.0000 N   0  {code}  0  0  0
+    1.0000    0.0000    0.0000 H   0  0  0  0  0
+  1  2  1  0
+{more}M  END
+"""
+
+
+@pytest.mark.parametrize("name", ["a.sdf", "a.mol"])
+@pytest.mark.parametrize(
+    ("code", "more", "charge"),
+    [(0, "", None), (3, "", 1.0), (0, "M  CHG  2   1   1   2   1\n", 2.0), (5, "", -1.0)],
+)
+def test_charges_of_a_molfile(
+    tmp_path: Path, name: str, code: int, more: str, charge: float | None
+):
+    found = geometry(tmp_path, name, MOL.format(code=code, more=more))
+    assert found.atoms.info.get("charge") == charge
+    assert "charge" not in found.before.info  # what a campaign begun earlier has recorded
+
+
+def test_one_of_several_molecules_is_taken_with_a_note(tmp_path: Path):
+    content = (MOL.format(code=0, more="") + "$$$$\n") * 2
+    assert any("several" in note for note in geometry(tmp_path, "a.sdf", content).notes)
+
+
+def test_charge_and_multiplicity_of_a_gaussian_input(tmp_path: Path):
+    content = "#p hf\n\nt\n\n1 2\nO 0.0 0.0 0.0\nH 0.0 0.0 1.0\nH 0.0 1.0 0.0\n\n"
+    found = geometry(tmp_path, "a.com", content)
+    assert (found.atoms.info["charge"], found.atoms.info["spin"]) == (1.0, 2.0)
+    assert not {"charge", "spin"} & {*found.before.info}
+
+
+# ---- cells and velocities -------------------------------------------------------------------
+
+
+def test_a_cell_said_once_is_that_of_all_models(tmp_path: Path):
+    cell = "CRYST1   10.000   11.000   12.000  90.00  90.00  90.00 P 1\n"
+    model = pdb((" O  ", "HOH")).replace("END\n", "ENDMDL\n")
+    found = geometry(tmp_path, "a.pdb", cell + "MODEL 1\n" + model + "MODEL 2\n" + model)
+    assert found.atoms.pbc.all()
+    assert found.atoms.cell.lengths().tolist() == [10.0, 11.0, 12.0]
+
+
+def test_the_cell_of_0_stands_for_none_too(tmp_path: Path):
+    cell = "CRYST1    0.000    0.000    0.000  90.00  90.00  90.00 P 1\n"
+    assert not geometry(tmp_path, "a.pdb", cell + pdb((" O  ", "HOH"))).atoms.pbc.any()
+
+
+def test_what_has_a_cell_and_is_not_periodic_is_told_so(tmp_path: Path):
+    ase.io.write(tmp_path / "a.traj", Atoms("H", cell=[3, 3, 3]))
+    assert any("not periodic" in note for note in read_file(tmp_path / "a.traj").notes)
+
+
+def test_velocities_are_not_taken_without_a_word(tmp_path: Path):
+    water = molecule("H2O")
+    water.set_momenta([[1, 0, 0]] * 3)
+    ase.io.write(tmp_path / "a.traj", water)
+    assert any("velocities" in note for note in read_file(tmp_path / "a.traj").notes)
+
+
+# ---- words ----------------------------------------------------------------------------------
+
+
+def test_a_word_where_a_number_should_be_is_named(tmp_path: Path):
+    text = refused(tmp_path, "a.xyz", "1\n\nH 0.0 zero 0.0\n")
+    assert "convert" not in text
+    assert "zero" in text
+
+
+def test_the_format_of_a_file_without_structures_is_named(tmp_path: Path):
+    assert "CIF" in refused(tmp_path, "a.cif", "data_a\n_cell_length_a 3\n")
+
+
+def test_what_is_named_as_compressed_and_is_not_is_told_so(tmp_path: Path):
+    assert "unpacked" in refused(tmp_path, "a.pdb.gz", pdb((" O  ", "HOH")))
