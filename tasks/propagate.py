@@ -36,13 +36,8 @@ from aimspax_core.sampling.dynamics import (
 )
 from aimspax_core.sampling.lockstep import Evaluate
 from aimspax_core.sampling.rattling import RATTLING_STREAM, passing, rattled
-from aimspax_core.sampling.segment import (
-    Outcome,
-    Result,
-    SegmentSettings,
-    Start,
-    run_segment,
-)
+from aimspax_core.sampling.segment import SegmentSettings, Start, run_segment
+from aimspax_core.sampling.segment_outcomes import Outcome, Result
 from aimspax_core.sampling.snapshots import save_prediction, write_snapshots
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.settings import Settings

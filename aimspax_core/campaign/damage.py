@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aimspax_core.campaign import convergence, exploration
+from aimspax_core.campaign import convergence, exploration, trajectories
 from aimspax_core.campaign.actions import Converge, Train
 from aimspax_core.campaign.events import FileDamaged
 from aimspax_core.campaign.members import MemberState
@@ -17,7 +17,7 @@ def file_damaged(state: CampaignState, event: FileDamaged) -> CampaignState:
     state = state.but(damaged_files=state.damaged_files + 1)
     match event.what:
         case "trajectory":
-            state = exploration.state_lost(state, int(event.which), int(event.name))
+            state = trajectories.state_lost(state, int(event.which), int(event.name))
         case "sampler":
             state = _sampler_lost(state, int(event.which), int(event.name))
         case "checkpoint":

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from aimspax_core.campaign import (
     budget,
     candidates,
     convergence,
     initial,
-    new_beginnings,
     rounds,
     thresholds,
+    trajectories,
 )
 from aimspax_core.campaign.actions import Action, Assess, Propagate, Train, task_of
 from aimspax_core.campaign.events import Look, SegmentFinished, TrajectoryResult
@@ -22,13 +21,9 @@ from aimspax_core.campaign.state import (
     Phase,
     Point,
     PointStatus,
-    Trajectory,
     TrajectoryStatus,
 )
 from aimspax_core.campaign.stopping import ending
-
-MAX_ROLLBACKS = 10
-"""Rollbacks in a row, without a label in between, after which a trajectory is given up."""
 
 SEGMENT_SHARE = 0.01
 SEGMENT_MIN_S, SEGMENT_MAX_S = 2.0, 30.0
@@ -38,19 +33,7 @@ def begin(state: CampaignState) -> CampaignState:
     """Start the trajectories."""
     state = initial.left(convergence.forgotten(state))
     state = state.but(phase=Phase.ACTIVE, stop_rule="", stop_reason="")
-    return settle(_all_trajectories(state))
-
-
-def _all_trajectories(state: CampaignState) -> CampaignState:
-    """Add the trajectories that are missing; each gets the next geometry in turn."""
-    missing = range(len(state.trajectories), state.rules.num_trajectories)
-    new = (Trajectory(index=i, geometry=i % state.rules.geometries) for i in missing)
-    return state.but(trajectories=(*state.trajectories, *new))
-
-
-def number_in_geometry(state: CampaignState, index: int) -> int:
-    """Return which of its geometry's trajectories a trajectory is, from 0."""
-    return index // state.rules.geometries
+    return settle(trajectories.complete(state))
 
 
 def segments(state: CampaignState, training: Sequence[Action] = ()) -> list[Action]:
@@ -104,7 +87,7 @@ def segment_budget_s(state: CampaignState) -> float:
 def enter_segment(state: CampaignState, action: Propagate) -> CampaignState:
     """Mark the trajectories of a segment that was launched."""
     state = _counting(state.but(segments=max(state.segments, action.number)))
-    return _change(state, *action.trajectories, status=TrajectoryStatus.IN_SEGMENT)
+    return trajectories.changed(state, *action.trajectories, status=TrajectoryStatus.IN_SEGMENT)
 
 
 def _counting(state: CampaignState) -> CampaignState:
@@ -126,7 +109,7 @@ def leave_segment(state: CampaignState, action: Propagate) -> CampaignState:
         for index in action.trajectories
         if state.trajectories[index].status is TrajectoryStatus.IN_SEGMENT
     )
-    return _change(state, *left, status=TrajectoryStatus.RUNNING)
+    return trajectories.changed(state, *left, status=TrajectoryStatus.RUNNING)
 
 
 def segment_finished(
@@ -176,8 +159,8 @@ def _moved(
 ) -> CampaignState:
     index = result.trajectory
     if result.outcome == "exploded":
-        return _roll_back(state, index, result.reason)
-    state = _change(
+        return trajectories.roll_back(state, index, result.reason)
+    state = trajectories.changed(
         state,
         index,
         status=TrajectoryStatus.RUNNING,
@@ -187,7 +170,7 @@ def _moved(
         origin=None,
     )
     if result.outcome == "finished":
-        return _change(state, index, status=TrajectoryStatus.FINISHED)
+        return trajectories.changed(state, index, status=TrajectoryStatus.FINISHED)
     if result.outcome == "crossed" and result.key is not None and state.phase is Phase.ACTIVE:
         return _crossed(state, result.key, result, unsure, judged_in)
     return state
@@ -202,7 +185,7 @@ def _crossed(
 ) -> CampaignState:
     """Ask for the label of a structure, unless it has been asked for before."""
     index = result.trajectory
-    state = _change(state, index, status=TrajectoryStatus.WAITING, waiting_for=key)
+    state = trajectories.changed(state, index, status=TrajectoryStatus.WAITING, waiting_for=key)
     known = state.points.get(key)
     if known is None:
         geometry = state.trajectories[index].geometry
@@ -217,9 +200,9 @@ def _crossed(
         if known.status is PointStatus.LABELLED:
             return labelled(state, key)
     if known.status is PointStatus.LABELLED:
-        return _served(state, index, TrajectoryStatus.RUNNING)
+        return trajectories.served(state, index, TrajectoryStatus.RUNNING)
     if known.status is PointStatus.FAILED:
-        return _roll_back(state, index, known.reason)
+        return trajectories.roll_back(state, index, known.reason)
     return state
 
 
@@ -234,7 +217,7 @@ def labelled(state: CampaignState, key: str) -> CampaignState:
     status = TrajectoryStatus.RUNNING if to_validation else TrajectoryStatus.TRAINING
     for trajectory in state.trajectories:
         if trajectory.waiting_for == key:
-            state = _served(state, trajectory.index, status)
+            state = trajectories.served(state, trajectory.index, status)
     return settle(thresholds.frozen(state))
 
 
@@ -242,7 +225,7 @@ def forget(state: CampaignState, key: str) -> CampaignState:
     """Send the trajectories that waited for a point without a label back to their checkpoints."""
     for trajectory in state.trajectories:
         if trajectory.waiting_for == key:
-            state = _roll_back(state, trajectory.index, state.points[key].reason)
+            state = trajectories.roll_back(state, trajectory.index, state.points[key].reason)
     return settle(state)
 
 
@@ -254,7 +237,7 @@ def trained(state: CampaignState, points: tuple[str, ...]) -> CampaignState:
         for t in state.trajectories
         if t.status is TrajectoryStatus.TRAINING and t.waiting_for in learnt
     )
-    state = _change(state, *done, status=TrajectoryStatus.RUNNING, waiting_for=None)
+    state = trajectories.changed(state, *done, status=TrajectoryStatus.RUNNING, waiting_for=None)
     return settle(state, fresh_errors=True)
 
 
@@ -296,11 +279,11 @@ def reopened(state: CampaignState) -> CampaignState:
     """
     if not state.trajectories:
         return state
-    longer = _all_trajectories(state)
+    longer = trajectories.complete(state)
     for trajectory in longer.trajectories:
         finished = trajectory.status is TrajectoryStatus.FINISHED
         if finished and trajectory.step < state.rules.max_md_steps:
-            longer = _change(longer, trajectory.index, status=TrajectoryStatus.RUNNING)
+            longer = trajectories.changed(longer, trajectory.index, status=TrajectoryStatus.RUNNING)
     if state.phase is Phase.ACTIVE:
         return longer
     if ending(longer, "active") is not None:
@@ -331,73 +314,3 @@ def _train(state: CampaignState) -> CampaignState:
     pending = state.pending
     epochs = rounds.epochs_for(state, len(pending)) if pending else 0
     return rounds.open_round(state.but(pending=()), "active", epochs, pending)
-
-
-def _served(state: CampaignState, index: int, status: TrajectoryStatus) -> CampaignState:
-    """Make the structure that was labelled its trajectory's checkpoint, if that is wanted."""
-    trajectory = state.trajectories[index]
-    kept = state.rules.update_checkpoints
-    origin = new_beginnings.of_trajectory(state, trajectory)
-    return _change(
-        state,
-        index,
-        status=status,
-        waiting_for=trajectory.waiting_for if status is TrajectoryStatus.TRAINING else None,
-        checkpoint=trajectory.version if kept else trajectory.checkpoint,
-        checkpoint_step=trajectory.step if kept else trajectory.checkpoint_step,
-        since_crossing=0,
-        rollbacks_in_a_row=0,
-        setbacks=(),
-        origin=origin,
-        begun_anew=trajectory.begun_anew + (origin is not None),
-    )
-
-
-def state_lost(state: CampaignState, index: int, version: int) -> CampaignState:
-    """Go on without an MD state file: from the checkpoint's, or from the geometry; with new noise.
-
-    It is no fault of the trajectory, and does not count among its rollbacks in a row. A label that
-    it waits for is waited for all the same.
-    """
-    trajectory = state.trajectories[index]
-    if version == trajectory.checkpoint:
-        state = _change(state, index, checkpoint=0, checkpoint_step=0)
-    if version != trajectory.version:
-        return state
-    trajectory = state.trajectories[index]
-    return _change(
-        state,
-        index,
-        version=trajectory.checkpoint,
-        step=trajectory.checkpoint_step,
-        since_crossing=0,
-        rollbacks=trajectory.rollbacks + 1,
-        rollbacks_in_a_row=max(1, trajectory.rollbacks_in_a_row),  # 0 is the noise of before
-    )
-
-
-def _roll_back(state: CampaignState, index: int, reason: str) -> CampaignState:
-    """Send a trajectory back to its checkpoint, with new noise, so that it takes another way."""
-    trajectory = state.trajectories[index]
-    in_a_row = trajectory.rollbacks_in_a_row + 1
-    return _change(
-        state,
-        index,
-        status=TrajectoryStatus.FAILED if in_a_row >= MAX_ROLLBACKS else TrajectoryStatus.RUNNING,
-        waiting_for=None,
-        origin=None,
-        version=trajectory.checkpoint,
-        step=trajectory.checkpoint_step,
-        since_crossing=0,
-        rollbacks=trajectory.rollbacks + 1,
-        rollbacks_in_a_row=in_a_row,
-        setbacks=(*trajectory.setbacks, reason),
-    )
-
-
-def _change(state: CampaignState, *indices: int, **changes: Any) -> CampaignState:
-    """Return a copy with some trajectories changed, all in the same way."""
-    trajectories = list(state.trajectories)
-    for index in indices:
-        trajectories[index] = trajectories[index].but(**changes)
-    return state.but(trajectories=tuple(trajectories))

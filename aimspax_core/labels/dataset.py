@@ -23,7 +23,7 @@ from aimspax_core.safe_files import write_text
 from aimspax_core.settings.geometries.own_electrons import own_electrons
 
 if TYPE_CHECKING:
-    from aimspax_core.settings.project import Misc
+    from aimspax_core.settings.misc import Misc
 
 
 @dataclass(frozen=True)

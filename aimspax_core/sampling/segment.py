@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from math import inf, isfinite
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase import Atoms
 from ase.md.md import MolecularDynamics
-from numpy.typing import NDArray
 
 from aimspax_core.errors import ExplodedError, StructureError
 from aimspax_core.sampling.dynamics import MDState, capture, resume
@@ -30,6 +28,7 @@ from aimspax_core.sampling.lockstep import (
     run_lockstep,
     volume_guard,
 )
+from aimspax_core.sampling.segment_outcomes import Check, Look, Outcome, Result
 from aimspax_core.sampling.snapshots import Snapshot
 from aimspax_core.structures import decode, encode
 from aimspax_core.uncertainty.judged_atoms import UncertaintyOf, judged
@@ -98,78 +97,6 @@ class Start:
     most: float = inf
     window: int = 0
     chance: Callable[[int], float] | None = None
-
-
-@dataclass(frozen=True)
-class Check:
-    """One check of a trajectory: its life's step, and uncertainty and threshold by the measure."""
-
-    trajectory: int
-    step: int
-    uncertainty: float
-    threshold: float | None
-
-
-@dataclass(frozen=True)
-class Look:
-    """A structure that is kept for analysis.
-
-    Attributes:
-        trajectory: Index of its trajectory.
-        step: MD steps made in the trajectory's life.
-        structure: The structure; it passed the check of structures.
-        prediction: What the committee says of it.
-        threshold: The threshold at that step; None during warm-up.
-    """
-
-    trajectory: int
-    step: int
-    structure: Atoms
-    prediction: Prediction
-    threshold: float | None
-
-
-class Outcome(StrEnum):
-    """Why a trajectory halted."""
-
-    RUNNING = "running"
-    CROSSED = "crossed"
-    EXPLODED = "exploded"
-    FINISHED = "finished"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a segment made of one trajectory.
-
-    Attributes:
-        trajectory: Its index.
-        outcome: Why it halted; RUNNING if only because the time budget was over, or it had made
-            the steps that it may make.
-        state: Its state where it halted, with the structure to label if it crossed; None if it
-            exploded.
-        steps: Steps made in this segment.
-        checks: Its checks, in order.
-        since_crossing: Steps since its last crossing; 0 if it crossed just now.
-        looks: What was kept for analysis, in order.
-        snapshots: Its snapshots, in order; also those before an explosion.
-        reason: `uncertainty`, `random` or `limit` if it crossed, what happened if it exploded, else
-            empty.
-        crossing: Where it crossed, what the committee says of that structure.
-        free: Which of its N atoms can move, (N,).
-    """
-
-    trajectory: int
-    outcome: Outcome
-    state: MDState | None
-    steps: int
-    checks: tuple[Check, ...]
-    since_crossing: int
-    looks: tuple[Look, ...] = ()
-    snapshots: tuple[Snapshot, ...] = ()
-    reason: str = ""
-    crossing: Prediction | None = None
-    free: NDArray[np.bool_] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from aimspax_core.settings.cross_checks import (
 )
 from aimspax_core.settings.doubtful_numbers import model_doubts, project_doubts
 from aimspax_core.settings.first_look import first_look
+from aimspax_core.settings.misc import Misc
 from aimspax_core.settings.model import ModelMisc, ModelSettings
 from aimspax_core.settings.original import keys
 from aimspax_core.settings.original.translate import (
@@ -31,7 +32,7 @@ from aimspax_core.settings.original.translate import (
     reference_of,
     teacher_as_reference,
 )
-from aimspax_core.settings.project import Misc, ProjectSettings
+from aimspax_core.settings.project import ProjectSettings
 from aimspax_core.settings.reading.environment import from_environment
 from aimspax_core.settings.reading.mistakes import (
     BY_HAND,

@@ -18,11 +18,11 @@ from aimspax_core.settings.geometries.files import read_file
 from aimspax_core.settings.geometries.held_atoms import NOTHING_HELD, HeldAtoms
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MD, Dynamics
+from aimspax_core.settings.misc import Misc
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import (
     ActiveLearning,
     InitialDatasetGeneration,
-    Misc,
     ProjectSettings,
 )
 from aimspax_core.settings.reading.mistakes import missing_section, settings_error

@@ -14,7 +14,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from aimspax_core.run_directory import RunDir
-from aimspax_core.settings.project import Misc
+from aimspax_core.settings.misc import Misc
 from aimspax_core.verification.accounts import Publication
 from aimspax_core.verification.findings import Kind, Report
 from aimspax_core.verification.label_files import Labels, StoredLabel

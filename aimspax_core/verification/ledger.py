@@ -74,8 +74,7 @@ class Ledger(Training):
         if self.limited:
             self.round_closed()
 
-    def _nothing(self, _: Event) -> None:
-        """Take an event that changes nothing of what is added up here."""
+    def _nothing(self, _: Event) -> None: ...
 
     def _file_damaged(self, event: Event) -> None:
         """Go on without a file; what is gone on from instead, a later launch says."""
@@ -90,9 +89,8 @@ class Ledger(Training):
 
     def _exploration_asked(self, _: Event) -> None:
         self.training_goes_on()
-        left = [k for k, p in self.points.items() if p.step and p.status == "requested"]
-        for key in left:  # there was no budget for it
-            if key not in self.restoring:
+        for key, point in tuple(self.points.items()):  # there was no budget for it
+            if point.step and point.status == "requested" and key not in self.restoring:
                 del self.points[key]
 
     def _adopted(self, event: Event) -> None:
@@ -115,8 +113,7 @@ class Ledger(Training):
         last |= {t: (one, sets[t][1]) for t, one in event.get("last_settled", {}).items()}
         self.published[what] = Publication(what, sets, {**self.errors(), **late}, last)
         self.publishing, self.finished = "", what == "final"
-        if self.finished and self.in_flight:
-            flying = next(iter(self.in_flight))
+        for flying in self.in_flight if self.finished else ():
             self.complain(Kind.EVENT, f"the campaign ends, but {flying} has not come back")
 
     # ---- what is launched --------------------------------------------------------------------

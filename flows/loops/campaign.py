@@ -26,9 +26,8 @@ from aimspax_core.campaign.events import (
     Resumed,
     Started,
 )
-from aimspax_core.campaign.journal import Journal, entries
+from aimspax_core.campaign.journal import Journal
 from aimspax_core.campaign.leftovers import remove_leftovers
-from aimspax_core.campaign.obsolete_files import remove_obsolete
 from aimspax_core.campaign.restarts import mark_of
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import SCHEMA_VERSION, CampaignState, Phase
@@ -37,18 +36,15 @@ from aimspax_core.inputs.campaign_inputs import Inputs, Part
 from aimspax_core.inputs.damaged_files import find_damaged
 from aimspax_core.inputs.provenance import frozen_digest, write_provenance
 from aimspax_core.labels.store import LabelStore, gone_labels
-from aimspax_core.output.analysis import Analysis
-from aimspax_core.output.loss_logs import append_losses, losses_file
-from aimspax_core.output.thinning import Thinning
-from aimspax_core.output.trajectories import forget, gather, settle
-from aimspax_core.report.forecast import Learning
-from aimspax_core.report.narrative import lines
+from aimspax_core.output.loss_logs import losses_file
+from aimspax_core.output.trajectories import forget
 from aimspax_core.report.progress import paused_text, progress_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.versions import release
 from flows.loops.begin_anew import Look, insist
 from flows.loops.executor import Executor
 from flows.loops.figures import Figures
+from flows.loops.kept_files import KeptFiles
 from flows.loops.page_switch import PageSwitch
 from flows.loops.read_inputs import read_inputs
 from flows.loops.room import Room, StoppedWaitingError, look_for_campaigns_room
@@ -61,15 +57,12 @@ from flows.pools.open import pools
 from flows.runs.api_watch import api_watch
 from flows.runs.best_effort import best_effort
 from flows.runs.handed_over import handed_over
-from flows.runs.listeners import Listener, listeners
+from flows.runs.listeners import listeners
 from flows.runs.log_files import campaign_logs
 from flows.runs.one_at_a_time import naming_the_holder
 from flows.runs.previous_attempt import replace_previous, was_copied
 from flows.runs.restarts import count_restart
 from flows.runs.shown_state import show_waiting
-
-ANALYSIS_S = 60.0
-"""From one renewal of `analysis/` to the next."""
 
 T = TypeVar("T")
 
@@ -151,11 +144,9 @@ class Campaign:
         self.run, self.settings = inputs.run, inputs.settings
         self._requests = Requests(self._record)
         self._time_spent = TimeSpent(inputs.run)
-        self._learning = Learning()
+        self._kept_files = KeptFiles(inputs, self._insist)
         self._switch: PageSwitch | None = None
         self._room: Room | None = None  # nothing waits for room before the loop begins
-        self._analysis: Analysis | None = None
-        self._analysed = time.monotonic()
 
     @property
     def state(self) -> CampaignState:
@@ -195,13 +186,7 @@ class Campaign:
                 losses_file(self.run, tag).unlink(missing_ok=True)
             rules = self.inputs.rules
             self._record(Started(rules=rules, adopt=adopts, **self._written_by()))
-        with best_effort("trajectories"):
-            settle(self.run, self.state)
-        with best_effort("forecasting"):
-            if self.state.explored:
-                self._learning = Learning.of(entries(self.run.journal))
-        with best_effort("analysis"):  # a part of the journal may be damaged
-            self._analysis = Analysis.of(self.run, self.settings)
+        self._kept_files.take_up(self.state)
 
     def _resume(self, changes: tuple[str, ...], copied: bool) -> None:
         gone = gone_labels(LabelStore(self.run.labels), self.state.labelled, self.run.structure)
@@ -259,6 +244,7 @@ class Campaign:
         inputs = self._requests.take(self.inputs, self.state)
         if inputs is not self.inputs:
             self.inputs, self.settings = inputs, inputs.settings
+            self._kept_files.settings = inputs.settings
             if executor is not None:
                 executor.follow(inputs)
         if self._switch is not None:
@@ -280,7 +266,7 @@ class Campaign:
             executor = Executor(
                 self.inputs, workers, client, self._room, explores=self.part != "initial"
             )
-            executor.learn_labels(self.state)
+            executor.labels.learn(self.state)
             page = CampaignPage(self.settings, lambda: {pool.name: pool.rows for pool in workers})
             for pool in workers:
                 page.link(pool.name, pool.dashboard, pool.capacity)
@@ -301,7 +287,7 @@ class Campaign:
                     figures.expect(self.state)
                     self._record_next(executor, LOOK_S)
                     page.show(self.state)
-                    page.learn(self._learning)
+                    page.learn(self._kept_files.learning)
                 self._land(executor)
             finally:
                 executor.cancel()
@@ -339,7 +325,7 @@ class Campaign:
         end = time.monotonic() + GRACE_S
         while executor.hold() and (left := end - time.monotonic()) > 0:
             self._record_next(executor, left)
-        self._write_analysis(force=True)
+        self._kept_files.write_analysis(force=True)
 
     def _record_next(self, executor: Executor, timeout_s: float) -> None:
         """Wait for the next completion, and record it if one comes in time."""
@@ -355,67 +341,8 @@ class Campaign:
         after = self._insist(partial(self.journal.append, *events))
         for event in events:
             self._time_spent.note(event)
-            for listener in (*listeners(), *self._listeners):
+            for listener in (*listeners(), *self._kept_files.listeners):
                 listener(before, event, after)
-
-    @property
-    def _listeners(self) -> tuple[Listener, ...]:
-        """What follows from an event outside of the campaign's state, in this order.
-
-        The run's page is renewed by the clock, not by events.
-        """
-        return (
-            self._log_event,
-            self._append_losses,
-            self._gather_frames,
-            self._remove_obsolete_files,
-            self._note_for_analysis,
-            self._note_for_forecast,
-        )
-
-    def _log_event(self, before: CampaignState | None, event: Event, after: CampaignState) -> None:
-        for line in lines(before, event, after, self.settings.model.MISC.error_table):
-            log.info("%s", line)
-
-    def _append_losses(
-        self, before: CampaignState | None, event: Event, after: CampaignState
-    ) -> None:
-        with best_effort("losses"):
-            self._insist(partial(append_losses, self.run, event))
-
-    def _gather_frames(
-        self, before: CampaignState | None, event: Event, after: CampaignState
-    ) -> None:
-        with best_effort("trajectories"):
-            thinning = Thinning.of(self.settings)
-            self._insist(partial(gather, self.run, event, thinning))
-
-    def _remove_obsolete_files(
-        self, before: CampaignState | None, event: Event, after: CampaignState
-    ) -> None:
-        if before is not None and not isinstance(event, Launched):  # a launch leaves all in use
-            with best_effort("removing what is obsolete"):
-                remove_obsolete(self.run, before, after, self.settings.model.MISC.keep_checkpoints)
-
-    def _note_for_analysis(
-        self, before: CampaignState | None, event: Event, after: CampaignState
-    ) -> None:
-        if self._analysis is not None:
-            self._analysis.note(event, after)
-            self._write_analysis()
-
-    def _note_for_forecast(
-        self, before: CampaignState | None, event: Event, after: CampaignState
-    ) -> None:
-        self._learning.note(before, event, after, time.time())
-
-    def _write_analysis(self, force: bool = False) -> None:
-        """Renew `analysis/` now and then."""
-        due = force or time.monotonic() - self._analysed > ANALYSIS_S
-        if self._analysis is not None and self._analysis.wanted and due:
-            with best_effort("analysis"):
-                self._analysis.write()
-            self._analysed = time.monotonic()
 
 
 def _clean_up(run: RunDir) -> None:

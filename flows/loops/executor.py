@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import queue
@@ -28,7 +27,6 @@ from aimspax_core.campaign.actions import (
 )
 from aimspax_core.campaign.events import (
     Event,
-    LabelArrived,
     LabelFailed,
     LabelsGone,
     TaskLost,
@@ -42,17 +40,13 @@ from aimspax_core.errors import (
     DamagedError,
     DivergedError,
     LabelError,
-    LabelFailure,
 )
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.damaged_files import judge, label_gone
-from aimspax_core.labels.durations import UNKNOWN, Duration, Durations
-from aimspax_core.labels.gate import EnergyGate, check_label
-from aimspax_core.labels.refused import refuse
-from aimspax_core.labels.store import LabelStore
+from aimspax_core.labels.durations import UNKNOWN, Duration
 from aimspax_core.labels.tries import Fate
-from aimspax_core.output.predictions import judged
 from aimspax_core.storage import text
+from flows.loops.arrived_labels import ArrivedLabels
 from flows.loops.losses import Losses
 from flows.loops.room import Room
 from flows.loops.slow_labels import SlowLabels
@@ -86,6 +80,9 @@ class Executor:
         client: The Prefect API.
         room: The room that this process has for what it writes.
         explores: Whether this run goes on behind the initial dataset.
+
+    Attributes:
+        labels: The labels that have come.
     """
 
     def __init__(
@@ -95,31 +92,15 @@ class Executor:
         self.inputs, self.pools, self.client = inputs, pools, client
         self.run, self.settings = inputs.run, inputs.settings
         self._requests = TaskRequests(inputs, explores)
-        self._energies = EnergyGate(self.settings.gate)
-        self._durations = Durations()
-        self._slow_labels = SlowLabels(self._durations)
+        self.labels = ArrivedLabels(inputs)
+        self._slow_labels = SlowLabels(self.labels.durations)
         self._lost_tasks = LostTasks(client)
         self._done: queue.Queue[tuple[tuple[Action, ...], Ticket]] = queue.Queue()
         self._losses = Losses(room)
         self._tickets: dict[str, Ticket] = {}  # by the id of their action
         self._put_off: list[tuple[float, Label, CampaignState]] = []  # until this time
-        # By the key of their label: where it belongs, and that the store has it no more.
-        self._geometries: dict[str, int] = {}
-        self._vanished: set[str] = set()
+        self._geometries: dict[str, int] = {}  # by the key of their label
         self._noticed: list[Event] = []  # beside what became of tasks
-
-    def learn_labels(self, state: CampaignState) -> None:
-        """Take in the labels of the store: energies to judge others by, and what they took."""
-        store = LabelStore(self.run.labels)
-        given = [key for m in state.members.values() for key in (*m.training, *m.validation)]
-        for key in dict.fromkeys((*given, *state.points)):
-            stored = store.get(key)
-            if stored is not None:
-                with contextlib.suppress(LabelError):  # it was judged when it arrived
-                    self._energies.admit(stored.atoms, stored.label.energy)
-                wall_s = stored.label.provenance.get("wall_s")
-                if wall_s is not None and key in state.points:
-                    self._durations.note(state.points[key].geometry, wall_s)
 
     def launch_together(self, actions: tuple[Action, ...], state: CampaignState) -> None:
         """Submit what one task carries out: an action, or trainings one after another.
@@ -178,7 +159,7 @@ class Executor:
         if isinstance(action, Label):
             geometry = state.points[action.key].geometry
             self._geometries[action.key] = geometry
-            return partial(self._durations.of, geometry, tries_of(state, action.id))
+            return partial(self.labels.durations.of, geometry, tries_of(state, action.id))
         return lambda: ML_TASK_S if pool is self.pools.ml else UNKNOWN
 
     def next_events(self, timeout_s: float) -> tuple[Event, ...]:
@@ -230,6 +211,7 @@ class Executor:
         """Run what is launched from now on under other settings, with the workers that they say."""
         self.inputs, self.settings = inputs, inputs.settings
         self._requests = TaskRequests(inputs, self._requests.explores)
+        self.labels.inputs = inputs
         self.pools.follow(inputs.settings)
 
     def put_back(self) -> list[Event]:
@@ -296,7 +278,7 @@ class Executor:
             return TaskLost(action_id=action.id, reason=f"{type(error).__name__}: {error}")
         if isinstance(result, LabelRecord):
             try:
-                return self._label(action, result)
+                return self.labels.judge(action.id, result, self._geometries[result.key])
             except OSError as error:  # of a network's file system, which may be back in a moment
                 return self._unwritten(action, ticket, error)
         return result
@@ -328,49 +310,16 @@ class Executor:
         self._noticed.append(LabelsGone(keys=(key,)))
         return TaskLost(action_id=action.id, reason=why, fate=Fate.STORAGE)
 
-    def _label(self, action: Action, record: LabelRecord) -> Event:
-        """Return that a label arrived, if it is in the store, unharmed, and no outlier.
-
-        Raises:
-            OSError: It cannot be read, or not be kept as refused.
-        """
-        store = LabelStore(self.run.labels)
-        stored = store.get(record.key)
-        if stored is None:
-            self._vanished.add(record.key)
-            # Counted as a loss: the store may never show what workers write.
-            return TaskLost(action_id=action.id, reason="its label is gone from the store")
-        try:
-            check_label(stored.atoms, stored.label, self.settings.gate, self.settings.stress)
-            self._energies.admit(stored.atoms, stored.label.energy)
-        except LabelError as error:
-            if error.kind is LabelFailure.ENERGY:
-                store.doubt(record.key, str(error))
-            refused = refuse(
-                self.run.refused, record.key, stored.atoms, str(error), stored.label, error.kind
-            )
-            return LabelFailed(
-                key=record.key, reason=str(refused), refused=True, failure=refused.kind
-            )
-        if record.core_hours:  # it was computed now
-            self._durations.note(self._geometries[record.key], record.wall_s)
-        measure, geometry = self.settings.al.uncertainty_type, self._geometries[record.key]
-        return LabelArrived(
-            key=record.key,
-            wall_s=record.wall_s,
-            core_hours=record.core_hours,
-            judged=judged(self.run, stored, geometry, measure),
-        )
-
     def _task(self, action: Action, state: CampaignState) -> tuple[Pool, Any, Any]:
         """Return where an action runs, its task, and the task's request."""
         pools, asked = self.pools, self._requests
         match action:
             case Label():
+                vanished = self.labels.vanished.union(state.restoring)
                 task = label.with_options(
                     # Prefect's results stay with the run, so that its next process finds them.
                     result_storage=self.run.prefect_results,
-                    refresh_cache=action.key in self._vanished or action.key in state.restoring,
+                    refresh_cache=action.key in vanished,
                 )
                 return pools.reference, task, asked.label(action, state)
             case Sample():

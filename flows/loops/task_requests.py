@@ -17,14 +17,11 @@ from aimspax_core.campaign.actions import (
     Train,
 )
 from aimspax_core.campaign.candidates import known
-from aimspax_core.campaign.exploration import (
-    number_in_geometry,
-    segment_budget_s,
-    steps_left,
-)
+from aimspax_core.campaign.exploration import segment_budget_s, steps_left
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.campaign.thresholds import windows
 from aimspax_core.campaign.training_ahead import training_ahead_s
+from aimspax_core.campaign.trajectories import number_in_geometry
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.output.results import holdings
 from flows.loops.dataset_files import written

@@ -24,12 +24,12 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
     TrajectoryResult,
 )
-from aimspax_core.campaign.exploration import MAX_ROLLBACKS
 from aimspax_core.campaign.members import Earlier, Errors
 from aimspax_core.campaign.obsolete_files import remove_obsolete
 from aimspax_core.campaign.rounds import MAX_DIVERGED, MAX_SAT_OUT, exploded
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
+from aimspax_core.campaign.trajectories import MAX_ROLLBACKS
 from aimspax_core.report.narrative import lines
 from aimspax_core.report.progress import progress_text
 from aimspax_core.run_directory import RunDir

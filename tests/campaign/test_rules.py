@@ -30,13 +30,14 @@ from aimspax_core.campaign.events import (
     TrainingFinished,
     TrajectoryResult,
 )
-from aimspax_core.campaign.exploration import MAX_ROLLBACKS, segment_budget_s
+from aimspax_core.campaign.exploration import segment_budget_s
 from aimspax_core.campaign.flight import tries_of
 from aimspax_core.campaign.initial import MAX_BARREN_STEPS, split_share
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus, TrajectoryStatus
+from aimspax_core.campaign.trajectories import MAX_ROLLBACKS
 from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW, TASK, Tries
 from tests.campaign.virtual import VirtualShell, World
 

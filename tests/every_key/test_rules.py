@@ -54,7 +54,8 @@ class Story:
 
     def sampled(self) -> CampaignState:
         """One step of sampling, with all its labels."""
-        (action,) = (a for a in self.launch() if isinstance(a, Sample))
+        self.launch()
+        (action,) = (a for a in self.state.in_flight.values() if isinstance(a, Sample))
         keys = tuple(f"{action.step}-{i}" for i in range(action.points))
         self.tell(Sampled(action_id=action.id, geometry=0, version=action.step, found=keys))
         for key in keys:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aimspax_core.errors import StalledError
-from aimspax_core.settings.project import Misc
+from aimspax_core.settings.misc import Misc
 from flows.runs import restarts
 from flows.runs.api_health import Answer, Found
 from flows.runs.api_watch import ApiWatch

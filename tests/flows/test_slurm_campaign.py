@@ -286,7 +286,8 @@ def test_prefect_says_of_each_lost_task_what_became_of_its_worker(story: Story):
     # An engine that dies with its job may have the last word: that its step was ended.
     own = [end["message"] for end in ends if end["type"] == "FAILED"]
     # A job may end between the end of a task, which Prefect shows, and its result's arrival here.
-    assert len({*reasons}) <= len(told) + len(own) <= len(reasons)
+    had_ended = len(reasons) - len(told) - len(own)
+    assert 0 <= had_ended <= 2, (reasons, told, own)
     assert all(reason in reasons for reason in told), (told, reasons)
     assert all("LabelError" in message for message in own), own
     for done in story.done:

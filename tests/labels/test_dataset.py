@@ -17,7 +17,7 @@ from aimspax_core.labels.dataset import DataKeys, labelled, read, read_labels, w
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import StoredLabel
 from aimspax_core.model.mace.graphs import KEYS
-from aimspax_core.settings.project import Misc
+from aimspax_core.settings.misc import Misc
 
 RNG = np.random.default_rng(0)
 

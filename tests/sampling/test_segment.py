@@ -13,7 +13,8 @@ from ase.calculators.emt import EMT
 from aimspax_core.errors import StructureError
 from aimspax_core.prediction import Prediction
 from aimspax_core.sampling.dynamics import random_stream, start
-from aimspax_core.sampling.segment import Outcome, SegmentSettings, Start, run_segment
+from aimspax_core.sampling.segment import SegmentSettings, Start, run_segment
+from aimspax_core.sampling.segment_outcomes import Outcome
 from aimspax_core.settings.md import MD
 from aimspax_core.uncertainty.measures import measure_of
 from aimspax_core.uncertainty.threshold import Window
