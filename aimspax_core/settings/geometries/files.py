@@ -49,8 +49,11 @@ _AIMS_NAME = re.compile(r"\.in(\.[\w+-]+)*$", re.IGNORECASE)
 
 _PACKED_WRONGLY = (OSError, EOFError, LZMAError, zlib.error)
 
-_NO_NUMBER = re.compile(r"could not convert string to float: (.*)|invalid literal for int.*: (.*)")
+_NO_NUMBER = re.compile(r"(?:could not convert string to float|.*literal for int.*): (.*)")
 """What Python says of a word that is no number."""
+
+_PYTHON = re.compile("StopIteration|broadcast|unpack|list index|not enough values|NoneType")
+"""What Python and NumPy say of a file that ends too early."""
 
 _PEEK = 4096
 """Bytes of a file by which its format is told."""
@@ -169,15 +172,16 @@ def frames_of(path: Path, which: slice) -> tuple[list[Atoms], tuple[str, ...], i
             lines = (str(replace(mistake, file=str(path))) for mistake in mistakes)
             raise StructureError("\n".join(lines))
         return [geometry.atoms][which], (*notes, *geometry.notes), geometry.parametric
-    text = _text(path, "")[0]
     also: tuple[str, ...] = ()
     try:
         if kind == _PDB:
-            models, also = models_of(text, lambda filled: _frames(path, kind, slice(None), filled))
+            models, also = models_of(
+                _text(path, "")[0], lambda filled: _frames(path, kind, slice(None), filled)
+            )
             frames = models[which]
         else:
             frames = _frames(path, kind, which)
-        also = (*also, *complete(kind, frames, text))
+        also = (*also, *complete(kind, frames, lambda: _text(path, "")[0]))
     except StructureError as error:
         named = str(error).startswith(f"{path}:")
         raise StructureError(str(error) if named else f"{path}: {error}") from error
@@ -335,16 +339,19 @@ def _head(path: Path) -> bytes:
 
 def _reason(error: Exception) -> str:
     """Return why a reader has failed, in a user's words."""
-    text = str(error).strip()
+    text = str(error.args[0] if error.args else error).strip()
+    if "Could not determine chemical symbols" in text:
+        return "it names no elements (VASP 4); write them in the line before the numbers of atoms"
     if isinstance(error, KeyError) and error.args:
         name = str(error.args[0])
         if name in ("D", "T"):
             return f"{name} is an isotope; write H, with its mass in a column masses"
         return f"{name!r} is no chemical element, or is missing"
     if (number := _NO_NUMBER.match(text)) is not None:
-        word = (number[1] or number[2]).strip("'")
+        word = number[1].strip("'").removesuffix("\\n")
         return f"{word!r} stands where a number should be" if word else "a number is missing"
-    if isinstance(error, StopIteration | IndexError | EOFError | TypeError) or not text:
+    early = isinstance(error, StopIteration | IndexError | EOFError | TypeError) or not text
+    if early or _PYTHON.search(text):
         return "it ends too early, or has another form"
     return text.splitlines()[0]
 

@@ -13,6 +13,7 @@ from ase.io.gaussian import read_gaussian_in
 
 from aimspax_core.errors import StructureError
 from aimspax_core.settings.geometries.elements_of_names import elements_of_gro
+from aimspax_core.settings.reading.fortran import fortran_number
 
 SAID_OF_ALL = "aimspax_said_of_all"
 """Where a frame has, in `info`, those of `charge` and `spin` that earlier releases left out."""
@@ -30,13 +31,13 @@ _UNLIKE = 0.05
 """A mass (u) that is further from those of all elements than this part of it is of none."""
 
 
-def complete(kind: str, frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+def complete(kind: str, frames: Sequence[Atoms], text: Callable[[], str]) -> tuple[str, ...]:
     """Put into frames what a file says of them and ASE's reader has left out.
 
     Args:
         kind: The format as ASE calls it.
         frames: Those that were read; changed in place.
-        text: The content of the file.
+        text: Reads the content of the file, which may be large.
 
     Returns:
         Notes on what was taken; without the name of the file.
@@ -45,7 +46,7 @@ def complete(kind: str, frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
         StructureError: ASE's reader has guessed what nothing in the file says.
     """
     own = _BY_FORMAT.get(kind)
-    notes = () if own is None else own(frames, text)
+    notes = () if own is None else own(frames, text())
     return (*notes, *filter(None, map(_not_periodic, frames[-1:])), *_moving(frames[-1:]))
 
 
@@ -116,6 +117,52 @@ def _gaussian(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
     return ()
 
 
+def _turbomole(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    """Take the charge of a `coord` file; periodic ones are not read right."""
+    if re.search(r"^\s*\$periodic\s+[123]", text, re.MULTILINE):
+        raise StructureError("$periodic is not read from Turbomole's coord; write it as x.xyz")
+    eht = re.search(r"^\s*\$eht\b([^$]*)", text, re.MULTILINE)
+    words = "" if eht is None else eht.group(1)
+    charge = re.search(r"charge=\s*([+-]?\d+)", words)
+    unpaired = re.search(r"unpaired=\s*(\d+)", words)
+    said = {} if charge is None else {"charge": int(charge.group(1))}
+    _said(frames, said | ({} if unpaired is None else {"spin": int(unpaired.group(1)) + 1}))
+    return ()
+
+
+def _espresso(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    """Take the charge of an input of Quantum ESPRESSO."""
+    charge = re.search(r"^[^!\n]*\btot_charge\s*=\s*([^\s,!]+)", text, re.MULTILINE | re.IGNORECASE)
+    value = None if charge is None else fortran_number(charge.group(1))
+    if value:
+        _said(frames, {"charge": value})
+    return ()
+
+
+def _castep(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    del frames
+    if re.search(r"^\s*%BLOCK\s+EXTERNAL_EFIELD", text, re.MULTILINE | re.IGNORECASE):
+        raise StructureError(
+            "EXTERNAL_EFIELD is not read from a CASTEP file; write the structure as geometry.in, "
+            "with homogeneous_field"
+        )
+    return ()
+
+
+def _cif(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    if not frames and "_atom_site.Cartn_x" in text:
+        raise StructureError("it is a macromolecular CIF, which is not read; write it as x.pdb")
+    if re.search(r"^\s*_atom_site_moment[._]", text, re.MULTILINE):
+        return ("its magnetic moments are not taken; geometry.in has them as initial_moment",)
+    return ()
+
+
+def _cube(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    del text
+    boxed = any(atoms.pbc.any() for atoms in frames)
+    return ("the box of its grid is taken as a periodic cell",) if boxed else ()
+
+
 def _said(frames: Sequence[Atoms], said: Mapping[str, float]) -> None:
     for atoms in frames:
         atoms.info.update(said)
@@ -129,4 +176,9 @@ _BY_FORMAT: Mapping[str, Callable[[Sequence[Atoms], str], tuple[str, ...]]] = {
     "sdf": _molfile,
     "mol": _molfile,
     "gaussian-in": _gaussian,
+    "turbomole": _turbomole,
+    "espresso-in": _espresso,
+    "castep-cell": _castep,
+    "cif": _cif,
+    "cube": _cube,
 }

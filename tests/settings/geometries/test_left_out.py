@@ -159,6 +159,65 @@ def test_charge_and_multiplicity_of_a_gaussian_input(tmp_path: Path):
     assert not {"charge", "spin"} & {*found.before.info}
 
 
+COORD = "$coord\n0 0 0 n\n0 0 2 h\n$user-defined bonds\n"
+PW = """&CONTROL
+/
+&SYSTEM
+ ibrav=0, nat=1, ntyp=1, tot_charge=+1.0d0 ! tot_charge = 2
+/
+ATOMIC_SPECIES
+Na 23 Na.upf
+CELL_PARAMETERS angstrom
+4 0 0
+0 4 0
+0 0 4
+ATOMIC_POSITIONS crystal
+Na 0 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("scf.in", PW, {"charge": 1.0}),
+        (
+            "coord",
+            "$coord\n0 0 0 n\n0 0 2 h\n$eht charge=1 unpaired=1\n$end\n",
+            {"charge": 1.0, "spin": 2.0},
+        ),
+        ("coord", "$coord\n0 0 0 n\n0 0 2 h\n$end\n", {}),
+    ],
+)
+def test_charges_that_inputs_say(tmp_path: Path, name: str, content: str, said: dict[str, float]):
+    info = geometry(tmp_path, name, content).atoms.info
+    assert {key: info[key] for key in ("charge", "spin") if key in info} == said
+
+
+# ---- what is not read -----------------------------------------------------------------------
+
+
+def test_what_would_be_lost_is_refused(tmp_path: Path):
+    coord = "$coord\n0 0 0 c\n$periodic 1\n$cell\n4\n$end\n"
+    assert "$periodic" in refused(tmp_path, "coord", coord)
+    cell = "%BLOCK LATTICE_CART\n4 0 0\n0 4 0\n0 0 4\n%ENDBLOCK LATTICE_CART\n"
+    atoms = "%BLOCK POSITIONS_FRAC\nNa 0 0 0\n%ENDBLOCK POSITIONS_FRAC\n"
+    field = "%BLOCK EXTERNAL_EFIELD\n0 0 1\n%ENDBLOCK EXTERNAL_EFIELD\n"
+    assert str(geometry(tmp_path, "a.cell", cell + atoms).atoms.symbols) == "Na"
+    assert "EXTERNAL_EFIELD" in refused(tmp_path, "a.cell", cell + atoms + field)
+
+
+def test_moments_of_a_cif_are_not_lost_without_a_word(tmp_path: Path):
+    ase.io.write(tmp_path / "a.cif", Atoms("Fe", cell=[3, 3, 3], pbc=True))
+    moments = "loop_\n_atom_site_moment.label\n_atom_site_moment.crystalaxis_z\nFe1 2\n"
+    content = (tmp_path / "a.cif").read_text(encoding="utf-8") + moments
+    assert any("moments" in note for note in geometry(tmp_path, "a.cif", content).notes)
+
+
+def test_a_macromolecular_cif_is_told_so(tmp_path: Path):
+    content = "data_a\nloop_\n_atom_site.id\n_atom_site.Cartn_x\n1 0.0\n"
+    assert "macromolecular" in refused(tmp_path, "a.cif", content)
+
+
 # ---- cells and velocities -------------------------------------------------------------------
 
 
@@ -188,6 +247,21 @@ def test_velocities_are_not_taken_without_a_word(tmp_path: Path):
 
 
 # ---- words ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.xyz", "1\n"),
+        ("a.xyz", "1\n\nH 0 0 0\nH 0 0 1\n"),
+        ("POSCAR", "x\n1\n4 0 0\n0 4 0\n0 0 4\nNa\n2\nC\n0 0 0\n"),
+        ("POSCAR", "salt\n1\n4 0 0\n0 4 0\n0 0 4\n1\nC\n0 0 0\n"),
+    ],
+)
+def test_reasons_are_not_those_of_python(tmp_path: Path, name: str, content: str):
+    text = refused(tmp_path, name, content)
+    words = ("StopIteration", "broadcast", "int()", "literal", "files []")
+    assert not any(word in text for word in words), text
 
 
 def test_a_word_where_a_number_should_be_is_named(tmp_path: Path):
