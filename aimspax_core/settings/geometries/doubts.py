@@ -22,6 +22,9 @@ _ALL = 0.999
 _ALTERNATE = 16
 """Column (from 0) of the alternate location in ATOM and HETATM records of the PDB format."""
 
+REFUSED = "aimspax_refused"
+"""Where a frame says, in `info`, why whoever takes it for a structure is refused."""
+
 _NO_CELL = re.compile(r"^CRYST1(\s+1\.0*){3}(\s+90\.0*){3}|^CRYST1(\s+0\.0+){3}", re.MULTILINE)
 
 

@@ -31,6 +31,7 @@ from aimspax_core.settings.geometries.aims_reader import (
     read_aims_geometry,
 )
 from aimspax_core.settings.geometries.doubts import (
+    REFUSED,
     handedness_note,
     occupancy_note,
     partly_occupied,
@@ -39,7 +40,7 @@ from aimspax_core.settings.geometries.doubts import (
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.geometries.left_out import SAID_OF_ALL, complete
 from aimspax_core.settings.geometries.own_electrons import NAMES, is_unsaid, own_electrons
-from aimspax_core.settings.geometries.proteins import TWO_PLACES, models_of
+from aimspax_core.settings.geometries.proteins import models_of
 from aimspax_core.settings.reading.text_files import text_of, text_of_bytes
 from aimspax_core.structures import AIMS_LINES, decode, encode
 
@@ -376,7 +377,7 @@ def structure_of(atoms: Atoms, names: Mapping[str, str] = NAMES) -> Atoms:
         StructureError: It is not clear (see `doubts`), or something that should be a number, or a
             line of `geometry.in`, is none; a line for each.
     """
-    doubts = (partly_occupied(atoms), atoms.info.get(TWO_PLACES))
+    doubts = (partly_occupied(atoms), atoms.info.get(REFUSED))
     wrong = [*unfit(atoms), *filter(None, doubts)]
     if wrong:
         raise StructureError("\n".join(wrong))

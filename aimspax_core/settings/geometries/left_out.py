@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
+from ase.io.cif import CIFBlock, parse_cif
 from ase.io.gaussian import read_gaussian_in
 
 from aimspax_core.errors import StructureError
+from aimspax_core.settings.geometries.doubts import REFUSED
 from aimspax_core.settings.geometries.elements_of_names import elements_of_gro
 from aimspax_core.settings.reading.fortran import fortran_number
 
@@ -152,9 +156,38 @@ def _castep(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
 def _cif(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
     if not frames and "_atom_site.Cartn_x" in text:
         raise StructureError("it is a macromolecular CIF, which is not read; write it as x.pdb")
+    notes = set(filter(None, map(_merged, parse_cif(io.StringIO(text)), repeat(frames))))
     if re.search(r"^\s*_atom_site_moment[._]", text, re.MULTILINE):
-        return ("its magnetic moments are not taken; geometry.in has them as initial_moment",)
-    return ()
+        notes.add("its magnetic moments are not taken; geometry.in has them as initial_moment")
+    return tuple(sorted(notes))
+
+
+def _merged(block: CIFBlock, frames: Sequence[Atoms]) -> str | None:
+    """Look for sites of a block that ASE has left out, as others are at the same place."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of what is looked for here
+            read, sites = block.get_atoms(), block.get_unsymmetrized_structure()
+    # Whatever ASE trips over, the block holds no structure, and none of the frames is of it.
+    except Exception:
+        return None
+    kinds = read.arrays.get("spacegroup_kinds")
+    if kinds is None or "occupancy" in read.info or len({*kinds.tolist()}) == len(sites):
+        return None
+    same = [
+        a for a in frames if len(a) == len(read) and np.array_equal(a.positions, read.positions)
+    ]
+    for site in sorted({*range(len(sites))} - {*kinds.tolist()}):
+        away = read.get_scaled_positions() - sites.get_scaled_positions()[site]
+        kept = read[int(np.linalg.norm(away - np.round(away), axis=1).argmin())]
+        if kept.symbol != sites[site].symbol:
+            for atoms in same:
+                atoms.info[REFUSED] = (
+                    f"{kept.symbol} and {sites[site].symbol} are at the same place (atom "
+                    f"{kept.index}); allowed: an ordered structure, with one of them"
+                )
+            return None
+    return "sites that repeat others are left out" if same else None
 
 
 def _cube(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import numpy as np
 from ase import Atoms
 
-from aimspax_core.settings.geometries.doubts import alternate_locations, stands_for_no_cell
+from aimspax_core.settings.geometries.doubts import (
+    REFUSED,
+    alternate_locations,
+    stands_for_no_cell,
+)
 from aimspax_core.settings.geometries.elements_of_names import with_elements
-
-TWO_PLACES = "aimspax_alternate_location"
-"""Where a model says, in `info`, why it is refused."""
 
 
 def models_of(text: str, read: Callable[[str], list[Atoms]]) -> tuple[list[Atoms], tuple[str, ...]]:
@@ -38,5 +39,5 @@ def models_of(text: str, read: Callable[[str], list[Atoms]]) -> tuple[list[Atoms
             atoms.cell, atoms.pbc = np.zeros((3, 3)), False
         notes = (*notes, "its cell of 1 or 0 Å stands for none; it is no crystal")
     for model, refused in alternate_locations(text).items():
-        models[model].info[TWO_PLACES] = refused  # by whoever takes it for a structure
+        models[model].info[REFUSED] = refused  # by whoever takes it for a structure
     return models, notes

@@ -213,6 +213,22 @@ def test_moments_of_a_cif_are_not_lost_without_a_word(tmp_path: Path):
     assert any("moments" in note for note in geometry(tmp_path, "a.cif", content).notes)
 
 
+@pytest.mark.parametrize(("second", "clear"), [("Na", True), ("K", False)])
+def test_two_sites_at_one_place_of_a_cif(tmp_path: Path, second: str, clear: bool):
+    ase.io.write(tmp_path / "a.cif", Atoms("NaCl", [[0, 0, 0], [1, 1, 1]], cell=[3] * 3, pbc=True))
+    text = (tmp_path / "a.cif").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if "_occupancy" not in line]
+    lines = [line.removesuffix("1.0000").rstrip() for line in lines]
+    site = next(line for line in lines if line.split()[:1] == ["Na"])
+    content = "\n".join([*lines, site.replace("Na", second), ""])
+    if clear:
+        found = geometry(tmp_path, "b.cif", content)
+        assert len(found.atoms) == 2
+        assert any("repeat" in note for note in found.notes)
+    else:
+        assert "same place" in refused(tmp_path, "b.cif", content)
+
+
 def test_a_macromolecular_cif_is_told_so(tmp_path: Path):
     content = "data_a\nloop_\n_atom_site.id\n_atom_site.Cartn_x\n1 0.0\n"
     assert "macromolecular" in refused(tmp_path, "a.cif", content)
