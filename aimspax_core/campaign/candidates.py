@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from aimspax_core.campaign import budget
 from aimspax_core.campaign.actions import Label, Propagate, label_id
 from aimspax_core.campaign.events import CandidatesRefused, Refusal
 from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus, TrajectoryStatus
@@ -29,19 +30,28 @@ def chooses(state: CampaignState) -> bool:
 
 
 def labels(state: CampaignState) -> list[Label]:
-    """Return the labels to launch now, of open points that are not in flight."""
+    """Return the labels to launch now, of open points that are not in flight, within the budget."""
     # Most open points are in flight already: to make an action of each only to drop it was most
     # of the time that a campaign with hundreds of them took over an event.
     open_points = [key for key in state.open_points if label_id(key) not in state.in_flight]
-    if not chooses(state):
-        return [Label(key=key) for key in open_points]
+    keys = _chosen(state, open_points) if chooses(state) else budget.beginning(state, open_points)
+    return [Label(key=key) for key in keys]
+
+
+def _chosen(state: CampaignState, open_points: Sequence[str]) -> list[str]:
+    """Return what is not chosen among, and where the largest errors are to be expected.
+
+    What the budget has nothing left for takes no slot from what it has.
+    """
     waiting = [key for key in open_points if _is_candidate(state, key)]
     at_once = [key for key in open_points if not _is_candidate(state, key)]
-    begun = sum(isinstance(action, Label) for action in state.in_flight.values())
-    free = max(0, state.rules.label_slots - begun - len(at_once))
-    if len(waiting) > free:
-        waiting = _by_error(state, waiting)[:free] if free else []
-    return [Label(key=key) for key in (*at_once, *waiting)]
+    taken = budget.beginning(state, at_once)
+    free = max(0, state.rules.label_slots - state.labels_under_way - len(taken))
+    if not waiting or not free:
+        return taken
+    if len(waiting) > free or budget.limited(state):
+        waiting = _by_error(state, waiting)
+    return budget.beginning(state, (*at_once, *waiting))[: len(taken) + free]
 
 
 def refusals(state: CampaignState) -> CandidatesRefused | None:

@@ -90,8 +90,7 @@ def next_actions(state: CampaignState) -> list[Action]:
     """Return what should run now and is not running yet; the same state gives the same list."""
     if state.paused is not None:
         return []
-    asked = [label.key for label in candidates.labels(state)]
-    wanted: list[Action] = [Label(key=key) for key in budget.beginning(state, asked)]
+    wanted: list[Action] = [*candidates.labels(state)]
     if state.restoring and state.phase is not Phase.FAILED:  # sets need them before all else
         return wanted
     match state.phase:

@@ -101,6 +101,15 @@ def test_until_the_first_label_of_a_geometry_has_told_its_cost_it_is_alone() -> 
     )
 
 
+@pytest.mark.parametrize("seed", [0, 4])
+def test_labels_that_fit_are_chosen_though_those_of_larger_error_do_not(seed: int) -> None:
+    rules = make_rules(**ENDLESS, candidates="largest_error", label_slots=1, geometries=2)
+    rules = rules.but(limits=limited(core_hours=100.0))
+    world = World(label_core_hours=0.5, dearer=9.0, spreads=(0.1, 0.3))
+    state = VirtualShell(rules, world, np.random.default_rng(seed)).run()
+    assert (state.phase, state.stop_rule) == (Phase.FINISHED, "budget_core_hours")
+
+
 @pytest.mark.key("Budget", "hours")
 def test_when_the_hours_are_used_up_nothing_new_begins_and_what_runs_is_kept() -> None:
     shell = shell_with(hours=1.0)
@@ -205,12 +214,14 @@ class Clocked(Watch):
     limits=limits,
     later=limits,
     stop=st.integers(1, 200),
+    dearer=st.sampled_from([0.0, 3.0]),
 )
 def test_any_campaign_with_a_budget_keeps_to_it_and_ends(
     rules: Rules, world: World, seed: int, limits: dict[str, float], later: dict[str, float],
-    stop: int,
+    stop: int, dearer: float,
 ) -> None:  # fmt: skip
-    world = World(**{**vars(world), "label_core_hours": 0.5, "damaged": 0.0, "task_lost": 0.0})
+    costs = {"label_core_hours": 0.5, "dearer": dearer}
+    world = World(**{**vars(world), **costs, "damaged": 0.0, "task_lost": 0.0})
     rules = rules.but(limits=limited(**limits))
     shell = VirtualShell(rules, world, np.random.default_rng(seed))
     shell.watch = Clocked(shell)

@@ -253,3 +253,27 @@ def test_a_campaign_that_chooses_ends_and_an_independent_reader_agrees() -> None
     assert complaints == []
     assert ledger.candidates_refused == sum(state.candidates_refused.values()) > 0
     assert any(isinstance(event, CandidatesRefused) for event in events)
+
+
+def costing(*core_hours: float, **changes: object) -> CampaignState:
+    """A campaign that begins to explore; labels of its geometries are known to take this."""
+    return exploring(**changes).but(costliest=core_hours, core_hours=0.0)
+
+
+@pytest.mark.parametrize("reason", ["uncertainty", "limit"])
+def test_what_the_budget_has_nothing_left_for_takes_no_slot(reason: str) -> None:
+    begun = costing(5.0, 1.0, limits={"budget_core_hours": 3.0}, label_slots=1, num_trajectories=4)
+    of = [t.geometry for t in begun.trajectories]
+    state = crossed(begun, *(0.4 if geometry == 0 else 0.1 for geometry in of))
+    dear = [f"found-{index}" for index, geometry in enumerate(of) if geometry == 0]
+    cheap = [f"found-{index}" for index, geometry in enumerate(of) if geometry == 1]
+    if reason == "limit":  # they are not chosen among
+        points = {key: state.points[key].but(uncertainty=None) for key in dear}
+        state = state.but(points={**state.points, **points})
+    assert len(dear) == len(cheap) == 2
+    assert labels(state) == cheap[:1]
+
+
+def test_the_last_of_a_budget_is_for_the_largest_error() -> None:
+    state = costing(1.0, 1.0, limits={"budget_core_hours": 2.0}, label_slots=4, num_trajectories=4)
+    assert set(labels(crossed(state, *SPREADS))) == {"found-1", "found-3"}

@@ -84,6 +84,7 @@ class World:
     damaged: float = 0.0
     comes_back: float = 0.0  # that a sampling MD does before it has all its points
     label_core_hours: float = 0.0
+    dearer: float = 0.0  # by how much more each geometry's labels take than the one's before
     error_start: float = 0.5
     error_decay: float = 0.02
     steady: bool = False  # all tasks take their mean, and training comes back with all its epochs
@@ -295,7 +296,7 @@ class VirtualShell:
         return LabelArrived(
             key=action.key,
             wall_s=world.label_s,
-            core_hours=world.label_core_hours,
+            core_hours=world.label_core_hours + world.dearer * point.geometry,
             judged=judged,
         )
 
