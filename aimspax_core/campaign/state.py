@@ -251,6 +251,8 @@ class CampaignState(Record):
 
         It is one of those of which a label is wanted, or may be.
         """
+        if not self.trajectories:  # each is sampled in the next step of the initial dataset
+            return min(self.costliest, default=0.0)
         waiting = (TrajectoryStatus.WAITING, *OVER)
         wanted = {self.points[key].geometry for key in self.open_points}
         wanted |= {t.geometry for t in self.trajectories if t.status not in waiting}

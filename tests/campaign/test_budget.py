@@ -101,6 +101,12 @@ def test_until_the_first_label_of_a_geometry_has_told_its_cost_it_is_alone() -> 
     )
 
 
+def test_the_initial_dataset_goes_on_while_labels_of_one_of_its_geometries_fit() -> None:
+    shell = shell_with(World(label_core_hours=8.0, dearer=-7.95), core_hours=18.0)
+    state = shell.run_until(lambda state: state.phase is not Phase.INITIAL)
+    assert state.stop_rule != "budget_core_hours" and not budget.used_up(state)
+
+
 @pytest.mark.parametrize("seed", [0, 4])
 def test_labels_that_fit_are_chosen_though_those_of_larger_error_do_not(seed: int) -> None:
     rules = make_rules(**ENDLESS, candidates="largest_error", label_slots=1, geometries=2)
