@@ -296,6 +296,7 @@ def _result(
         reason=result.reason,
         distance=None if place is None else place.distance,
         sketch=() if place is None else place.sketch,
+        unit=None if place is None else place.unit,
     )
 
 

@@ -132,7 +132,8 @@ def _refused(state: CampaignState) -> Iterator[Refusal]:
 def _near(state: CampaignState, keys: Sequence[str]) -> Iterator[str]:
     """Yield those that are nearly the same as one that is known, or waits with a larger error.
 
-    Only what one ensemble has judged is held against each other.
+    Only what one ensemble has judged is held against each other, in the unit in which the distance
+    of the candidate is told.
     """
     limit = state.rules.novelty
     if not limit or not keys:
@@ -144,12 +145,17 @@ def _near(state: CampaignState, keys: Sequence[str]) -> Iterator[str]:
     ]
     for key in _by_error(state, keys):
         point = state.points[key]
-        beside = (one.sketch for one in others if one.geometry == point.geometry)
-        close = point.distance is not None and point.distance < limit
-        if close or (point.sketch and any(apart(point.sketch, one) < limit for one in beside)):
+        known_one = point.distance is not None and point.distance < limit
+        if known_one or any(_same(point, other, limit) for other in others):
             yield key
         elif point.sketch:
             others.append(point)
+
+
+def _same(point: Point, other: Point, limit: float) -> bool:
+    if point.unit is None or other.unit is None or point.geometry != other.geometry:
+        return False
+    return apart(point.sketch, other.sketch) < limit * point.unit
 
 
 def _is_candidate(state: CampaignState, key: str) -> bool:

@@ -130,6 +130,7 @@ class TrajectoryResult(Record):
         default=None, description="To the nearest known structure, see `uncertainty.nearness`."
     )
     sketch: tuple[float, ...] = Field(default=(), description="Of it, to be held against others.")
+    unit: float | None = Field(default=None, description="In which sketches are near or far.")
 
 
 class Checked(Record):

@@ -191,7 +191,7 @@ def _crossed(
         geometry = state.trajectories[index].geometry
         point = Point(key=key, geometry=geometry, trajectory=index)
         if candidates.chooses(state):
-            place = {"distance": result.distance, "sketch": result.sketch}
+            place = {"distance": result.distance, "sketch": result.sketch, "unit": result.unit}
             point = point.but(uncertainty=unsure, judged_in=judged_in, **place)
         return state.but(points={**state.points, key: point}, open_points=(*state.open_points, key))
     if known.analysis:  # it was only looked at; from now on it counts

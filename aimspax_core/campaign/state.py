@@ -65,6 +65,7 @@ class Point(Record):
     chosen: bool = False  # its label has been begun
     distance: float | None = None  # of a candidate to the nearest known structure
     sketch: tuple[float, ...] = ()  # of a candidate, to be held against others
+    unit: float | None = None  # in which the distance is told, and sketches are near or far
 
 
 class TrajectoryStatus(StrEnum):

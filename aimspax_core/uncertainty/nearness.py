@@ -8,7 +8,9 @@
 | t | median distance of known structures to the nearest other one | `typical` |
 
 Distances are told as d/t: 1 is as far apart as known structures are from each other. Features of
-two models, or of one before and after training, must not be mixed.
+two models, or of one before and after training, must not be mixed. t changes with each structure
+that becomes known, and what tells structures apart is a small part of their features: sketches are
+of the features themselves, with more digits, and t stands beside them.
 """
 
 from __future__ import annotations
@@ -35,12 +37,14 @@ class Place:
 
     Attributes:
         distance: To the nearest known structure, in units of `typical`.
-        sketch: Numbers whose Euclidean distance to those of another structure is theirs, in the
-            same unit, nearly.
+        sketch: Numbers whose Euclidean distance to those of another structure is nearly d,
+            whatever either of them was placed among.
+        unit: The typical distance t of those that it was placed among.
     """
 
     distance: float
     sketch: tuple[float, ...]
+    unit: float
 
 
 def fingerprint(features: Array, numbers: NDArray[np.integer]) -> Array:
@@ -78,15 +82,16 @@ def places(asked: Sequence[Array], known: Array) -> list[Place | None]:
         return [None] * len(asked)
     return [
         Place(
-            distance=_short(float(cdist([one], known).min()) / unit),
-            sketch=tuple(_short(float(value)) for value in _sketched(one) / unit),
+            distance=_rounded(float(cdist([one], known).min()) / unit, 5),
+            sketch=tuple(_rounded(float(value), 9) for value in _sketched(one)),
+            unit=_rounded(unit, 5),
         )
         for one in asked
     ]
 
 
 def apart(one: Sequence[float], other: Sequence[float]) -> float:
-    """Return the distance of two structures by their sketches."""
+    """Return the distance of two structures by their sketches, in the unit of the features."""
     return float(np.linalg.norm(np.subtract(one, other)))
 
 
@@ -97,5 +102,5 @@ def _sketched(vector: Array) -> Array:
     return np.random.default_rng(0).normal(size=(SHORT, len(vector))) @ vector / SHORT**0.5
 
 
-def _short(value: float) -> float:
-    return float(f"{value:.5g}")
+def _rounded(value: float, digits: int) -> float:
+    return float(f"{value:.{digits}g}")

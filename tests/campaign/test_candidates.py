@@ -25,6 +25,7 @@ from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
 from aimspax_core.report.candidates_text import candidates_text
 from aimspax_core.report.progress import progress_text
+from aimspax_core.uncertainty import nearness
 from aimspax_core.uncertainty.calibration import LEAST
 from aimspax_core.verification.ledger import Ledger
 from tests.campaign.test_rules import make_rules
@@ -167,7 +168,7 @@ def test_a_segment_of_the_ensemble_before_lands_among_what_is_refused() -> None:
 def placed(state: CampaignState, **places: tuple[float, tuple[float, ...]]) -> CampaignState:
     """Let structures be at these distances from known ones, with these sketches."""
     points = {
-        key: state.points[key].but(distance=distance, sketch=sketch)
+        key: state.points[key].but(distance=distance, sketch=sketch, unit=1.0)
         for key, (distance, sketch) in places.items()
     }
     return state.but(points={**state.points, **points})
@@ -204,6 +205,19 @@ def test_what_is_nearly_the_same_as_a_label_under_way_is_refused() -> None:
     other = state.points["found-3"].but(judged_in=state.rounds - 1)
     state = state.but(points={**state.points, "found-3": other})
     assert near(state) == [], "features of two ensembles are not compared"
+
+
+def test_one_structure_of_two_segments_gets_one_label_though_more_was_known_in_the_second() -> None:
+    """What tells structures apart is a thousandth of their features."""
+    features = 1000.0 + np.random.default_rng(0).normal(size=(15, 300))
+    segments = {"found-0": (0, 12), "found-1": (1, 14), "found-3": (0, 15)}
+    state = crossed(exploring(novelty=0.5), *SPREADS)
+    points = dict(state.points)
+    for key, (asked, many) in segments.items():
+        (place,) = nearness.places([features[asked]], features[2:many])
+        assert place is not None
+        points[key] = points[key].but(geometry=0, **vars(place))
+    assert near(state.but(points=points)) == ["found-0"]
 
 
 def test_candidates_are_held_against_what_is_trained_on_and_what_is_under_way() -> None:

@@ -625,6 +625,8 @@ def test_what_crosses_is_told_where_it_is_among_structures_that_are_known(
     assert apart(first, second) > 0
     among = propagate.fn(replace(asked, known=(*known, str(told.results[0].key))))
     assert among.results[0].distance == pytest.approx(0.0, abs=1e-6), "it is known itself"
+    assert among.results[0].sketch == first, "whatever is known"
+    assert among.results[0].unit != told.results[0].unit
 
 
 def test_a_trajectory_begins_anew_from_the_label_that_was_drawn(
