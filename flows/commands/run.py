@@ -79,18 +79,10 @@ def execute(plan: Plan) -> int:
     settings, run_dir = plan.inputs.settings, plan.inputs.run
     if plan.finished is not None:
         return show_results(run_dir, plan.finished, settings)
-    if settings.cluster.ml_jobs is None or settings.cluster.reference_jobs is None:
-        warm_parent.begin(warm_parent.common_modules(settings))
-    # What a flow needs takes seconds to import, in which the server starts. Nobody waits for either
-    # who does not want to: what ends a command in other ways would wait for the import.
+    # Nobody waits for a server or an import who does not want to: what ends a command in other
+    # ways would wait for the import.
     with nothing_to_end():
-        loading = threading.Thread(target=importlib.import_module, args=("flows.pipeline",))
-        loading.start()
-        show_dashboard(server_for(settings))
-        from flows.server import read_again
-
-        loading.join()
-        read_again()
+        make_ready(settings)
         from flows.commands.console import following
         from flows.runs.handed_over import hand_over
         from flows.runs.outcome import outcome_of
@@ -100,6 +92,33 @@ def execute(plan: Plan) -> int:
     with following(console, settings.al.max_convergence_epochs), hand_over(plan.inputs):
         outcome = outcome_of(flow, settings.directory, plan.overrides)
     return report_outcome(outcome, run_dir, settings, time.monotonic() - began)
+
+
+def make_ready(settings: Settings) -> None:
+    """Find or start the server, and import meanwhile what a flow needs, which takes seconds.
+
+    Until that is imported this thread leaves Prefect alone, and all of which the import makes use.
+
+    Raises:
+        ServerError: The server does not answer, or cannot be started.
+        SettingsError: It cannot listen where the settings say.
+    """
+    from flows import server
+
+    server.keep_untracked()
+    if settings.cluster.ml_jobs is None or settings.cluster.reference_jobs is None:
+        warm_parent.begin(warm_parent.common_modules(settings))
+    if _has_jobs(settings):
+        importlib.import_module("flows.pools.jobs.script_check")
+    loading = threading.Thread(target=importlib.import_module, args=("flows.pipeline",))
+    loading.start()
+    show_dashboard(server_for(settings, prefect_reads=False))
+    loading.join()
+    server.read_again()
+
+
+def _has_jobs(settings: Settings) -> bool:
+    return settings.cluster.reference_jobs is not None or settings.cluster.ml_jobs is not None
 
 
 def _afresh(part: Part, directory: Path, overrides: dict[str, Any]) -> Inputs:
@@ -139,8 +158,12 @@ def _flow_of(part: Part) -> Callable[..., Any]:
             return aims_pax
 
 
-def server_for(settings: Settings) -> Server:
+def server_for(settings: Settings, prefect_reads: bool = True) -> Server:
     """Find or start the Prefect server; with jobs of a cluster, one that compute nodes reach.
+
+    Args:
+        settings: The settings of the campaign.
+        prefect_reads: See `server.ensure`.
 
     Raises:
         ServerError: The server does not answer, or cannot be started.
@@ -149,11 +172,11 @@ def server_for(settings: Settings) -> Server:
     from flows import server
 
     host = None
-    if settings.cluster.reference_jobs is not None or settings.cluster.ml_jobs is not None:
+    if _has_jobs(settings):
         from flows.pools.jobs.script_check import host_for_jobs  # takes seconds
 
         host = host_for_jobs(settings)
-    found = server.ensure(host, settings.misc.server_password)
+    found = server.ensure(host, settings.misc.server_password, prefect_reads)
     # Prefect's own console lines would repeat ours, or stand between them; its page has them all.
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     return found

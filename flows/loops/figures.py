@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from importlib import import_module
 
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.run_directory import RunDir
-from flows.runs.best_effort import best_effort
 
 _MODULES = ("aimspax_core.report.calibration_figure", "aimspax_core.report.figures")
 
@@ -26,7 +26,7 @@ class Figures:
     def expect(self, state: CampaignState) -> None:
         """Import what draws them as the last convergence begins, in which the flow only waits."""
         if state.phase is Phase.CONVERGE and self._loading is None:
-            self._loading = threading.Thread(target=_load, name="figures")
+            self._loading = threading.Thread(target=_load, name="figures", daemon=True)
             self._loading.start()
 
     def draw(self) -> None:
@@ -41,6 +41,7 @@ class Figures:
 
 
 def _load() -> None:
-    with best_effort("figures"):
+    # What fails here fails again where they are drawn, and is told there.
+    with contextlib.suppress(Exception):
         for module in _MODULES:
             import_module(module)

@@ -121,7 +121,7 @@ def may_pass(error: BaseException) -> bool:
     """Return whether a question that failed may be answered a moment later, if asked again.
 
     Nobody who refuses connections is only busy, so that is told at once. Prefect's own client asks
-    again by the same rule, with the codes that `flows.server.current` gives it.
+    again by nearly the same rule, with the codes that `flows.server.current` gives it.
     """
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code in PASSING

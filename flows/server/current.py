@@ -30,6 +30,8 @@ __all__ = [
     "ServerError",
     "ServerStatus",
     "ensure",
+    "keep_untracked",
+    "read_again",
     "revive",
     "status",
     "stop",
@@ -76,7 +78,14 @@ class ServerStatus:
     open_to: str = ""
 
 
-def ensure(host: str | None = None, password: Choice | None = None) -> Server:
+def keep_untracked() -> None:
+    """Have Prefect tell nobody that it is used, unless the user lets it: before its import."""
+    os.environ["DO_NOT_TRACK"] = os.environ.get("DO_NOT_TRACK") or "1"
+
+
+def ensure(
+    host: str | None = None, password: Choice | None = None, prefect_reads: bool = True
+) -> Server:
     """Find the Prefect server, or start the local one; point this process and its children at it.
 
     A server that the user named (`PREFECT_API_URL` in the environment, or in the active Prefect
@@ -88,17 +97,19 @@ def ensure(host: str | None = None, password: Choice | None = None) -> Server:
             and listens on loopback only, it is started again, unless flow runs use it.
         password: Whether a server of ours that is started on loopback has one
             (`MISC.server_password`); None: as the environment says.
+        prefect_reads: Whether Prefect, if it has been imported already, reads its settings again.
+            Not while another thread imports it: there is no telling how far that is. Then
+            `read_again` has to follow the import.
 
     Returns:
         The server, which answers. `PREFECT_API_URL` is set to its API, and
-        `PREFECT_API_AUTH_STRING` to the password if that is one of ours; Prefect, if it has been
-        imported already, reads its settings again.
+        `PREFECT_API_AUTH_STRING` to the password if that is one of ours.
 
     Raises:
         ServerError: The named server does not answer, or cannot be reached by compute nodes; or
             ours does not come up in time, or is in use and cannot be started again.
     """
-    os.environ["DO_NOT_TRACK"] = os.environ.get("DO_NOT_TRACK") or "1"
+    keep_untracked()
     if (auth := setting(SERVER_AUTH)) and not setting(AUTH):
         os.environ[AUTH] = auth.value
     server = _configured(host) or own.find_or_start(host, password or choice_of_environment())
@@ -108,7 +119,7 @@ def ensure(host: str | None = None, password: Choice | None = None) -> Server:
     if on_loopback(server.api_url):
         keep_off_proxies()
     os.environ.update({name: value for name, value in PATIENCE.items() if setting(name) is None})
-    if "prefect" in sys.modules:  # it has read the environment as it was before
+    if prefect_reads and "prefect" in sys.modules:  # it has read the environment as it was before
         from prefect.context import refresh_global_settings_context
 
         refresh_global_settings_context()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,41 @@ def test_what_draws_is_imported_once_and_not_before_the_last_convergence(
         drawn.expect(state.but(phase=Phase.CONVERGE))
     drawn.draw()
     assert imported == ["aimspax_core.report.calibration_figure", "aimspax_core.report.figures"]
+
+
+SCRIPT = """
+import sys, threading
+from aimspax_core.campaign.state import CampaignState, Phase
+from flows.loops.figures import Figures
+from tests.campaign.test_rules import make_rules
+before = "matplotlib.figure" in sys.modules
+Figures(None).expect(CampaignState.begin(make_rules()).but(phase=Phase.CONVERGE))
+[loading] = [thread for thread in threading.enumerate() if thread.name == "figures"]
+loading.join()
+print(before, "matplotlib.figure" in sys.modules, loading.daemon)
+"""
+
+
+def test_matplotlib_is_there_before_figures_are_drawn_and_no_run_waits_for_it_to_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True", "True"], done.stderr
+
+
+def test_what_cannot_be_imported_is_not_told_before_it_is_needed(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(name: str) -> None:
+        raise OSError(name)
+
+    told: list[object] = []
+    monkeypatch.setattr(figures, "import_module", broken)
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    drawn = Figures(run)
+    drawn.expect(CampaignState.begin(make_rules()).but(phase=Phase.CONVERGE))
+    drawn.draw()  # which imports by itself
+    assert (told, caplog.records) == ([], [])
 
 
 def test_figures_are_drawn_also_of_a_campaign_that_did_not_converge_here(run: RunDir) -> None:
