@@ -182,10 +182,15 @@ def _by_error(state: CampaignState, keys: Sequence[str]) -> list[str]:
 def known(state: CampaignState) -> tuple[str, ...]:
     """Return the structures that candidates are held against: those trained on, and to be labelled.
 
-    The latest of them, at most `KNOWN`; none where nothing is held against any.
+    Those for `analysis` are not trained on. The latest, at most `KNOWN`; none where nothing is held
+    against any.
     """
     if not chooses(state) or not state.rules.novelty:
         return ()
     trained_on = (key for member in state.members.values() for key in member.training)
-    begun = (key for key in state.open_points if not _is_candidate(state, key))
+    begun = (
+        key
+        for key in state.open_points
+        if not state.points[key].analysis and not _is_candidate(state, key)
+    )
     return tuple(dict.fromkeys((*trained_on, *state.training, *begun)))[-KNOWN:]

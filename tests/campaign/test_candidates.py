@@ -227,6 +227,9 @@ def test_candidates_are_held_against_what_is_trained_on_and_what_is_under_way() 
     assert "found-1" not in found
     assert {key for m in state.members.values() for key in m.training} <= set(found)
     assert known(state.but(rules=state.rules.but(novelty=0.0))) == ()
+    looked_at = state.points["found-3"].but(analysis=True)
+    state = state.but(points={**state.points, "found-3": looked_at})
+    assert "found-3" not in known(state), "nobody trains on it"
 
 
 # ---- the end, and what was begun ------------------------------------------------------------
