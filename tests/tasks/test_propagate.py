@@ -19,6 +19,7 @@ from aimspax_core.campaign.state import Trajectory
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.model.committee import Committee
+from aimspax_core.model.known_structures import KnownStructures
 from aimspax_core.model.mace.build import Constants, build
 from aimspax_core.model.mace.foundation import foundation
 from aimspax_core.model.mace.model_files import save_model
@@ -627,6 +628,26 @@ def test_what_crosses_is_told_where_it_is_among_structures_that_are_known(
     assert among.results[0].distance == pytest.approx(0.0, abs=1e-6), "it is known itself"
     assert among.results[0].sketch == first, "whatever is known"
     assert among.results[0].unit != told.results[0].unit
+
+
+def test_a_known_structure_whose_file_is_damaged_or_gone_is_left_out_of_those_that_are_known(
+    run: RunDir, checkpoints: tuple[Path, ...], settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    keys = []
+    for _ in range(8):
+        atoms = molecule("H2O")
+        atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
+        keys.append(keep_structure(run, atoms, {"engine": "any"}))
+    run.structure(keys[0]).unlink()
+    run.structure(keys[1]).write_bytes(run.structure(keys[1]).read_bytes()[:-9])
+    asked = {4: molecule("H2O")}
+    found, without = (
+        KnownStructures(checkpoints[0], settings.model).places(asked, run, known)
+        for known in (keys, keys[2:])
+    )
+    assert found == without != {}
+    assert [key for key in keys if key in caplog.text] == keys[:2]
 
 
 def test_a_trajectory_begins_anew_from_the_label_that_was_drawn(
