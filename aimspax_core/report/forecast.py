@@ -19,6 +19,34 @@ from aimspax_core.text import duration_text
 
 _OVER = (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED)
 
+IN_VALIDATION, HELD_OUT = "in validation", "on the held-out set"
+"""The sets of data by which errors are told."""
+
+SMOOTHED = "desired_acc (of errors smoothed over rounds; it may stop earlier)"
+"""A rule holds in the first round whose error is small enough, noise included."""
+
+BASIS = "90 % intervals, before convergence"
+"""What the numbers are."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a campaign had spent when a round of exploring ended.
+
+    Attributes:
+        seen: Labels that the members had seen.
+        labels: Labels that the campaign had got, those of `analysis` included.
+        core_hours: Of those labels.
+        seconds: For how long the campaign had run (s), as its budget counts.
+        exploring: The same without converging.
+    """
+
+    seen: int
+    labels: int
+    core_hours: float
+    seconds: float
+    exploring: float
+
 
 @dataclass
 class Learning:
@@ -28,15 +56,16 @@ class Learning:
         validation: Labels that the members had seen, and the mean of their force MAE (eV/Å) in
             validation.
         held_out: The same on the held-out set.
-        seconds: Labels, and for how long the campaign had run (s).
+        rounds: What had been spent then.
         state: The campaign after the last event.
     """
 
     validation: list[tuple[int, float]] = field(default_factory=list)
     held_out: list[tuple[int, float]] = field(default_factory=list)
-    seconds: list[tuple[int, float]] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
     state: CampaignState | None = None
     _time: RunningTime = field(default_factory=RunningTime)
+    _exploring: float = 0.0
 
     @classmethod
     def of(cls, journal: Iterable[Entry]) -> Learning:
@@ -50,9 +79,13 @@ class Learning:
         self, before: CampaignState | None, event: Event, after: CampaignState, time: float
     ) -> None:
         """Take in an event, the states before and after it, and its time (s since 1970)."""
-        self.state = after
+        self.state, then = after, self._time.seconds
         self._time.note(event, time)
-        if before is None or not before.explored:
+        if before is None:
+            return
+        if before.phase not in _OVER:
+            self._exploring += self._time.seconds - then
+        if not before.explored:
             return
         if isinstance(event, Assessed) and event.errors:
             mean = sum(one.mae_f for one in event.errors.values()) / len(event.errors)
@@ -62,19 +95,16 @@ class Learning:
         if after.rounds > before.rounds and error is not None:
             labels = labels_used(before)
             self.validation.append((labels, error))
-            self.seconds.append((labels, self._time.seconds))
+            spent = (after.labels, after.core_hours, self._time.seconds, self._exploring)
+            self.rounds.append(Round(labels, *spent))
 
-    @property
-    def curve(self) -> list[tuple[int, float]]:
-        """The errors that count: on the held-out set, if there is one."""
-        assessed = self.state is not None and self.state.rules.assessed
-        return self.held_out if assessed else self.validation
+    def pace(self, of: Callable[[Round], float]) -> float | None:
+        """Return what went with each label that the members saw, in the later half of the rounds.
 
-    @property
-    def s_per_label(self) -> float | None:
-        """What a label took (s) in the later half of the rounds; None if nobody can know."""
-        (n, then), (last, now) = (self.seconds[len(self.seconds) // 2], self.seconds[-1])
-        return (now - then) / (last - n) if last > n else None
+        None if nobody can know.
+        """
+        then, now = self.rounds[len(self.rounds) // 2], self.rounds[-1]
+        return (of(now) - of(then)) / (now.seen - then.seen) if now.seen > then.seen else None
 
 
 @dataclass(frozen=True)
@@ -84,89 +114,109 @@ class Forecast:
     Attributes:
         what: Of which goal or limit it is.
         labels: How many labels the models have seen then.
-        error: Their force MAE then (eV/Å); it is before the final convergence.
+        errors: Their force MAE then (eV/Å), by the set of data; before the final convergence.
         seconds: In how long that is (s), at the pace of late; None if that is not known.
+        now: Labels that the models have seen so far.
     """
 
     what: str
     labels: Estimate
-    error: Estimate
+    errors: dict[str, Estimate]
     seconds: Estimate | None
+    now: int
 
     def text(self) -> str:
         """Describe it in a line."""
-        took = "" if self.seconds is None else f", in {_range(self.seconds, duration_text)}"
-        return (
-            f"{self.what}: {_range(self.error, _mev)} meV/Å "
-            f"with {_range(self.labels, '{:.0f}'.format)} labels{took}"
-        )
+        took = f"; at the pace of late in {self._time}" if self._time else ""
+        errors = ", ".join(f"{_range(e, _mev)} meV/Å {on}" for on, e in self.errors.items())
+        return f"{self.what}: {errors}; labels seen by the models: {self._labels}{took}"
 
     def row(self) -> dict[str, str]:
         """Return it as a row of a table."""
-        seconds = "" if self.seconds is None else _range(self.seconds, duration_text)
+        errors = {f"force MAE (meV/Å) {on}": _range(e, _mev) for on, e in self.errors.items()}
         return {
             "forecast": self.what,
-            "labels": _range(self.labels, "{:.0f}".format),
-            "force MAE (meV/Å)": _range(self.error, _mev),
-            "in": seconds,
+            "labels seen by the models": self._labels,
+            **errors,
+            "at the pace of late in": self._time,
         }
+
+    @property
+    def _labels(self) -> str:
+        if self.labels.value > self.now:
+            return _range(self.labels, "{:.0f}".format)
+        if self.labels.most == math.inf:
+            return f"{self.now}, any round now, perhaps never"
+        least = f"{self.now}, any round now"
+        return f"{least} (to {self.labels.most:.0f})" if self.labels.most > self.now else least
+
+    @property
+    def _time(self) -> str:
+        known = self.seconds is not None and self.labels.value > self.now
+        return _range(self.seconds, duration_text) if known and self.seconds else ""
 
 
 def forecasts(learning: Learning) -> list[Forecast]:
     """Return when the errors will be small enough, and what the budget comes to; nothing unknown.
 
-    Intervals are those of 90 %; see `power_law`.
+    Intervals of labels and errors are those of 90 %; see `power_law`. They are of the curve that
+    the errors follow, not of a single round's error, which is above or below it.
     """
     state = learning.state
-    if state is None or not learning.seconds or state.phase in _OVER:
+    if state is None or not learning.rounds or state.phase in _OVER:
         return []
-    found = fit(learning.curve)
-    return (
-        [] if found is None else [*_goal(learning, state, found), *_limits(learning, state, found)]
-    )
+    curves = {IN_VALIDATION: learning.validation}
+    if state.rules.assessed:
+        curves[HELD_OUT] = learning.held_out
+    found = {on: one for on, curve in curves.items() if (one := fit(curve)) is not None}
+    return [*_goal(learning, state, found), *_limits(learning, state, found)]
 
 
 def forecast_lines(learning: Learning) -> list[str]:
     """Return the forecasts, a line each."""
-    assessed = learning.state is not None and learning.state.rules.assessed
-    on = "held-out set" if assessed else "validation"
-    return [f"forecast ({on}, before convergence) {one.text()}" for one in forecasts(learning)]
+    return [f"forecast ({BASIS}) {one.text()}" for one in forecasts(learning)]
 
 
-def _goal(learning: Learning, state: CampaignState, found: Fit) -> Iterator[Forecast]:
-    goal = state.rules.limit(DESIRED_ACC)
-    if goal <= 0 or learning.curve[-1][1] <= goal:
+def _goal(learning: Learning, state: CampaignState, found: dict[str, Fit]) -> Iterator[Forecast]:
+    """Yield when the error that the rule judges, that in validation, is small enough."""
+    goal, now = state.rules.limit(DESIRED_ACC), learning.rounds[-1].seen
+    if goal <= 0 or IN_VALIDATION not in found or learning.validation[-1][1] < goal:
         return
-    labels = found.labels(goal)
+    labels = found[IN_VALIDATION].labels(goal)
     if labels.least == math.inf:
         return
-    exactly = Estimate(goal, goal, goal)
-    yield Forecast("desired_acc", labels, exactly, _until(learning, found, labels))
+    labels = Estimate(*(max(n, now) for n in (labels.value, labels.least, labels.most)))
+    errors = {IN_VALIDATION: Estimate(goal, goal, goal)}
+    if HELD_OUT in found and labels.value < math.inf:
+        errors[HELD_OUT] = found[HELD_OUT].error(labels.value)
+    yield Forecast(SMOOTHED, labels, errors, _until(learning, labels), now)
 
 
-def _limits(learning: Learning, state: CampaignState, found: Fit) -> Iterator[Forecast]:
+def _limits(learning: Learning, state: CampaignState, found: dict[str, Fit]) -> Iterator[Forecast]:
     """Yield what the limit of the budget comes to that will be reached first."""
-    limit, pace = state.rules.limit, learning.s_per_label
-    more = {"BUDGET.labels": limit(BUDGET_LABELS) - state.labels}
-    if state.labels and state.core_hours:
-        left = limit(BUDGET_CORE_HOURS) - state.core_hours
-        more["BUDGET.core_hours"] = left / (state.core_hours / state.labels)
-    if pace:
-        more["BUDGET.hours"] = (3600 * limit(BUDGET_HOURS) - learning.seconds[-1][1]) / pace
-    what = min(more, key=lambda name: more[name])
-    if not 1 <= more[what] < math.inf:
+    limit, last = state.rules.limit, learning.rounds[-1]
+    left = {
+        "BUDGET.labels": (limit(BUDGET_LABELS) - last.labels, lambda r: r.labels),
+        "BUDGET.core_hours": (limit(BUDGET_CORE_HOURS) - last.core_hours, lambda r: r.core_hours),
+        "BUDGET.hours": (3600 * limit(BUDGET_HOURS) - last.seconds, lambda r: r.exploring),
+    }
+    paces = {name: (rest, learning.pace(of)) for name, (rest, of) in left.items()}
+    more = {name: rest / pace for name, (rest, pace) in paces.items() if pace}
+    what = min(more, key=lambda name: more[name], default=None)
+    if what is None or not found or not 1 <= more[what] < math.inf:
         return
-    n = found.last + more[what]
+    n = last.seen + more[what]
+    errors = {on: one.error(n) for on, one in found.items()}
     labels = Estimate(n, n, n)
-    yield Forecast(what, labels, found.error(n), _until(learning, found, labels))
+    yield Forecast(what, labels, errors, _until(learning, labels), last.seen)
 
 
-def _until(learning: Learning, found: Fit, labels: Estimate) -> Estimate | None:
-    pace = learning.s_per_label
-    if pace is None:
+def _until(learning: Learning, labels: Estimate) -> Estimate | None:
+    pace, now = learning.pace(lambda r: r.exploring), learning.rounds[-1].seen
+    if not pace:
         return None
     numbers = (labels.value, labels.least, labels.most)
-    return Estimate(*(max(0.0, n - found.last) * pace for n in numbers))
+    return Estimate(*(max(0.0, n - now) * pace for n in numbers))
 
 
 def _mev(error: float) -> str:

@@ -34,8 +34,8 @@ FALLS = 0.99
 BEYOND = 50.0
 """No forecast goes to more than this times the labels so far."""
 
-_EXPONENTS = np.geomspace(0.01, 4.0, 121)
-_FLOORS = np.concatenate(([0.0], np.geomspace(0.01, 30.0, 60)))  # in units of the rest, at the end
+_SLOWEST, _FASTEST = 0.01, 4.0
+_BENDS = np.geomspace(0.005, 30.0, 40)  # floors, in units of the rest amid the points
 
 
 @dataclass(frozen=True)
@@ -116,22 +116,84 @@ def fit(curve: Sequence[tuple[float, float]]) -> Fit | None:
     wrong = math.sqrt(squares / freedom / (share * own)) if squares > 0 else 0.0
     if -slope <= stdtrit(freedom, FALLS) * wrong:
         return None
-    shapes = np.array([(b, c) for b in _EXPONENTS for c in _FLOORS])
-    logs = _log_shape(np.exp(x)[None, :], shapes[:, :1], shapes[:, 1:])
-    heights = np.mean(y[None, :] - logs, axis=1)
-    each = np.sum((y[None, :] - logs - heights[:, None]) ** 2, axis=1)
-    least = float(np.min(each))
     left = max(1.0, share * len(y) - 3)
-    worse = least * (1 + fdtri(1, left, LEVEL) / left)
-    allowed = each <= worse
-    curves = np.column_stack((shapes, heights))
-    plain = np.flatnonzero(shapes[:, 1] == 0)
-    best = int(plain[np.argmin(each[plain])])
-    if not allowed[best]:  # without a floor it does not fit
-        best = int(np.argmin(each))
-    spread = np.sqrt((worse - each[allowed]) / len(y))
+    curves, each, worse = _allowed(x, y, 1 + fdtri(1, left, LEVEL) / left)
+    plain = np.flatnonzero(curves[:, 1] == 0)
+    best = int(np.argmin(each))  # without a floor, unless that does not fit
+    if len(plain):
+        best = int(plain[np.argmin(each[plain])])
+    spread = np.sqrt((worse - each) / len(y))
     b, c, log_a = map(float, curves[best])
-    return Fit(float(last), (b, c, log_a), curves[allowed], spread)
+    return Fit(float(last), (b, c, log_a), curves, spread)
+
+
+def _allowed(
+    x: NDArray[np.float64], y: NDArray[np.float64], times: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Return the curves whose sum of squares is at most so many times the least one.
+
+    Curves are looked for by how they bend, `c·e^(b·middle)`, and by b: for each bend the best b is
+    found to any accuracy, then those about it. The bends are taken anew where curves are allowed,
+    so that the grid is finer than what is allowed, however much data there is.
+
+    Args:
+        x: Logarithms of the labels, less that of the last, (points,).
+        y: Logarithms of the errors, (points,).
+        times: How much worse a curve may be.
+
+    Returns:
+        b, c and log A of each curve, (curves, 3); their sums of squares, (curves,); the largest
+        that is allowed.
+    """
+    u, bends = x - x.mean(), np.concatenate(([0.0], _BENDS))
+    for _ in range(3):
+        b, squares = _best_exponents(u, y, bends)
+        least = float(np.min(squares))
+        good = np.flatnonzero(squares <= times * least)
+        first, last = max(1, int(good[0]) - 1), min(len(bends) - 1, int(good[-1]) + 1)
+        lowest = bends[first] / (10 if good[-1] == 0 else 1)
+        refined = np.geomspace(lowest, bends[last], len(_BENDS))
+        bends = np.concatenate(([0.0], refined))
+    b, squares = _best_exponents(u, y, bends)
+    worse = times * float(np.min(squares))
+    good = np.flatnonzero(squares <= worse)
+    b, bends, squares = b[good], bends[good], squares[good]
+    turn = _slope(u, b[:, None], bends[:, None])
+    own = np.sum((turn - turn.mean(axis=1, keepdims=True)) ** 2, axis=1)
+    aside = np.sqrt((worse - squares) / own)[:, None] * np.linspace(-1.5, 1.5, 31)
+    exponents = np.clip(b[:, None] + aside, _SLOWEST, _FASTEST).ravel()
+    floors = np.repeat(bends, aside.shape[1]) * np.exp(-exponents * x.mean())
+    logs = _log_shape(np.exp(x)[None, :], exponents[:, None], floors[:, None])
+    heights = np.mean(y - logs, axis=1)
+    each = np.sum((y - logs - heights[:, None]) ** 2, axis=1)
+    curves = np.column_stack((exponents, floors, heights))
+    # Rounding may put the best one itself a hair above what it was.
+    allowed = each <= worse * (1 + 1e-9)
+    return curves[allowed], np.minimum(each[allowed], worse), worse
+
+
+def _best_exponents(
+    u: NDArray[np.float64], y: NDArray[np.float64], bends: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the best b for each bend, and its sum of squares, both (bends,)."""
+    low, high = np.full(len(bends), _SLOWEST), np.full(len(bends), _FASTEST)
+    rows, steps = np.arange(len(bends)), np.linspace(0.0, 1.0, 17)
+    for _ in range(9):
+        b = low[:, None] + (high - low)[:, None] * steps
+        rest = y - np.log(np.exp(-b[:, :, None] * u) + bends[:, None, None])
+        rest = rest - rest.mean(axis=2, keepdims=True)
+        squares = np.sum(rest**2, axis=2)
+        best = np.argmin(squares, axis=1)
+        low, high = b[rows, np.maximum(best - 1, 0)], b[rows, np.minimum(best + 1, 16)]
+    return b[rows, best], squares[rows, best]
+
+
+def _slope(
+    u: NDArray[np.float64], b: NDArray[np.float64], bends: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the derivative of `log(e^(-b·u) + bend)` by b."""
+    fall = np.exp(-b * u)
+    return np.asarray(-u * fall / (fall + bends))
 
 
 def _log_shape(
