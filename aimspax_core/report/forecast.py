@@ -28,6 +28,9 @@ SMOOTHED = "desired_acc (of errors smoothed over rounds; it may stop earlier)"
 BASIS = "90 % intervals, before convergence"
 """What the numbers are."""
 
+NOTHING = "nothing can be said now"
+"""What is told in place of forecasts."""
+
 
 @dataclass(frozen=True)
 class Round:
@@ -175,6 +178,13 @@ def forecasts(learning: Learning) -> list[Forecast]:
 def forecast_lines(learning: Learning) -> list[str]:
     """Return the forecasts, a line each."""
     return [f"forecast ({BASIS}) {one.text()}" for one in forecasts(learning)]
+
+
+def forecast_rows(learning: Learning) -> list[dict[str, str]]:
+    """Return the forecasts as a table, whose rows have the same columns."""
+    rows = [one.row() for one in forecasts(learning)]
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return [{column: row.get(column, "") for column in columns} for row in rows]
 
 
 def _goal(learning: Learning, state: CampaignState, found: dict[str, Fit]) -> Iterator[Forecast]:

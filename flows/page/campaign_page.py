@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -15,7 +16,7 @@ from prefect.artifacts import create_image_artifact, create_table_artifact
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.error_tables import error_rows
 from aimspax_core.report.failed_labels import by_reason, rows
-from aimspax_core.report.forecast import Learning, forecasts
+from aimspax_core.report.forecast import BASIS, NOTHING, Learning, forecast_rows
 from aimspax_core.report.progress import progress
 from aimspax_core.settings.settings import Settings
 from flows.page.artifacts import ProgressArtifact, key_of, link_dask
@@ -53,25 +54,31 @@ class CampaignPage:
         self._failures = 0
         self._jobs: dict[str, list[dict[str, str]]] = {}
         self._outages = 0
-        self._foretold, self._foretold_at = -1, 0.0
+        self._foretold: tuple[object, ...] | None = None
+        self._foretold_at = -math.inf
+        self._forecast: list[dict[str, str]] | None = None
 
     def link(self, pool: str, dashboard: str, workers: int) -> None:
         """Link the Dask dashboard of a pool; see `link_dask`."""
         tell(partial(link_dask, self._key, pool, dashboard, workers))
 
     def learn(self, learning: Learning) -> None:
-        """Have it shown what the errors so far foretell, if there was a round since."""
-        if learning.state is None or learning.state.rounds == self._foretold:
+        """Have it shown what the errors so far foretell, if that may have changed since."""
+        state = learning.state
+        if state is None or time.monotonic() - self._foretold_at <= TABLE_S:
             return
-        if time.monotonic() - self._foretold_at > TABLE_S:
-            self._foretold, self._foretold_at = learning.state.rounds, time.monotonic()
+        on = (state.rounds, len(learning.held_out), state.phase, state.rules)
+        if on != self._foretold:
+            self._foretold, self._foretold_at = on, time.monotonic()
             tell(partial(self._show_forecast, deepcopy(learning)))
 
     def _show_forecast(self, learning: Learning) -> None:
         with best_effort("forecasting"):
-            if rows := [one.row() for one in forecasts(learning)]:
-                what = "What more labels will bring (90 % intervals), before convergence"
-                self._show_table("forecast", rows, what)
+            rows = forecast_rows(learning)
+            if rows != self._forecast:  # each table is kept as a version
+                self._forecast = rows
+                what = f"What more labels will bring ({BASIS}; times at the pace of late)"
+                self._show_table("forecast", rows or [{"forecast": NOTHING}], what)
 
     def show(self, state: CampaignState, force: bool = False) -> None:
         """Have the artifacts renewed, if it is time or forced; nobody waits for that."""

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from aimspax_core.campaign.state import CampaignState
+from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.report.forecast import NOTHING
 from flows.page import artifacts, campaign_page
 from flows.page.artifacts import ProgressArtifact, key_of, link_dask
 from flows.page.campaign_page import CampaignPage
 from tests.report.test_error_tables import campaign
+from tests.report.test_forecast import made
 from tests.settings_files import SettingsFiles
 
 
@@ -99,6 +101,53 @@ def test_jobs_are_shown_again_if_more_than_their_time_has_changed(
 def test_a_pool_without_jobs_has_no_table(api: Api, page: CampaignPage) -> None:
     page.show(campaign(), force=True)
     assert api.tables("-slurm-reference") == []
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are renewed whenever they have changed."""
+    monkeypatch.setattr(campaign_page, "TABLE_S", -1.0)
+    monkeypatch.setattr(campaign_page, "tell", lambda call: call())
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize(
+    "change", [{"limits": {"budget_labels": 200.0}}, {"desired_acc": 0.0, "limits": {}}], ids=str
+)
+def test_a_forecast_is_shown_anew_with_other_limits_though_no_round_ended(
+    api: Api, page: CampaignPage, change: dict[str, Any]
+) -> None:
+    learning = made({"budget_labels": 120.0})
+    state = learning.state
+    assert state is not None
+    page.learn(learning)
+    page.learn(learning)
+    learning.state = state.but(rules=state.rules.but(**change))
+    page.learn(learning)
+    first, then = api.tables("-forecast")
+    assert first[0]["forecast"] == "BUDGET.labels"
+    assert then != first
+    assert (then == [{"forecast": NOTHING}]) is not bool(change["limits"])
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_forecast_goes_once_the_campaign_converges(api: Api, page: CampaignPage) -> None:
+    learning = made({"budget_labels": 120.0})
+    page.learn(learning)
+    assert learning.state is not None
+    learning.state = learning.state.but(phase=Phase.CONVERGE)
+    page.learn(learning)
+    assert api.tables("-forecast")[1:] == [[{"forecast": NOTHING}]]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_forecast_is_shown_anew_as_models_are_assessed(api: Api, page: CampaignPage) -> None:
+    learning = made({"budget_labels": 120.0}, held_out=lambda n: 3 * n**-0.4)
+    last = learning.held_out.pop()
+    page.learn(learning)
+    learning.held_out.append(last)
+    page.learn(learning)
+    assert len(api.tables("-forecast")) == 2
 
 
 def test_keys_have_small_letters_and_dashes_only() -> None:
