@@ -2,7 +2,8 @@
 
 While members train on the points of a step, the next one is sampled and labelled, if it is to be
 learnt in any case: the sampling MD knows nothing of the members. So each member learns the same
-points in the same rounds as if one thing came after another.
+points in the same rounds as if one thing came after another. Where a rule judges errors, any round
+may be the last, and no step is begun beside it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,6 @@ from aimspax_core.stopping.table import rules_of
 
 MAX_BARREN_STEPS = 3
 """Sampling steps in a row without one usable label before the campaign gives up."""
-
-NEAR = 2.0
-"""A round may end the phase if the force MAE before it is below this times the one asked for."""
 
 T = TypeVar("T")
 
@@ -148,17 +146,15 @@ def _ahead(state: CampaignState) -> CampaignState:
         tag: m.but(epochs=m.epochs + epochs - m.round_epochs) for tag, m in state.members.items()
     }
     after = state.but(members=members)
-    if _accurate_soon(state) or ending(after, "initial", fresh_errors=False) is not None:
+    if _judged(state) or ending(after, "initial", fresh_errors=False) is not None:
         return state
     return state.but(sampling_step=state.sampling_step + 1)
 
 
-def _accurate_soon(state: CampaignState) -> bool:
-    """Return whether a rule that judges errors may end the phase after this round."""
-    judges = [rule for rule in rules_of("initial") if rule.judges_errors]
-    goals = [state.rules.limit(r) for r in judges if state.rules.limit(r) != r.key.off]
-    error = state.mean_force_mae
-    return any(error is None or error < NEAR * goal for goal in goals)
+def _judged(state: CampaignState) -> bool:
+    """Return whether a rule is set that judges errors: it may end the phase after any round."""
+    judges = (rule for rule in rules_of("initial") if rule.judges_errors)
+    return any(state.rules.limit(rule) != rule.key.off for rule in judges)
 
 
 def _ended_early(state: CampaignState, end: Ending) -> CampaignState:

@@ -6,7 +6,7 @@ from aimspax_core.campaign import budget, exploration, initial
 from aimspax_core.campaign.actions import Label, label_id
 from aimspax_core.campaign.events import LabelArrived, LabelFailed, LabelsGone
 from aimspax_core.campaign.flight import fail, landed
-from aimspax_core.campaign.state import CampaignState, PointStatus
+from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
 from aimspax_core.errors import LabelFailure
 from aimspax_core.labels import tries
 
@@ -84,11 +84,19 @@ def gone(state: CampaignState, event: LabelsGone) -> CampaignState:
 def _restored(state: CampaignState, key: str) -> CampaignState:
     """Take a label that is there again; it is in its sets already, and is not counted twice."""
     point = state.points[key].but(status=PointStatus.LABELLED)
-    return state.but(
+    state = state.but(
         points={**state.points, key: point},
         open_points=tuple(k for k in state.open_points if k != key),
         restoring=tuple(k for k in state.restoring if k != key),
     )
+    return gone_on(state)
+
+
+def gone_on(state: CampaignState) -> CampaignState:
+    """Go on as far as nothing has to be waited for."""
+    if state.phase in (Phase.ACTIVE, Phase.DRAIN):
+        return exploration.settle(state)
+    return initial.label_resolved(state)
 
 
 def impossible(state: CampaignState, action: Label, reason: str) -> CampaignState:

@@ -240,7 +240,7 @@ def _exploration_asked(state: CampaignState, _: ExplorationAsked) -> CampaignSta
 def _task_lost(state: CampaignState, event: TaskLost) -> CampaignState:
     state = _lost(state, event)
     # A label that may not begin again was perhaps the last that was waited for.
-    return _on(state) if budget.limited(state) else state
+    return labelling.gone_on(state) if budget.limited(state) else state
 
 
 def _lost(state: CampaignState, event: TaskLost) -> CampaignState:
@@ -319,18 +319,11 @@ def _under(state: CampaignState, rules: Rules) -> CampaignState:
         state = exploration.reopened(initial.reopened(state))
     if why := damage.given_model_is_lost(state):
         return fail(state, why)
-    return _on(state)
-
-
-def _on(state: CampaignState) -> CampaignState:
-    """Go on as far as nothing has to be waited for."""
-    if state.phase in (Phase.ACTIVE, Phase.DRAIN):
-        return exploration.settle(state)
-    return initial.label_resolved(state)
+    return labelling.gone_on(state)
 
 
 def _time_passed(state: CampaignState, event: TimePassed) -> CampaignState:
-    return _on(state.but(ran_s=max(state.ran_s, event.seconds)))
+    return labelling.gone_on(state.but(ran_s=max(state.ran_s, event.seconds)))
 
 
 def _paused(state: CampaignState, event: Paused) -> CampaignState:

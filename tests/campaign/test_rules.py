@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import random
 from collections import Counter
 from dataclasses import replace
 
@@ -853,10 +854,26 @@ def test_no_step_is_begun_beside_a_round_that_may_be_the_last(limit: dict[str, f
     assert not any(isinstance(a, Sample) for a in state.in_flight.values())
 
 
-def test_a_step_is_begun_beside_a_round_while_errors_are_far_from_what_is_asked_for() -> None:
+def test_no_step_is_begun_beside_a_round_whose_errors_may_end_the_phase() -> None:
     state = learnt(ahead(initial_accuracy=0.4))  # its errors are 1 eV/Å
     state = labelled(sampled(state, 0, *names("y")), *names("y"))
-    assert state.round is not None and "sample:3:0" in state.in_flight
+    assert state.round is not None and "sample:3:0" not in state.in_flight
+
+
+@pytest.mark.parametrize("samples_ahead", [True, False])
+@pytest.mark.parametrize("order", [("y", "gone"), ("gone", "y"), ("mixed",)], ids=str)
+def test_a_label_of_an_earlier_step_may_be_gone_and_come_back_at_any_time(
+    samples_ahead: bool, order: tuple[str, ...]
+) -> None:
+    state = learnt(ahead(samples_ahead=samples_ahead))
+    state = sampled(state, 0, *names("y"))
+    gone = next(iter(state.members.values())).training[:2]
+    state = apply(state, LabelsGone(keys=gone))
+    awaited = {"y": [*names("y")], "gone": [*gone]}
+    awaited["mixed"] = random.Random(5).sample([*names("y"), *gone], 11)
+    state = labelled(state, *(key for one in order for key in awaited[one]))
+    assert (state.restoring, state.open_points) == ((), ())
+    assert state.round is not None and set(state.round.points) == {*names("y")}
 
 
 def test_a_step_that_was_begun_is_learnt_before_the_phase_ends() -> None:
@@ -865,6 +882,24 @@ def test_a_step_that_was_begun_is_learnt_before_the_phase_ends() -> None:
     state = learnt(labelled(sampled(state, 0, *names("y")), *names("y")))
     assert state.round is not None and set(state.round.points) == {*names("y")}
     assert learnt(state).phase is Phase.INITIAL_PUBLISH
+
+
+@pytest.mark.parametrize("goal", [0.0, 0.1, 0.4, 2.0])
+def test_an_accuracy_ends_the_phase_at_the_same_round_with_and_without_steps_ahead(
+    goal: float,
+) -> None:
+    def end(samples_ahead: bool) -> tuple[int, int, str]:
+        state, errors = ahead(samples_ahead=samples_ahead, initial_accuracy=goal), [1.0, 0.3, 0.05]
+        state = state.but(rules=state.rules.but(max_initial_set_size=36.0))
+        for letter in "yzuvw":
+            if state.round is not None:
+                state = learnt(state, errors.pop(0) if len(errors) > 1 else errors[0])
+            if state.phase is not Phase.INITIAL:
+                break
+            state = labelled(sampled(state, 0, *names(letter)), *names(letter))
+        return state.labels, state.rounds, state.stop_reason
+
+    assert end(True) == end(False)
 
 
 @pytest.mark.parametrize("seed", range(3))
