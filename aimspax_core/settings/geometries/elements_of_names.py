@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import chemical_symbols
 
 from aimspax_core.errors import StructureError
 
@@ -18,13 +18,37 @@ _SIMPLE = frozenset("HBCNOFPSKIVWUY")
 _BUILT_OF = frozenset("HCNOPS")
 """Elements of proteins, nucleic acids and water."""
 
-_RESIDUES = (
-    " ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL "
-    " HSD HSE HSP HID HIE HIP CYX ASH GLH LYN ACE NME "
-    " A C G U I DA DC DG DT DI ADE GUA CYT THY URA HOH WAT SOL TIP TIP3 TIP4 SPC "
+_ELEMENTS = frozenset(chemical_symbols[1:100])
+"""Those that a file can be meant to hold; `OG` is no oganesson."""
+
+_IONS = {
+    "SOD": "Na",
+    "CLA": "Cl",
+    "POT": "K",
+    "CAL": "Ca",
+    "LIT": "Li",
+    "RUB": "Rb",
+    "CES": "Cs",
+    "BAR": "Ba",
+}
+"""Ions by CHARMM's names of them, which are those of their residues too."""
+
+_OF_IONS = ("ION", "IONS")
+"""Residues of all ions."""
+
+_FAR = frozenset(
+    ("Ca", "Cd", "Ce", "Cf", "Cm", "Na", "Nb", "Nd", "Ne", "Pa", "Pb", "He", "Hf", "Hg", "Ho")
 )
-_SITES = re.compile(r"(M|MW|EP|EPW|LP|LPA|LPB|X|DUM|DU|Q|VS)\d*$")
-"""Names of sites without a nucleus, of four-site water and force fields."""
+"""What a light element's letter and that of its place (alpha, beta, …) spell together."""
+
+_RESIDUES = (
+    " ALA ARG ASN ASP CYS GLN GLU GLY HIS ILE LEU LYS MET PHE PRO SER THR TRP TYR VAL"
+    " HSD HSE HSP HID HIE HIP CYX ASH GLH LYN ACE NME"
+    " A C G U I DA DC DG DT DI ADE GUA CYT THY URA HOH WAT SOL TIP TIP3 TIP4 SPC"
+    " HEM HEME HEC FES SF4 F3S "
+)
+_SITES = re.compile(r"(M|MW|EP|EPW|LP|LPA|LPB|X|DUM|DU|Q|VS|UNX|UNK)\d*$")
+"""Names of sites without a nucleus, of four-site water and force fields, and of unknown atoms."""
 
 _ATOM = ("ATOM  ", "HETATM")
 
@@ -77,29 +101,60 @@ def element_of_name(name: str, residue: str) -> str | None:
     letters = re.sub(r"[^A-Za-z].*", "", name.strip().lstrip("0123456789*'"))
     if not letters or _SITES.match(name.strip().upper()):
         return None
-    one, two = letters[0].upper(), letters[:2].capitalize()
-    simple = one if one in _SIMPLE else None
-    double = two if len(two) > 1 and two in atomic_numbers else None
+    one = letters[0].upper()
+    simple, double = one if one in _SIMPLE else None, _spelt(letters)
     kind = re.sub(r"[^A-Za-z]+", "", residue).upper()
-    if kind == letters.upper() and len(letters) <= 2:
-        return double or simple
-    if f" {residue.upper()} " in _RESIDUES and one in _BUILT_OF:
-        return one
+    ion = _IONS.get(letters.upper())
+    if ion is not None and kind in (letters.upper(), ion.upper(), *_OF_IONS):
+        return ion
+    if kind == letters.upper():
+        return double or simple if len(letters) <= 2 else None
+    if residue.strip().endswith(("+", "-")):
+        return None  # of an ion that has another name
+    if f" {residue.upper()} " in _RESIDUES:
+        return one if one in _BUILT_OF else double or simple
     if double is not None and letters[1:2].islower():
         return double
-    return simple if double is None else None if one in _BUILT_OF else double
+    if simple is not None and double not in (None, "Br"):
+        return None
+    return double or simple
 
 
 def _by_place(name: str, residue: str) -> str | None:
     """Return the element of an atom by its name of four columns, and the place in them."""
-    alone = name.strip().upper() == re.sub(r"[\d+-]", "", residue).upper()  # an ion
-    if name[:1].isspace() and name[1:2].upper() in _SIMPLE and not alone:
-        return None if _SITES.match(name.strip()) else name[1].upper()
+    if _is_of_an_ion(name, residue):
+        return element_of_name(name, residue)
+    if name[:1].isspace() and name[1:2].upper() in _SIMPLE:
+        return _of_second_column(name, residue)
     if len(name.strip()) == 4 and name[0].upper() == "H":
         return "H"  # of names with four letters: HG11
     if name[:1].isdigit() and name[1:2].upper() in _SIMPLE:
         return name[1].upper()  # of old names: 1HB
     return element_of_name(name, residue)
+
+
+def _of_second_column(name: str, residue: str) -> str | None:
+    """Return the element of an atom whose name is where those of one letter are, with such one."""
+    if _SITES.match(name.strip().upper()):
+        return None
+    spelt = _spelt(name[1:])
+    if spelt is None or (spelt in _FAR and not name[2].islower()):
+        return name[1].upper()
+    if name[2].islower() or f" {residue.upper()} " in _RESIDUES:
+        return element_of_name(name, residue)
+    return None  # many write CL1 there
+
+
+def _is_of_an_ion(name: str, residue: str) -> bool:
+    """Whether an atom is a residue by itself."""
+    named, kind = (re.sub(r"[\d+-]", "", word.strip()).upper() for word in (name, residue))
+    return named == kind or residue.endswith(("+", "-")) or kind in _OF_IONS
+
+
+def _spelt(letters: str) -> str | None:
+    """Return the symbol of two letters that a name begins with."""
+    symbol = letters[:2].capitalize()
+    return symbol if len(symbol) > 1 and symbol in _ELEMENTS else None
 
 
 def _is_element(word: str) -> bool:
