@@ -19,7 +19,9 @@ Errors are those on the example's held-out set (100 frames of GFN2-xTB trajector
 `gain` is how much lower the error of the uncertainty's campaign is than that of its twin; it is
 given with the standard error of its mean over the seeds, and no gain is told where it is less than
 twice that. Campaigns that are finished in `--folder` are not run again: delete the folder to
-measure anew. `--figure` draws the held-out errors against labels. Nothing is asserted.
+measure anew. One that was interrupted goes on, and its times, marked *, are those of its last part:
+means leave them out. One that was begun otherwise, as of another size, is refused. `--figure` draws
+the held-out errors against labels. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from bench_serial import BIN, measured
@@ -73,6 +76,7 @@ class Outcome:
         energy: Its held-out energy MAE (meV/atom).
         wall_s: From the command's start to its end.
         cpu_s: User and system time of all processes.
+        resumed: Both times are those of its last part only.
     """
 
     labels: int
@@ -82,6 +86,7 @@ class Outcome:
     energy: float
     wall_s: float
     cpu_s: float
+    resumed: bool
 
     @property
     def explored(self) -> float:
@@ -101,9 +106,23 @@ def changes(way: str, seed: int, share: float | None) -> dict[str, object]:
 
 def campaign(directory: Path, changed: dict[str, object]) -> Outcome:
     """Run a campaign to its end, unless it has been, and return what it came to."""
-    usage = directory.parent / f"{directory.name}.json"
-    if not usage.exists():
-        if not directory.exists():
+    told = timed(directory, changed)
+    return outcome(directory, told["wall_s"], told["cpu_s"], told["resumed"])
+
+
+def timed(directory: Path, changed: dict[str, object]) -> dict[str, Any]:
+    """Run a campaign to its end, unless it has been, and return what `measured` said of it."""
+    note = directory.parent / f"{directory.name}.json"
+    told = json.loads(note.read_text()) if note.exists() else {}
+    resumed = directory.exists()
+    if (resumed or told) and told.get("changed") != changed:
+        raise SystemExit(
+            f"{directory} was begun with {told.get('changed', 'changes that are not noted')}, not "
+            f"with {changed}: give another --folder, or delete the campaign and {note.name}"
+        )
+    if "wall_s" not in told:
+        note.write_text(json.dumps({"changed": changed}))
+        if not resumed:
             shutil.copytree(EXAMPLE, directory)
         aimspax, home = str(BIN / "aimspax"), {"PREFECT_HOME": str(directory.parent / "prefect")}
         without = ["env", *(p for n in os.environ if n.startswith("PREFECT_") for p in ("-u", n))]
@@ -116,12 +135,12 @@ def campaign(directory: Path, changed: dict[str, object]) -> Outcome:
             directory.parent / f"{directory.name}.log",
             afterwards=[*without, aimspax, "server", "stop"],
         )
-        usage.write_text(json.dumps(found))
-    told = json.loads(usage.read_text())
-    return outcome(directory, told["wall_s"], told["cpu_s"])
+        told = {"changed": changed, "resumed": resumed, **found}
+        note.write_text(json.dumps(told))
+    return told
 
 
-def outcome(directory: Path, wall_s: float, cpu_s: float) -> Outcome:
+def outcome(directory: Path, wall_s: float, cpu_s: float, resumed: bool) -> Outcome:
     """Read the journal of a finished campaign."""
     run = RunDir.of(load(directory))
     above = checks = 0
@@ -143,6 +162,7 @@ def outcome(directory: Path, wall_s: float, cpu_s: float) -> Outcome:
         energy=1000 * best.assessed.mae_e_per_atom,
         wall_s=wall_s,
         cpu_s=cpu_s,
+        resumed=resumed,
     )
 
 
@@ -163,6 +183,7 @@ COLUMNS: dict[str, Callable[[Outcome], float]] = {
     "wall s": lambda one: one.wall_s,
     "CPU s": lambda one: one.cpu_s,
 }
+TIMES = ("wall s", "CPU s")
 
 
 def row(name: str, share: str, values: Sequence[str]) -> str:
@@ -170,8 +191,18 @@ def row(name: str, share: str, values: Sequence[str]) -> str:
     return f"{name:<20}{share:>8}" + "".join(f"{value:>14}" for value in values)
 
 
+def texts(one: Outcome) -> list[str]:
+    """Return its values for the table."""
+    return [
+        f"{value(one):.1f}{'*' if one.resumed and name in TIMES else ''}"
+        for name, value in COLUMNS.items()
+    ]
+
+
 def spread_text(values: Sequence[float]) -> str:
     """Return mean and standard deviation."""
+    if not values:
+        return "–"
     sd = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{sd}"
 
@@ -196,7 +227,8 @@ def show(found: dict[str, list[Outcome]]) -> None:
     seeds = len(found["random"])
     for way, some in found.items():
         print(row(f"{way}, {seeds} seeds", "", [
-            spread_text([value(one) for one in some]) for value in COLUMNS.values()
+            spread_text([value(one) for one in some if not (one.resumed and name in TIMES)])
+            for name, value in COLUMNS.items()
         ]))  # fmt: skip
     for name in ("explored", "converged", "energy"):
         value = COLUMNS[name]
@@ -262,8 +294,7 @@ def main() -> None:
         for seed in range(options.first, options.first + options.seeds):
             for way, one in twins(folder, seed, QUICK if options.quick else {}):
                 found[way].append(one)
-                values = [f"{value(one):.1f}" for value in COLUMNS.values()]
-                print(row(f"{way}, seed {seed}", f"{one.share:.2f}", values), flush=True)
+                print(row(f"{way}, seed {seed}", f"{one.share:.2f}", texts(one)), flush=True)
         show(found)
         if options.figure:
             draw(found, options.figure)
