@@ -58,3 +58,20 @@ def test_a_campaign_of_another_size_is_refused_begun_or_finished(
     with pytest.raises(SystemExit, match="other"):
         bench.timed(tmp_path / "other", changed)
     assert len(commands) == 2
+
+
+@pytest.mark.parametrize(
+    ("gains", "half", "told"),
+    [
+        ((5, 10, 15), "± 12 %", False),  # 3.5 standard errors, where three seeds ask for 4.3
+        ((7, 10, 13), "± 7 %", True),  # 5.8
+        ((-2, 22), "± 152 %", False),
+        ((0, 10, 10, 10, 20) * 4, "± 3 %", True),
+    ],
+)
+def test_a_gain_is_told_where_its_confidence_interval_does_not_hold_zero(
+    bench: ModuleType, gains: tuple[int, ...], half: str, told: bool
+) -> None:
+    text = bench.gain_text([(100 - gain, 100) for gain in gains])
+    assert f"+10 {half}" in text
+    assert ("nothing" not in text) is told
