@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_masses
+from ase.data import atomic_masses, chemical_symbols
 from ase.io.cif import CIFBlock, parse_cif
 from ase.io.gaussian import read_gaussian_in
 
@@ -31,8 +31,14 @@ _TYPES = (
     "it has types of atoms and not their elements; write them (in LAMMPS: dump_modify element), or "
     "another format, such as x.xyz"
 )
-_UNLIKE = 0.05
-"""A mass (u) that is further from those of all elements than this part of it is of none."""
+_UNLIKE = 0.001
+"""A mass (u) that is further from an element's than this part of it is of another, unless rounded.
+
+What force fields make is further off: CH2 as one atom has 14.027, N has 14.007.
+"""
+
+_DEUTERIUM = 2.0141
+"""Its mass (u)."""
 
 
 def complete(kind: str, frames: Sequence[Atoms], text: Callable[[], str]) -> tuple[str, ...]:
@@ -76,22 +82,61 @@ def _gro(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
 
 def _lammps_dump(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
     columns = next((line for line in text.splitlines() if line.startswith("ITEM: ATOMS")), "")
-    if " element" in columns:
+    if "element" in columns.split():
         return ()
-    if " mass" not in columns:
+    if "mass" not in columns.split():
         raise StructureError(_TYPES)
+    _told_by_masses(frames, _masses_of_dump(text))
     return (_BY_MASSES,)
+
+
+def _masses_of_dump(text: str) -> set[str]:
+    """Return the masses that a LAMMPS dump holds, as they are written, each once."""
+    found: set[str] = set()
+    column = None
+    for line in text.splitlines():
+        if line.startswith("ITEM:"):
+            names = line.split()[2:] if line.startswith("ITEM: ATOMS") else []
+            column = names.index("mass") if "mass" in names else None
+        elif column is not None:
+            found.update(line.split()[column : column + 1])
+    return found
 
 
 def _lammps_data(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
     masses = re.search(r"^\s*Masses\b[^\n]*\n\s*\n((?:\s*\d+\s+\S+[^\n]*\n?)+)", text, re.MULTILINE)
     if masses is None:
         raise StructureError(_TYPES)
-    for line in masses.group(1).splitlines():
-        mass = float(line.split()[1])
-        if np.abs(atomic_masses[1:] - mass).min() > _UNLIKE * mass:
-            raise StructureError(f"the mass {mass:g} is that of no element; {_TYPES}")
+    _told_by_masses(frames, {line.split()[1] for line in masses.group(1).splitlines()})
     return (f"{_BY_MASSES}, and the units are those of LAMMPS's style metal",)
+
+
+def _told_by_masses(frames: Sequence[Atoms], words: Iterable[str]) -> None:
+    """Refuse masses that are those of no element, or of several; ASE takes the nearest one."""
+    for word in sorted(words):
+        doubt = _doubt_of_mass(word)
+        if doubt is not None:
+            raise StructureError(f"the mass {word} is that of {doubt}; {_TYPES}")
+    for atoms in frames:
+        atoms.numbers[atoms.numbers == 0] = 1  # ASE's X has the mass 1
+
+
+def _doubt_of_mass(word: str) -> str | None:
+    """Return of what a mass (u), as it is written, is, if that is not one element."""
+    if re.fullmatch(r"\d*\.?\d+\.?(e[+-]?\d+)?", word, re.IGNORECASE) is None:
+        return "no element"
+    mass, of_all = float(word), atomic_masses[1:]
+    rounded = 0.5 * 10.0 ** -len(word.partition(".")[2]) + 1e-9
+    off = np.abs(of_all - mass)
+    near = np.flatnonzero(off <= _UNLIKE * of_all)
+    near = near if len(near) else np.flatnonzero(off <= rounded)
+    if not len(near):
+        heavy = abs(_DEUTERIUM - mass) <= max(_UNLIKE * _DEUTERIUM, rounded)
+        return "D, an isotope of H" if heavy else "no element"
+    first, *others = near[np.argsort(off[near])]
+    if others and off[others[0]] < 2 * off[first]:
+        return f"{chemical_symbols[first + 1]} and of {chemical_symbols[others[0] + 1]}"
+    return None
 
 
 def _molfile(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:

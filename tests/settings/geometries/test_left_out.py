@@ -8,6 +8,7 @@ import ase.io
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.data import chemical_symbols
 
 from aimspax_core.errors import StructureError
 from aimspax_core.settings.geometries.elements_of_names import element_of_name
@@ -170,6 +171,55 @@ def test_types_of_lammps_are_no_atomic_numbers(tmp_path: Path):
     heavy = geometry(tmp_path, "c.lammpstrj", dump("id mass x y z", "1 63.5 0 0 0"))
     assert str(heavy.atoms.symbols) == "Cu"
     assert any("masses" in note for note in heavy.notes)
+
+
+DATA = """t
+
+1 atoms
+1 atom types
+0 9 xlo xhi
+0 9 ylo yhi
+0 9 zlo zhi
+
+Masses
+
+1 {mass}
+
+Atoms # atomic
+
+1 1 0 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("mass", "found"),
+    [
+        *(("12.01", "C"), ("12.0", "C"), ("12", "C"), ("12.0107", "C"), ("12.01115", "C")),
+        *(("1.008", "H"), ("1.00794", "H"), ("1.01", "H"), ("1.0", "H"), ("1", "H")),
+        *(("15.999", "O"), ("15.9994", "O"), ("16.0", "O"), ("14.007", "N"), ("14.0067", "N")),
+        *(("35.45", "Cl"), ("35.453", "Cl"), ("35.5", "Cl"), ("28.0855", "Si"), ("28", "Si")),
+        *(("32.065", "S"), ("63.5", "Cu"), ("65.39", "Zn"), ("78.96", "Se"), ("208.98", "Bi")),
+        *(("4.002602", "He"), ("55.845", "Fe"), ("58.6934", "Ni"), ("58.933", "Co")),
+        ("2.014", "D"),
+        ("2", "D"),
+        ("40", "Ar and of Ca"),
+        ("209", "Po and of Bi"),
+        *((mass, None) for mass in ("14.027", "14.03", "4.032", "3.024", "13.019", "15.035")),
+        *((mass, None) for mass in ("10.011", "9.995", "16.043", "11.994", "13.983", "13.003")),
+    ],
+)
+@pytest.mark.parametrize("kind", ["data", "dump"])
+def test_masses_are_those_of_elements_as_they_are_rounded_or_refused(
+    tmp_path: Path, mass: str, found: str | None, kind: str
+):
+    content = DATA.format(mass=mass)
+    content = content if kind == "data" else dump("id mass x y z", f"1 {mass} 0 0 0")
+    name = "a.lammps-data" if kind == "data" else "a.lammpstrj"
+    if found in chemical_symbols:
+        assert str(geometry(tmp_path, name, content).atoms.symbols) == found
+    else:
+        text = refused(tmp_path, name, content)
+        assert f"the mass {mass} is that of {found or 'no element'}" in text
 
 
 # ---- charges --------------------------------------------------------------------------------
