@@ -185,15 +185,11 @@ def _state(
     """Return the state that a trajectory goes on from; after a rollback with new random numbers."""
     md = request.settings.md(trajectory.geometry, number)
     rng = random_stream(md.MD_seed, EXPLORING_STREAM, trajectory.index, trajectory.rollbacks)
-    if trajectory.version == 0:
-        held = request.settings.held_atoms(trajectory.geometry)
-        first = _first(request, trajectory, number, geometries[trajectory.geometry], held)
-        return start(first, md, rng, held)
+    held = request.settings.held_atoms(trajectory.geometry)
     if trajectory.origin is not None:
         stored = LabelStore(request.run.labels).get(trajectory.origin)
         if stored is not None:
             path = (RESTARTING_STREAM, trajectory.index, trajectory.begun_anew)
-            held = request.settings.held_atoms(trajectory.geometry)
             new = start(stored.atoms, md, random_stream(md.MD_seed, *path), held)
             return replace(new, step=trajectory.step)
         log.warning(
@@ -201,6 +197,9 @@ def _state(
             trajectory.origin,
             trajectory.index,
         )
+    if trajectory.version == 0:
+        first = _first(request, trajectory, number, geometries[trajectory.geometry], held)
+        return start(first, md, rng, held)
     state = load_state(request.run.trajectory(trajectory.index, trajectory.version))
     rolled_back = trajectory.rollbacks_in_a_row and trajectory.version == trajectory.checkpoint
     if not rolled_back:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import secrets
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from aimspax_core.storage import blame, patiently
 
 WAIT_S = 24 * 3600.0
 """How long (s) what the MD has found waits for room on the disk."""
+
+log = logging.getLogger(f"aimspax.{__name__}")
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def sample(request: SampleRequest) -> Sampled:
     identity = build_reference(
         settings.reference_of(request.geometry), settings.directory
     ).identity()
+    found = replace(found, state=replace(found.state, drawn_for=state.drawn_for))
     write = partial(_write, request, found, identity)
     return Sampled(
         action_id=request.action_id,
@@ -106,7 +110,10 @@ def sample(request: SampleRequest) -> Sampled:
 
 
 def _state(request: SampleRequest, atoms: Atoms) -> MDState:
-    """Return where the sampling MD goes on; with new velocities where the temperature is new."""
+    """Return where the sampling MD goes on; with new velocities where the temperature is new.
+
+    A state of which it is not known for what temperature its velocities are goes on as it is.
+    """
     geometry, md = request.geometry, request.md
     if not request.version or request.restarts:
         held = request.settings.held_atoms(geometry)
@@ -114,11 +121,19 @@ def _state(request: SampleRequest, atoms: Atoms) -> MDState:
     state = load_state(request.run.sampler(geometry, request.version))
     if request.step == 1 or request.part or request.settings.idg.initial_sampling == "rattle":
         return state
-    stored = LabelStore(request.run.labels).get(request.origin) if request.origin else None
-    if stored is not None:
-        return begun_from(stored.atoms, state, md, geometry)
-    before = request.settings.md(geometry, request.step - 2)
-    return state if before.temperature == md.temperature else heated(state, md, geometry)
+    if request.origin is not None:
+        stored = LabelStore(request.run.labels).get(request.origin)
+        if stored is not None:
+            return begun_from(stored.atoms, state, md, geometry)
+        log.warning(
+            "label %.8s is gone: the sampling MD of geometry %d goes on instead of beginning anew "
+            "from it",
+            request.origin,
+            geometry,
+        )
+    if state.drawn_for is None:
+        return replace(state, drawn_for=md.temperature)
+    return state if state.drawn_for == md.temperature else heated(state, md, geometry)
 
 
 def _collected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aimspax_core.campaign.actions import Sample
 from aimspax_core.campaign.events import (
     Adopted,
     Assessed,
@@ -13,6 +14,7 @@ from aimspax_core.campaign.events import (
     LabelArrived,
     LabelFailed,
     LabelsGone,
+    Launched,
     ParametersSet,
     Paused,
     Published,
@@ -104,6 +106,9 @@ def _event_line(
             return _adopted(event)
         case ExplorationAsked():
             return f"{len(after.trajectories)} trajectories"
+        case Launched(action=Sample(origin=str(origin)) as step):
+            where = f"sampling step {step.step}: geometry {step.geometry}"
+            return f"{where} begins anew from label {origin[:8]}"
         case Sampled():
             return None if event.more else _sampled(before, event, after)
         case LabelsGone():
@@ -238,9 +243,10 @@ def _training(
     complete = len(found) == len(after.members)
     errors = f"validation {errors_text(table, found)}" if complete else "no error yet"
     epochs = min(m.epochs for m in after.members.values())
+    size = before.training_set_size  # a round of the next step may begin with this event
     return (
         f"round {before.round.number} on {_new_points(before.round)}: {errors} "
-        f"(training sets of {after.training_set_size}, {epochs} epochs)"
+        f"(training sets of {size}, {epochs} epochs)"
     )
 
 

@@ -7,9 +7,10 @@ in place, which releases that know 1 only would let go), `step`, `structure` (as
 `aimspax_core.structures.encode` writes it), `momenta` (N x 3, in ASE's units,
 amu·Å/(Å·sqrt(amu/eV))), `rng` (NumPy's state of the PCG64 generator), `extras` (what the
 integrator keeps beyond that, see `aimspax_core.sampling.extended`; may be empty), `held` (what
-holds atoms, as `HeldAtoms.data` writes it; only in version 2), and `checksum` (a SHA-256 over all
-the others, see `aimspax_core.structures.digest`; release 0.1.0 wrote none). Floats are written so
-that they read back exactly.
+holds atoms, as `HeldAtoms.data` writes it; only in version 2), `drawn_for` (temperature in K that
+its velocities were drawn for; only if it is known), and `checksum` (a SHA-256 over all the others,
+see `aimspax_core.structures.digest`; release 0.1.0 wrote none). Floats are written so that they
+read back exactly.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class MDState:
         rng: State of the PCG64 generator that makes the noise, as NumPy gives it.
         extras: What the integrator keeps beyond that, as JSON data; may be empty.
         held: Atoms that do not move, or in some directions only.
+        drawn_for: Temperature (K) that its velocities were drawn for; None: it is not known.
     """
 
     structure: Atoms
@@ -62,6 +64,7 @@ class MDState:
     rng: dict[str, Any]
     extras: dict[str, Any] = field(default_factory=dict)
     held: HeldAtoms = NOTHING_HELD
+    drawn_for: float | None = None
 
 
 def random_stream(md_seed: int, *path: int) -> np.random.Generator:
@@ -121,7 +124,7 @@ def start(
     if settings.ensemble.holds_centre(settings):
         bring_to_rest(structure)
     structure.set_constraint()
-    return MDState(structure, 0, rng_state(rng), held=held)
+    return MDState(structure, 0, rng_state(rng), held=held, drawn_for=settings.temperature)
 
 
 def new_stream(state: MDState, rng: np.random.Generator, settings: Dynamics) -> MDState:
@@ -276,6 +279,7 @@ def save_state(path: Path, state: MDState) -> None:
         "rng": state.rng,
         "extras": state.extras,
         **({"held": state.held.data()} if state.held else {}),
+        **({} if state.drawn_for is None else {"drawn_for": state.drawn_for}),
     }
     # The checksum is of what a reader gets: JSON makes lists of tuples.
     data = json.loads(json.dumps(data, allow_nan=False))
@@ -304,7 +308,8 @@ def load_state(path: Path) -> MDState:
         structure = decode(data["structure"])
         structure.set_momenta(data["momenta"])
         held = HeldAtoms.from_data(data.get("held", {}))
-        return MDState(structure, data["step"], data["rng"], data["extras"], held)
+        drawn_for = data.get("drawn_for")
+        return MDState(structure, data["step"], data["rng"], data["extras"], held, drawn_for)
     except FileNotFoundError:
         raise DamagedError.of(path, "there is no MD state here") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

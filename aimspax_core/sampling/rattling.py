@@ -45,7 +45,7 @@ def rattled(
         atoms: The geometry.
         how: Its amplitudes.
         number: Which copy it is, from 0.
-        rng: Draws 6 deviates if the cell is strained, and 3N.
+        rng: Draws 9 deviates if the cell is strained, 6 of which are used, and 3N.
         held: What does not move.
     """
     copy = decode(encode(atoms))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from aimspax_core.campaign.actions import Sample
 from aimspax_core.campaign.events import (
     Adopted,
     ConvergenceAdvanced,
@@ -89,6 +90,31 @@ def test_what_is_launched_is_no_news() -> None:
 def test_a_beginning_names_the_members() -> None:
     ((_, found),) = of(Started)
     assert found == ["2 members, 1 geometry: a, b"]
+
+
+def test_a_sampling_step_that_begins_anew_says_from_which_label() -> None:
+    state = STEPS[1][2]
+    plain = Sample(geometry=0, step=2, points=3)
+    anew = plain.model_copy(update={"origin": "0123456789abcdef"})
+    assert lines(state, Launched(action=plain), state) == []
+    (line,) = lines(state, Launched(action=anew), state)
+    assert "geometry 0" in line and line.endswith("label 01234567")
+
+
+def test_a_round_tells_the_sets_that_it_was_held_on() -> None:
+    rules = RULES.model_copy(
+        update={"initial_accuracy": 0.0, "max_initial_set_size": 18, "samples_ahead": True}
+    )
+    told = [
+        (step, line)
+        for step in played(World(), rules)
+        for line in lines(*step)
+        if line.startswith("round 1 ")
+    ]
+    ((before, _, _), line), *_ = told
+    assert before is not None
+    held = max(len(member.training) for member in before.members.values())
+    assert f"(training sets of {held}," in line and held == 2
 
 
 def test_a_restart_tells_what_changed() -> None:

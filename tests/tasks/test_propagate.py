@@ -673,3 +673,5 @@ def test_a_trajectory_begins_anew_from_the_label_that_was_drawn(
     assert same(anew, resumed(origin=key, begun_anew=1)), "a segment that is lost begins so again"
     assert not same(anew, resumed(origin=key, begun_anew=2))
     assert same(resumed(origin="0" * 64, begun_anew=1), here), "without the label it goes on"
+    first = resumed(origin=key, begun_anew=1, version=0, checkpoint=0)
+    assert same(anew, first), "also one that has no state of its own"

@@ -19,7 +19,7 @@ from aimspax_core.output.trajectories import gather, part
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.collect import MAX_FRESH_STARTS
-from aimspax_core.sampling.dynamics import load_state
+from aimspax_core.sampling.dynamics import load_state, save_state
 from aimspax_core.settings.aims_control.control import Control
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.load import load
@@ -263,6 +263,32 @@ def test_a_hotter_step_begins_the_same_way_when_it_is_repeated(
     assert first != sample.fn(replace(again, step=3)).found
 
 
+def test_a_temperature_that_is_set_on_the_way_is_that_of_the_next_step(
+    settings: Settings, run: RunDir
+) -> None:
+    def energy(temperature: float, step: int, part: int = 0) -> float:
+        given = {"MD.stat_ensemble": "NVE", "MD.temperature": temperature}
+        now = load(settings.directory, given)
+        sample.fn(replace(request(now, run, step - 1 + part, 1), step=step, part=part))
+        return float(load_state(run.sampler(0, step + part)).structure.get_kinetic_energy())
+
+    cold = energy(50.0, 1)
+    within = energy(2000.0, 1, part=1)
+    assert within < 10 * cold, "the step goes on as it began"
+    save_state(run.sampler(0, 1), load_state(run.sampler(0, 2)))
+    assert energy(2000.0, 2) > 10 * cold
+    unknown = replace(load_state(run.sampler(0, 2)), drawn_for=None)
+    save_state(run.sampler(0, 2), unknown)
+    energy(50.0, 3)
+    on = load_state(run.sampler(0, 3))
+    save_state(run.sampler(0, 2), replace(unknown, drawn_for=50.0))
+    energy(50.0, 3)
+    assert (on.structure.positions == load_state(run.sampler(0, 3)).structure.positions).all(), (
+        "an older release does not tell: it goes on"
+    )
+    assert on.drawn_for == 50.0
+
+
 def stored(run: RunDir, settings: Settings, stretch: float) -> str:
     """The key of a label that is in the store, of a stretched molecule."""
     atoms = molecule("H2O")
@@ -273,7 +299,9 @@ def stored(run: RunDir, settings: Settings, stretch: float) -> str:
     return key
 
 
-def test_a_step_begins_anew_from_a_labelled_point(settings: Settings, run: RunDir) -> None:
+def test_a_step_begins_anew_from_a_labelled_point(
+    settings: Settings, run: RunDir, caplog: pytest.LogCaptureFixture
+) -> None:
     sample.fn(request(settings, run, 0, 1))
     key = stored(run, settings, 1.2)
     asked = replace(request(settings, run, 1, 1), step=2, origin=key)
@@ -285,4 +313,6 @@ def test_a_step_begins_anew_from_a_labelled_point(settings: Settings, run: RunDi
     assert sample.fn(asked).found == found
     assert load_state(run.sampler(0, 2)).step == 10
     gone = replace(asked, origin="0" * 64)
-    assert sample.fn(gone).found == went_on, "without the label it goes on"
+    with caplog.at_level("WARNING", "aimspax"):
+        assert sample.fn(gone).found == went_on, "without the label it goes on"
+    assert "label 00000000 is gone" in caplog.text
