@@ -12,6 +12,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from aimspax_core.versions import version_of
@@ -57,6 +58,11 @@ _STARTS = 3
 """How often a server is started that is killed while it starts, or whose port was taken."""
 
 SHUTDOWN_S = 10.0
+
+BEGINS_WITHIN_S = 300.0
+"""How long a flow run may be pending that is going to begin (s). One that is so for longer is
+nobody's: what created it heard no answer, and has created another."""
+
 _EVERYWHERE = "0.0.0.0"
 
 
@@ -150,19 +156,36 @@ def _tell_if_open(state: State, choice: Choice) -> None:
         )
 
 
+def in_use(runs: list[dict[str, Any]], now: datetime) -> list[str]:
+    """Return the names of the flow runs that use a server.
+
+    Args:
+        runs: Those under way or pending, as Prefect's API tells of them.
+        now: The time.
+    """
+    return [
+        run["name"]
+        for run in runs
+        if run["state"]["type"] != "PENDING"
+        or (now - datetime.fromisoformat(run["state"]["timestamp"])).total_seconds()
+        < BEGINS_WITHIN_S
+    ]
+
+
 def _end_unused(home: Path, state: State) -> None:
     """End our server on loopback, which is then started for compute nodes; not while in use."""
     active = {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}}
+    question = {"flow_runs": active, "sort": "EXPECTED_START_TIME_DESC"}
     url = f"{state.url}/api/flow_runs/filter"
     try:
-        runs = ask(url, state.key(home), {"flow_runs": active, "limit": 5}, BUSY_S, BUSY_S)
+        runs = ask(url, state.key(home), question, BUSY_S, BUSY_S)
     except NO_ANSWER as error:
         raise ServerError(_failure(home, f"does not tell what it runs: {error}", state)) from error
-    if runs:
+    if names := in_use(runs, datetime.now(UTC)):
         raise ServerError(
             f"the local Prefect server at {state.url} cannot be reached from compute nodes, and "
             "cannot be started again for them while flow runs use it "
-            f"({', '.join(run['name'] for run in runs)}): wait until they have ended or, if they "
+            f"({', '.join(names[:5])}): wait until they have ended or, if they "
             "are dead, end the server with `aimspax server stop`"
         )
     logger.warning(

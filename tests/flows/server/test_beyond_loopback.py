@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from flows import server
-from flows.server import Server, ServerError
+from flows.server import Server, ServerError, own
 from flows.server.password import CHOICE
 from tests.conftest import forget_prefect_settings, free_port
 from tests.prefect_api import call
@@ -92,7 +93,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 server.ensure(HOST)
             ended = {"state": {"type": "COMPLETED"}, "force": True}
             post(f"{local.api_url}/flow_runs/{run}/set_state", ended)
-            found = server.ensure(HOST)
+            running_flow(local, "PENDING")
+            with pytest.raises(ServerError):
+                server.ensure(HOST)
+            with pytest.MonkeyPatch.context() as later:
+                later.setattr(own, "BEGINS_WITHIN_S", 0.0)
+                found = server.ensure(HOST)
             password = os.environ["PREFECT_API_AUTH_STRING"]
             other = used_elsewhere()
             yield Site(local, str(refused.value), found, run, home, password, other)
@@ -104,6 +110,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_server_in_use_is_not_started_again(site: Site) -> None:
     assert "cannot be started again" in site.refusal
     assert "busy-heron" in site.refusal
+
+
+@pytest.mark.parametrize(
+    ("state", "age_s", "uses"),
+    [
+        ("RUNNING", 1e6, True),
+        ("CANCELLING", 1e6, True),
+        ("PENDING", 20, True),
+        ("PENDING", 301, False),  # of a call that was made again, since nothing answered it
+    ],
+)
+def test_a_run_uses_a_server_unless_it_never_begins(state: str, age_s: float, uses: bool) -> None:
+    now = datetime.now(UTC)
+    since = (now - timedelta(seconds=age_s)).isoformat().replace("+00:00", "Z")
+    run = {"name": "busy-heron", "state": {"type": state, "timestamp": since}}
+    assert own.in_use([run], now) == ["busy-heron"] * uses
 
 
 def test_server_on_loopback_is_started_again_on_the_same_port(site: Site) -> None:
@@ -218,10 +240,10 @@ def test_only_the_owner_can_read_what_the_server_writes(site: Site) -> None:
     assert [path for path in secret if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
 
 
-def running_flow(local: Server) -> str:
-    """Tell the server of a flow run that runs; return its id."""
+def running_flow(local: Server, state: str = "RUNNING") -> str:
+    """Tell the server of a flow run that runs, or is to run; return its id."""
     flow = post(f"{local.api_url}/flows/", {"name": "busy"})["id"]
-    body = {"flow_id": flow, "name": "busy-heron", "state": {"type": "RUNNING"}}
+    body = {"flow_id": flow, "name": "busy-heron", "state": {"type": state}}
     return str(post(f"{local.api_url}/flow_runs/", body)["id"])
 
 
