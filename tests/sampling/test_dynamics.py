@@ -220,6 +220,7 @@ def test_state_file_is_documented_json(tmp_path):
         "momenta",
         "rng",
         "extras",
+        "drawn_for",
         "checksum",
     }
 
