@@ -97,9 +97,7 @@ class Rules(Record):
         idg, al = settings.idg, settings.al
         chosen = begun is None or begun.converge_on or "converge_on" in al.model_fields_set
         subsets = al.replay_strategy == "random_subset"
-        sections = {"initial": idg, "active": al, "campaign": settings.project.BUDGET}
-        limits = {rule.name: rule.limit(sections[rule.stage]) for rule in RULES}
-        off = {rule.name: rule.key.off for rule in RULES}
+        limits = _limits(settings)
         return cls(
             tags=tags,
             geometries=geometries,
@@ -142,13 +140,24 @@ class Rules(Record):
             update_checkpoints=al.update_md_checkpoints,
             uncertainty_unit=measure_of(al.uncertainty_type).unit,
             uncertainty_of=al.uncertainty_of,
-            limits={
-                name: limit
-                for name, limit in limits.items()
-                if name not in cls.model_fields and limit != off[name]
-            },
-            **{name: limit for name, limit in limits.items() if name in cls.model_fields},
+            limits={name: at for name, at in limits.items() if name not in cls.model_fields},
+            **{name: at for name, at in limits.items() if name in cls.model_fields},
         )
+
+
+def _limits(settings: Settings) -> dict[str, float]:
+    """Return the limits of the stopping rules; of those without a field of `Rules`, what is set."""
+    sections = {
+        "initial": settings.idg,
+        "active": settings.al,
+        "campaign": settings.project.BUDGET,
+    }
+    limits = {rule: rule.limit(sections[rule.stage]) for rule in RULES}
+    return {
+        rule.name: limit
+        for rule, limit in limits.items()
+        if rule.name in Rules.model_fields or limit != rule.key.off
+    }
 
 
 def _solves(settings: Settings, begun: Rules | None) -> str | None:

@@ -177,8 +177,8 @@ def collect(
             log.warning("sampling of geometry %d, step %d: %s", geometry, step, error)
             fresh = begin(atoms, md, geometry, attempt=step, held=state.held)
             dynamics, rng = resume(fresh, md, calculator)
-        hopeless = refused_before + refused > MAX_FRESH_STARTS
-        complete = len(taken) + refused >= points or hopeless
+        gives_up = refused_before + refused > MAX_FRESH_STARTS
+        complete = len(taken) + refused >= points or gives_up
         if time_is_up():
             break
     for structure in taken:
