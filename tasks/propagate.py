@@ -22,6 +22,12 @@ from aimspax_core.labels.gate import check_structure
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.output.trajectories import part
+from aimspax_core.random_streams import (
+    CHOOSING_STREAM,
+    EXPLORING_STREAM,
+    RATTLING_STREAM,
+    RESTARTING_STREAM,
+)
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import (
@@ -35,7 +41,7 @@ from aimspax_core.sampling.dynamics import (
     start,
 )
 from aimspax_core.sampling.lockstep import Evaluate
-from aimspax_core.sampling.rattling import RATTLING_STREAM, passing, rattled
+from aimspax_core.sampling.rattling import passing, rattled
 from aimspax_core.sampling.segment import SegmentSettings, Start, run_segment
 from aimspax_core.sampling.segment_outcomes import Outcome, Result
 from aimspax_core.sampling.snapshots import save_prediction, write_snapshots
@@ -44,14 +50,6 @@ from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.limits import MAX_MD_STEPS
 from aimspax_core.uncertainty.nearness import Place
 from aimspax_core.uncertainty.threshold import Window
-
-EXPLORING_STREAM = 1
-"""First number of the random streams of exploring trajectories; sampling ones have 0."""
-
-CHOOSING_STREAM = 2
-"""First number of the random streams by which `selection: random` takes structures."""
-RESTARTING_STREAM = 5
-"""First number of the random streams of trajectories that begin anew from a label."""
 
 log = logging.getLogger(f"aimspax.{__name__}")
 

@@ -12,9 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aimspax_core.campaign.state import CampaignState, PointStatus, Trajectory
-
-_SAMPLING, _EXPLORING = 1, 2
-"""First numbers of the draws' streams."""
+from aimspax_core.random_streams import EXPLORING_DRAW_STREAM, SAMPLING_DRAW_STREAM
 
 
 def of_trajectory(state: CampaignState, trajectory: Trajectory) -> str | None:
@@ -24,7 +22,7 @@ def of_trajectory(state: CampaignState, trajectory: Trajectory) -> str | None:
     """
     key = trajectory.waiting_for or ""
     which = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-    path = (_EXPLORING, trajectory.index, which)
+    path = (EXPLORING_DRAW_STREAM, trajectory.index, which)
     return _drawn(state, state.rules.restart_shares, trajectory.geometry, path)
 
 
@@ -33,7 +31,7 @@ def of_sampling(state: CampaignState, geometry: int) -> str | None:
 
     It is one of an earlier step; None: it goes on.
     """
-    path = (_SAMPLING, geometry, state.sampling_step)
+    path = (SAMPLING_DRAW_STREAM, geometry, state.sampling_step)
     return _drawn(
         state, state.rules.initial_restart_shares, geometry, path, before=state.sampling_step
     )

@@ -13,6 +13,7 @@ from ase.md.md import MolecularDynamics
 
 from aimspax_core.errors import ExplodedError, StructureError
 from aimspax_core.labels.gate import check_structure
+from aimspax_core.random_streams import HEATING_STREAM, LABELLED_STREAM, SAMPLING_STREAM
 from aimspax_core.sampling.dynamics import (
     MDState,
     begin_anew,
@@ -39,15 +40,6 @@ Searches for neighbours that grow with the distance take seconds there, and do n
 
 MAX_PERIODIC_SHIFT = 1e4
 """The same (Å) where there is periodicity: atoms that diffuse are not put back into the cell."""
-
-SAMPLING_STREAM = 0
-"""First number of the random streams of sampling trajectories; exploring ones have 1."""
-
-LABELLED_STREAM = 6
-"""First number of those of velocities where a sampling step begins from a labelled structure."""
-
-HEATING_STREAM = 3
-"""First number of the random streams of velocities where a sampling step is hotter or colder."""
 
 log = logging.getLogger(f"aimspax.{__name__}")
 

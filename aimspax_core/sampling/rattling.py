@@ -25,9 +25,6 @@ from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.samples import Rattle
 from aimspax_core.structures import decode, encode
 
-RATTLING_STREAM = 4
-"""First number of the random streams of copies that exploring trajectories begin with."""
-
 TRIES = 50
 """How often a copy is drawn anew that the gate refuses."""
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
+from aimspax_core import random_streams
 from aimspax_core.campaign import new_beginnings
 from aimspax_core.campaign.actions import Propagate, Sample
 from aimspax_core.campaign.events import LabelArrived
@@ -115,3 +117,29 @@ def test_a_sampling_step_begins_anew_from_a_label_of_an_earlier_one(
     assert origins == {0: "a" if anew else None, 1: None}
     parts = state.but(samplers=tuple(s.but(parts=1, found=1) for s in samplers))
     assert {a.origin for a in next_actions(parts) if isinstance(a, Sample)} == {None}
+
+
+def test_streams_of_different_kinds_have_numbers_of_their_own() -> None:
+    numbers = [n for name, n in vars(random_streams).items() if name.endswith("_STREAM")]
+    assert len(numbers) == len(set(numbers)) == 9
+
+
+def test_a_draw_shares_no_numbers_with_the_md_of_the_same_seed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths: list[tuple[int, ...]] = []
+
+    def seen(entropy: int, spawn_key: tuple[int, ...]) -> object:
+        paths.append(spawn_key)
+        return real(entropy, spawn_key=spawn_key)
+
+    real = np.random.SeedSequence
+    monkeypatch.setattr(np.random, "SeedSequence", seen)
+    state = exploring(restart_shares=(0.5, 0.5), initial_restart_shares=(0.5, 0.5))
+    paths.clear()
+    new_beginnings.of_sampling(state, 0)
+    new_beginnings.of_trajectory(state, state.trajectories[0].but(waiting_for="k"))
+    assert [path[0] for path in paths] == [
+        random_streams.SAMPLING_DRAW_STREAM,
+        random_streams.EXPLORING_DRAW_STREAM,
+    ]
