@@ -313,4 +313,6 @@ def _value_text(settings: dict[str, Any], key: str, other: dict[str, Any]) -> st
         lines, others = value.splitlines(), against.splitlines()
         own = [line.strip() for line in lines if line not in others]
         return value_text(own) if set(lines) != set(others) else value_text(lines)
+    if isinstance(value, float) and value.is_integer():  # counts that may be infinite are floats
+        return value_text(int(value))
     return value_text(value)
