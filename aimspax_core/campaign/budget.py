@@ -1,19 +1,19 @@
 """Which labels may begin, so that a campaign keeps to its budget (`BUDGET`).
 
 What is under way counts: as a label, and as the core-hours that the costliest label of its geometry
-has taken so far. As long as none of a geometry is known, one is computed, to know.
+has taken so far. As long as none of a geometry has come, one is computed, to know.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from aimspax_core.campaign.actions import Label
 from aimspax_core.campaign.events import LabelArrived
-from aimspax_core.campaign.state import CampaignState, Phase, Point
+from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus
 from aimspax_core.campaign.stopping import Ending, ending
 from aimspax_core.stopping.budget import BUDGET_CORE_HOURS, BUDGET_HOURS, BUDGET_LABELS
 from aimspax_core.stopping.table import rules_of
@@ -29,19 +29,21 @@ class _Left:
     Attributes:
         labels: How many more may begin.
         core_hours: What they may take, all together (h).
-        costliest: What a label of each geometry takes at most (h); 0: that is not known.
+        costliest: What a label of each geometry takes at most (h); 0: none has told.
+        points: Those of the campaign.
         under_way: Labels under way, by geometry.
     """
 
     labels: float
     core_hours: float
     costliest: tuple[float, ...]
+    points: Mapping[str, Point]
     under_way: Counter[int] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, state: CampaignState) -> _Left:
         limit = state.rules.limit
-        left = cls(limit(BUDGET_LABELS), limit(BUDGET_CORE_HOURS), state.costliest)
+        left = cls(limit(BUDGET_LABELS), limit(BUDGET_CORE_HOURS), state.costliest, state.points)
         left.labels -= state.labels
         left.core_hours -= state.core_hours
         if state.hours >= limit(BUDGET_HOURS):
@@ -63,7 +65,14 @@ class _Left:
         if math.isinf(self.core_hours):
             return True
         cost = self._cost(geometry)
-        return cost <= self.core_hours if cost else not self.under_way[geometry]
+        if cost:
+            return cost <= self.core_hours
+        return not self.under_way[geometry] or self._has_come(geometry)
+
+    def _has_come(self, geometry: int) -> bool:
+        """Return whether a label of a geometry is there; those of a store have cost nothing."""
+        of = (p for p in self.points.values() if p.geometry == geometry)
+        return any(point.status is PointStatus.LABELLED for point in of)
 
     def _cost(self, geometry: int) -> float:
         return self.costliest[geometry] if self.costliest else 0.0

@@ -41,8 +41,13 @@ class Spending(Accounts):
         bound = self.core_hours + sum(self.costliest.get(g, 0.0) for g in flown)
         cost = self.costliest.get(geometry, 0.0)
         if not cost:
-            return bound < self.limit("core_hours") and geometry not in flown
+            told = geometry not in flown or self._has_come(geometry)
+            return bound < self.limit("core_hours") and told
         return bound + cost <= self.limit("core_hours") * (1 + 1e-12)
+
+    def _has_come(self, geometry: int) -> bool:
+        of = (p for p in self.points.values() if p.geometry == geometry)
+        return any(point.status == "labelled" for point in of)
 
     def to_come(self, keys: Iterable[str]) -> bool:
         """Return whether one of some labels that are wanted is under way, or may begin."""

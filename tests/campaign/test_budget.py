@@ -86,7 +86,8 @@ def test_core_hours_are_not_exceeded_and_what_no_label_fits_into_is_left(hours: 
     assert state.core_hours == 20.0
 
 
-def test_until_the_first_label_of_a_geometry_has_told_its_cost_it_is_alone() -> None:
+@pytest.mark.parametrize("cost", [0.5, 0.0])
+def test_until_the_first_label_of_a_geometry_has_told_its_cost_it_is_alone(cost: float) -> None:
     shell = shell_with(COSTLY, core_hours=100.0)
     while not shell.state.labels_under_way:
         shell.tell(*(Launched(action=a) for a in next_actions(shell.state)))
@@ -95,7 +96,7 @@ def test_until_the_first_label_of_a_geometry_has_told_its_cost_it_is_alone() -> 
             shell.advance()
     flying = [a.key for a in shell.state.in_flight.values() if isinstance(a, Label)]
     assert len(flying) == 1 < len(shell.state.open_points)
-    shell.tell(LabelArrived(key=flying[0], wall_s=1.0, core_hours=0.5))
+    shell.tell(LabelArrived(key=flying[0], wall_s=1.0, core_hours=cost))
     assert sum(isinstance(a, Label) for a in next_actions(shell.state)) == len(
         shell.state.open_points
     )
@@ -114,6 +115,13 @@ def test_labels_that_fit_are_chosen_though_those_of_larger_error_do_not(seed: in
     world = World(label_core_hours=0.5, dearer=9.0, spreads=(0.1, 0.3))
     state = VirtualShell(rules, world, np.random.default_rng(seed)).run()
     assert (state.phase, state.stop_rule) == (Phase.FINISHED, "budget_core_hours")
+
+
+def test_labels_of_a_store_cost_nothing_and_are_not_read_one_after_another() -> None:
+    shell = shell_with(World(label_core_hours=0.0), core_hours=1.0, labels=40)
+    shell.watch = watch = Clocked(shell)
+    shell.run_until(lambda state: state.labels_under_way > shell.rules.geometries)
+    assert watch.twin.ledger.labels_flying()
 
 
 @pytest.mark.key("Budget", "hours")
