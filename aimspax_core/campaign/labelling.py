@@ -21,7 +21,7 @@ def arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
     if point.status is not PointStatus.REQUESTED:
         return state  # a label that came twice counts once
     if event.key in state.restoring:
-        return _restored(state, event.key)
+        return _restored(state, event)
     point = point.but(status=PointStatus.LABELLED)
     state = state.but(
         points={**state.points, event.key: point},
@@ -81,14 +81,20 @@ def gone(state: CampaignState, event: LabelsGone) -> CampaignState:
     )
 
 
-def _restored(state: CampaignState, key: str) -> CampaignState:
-    """Take a label that is there again; it is in its sets already, and is not counted twice."""
-    point = state.points[key].but(status=PointStatus.LABELLED)
+def _restored(state: CampaignState, event: LabelArrived) -> CampaignState:
+    """Take a label that is there again; it is in its sets already, and is not counted twice.
+
+    What it has taken is paid.
+    """
+    point = state.points[event.key].but(status=PointStatus.LABELLED)
     state = state.but(
-        points={**state.points, key: point},
-        open_points=tuple(k for k in state.open_points if k != key),
-        restoring=tuple(k for k in state.restoring if k != key),
+        points={**state.points, event.key: point},
+        open_points=tuple(k for k in state.open_points if k != event.key),
+        restoring=tuple(k for k in state.restoring if k != event.key),
     )
+    if state.rules.pays_again:
+        state = state.but(core_hours=state.core_hours + event.core_hours)
+        state = budget.noted(state, event)
     return gone_on(state)
 
 

@@ -59,6 +59,7 @@ class Rules(Record):
     solve_energies: str | None = None  # None: likewise
     samples_ahead: bool = False  # begun since a sampling step goes on beside the round before
     compile_chosen: bool = False  # begun since there is `MISC.compile`, or somebody has named it
+    pays_again: bool = False  # begun since core-hours of labels that are computed again count
     assessed: bool = False  # whether there is a held-out set
     threshold_scope: Literal["shared", "geometry"] = "shared"
     threshold: Literal["moving", "calibrated"] = "moving"
@@ -127,6 +128,7 @@ class Rules(Record):
             converge_on=al.converge_on if chosen else None,
             solve_energies=_solves(settings, begun),
             samples_ahead=begun is None or begun.samples_ahead,
+            pays_again=begun is None or begun.pays_again,
             compile_chosen=begun is None
             or begun.compile_chosen
             or "compile" in settings.model.MISC.model_fields_set,

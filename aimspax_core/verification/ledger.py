@@ -243,6 +243,8 @@ class Ledger(Training):
         point.status = "labelled"
         if key in self.restoring:
             self.restoring.discard(key)
+            if self.rules.get("pays_again"):
+                self.pay(key, event.get("core_hours", 0.0))
             return
         self.labels += 1
         self.pay(key, event.get("core_hours", 0.0))

@@ -40,6 +40,7 @@ from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus, TrajectoryStatus
 from aimspax_core.campaign.trajectories import MAX_ROLLBACKS
 from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW, TASK, Tries
+from aimspax_core.verification.ledger import Ledger
 from tests.campaign.virtual import VirtualShell, World
 
 
@@ -108,6 +109,7 @@ rule_sets = st.builds(
     train_subset=st.sampled_from([None, 4]),
     update_checkpoints=st.booleans(),
     samples_ahead=st.booleans(),
+    pays_again=st.booleans(),
     initial_accuracy=st.sampled_from([0.0, 0.2, 0.4]),
     candidates=st.sampled_from(["first", "largest_error"]),
     label_slots=st.integers(1, 6),
@@ -1109,6 +1111,21 @@ def test_a_label_that_is_computed_again_is_in_its_sets_once() -> None:
         state = apply(state, LabelArrived(key=key, wall_s=1.0))
     assert (state.members, state.training, state.validation, state.labels) == before
     assert (state.restoring, state.open_points) == ((), ())
+
+
+@pytest.mark.parametrize("pays_again", [True, False])
+def test_what_a_label_takes_that_is_computed_again_is_paid(pays_again: bool) -> None:
+    state = with_gone()
+    state = state.but(rules=state.rules.but(pays_again=pays_again))
+    key, before = state.restoring[0], state.core_hours
+    ledger = Ledger(complain=lambda kind, what: None)
+    ledger.restore(json.loads(state.model_dump_json()))
+    event = LabelArrived(key=key, wall_s=1.0, core_hours=2.5)
+    state = apply(state, event)
+    ledger.take(event.model_dump(mode="json"))
+    assert state.core_hours - before == (2.5 if pays_again else 0.0)
+    assert (ledger.core_hours, ledger.labels) == (state.core_hours, state.labels)
+    assert max(state.costliest, default=0.0) == max(ledger.costliest.values(), default=0.0)
 
 
 def test_a_label_that_several_tasks_have_missed_is_computed_again_once() -> None:
