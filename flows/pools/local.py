@@ -8,7 +8,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import dask
 from distributed import LocalCluster, Nanny
@@ -32,6 +32,9 @@ _STARTS = 5
 _PAUSE_S = (0.2, 30.0)
 """From one start that failed to the next: at first, and at most (s)."""
 
+_TOLD_EVERY = 20
+"""After so many starts it is told again that a worker does not come back: about ten minutes."""
+
 log = logging.getLogger(f"aimspax.{__name__}")
 
 
@@ -41,9 +44,16 @@ class StubbornNanny(Nanny):
     Dask does so only with one that dies, and was there already; else the whole pool would not come
     up. A nanny whose process cannot be made, as when the warm parent dies that is to fork it, would
     leave for good, and its pool would wait for ever.
+
+    Args:
+        pool: The name of its pool, for messages; all else is as the nanny's.
     """
 
-    _insists = False
+    def __init__(self, *args: Any, pool: str = "", **others: Any) -> None:
+        self._pool = pool
+        self._insists = False
+        self._fault: Exception | None = None
+        super().__init__(*args, **others)
 
     async def instantiate(self) -> Status:
         """See `Nanny.instantiate`; a worker that was there is started until it is there again."""
@@ -60,20 +70,29 @@ class StubbornNanny(Nanny):
         pause_s = _PAUSE_S[0]
         for number in itertools.count(1):
             status = await self._start_once()
-            if status is Status.running or self.status in _ENDING or number == starts:
+            if status is Status.running or self.status in _ENDING:
                 break
-            if number == _STARTS:
-                log.warning("a worker died %d times while it started; trying on", number)
+            if number == starts:
+                if self._fault is not None:
+                    raise self._fault
+                break
+            if number == _STARTS or number % _TOLD_EVERY == 0:
+                log.warning(
+                    "a worker of the %s pool did not come back in %d starts (%s); trying on",
+                    *(self._pool, number, cause_of(self._fault)),
+                )
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _PAUSE_S[1])
         return status
 
     async def _start_once(self) -> Status:
+        self._fault = None
         try:
             return await super().instantiate()
         # Of whatever kind: it was not made, and there may be another try.
-        except Exception:
+        except Exception as error:
             log.debug("the process of a worker was not made", exc_info=True)
+            self._fault = error
             self.process = None
             return Status.failed
 
@@ -87,6 +106,15 @@ class StubbornNanny(Nanny):
 
 
 _ENDING = (Status.closing, Status.closed, Status.closing_gracefully, Status.failed)
+
+
+def cause_of(error: BaseException | None) -> str:
+    """Return why the process of a worker was not made: the first cause of what was raised."""
+    if error is None:
+        return "its process died"
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"
 
 
 @contextlib.contextmanager
@@ -118,11 +146,14 @@ def local_pool(
         folder = stack.enter_context(scratch_folder())
         try:
             known = set_by_environment()  # which workers are given now
-            runner = stack.enter_context(runner_here(workers, gpus, prefix, folder, modules, gpu))
+            runner = stack.enter_context(
+                runner_here(name, workers, gpus, prefix, folder, modules, gpu)
+            )
         except RuntimeError as error:  # of a nanny
             raise CampaignError(
-                f"the workers of the {name} pool do not start on this machine: {error} Each was "
-                f"started {_STARTS} times: is there too little memory, or does something kill them?"
+                f"the workers of the {name} pool do not start on this machine "
+                f"({cause_of(error)}). Each was started {_STARTS} times: is there too little "
+                "memory, or does something kill them?"
             ) from error
         runner.client.wait_for_workers(1, timeout=120)
 
@@ -151,6 +182,7 @@ def local_pool(
 
 @contextlib.contextmanager
 def runner_here(
+    name: str,
     workers: int,
     gpus: Sequence[str],
     prefix: str,
@@ -168,6 +200,7 @@ def runner_here(
         cluster_kwargs={
             "n_workers": workers,
             "worker_class": StubbornNanny,
+            "pool": name,
             "threads_per_worker": 1,
             "processes": True,
             "host": "127.0.0.1",

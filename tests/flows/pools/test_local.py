@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -12,9 +13,10 @@ from collections.abc import Iterator
 import dask
 import psutil
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Nanny
+from distributed.core import Status
 
-from flows.pools import warm_parent
+from flows.pools import local, warm_parent
 from flows.pools.dask_hooks import forward_logs
 from flows.pools.local import StubbornNanny
 from tests.flows.hosting import PATIENCE_S, wait_for
@@ -125,3 +127,38 @@ def test_workers_come_back_whose_parent_is_killed_also_while_it_starts() -> None
             parent.kill()
             killed.add(parent.pid)
         wait_for(lambda: len(processes(client) - before) == WORKERS, "workers are back")
+
+
+def a_nanny(monkeypatch: pytest.MonkeyPatch, status: Status, fails: int) -> StubbornNanny:
+    """A nanny whose process cannot be made so many times; nothing is waited for."""
+    faults = iter(range(fails))
+
+    async def instantiate(self: Nanny) -> Status:
+        for number in faults:
+            raise MemoryError(f"no fork {number}")
+        return Status.running
+
+    monkeypatch.setattr(Nanny, "instantiate", instantiate)
+    monkeypatch.setattr(local, "_PAUSE_S", (0.0, 0.0))
+    nanny = StubbornNanny.__new__(StubbornNanny)
+    nanny.__dict__.update(_pool="reference", _insists=False, _fault=None, _status=status)
+    return nanny
+
+
+def test_a_worker_that_was_never_there_is_given_up_with_the_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nanny = a_nanny(monkeypatch, Status.starting, 100)
+    with pytest.raises(MemoryError, match="no fork 4"):
+        asyncio.run(nanny.instantiate())
+
+
+def test_of_a_worker_that_does_not_come_back_is_told_again_with_pool_and_cause(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    nanny = a_nanny(monkeypatch, Status.running, 45)
+    assert asyncio.run(nanny.instantiate()) is Status.running
+    told = [record.args for record in caplog.records if record.levelname == "WARNING"]
+    assert told == [
+        ("reference", number, f"MemoryError: no fork {number - 1}") for number in (5, 20, 40)
+    ]

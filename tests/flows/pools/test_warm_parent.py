@@ -71,7 +71,7 @@ def main(directory, settings):
     from flows.pools.dask_settings import scratch_folder
     from flows.pools.local import runner_here
     found = {}
-    with scratch_folder() as folder, runner_here(2, (), "", folder, modules) as runner:
+    with scratch_folder() as folder, runner_here("ml", 2, (), "", folder, modules) as runner:
         client = runner.client
         found["forked"] = list(client.run(state).values())
         found["threads"] = parent().num_threads()
@@ -86,7 +86,7 @@ def main(directory, settings):
             if len(now) == 2 and not now & before:
                 break
         found["anew"] = list(client.run(state).values())
-    with scratch_folder() as folder, runner_here(1, (), "", folder, (), gpu=True) as runner:
+    with scratch_folder() as folder, runner_here("ml", 1, (), "", folder, (), gpu=True) as runner:
         found["fewer"] = list(runner.client.run(forked).values())
     print(json.dumps(found))
 
