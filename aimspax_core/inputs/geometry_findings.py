@@ -105,9 +105,7 @@ def fields_refused(settings: Settings, read: Sequence[Geometry]) -> Iterator[str
         fix = (
             "atoms fixed so that the models can tell how it stands in the field (docs/fhi-aims.md)"
         )
-        also = (
-            f"{fix} (docs/fhi-aims.md)" if wanted else f"REFERENCE.external_field: True, and {fix}"
-        )
+        also = fix if wanted else f"REFERENCE.external_field: True, and {fix}"
         yield (
             f"{file}: found '{field}'; {cause}{f', and {why}' if why else ''}; allowed: {also}, or "
             "a geometry without (`aimspax label` labels with them)"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +17,6 @@ from pathlib import Path
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers
-from ase.io.aims import write_aims
 
 from aimspax_core.errors import EngineError, LabelError, SettingsError
 from aimspax_core.labels.label import Label
@@ -80,7 +78,7 @@ def mistakes(settings: AimsReference, directory: Path, atoms: Atoms) -> Iterator
     if grid and not atoms.pbc.any():
         yield "control", f"{name} has {grid[0]}, which is not for molecules{_BY_INDEX}"
     moments = atoms.has("initial_magmoms") and bool(atoms.get_initial_magnetic_moments().any())
-    if moments and (control.get("spin") or ("none",))[0] == "none":
+    if moments and _closed(_of_structure(control, atoms)):
         yield "control", f"initial magnetic moments need `spin collinear`, and {name} has it not"
     if (wrong := _electrons_refused(control, atoms)) is not None:
         yield wrong
@@ -112,13 +110,22 @@ def notes(settings: AimsReference, directory: Path, atoms: Atoms) -> Iterator[tu
     control, name = _control(settings, directory), Path(str(settings.control)).name
     charge, _ = own_or(atoms, control.number("charge"), 0.0)
     electrons = int(atoms.numbers.sum()) - charge
-    closed = (control.get("spin") or ("none",))[0].lower() == "none" and "spin" not in atoms.info
-    if closed and not atoms.pbc.any() and electrons == round(electrons) and electrons % 2:
+    open_shell = not atoms.pbc.any() and electrons == round(electrons) and electrons % 2 != 0
+    if open_shell and "spin" not in atoms.info and _closed(control):
         formula = atoms.get_chemical_formula()
         yield (
             "control",
             f"{formula} has {electrons:g} electrons with the charge {charge:g}, an odd number, and "
             f"{name} has no `spin collinear`: its levels would be half occupied",
+        )
+    default = control.get("default_initial_moment")
+    unsaid = atoms.get_initial_magnetic_moments() == 0
+    odd = control.number("default_initial_moment", 1.0) != 0  # `hund` is no number
+    if default and odd and 0 < unsaid.sum() < len(atoms):
+        yield (
+            "control",
+            f"{unsaid.sum()} of {len(atoms)} atoms have no initial moment, or 0: FHI-aims begins "
+            f"with `default_initial_moment {default[0]}` of {name} there",
         )
 
 
@@ -237,21 +244,16 @@ class AimsEngine:
 
     def _write(self, folder: Path, atoms: Atoms) -> None:
         """Write both inputs."""
-        bare = atoms.copy()
-        bare.info, bare.constraints = {}, []
-        if (self._control.get("spin") or ("none",))[0] == "none":
+        control, bare = self._for(atoms), atoms.copy()
+        if _closed(control):
             bare.set_initial_magnetic_moments(None)
-        with warnings.catch_warnings():
-            # ASE announces a plugin for FHI-aims files; its users cannot act on it.
-            warnings.filterwarnings("ignore", "FHI-aims IO is moving", FutureWarning)
-            with (folder / GEOMETRY).open("w", encoding="utf-8") as file:
-                write_aims(file, bare)
-                file.writelines(f"{line}\n" for line in _beside(atoms))
+        lines = (*_geometry(bare), *_beside(atoms))
+        (folder / GEOMETRY).write_text("\n".join((*lines, "")), encoding="utf-8")
         symbols = dict.fromkeys(atoms.get_chemical_symbols())
         missing = [symbol for symbol in symbols if symbol not in self._species]
         if missing:
             raise LabelError(_no_species(self._species_dir, missing[0]))
-        parts = [self._for(atoms).text()]
+        parts = [control.text()]
         parts += [self._species[symbol] for symbol in symbols]
         (folder / CONTROL).write_text("\n".join(parts), encoding="utf-8")
 
@@ -261,15 +263,37 @@ class AimsEngine:
         wanted = self._settings.compute_stress and atoms.pbc.all()
         if wanted and not control.flag("compute_numerical_stress"):
             control = control.with_("compute_analytical_stress", ".true.")
-        if "charge" in atoms.info:
-            control = control.with_("charge", f"{float(atoms.info['charge']):g}")
-        if "spin" in atoms.info:
-            unpaired = round(float(atoms.info["spin"])) - 1
-            collinear = (control.get("spin") or ("none",))[0] == "collinear"
-            if unpaired or collinear:
-                control = control.with_("spin", "collinear")
-                control = control.with_("fixed_spin_moment", f"{unpaired:.1f}")
-        return control
+        return _of_structure(control, atoms)
+
+
+def _of_structure(control: Control, atoms: Atoms) -> Control:
+    """Return the keywords with the charge and multiplicity that a structure says of itself."""
+    if "charge" in atoms.info:
+        control = control.with_("charge", repr(float(atoms.info["charge"])))
+    if "spin" in atoms.info:
+        unpaired = round(float(atoms.info["spin"])) - 1
+        if unpaired or not _closed(control):
+            control = control.with_("spin", "collinear")
+            control = control.with_("fixed_spin_moment", f"{unpaired:.1f}")
+    return control
+
+
+def _closed(control: Control) -> bool:
+    """Say whether there is one channel of spin alone."""
+    return (control.get("spin") or ("none",))[0].lower() != "collinear"
+
+
+def _geometry(atoms: Atoms) -> Iterator[str]:
+    """Yield the lines of geometry.in for a structure, numbers to the last bit."""
+    if atoms.pbc.any():
+        yield from (" ".join(("lattice_vector", *map(repr, v))) for v in atoms.cell.tolist())
+    charges, moments = atoms.get_initial_charges(), atoms.get_initial_magnetic_moments()
+    for atom, charge, moment in zip(atoms, charges.tolist(), moments.tolist(), strict=True):
+        yield " ".join(("atom", *map(repr, atom.position.tolist()), atom.symbol))
+        if moment:
+            yield f"    initial_moment {moment!r}"
+        if charge:
+            yield f"    initial_charge {charge!r}"
 
 
 def _beside(atoms: Atoms) -> list[str]:

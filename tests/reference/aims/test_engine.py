@@ -17,7 +17,7 @@ from aimspax_core.errors import EngineError, LabelError, SettingsError
 from aimspax_core.labels.gate import check_label
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.store import label_key
-from aimspax_core.reference.aims.engine import AimsEngine, mistakes
+from aimspax_core.reference.aims.engine import AimsEngine, mistakes, notes
 from aimspax_core.reference.aims.section import AimsReference
 from aimspax_core.reference.tblite.engine import TbliteEngine
 from aimspax_core.reference.tblite.section import TbliteReference
@@ -139,6 +139,38 @@ def test_charge_and_spin_of_a_structure_hold_before_the_file(tmp_path: Path):
     written, _ = Control.read(folder / "control.in")
     assert written.get("spin") == ("collinear",)
     assert written.number("fixed_spin_moment") == 2.0
+
+
+def test_a_fractional_charge_is_written_to_the_last_digit(tmp_path: Path):
+    water = molecule("H2O")
+    water.info["charge"] = 1 / 3
+    engine(tmp_path, clean_dirs=False).label(water)
+    (folder,) = folders(tmp_path)
+    written, _ = Control.read(folder / "control.in")
+    assert written.number("charge") == 1 / 3
+
+
+def test_moments_are_kept_where_the_structure_says_that_it_is_open_shell(tmp_path: Path):
+    oxygen = molecule("O2")
+    oxygen.set_initial_magnetic_moments([0.1234567891, 1.0])
+    oxygen.info.update(spin=3)
+    assert told(tmp_path, oxygen) == []
+    engine(tmp_path, clean_dirs=False).label(oxygen)
+    (folder,) = folders(tmp_path)
+    written = (folder / "geometry.in").read_text().split()
+    assert [written[i + 1] for i, word in enumerate(written) if word == "initial_moment"] == [
+        "0.1234567891",
+        "1.0",
+    ]
+
+
+@pytest.mark.parametrize("default", ["hund", "1.0"])
+def test_atoms_that_begin_with_a_default_moment_are_told(tmp_path: Path, default: str):
+    oxygen, control = molecule("O2"), PBE.replace("spin none", "spin collinear")
+    oxygen.set_initial_magnetic_moments([2.0, 0.0])
+    for line, number in ((f"default_initial_moment {default}\n", 1), ("", 0)):
+        section = settings(tmp_path, control + line)
+        assert len(list(notes(section, tmp_path, oxygen))) == number
 
 
 def test_initial_moments_and_charges_of_atoms_are_written(tmp_path: Path):
