@@ -11,6 +11,9 @@ from aimspax_core.campaign.state import CampaignState
 
 DEFAULT_TABLE = "PerAtomMAE"
 
+HELD_OUT = "held-out "
+"""What the headings of errors on the held-out set begin with."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -112,7 +115,7 @@ def error_rows(state: CampaignState, table: str) -> list[dict[str, str | int]]:
         }
         row |= {column.heading: column.text(errors[member.tag]) for column in shown}
         if is_assessed:
-            row |= {f"held-out {c.heading}": c.text(member.assessed) for c in held_out}
+            row |= {f"{HELD_OUT}{c.heading}": c.text(member.assessed) for c in held_out}
         rows.append(row)
     return rows
 

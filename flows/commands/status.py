@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from aimspax_core.campaign.events import Resumed
@@ -17,9 +18,10 @@ from aimspax_core.errors import AimspaxError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.parameters import in_force, origins
 from aimspax_core.report.calibration_text import calibration_lines
-from aimspax_core.report.error_tables import DEFAULT_TABLE, error_rows
+from aimspax_core.report.error_tables import DEFAULT_TABLE, HELD_OUT, error_rows
 from aimspax_core.report.failed_labels import by_reason
 from aimspax_core.report.forecast import Learning, forecast_lines
+from aimspax_core.report.geometry_table import geometry_rows
 from aimspax_core.report.progress import limits_text, paused_text, progress
 from aimspax_core.report.threshold_text import threshold_text
 from aimspax_core.run_directory import RunDir
@@ -29,6 +31,9 @@ from aimspax_core.settings.settings import Settings
 from aimspax_core.text import duration_text
 from flows.commands.exit_codes import DONE, FAILED, console
 from flows.runs.exits import STOPPED
+
+_SIZES = ("member", "epochs", "training", "validation")
+"""Columns of the members' table that are no errors."""
 
 
 def status(directory: Path, overrides: Mapping[str, Any]) -> int:
@@ -117,27 +122,44 @@ def asks_more(state: CampaignState, inputs: Inputs) -> bool:
 
 
 def status_tables(state: CampaignState, error_table: str = DEFAULT_TABLE) -> list[Table]:
-    """Return tables of the members, of failed labels, and of what the trajectories are doing.
+    """Return tables of the members, the geometries, failed labels, and what trajectories are doing.
 
     Args:
         state: The campaign.
         error_table: Which errors to show: `MISC.error_table`.
     """
-    rows = error_rows(state, error_table)
-    members = Table(*rows[0], title="Members")
-    for row in rows:
-        members.add_row(*map(str, row.values()))
-    tables = [members]
+    tables = _member_tables(error_rows(state, error_table))
+    if geometries := geometry_rows(state):
+        tables.append(_table(geometries, "Geometries"))
     if state.failed_labels:
-        failed = Table("points without a label", "count", title="Failed labels")
-        for reason, count in by_reason(state):
-            failed.add_row(reason, str(count))
-        tables.append(failed)
-    if not state.trajectories:
-        return tables
-    doing = Table("trajectories", "count", title="Trajectories")
-    for status in TrajectoryStatus:
-        count = sum(t.status is status for t in state.trajectories)
-        if count:
-            doing.add_row(status.value, str(count))
-    return [*tables, doing]
+        found = [{"points without a label": reason, "count": n} for reason, n in by_reason(state)]
+        tables.append(_table(found, "Failed labels"))
+    counts = dict.fromkeys(TrajectoryStatus, 0)
+    for trajectory in state.trajectories:
+        counts[trajectory.status] += 1
+    doing = [{"trajectories": status.value, "count": n} for status, n in counts.items() if n]
+    return [*tables, _table(doing, "Trajectories")] if doing else tables
+
+
+def _member_tables(rows: Sequence[Mapping[str, str | int]]) -> list[Table]:
+    """Return the members' sizes and validation errors, and in a table beside it held-out errors."""
+    own, held_out = [], []
+    for row in rows:
+        errors = {head: text for head, text in row.items() if head not in _SIZES}
+        sets = f"{row['training']} + {row['validation']}"
+        first = {"member": row["member"], "epochs": row["epochs"], "training + validation": sets}
+        apart = {h.removeprefix(HELD_OUT): t for h, t in errors.items() if h.startswith(HELD_OUT)}
+        own.append(first | {h: t for h, t in errors.items() if not h.startswith(HELD_OUT)})
+        held_out.append({"member": row["member"], **apart} if apart else {})
+    tables = [_table(own, "Members, in validation")]
+    return [*tables, _table(held_out, "On the held-out set")] if any(held_out) else tables
+
+
+def _table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
+    """Return a table that breaks lines where the terminal is narrow, and leaves nothing out."""
+    table = Table(title=title)
+    for heading in rows[0]:
+        table.add_column(heading, overflow="fold", no_wrap=heading == "member")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    return table

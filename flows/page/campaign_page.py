@@ -17,6 +17,7 @@ from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.error_tables import error_rows
 from aimspax_core.report.failed_labels import by_reason, rows
 from aimspax_core.report.forecast import BASIS, NOTHING, Learning, forecast_rows
+from aimspax_core.report.geometry_table import geometry_rows
 from aimspax_core.report.progress import progress
 from aimspax_core.settings.settings import Settings
 from flows.page.artifacts import ProgressArtifact, key_of, link_dask
@@ -139,6 +140,8 @@ class CampaignPage:
                 error_rows(state, self._settings.model.MISC.error_table),
                 "Errors of each member on its own validation set",
             )
+            if geometries := geometry_rows(state):
+                self._show_table("geometries", geometries, "Labels and errors by geometry")
 
     def _show_outages(self) -> None:
         """Show the times without the API, if there was one since."""

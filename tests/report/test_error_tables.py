@@ -97,17 +97,35 @@ def test_dashboard_shows_the_table_that_was_asked_for() -> None:
     assert [b[heading] for heading in headings] == ["-", "-", "-"]
 
 
-def test_status_shows_the_table_that_was_asked_for() -> None:
-    console = Console(width=160)
+def printed(state: CampaignState, table: str = DEFAULT_TABLE, width: int = 160) -> str:
+    """What a terminal of some width shows of the tables of `aimspax status`."""
+    console = Console(width=width)
     with console.capture() as shown:
-        console.print(status_tables(campaign(), "TotalMAE")[0])
-    text = shown.get()
+        for one in status_tables(state, table):
+            console.print(one)
+    return shown.get()
+
+
+def test_status_shows_the_table_that_was_asked_for() -> None:
+    text = printed(campaign(), "TotalMAE")
     for word in ("force MAE (meV/Å)", "energy MAE (meV)", "stress MAE (meV/Å³)", "11.1", "300.0"):
         assert word in text
 
 
 def test_status_shows_the_default_table_by_itself() -> None:
     (members,) = status_tables(campaign().but(trajectories=()))
-    assert [column.header for column in members.columns][4:6] == [
+    assert [column.header for column in members.columns][3:5] == [
         "force MAE (meV/Å)", "energy MAE (meV/atom)",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_narrow_terminal_shows_all_names_and_errors(width: int) -> None:
+    tags = ("aspirin-124", "aspirin-765")
+    state = CampaignState.begin(RULES.but(tags=tags))
+    members = {tag: m.but(errors=ERRORS, assessed=ERRORS) for tag, m in state.members.items()}
+    text = printed(state.but(members=members), width=width)
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    for tag in tags:
+        assert text.count(tag) == 2, "in validation, and on the held-out set"
+    assert text.count("11.1") == text.count("3.33") == 4

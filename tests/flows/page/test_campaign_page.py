@@ -10,6 +10,7 @@ import pytest
 
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.report.forecast import NOTHING
+from aimspax_core.report.geometry_table import geometry_rows
 from flows.page import artifacts, campaign_page
 from flows.page.artifacts import ProgressArtifact, key_of, link_dask
 from flows.page.campaign_page import CampaignPage
@@ -86,6 +87,14 @@ def test_errors_are_shown_again_only_after_training(api: Api, page: CampaignPage
     page.show(state, force=True)
     page.show(state, force=True)
     assert len(api.tables("-validation-errors")) == 1
+
+
+def test_several_geometries_are_shown_one_by_one(api: Api, page: CampaignPage) -> None:
+    page.show(campaign(), force=True)
+    assert api.tables("-geometries") == [], "there is only one"
+    state = campaign().but(rules=campaign().rules.but(geometries=2), rounds=1)
+    page.show(state, force=True)
+    assert api.tables("-geometries") == [geometry_rows(state)]
 
 
 @pytest.mark.parametrize(("change", "tables"), [({"ends": "1 h"}, 1), ({"state": "PENDING"}, 2)])
