@@ -49,6 +49,7 @@ def publish(request: PublishRequest) -> Published:
     began = time.perf_counter()
     run, settings = request.run, request.settings
     members = settle(run, settings, request.holdings)
+    renewed = {m.tag: m for m in members if m.published in m.late and m.assessed is not None}
     last: tuple[str, ...] = ()
     if request.what == "initial":
         publish_initial(run, settings, members)
@@ -60,6 +61,8 @@ def publish(request: PublishRequest) -> Published:
         last_ensemble=last,
         settled=_late([(one, one.published) for one in members]),
         last_settled=_late([(one, one.checkpoint) for one in members if one.tag in last]),
+        assessed={tag: one.assessed for tag, one in renewed.items() if one.assessed is not None},
+        assessed_by={tag: one.assessed_by for tag, one in renewed.items() if one.assessed_by},
         task_seconds=time.perf_counter() - began,
     )
 

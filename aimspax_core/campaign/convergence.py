@@ -24,7 +24,12 @@ def forgotten(state: CampaignState) -> CampaignState:
     """Return the state with no member converged or converging."""
     members = {
         tag: member.but(
-            converging=None, converged=False, converge_epochs=0, best=None, converge_earlier=None
+            converging=None,
+            converged=False,
+            converge_epochs=0,
+            best=None,
+            converge_earlier=None,
+            settled=None,
         )
         for tag, member in state.members.items()
     }
@@ -60,6 +65,7 @@ def advanced(state: CampaignState, event: ConvergenceAdvanced) -> CampaignState:
         best=event.best,
         diverged=0,
         offsets=event.offsets if event.converged else member.offsets,
+        settled=None,
     )
     return _published_if_all_have(_with(state, member))
 

@@ -298,6 +298,12 @@ class Published(Record):
     last_settled: dict[str, Errors] = Field(
         default_factory=dict, description="Likewise of those as they ended active learning."
     )
+    assessed: dict[str, Errors] = Field(
+        default_factory=dict, description="Of those in `settled`: errors on the held-out set."
+    )
+    assessed_by: dict[str, dict[str, Errors]] = Field(
+        default_factory=dict, description="The same by member and geometry, where each has a file."
+    )
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
 
 

@@ -58,6 +58,12 @@ class MemberState(Record):
     assessed_at: str | None = None  # which checkpoint that was
     assessed_by: dict[str, Errors] = Field(default_factory=dict)  # by geometry
     offsets: dict[str, float] = Field(default_factory=dict)  # see `TrainingFinished`
+    settled: Errors | None = None  # of its model as published, if its energies followed only then
+
+    @property
+    def last_errors(self) -> Errors | None:
+        """Its errors in validation as they were known last: as published, or else the best."""
+        return self.settled or self.best or self.errors
 
     @property
     def suffix(self) -> str:

@@ -156,6 +156,7 @@ def advanced(state: CampaignState, event: TrainingFinished) -> CampaignState:
         diverged=0,
         sat_out=0,
         offsets=event.offsets if settled else member.offsets,
+        settled=None,
     )
     return state.but(members={**state.members, event.tag: member})
 

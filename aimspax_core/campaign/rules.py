@@ -57,6 +57,7 @@ from aimspax_core.campaign.events import (
     Unpaused,
 )
 from aimspax_core.campaign.flight import fail, landed, tries_of, without, work_of
+from aimspax_core.campaign.members import MemberState
 from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.state import CampaignState, Pause, Phase
 from aimspax_core.labels import tries
@@ -228,9 +229,20 @@ def _adopted(state: CampaignState, event: Adopted) -> CampaignState:
 
 def _published(state: CampaignState, event: Published) -> CampaignState:
     state = landed(state, f"publish:{event.what}")
+    members = {tag: _published_so(m, event) for tag, m in state.members.items()}
+    state = state.but(members=members)
     if event.what == "final":
         return state.but(phase=Phase.FINISHED)
     return state.but(phase=Phase.READY, published_initial=True)
+
+
+def _published_so(member: MemberState, event: Published) -> MemberState:
+    """Take in the errors of a member's model if they are not those of its checkpoint."""
+    member = member.but(settled=event.settled.get(member.tag))
+    if member.tag not in event.assessed:
+        return member
+    by_geometry = event.assessed_by.get(member.tag, {})
+    return member.but(assessed=event.assessed[member.tag], assessed_by=by_geometry)
 
 
 def _exploration_asked(state: CampaignState, _: ExplorationAsked) -> CampaignState:

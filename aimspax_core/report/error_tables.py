@@ -96,11 +96,12 @@ def error_rows(state: CampaignState, table: str) -> list[dict[str, str | int]]:
     """Return a row for each member: epochs, sizes of its sets, and its errors on validation.
 
     Args:
-        state: The campaign; the errors are the best of a member's convergence, or else the last;
-            beside those on the held-out set, where there is one, when it was assessed last.
+        state: The campaign; the errors are those of a member's model as it was published, or else
+            the best of its convergence, or the last; beside those on the held-out set, where there
+            is one, when it was assessed last.
         table: `MISC.error_table`.
     """
-    errors = {tag: member.best or member.errors for tag, member in state.members.items()}
+    errors = {tag: member.last_errors for tag, member in state.members.items()}
     held_out = columns(table, (m.assessed for m in state.members.values()))
     is_assessed = any(m.assessed for m in state.members.values())
     shown = columns(table, errors.values())

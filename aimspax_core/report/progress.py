@@ -92,7 +92,8 @@ def progress_text(state: CampaignState) -> str:
     if held_out:
         parts.append(f"on the held-out set {1000 * sum(held_out) / len(held_out):.1f} meV/Å")
     if state.phase in (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED):
-        best = [m.best.mae_f for m in state.members.values() if m.best is not None]
+        members = [m for m in state.members.values() if m.best is not None]
+        best = [m.last_errors.mae_f for m in members if m.last_errors is not None]
         if best:
             parts.append(f"converged {1000 * min(best):.1f} meV/Å")
     return ", ".join(parts)

@@ -112,6 +112,8 @@ class Ledger(Training):
         late = {tag: (errors, sets[tag][1]) for tag, errors in event.get("settled", {}).items()}
         last |= {t: (one, sets[t][1]) for t, one in event.get("last_settled", {}).items()}
         self.published[what] = Publication(what, sets, {**self.errors(), **late}, last)
+        for tag, member in self.members.items():
+            member.settled = event.get("settled", {}).get(tag)
         self.publishing, self.finished = "", what == "final"
         for flying in self.in_flight if self.finished else ():
             self.complain(Kind.EVENT, f"the campaign ends, but {flying} has not come back")

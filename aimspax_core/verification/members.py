@@ -45,6 +45,7 @@ class Member:
         converge_set_back: The same of `converging`.
         stands: How it stood at each checkpoint of its rounds; at None before the first.
         converge_stands: Epochs and errors at each checkpoint of its convergence.
+        settled: Errors of its model as published, if its energies were solved for only then.
     """
 
     training: list[str] = field(default_factory=list)
@@ -64,6 +65,7 @@ class Member:
     converge_set_back: bool = False
     stands: dict[str | None, Stand] = field(default_factory=lambda: {None: Stand()})
     converge_stands: dict[str, tuple[int, dict[str, Any] | None]] = field(default_factory=dict)
+    settled: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, state: dict[str, Any], converged_on: str) -> Member:
@@ -78,6 +80,7 @@ class Member:
             converge_epochs=state["converge_epochs"],
             best=state["best"],
             converged_on=converged_on,
+            settled=state.get("settled"),
         )
         member.reach(state["checkpoint"])
         for earlier in state.get("earlier", ()):

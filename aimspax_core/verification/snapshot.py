@@ -57,6 +57,12 @@ def compare(path: Path, state: dict[str, Any], ledger: Ledger, report: Report) -
         ends = "" if ledger.finished else "not "
         what = f"the phase is {state['phase']}, but the last event is {ends}the end of a campaign"
         report.found(Kind.STATE, path, what)
+    if finished and ledger.finished:
+        for tag, member in ledger.members.items():
+            told = state["members"].get(tag, {}).get("settled")  # earlier releases did not
+            if told is not None and told != member.settled:
+                what = f"the errors of {tag} as it was published are not those of the events"
+                report.found(Kind.STATE, path, what)
 
 
 def _counters(path: Path, state: dict[str, Any], ledger: Ledger, report: Report) -> None:

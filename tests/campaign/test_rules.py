@@ -23,6 +23,8 @@ from aimspax_core.campaign.events import (
     LabelFailed,
     LabelsGone,
     Launched,
+    ParametersSet,
+    Published,
     Resumed,
     Sampled,
     SegmentFinished,
@@ -239,6 +241,35 @@ def test_a_restart_at_any_event_asks_again_for_what_was_in_flight(
     assert not relabelled, "a label was paid for twice"
     if finished:
         assert not shell.launched
+
+
+def test_errors_of_what_was_published_are_told_until_it_is_trained_again() -> None:
+    """Where the last training was cut short, its energies are solved for as it is published."""
+    rules = make_rules(max_train_set_size=25, desired_acc=0.0, converge_best=False)
+    shell = VirtualShell(rules, World(settles=True), np.random.default_rng(1))
+    *_, last = shell.run().members.values()
+    assert last.settled is not None and last.last_errors == last.settled != last.best
+    assert shell.state.members[rules.tags[0]].settled is None
+    shell.tell(ParametersSet(rules=rules.but(max_train_set_size=30.0), values=()))
+    assert {m.settled for m in shell.state.members.values()} == {None}
+
+
+def test_held_out_errors_of_what_was_published_take_the_place_of_its_checkpoints() -> None:
+    shell = VirtualShell(make_rules(max_train_set_size=25), World(), np.random.default_rng(1))
+    state = shell.run_until(lambda state: state.phase is Phase.PUBLISH)
+    *_, tag = state.members
+    errors = next(m.errors for m in state.members.values() if m.errors)
+    event = Published(
+        what="final",
+        settled={tag: errors},
+        assessed={tag: errors},
+        assessed_by={tag: {"0": errors}},
+    )
+    after = apply(state, event)
+    assert (after.members[tag].assessed, after.members[tag].assessed_by) == (errors, {"0": errors})
+    assert [m.assessed for t, m in after.members.items() if t != tag] == [
+        m.assessed for t, m in state.members.items() if t != tag
+    ]
 
 
 def test_the_same_state_gives_the_same_actions() -> None:

@@ -87,6 +87,7 @@ class World:
     dearer: float = 0.0  # by how much more each geometry's labels take than the one's before
     error_start: float = 0.5
     error_decay: float = 0.02
+    settles: bool = False  # energies of the last member are solved for only as it is published
     steady: bool = False  # all tasks take their mean, and training comes back with all its epochs
     around_s: float = 0.0  # what every task takes besides
 
@@ -275,7 +276,10 @@ class VirtualShell:
                 errors = {tag: self._errors() for tag in action.checkpoints}
                 return Assessed(action_id=action.id, number=action.number, errors=errors)
             case Publish():
-                return Published(what=action.what)
+                late = (
+                    {self.rules.tags[-1]: self._errors().but(epoch=1)} if self.world.settles else {}
+                )
+                return Published(what=action.what, settled=late)
 
     def _label(self, action: Label) -> LabelArrived:
         world = self.world

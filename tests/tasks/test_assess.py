@@ -9,6 +9,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import molecule
 
@@ -17,13 +18,15 @@ from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import labelled
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.model.committee import Committee
-from aimspax_core.model.family import family_of
+from aimspax_core.model.family import family_of, load_any
 from aimspax_core.model.trained import trained_model
+from aimspax_core.output.results import Holdings
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
 from aimspax_core.settings.settings import Settings
 from tasks.assess import AssessRequest, assess_models
+from tasks.publish import PublishRequest, publish
 from tasks.train import TrainRequest, converge, train
 
 TAG = "water-1"
@@ -70,7 +73,10 @@ def request(settings: Settings, checkpoint: Path) -> AssessRequest:
 
 def misses(settings: Settings, checkpoint: Path, files: list[str]) -> tuple[float, float]:
     """Force MAE (eV/Å) and energy MAE (eV) of a model by a path of its own."""
-    model = trained_model(checkpoint, settings.model)
+    return misses_of(settings, trained_model(checkpoint, settings.model), files)
+
+
+def misses_of(settings: Settings, model: torch.nn.Module, files: list[str]) -> tuple[float, float]:
     committee = Committee(family_of(settings.model).evaluator([model], kernel="mace"))
     forces, energies = [], []
     for file in files:
@@ -105,6 +111,30 @@ def test_each_geometry_may_have_a_file_of_its_own(
     for index, name in enumerate(names):
         found = event.by_geometry[str(index)][TAG].mae_f
         assert found == pytest.approx(misses(settings, file, [name])[0], rel=1e-6)
+
+
+def test_what_was_cut_short_is_told_with_the_errors_of_the_model_that_is_published(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    """Its energies are solved for only then: those of its checkpoint are off by a constant."""
+    chosen = judged_by(settings, "test0.xyz")
+    path = run.dataset("any")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({TAG: {"training": keys[:4], "validation": keys[4:6]}}))
+    cut = Train(tag=TAG, stage="initial", round=1, start=None, checkpoint="c", epochs=4, at_most=2)
+    train.fn(TrainRequest(cut, run, settings, 11, (1, 8), path, 1e9))
+    before = assess_models.fn(request(chosen, run.checkpoint(TAG, "c"))).errors[TAG]
+    held = Holdings(
+        tag=TAG, checkpoint=run.checkpoint(TAG, "c"), converged=None, initial_training=(),
+        initial_validation=(), training=tuple(keys[:4]), validation=tuple(keys[4:6]), errors=None,
+        assessed=before,
+    )  # fmt: skip
+    event = publish.fn(PublishRequest("final", run, chosen, (held,)))
+    _, model = load_any(run.results / f"{TAG}.model")
+    force, energy = misses_of(settings, model, ["test0.xyz"])
+    assert event.assessed[TAG].mae_e == pytest.approx(energy, rel=1e-4)
+    assert event.assessed[TAG].mae_e != pytest.approx(before.mae_e, rel=1e-2)
+    assert event.assessed[TAG].mae_f == pytest.approx(force, rel=1e-4)
 
 
 def test_a_file_that_was_replaced_is_read_anew(

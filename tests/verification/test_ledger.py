@@ -27,6 +27,7 @@ WORLDS = {
     "failures": World(label_fails=0.2, explodes=0.1, finishes=0.02),
     "losses": World(task_lost=0.15),
     "looks": World(looks=0.3, label_fails=0.1, factor=1.5),
+    "cut short": World(settles=True),
     "divergences": World(diverges=0.2, task_lost=0.05),
     "damage": World(damaged=0.1, explodes=0.1),
     "all": World(
