@@ -12,7 +12,8 @@ atoms in the same way (`aimspax_core.uncertainty.true_error`).
 | e(s) | the error to be expected at a spread | `Calibration.expected(s)` |
 
     a = sum w[i] e[i] / sum w[i] s[i]
-    e(s) = a s, or through the nodes of a rising curve where there are enough points
+    e(s) = a s, or through the nodes of a rising curve where there are enough points (isotonic
+           regression, with a share of the line, so that it keeps the order of the spreads)
 
 The factor is that of the straight line through the origin by least squares in which the variance of
 the error grows with the spread (weights w/s): the errors it predicts have the sum of the true ones.
@@ -43,6 +44,9 @@ FOR_A_CURVE = 100
 
 NODES = 8
 """Bins of equal weight that a curve goes through."""
+
+SHARE_OF_LINE = 0.1
+"""How much of a curve is the straight line, so that it rises everywhere."""
 
 MOST_WEIGHT = 10.0
 """How many times the weight of a selected point one that was not selected may have."""
@@ -148,7 +152,7 @@ def calibrated(
     if not total > 0:
         return None
     factor = float((weight * error).sum()) / total
-    nodes = _nodes(spread, error, weight) if len(spread) >= FOR_A_CURVE else ()
+    nodes = _nodes(spread, error, weight, factor) if len(spread) >= FOR_A_CURVE else ()
     return Calibration(len(spread), factor, rank_correlation(spread, error, weight, groups), nodes)
 
 
@@ -220,16 +224,23 @@ def _binned(spread: Array, weight: Array, bins: int) -> list[NDArray[np.intp]]:
     return [order[which == number] for number in range(bins) if (which == number).any()]
 
 
-def _nodes(spread: Array, error: Array, weight: Array) -> tuple[tuple[float, float], ...]:
-    """Return the nodes of the curve: means of bins, made to rise by isotonic regression."""
+def _nodes(
+    spread: Array, error: Array, weight: Array, factor: float
+) -> tuple[tuple[float, float], ...]:
+    """Return the nodes of the curve: means of bins, made to rise by isotonic regression.
+
+    That has level blocks of bins, in which the order of the spreads is lost. So a share of the
+    straight line is mixed in, whose expected errors have the same sum.
+    """
     # It takes a moment to import, and a campaign begins without a curve.
     from scipy.optimize import isotonic_regression
 
     found = _binned(spread, weight, NODES)
-    at = [float(np.average(spread[rows], weights=weight[rows])) for rows in found]
+    at = np.array([np.average(spread[rows], weights=weight[rows]) for rows in found])
     means = [float(np.average(error[rows], weights=weight[rows])) for rows in found]
     rising = isotonic_regression(means, weights=[float(weight[rows].sum()) for rows in found]).x
-    nodes = [(a, float(b)) for a, b in zip(at, rising, strict=True) if a > 0]
+    mixed = (1 - SHARE_OF_LINE) * rising + SHARE_OF_LINE * factor * at
+    nodes = [(float(a), float(b)) for a, b in zip(at, mixed, strict=True) if a > 0]
     return tuple(node for n, node in enumerate(nodes) if n == 0 or node[0] > nodes[n - 1][0])
 
 

@@ -82,6 +82,19 @@ def test_few_points_have_a_straight_line_and_more_a_rising_curve():
     assert [error for _, error in nodes] == sorted(error for _, error in nodes)
 
 
+def hardly_related(spreads):
+    """Of a committee that does not know where it is wrong."""
+    return 0.2 + 0.05 * spreads
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_curve_keeps_the_order_of_the_spreads_also_where_errors_do_not_rise(seed):
+    spreads, errors = data(FOR_A_CURVE, hardly_related, seed)
+    expected = calibrated(spreads, errors).expected(np.sort(spreads))
+    assert (np.diff(expected) > 0).all()
+    assert expected.mean() == pytest.approx(errors.mean(), rel=0.1)
+
+
 @pytest.mark.parametrize("count", [30, 400])
 @pytest.mark.parametrize("error", [0.01, 0.08, 0.3, 2.0])
 def test_the_spread_of_an_error_is_the_largest_with_which_no_more_is_expected(count, error):
