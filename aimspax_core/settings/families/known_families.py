@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from aimspax_core.settings.families.mace import MACE
 from aimspax_core.settings.families.row import FamilyRow
+from aimspax_core.settings.families.so3krates import SO3KRATES, SO3LR
 
 FAMILIES: tuple[FamilyRow, ...] = (
     # The first is the one of settings that choose none.
     MACE,
+    SO3KRATES,
+    SO3LR,
 )
 
 

@@ -1,0 +1,219 @@
+"""The families So3krates and SO3LR: their sections ARCHITECTURE, losses, what may be wrong.
+
+Keys, names and defaults are those of aims-PAX 0.2; where those of the package `so3krates-torch`
+differ (embeddings, layer norms, cutoff, activations), aims-PAX's hold.
+Source: Frank et al., Nat. Commun. 15, 6539 (2024) for So3krates; Kabylda et al., J. Am. Chem. Soc.
+147, 33723 (2025) for SO3LR.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from ase.data import chemical_symbols
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from aimspax_core.settings.families.row import Architecture, FamilyRow, ModelSections, model_choice
+from aimspax_core.settings.values import Count, NonNegative, Number, Positive
+
+PACKAGE, EXTRA = "so3krates_torch", "pip install 'aimspax[so3lr]'"
+
+Activation = Literal["silu", "relu", "gelu", "tanh", "identity"]
+
+
+def _degrees(value: list[int]) -> list[int]:
+    if not value or sorted(set(value)) != value:
+        raise PydanticCustomError("type", "not degrees in rising order")
+    return value
+
+
+class So3kratesArchitecture(Architecture):
+    """ARCHITECTURE: the So3krates network; names and meanings of `so3krates-torch`."""
+
+    activation_fn: Activation = Field("silu", description="Activation of the hidden layers.")
+    cutoff_fn: Literal["phys", "cosine", "polynomial", "exponential"] = Field(
+        "phys", description="Cutoff function: PhysNet's (`phys`), cosine, …"
+    )
+    cutoff_p: Count = Field(5, description="Order of the cutoff function `polynomial`.")
+    degrees: Annotated[list[Count], AfterValidator(_degrees)] = Field(
+        [1, 2, 3, 4],
+        description="Degrees of the spherical harmonics of the Euclidean features.",
+        json_schema_extra={"allowed": "different degrees in rising order, such as [1, 2, 3]"},
+    )
+    energy_activation_fn: Activation = Field(
+        "identity", description="Activation of the energy's last layers."
+    )
+    energy_learn_atomic_type_scales: bool = Field(
+        True, description="Train a factor of the energy for each element."
+    )
+    energy_learn_atomic_type_shifts: bool = Field(
+        True,
+        description="Train a shift of the energy for each element, beside the energies of the "
+        "free atoms.",
+    )
+    energy_regression_dim: Count = Field(128, description="Width of the energy's last layers.")
+    final_mlp_layers: Count = Field(2, description="Number of the energy's last layers.")
+    initialize_ev_to_zeros: bool = Field(
+        True, description="Begin with Euclidean features of zero; else from the neighbours."
+    )
+    input_convention: Literal["positions"] = Field(
+        "positions", description="What the network reads."
+    )
+    interaction_bias: bool = Field(True, description="A bias in the interaction block.")
+    layer_normalization_1: bool = Field(
+        True, description="Layer normalization after the attention block."
+    )
+    layer_normalization_2: bool = Field(
+        True, description="Layer normalization after the interaction block."
+    )
+    layers_behave_like_identity_fn_at_init: Literal[False] = Field(
+        False, description="Not available in `so3krates-torch`."
+    )
+    message_normalization: Literal["avg_num_neighbors", "sqrt_num_features", "identity"] = Field(
+        "avg_num_neighbors", description="What messages are divided by."
+    )
+    model_choice: Literal["so3krates"] = model_choice("so3krates")
+    num_features: Count = Field(128, description="Invariant features.")
+    num_heads: Count = Field(4, description="Attention heads; divides `num_features`.")
+    num_layers: Count = Field(3, description="Message-passing layers.")
+    num_radial_basis_fn: Count = Field(32, description="Radial basis functions.")
+    output_is_zero_at_init: Literal[False] = Field(
+        False, description="Not available in `so3krates-torch`."
+    )
+    qk_non_linearity: Activation = Field(
+        "identity", description="Activation of queries and keys."
+    )
+    r_max: Positive = Field(4.5, description="Cutoff radius (Å).")
+    radial_basis_fn: Literal["bernstein", "gaussian", "bessel"] = Field(
+        "bernstein", description="Radial basis."
+    )
+    residual_mlp_1: bool = Field(True, description="A residual MLP after the attention block.")
+    residual_mlp_2: bool = Field(False, description="A residual MLP after the interaction block.")
+    trainable_rbf: bool = Field(False, description="Train the radial basis, too.")
+    use_charge_embed: bool = Field(True, description="Embed the total charge.")
+    use_spin_embed: bool = Field(True, description="Embed the number of unpaired electrons.")
+
+
+class So3lrArchitecture(So3kratesArchitecture):
+    """ARCHITECTURE: So3krates with ZBL repulsion, electrostatics and dispersion."""
+
+    dispersion_energy_bool: bool = Field(True, description="Add dispersion.")
+    dispersion_energy_cutoff_lr_damping: NonNegative = Field(
+        2.0, description="Width (Å) over which dispersion fades out before `r_max_lr`."
+    )
+    dispersion_energy_scale: Number = Field(1.2, description="Scale of dispersion's damping.")
+    electrostatic_energy_bool: bool = Field(
+        True, description="Add electrostatics of the predicted partial charges."
+    )
+    electrostatic_energy_scale: Number = Field(
+        4.0, description="Width of the electrostatics' damping at short range."
+    )
+    model_choice: Literal["so3lr"] = model_choice("so3lr")  # type: ignore[assignment]
+    neighborlist_format_lr: Literal["sparse"] = Field(
+        "sparse", description="Format of the list of far neighbours."
+    )
+    r_max_lr: Positive | None = Field(
+        None,
+        description="Cutoff radius (Å) of electrostatics and dispersion, which need one; usual: "
+        "12.",
+    )
+    zbl_repulsion_bool: bool = Field(True, description="Add the ZBL repulsion of nuclei.")
+
+
+def so3krates_architecture(settings: ModelSections) -> So3kratesArchitecture:
+    """Return the section ARCHITECTURE of settings whose `model_choice` is of these families."""
+    architecture: Architecture = settings.ARCHITECTURE
+    assert isinstance(architecture, So3kratesArchitecture)
+    return architecture
+
+
+def far_cutoff(architecture: So3kratesArchitecture) -> float | None:
+    """Return the cutoff radius (Å) of the neighbours at long range; None if there are none."""
+    if not isinstance(architecture, So3lrArchitecture):
+        return None
+    wanted = architecture.electrostatic_energy_bool or architecture.dispersion_energy_bool
+    return architecture.r_max_lr if wanted else None
+
+
+def why_not_installed() -> str | None:
+    """Return, in a sentence, why these models cannot be computed here; None if they can."""
+    if importlib.util.find_spec(PACKAGE) is None:
+        return f"these models need the package so3krates-torch, which is not installed ({EXTRA})"
+    return None
+
+
+def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> Iterator[str]:
+    """Yield what is wrong: what is not installed, what does not fit together."""
+    architecture = so3krates_architecture(settings)
+    why = why_not_installed() if here else None
+    if why is not None:
+        yield f"ARCHITECTURE.model_choice: {architecture.model_choice}: {why}"
+    if architecture.num_features % architecture.num_heads:
+        yield (
+            f"ARCHITECTURE.num_heads: found {architecture.num_heads}, which does not divide "
+            f"num_features ({architecture.num_features})"
+        )
+    yield from _far_mistakes(architecture)
+    known = architecture.atomic_energies
+    if known is not None and set(elements) - set(known):
+        missing = ", ".join(chemical_symbols[z] for z in sorted(set(elements) - set(known)))
+        yield f"ARCHITECTURE.atomic_energies: no energy for {missing}"
+    yield from _not_of_these(settings)
+
+
+def _far_mistakes(architecture: So3kratesArchitecture) -> Iterator[str]:
+    """Yield what is wrong with the long range."""
+    if not isinstance(architecture, So3lrArchitecture):
+        return
+    if not (architecture.electrostatic_energy_bool or architecture.dispersion_energy_bool):
+        return
+    if architecture.r_max_lr is None:
+        yield (
+            "ARCHITECTURE.r_max_lr: missing; electrostatics and dispersion need a cutoff radius "
+            "(Å), such as 12"
+        )
+    elif architecture.r_max_lr < architecture.r_max:
+        yield (
+            f"ARCHITECTURE.r_max_lr: found {architecture.r_max_lr:g}, which is less than r_max "
+            f"({architecture.r_max:g})"
+        )
+
+
+def _not_of_these(settings: ModelSections) -> Iterator[str]:
+    """Yield keys of other sections that ask for what these families do not have."""
+    name = settings.ARCHITECTURE.model_choice
+    if settings.TRAINING.swa:
+        yield f"TRAINING.swa: found True; {name} models have no second stage"
+    if settings.MISC.kernel == "lean":
+        yield f"MISC.kernel: found lean, which {name} models do not have; allowed: auto"
+    if settings.MISC.enable_cueq:
+        yield f"MISC.enable_cueq: found True; {name} models have no such kernels"
+
+
+def _notes(settings: ModelSections) -> Iterator[str]:
+    """Yield what has no effect."""
+    if settings.MISC.compile == "on":
+        yield f"MISC.compile: on: {settings.ARCHITECTURE.model_choice} models are not compiled"
+
+
+_STRESS_LOSSES = ("stress", "weighted_stress")
+
+
+def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> FamilyRow:
+    return FamilyRow(
+        name=name,
+        architecture=architecture,
+        implementation=f"aimspax_core.model.so3krates.family:{name.upper()}",
+        losses=("weighted", *_STRESS_LOSSES),
+        stress_losses=_STRESS_LOSSES,
+        mistakes=_mistakes,
+        notes=_notes,
+        **more,
+    )
+
+
+SO3KRATES = _row("so3krates", So3kratesArchitecture)
+SO3LR = _row("so3lr", So3lrArchitecture)
