@@ -28,11 +28,17 @@ from aimspax_core.settings.families.known_families import FAMILIES, row_of
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 8, 29)
+SMALL_SO3: dict[str, Any] = {
+    "num_features": 8, "num_heads": 2, "num_layers": 2, "degrees": [1, 2],
+    "num_radial_basis_fn": 8, "energy_regression_dim": 8, "r_max": 3.5,
+}  # fmt: skip
 SMALL: dict[str, dict[str, Any]] = {
     "mace": {
         "num_channels": 4, "num_interactions": 1, "max_L": 0, "max_ell": 1, "correlation": 1,
         "num_radial_basis": 4, "radial_MLP": [4], "r_max": 3.5,
     },
+    "so3krates": SMALL_SO3,
+    "so3lr": {**SMALL_SO3, "r_max_lr": 5.0},
 }  # fmt: skip
 """What makes a family's models small; others are as they are by default."""
 

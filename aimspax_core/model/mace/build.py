@@ -22,9 +22,10 @@ from mace.tools.torch_geometric.batch import Batch
 from numpy.typing import ArrayLike
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model.mace.graphs import HEAD, arguments, batches, number_format
+from aimspax_core.model.mace.graphs import HEAD, arguments, batches
 from aimspax_core.model.mace.model_files import model_lock
 from aimspax_core.model.mace.product_basis import couplings
+from aimspax_core.model.number_format import number_format
 from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.structures import symbols_text

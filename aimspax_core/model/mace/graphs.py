@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import ase
@@ -15,6 +14,7 @@ from mace.tools import AtomicNumberTable, build_default_arg_parser, check_args
 from mace.tools.torch_geometric.batch import Batch
 
 from aimspax_core.errors import ModelError
+from aimspax_core.model.number_format import number_format
 from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.structures import symbols_text
@@ -26,21 +26,6 @@ KEYS = KeySpecification(
     info_keys={"energy": "REF_energy", "stress": "REF_stress", "virials": "REF_virials"},
     arrays_keys={"forces": "REF_forces"},
 )
-
-
-@contextmanager
-def number_format(dtype: str) -> Iterator[None]:
-    """Make `dtype` ("float32" or "float64") torch's default within the block.
-
-    MACE's own `default_dtype` does not restore it after an exception. The default belongs to
-    the process: threads that work at the same time must use the same format.
-    """
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(getattr(torch, dtype))
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def arguments(settings: ModelSettings) -> argparse.Namespace:

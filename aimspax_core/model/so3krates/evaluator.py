@@ -1,0 +1,110 @@
+"""So3krates and SO3LR models side by side on one batched graph of many structures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from aimspax_core.errors import ModelError
+from aimspax_core.model.committee import Array, Outputs
+from aimspax_core.model.number_format import number_format
+from aimspax_core.model.so3krates.graphs import Graph, structure_graph, unlabelled
+from aimspax_core.model.so3krates.network import call, elements_of
+from aimspax_core.structures import symbols_text
+
+_CPU_EDGES = 4000
+"""A CPU's batches are cut here."""
+
+
+class So3kratesEvaluator:
+    """Models that share elements and cutoffs; see `aimspax_core.model.committee.Evaluator`.
+
+    Args:
+        models: M models; they are taken over.
+        device: Where to evaluate.
+        dtype: `float32` or `float64`; None keeps the first model's.
+        kernel: `MISC.kernel`; there is one way to compute.
+
+    Raises:
+        ModelError: No model, or models that do not fit together.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[torch.nn.Module],
+        device: str | torch.device = "cpu",
+        dtype: str | None = None,
+        kernel: str = "auto",
+    ) -> None:
+        if not models:
+            raise ModelError("a committee needs at least one model")
+        own = next(models[0].parameters()).dtype
+        self.dtype = getattr(torch, dtype) if dtype else own
+        self._format = str(self.dtype).removeprefix("torch.")
+        self._device = torch.device(device)
+        self.elements = _shared("elements", [elements_of(model) for model in models])
+        self.r_max, self._r_far = _shared("cutoff radii", [_cutoffs(model) for model in models])
+        self.max_edges = _CPU_EDGES if self._device.type == "cpu" else math.inf
+        self._models = [
+            model.to(self._device, self.dtype).eval().requires_grad_(False) for model in models
+        ]
+
+    def __len__(self) -> int:
+        """Return the number of models M."""
+        return len(self._models)
+
+    def graph(self, atoms: Atoms) -> Graph:
+        """Return a structure with all its neighbours.
+
+        Raises:
+            ModelError: It has an element that the models were not made for.
+        """
+        if unknown := set(atoms.numbers.tolist()) - set(self.elements):
+            raise ModelError(f"the models do not know {symbols_text(unknown)}")
+        return structure_graph(atoms, self.r_max, self._r_far)
+
+    def edges(self, graph: Graph) -> int:
+        """Return the number of pairs of near neighbours, which cost the most."""
+        return graph.near.index.shape[1]
+
+    def evaluate(self, batch: Sequence[Graph], stress: bool) -> Outputs:
+        """Predict the structures of one batch."""
+        inputs = unlabelled(batch, self.dtype).to(self._device)
+        with number_format(self._format):
+            outputs = [
+                call(
+                    model,
+                    inputs | {"positions": inputs.positions.clone()},
+                    compute_stress=stress,
+                )
+                for model in self._models
+            ]
+        return Outputs(
+            energies=_gather(outputs, "energy"),
+            forces=_gather(outputs, "forces"),
+            stresses=_gather(outputs, "stress") if stress else None,
+        )
+
+
+def _gather(outputs: Sequence[dict[str, torch.Tensor]], name: str) -> Array:
+    """Return one output of all members, shape (M, …), copied from the device in one piece."""
+    found: Any = torch.stack([output[name].detach() for output in outputs]).double().cpu().numpy()
+    return np.asarray(found)
+
+
+def _shared(what: str, found: Sequence[Any]) -> Any:
+    """Return what all the models have in common."""
+    if any(one != found[0] for one in found):
+        raise ModelError(f"the models of a committee differ in their {what}: {sorted(set(found))}")
+    return found[0]
+
+
+def _cutoffs(model: Any) -> tuple[float, float | None]:
+    """Return near and far cutoff radius (Å)."""
+    far = model.r_max_lr if getattr(model, "use_lr", False) else None
+    return float(model.r_max), None if far is None else float(far)

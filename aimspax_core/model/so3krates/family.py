@@ -1,0 +1,62 @@
+"""The rows of functions of So3krates and SO3LR; see `aimspax_core.model.family.Family`."""
+
+from __future__ import annotations
+
+import pickle
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from aimspax_core.errors import ModelError
+from aimspax_core.model.checkpoint import write_atomically
+from aimspax_core.model.family import Family
+from aimspax_core.model.so3krates import network
+from aimspax_core.model.so3krates.constants import Constants, constants_of
+from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
+from aimspax_core.model.so3krates.graphs import graphs
+from aimspax_core.model.so3krates.steps import So3kratesSteps
+
+_BROKEN = (pickle.UnpicklingError, RuntimeError, EOFError)
+_OTHER_VERSION = (AttributeError, ImportError, LookupError, ValueError)
+
+
+def load(name: str, file: Path) -> torch.nn.Module:
+    """Load a model file; it is a pickle, so only from a path that the user named.
+
+    Args:
+        name: The family; a So3krates is no SO3LR, though SO3LR is built on it.
+        file: Written by the package or by `Family.save`.
+
+    Raises:
+        ModelError: There is no such file, or it holds no model of the family.
+    """
+    if not file.is_file():
+        raise ModelError(f"there is no model file {file}")
+    try:
+        model = torch.load(file, map_location="cpu", weights_only=False)
+    except (*_BROKEN, *_OTHER_VERSION) as error:
+        raise ModelError(f"{file} is not a readable {name} model file: {error}") from error
+    if type(model) is not network.CLASSES[name]:
+        raise ModelError(f"{file} holds no {name} model but a {type(model).__name__}")
+    return model
+
+
+def _family(name: str) -> Family:
+    return Family(
+        graphs=graphs,
+        constants=Constants,
+        constants_of=constants_of,
+        set_constants=network.set_constants,
+        build=network.build,
+        steps=So3kratesSteps,
+        evaluator=So3kratesEvaluator,
+        copy_with=network.for_users,
+        save=write_atomically,
+        load=partial(load, name),
+        loaded_by="so3krates_torch.calculator.so3.TorchkratesCalculator",
+    )
+
+
+SO3KRATES = _family("so3krates")
+SO3LR = _family("so3lr")

@@ -1,0 +1,138 @@
+"""So3krates and SO3LR networks: built, called, given to users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+from so3krates_torch.blocks.output_block import AtomicEnergyOutputHead
+from so3krates_torch.modules.models import SO3LR, So3krates
+
+from aimspax_core.errors import ModelError
+from aimspax_core.model.number_format import number_format
+from aimspax_core.model.so3krates.constants import Constants
+from aimspax_core.settings.families.so3krates import so3krates_architecture
+from aimspax_core.settings.model import ModelSettings
+
+CLASSES: Mapping[str, type[So3krates]] = {"so3krates": So3krates, "so3lr": SO3LR}
+
+N_ELEMENTS = len(chemical_symbols) - 1
+"""118; a network has weights for all elements, whichever it is trained on."""
+
+_ELEMENTS = "aimspax_elements"
+"""The attribute with the atomic numbers that a network was made for."""
+
+
+class TrainedEnergies(AtomicEnergyOutputHead):
+    """The energy's last layers, with energies of free atoms beside the shifts that are trained.
+
+    The package has one number an element for both. Averages of the weights and the steps of the
+    optimizer are of the shifts alone here, so that the energies can follow the training set as it
+    grows; `for_users` adds them up.
+    """
+
+    free: torch.Tensor
+
+    @classmethod
+    def in_place_of(cls, head: AtomicEnergyOutputHead) -> TrainedEnergies:
+        """Turn a model's last layers into these, with energies of zero."""
+        head.__class__ = cls
+        head.register_buffer("free", torch.zeros_like(head.energy_shifts.detach()))
+        assert isinstance(head, cls)
+        return head
+
+    def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
+        """Return the energy (eV) of each atom."""
+        numbers = named["data"]["atomic_numbers"] if "data" in named else inputs[1]["atomic_numbers"]
+        found: torch.Tensor = super().forward(*inputs, **named)
+        return found + self.free[numbers - 1].reshape(found.shape)
+
+
+def build(
+    settings: ModelSettings, elements: Sequence[int], constants: Constants, seed: int
+) -> torch.nn.Module:
+    """Return a new model on the CPU; see `aimspax_core.model.family.Build`.
+
+    Raises:
+        ModelError: The package cannot build this architecture.
+    """
+    architecture = so3krates_architecture(settings)
+    given = architecture.model_dump(exclude={"model_choice", "atomic_energies"})
+    dtype = settings.GENERAL.default_dtype
+    with number_format(dtype), torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would seed CUDA's generators too, which are not forked here.
+        torch.default_generator.manual_seed(seed)
+        try:
+            model: Any = CLASSES[architecture.model_choice](
+                **given,
+                num_elements=N_ELEMENTS,
+                avg_num_neighbors=constants.avg_num_neighbors,
+                dtype=getattr(torch, dtype),
+            )
+        except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
+            raise ModelError(f"so3krates-torch cannot build this ARCHITECTURE: {error}") from error
+    TrainedEnergies.in_place_of(model.atomic_energy_output_block)
+    setattr(model, _ELEMENTS, tuple(sorted(int(z) for z in elements)))
+    set_constants(model, constants, elements)
+    return model  # type: ignore[no-any-return]
+
+
+def set_constants(model: torch.nn.Module, constants: Constants, elements: Sequence[int]) -> None:
+    """Renew the data-dependent constants of `model` in place; its weights stay."""
+    parts: Any = model
+    head = parts.atomic_energy_output_block
+    with torch.no_grad():
+        for number in elements:
+            head.free[int(number) - 1] = constants.atomic_energies[int(number)]
+    parts.avg_num_neighbors = parts.avg_num_neighbors_param = constants.avg_num_neighbors
+    for layer in parts.euclidean_transformers:  # plain attributes, so not in the state dict
+        attention = layer.euclidean_attention_block
+        attention.avg_num_neighbors = constants.avg_num_neighbors
+        if attention.message_normalization == "avg_num_neighbors":
+            attention.att_norm_inv = attention.att_norm_ev = constants.avg_num_neighbors
+
+
+def call(model: torch.nn.Module, inputs: Mapping[str, Any], **asked: bool) -> dict[str, Any]:
+    """Return what a model says, and leave nothing of it in the model."""
+    before = set(vars(model))
+    try:
+        found: dict[str, Any] = model(dict(inputs), **asked)
+    finally:
+        for name in set(vars(model)) - before:
+            delattr(model, name)
+    return found
+
+
+def for_users(
+    model: torch.nn.Module, weights: dict[str, torch.Tensor], settings: ModelSettings
+) -> torch.nn.Module:
+    """Return a copy on the CPU with other weights, as the package itself builds and loads it."""
+    copy: Any = deepcopy(model).to("cpu")
+    with torch.no_grad():
+        for name, parameter in copy.named_parameters():
+            parameter.copy_(weights[name])
+    head = copy.atomic_energy_output_block
+    if isinstance(head, TrainedEnergies):
+        with torch.no_grad():
+            head.energy_shifts += head.free
+        del head.free
+        head.__class__ = AtomicEnergyOutputHead
+    return copy  # type: ignore[no-any-return]
+
+
+def elements_of(model: torch.nn.Module) -> tuple[int, ...]:
+    """Return the atomic numbers that a model knows.
+
+    A model of others does not say so. A scale of the energy that is exactly one was never trained;
+    where all are, all elements are taken to be known.
+    """
+    known: tuple[int, ...] | None = getattr(model, _ELEMENTS, None)
+    if known is not None:
+        return known
+    parts: Any = model
+    scales = parts.atomic_energy_output_block.energy_scales.weight.detach().flatten().tolist()
+    trained = tuple(z for z, scale in enumerate(scales, start=1) if scale != 1.0)
+    return trained or tuple(range(1, N_ELEMENTS + 1))

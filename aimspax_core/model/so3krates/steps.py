@@ -1,0 +1,184 @@
+"""A step of training: the package's losses, a term for the stress, torch's optimizers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from so3krates_torch.modules.loss import WeightedEnergyForcesLoss
+from torch_ema import ExponentialMovingAverage
+
+from aimspax_core.errors import DivergedError, ModelError
+from aimspax_core.model.number_format import number_format
+from aimspax_core.model.so3krates.graphs import Batch, Graph, collated
+from aimspax_core.model.so3krates.network import call
+from aimspax_core.settings.model import ModelSettings
+
+
+class WithStress(torch.nn.Module):
+    """A loss of the package and one of the stress, which it has not.
+
+    Source: as MACE's `WeightedEnergyForcesStressLoss`: the mean over structures and components of
+    the squared error, times the structure's weight; structures without the label have weight 0.
+
+    Args:
+        rest: The loss of energy and forces.
+        weight: `TRAINING.stress_weight`.
+    """
+
+    def __init__(self, rest: torch.nn.Module, weight: float) -> None:
+        super().__init__()
+        self.rest, self.weight = rest, weight
+
+    def forward(self, ref: Batch, pred: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss of a batch of labels and the model's output."""
+        weights = (ref.weight * ref.stress_weight).view(-1, 1, 1)
+        # What a structure that is not periodic is said to have may be infinite.
+        stress = torch.where(weights > 0, pred["stress"], ref.stress)
+        found: torch.Tensor = self.rest(ref, pred)
+        return found + self.weight * (weights * (stress - ref.stress) ** 2).mean()
+
+
+class So3kratesSteps:
+    """See `aimspax_core.model.steps.Steps`.
+
+    Args:
+        settings: The user's.
+    """
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self._training, self._name = settings.TRAINING, settings.ARCHITECTURE.model_choice
+        self._format = settings.GENERAL.default_dtype
+        self._dtype = getattr(torch, settings.GENERAL.default_dtype)
+        self._device = torch.device(settings.MISC.device)
+        self._trains_stress = settings.TRAINING.loss in settings.family.stress_losses
+        self._measures_stress = settings.stress
+
+    def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """Return a fresh optimizer of all weights."""
+        kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        optimizer: torch.optim.Optimizer = kinds[self._training.optimizer](
+            [weight for weight in model.parameters() if weight.requires_grad],
+            lr=self._training.lr,
+            weight_decay=self._training.weight_decay,
+            amsgrad=self._training.amsgrad,
+        )
+        return optimizer
+
+    def loss(self) -> torch.nn.Module:
+        """Return the loss function that `TRAINING.loss` names."""
+        with number_format(self._format):
+            rest = WeightedEnergyForcesLoss(
+                self._training.energy_weight, self._training.forces_weight
+            )
+        if self._trains_stress:
+            return WithStress(rest, self._training.stress_weight).to(self._device)
+        return rest.to(self._device)
+
+    def stage_two(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> NoReturn:
+        """Refuse: there is none."""
+        raise ModelError(f"TRAINING.swa: {self._name} models have no second stage")
+
+    def train_epoch(
+        self,
+        model: torch.nn.Module,
+        loss: torch.nn.Module,
+        train: Sequence[Graph],
+        order: Sequence[int],
+        optimizer: torch.optim.Optimizer,
+        ema: ExponentialMovingAverage | None,
+    ) -> float:
+        """Train on every batch once; see `Steps.train_epoch`.
+
+        Batches are shuffled, and the last is dropped if it is incomplete; with fewer structures
+        than `batch_size` each is a batch.
+        """
+        if not train:
+            raise ModelError("there are no training structures")
+        size = self._training.batch_size if len(train) >= self._training.batch_size else 1
+        dealt = np.random.default_rng(list(order)).permutation(len(train))
+        found = []
+        model.train()
+        for start in range(0, len(train) - size + 1, size):
+            batch = collated([train[i] for i in dealt[start : start + size]], self._dtype)
+            found.append(self._step(model, loss, batch.to(self._device), optimizer))
+            if ema is not None:
+                ema.update()
+        return sum(found) / len(found)
+
+    def batches(self, valid: Sequence[Graph]) -> list[Batch]:
+        """Collate validation graphs; if fewer than `valid_batch_size`, each is a batch."""
+        if not valid:
+            raise ModelError("there are no validation structures")
+        size = self._training.valid_batch_size if len(valid) >= self._training.valid_batch_size else 1
+        return [
+            collated(valid[start : start + size], self._dtype).to(self._device)
+            for start in range(0, len(valid), size)
+        ]
+
+    def validate(
+        self, model: torch.nn.Module, loss: torch.nn.Module, batches: Sequence[Batch]
+    ) -> tuple[float, dict[str, float | None]]:
+        """Return the loss over the number of structures, as MACE has it, and errors (eV, Å)."""
+        model.eval()
+        total, structures = 0.0, 0
+        errors: dict[str, list[torch.Tensor]] = {"e": [], "e_per_atom": [], "f": [], "stress": []}
+        for batch in batches:
+            found = self._predicted(model, batch, self._measures_stress, training=False)
+            with torch.no_grad():
+                total += float(loss(batch, found))
+            structures += len(batch.sizes)
+            _collect(errors, batch, found)
+        measured: dict[str, float | None] = {}
+        for name, parts in errors.items():
+            error = torch.cat(parts).double() if parts else torch.empty(0)
+            measured[f"mae_{name}"] = float(error.abs().mean()) if len(error) else None
+            measured[f"rmse_{name}"] = float(error.square().mean().sqrt()) if len(error) else None
+        return total / structures, measured
+
+    def _step(
+        self, model: torch.nn.Module, loss: torch.nn.Module, batch: Batch, optimizer: Any
+    ) -> float:
+        """Take one step of the optimizer; return the loss before it."""
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(batch, self._predicted(model, batch, self._trains_stress, training=True))
+        if not math.isfinite(float(value)):
+            raise DivergedError(f"diverged, the training loss is {float(value)}")
+        value.backward()
+        if self._training.clip_grad is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), self._training.clip_grad)
+        optimizer.step()
+        return float(value)
+
+    def _predicted(
+        self, model: torch.nn.Module, batch: Batch, stress: bool, training: bool
+    ) -> dict[str, Any]:
+        with number_format(self._format):
+            return call(model, _inputs(batch), training=training, compute_stress=stress)
+
+
+_LABELS = ("energy", "forces", "stress", "weight", "sizes")
+
+
+def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
+    """Return what the network reads: labels stay away, and the positions given stay as they are."""
+    inputs = {k: v for k, v in batch.items() if k not in _LABELS and not k.endswith("_weight")}
+    return inputs | {"positions": batch.positions.detach().clone()}
+
+
+def _collect(
+    errors: dict[str, list[torch.Tensor]], batch: Batch, found: dict[str, torch.Tensor]
+) -> None:
+    """Add the errors of a batch, where there are labels."""
+    energy = (found["energy"] - batch.energy).detach()
+    has = batch.energy_weight > 0
+    errors["e"].append(energy[has])
+    errors["e_per_atom"].append((energy / batch.sizes)[has])
+    atoms = (batch.forces_weight > 0).repeat_interleave(batch.sizes)
+    errors["f"].append((found["forces"] - batch.forces).detach()[atoms].flatten())
+    if found.get("stress") is not None:
+        cells = batch.stress_weight > 0
+        errors["stress"].append((found["stress"] - batch.stress).detach()[cells].flatten())
