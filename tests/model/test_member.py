@@ -22,6 +22,7 @@ from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import build, model_files
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.member import Member
+from aimspax_core.model.number_format import number_format
 from aimspax_core.model.schedule import Budget, Stage
 from aimspax_core.settings.model import ModelSettings
 
@@ -90,7 +91,7 @@ def same(left: torch.nn.Module, right: torch.nn.Module) -> bool:
 
 def validation_loss(model: torch.nn.Module, valid: list = VALID) -> float:
     """MACE's validation loss of `model` by a path of its own."""
-    with mace_graphs.number_format("float64"):
+    with number_format("float64"):
         loss = build.modules.WeightedEnergyForcesLoss(energy_weight=1.0, forces_weight=1000.0)
         outputs = {"forces": True, "virials": False, "stress": False}
         batches = mace_graphs.batches(valid, 5)

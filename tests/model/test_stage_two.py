@@ -17,6 +17,7 @@ from mace.tools.train import evaluate
 from aimspax_core.model.learner import Metrics
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.member import Member
+from aimspax_core.model.number_format import number_format
 from aimspax_core.model.schedule import Budget, Stage, start_of_stage_two
 from aimspax_core.settings.model import ModelSettings
 
@@ -74,7 +75,7 @@ def converge(member: Member, **changes: Any) -> tuple[list[Metrics], bool]:
 
 def loss_of(model: torch.nn.Module, energy: float, forces: float) -> float:
     """MACE's validation loss of a model, by a path of its own."""
-    with mace_graphs.number_format("float64"):
+    with number_format("float64"):
         loss = modules.WeightedEnergyForcesLoss(energy_weight=energy, forces_weight=forces)
         outputs = {"forces": True, "virials": False, "stress": False}
         batches = mace_graphs.batches(VALID, 1)
@@ -102,7 +103,7 @@ def test_the_steps_of_stage_two_are_those_of_mace_by_hand() -> None:
     converge(ours, max_epochs=3)
     converge(reference, max_epochs=2)
     learner = reference.learner
-    with mace_graphs.number_format("float64"):
+    with number_format("float64"):
         learner._loss = modules.WeightedEnergyForcesLoss(energy_weight=1000.0, forces_weight=100.0)
     for group in learner.optimizer.param_groups:
         group["lr"] = 1e-3

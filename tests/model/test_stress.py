@@ -17,6 +17,7 @@ from aimspax_core.errors import ModelError
 from aimspax_core.model.mace import build
 from aimspax_core.model.mace import graphs as mace_graphs
 from aimspax_core.model.member import Member
+from aimspax_core.model.number_format import number_format
 from aimspax_core.model.schedule import Stage
 from aimspax_core.settings.model import ModelSettings
 
@@ -145,7 +146,7 @@ def test_the_loss_of_labelled_cells_is_maces(loss: str) -> None:
     trained = member(data, settings(loss=loss, **{weight: 7.0}))
     (batch,) = mace_graphs.batches(data, 2)
     output = trained.model(batch.to_dict(), compute_virials=True, compute_stress=True)
-    with mace_graphs.number_format("float64"):
+    with number_format("float64"):
         function = BY_HAND[loss](energy_weight=1.0, forces_weight=1000.0, **{weight: 7.0})
     found, _ = loss_of(trained, data)
     assert found.item() == pytest.approx(function(ref=batch, pred=output).item(), rel=1e-12)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model.number_format import number_format
 from aimspax_core.model.mace.model_files import model_lock
+from aimspax_core.model.number_format import number_format
 from aimspax_core.settings.families.mace import why_no_cueq
 from aimspax_core.settings.model import ModelSettings
 

@@ -26,9 +26,9 @@ from aimspax_core.model.mace.graphs import (
     batches,
     collated,
     energy_label,
-    number_format,
 )
 from aimspax_core.model.mace.kernel import in_training, settle
+from aimspax_core.model.number_format import number_format
 from aimspax_core.model.residuals import Residuals
 from aimspax_core.model.steps import Settled
 from aimspax_core.settings.model import ModelSettings

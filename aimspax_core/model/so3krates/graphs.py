@@ -63,9 +63,7 @@ class Graph:
     stress: Array | None = None
 
 
-def structure_graph(
-    atoms: ase.Atoms, r_max: float, r_far: float | None, **labels: Any
-) -> Graph:
+def structure_graph(atoms: ase.Atoms, r_max: float, r_far: float | None, **labels: Any) -> Graph:
     """Return a structure with all its neighbours.
 
     `info["charge"]` (e) and `info["spin"]` (multiplicity) are 0 and 1 where they are missing.

@@ -46,7 +46,9 @@ class TrainedEnergies(AtomicEnergyOutputHead):
 
     def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
         """Return the energy (eV) of each atom."""
-        numbers = named["data"]["atomic_numbers"] if "data" in named else inputs[1]["atomic_numbers"]
+        numbers = (
+            named["data"]["atomic_numbers"] if "data" in named else inputs[1]["atomic_numbers"]
+        )
         found: torch.Tensor = super().forward(*inputs, **named)
         return found + self.free[numbers - 1].reshape(found.shape)
 

@@ -113,7 +113,9 @@ class So3kratesSteps:
         """Collate validation graphs; if fewer than `valid_batch_size`, each is a batch."""
         if not valid:
             raise ModelError("there are no validation structures")
-        size = self._training.valid_batch_size if len(valid) >= self._training.valid_batch_size else 1
+        size = (
+            self._training.valid_batch_size if len(valid) >= self._training.valid_batch_size else 1
+        )
         return [
             collated(valid[start : start + size], self._dtype).to(self._device)
             for start in range(0, len(valid), size)

@@ -83,9 +83,7 @@ class So3kratesArchitecture(Architecture):
     output_is_zero_at_init: Literal[False] = Field(
         False, description="Not available in `so3krates-torch`."
     )
-    qk_non_linearity: Activation = Field(
-        "identity", description="Activation of queries and keys."
-    )
+    qk_non_linearity: Activation = Field("identity", description="Activation of queries and keys.")
     r_max: Positive = Field(4.5, description="Cutoff radius (Å).")
     radial_basis_fn: Literal["bernstein", "gaussian", "bessel"] = Field(
         "bernstein", description="Radial basis."

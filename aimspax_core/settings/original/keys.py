@@ -56,23 +56,12 @@ _NOT_AIMS = "only FHI-aims needs it, and it is not the reference here"
 _NO_PROGRAM = "the reference here runs no program of its own"
 _START_PROGRAMS = tuple(s.engine_name() for s in SECTIONS if s.starts_programs)
 _NO_MOLECULES = "uncertainty between molecules is not available"
-_MACE_ONLY = "aimspax trains MACE models; other kinds are not planned yet"
+_NO_LES_MODELS = "models with latent Ewald summation are not available"
 _FROM_THE_START = "aimspax trains models from the start; fine-tuning is not planned yet"
 _NO_DIPOLES = "dipoles are not trained on"
 _NO_HIRSHFELD = "Hirshfeld ratios are not trained on"
-_OTHER_MODELS = ("so3krates", "so3lr", "maceles")
-_NO_SO3 = "it belongs to so3krates and so3lr models; aimspax trains MACE models"
+_OTHER_MODELS = ("maceles",)
 _NO_LES = "it belongs to models with latent Ewald summation, which are not available"
-_SO3_ARCHITECTURE = (
-    "num_features num_radial_basis_fn degrees num_heads num_layers final_mlp_layers "
-    "energy_regression_dim message_normalization initialize_ev_to_zeros radial_basis_fn "
-    "trainable_rbf energy_learn_atomic_type_shifts energy_learn_atomic_type_scales "
-    "layer_normalization_? residual_mlp_? use_charge_embed use_spin_embed interaction_bias "
-    "qk_non_linearity cutoff_fn cutoff_p activation_fn energy_activation_fn "
-    "layers_behave_like_identity_fn_at_init output_is_zero_at_init input_convention "
-    "zbl_repulsion_bool electrostatic_energy_* dispersion_energy_* r_max_lr neighborlist_format_lr"
-)
-
 PARSL_OPTIONS = (
     *("run_dir", "function_dir", "parsl_info_dir", "port", "clean_parsl_dirs", "clean_task_dirs"),
 )
@@ -124,7 +113,6 @@ MODEL = OtherKeys(
         ("MISC", "compute_stress"): "GENERAL.compute_stress says it",
     },
     refused={
-        **dict.fromkeys(_SO3_ARCHITECTURE.split(), _NO_SO3),
         **dict.fromkeys(["les_arguments", "atomic_inter_*"], _NO_LES),
         "perform_finetuning": _FROM_THE_START,
         "finetuning_choice": _FROM_THE_START,
@@ -138,9 +126,12 @@ MODEL = OtherKeys(
         "hirshfeld_weight": _NO_HIRSHFELD,
     },
     refused_values={
-        ("GENERAL", "model_choice"): dict.fromkeys(_OTHER_MODELS, _MACE_ONLY),
-        ("ARCHITECTURE", "model_choice"): dict.fromkeys(_OTHER_MODELS, _MACE_ONLY),
-        ("ARCHITECTURE", "model"): dict.fromkeys(_OTHER_MODELS, _MACE_ONLY),
+        ("GENERAL", "model_choice"): dict.fromkeys(_OTHER_MODELS, _NO_LES_MODELS),
+        ("ARCHITECTURE", "model_choice"): dict.fromkeys(_OTHER_MODELS, _NO_LES_MODELS),
+        ("ARCHITECTURE", "model"): {
+            **dict.fromkeys(_OTHER_MODELS, _NO_LES_MODELS),
+            **dict.fromkeys(["so3krates", "so3lr"], "model_choice says the kind of model"),
+        },
         ("TRAINING", "loss"): {
             **dict.fromkeys(["dipole", "dipole_polar", "energy_forces_dipole"], _NO_DIPOLES),
             "weighted_energy_forces_dipole": _NO_DIPOLES,

@@ -21,6 +21,7 @@ from mace.tools import AtomicNumberTable, torch_geometric
 from aimspax_core.errors import ModelError
 from aimspax_core.model.mace import build, foundation, model_files
 from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.number_format import number_format
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 6, 8)
@@ -148,7 +149,7 @@ def test_constants_are_those_of_mace(scaling: str) -> None:
     table = AtomicNumberTable(list(ELEMENTS))
     energies = compute_average_E0s(config_from_atoms_list(made, mace_graphs.KEYS), table)
     graphs = mace_graphs.graphs(made, ELEMENTS, chosen)
-    with mace_graphs.number_format("float64"):
+    with number_format("float64"):
         loader = torch_geometric.dataloader.DataLoader(graphs, batch_size=2)
         array = np.array([[energies[z] for z in ELEMENTS]])
         shift, scale = modules.scaling_classes[scaling](loader, array)
@@ -211,7 +212,7 @@ def test_built_model_is_scale_shift_mace_made_by_hand(
     from e3nn import o3  # only loads once MACE has been imported
 
     block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
-    with mace_graphs.number_format("float64"), torch.random.fork_rng(devices=[]):
+    with number_format("float64"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(1)
         by_hand = modules.ScaleShiftMACE(
             r_max=3.5,

@@ -26,6 +26,7 @@ from aimspax_core.model.mace.product_basis import (
     take_products,
 )
 from aimspax_core.model.mace.reduced_basis import reduced_couplings
+from aimspax_core.model.number_format import number_format
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 8)
@@ -104,7 +105,7 @@ def test_they_span_the_symmetric_part_of_the_full_basis(
     highest: int, copies: int, out: str
 ) -> None:
     found = reduced(highest, copies, out)
-    with mace_graphs.number_format("float64"):
+    with number_format("float64"):
         full = U_matrix_real(irreps(highest), out, copies, use_cueq_cg=False)[-1]
     ours, theirs = symmetric(found, copies), symmetric(full, copies)
     torch.testing.assert_close(ours, found.reshape(ours.shape))

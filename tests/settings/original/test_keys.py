@@ -182,7 +182,7 @@ def test_any_other_key_of_the_model_is_refused(inputs, section):
     assert told.startswith(f"{section}.xyzzy: unknown key")
 
 
-MACE_ONLY = "aimspax trains MACE models; other kinds are not planned yet"
+NO_LES = "models with latent Ewald summation are not available"
 NO_MOLECULES = "uncertainty between molecules is not available"
 
 
@@ -209,10 +209,10 @@ def test_an_ignored_key_is_noted_once(inputs, file, place, why):
     ("file", "section", "key", "value", "told"),
     [
         ("mace.yaml", "TRAINING", "loss", "dipole", "dipoles are not trained on"),
-        ("mace.yaml", "GENERAL", "model_choice", "so3lr", MACE_ONLY),
-        ("mace.yaml", "ARCHITECTURE", "model_choice", "so3krates", MACE_ONLY),
-        ("mace.yaml", "ARCHITECTURE", "model", "so3lr", MACE_ONLY),
-        ("mace.yaml", "ARCHITECTURE", "model_choice", "maceles", MACE_ONLY),
+        ("mace.yaml", "GENERAL", "model_choice", "maceles", NO_LES),
+        ("mace.yaml", "ARCHITECTURE", "model", "maceles", NO_LES),
+        ("mace.yaml", "ARCHITECTURE", "model", "so3lr", "model_choice says the kind of model"),
+        ("mace.yaml", "ARCHITECTURE", "model_choice", "maceles", NO_LES),
         (
             "aimsPAX.yaml",
             IDG,

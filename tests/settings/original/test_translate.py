@@ -67,9 +67,6 @@ def test_filtering_of_datasets_is_refused_with_the_reason(inputs):
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [
-        ("num_features", "64", "it belongs to so3krates and so3lr models"),
-        ("r_max_lr", "7.0", "it belongs to so3krates and so3lr models"),
-        ("electrostatic_energy_scale", "4.0", "it belongs to so3krates and so3lr models"),
         ("les_arguments", "{use_atomwise: false}", "it belongs to models with latent Ewald"),
         ("atomic_inter_scale", "1.0", "it belongs to models with latent Ewald"),
     ],

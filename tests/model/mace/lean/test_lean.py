@@ -24,6 +24,7 @@ from aimspax_core.model.mace.evaluator import MaceEvaluator
 from aimspax_core.model.mace.lean import Lean, LeanEvaluator, evaluator, why_not
 from aimspax_core.model.mace.lean.harmonics import harmonics, polynomials
 from aimspax_core.model.mace.steps import MaceSteps
+from aimspax_core.model.number_format import number_format
 from aimspax_core.settings.families.mace import Interaction, MaceArchitecture
 from aimspax_core.settings.model import ModelSettings
 
@@ -76,7 +77,7 @@ def batch(chosen: list[Atoms], dtype: str = "float64") -> Any:
 def trained_on(called: Any, owner: torch.nn.Module, given: Any, dtype: str) -> dict[str, Any]:
     """Outputs, and gradients of a loss of all of them."""
     owner.zero_grad()
-    with mace_graphs.number_format(dtype):
+    with number_format(dtype):
         found = called(
             given.to_dict(),
             training=True,
@@ -222,7 +223,7 @@ def test_a_hundred_steps_of_training_lead_to_the_same_weights() -> None:
         steps = MaceSteps(chosen)
         ema = ExponentialMovingAverage(owner.parameters(), decay=0.99)
         optimizer, loss = steps.optimizer(owner), steps.loss()
-        with mace_graphs.number_format("float64"):
+        with number_format("float64"):
             for _ in range(50):
                 train_one_epoch(
                     model=called(owner),
