@@ -280,8 +280,15 @@ def family_of(settings: ModelSettings) -> Family:
 
 @cache
 def family(name: str) -> Family:
-    """Return the family of this name, imported on the first call."""
-    return _imported(row_of(name).implementation)
+    """Return the family of this name, imported on the first call.
+
+    Raises:
+        ModelError: It needs a package that is not installed.
+    """
+    row = row_of(name)
+    if (why := row.why_not_installed()) is not None:
+        raise ModelError(f"{name}: {why}")
+    return _imported(row.implementation)
 
 
 def load_foundation(kind: str, **given: Any) -> Foundation:
@@ -307,8 +314,8 @@ def load_any(path: Path) -> tuple[Family, torch.nn.Module]:
     """
     problems = []
     for row in FAMILIES:
-        found = family(row.name)
         try:
+            found = family(row.name)
             return found, found.load(path)
         except ModelError as error:
             problems.append(str(error))

@@ -25,6 +25,7 @@ from aimspax_core.model.family import Family, family, family_of, load_any
 from aimspax_core.model.member import Member
 from aimspax_core.prediction import Prediction
 from aimspax_core.settings.families.known_families import FAMILIES, row_of
+from aimspax_core.settings.families.row import FamilyRow
 from aimspax_core.settings.model import ModelSettings
 
 ELEMENTS = (1, 8, 29)
@@ -42,7 +43,15 @@ SMALL: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """What makes a family's models small; others are as they are by default."""
 
-each_family = pytest.mark.parametrize("name", [row.name for row in FAMILIES])
+
+def _case(row: FamilyRow) -> Any:
+    """A row to be tested; where its package is missing it is skipped, and says so."""
+    why = row.why_not_installed()
+    marks = pytest.mark.skipif(why is not None, reason=f"{row.name}: {why}")
+    return pytest.param(row.name, marks=marks, id=row.name)
+
+
+each_family = pytest.mark.parametrize("name", [_case(row) for row in FAMILIES])
 
 
 @cache

@@ -104,6 +104,11 @@ def _no_notes(settings: ModelSections) -> Iterator[str]:
     yield from ()
 
 
+def _installed() -> str | None:
+    """Need nothing beyond what aimspax itself needs."""
+    return None
+
+
 def _elements_unread(path: Path, needed: Collection[int]) -> str | None:
     """Leave it to who loads the model."""
     return None
@@ -131,6 +136,8 @@ class FamilyRow:
         elements_missing: Says in a sentence which of some elements (by atomic number) the model of
             a file does not know, without torch; None if it knows all, or that cannot be read so,
             or there is no such file.
+        why_not_installed: Says in a sentence which package the family needs that is not installed
+            here, and how it is installed; None if none is missing. Imports nothing.
     """
 
     name: str
@@ -143,3 +150,4 @@ class FamilyRow:
     frozen: tuple[tuple[str, str], ...] = ()
     foundations: tuple[str, ...] = ()
     elements_missing: Callable[[Path, Collection[int]], str | None] = _elements_unread
+    why_not_installed: Callable[[], str | None] = _installed

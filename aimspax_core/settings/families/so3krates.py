@@ -209,6 +209,7 @@ def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> F
         stress_losses=_STRESS_LOSSES,
         mistakes=_mistakes,
         notes=_notes,
+        why_not_installed=why_not_installed,
         **more,
     )
 
