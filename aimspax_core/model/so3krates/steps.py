@@ -147,13 +147,14 @@ class So3kratesSteps:
         """Take one step of the optimizer; return the loss before it."""
         optimizer.zero_grad(set_to_none=True)
         value = loss(batch, self._predicted(model, batch, self._trains_stress, training=True))
-        if not math.isfinite(float(value)):
-            raise DivergedError(f"diverged, the training loss is {float(value)}")
+        found = float(value.detach())
+        if not math.isfinite(found):
+            raise DivergedError(f"diverged, the training loss is {found}")
         value.backward()
         if self._training.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), self._training.clip_grad)
         optimizer.step()
-        return float(value)
+        return found
 
     def _predicted(
         self, model: torch.nn.Module, batch: Batch, stress: bool, training: bool
