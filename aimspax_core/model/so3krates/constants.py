@@ -44,8 +44,8 @@ def constants_of(
     if not labelled:
         raise ModelError("no training structure is labelled with energy and forces")
     for index, graph in enumerate(labelled):
-        parts = (graph.energy, graph.forces, 0.0 if graph.stress is None else graph.stress)
-        if not all(np.isfinite(part).all() for part in parts):
+        parts = [graph.energy, graph.forces, graph.stress]
+        if not all(np.isfinite(part).all() for part in parts if part is not None):
             raise ModelError(f"the label of training structure {index} is not finite")
     atoms = sum(len(graph.numbers) for graph in labelled)
     edges = sum(graph.near.index.shape[1] for graph in labelled)

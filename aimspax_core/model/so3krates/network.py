@@ -79,7 +79,7 @@ def build(
     TrainedEnergies.in_place_of(model.atomic_energy_output_block)
     setattr(model, _ELEMENTS, tuple(sorted(int(z) for z in elements)))
     set_constants(model, constants, elements)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def set_constants(model: torch.nn.Module, constants: Constants, elements: Sequence[int]) -> None:
@@ -122,7 +122,7 @@ def for_users(
             head.energy_shifts += head.free
         del head.free
         head.__class__ = AtomicEnergyOutputHead
-    return copy  # type: ignore[no-any-return]
+    return copy
 
 
 def elements_of(model: torch.nn.Module) -> tuple[int, ...]:

@@ -2,8 +2,8 @@
 
 Keys, names and defaults are those of aims-PAX 0.2; where those of the package `so3krates-torch`
 differ (embeddings, layer norms, cutoff, activations), aims-PAX's hold.
-Source: Frank et al., Nat. Commun. 15, 6539 (2024) for So3krates; Kabylda et al., J. Am. Chem. Soc.
-147, 33723 (2025) for SO3LR.
+Source: Frank et al., Nature Communications 15, 6539 (2024) for So3krates; Kabylda et al., J. Am.
+Chem. Soc. 147, 33723 (2025) for SO3LR.
 """
 
 from __future__ import annotations
