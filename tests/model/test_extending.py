@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from aimspax_core.settings.families.known_families import FAMILIES
 from tests.extending import Copy, extended
 
 PROJECT = """
@@ -127,7 +128,7 @@ def test_the_example_trains_saves_loads_and_predicts(copy: Copy) -> None:
 def test_the_page_of_settings_and_the_schema_for_editors_have_both_families(copy: Copy) -> None:
     pytest.importorskip("jsonschema")
     assert copy.python(DERIVED).split("\n")[0] == str(
-        ["#### `model_choice: mace`", "#### `model_choice: toy`"]
+        [f"#### `model_choice: {name}`" for name in (*(row.name for row in FAMILIES), "toy")]
     )
 
 

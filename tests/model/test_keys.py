@@ -13,7 +13,7 @@ import torch
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
-from aimspax_core.model.mace import graphs as mace_graphs
+from aimspax_core.model.family import family_of
 from aimspax_core.model.member import Member
 from aimspax_core.model.schedule import Stage
 from aimspax_core.settings.families.mace import MaceArchitecture
@@ -121,8 +121,9 @@ def structures(count: int, seed: int) -> list[ase.Atoms]:
 def evidence(given: str) -> dict[str, Any]:
     """What can be seen of a model trained under these settings (JSON)."""
     settings = ModelSettings.model_validate(json.loads(given))
-    train = mace_graphs.graphs(structures(6, seed=0), ELEMENTS, settings)
-    valid = mace_graphs.graphs(structures(3, seed=40), ELEMENTS, settings)
+    graphs = family_of(settings).graphs
+    train = graphs(structures(6, seed=0), ELEMENTS, settings)
+    valid = graphs(structures(3, seed=40), ELEMENTS, settings)
     member = Member.create(settings, ELEMENTS, "t-1", 1, train)
     metrics = member.train(train, valid, epochs=2, valid_skip=1, scheduler=True)
     member.enter(Stage.CONVERGE)
@@ -189,14 +190,16 @@ def test_no_key_is_forgotten(section: Any, rows: list[tuple[str, Any, str, Any]]
     assert keys - elsewhere == {row[0] for row in rows}
 
 
-def test_model_choice_leaves_no_choice() -> None:
-    for section in (MaceArchitecture, General):
-        assert get_args(section.model_fields["model_choice"].annotation) == ("mace",)
+def test_the_model_choice_decides_the_section() -> None:
+    (own,) = get_args(MaceArchitecture.model_fields["model_choice"].annotation)
+    for name in get_args(General.model_fields["model_choice"].annotation):
+        chosen = ModelSettings.model_validate({"GENERAL": {"name_exp": "t", "model_choice": name}})
+        assert isinstance(chosen.ARCHITECTURE, MaceArchitecture) == (name == own)
 
 
 def test_the_training_seed_orders_the_batches_of_all_members() -> None:
     settings = ModelSettings.model_validate(json.loads(given("TRAINING", {"seed": 7})))
-    train = mace_graphs.graphs(structures(6, seed=0), ELEMENTS, settings)
+    train = family_of(settings).graphs(structures(6, seed=0), ELEMENTS, settings)
     first, second = (Member.create(settings, ELEMENTS, "t", seed, train) for seed in (1, 2))
     assert listed(first.model) != listed(second.model)
     assert first._order() == second._order()
@@ -208,6 +211,7 @@ def settings_with(misc: dict[str, Any]) -> ModelSettings:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU would be used")
 def test_the_device_is_the_one_asked_for() -> None:
-    train = mace_graphs.graphs(structures(2, seed=0), ELEMENTS, settings_with({}))
+    settings = settings_with({})
+    train = family_of(settings).graphs(structures(2, seed=0), ELEMENTS, settings)
     with pytest.raises((AssertionError, RuntimeError), match=r"CUDA|NVIDIA"):
         Member.create(settings_with({"device": "cuda"}), ELEMENTS, "t", 1, train)

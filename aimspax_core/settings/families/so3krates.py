@@ -35,12 +35,13 @@ class So3kratesArchitecture(Architecture):
 
     activation_fn: Activation = Field("silu", description="Activation of the hidden layers.")
     cutoff_fn: Literal["phys", "cosine", "polynomial", "exponential"] = Field(
-        "phys", description="Cutoff function: PhysNet's (`phys`), cosine, …"
+        "phys", description="Cutoff function: PhysNet's (`phys`), or another."
     )
     cutoff_p: Count = Field(5, description="Order of the cutoff function `polynomial`.")
     degrees: Annotated[list[Count], AfterValidator(_degrees)] = Field(
         [1, 2, 3, 4],
-        description="Degrees of the spherical harmonics of the Euclidean features.",
+        description="Degrees of the spherical harmonics of the Euclidean features; their number "
+        "divides `num_features`.",
         json_schema_extra={"allowed": "different degrees in rising order, such as [1, 2, 3]"},
     )
     energy_activation_fn: Activation = Field(
@@ -153,6 +154,11 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
         yield (
             f"ARCHITECTURE.num_heads: found {architecture.num_heads}, which does not divide "
             f"num_features ({architecture.num_features})"
+        )
+    if architecture.num_features % len(architecture.degrees):
+        yield (
+            f"ARCHITECTURE.degrees: found {len(architecture.degrees)} degrees, a number that does "
+            f"not divide num_features ({architecture.num_features})"
         )
     yield from _far_mistakes(architecture)
     known = architecture.atomic_energies

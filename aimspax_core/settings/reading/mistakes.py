@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import PydanticCustomError
 
 from aimspax_core.errors import SettingsError
-from aimspax_core.settings.reading.wording import allowed_text, resolved, tag, tags
+from aimspax_core.settings.reading.wording import allowed_text, fields_of, resolved, tag, tags
 from aimspax_core.text import nearest_name, or_list
 
 OVERRIDE = "override"
@@ -277,8 +277,8 @@ class Explainer:
             return Mistake(MistakeKind.UNKNOWN_KEY, nearest=self._earlier[name])
         others = [
             section
-            for section, inner in self._schema["properties"].items()
-            if name in _section(inner, self._schema).get("properties", {})
+            for section in self._schema["properties"]
+            if (section,) != path and name in fields_of(self._schema, section)
         ]
         if others:
             return Mistake(

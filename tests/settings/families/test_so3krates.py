@@ -72,6 +72,7 @@ def test_what_the_network_cannot_be_is_refused(key: str, value: Any) -> None:
         ({"electrostatic_energy_bool": False}, ["ARCHITECTURE.r_max_lr"]),
         ({"electrostatic_energy_bool": False, "dispersion_energy_bool": False}, []),
         ({"r_max_lr": 12.0, "num_heads": 3}, ["ARCHITECTURE.num_heads"]),
+        ({"r_max_lr": 12.0, "degrees": [1, 2, 3]}, ["ARCHITECTURE.degrees"]),
         ({"r_max_lr": 12.0, "atomic_energies": {"H": 0.0}}, ["ARCHITECTURE.atomic_energies"]),
     ],
 )
