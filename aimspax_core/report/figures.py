@@ -27,6 +27,7 @@ from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.campaign.thresholds import windows
+from aimspax_core.report.forecast import HELD_OUT, Ahead, Learning, ahead
 from aimspax_core.report.looks import BLUE, GREEN, GREY, PALE, SKY, VERMILION, frame
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
@@ -53,6 +54,7 @@ class Curves:
         checks: Finite uncertainties in the order in which the threshold saw them.
         thresholds: The threshold after so many checks, by geometry where each has its own (else
             under 0); there is none while it warms up.
+        ahead: How the errors go on (eV/Å), where that can be said.
         seconds: Wall time, without the pauses between two runs.
         state: The campaign after the last event; None if nothing has happened.
     """
@@ -64,20 +66,23 @@ class Curves:
     explored_from: int | None = None
     checks: list[float] = field(default_factory=list)
     thresholds: dict[int, Points] = field(default_factory=dict)
+    ahead: list[Ahead] = field(default_factory=list)
     seconds: float = 0.0
     state: CampaignState | None = None
 
 
 def curves(journal: Iterable[Entry]) -> Curves:
     """Replay a journal, and keep what the figures show."""
-    found, now = Curves(), None
+    found, learning, now = Curves(), Learning(), None
     for entry in journal:
         before, found.state = found.state, apply(found.state, entry.event)
         if now is not None and not isinstance(entry.event, Resumed):
             found.seconds += max(0.0, entry.time - now)
         now = entry.time
+        learning.note(before, entry.event, found.state, entry.time)
         if before is not None:
             _note(found, before, entry.event, found.state)
+    found.ahead = ahead(learning)
     return found
 
 
@@ -163,13 +168,17 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
             *zip(*found.held_out, strict=True), color=GREEN, linewidth=1.8, marker="s",
             markersize=3.0, label=f"held-out set (last {found.held_out[-1][1]:.3g})",
         )  # fmt: skip
+    for one in found.ahead:
+        _draw_ahead(axes, one)
     if found.converged:
         axes.plot(
             *zip(*found.converged.items(), strict=True), linestyle="none", marker="*",
             markersize=15, color=VERMILION, markeredgecolor="white", zorder=5,
             label=f"converged ({list(found.converged.values())[-1]:.3g})",
         )  # fmt: skip
-    end = max(found.mean[-1][0], *found.converged, found.explored_from or 0, 1)
+    last = found.mean[-1][0]
+    foretold = (one.labels[-1] for one in found.ahead)
+    end = max(last, *found.converged, *foretold, found.explored_from or 0, 1)
     axes.set_xlim(0, 1.03 * end)
     boundary = found.explored_from
     if boundary is None:
@@ -186,9 +195,29 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     _log_scale(axes, [error for curve in found.members.values() for _, error in curve]
                + list(found.converged.values())
-               + [error for _, error in found.held_out])  # fmt: skip
+               + [error for _, error in found.held_out]
+               + [1000 * error for one in found.ahead for error in _bounds(one)],
+               0.12 + 0.06 * len(found.ahead))  # fmt: skip
     share = (boundary or end) / axes.get_xlim()[1]
     _legend(axes, right=share if share > 0.6 else 1.0)
+
+
+def _draw_ahead(axes: Axes, one: Ahead) -> None:
+    """Draw how an error goes on, with its interval."""
+    color = GREEN if one.on == HELD_OUT else BLUE
+    least, value, most = (
+        [1000 * getattr(error, name) for error in one.errors] for name in ("least", "value", "most")
+    )
+    axes.fill_between(one.labels, least, most, color=color, alpha=0.13, linewidth=0, zorder=0)
+    said = f"{value[-1]:.3g} ({least[-1]:.3g} to {most[-1]:.3g})"
+    axes.plot(
+        one.labels, value, color=color, linewidth=1.2, linestyle=(0, (2, 2)),
+        label=f"forecast, {one.labels[-1]:.0f} labels: {said}",
+    )  # fmt: skip
+
+
+def _bounds(one: Ahead) -> tuple[float, float]:
+    return min(e.least for e in one.errors), max(e.most for e in one.errors)
 
 
 def _draw_checks(axes: Axes, found: Curves) -> None:

@@ -25,6 +25,12 @@ IN_VALIDATION, HELD_OUT = "in validation", "on the held-out set"
 SMOOTHED = "desired_acc (of errors smoothed over rounds; it may stop earlier)"
 """A rule holds in the first round whose error is small enough, noise included."""
 
+AGAIN = "as many labels again"
+"""What a campaign that explores no more is told: what it would gain if its limits were raised."""
+
+FARTHEST = 3.0
+"""Drawn curves go to at most so many times the labels so far."""
+
 BASIS = "90 % intervals, before convergence"
 """What the numbers are."""
 
@@ -159,20 +165,59 @@ class Forecast:
         return _range(self.seconds, duration_text) if known and self.seconds else ""
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """How an error goes on if the campaign does.
+
+    Attributes:
+        on: The set of data.
+        labels: Labels that the models have seen, from those so far on.
+        errors: The force MAE (eV/Å) with each number of them.
+    """
+
+    on: str
+    labels: tuple[float, ...]
+    errors: tuple[Estimate, ...]
+
+
 def forecasts(learning: Learning) -> list[Forecast]:
     """Return when the errors will be small enough, and what the budget comes to; nothing unknown.
+
+    Once exploring is over, what as many labels again would bring stands in the place of the budget.
 
     Intervals of labels and errors are those of 90 %; see `power_law`. They are of the curve that
     the errors follow, not of a single round's error, which is above or below it.
     """
     state = learning.state
-    if state is None or not learning.rounds or state.phase in _OVER:
+    if state is None or not learning.rounds:
         return []
+    found = _fits(learning, state)
+    if state.phase in _OVER:
+        return [*_goal(learning, state, found), *_again(learning, found)]
+    return [*_goal(learning, state, found), *_limits(learning, state, found)]
+
+
+def ahead(learning: Learning, points: int = 40) -> list[Ahead]:
+    """Return how the errors go on to the farthest forecast, to be drawn; nothing unknown."""
+    state = learning.state
+    if state is None or not learning.rounds:
+        return []
+    last = learning.rounds[-1].seen
+    told = [one.labels.value / last for one in forecasts(learning)]
+    farthest = min(FARTHEST, max((times for times in told if times > 1), default=1.5))
+    labels = tuple(last * farthest ** (i / (points - 1)) for i in range(points))
+    return [
+        Ahead(on, labels, tuple(one.error(n) for n in labels))
+        for on, one in _fits(learning, state).items()
+    ]
+
+
+def _fits(learning: Learning, state: CampaignState) -> dict[str, Fit]:
+    """Return the curves through what is known, by the set of data."""
     curves = {IN_VALIDATION: learning.validation}
     if state.rules.assessed:
         curves[HELD_OUT] = learning.held_out
-    found = {on: one for on, curve in curves.items() if (one := fit(curve)) is not None}
-    return [*_goal(learning, state, found), *_limits(learning, state, found)]
+    return {on: one for on, curve in curves.items() if (one := fit(curve)) is not None}
 
 
 def forecast_lines(learning: Learning) -> list[str]:
@@ -211,14 +256,28 @@ def _limits(learning: Learning, state: CampaignState, found: dict[str, Fit]) -> 
         "BUDGET.hours": (3600 * limit(BUDGET_HOURS) - last.seconds, lambda r: r.exploring),
     }
     paces = {name: (rest, learning.pace(of)) for name, (rest, of) in left.items()}
+    rest, pace_of_labels = paces["BUDGET.labels"]
+    if pace_of_labels is not None:  # rounds of late may have seen more than came: some had waited
+        paces["BUDGET.labels"] = rest, max(1.0, pace_of_labels)
     more = {name: rest / pace for name, (rest, pace) in paces.items() if pace}
     what = min(more, key=lambda name: more[name], default=None)
     if what is None or not found or not 1 <= more[what] < math.inf:
         return
     n = last.seen + more[what]
+    yield _with_labels(learning, found, what, n)
+
+
+def _again(learning: Learning, found: dict[str, Fit]) -> Iterator[Forecast]:
+    """Yield what twice the labels would have brought."""
+    if found:
+        yield _with_labels(learning, found, AGAIN, 2.0 * learning.rounds[-1].seen)
+
+
+def _with_labels(learning: Learning, found: dict[str, Fit], what: str, n: float) -> Forecast:
+    """Return what so many labels come to."""
     errors = {on: one.error(n) for on, one in found.items()}
     labels = Estimate(n, n, n)
-    yield Forecast(what, labels, errors, _until(learning, labels), last.seen)
+    return Forecast(what, labels, errors, _until(learning, labels), learning.rounds[-1].seen)
 
 
 def _until(learning: Learning, labels: Estimate) -> Estimate | None:

@@ -14,7 +14,8 @@ def geometry_rows(state: CampaignState) -> list[dict[str, str | int]]:
     """Return a row for each geometry, by its index; none where there is only one.
 
     The held-out error is the force MAE, mean over the members, where each geometry has a file of
-    its own; the factor is that of the true error, by the geometry's own labels.
+    its own; the factor is the true error by the uncertainty, of the geometry's own labels; those
+    that wait are trajectories.
     """
     geometries = range(state.rules.geometries)
     if len(geometries) < 2:
@@ -25,7 +26,7 @@ def geometry_rows(state: CampaignState) -> list[dict[str, str | int]]:
     waiting = Counter(t.geometry for t in state.trajectories if t.status in _WAITING)
     shown: dict[str, list[str]] = {
         "threshold": _thresholds(state),
-        "true error / uncertainty": [_factor(state, geometry) for geometry in geometries],
+        "error factor": [_factor(state, geometry) for geometry in geometries],
         "held-out force MAE (meV/Å)": [_held_out(state, geometry) for geometry in geometries],
     }
     known = {heading: texts for heading, texts in shown.items() if any(texts)}
@@ -33,8 +34,8 @@ def geometry_rows(state: CampaignState) -> list[dict[str, str | int]]:
         {
             "geometry": geometry,
             "initial labels": initial[geometry],
-            "labels of exploring": explored[geometry],
-            **({"trajectories that wait": waiting[geometry]} if state.trajectories else {}),
+            "explored labels": explored[geometry],
+            **({"waiting": waiting[geometry]} if state.trajectories else {}),
             **{heading: texts[geometry] or "-" for heading, texts in known.items()},
         }
         for geometry in geometries

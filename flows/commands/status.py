@@ -61,7 +61,7 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
         console.print(line, markup=False)
     for line in limits_text(state):
         console.print(line, markup=False)
-    if state.explored and state.phase is Phase.ACTIVE:
+    if state.explored and state.phase in (Phase.ACTIVE, Phase.FINISHED):
         for line in forecast_lines(Learning.of(entries(run_dir.journal))):
             console.print(line, markup=False)
     for table in status_tables(state, settings.model.MISC.error_table):

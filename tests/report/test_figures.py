@@ -16,7 +16,9 @@ from aimspax_core.campaign.journal import Entry, Journal, entries
 from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.report import figures
 from aimspax_core.report.figures import curves, learning_curve
+from aimspax_core.report.forecast import IN_VALIDATION
 from aimspax_core.run_directory import RunDir
 from tests.campaign.virtual import VirtualShell, World
 
@@ -112,6 +114,18 @@ def test_the_held_out_set_is_a_curve_of_its_own() -> None:
     assert len(found) == shell.state.rounds + 1
     labels = [count for count, _ in found]
     assert labels == sorted(labels) and 0 < labels[0] < labels[-1] <= shell.state.labels
+
+
+def test_how_the_error_goes_on_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, _ = played(tmp_path)
+    found = curves(entries(run.journal))
+    (one,), last = found.ahead, found.mean[-1]
+    assert (one.on, one.labels[0]) == (IN_VALIDATION, last[0])
+    assert 1000 * one.errors[0].value == pytest.approx(last[1], rel=0.1)
+    learning_curve(run, tmp_path / "with.png")
+    monkeypatch.setattr(figures, "ahead", lambda learning: [])
+    learning_curve(run, tmp_path / "without.png")
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
 
 
 def test_checks_and_threshold_are_those_of_the_window(

@@ -12,11 +12,14 @@ from aimspax_core.campaign.events import Event, ExplorationAsked
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.report.forecast import (
+    AGAIN,
+    FARTHEST,
     HELD_OUT,
     IN_VALIDATION,
     Forecast,
     Learning,
     Round,
+    ahead,
     forecast_lines,
     forecasts,
 )
@@ -219,6 +222,38 @@ def test_converging_is_not_counted_as_exploring() -> None:
     learning.note(now, ExplorationAsked(), now.but(members=members, rounds=1), 1015)
     (found,) = learning.rounds
     assert (found.seconds, found.exploring) == (1015, 15)
+
+
+def test_no_more_labels_are_seen_than_the_budget_has() -> None:
+    """Rounds of late have learnt what had waited: more labels were seen than came."""
+    (found,) = forecasts(made({"budget_labels": 100.0}, unseen=-0.2))
+    assert found.labels.value == 77 + 100 - round(0.8 * 77)
+
+
+@pytest.mark.parametrize("phase", [Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED])
+def test_once_exploring_is_over_it_is_told_what_as_many_labels_again_would_bring(
+    phase: Phase,
+) -> None:
+    learning = made({"budget_labels": 77.0}, desired_acc=2 * 100**-0.5)
+    assert learning.state is not None
+    learning.state = learning.state.but(phase=phase)
+    goal, again = forecasts(learning)
+    assert again.what == AGAIN and again.labels.value == 2 * 77
+    assert again.errors[IN_VALIDATION].value == pytest.approx(2 * 154**-0.5, rel=0.03)
+    assert goal.labels.value == pytest.approx(100, rel=0.05)
+
+
+def test_what_is_drawn_goes_from_the_last_round_to_the_farthest_forecast() -> None:
+    learning = made({"budget_labels": 120.0}, held_out=lambda n: 3 * n**-0.4)
+    validation, held_out = ahead(learning)
+    assert (validation.on, held_out.on) == (IN_VALIDATION, HELD_OUT)
+    for one in (validation, held_out):
+        assert (one.labels[0], one.labels[-1]) == pytest.approx((77, 120))
+        assert list(one.labels) == sorted(one.labels)
+        assert all(e.least <= e.value <= e.most for e in one.errors)
+    assert held_out.errors[-1].value == pytest.approx(3 * 120**-0.4, rel=0.05)
+    assert ahead(made())[0].labels[-1] == pytest.approx(1.5 * 77), "nothing ends it"
+    assert ahead(made({"budget_labels": 5000.0}))[0].labels[-1] == pytest.approx(FARTHEST * 77)
 
 
 def test_of_several_limits_that_is_told_which_comes_first() -> None:

@@ -22,7 +22,7 @@ def test_labels_of_all_geometries_add_up() -> None:
     state = played()
     rows = geometry_rows(state)
     assert [row["geometry"] for row in rows] == [0, 1]
-    told = [int(row["initial labels"]) + int(row["labels of exploring"]) for row in rows]
+    told = [int(row["initial labels"]) + int(row["explored labels"]) for row in rows]
     assert sum(told) == state.labels and min(told) > 0
 
 
@@ -43,7 +43,7 @@ def test_the_factor_is_that_of_the_geometry() -> None:
     for row in geometry_rows(state):
         found = state.judgement.calibration(int(row["geometry"]))
         assert found is not None
-        assert row["true error / uncertainty"] == f"{found.factor:.2f}"
+        assert row["error factor"] == f"{found.factor:.2f}"
 
 
 def test_held_out_errors_are_told_where_each_geometry_has_a_file() -> None:
