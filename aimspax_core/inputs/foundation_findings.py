@@ -15,9 +15,10 @@ _SETTINGS = "foundational_model_settings"
 
 
 def unknown_elements(settings: Settings, geometries: list[Atoms]) -> Iterator[tuple[str, str]]:
-    """Yield the key and what is wrong, for each model file that does not know an element.
+    """Yield the key and what is wrong, for each model that does not know an element.
 
-    A model that is named, and not a file, is on no disk perhaps: it is asked when it is loaded.
+    A model that is named, and that nobody has fetched to this machine yet, is asked when it is
+    loaded.
     """
     needed = {int(z) for atoms in geometries for z in atoms.numbers}
     for key, kind, model in _drivers(settings):

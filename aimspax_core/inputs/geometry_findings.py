@@ -23,6 +23,10 @@ _LEVELS = "set_vacuum_level"
 """What a `geometry.in` says beside the structure without breaking its symmetry any further."""
 
 
+_NEAR = 3.0
+"""Within so much (Å) there is a neighbour in nearly everything."""
+
+
 def cannot_be_moved(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
     """Each geometry must be one that its ensemble can move."""
     by_index = isinstance(settings.project.MD, dict)
@@ -171,11 +175,24 @@ def without_neighbours(settings: Settings, geometries: list[Atoms]) -> Iterator[
     if cutoff is None:
         return
     for file, atoms in zip(settings.geometry_files, geometries, strict=True):
-        if len(atoms) > 1 and not len(neighbor_list("i", atoms, float(cutoff))):
+        if len(atoms) > 1 and not _has_neighbours(atoms, float(cutoff)):
             yield (
                 f"{file}: no two atoms are closer than ARCHITECTURE.r_max ({cutoff:g} Å), so that "
                 "the models would learn nothing from it"
             )
+
+
+def _has_neighbours(atoms: Atoms, cutoff: float) -> bool:
+    """Say whether two atoms are closer than a cutoff (Å), whatever that is.
+
+    Of a cell, all neighbours within a cutoff of 500 Å would be billions: the nearest are enough.
+    """
+    within = min(cutoff, _NEAR)
+    while not len(neighbor_list("i", atoms, within)):
+        if within >= cutoff:
+            return False
+        within = min(cutoff, 2 * within)
+    return True
 
 
 def lone_atoms(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:

@@ -112,18 +112,18 @@ def load(
     assert project is not None
     assert model is not None
     project = _with_stress(project, model)
+    places = project_yaml.places(), model_yaml.places()
     notes = [
         *project_yaml.notes,
         *model_yaml.notes,
         *(f"{name}: {note}" for name, control, _ in controls for note in control.notes),
         *(f"{project_yaml.name}: {note}" for note in project_notes(project)),
-        *(f"{project_yaml.name}: {note}" for note in project_doubts(project, model)),
-        *(f"{model_yaml.name}: {note}" for note in model_doubts(model)),
+        *(f"{places[0].of(key)} {doubt}" for key, doubt in project_doubts(project, model)),
+        *(f"{places[1].of(key)} {doubt}" for key, doubt in model_doubts(model)),
     ]
     if project.CLUSTER is not None:
         notes += [f"{project_yaml.name}: {note}" for note in cluster_notes(project.CLUSTER, model)]
     notes += [f"{model_yaml.name}: {note}" for note in second_stage_notes(project, model)]
-    places = project_yaml.places(), model_yaml.places()
     return Settings(directory, project, model, tuple(notes), places=places)
 
 

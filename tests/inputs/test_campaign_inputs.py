@@ -541,6 +541,14 @@ def test_a_geometry_without_neighbours_within_the_cutoff_is_refused(directory: P
     assert Inputs.read(directory).geometries
 
 
+def test_a_cutoff_in_another_unit_does_not_hold_up_what_looks_for_neighbours(
+    directory: Path,
+) -> None:
+    """Within 500 Å an atom of a cell has a hundred million neighbours."""
+    ase.io.write(directory / "geometries" / "a.xyz", bulk("Cu", cubic=True), format="extxyz")
+    assert Inputs.read(directory, {"ARCHITECTURE.r_max": 500}).geometries
+
+
 def test_one_atom_alone_is_noted(directory: Path) -> None:
     far(directory, 0)
     notes = Inputs.read(directory, {"MD.fixcm": False}).settings.notes

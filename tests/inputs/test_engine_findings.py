@@ -19,6 +19,8 @@ SAMPLER = "INITIAL_DATASET_GENERATION.sampling_engine"
 PLACES = ("REFERENCE", SAMPLER)
 CERIUM = Atoms("CeO", positions=[[0, 0, 0], [0, 0, 1.8]])  # three valence electrons in GFN-xTB
 EMT = {"engine": "ase", "calculator": "ase.calculators.emt.EMT"}
+LENNARD_JONES = {"engine": "ase", "calculator": "ase.calculators.lj.LennardJones"}
+"""It takes any element."""
 PROJECT = """
 INITIAL_DATASET_GENERATION:
   {n_points_per_sampling_step_idg: 3, max_initial_epochs: 4, initial_sampling: aimd}
@@ -43,7 +45,7 @@ def directory(tmp_path: Path) -> Path:
 
 def engine_at(directory: Path, place: str, **engine: Any) -> dict[str, Any]:
     """Put an engine into one of the two places that have one; return what is to override."""
-    reference = engine if place == "REFERENCE" else EMT
+    reference = engine if place == "REFERENCE" else LENNARD_JONES
     (directory / "aimsPAX.yaml").write_text(f"{PROJECT}REFERENCE: {json.dumps(reference)}\n")
     sampling = {"INITIAL_DATASET_GENERATION.initial_sampling": "engine", SAMPLER: engine}
     return sampling if place == SAMPLER else {}
@@ -93,6 +95,34 @@ def test_tblite_has_the_charge_and_the_multiplicity_of_the_geometry_file(
     ase.io.write(directory / "geometry.extxyz", atoms)
     overrides = engine_at(directory, place, engine="tblite", **engine)
     assert mistakes(directory, overrides) == ([f"{place}.{key}"] if key else [])
+
+
+IRON = Atoms("FeO", positions=[[0, 0, 0], [0, 0, 1.8]])
+TIP3P = {"engine": "ase", "calculator": "ase.calculators.tip3p.TIP3P"}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("atoms", "engine", "reason"),
+    [
+        (IRON, EMT, "Fe"),
+        (molecule("CH4"), TIP3P, "ValueError"),
+        (molecule("H2O"), EMT, None),
+        (molecule("H2O"), TIP3P, None),
+    ],
+)
+def test_what_a_calculator_of_ase_does_not_know_is_told_before_launch(
+    directory: Path, place: str, atoms: Atoms, engine: dict[str, Any], reason: str | None
+) -> None:
+    ase.io.write(directory / "geometry.extxyz", atoms)
+    try:
+        Inputs.read(directory, engine_at(directory, place, **engine))
+        lines = []
+    except SettingsError as error:
+        lines = [line for line in str(error).splitlines() if f"{place}.calculator: " in line]
+    assert len(lines) == bool(reason)
+    assert all(f"geometry.extxyz: {engine['calculator']}" in line for line in lines)
+    assert all(str(reason) in line.partition("cannot compute it: ")[2] for line in lines)
 
 
 @pytest.mark.torch

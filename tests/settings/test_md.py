@@ -152,10 +152,10 @@ def test_the_pressure_means_something_to_every_barostat(inputs, barostat):
 def test_every_barostat_knows_its_own_keys(inputs):
     choices = get_args(MD.model_fields["barostat"].annotation)
     own = {
-        "berendsen": {"pressure_au": "0", "taut": "1", "taup": "1", "compressibility_au": "1"},
-        "npt": {"external_stress": "0", "ttime": "1", "pfactor": "1"},
-        "mtk": {"tdamp": "1", "pdamp": "1", "tchain": "1", "pchain": "1", "tloop": "1"},
-        "isomtk": {"tdamp": "1", "pdamp": "1", "tchain": "1", "pchain": "1", "ploop": "1"},
+        "berendsen": {"pressure_au": "0", "taut": "100", "taup": "100", "compressibility_au": "1"},
+        "npt": {"external_stress": "0", "ttime": "9", "pfactor": "1"},
+        "mtk": {"tdamp": "50", "pdamp": "50", "tchain": "1", "pchain": "1", "tloop": "1"},
+        "isomtk": {"tdamp": "50", "pdamp": "50", "tchain": "1", "pchain": "1", "ploop": "1"},
     }
     assert set(own) == set(choices)
     for barostat, keys in own.items():

@@ -315,7 +315,7 @@ def test_active_learning_without_an_end_is_only_noted(inputs):
 
 @pytest.mark.parametrize("key", ["max_MD_steps", "max_train_set_size"])
 def test_a_limit_ends_active_learning(inputs, key):
-    inputs.project[AL] = {"num_trajectories": "8", key: "10"}
+    inputs.project[AL] = {"num_trajectories": "8", key: "100"}
     assert inputs.load().notes == ()
 
 

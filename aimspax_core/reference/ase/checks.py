@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
 from ase.calculators.genericfileio import GenericFileIOCalculator
 
 from aimspax_core.errors import SettingsError
@@ -14,6 +15,9 @@ from aimspax_core.reference.ase.arguments import Arguments, objects
 from aimspax_core.reference.ase.importing import named
 from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.text import did_you_mean
+
+_LARGE = 2000
+"""Structures with more atoms may take seconds."""
 
 
 def usable(settings: AseReference, directory: Path, stress: bool = False) -> str | None:
@@ -50,6 +54,35 @@ def usable(settings: AseReference, directory: Path, stress: bool = False) -> str
         return f"calculator: {settings.calculator} does not compute {' and '.join(missing)}"
     misspelt = _misspelt(made, settings)
     return None if misspelt is None else f"arguments: {misspelt}"
+
+
+def structure_refused(settings: AseReference, directory: Path, atoms: Atoms) -> str | None:
+    """Ask ASE's own calculators, which compute here, for the energy of a structure.
+
+    Each knows elements, cells and sequences of atoms of its own, and says so only when it is asked.
+    Calculators of others, and programs, may take hours: `aimspax doctor` asks them.
+
+    Args:
+        settings: Which calculator, and its arguments, which `usable` has found fit.
+        directory: The run directory; the names of files begin there.
+        atoms: The structure.
+
+    Returns:
+        Why it has none, beginning with the key, or None.
+    """
+    made = named(settings.calculator)(**Arguments.read(settings.arguments, directory).made())
+    theirs = not type(made).__module__.startswith("ase.calculators.")
+    if theirs or runs_a_program(made) or len(atoms) > _LARGE:
+        return None
+    asked = atoms.copy()
+    asked.set_constraint()
+    asked.calc = made
+    try:
+        asked.get_potential_energy()
+    # They refuse in many ways: NotImplementedError, KeyError, ValueError.
+    except Exception as error:
+        return f"calculator: {settings.calculator} cannot compute it: {error_text(error)}"
+    return None
 
 
 def _objects_refused(arguments: Mapping[str, Any]) -> str | None:

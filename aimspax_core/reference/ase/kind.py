@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.interface import Finding, Kind, Reference, Use
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 
 def _check(section: AseReference, use: Use) -> Iterator[Finding]:
     from aimspax_core.reference.ase.checks import usable
 
-    why = usable(section, use.directory, use.stress)
-    if why is not None:
-        key, _, text = why.partition(": ")
+    yield from _finding(usable(section, use.directory, use.stress))
+
+
+def _check_structure(section: AseReference, use: Use, atoms: Atoms) -> Iterator[Finding]:
+    from aimspax_core.reference.ase.checks import structure_refused
+
+    yield from _finding(structure_refused(section, use.directory, atoms))
+
+
+def _finding(refused: str | None) -> Iterator[Finding]:
+    if refused is not None:
+        key, _, text = refused.partition(": ")
         yield Finding(key, text)
 
 
@@ -24,4 +37,4 @@ def _make(section: AseReference, directory: Path) -> Reference:
     return AseEngine(section, directory)
 
 
-ASE = Kind(section=AseReference, make=_make, check=_check)
+ASE = Kind(section=AseReference, make=_make, check=_check, check_structure=_check_structure)

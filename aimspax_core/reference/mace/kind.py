@@ -26,7 +26,7 @@ def _check(section: MaceReference | MaceMpReference, use: Use) -> Iterator[Findi
 def _check_structure(
     section: MaceReference | MaceMpReference, use: Use, atoms: Atoms
 ) -> Iterator[Finding]:
-    """A model knows some elements only; of one that is not there yet it is not known which."""
+    """A model knows some elements only; of one that is not fetched yet it is not known which."""
     if isinstance(section, MaceReference):
         key, path = "model_path", use.directory / section.model_path
     else:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from aimspax_core.settings.families.mace_fetched import fetched
 from aimspax_core.structures import symbols_text
 
 _INTEGERS = {"LongStorage": "<i8", "IntStorage": "<i4"}
@@ -82,8 +83,12 @@ class _Reader(pickle.Unpickler):
 
 
 def elements_missing(path: Path, needed: Collection[int]) -> str | None:
-    """Say which elements the model of a file does not know; see `FamilyRow.elements_missing`."""
-    known = elements_of(path) if path.is_file() else None
+    """Say which elements the model of a file does not know; see `FamilyRow.elements_missing`.
+
+    A path that ends in the name of a foundation model is that model, if MACE has fetched it.
+    """
+    file = path if path.is_file() else fetched(path.name)
+    known = None if file is None else elements_of(file)
     if known is None or not (unknown := {*needed} - known):
         return None
     others = symbols_text(known) if len(known) <= _FEW else f"{len(known)} others"

@@ -134,8 +134,8 @@ class FamilyRow:
             ARCHITECTURE may not anyhow.
         foundations: The values of `foundational_model` whose models this family loads.
         elements_missing: Says in a sentence which of some elements (by atomic number) the model of
-            a file does not know, without torch; None if it knows all, or that cannot be read so,
-            or there is no such file.
+            a file, or of a name in the place of a file, does not know, without torch; None if it
+            knows all, or that cannot be read so, or the model is not on this machine.
         why_not_installed: Says in a sentence which package the family needs that is not installed
             here, and how it is installed; None if none is missing. Imports nothing.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -68,3 +69,25 @@ def test_the_elements_of_a_model_for_all_are_counted(tmp_path: Path) -> None:
     save_model(tiny_mace(0, elements=list(range(1, 21))), path)
     assert elements_missing(path, {1, 26}) == "tiny.model does not know Fe; it knows 20 others"
     assert elements_missing(path, {1, 20}) is None
+
+
+@pytest.mark.parametrize("name", ["small", "medium-0b3", "mh-1"])
+def test_a_model_by_name_is_asked_if_mace_has_fetched_it(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from mace.calculators import foundations_models
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert elements_missing(tmp_path / name, {92}) is None
+    monkeypatch.setattr(  # MACE says where it looks for the file
+        foundations_models,
+        "_urlretrieve_with_timeout",
+        lambda url, path: (shutil.copy(saved, path), ""),
+    )
+    foundations_models.download_mace_mp_checkpoint(name)
+    assert (
+        elements_missing(tmp_path / name, {1, 92})
+        == f"{name} does not know U; it knows H, C, O, Cu"
+    )
+    assert elements_missing(tmp_path / name, {1, 6}) is None
+    assert elements_missing(tmp_path / "huge", {92}) is None
