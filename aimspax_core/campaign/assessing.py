@@ -12,6 +12,7 @@ from aimspax_core.campaign import final_sets
 from aimspax_core.campaign.actions import Action, Assess, Label, task_of
 from aimspax_core.campaign.events import Assessed, TaskLost
 from aimspax_core.campaign.flight import landed, tries_of, work_of
+from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.state import CampaignState, Unassessed
 from aimspax_core.labels import tries
 from aimspax_core.labels.tries import GiveUp
@@ -91,6 +92,19 @@ def lost(state: CampaignState, action: Assess, event: TaskLost) -> CampaignState
     state = state.but(losses={**state.losses, work_of(action.id): known})
     given_up = isinstance(tries.after(known, event.fate, tries.TASK), GiveUp)
     return _without(state, action.number) if given_up else state
+
+
+def converged_errors(state: CampaignState) -> dict[str, Errors]:
+    """Return errors on the held-out set of what has converged, by tag; empty: none was assessed.
+
+    Members that do not converge are assessed beside those that do, as they were: a mean over both
+    would be that of nothing that is used.
+    """
+    return {
+        tag: m.assessed
+        for tag, m in state.members.items()
+        if m.assessed is not None and m.converge_epochs and m.assessed_at == m.converging
+    }
 
 
 def _next(state: CampaignState) -> list[Action]:

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from aimspax_core.campaign.assessing import labels_used
+from aimspax_core.campaign.assessing import converged_errors, labels_used
 from aimspax_core.campaign.events import (
     Assessed,
     ConvergenceAdvanced,
@@ -49,7 +49,8 @@ class Curves:
         mean: The same, averaged over the members.
         converged: Lowest force MAE (meV/Å) of a convergence, by the number of labels it was on.
         held_out: Force MAE (meV/Å) on the held-out set, averaged over the members, against the
-            number of labels that they had seen.
+            number of labels that they had seen; before the convergence.
+        delivered: The same of what has converged.
         explored_from: Number of labels when active learning began; None if it has not.
         checks: Finite uncertainties in the order in which the threshold saw them.
         thresholds: The threshold after so many checks, by geometry where each has its own (else
@@ -63,6 +64,7 @@ class Curves:
     mean: Points = field(default_factory=list)
     converged: dict[int, float] = field(default_factory=dict)
     held_out: Points = field(default_factory=list)
+    delivered: dict[int, float] = field(default_factory=dict)
     explored_from: int | None = None
     checks: list[float] = field(default_factory=list)
     thresholds: dict[int, Points] = field(default_factory=dict)
@@ -119,9 +121,15 @@ def _note(found: Curves, before: CampaignState, event: Event, after: CampaignSta
         labels, error = labels_used(before), 1000 * event.best.mae_f
         found.converged[labels] = min(error, found.converged.get(labels, error))
     if isinstance(event, Assessed) and event.errors:
-        mean = sum(one.mae_f for one in event.errors.values()) / len(event.errors)
+        converged = converged_errors(after)
+        errors = (converged or event.errors).values()
+        mean = sum(one.mae_f for one in errors) / len(errors)
         seen = (one.labels for one in before.unassessed if one.number == event.number)
-        found.held_out += [(count, 1000 * mean) for count in seen]
+        points = [(count, 1000 * mean) for count in seen]
+        if converged:
+            found.delivered.update(points)
+        else:
+            found.held_out += points
     if isinstance(event, SegmentFinished):
         found.checks.extend(value for value in event.uncertainties if isfinite(value))
         for number, window in enumerate(windows(after)):
@@ -176,9 +184,15 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
             markersize=15, color=VERMILION, markeredgecolor="white", zorder=5,
             label=f"converged ({list(found.converged.values())[-1]:.3g})",
         )  # fmt: skip
+    if found.delivered:
+        axes.plot(
+            *zip(*found.delivered.items(), strict=True), linestyle="none", marker="*",
+            markersize=15, color=GREEN, markeredgecolor="white", zorder=5,
+            label=f"… on the held-out set ({list(found.delivered.values())[-1]:.3g})",
+        )  # fmt: skip
     last = found.mean[-1][0]
     foretold = (one.labels[-1] for one in found.ahead)
-    end = max(last, *found.converged, *foretold, found.explored_from or 0, 1)
+    end = max(last, *found.converged, *found.delivered, *foretold, found.explored_from or 0, 1)
     axes.set_xlim(0, 1.03 * end)
     boundary = found.explored_from
     if boundary is None:
@@ -194,7 +208,7 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
     _above(axes, "taken over" if found.state.adopted else "initial dataset")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     _log_scale(axes, [error for curve in found.members.values() for _, error in curve]
-               + list(found.converged.values())
+               + [*found.converged.values(), *found.delivered.values()]
                + [error for _, error in found.held_out]
                + [1000 * error for one in found.ahead for error in _bounds(one)],
                0.12 + 0.06 * len(found.ahead))  # fmt: skip

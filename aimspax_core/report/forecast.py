@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from aimspax_core.campaign.assessing import labels_used
+from aimspax_core.campaign.assessing import converged_errors, labels_used
 from aimspax_core.campaign.events import Assessed, Event
 from aimspax_core.campaign.journal_lines import Entry
 from aimspax_core.campaign.rules import apply
@@ -96,7 +96,7 @@ class Learning:
             self._exploring += self._time.seconds - then
         if not before.explored:
             return
-        if isinstance(event, Assessed) and event.errors:
+        if isinstance(event, Assessed) and event.errors and not converged_errors(after):
             mean = sum(one.mae_f for one in event.errors.values()) / len(event.errors)
             seen = (one.labels for one in before.unassessed if one.number == event.number)
             self.held_out += [(labels, mean) for labels in seen]

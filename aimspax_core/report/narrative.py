@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aimspax_core.campaign.actions import Sample
+from aimspax_core.campaign.assessing import converged_errors
 from aimspax_core.campaign.events import (
     Adopted,
     Assessed,
@@ -133,7 +134,7 @@ def _event_line(
         case FileDamaged():
             return None if before is None else damaged_text(before, event, after)
         case Assessed():
-            return _assessed(before, event, table)
+            return _assessed(before, event, after, table)
         case Published():
             return f"{event.what} models and datasets written"
         case TaskLost():
@@ -250,10 +251,15 @@ def _training(
     )
 
 
-def _assessed(before: CampaignState | None, event: Assessed, table: str) -> str:
+def _assessed(
+    before: CampaignState | None, event: Assessed, after: CampaignState, table: str
+) -> str:
     waited = before.unassessed if before is not None else ()
     on = next((f" after {one.labels} labels" for one in waited if one.number == event.number), "")
-    return f"held-out set{on}: {errors_text(table, list(event.errors.values()))}"
+    converged = converged_errors(after)
+    of = f", {', '.join(converged)} converged" if converged else ""
+    found = list((converged or event.errors).values())
+    return f"held-out set{on}{of}: {errors_text(table, found)}"
 
 
 def _new_points(found: Round) -> str:

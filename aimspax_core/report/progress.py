@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from aimspax_core.campaign.assessing import converged_errors
+from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.state import CampaignState, Pause, Phase
 from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.stopping.rule import Stage
@@ -88,15 +90,23 @@ def progress_text(state: CampaignState) -> str:
     parts.append(f"training set {state.training_set_size}")
     if state.mean_force_mae is not None:
         parts.append(f"force MAE {1000 * state.mean_force_mae:.1f} meV/Å")
-    held_out = [m.assessed.mae_f for m in state.members.values() if m.assessed is not None]
-    if held_out:
-        parts.append(f"on the held-out set {1000 * sum(held_out) / len(held_out):.1f} meV/Å")
+    converged = converged_errors(state)
+    assessed = [m.assessed for m in state.members.values() if m.assessed is not None]
+    if assessed and not converged:
+        parts.append(_held_out_text(assessed))
     if state.phase in (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED):
         members = [m for m in state.members.values() if m.best is not None]
         best = [m.last_errors.mae_f for m in members if m.last_errors is not None]
         if best:
             parts.append(f"converged {1000 * min(best):.1f} meV/Å")
+    if converged:
+        parts.append(_held_out_text(list(converged.values())))
     return ", ".join(parts)
+
+
+def _held_out_text(found: list[Errors]) -> str:
+    mean = sum(errors.mae_f for errors in found) / len(found)
+    return f"on the held-out set {1000 * mean:.1f} meV/Å"
 
 
 def limits_text(state: CampaignState) -> list[str]:

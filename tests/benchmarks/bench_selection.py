@@ -160,7 +160,7 @@ def outcome(directory: Path, wall_s: float, cpu_s: float, resumed: bool) -> Outc
     return Outcome(
         labels=found.state.labels,
         share=above / checks if checks else math.nan,
-        curve=found.held_out[:-1],  # the last is that of the converged model, and of the others
+        curve=found.held_out,
         forces=1000 * best.assessed.mae_f,
         energy=1000 * best.assessed.mae_e_per_atom,
         wall_s=wall_s,

@@ -141,5 +141,9 @@ def test_errors_on_the_held_out_set_are_told() -> None:
     state = story.run()
     assert len(story.told) == len(story.assessed)
     assert all(line.startswith("held-out set after ") and "meV/Å" in line for line in story.told)
-    assert "on the held-out set" in progress_text(state)
+    (best,) = [tag for tag, m in state.members.items() if m.converge_epochs]
+    assert [tag for tag in state.members if tag in story.told[-1]] == [best]
+    error = f"{1000 * story.assessed[-1].errors[best].mae_f:.1f} meV/Å"
+    assert error in story.told[-1], "not the mean over models that did not converge"
+    assert progress_text(state).endswith(f"on the held-out set {error}")
     assert all("held-out force MAE (meV/Å)" in row for row in error_rows(state, "PerAtomMAE"))

@@ -106,13 +106,15 @@ def test_the_held_out_set_is_a_curve_of_its_own() -> None:
     shell.run()
     events: list[Event] = [Started(rules=rules), *(event for _, event in told)]
     journal = [Entry(seq=n, time=float(n), event=e) for n, e in enumerate(events, start=1)]
-    found = curves(journal).held_out
-    errors = [list(e.errors.values()) for e in events if isinstance(e, Assessed)]
-    assert [error for _, error in found] == pytest.approx(
-        [1000 * sum(one.mae_f for one in each) / len(each) for each in errors]
+    found = curves(journal)
+    *rounds, last = [e.errors for e in events if isinstance(e, Assessed)]
+    assert [error for _, error in found.held_out] == pytest.approx(
+        [1000 * sum(one.mae_f for one in each.values()) / len(each) for each in rounds]
     )
-    assert len(found) == shell.state.rounds + 1
-    labels = [count for count, _ in found]
+    (best,) = [tag for tag, m in shell.state.members.items() if m.converge_epochs]
+    assert list(found.delivered.values()) == [1000 * last[best].mae_f], "not of the others"
+    assert len(found.held_out) == shell.state.rounds
+    labels = [count for count, _ in (*found.held_out, *found.delivered.items())]
     assert labels == sorted(labels) and 0 < labels[0] < labels[-1] <= shell.state.labels
 
 
