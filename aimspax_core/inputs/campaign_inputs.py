@@ -33,10 +33,14 @@ from aimspax_core.inputs.geometry_findings import (
     refused_by_gate,
     without_neighbours,
 )
-from aimspax_core.inputs.given_models import GivenModels, find_given_models, seeds_of
+from aimspax_core.inputs.given_models import (
+    GivenModels,
+    find_given_models,
+    require_fit,
+    seeds_of,
+)
 from aimspax_core.inputs.held_out import unfit_held_out
 from aimspax_core.inputs.parameters import in_force
-from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import needs_stress
@@ -126,7 +130,7 @@ class Inputs:
         _refuse(settings, read, geometries, wrong, starts=state is None and moves)
         seeds, given, adopts = _members(settings, run, part, state)
         if given is not None:
-            _read_sets(settings, given)
+            require_fit(given, settings, geometries)
         notes = [
             *_notes_on_geometries(settings, read, begun=state is not None),
             *lone_atoms(settings, geometries),
@@ -227,23 +231,6 @@ def _members(
             "`aimspax initial-dataset` makes it, `aimspax run` does both"
         )
     return settings.member_seeds, None, False
-
-
-def _read_sets(settings: Settings, found: GivenModels) -> None:
-    """Read the datasets that members begin from, to find what is wrong with them at once.
-
-    Raises:
-        SettingsError: A file cannot be read, holds nothing, or has no energies or forces.
-    """
-    names, mistakes = DataKeys.of(settings.misc), []
-    for file in sorted({*found.training.values(), *found.validation.values()}):
-        try:
-            if not read_labels(file, names):
-                mistakes.append(f"{file}: holds no structures")
-        except CampaignError as error:
-            mistakes.append(str(error))
-    if mistakes:
-        raise SettingsError("\n".join(mistakes))
 
 
 def _refuse(

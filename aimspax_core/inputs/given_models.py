@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from ase import Atoms
 
-from aimspax_core.errors import SettingsError
+from aimspax_core.errors import CampaignError, SettingsError
+from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import sha256
 from aimspax_core.settings.settings import Settings
@@ -62,6 +64,40 @@ def find_given_models(settings: Settings, run: RunDir) -> GivenModels:
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return GivenModels(models, training, validation)
+
+
+def require_fit(given: GivenModels, settings: Settings, geometries: Sequence[Atoms]) -> None:
+    """Read the datasets that members begin from, and ask the models for their elements.
+
+    Args:
+        given: The models and their datasets.
+        settings: The settings in force.
+        geometries: The start geometries.
+
+    Raises:
+        SettingsError: A file cannot be read, holds nothing, or has no energies or forces; or it,
+            or a geometry, has an element that a model does not know. The text has a line for each.
+    """
+    names, mistakes = DataKeys.of(settings.misc), []
+    needed = {
+        str(file): {*atoms.numbers.tolist()}
+        for file, atoms in zip(settings.geometry_files, geometries, strict=True)
+    }
+    for file in sorted({*given.training.values(), *given.validation.values()}):
+        try:
+            labels = read_labels(file, names)
+        except CampaignError as error:
+            mistakes.append(str(error))
+            continue
+        if not labels:
+            mistakes.append(f"{file}: holds no structures")
+        needed[str(file)] = {z for atoms, _ in labels for z in atoms.numbers.tolist()}
+    missing = settings.model.family.elements_missing
+    for place, elements in needed.items():
+        unknown = [text for path in given.models.values() if (text := missing(path, elements))]
+        mistakes += [f"{place}: {text}" for text in unknown[:1]]
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
 
 
 def _twins(models: dict[str, Path]) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from ase.build import molecule
 
 from aimspax_core.errors import SettingsError
+from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.given_models import find_given_models, seeds_of
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
@@ -123,3 +124,27 @@ def test_one_model_twice_is_no_ensemble(directory: Path) -> None:
         (directory / "model" / f"{tag}.model").write_text("the same")
     with pytest.raises(SettingsError, match=r"water-42.model is the same model as water-4.model"):
         find_given_models(*read(directory))
+
+
+@pytest.mark.torch
+def test_elements_that_given_models_do_not_know_are_told_before_launch(directory: Path) -> None:
+    from aimspax_core.model.mace.model_files import save_model
+    from tests.model.test_committee import tiny_mace
+
+    for seed, tag in enumerate(TAGS):
+        save_model(tiny_mace(seed, elements=[1, 8]), directory / "model" / f"{tag}.model")
+    for atoms, wrong in ((molecule("H2O"), 0), (molecule("CH3OH"), 2)):
+        ase.io.write(directory / "geometry.in", atoms)
+        atoms.info["REF_energy"] = -1.0
+        atoms.arrays["REF_forces"] = np.zeros((len(atoms), 3))
+        ase.io.write(directory / "mine.xyz", atoms, format="extxyz")
+        sets = {"initial_train_dataset": "mine.xyz", "initial_valid_dataset": "mine.xyz"}
+        overrides = {f"ACTIVE_LEARNING.{key}": value for key, value in sets.items()}
+        try:
+            Inputs.read(directory, overrides, part="active")
+            lines = []
+        except SettingsError as error:
+            lines = str(error).splitlines()
+        assert len(lines) == wrong
+        for line, file in zip(lines, ("geometry.in", "mine.xyz"), strict=False):
+            assert line.startswith(f"{directory / file}: water-4.model does not know C;")
