@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ase import Atoms
 
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import StructureError
 from aimspax_core.inputs.provenance import begun_holding, begun_with
 from aimspax_core.run_directory import RunDir
-from aimspax_core.settings.geometries.earlier import read_as_before
+from aimspax_core.settings.geometries.earlier import Earlier, read_as_before
 from aimspax_core.settings.geometries.files import Geometry, read_file
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms, held_text, not_holding
 from aimspax_core.settings.settings import Settings
@@ -21,8 +25,8 @@ def start_geometries(
 ) -> list[Geometry]:
     """Read the start geometries.
 
-    A file that is refused, and from which an earlier release has read what the campaign was begun
-    with, is read so.
+    A file of which an earlier release has read what the campaign was begun with, and which is
+    refused today or read as another structure, is read so.
 
     Args:
         settings: The settings in force.
@@ -35,7 +39,8 @@ def start_geometries(
     found, wrong = [], []
     for index, file in enumerate(settings.geometry_files):
         try:
-            found.append(read_file(file, settings.misc.electron_names))
+            one = read_file(file, settings.misc.electron_names)
+            found.append(one if state is None else _as_begun(run, index, file, one))
         except StructureError as error:
             before = None if state is None else read_as_before(file)
             if before is None or not begun_with(run, index, before):
@@ -47,22 +52,31 @@ def start_geometries(
     return found
 
 
+def _as_begun(run: RunDir, index: int, file: Path, one: Geometry) -> Geometry:
+    """Return a geometry with what the campaign was begun with, if ASE alone reads that of it."""
+    if begun_with(run, index, one.atoms) or begun_with(run, index, one.before):
+        return one
+    before = read_as_before(file)
+    if before is None or not begun_with(run, index, before):
+        return one
+    return replace(one, otherwise=before)
+
+
 def begun_without(
     run: RunDir, read: Sequence[Geometry], state: CampaignState | None
-) -> frozenset[int]:
-    """Return the geometries of which the campaign that goes on was begun with less."""
-    if state is None:
-        return frozenset()
-    return frozenset(
-        index
-        for index, one in enumerate(read)
-        if one.refused
-        or (
+) -> dict[int, Earlier]:
+    """Return how those geometries were read that a campaign was not begun with as read today."""
+    found = {}
+    for index, one in enumerate(read if state is not None else ()):
+        if one.refused or one.otherwise is not None:
+            found[index] = Earlier.BY_ASE
+        elif (
             encode(one.before) != encode(one.atoms)
             and begun_with(run, index, one.before)
             and not begun_with(run, index, one.atoms)
-        )
-    )
+        ):
+            found[index] = Earlier.LESS
+    return found
 
 
 def held_in_campaign(
@@ -110,9 +124,22 @@ def begun_otherwise(settings: Settings, read: Sequence[Geometry]) -> Iterator[st
                 f"goes on so; --fresh would refuse it: {read[index].refused}"
             )
             continue
-        now, before = encode(read[index].atoms), encode(read[index].before)
-        lost = and_list(key for key in now if now[key] != before.get(key))
+        if (before := read[index].otherwise) is not None:
+            yield (
+                f"{name}: the campaign was begun with {_text(before)}, as an earlier release has "
+                f"read it, and goes on so; today it is read as {_text(read[index].atoms)}, and "
+                "--fresh begins one with that"
+            )
+            continue
+        now, less = encode(read[index].atoms), encode(read[index].before)
+        lost = and_list(key for key in now if now[key] != less.get(key))
         yield (
             f"{name}: the campaign was begun without what the file says of {lost}, and goes on so; "
             "--fresh begins one with it"
         )
+
+
+def _text(atoms: Atoms) -> str:
+    """Say what tells two readings of one file apart."""
+    periodic = "a crystal" if atoms.pbc.all() else "a slab" if atoms.pbc.any() else "a molecule"
+    return f"{atoms.get_chemical_formula()}, {periodic}"

@@ -24,6 +24,7 @@ from aimspax_core.labels.label import Label
 from aimspax_core.safe_files import write_text
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.geometries.files import frames_of, structure_of
+from aimspax_core.settings.geometries.own_electrons import unread_electrons
 
 Property = Literal["energy", "forces", "stress"]
 
@@ -82,6 +83,8 @@ def read_frames(
     found, notes, _ = frames_of(path, slice(start, end))
     if not found:
         raise StructureError(f"{path}: there are no frames from {start} to {end or 'the end'}")
+    unread = (f"{path.name}: {n}" for n in unread_electrons(found[0].info, keys.electrons))
+    notes = (*notes, *unread)
     return [_frame(start + place, atoms, keys) for place, atoms in enumerate(found)], notes
 
 

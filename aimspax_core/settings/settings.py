@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ase import Atoms
 from aimspax_core.machine import machine_cores, visible_gpus
 from aimspax_core.settings.cluster import Cluster
 from aimspax_core.settings.engines import Gate
-from aimspax_core.settings.geometries.earlier import structures_as_begun
+from aimspax_core.settings.geometries.earlier import Earlier, structures_as_begun
 from aimspax_core.settings.geometries.files import read_file
 from aimspax_core.settings.geometries.held_atoms import NOTHING_HELD, HeldAtoms
 from aimspax_core.settings.known_engines import EngineSettings
@@ -49,8 +49,8 @@ class Settings:
         project: Of `aimsPAX.yaml`.
         model: Of `mace.yaml`.
         notes: What was read in another way than written, or may not be meant.
-        begun_without: Geometries, by index, of which the campaign that goes on was begun with less
-            than is read of their files today.
+        begun_without: How geometries, by index, were read by the release that began the campaign,
+            if that is not how their files are read today.
         held: What each geometry, by index, holds while atoms move, in the campaign that begins or
             goes on; those that are not named hold nothing. None: what their files say.
         places: Where the keys of either file stand, for messages.
@@ -60,7 +60,7 @@ class Settings:
     project: ProjectSettings
     model: ModelSettings
     notes: tuple[str, ...] = ()
-    begun_without: frozenset[int] = frozenset()
+    begun_without: Mapping[int, Earlier] = field(default_factory=dict)
     held: Mapping[int, HeldAtoms] | None = None
     places: tuple[Places, Places] = (Places(PROJECT_FILE), Places(MODEL_FILES[0]))
 
@@ -190,8 +190,9 @@ class Settings:
         """
         files = self.geometry_files
         wanted = range(len(files)) if indices is None else indices
-        less = frozenset(place for place, i in enumerate(wanted) if i in self.begun_without)
-        return structures_as_begun([files[i] for i in wanted], less, self.misc.electron_names)
+        begun = self.begun_without
+        earlier = {place: begun[i] for place, i in enumerate(wanted) if i in begun}
+        return structures_as_begun([files[i] for i in wanted], earlier, self.misc.electron_names)
 
     def held_atoms(self, geometry: int) -> HeldAtoms:
         """Return which atoms of a start geometry do not move, or in some directions only.

@@ -21,7 +21,7 @@ from aimspax_core.reference.registry import build_reference
 from aimspax_core.report.plan import plan
 from aimspax_core.sampling.dynamics import random_stream, start
 from aimspax_core.settings.load import load
-from aimspax_core.structures import AIMS_LINES
+from aimspax_core.structures import AIMS_LINES, decode, encode
 
 PROJECT = """
 REFERENCE: {engine: tblite, spin: SPIN}
@@ -456,6 +456,31 @@ def test_a_campaign_that_was_begun_without_a_charge_goes_on_without(directory: P
     assert any("a.xyz" in n and "charge" in n and "--fresh" in n for n in inputs.settings.notes)
     with pytest.raises(SettingsError, match=r"REFERENCE.spin: a\.xyz"):
         Inputs.read(directory, anew=True)
+
+
+def test_a_campaign_that_was_begun_with_other_elements_goes_on_with_them(directory: Path) -> None:
+    """Releases before took `CA` of a residue CA for carbon, as ASE does."""
+    file = directory / "geometries" / "a.gro"
+    (directory / "geometries" / "a.xyz").unlink()
+    calcium = "    1CA      CA    1   0.100   0.200   0.300"
+    oxygen = "    2OXY      O    2   0.300   0.200   0.300"
+    box = "   2.00000   2.00000   2.00000\n"
+    file.write_text("\n".join(("oxide", "    2", calcium, oxygen, box)))
+    begun = Inputs.read(directory)
+    read = ase.io.read(file)
+    assert read.get_chemical_symbols() != begun.geometries[0].get_chemical_symbols()
+    with Journal(begun.run) as journal:
+        journal.append(Started(rules=begun.rules))
+    before = [decode(encode(read)), *begun.geometries[1:]]
+    write_provenance(begun.run, begun.settings, before)
+    inputs = Inputs.read(directory)
+    assert inputs.geometries == inputs.settings.geometries()
+    assert inputs.geometries[0].get_chemical_symbols() == read.get_chemical_symbols()
+    assert any("CaO" in n and "--fresh" in n for n in inputs.settings.notes)
+    write_provenance(inputs.run, inputs.settings, inputs.geometries)
+    anew = Inputs.read(directory, anew=True)
+    assert anew.geometries[0].get_chemical_formula() == "CaO"
+    assert not any("--fresh" in n for n in anew.settings.notes)
 
 
 @pytest.mark.parametrize(

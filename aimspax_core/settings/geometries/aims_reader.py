@@ -132,7 +132,7 @@ class _Reader:
         self._last: _Site | None = None
         self._parametric: int | None = None
         self._symmetry: list[str] = []
-        self._odd = 0
+        self._odd, self._known, self._unlike = 0, 0, 0
 
     @property
     def gave_up(self) -> bool:
@@ -146,6 +146,7 @@ class _Reader:
         if known is None:
             self._odd += 1
             near = nearest_name(low, KEYWORDS)
+            self._unlike += not near
             allowed = "" if near else "a keyword of geometry.in and its values, or # and a comment"
             found = "" if near else value_text(" ".join((line.key, *line.values)))
             kind = MistakeKind.UNKNOWN_KEY if near else MistakeKind.WRONG_LINE
@@ -153,6 +154,7 @@ class _Reader:
             if near in SITES:
                 self._last, self._before = None, near  # what follows speaks of no atom that is read
             return
+        self._known += 1
         values = self._values(line, known)
         if known.fate is Fate.REFUSED:
             self._wrong(line, Mistake(MistakeKind.REFUSED, _text(line.values), known.why))
@@ -172,6 +174,9 @@ class _Reader:
         if self.gave_up:
             why = f"more than {_MOST} lines are no keywords of geometry.in; is it one?"
             self._mistakes.append(Mistake(MistakeKind.UNREADABLE, why=why, file=self._name))
+        elif self._unlike and not self._known:
+            why = "not one line begins with a keyword of geometry.in; is it one?"
+            self._mistakes = [Mistake(MistakeKind.UNREADABLE, why=why, file=self._name)]
         elif not self._sites and self._before not in SITES:
             why = "the geometry holds no atoms"
             self._mistakes.append(Mistake(MistakeKind.UNREADABLE, why=why, file=self._name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 
 import ase.io
@@ -14,14 +15,22 @@ from aimspax_core.settings.geometries.files import read_file
 from aimspax_core.structures import decode, encode
 
 
+class Earlier(StrEnum):
+    """How an earlier release has read a geometry file."""
+
+    LESS = "without the charge, spin or field that the file says"
+    BY_ASE = "as ASE alone reads it"
+
+
 def structures_as_begun(
-    files: Sequence[Path], begun_without: frozenset[int], names: Mapping[str, str]
+    files: Sequence[Path], begun: Mapping[int, Earlier], names: Mapping[str, str]
 ) -> list[Atoms]:
     """Return the structures of geometry files; see `files.read_files`.
 
     Args:
         files: The files.
-        begun_without: Places of those of which the campaign was begun with less than they say.
+        begun: How those that the campaign was not begun with as they are read today were read, by
+            place.
         names: What datasets call `charge` and `spin`.
 
     Raises:
@@ -29,15 +38,17 @@ def structures_as_begun(
     """
     found, wrong = [], []
     for place, file in enumerate(files):
+        earlier = begun.get(place)
+        before = read_as_before(file) if earlier is Earlier.BY_ASE else None
+        if before is not None:
+            found.append(before)
+            continue
         try:
             read = read_file(file, names)
-            found.append(read.before if place in begun_without else read.atoms)
         except StructureError as error:
-            before = read_as_before(file) if place in begun_without else None
-            if before is None:
-                wrong.append(str(error))
-            else:
-                found.append(before)
+            wrong.append(str(error))
+        else:
+            found.append(read.before if earlier is Earlier.LESS else read.atoms)
     if wrong:
         raise StructureError("\n".join(wrong))
     return found

@@ -47,6 +47,15 @@ _RESIDUES = (
     " A C G U I DA DC DG DT DI ADE GUA CYT THY URA HOH WAT SOL TIP TIP3 TIP4 SPC"
     " HEM HEME HEC FES SF4 F3S "
 )
+_BEADS = ("W", "WF", "PW")
+"""Residues of coarse-grained water, of which one is four molecules; no tungsten."""
+
+_GRAINS = re.compile(r"(BB|SC)\d?$")
+"""Coarse grains of amino acids, which are no boron and no sulphur."""
+
+_IN_RESIDUES = ("Fe", "Mg", "Se")
+"""Other elements that residues of proteins hold."""
+
 _SITES = re.compile(r"(M|MW|EP|EPW|LP|LPA|LPB|X|DUM|DU|Q|VS|UNX|UNK)\d*$")
 """Names of sites without a nucleus, of four-site water and force fields, and of unknown atoms."""
 
@@ -104,6 +113,8 @@ def element_of_name(name: str, residue: str) -> str | None:
     one = letters[0].upper()
     simple, double = one if one in _SIMPLE else None, _spelt(letters)
     kind = re.sub(r"[^A-Za-z]+", "", residue).upper()
+    if kind in _BEADS:
+        return None
     ion = _IONS.get(letters.upper())
     if ion is not None and kind in (letters.upper(), ion.upper(), *_OF_IONS):
         return ion
@@ -112,8 +123,10 @@ def element_of_name(name: str, residue: str) -> str | None:
     if residue.strip().endswith(("+", "-")):
         return None  # of an ion that has another name
     if f" {residue.upper()} " in _RESIDUES:
-        return one if one in _BUILT_OF else double or simple
-    if double is not None and letters[1:2].islower():
+        if _GRAINS.match(name.strip().upper()):
+            return None
+        return one if one in _BUILT_OF else double if double in _IN_RESIDUES else None
+    if double is not None and letters[:1].isupper() and letters[1:2].islower():
         return double
     if simple is not None and double not in (None, "Br"):
         return None
@@ -149,6 +162,11 @@ def _is_of_an_ion(name: str, residue: str) -> bool:
     """Whether an atom is a residue by itself."""
     named, kind = (re.sub(r"[\d+-]", "", word.strip()).upper() for word in (name, residue))
     return named == kind or residue.endswith(("+", "-")) or kind in _OF_IONS
+
+
+def is_spelt(symbol: str) -> bool:
+    """Whether a word is the symbol of an element that a file can be meant to hold."""
+    return symbol in _ELEMENTS
 
 
 def _spelt(letters: str) -> str | None:

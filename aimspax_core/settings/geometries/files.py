@@ -1,35 +1,20 @@
-"""Geometry files in any format: which one it is, what it says, and what of it is not kept."""
+"""Geometry files in any format: what they say, and what of it is not kept."""
 
 from __future__ import annotations
 
-import codecs
 import io
-import re
 import warnings
-import zlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from lzma import LZMAError
 from pathlib import Path
 
 import ase.io
 from ase import Atoms
-from ase.io.formats import (
-    UnknownFileTypeError,
-    filetype,
-    get_compression,
-    ioformats,
-    match_magic,
-    open_with_compression,
-)
+from ase.io.formats import ioformats
 
 from aimspax_core.errors import StructureError
-from aimspax_core.settings.geometries.aims_reader import (
-    canonical_aims_lines,
-    is_aims_geometry,
-    read_aims_geometry,
-)
+from aimspax_core.settings.geometries.aims_reader import canonical_aims_lines, read_aims_geometry
+from aimspax_core.settings.geometries.databases import read_database
 from aimspax_core.settings.geometries.doubts import (
     REFUSED,
     handedness_note,
@@ -37,27 +22,31 @@ from aimspax_core.settings.geometries.doubts import (
     partly_occupied,
     unfit,
 )
+from aimspax_core.settings.geometries.formats import (
+    AIMS,
+    PDB,
+    XYZ,
+    content_of,
+    format_of,
+    head_of,
+    is_marked,
+    second_line,
+)
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
-from aimspax_core.settings.geometries.left_out import SAID_OF_ALL, complete
-from aimspax_core.settings.geometries.own_electrons import NAMES, is_unsaid, own_electrons
+from aimspax_core.settings.geometries.left_out import complete, readable
+from aimspax_core.settings.geometries.own_electrons import (
+    NAMES,
+    SAID_OF_ALL,
+    electrons_in_comment,
+    is_unsaid,
+    own_electrons,
+    unread_electrons,
+)
 from aimspax_core.settings.geometries.proteins import models_of
-from aimspax_core.settings.reading.text_files import text_of, text_of_bytes
+from aimspax_core.settings.geometries.reasons import reason_of
+from aimspax_core.settings.geometries.shelx_files import read_shelx
+from aimspax_core.settings.reading.text_files import text_of
 from aimspax_core.structures import AIMS_LINES, decode, encode
-
-_AIMS, _XYZ, _PDB = "aims", "extxyz", "proteindatabank"
-_AIMS_NAME = re.compile(r"\.in(\.[\w+-]+)*$", re.IGNORECASE)
-"""`geometry.in`, and what FHI-aims and FHI-vibes make of it: `geometry.in.next_step`."""
-
-_PACKED_WRONGLY = (OSError, EOFError, LZMAError, zlib.error)
-
-_NO_NUMBER = re.compile(r"(?:could not convert string to float|.*literal for int.*): (.*)")
-"""What Python says of a word that is no number."""
-
-_PYTHON = re.compile("StopIteration|broadcast|unpack|list index|not enough values|NoneType")
-"""What Python and NumPy say of a file that ends too early."""
-
-_PEEK = 4096
-"""Bytes of a file by which its format is told."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +60,8 @@ class Geometry:
         parametric: The line where FHI-aims's parametric constraints begin, if it has some.
         later: Those of `charge` and `spin` that earlier releases did not read.
         refused: Why it is refused, if an earlier release has read the structure; empty: it is not.
+        otherwise: What an earlier release has read of it where today's reads another structure, if
+            the campaign was begun with it; None: it was not.
     """
 
     atoms: Atoms
@@ -79,6 +70,7 @@ class Geometry:
     parametric: int | None = None
     later: frozenset[str] = frozenset()
     refused: str = ""
+    otherwise: Atoms | None = None
 
     @property
     def held(self) -> HeldAtoms:
@@ -90,6 +82,8 @@ class Geometry:
     @property
     def before(self) -> Atoms:
         """What releases that read less of a file took for the structure."""
+        if self.otherwise is not None:
+            return self.otherwise
         atoms: Atoms = self.atoms.copy()
         for name in (AIMS_LINES, *self.later):
             atoms.info.pop(name, None)
@@ -139,8 +133,8 @@ def read_file(path: Path, names: Mapping[str, str] = NAMES) -> Geometry:
     if len(frames) > 1:
         notes = (*notes, f"{path.name} holds several structures; the last one is taken")
     atoms = frames[-1]
-    for note in filter(None, (handedness_note(atoms), occupancy_note(atoms))):
-        notes = (*notes, f"{path.name}: {note}")
+    said = (handedness_note(atoms), occupancy_note(atoms), *unread_electrons(atoms.info, names))
+    notes = (*notes, *(f"{path.name}: {note}" for note in filter(None, said)))
     later = {name for name, other in names.items() if other in atoms.info} - {*atoms.info}
     later.update(atoms.info.get(SAID_OF_ALL, ()))
     fit = _fit(atoms, path, names)
@@ -163,9 +157,9 @@ def frames_of(path: Path, which: slice) -> tuple[list[Atoms], tuple[str, ...], i
     """
     if not path.exists():
         raise StructureError(f"{path}: no such file")
-    kind, notes = _format(path)
-    if kind == _AIMS:
-        text, problem = _text(path, "an FHI-aims geometry.in")
+    kind, notes = format_of(path)
+    if kind == AIMS:
+        text, problem = content_of(path, "an FHI-aims geometry.in")
         if problem:
             raise StructureError(f"{path}: {problem}")
         geometry, mistakes = read_aims_geometry(text, path.name)
@@ -175,17 +169,19 @@ def frames_of(path: Path, which: slice) -> tuple[list[Atoms], tuple[str, ...], i
         return [geometry.atoms][which], (*notes, *geometry.notes), geometry.parametric
     also: tuple[str, ...] = ()
     try:
-        if kind == _PDB:
+        if kind == PDB:
             models, also = models_of(
-                _text(path, "")[0], lambda filled: _frames(path, kind, slice(None), filled)
+                content_of(path, "")[0], lambda filled: _frames(path, kind, slice(None), filled)
             )
             frames = models[which]
         else:
-            frames = _frames(path, kind, which)
-        also = (*also, *complete(kind, frames, lambda: _text(path, "")[0]))
+            frames = _frames(path, kind, which, readable(kind, lambda: content_of(path, "")[0]))
+        also = (*also, *complete(kind, frames, lambda: content_of(path, "")[0]))
     except StructureError as error:
         named = str(error).startswith(f"{path}:")
         raise StructureError(str(error) if named else f"{path}: {error}") from error
+    if kind == XYZ and (note := electrons_in_comment(second_line(head_of(path)))):
+        also = (*also, note)
     notes = (*notes, *(f"{path.name}: {note}" for note in also))
     if kind == "cif" and any(atoms.has("masses") for atoms in frames):
         notes = (*notes, f"{path.name}: isotopes are read as elements with masses of their own")
@@ -193,7 +189,7 @@ def frames_of(path: Path, which: slice) -> tuple[list[Atoms], tuple[str, ...], i
 
 
 def _taken_as(path: Path) -> str:
-    return f"as {ioformats[_format(path)[0]].description}, which it is taken for"
+    return f"as {ioformats[format_of(path)[0]].description}, which it is taken for"
 
 
 def _frames(path: Path, kind: str, which: slice, text: str | None = None) -> list[Atoms]:
@@ -204,157 +200,22 @@ def _frames(path: Path, kind: str, which: slice, text: str | None = None) -> lis
             # Of one structure ASE takes no other index; of DL_POLY's history none from the end.
             single = ioformats[kind].single or kind == "dlp-history"
             index = slice(None) if single else which
-            text = text_of(path, "")[0] if _is_marked(path, kind) else text
+            text = text_of(path, "")[0] if is_marked(path, kind) else text
             source = path if text is None else io.StringIO(text)
+            if kind in ("db", "json"):
+                return read_database(path, which)
+            if kind == "res":
+                return [read_shelx(content_of(path, "")[0])][which]
             found = ase.io.read(source, index=index, format=kind, do_not_split_by_at_sign=True)
+    except StructureError:
+        raise
     # ASE's readers raise whatever their parsing trips over; any of it means: not a geometry.
     except Exception as error:
         what = ioformats[kind].description
-        reason = _reason(error)
+        reason = reason_of(kind, error, lambda: content_of(path, "")[0] if text is None else text)
         raise StructureError(f"{path}: cannot be read as a geometry ({what}): {reason}") from error
     frames = found if isinstance(found, list) else [found]
     return frames[which] if single else frames
-
-
-def _format(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Return the format of a file as ASE calls it, with a note if its name says another.
-
-    Raises:
-        StructureError: It is none that is known.
-    """
-    if path.is_dir():
-        raise StructureError(f"{path}: found a folder; allowed: a file")
-    try:
-        head = _head(path)
-    except OSError as error:
-        raise StructureError(f"{path}: cannot be read: {error.strerror}") from error
-    if not head.strip():
-        raise StructureError(f"{path}: the file is empty")
-    named = _by_name(path)
-    if named == _AIMS:
-        also = _by_suffix(path)
-        shown = also or _by_content(head)
-        if shown is None or _holds_aims(path):
-            return _AIMS, ()
-        if also is not None:
-            return also, ()
-        what = ioformats[shown].description
-        return shown, (f"{path.name} is read as {what}, which its content is",)
-    if named is not None and (named != _XYZ or _is_xyz(head) or _is_compressed(path)):
-        return named, ()
-    shown = _AIMS if _holds_aims(path) else _by_content(head)
-    if shown is None and named == _XYZ:
-        raise StructureError(
-            f"{path}: cannot be read as a geometry (Extended XYZ file): its first line is not the "
-            "number of atoms"
-        )
-    if shown is None and _is_compressed(path) and not _is_packed(path):
-        raise StructureError(f"{path}: cannot be unpacked; its name says that it is compressed")
-    if shown is None:
-        raise StructureError(
-            f"{path}: cannot be read as a geometry: neither its name nor its content tells the "
-            "format; allowed: a name such as x.xyz, x.cif, POSCAR, geometry.in"
-        )
-    return shown, (f"{path.name} is read as {ioformats[shown].description}, by its content",)
-
-
-def _by_suffix(path: Path) -> str | None:
-    """Return the format that the name of a file says beside `.in`: `geometry.in.cif`."""
-    try:
-        kind = filetype(path.name, read=False)
-    except UnknownFileTypeError:
-        return None
-    return kind if kind in ioformats and ioformats[kind].can_read and kind != _AIMS else None
-
-
-def _by_name(path: Path) -> str | None:
-    """Return the format that a file's name, or a sign at its beginning, says."""
-    if _AIMS_NAME.search(get_compression(path.name)[0]):
-        return _AIMS
-    try:
-        kind = filetype(str(path))
-    except (UnknownFileTypeError, *_PACKED_WRONGLY):
-        return None
-    return kind if kind in ioformats and ioformats[kind].can_read else None
-
-
-def _is_marked(path: Path, kind: str) -> bool:
-    """Whether an XYZ file begins with a byte-order mark, which ASE takes for a part of a number."""
-    if kind != _XYZ:
-        return False
-    with path.open("rb") as file:
-        return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
-
-
-def _is_compressed(path: Path) -> bool:
-    """Whether ASE unpacks the file before it reads it."""
-    return get_compression(path.name)[1] is not None
-
-
-def _is_packed(path: Path) -> bool:
-    try:
-        with open_with_compression(str(path), "rb") as file:
-            return bool(file.read(1))
-    except _PACKED_WRONGLY:
-        return False
-
-
-def _by_content(head: bytes) -> str | None:
-    if _is_xyz(head):
-        return _XYZ
-    try:
-        return str(match_magic(head).name)
-    except UnknownFileTypeError:
-        return None
-
-
-def _is_xyz(head: bytes) -> bool:
-    first = head.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0]
-    return first.strip().isdigit()
-
-
-def _holds_aims(path: Path) -> bool:
-    return is_aims_geometry(_text(path, "")[0])
-
-
-def _text(path: Path, allowed: str) -> tuple[str, str]:
-    """Return the content of a file, unpacked, and why there is none; see `text_of`."""
-    if not _is_compressed(path):
-        return text_of(path, allowed)
-    try:
-        with open_with_compression(str(path), "rb") as file:
-            return text_of_bytes(file.read(), allowed)
-    except _PACKED_WRONGLY as error:
-        text, problem = text_of(path, allowed)  # ASE writes geometry.in.gz without packing it
-        return text, problem and f"cannot be unpacked: {error}"
-
-
-def _head(path: Path) -> bytes:
-    """Return the beginning of a file, unpacked if it can be."""
-    if _is_compressed(path):
-        with suppress(*_PACKED_WRONGLY), open_with_compression(str(path), "rb") as packed:
-            return bytes(packed.read(_PEEK))
-    with path.open("rb") as file:
-        return file.read(_PEEK)
-
-
-def _reason(error: Exception) -> str:
-    """Return why a reader has failed, in a user's words."""
-    text = str(error.args[0] if error.args else error).strip()
-    if "Could not determine chemical symbols" in text:
-        return "it names no elements (VASP 4); write them in the line before the numbers of atoms"
-    if isinstance(error, KeyError) and error.args:
-        name = str(error.args[0])
-        if name in ("D", "T"):
-            return f"{name} is an isotope; write H, with its mass in a column masses"
-        return f"{name!r} is no chemical element, or is missing"
-    if (number := _NO_NUMBER.match(text)) is not None:
-        word = number[1].strip("'").removesuffix("\\n")
-        return f"{word!r} stands where a number should be" if word else "a number is missing"
-    early = isinstance(error, StopIteration | IndexError | EOFError | TypeError) or not text
-    if early or _PYTHON.search(text):
-        return "it ends too early, or has another form"
-    return text.splitlines()[0]
 
 
 def _fit(atoms: Atoms, path: Path, names: Mapping[str, str]) -> Atoms:

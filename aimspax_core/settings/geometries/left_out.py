@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
 from ase.data import atomic_masses, chemical_symbols
-from ase.io.cif import CIFBlock, parse_cif
 from ase.io.gaussian import read_gaussian_in
 
 from aimspax_core.errors import StructureError
-from aimspax_core.settings.geometries.doubts import REFUSED
+from aimspax_core.settings.geometries.cif_files import complete_cif
 from aimspax_core.settings.geometries.elements_of_names import elements_of_gro
-from aimspax_core.settings.reading.fortran import fortran_number
-
-SAID_OF_ALL = "aimspax_said_of_all"
-"""Where a frame has, in `info`, those of `charge` and `spin` that earlier releases left out."""
+from aimspax_core.settings.geometries.force_field_names import (
+    complete_config,
+    complete_gromos,
+    complete_history,
+)
+from aimspax_core.settings.geometries.gaussian_inputs import frozen_atoms, without_freeze_codes
+from aimspax_core.settings.geometries.own_electrons import NAMES, SAID_OF_ALL
+from aimspax_core.settings.geometries.said_in_formats import (
+    electrons_of,
+    has_electrons,
+    may_be_refused,
+    refused_of,
+)
+from aimspax_core.settings.geometries.vasp_files import complete_poscar
 
 _CODES = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
 """Charges (e) by their code in the lines of atoms of an MDL Molfile V2000."""
@@ -36,6 +44,11 @@ _UNLIKE = 0.001
 
 What force fields make is further off: CH2 as one atom has 14.027, N has 14.007.
 """
+
+_MOMENTS = ("magmoms", "magmom", "magnetic_moments")
+_CHARGES = ("charges", "charge", "partial_charges")
+_HALF = 0.5
+"""Sums of atoms' charges that are further from 0 (e) are of charged systems."""
 
 _DEUTERIUM = 2.0141
 """Its mass (u)."""
@@ -57,19 +70,51 @@ def complete(kind: str, frames: Sequence[Atoms], text: Callable[[], str]) -> tup
     """
     own = _BY_FORMAT.get(kind)
     notes = () if own is None else own(frames, text())
-    return (*notes, *filter(None, map(_not_periodic, frames[-1:])), *_moving(frames[-1:]))
+    if has_electrons(kind) and (said := electrons_of(kind, text())):
+        _said(frames, said)
+    return (*notes, *(note for atoms in frames[-1:] for note in _of_any_format(atoms)))
 
 
-def _not_periodic(atoms: Atoms) -> str | None:
+def _of_any_format(atoms: Atoms) -> Iterator[str]:
     if atoms.cell.rank == 3 and not atoms.pbc.any():
-        return "it has lattice vectors and is not periodic; it is taken as a molecule"
-    return None
+        yield "it has lattice vectors and is not periodic; it is taken as a molecule"
+    if atoms.has("momenta") and atoms.get_momenta().any():
+        yield "its velocities are not taken; they are drawn for the temperature in MD"
+    results = {} if atoms.calc is None else getattr(atoms.calc, "results", {})
+    for name in _MOMENTS:
+        values = results.get(name, atoms.arrays.get(name))
+        if not atoms.has("initial_magmoms") and values is not None and np.any(values):
+            yield (
+                f"its moments ({name}) are results, and not taken; initial_magmoms are those that "
+                "a calculation begins with"
+            )
+    for name in _CHARGES:
+        values = results.get(name, atoms.arrays.get(name))
+        if values is None or {*NAMES, *NAMES.values()} & {*atoms.info}:
+            continue
+        total = float(np.sum(np.asarray(values, dtype=float)))
+        if np.ndim(values) == 1 and abs(total) > _HALF:
+            yield (
+                f"its {name} add up to {total:+.2g}, which is not taken as a total charge; charge "
+                "would be"
+            )
 
 
-def _moving(frames: Sequence[Atoms]) -> Sequence[str]:
-    if any(atoms.has("momenta") and atoms.get_momenta().any() for atoms in frames):
-        return ("its velocities are not taken; they are drawn for the temperature in MD",)
-    return ()
+def readable(kind: str, text: Callable[[], str]) -> str | None:
+    """Return the text of a file as ASE reads it; None if it reads the file as it is.
+
+    Args:
+        kind: The format as ASE calls it.
+        text: Reads the content of the file.
+
+    Raises:
+        StructureError: The file says what changes the system, and no reader takes.
+    """
+    if may_be_refused(kind) and (why := refused_of(kind, text())) is not None:
+        raise StructureError(why)
+    if kind in ("sdf", "mol") and "V3000" in "".join(text().splitlines()[3:4]):
+        raise StructureError("it is a Molfile V3000, which is not read; write it as V2000 or x.xyz")
+    return without_freeze_codes(text()) if kind == "gaussian-in" else None
 
 
 def _gro(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
@@ -104,11 +149,14 @@ def _masses_of_dump(text: str) -> set[str]:
 
 
 def _lammps_data(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    units = re.search(r"\bunits\s*=\s*(\w+)", text.partition("\n")[0])
+    if units is not None and units[1] not in ("metal", "real"):
+        raise StructureError(f"its units are {units[1]}, which are not read; allowed: metal, real")
     masses = re.search(r"^\s*Masses\b[^\n]*\n\s*\n((?:\s*\d+\s+\S+[^\n]*\n?)+)", text, re.MULTILINE)
     if masses is None:
         raise StructureError(_TYPES)
     _told_by_masses(frames, {line.split()[1] for line in masses.group(1).splitlines()})
-    return (f"{_BY_MASSES}, and the units are those of LAMMPS's style metal",)
+    return (_BY_MASSES,) if units else (f"{_BY_MASSES}, and the units are taken for metal's",)
 
 
 def _told_by_masses(frames: Sequence[Atoms], words: Iterable[str]) -> None:
@@ -160,16 +208,18 @@ def _molfile(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
 
 def _gaussian(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
     """Take charge and multiplicity, which ASE's reader gives to a calculator."""
-    given = read_gaussian_in(io.StringIO(text), attach_calculator=True).calc.parameters
+    read = io.StringIO(without_freeze_codes(text))
+    given = read_gaussian_in(read, attach_calculator=True).calc.parameters
     names = {"charge": "charge", "spin": "mult"}
     _said(frames, {name: given[other] for name, other in names.items() if other in given})
+    frozen = frozen_atoms(text)
+    for atoms in frames if frozen else ():
+        atoms.set_constraint(FixAtoms(frozen))
     return ()
 
 
 def _turbomole(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
-    """Take the charge of a `coord` file; periodic ones are not read right."""
-    if re.search(r"^\s*\$periodic\s+[123]", text, re.MULTILINE):
-        raise StructureError("$periodic is not read from Turbomole's coord; write it as x.xyz")
+    """Take the charge of a `coord` file."""
     eht = re.search(r"^\s*\$eht\b([^$]*)", text, re.MULTILINE)
     words = "" if eht is None else eht.group(1)
     charge = re.search(r"charge=\s*([+-]?\d+)", words)
@@ -179,60 +229,12 @@ def _turbomole(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
     return ()
 
 
-def _espresso(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
-    """Take the charge of an input of Quantum ESPRESSO."""
-    charge = re.search(r"^[^!\n]*\btot_charge\s*=\s*([^\s,!]+)", text, re.MULTILINE | re.IGNORECASE)
-    value = None if charge is None else fortran_number(charge.group(1))
-    if value:
-        _said(frames, {"charge": value})
-    return ()
-
-
-def _castep(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
-    del frames
-    if re.search(r"^\s*%BLOCK\s+EXTERNAL_EFIELD", text, re.MULTILINE | re.IGNORECASE):
-        raise StructureError(
-            "EXTERNAL_EFIELD is not read from a CASTEP file; write the structure as geometry.in, "
-            "with homogeneous_field"
-        )
-    return ()
-
-
-def _cif(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
-    if not frames and "_atom_site.Cartn_x" in text:
-        raise StructureError("it is a macromolecular CIF, which is not read; write it as x.pdb")
-    notes = set(filter(None, map(_merged, parse_cif(io.StringIO(text)), repeat(frames))))
-    if re.search(r"^\s*_atom_site_moment[._]", text, re.MULTILINE):
-        notes.add("its magnetic moments are not taken; geometry.in has them as initial_moment")
-    return tuple(sorted(notes))
-
-
-def _merged(block: CIFBlock, frames: Sequence[Atoms]) -> str | None:
-    """Look for sites of a block that ASE has left out, as others are at the same place."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of what is looked for here
-            read, sites = block.get_atoms(), block.get_unsymmetrized_structure()
-    # Whatever ASE trips over, the block holds no structure, and none of the frames is of it.
-    except Exception:
-        return None
-    kinds = read.arrays.get("spacegroup_kinds")
-    if kinds is None or "occupancy" in read.info or len({*kinds.tolist()}) == len(sites):
-        return None
-    same = [
-        a for a in frames if len(a) == len(read) and np.array_equal(a.positions, read.positions)
-    ]
-    for site in sorted({*range(len(sites))} - {*kinds.tolist()}):
-        away = read.get_scaled_positions() - sites.get_scaled_positions()[site]
-        kept = read[int(np.linalg.norm(away - np.round(away), axis=1).argmin())]
-        if kept.symbol != sites[site].symbol:
-            for atoms in same:
-                atoms.info[REFUSED] = (
-                    f"{kept.symbol} and {sites[site].symbol} are at the same place (atom "
-                    f"{kept.index}); allowed: an ordered structure, with one of them"
-                )
-            return None
-    return "sites that repeat others are left out" if same else None
+def _eon(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
+    """Take what eOn always is, and its files do not say."""
+    del text
+    for atoms in frames:
+        atoms.pbc = True
+    return ("it is periodic, as all files of eOn are",)
 
 
 def _cube(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
@@ -255,8 +257,11 @@ _BY_FORMAT: Mapping[str, Callable[[Sequence[Atoms], str], tuple[str, ...]]] = {
     "mol": _molfile,
     "gaussian-in": _gaussian,
     "turbomole": _turbomole,
-    "espresso-in": _espresso,
-    "castep-cell": _castep,
-    "cif": _cif,
+    "dlp4": complete_config,
+    "dlp-history": complete_history,
+    "eon": _eon,
+    "gromos": complete_gromos,
+    "vasp": complete_poscar,
+    "cif": complete_cif,
     "cube": _cube,
 }

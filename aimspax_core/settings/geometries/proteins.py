@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,9 @@ from aimspax_core.settings.geometries.doubts import (
     stands_for_no_cell,
 )
 from aimspax_core.settings.geometries.elements_of_names import with_elements
+
+_ATOM = ("ATOM  ", "HETATM")
+_CHARGE = re.compile(r"(\d)([+-])")
 
 
 def models_of(text: str, read: Callable[[str], list[Atoms]]) -> tuple[list[Atoms], tuple[str, ...]]:
@@ -31,6 +35,12 @@ def models_of(text: str, read: Callable[[str], list[Atoms]]) -> tuple[list[Atoms
     text, filled = with_elements(text)
     models = [atoms for atoms in read(text) if len(atoms)]
     notes = ("elements that it leaves out are taken by atoms' names",) if filled else ()
+    if charge := _sum_of_charges(text):
+        notes = (
+            *notes,
+            f"charges of its atoms add up to {charge:+d}, which is not taken as a total charge; "
+            "REFERENCE.charge says one",
+        )
     crystal = [atoms for atoms in models if atoms.pbc.any()]
     for atoms in models if len(crystal) == 1 else ():  # it is said once, for all
         atoms.cell, atoms.pbc = crystal[0].cell, crystal[0].pbc
@@ -41,3 +51,9 @@ def models_of(text: str, read: Callable[[str], list[Atoms]]) -> tuple[list[Atoms
     for model, refused in alternate_locations(text).items():
         models[model].info[REFUSED] = refused  # by whoever takes it for a structure
     return models, notes
+
+
+def _sum_of_charges(text: str) -> int:
+    """Return the sum of what columns 79-80 say (`1+`), which is mostly of ions alone."""
+    found = (_CHARGE.match(line[78:80]) for line in text.splitlines() if line.startswith(_ATOM))
+    return sum(int(sign[2] + sign[1]) for sign in found if sign is not None)
