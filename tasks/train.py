@@ -65,7 +65,6 @@ def train(request: TrainRequest) -> TrainingFinished:
     began = time.perf_counter()
     # Models take seconds to import, which the flow's process and the label workers need not spend.
     from aimspax_core.model.energies import renew, settle_energies
-    from aimspax_core.model.member import Member
     from aimspax_core.model.schedule import Budget, Stage
     from aimspax_core.model.worker_memory import worker_memory
 
@@ -74,13 +73,13 @@ def train(request: TrainRequest) -> TrainingFinished:
     memory = worker_memory()
     data = _data(request, memory)
     if action.start is None:
-        elements, model = request.elements, settings.model
-        member = Member.create(model, elements, action.tag, request.seed, data.constants)
+        member = _begun(request, data)
     else:
         member = memory.take_member(_checkpoint(request, action.start), settings.model)
     if member.stage.value != action.stage:
         member.enter(Stage(action.stage))
     renew(member, data.constants, data.name)
+    energies = _atomic_energies(request, member)
     member.try_again(action.again)
     initial = action.stage == "initial"
     idg, al = settings.idg, settings.al
@@ -110,6 +109,7 @@ def train(request: TrainRequest) -> TrainingFinished:
         epochs=member.epoch - before,
         errors=tuple(_errors(m) for m in found),
         offsets=offsets,
+        atomic_energies=energies,
         task_seconds=time.perf_counter() - began,
         compiled=form.compiled,
         compile_notes=form.notes,
@@ -126,7 +126,6 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
     """
     began = time.perf_counter()
     from aimspax_core.model.energies import renew, settle_energies
-    from aimspax_core.model.member import Member
     from aimspax_core.model.schedule import Budget, Stage
     from aimspax_core.model.worker_memory import worker_memory
 
@@ -135,13 +134,13 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
     memory = worker_memory()
     data = _data(request, memory)
     if action.start is None:
-        elements, model = request.elements, settings.model
-        member = Member.create(model, elements, action.tag, request.seed, data.constants)
+        member = _begun(request, data)
     else:
         member = memory.take_member(_checkpoint(request, action.start), settings.model)
     if action.first:
         member.enter(Stage.CONVERGE)
         renew(member, data.constants, data.name)
+    energies = _atomic_energies(request, member)
     member.try_again(action.again)
     phase = settings.idg if action.stage == "initial" else settings.al
     form = member.learner.settle(data.training, request.ahead_s)
@@ -173,7 +172,27 @@ def converge(request: TrainRequest) -> ConvergenceAdvanced:
         best=None if member.best_metrics is None else _errors(member.best_metrics),
         converged=finished,
         offsets=offsets,
+        atomic_energies=energies,
     )
+
+
+def _begun(request: TrainRequest, data: _Data) -> Member:
+    """Return the member as it begins.
+
+    Raises:
+        ModelError: The model that it is to begin from cannot be used.
+    """
+    from aimspax_core.model.fine_tuning import begin_member
+
+    settings, tag = request.settings, request.action.tag
+    model, directory = settings.model, settings.directory
+    return begin_member(model, request.elements, tag, request.seed, data.constants, directory)
+
+
+def _atomic_energies(request: TrainRequest, member: Member) -> dict[int, float]:
+    """Return the energies that a member which is fine-tuned begins with; of others nothing."""
+    began = request.action.start is None and member.keeps_scaling
+    return dict(member.constants.atomic_energies) if began else {}
 
 
 def _require_better(request: TrainRequest, member: Member, mae: float, data: _Data) -> None:

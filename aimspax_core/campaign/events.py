@@ -20,6 +20,8 @@ _OFFSETS = (
     "(eV/atom), by formula."
 )
 
+_ENERGIES = "Energies (eV) of free atoms with which a member that is fine-tuned begins, by number."
+
 
 class Started(Record):
     """The campaign began."""
@@ -215,6 +217,7 @@ class TrainingFinished(Record):
     epochs: int
     errors: tuple[Errors, ...] = Field(description="One for each validation.")
     offsets: dict[str, float] = Field(default_factory=dict, description=_OFFSETS)
+    atomic_energies: dict[int, float] = Field(default_factory=dict, description=_ENERGIES)
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
     compiled: bool = Field(default=False, description="Whether its steps were compiled.")
     compile_notes: tuple[str, ...] = Field(default=(), description="To be told once each.")
@@ -232,6 +235,7 @@ class ConvergenceAdvanced(Record):
     best: Errors | None
     converged: bool
     offsets: dict[str, float] = Field(default_factory=dict, description=_OFFSETS)
+    atomic_energies: dict[int, float] = Field(default_factory=dict, description=_ENERGIES)
     task_seconds: float = Field(default=0.0, description="Seconds on the worker, in all.")
     compiled: bool = Field(default=False, description="Whether its steps were compiled.")
     compile_notes: tuple[str, ...] = Field(default=(), description="To be told once each.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -60,6 +60,7 @@ class Rules(Record):
     samples_ahead: bool = False  # begun since a sampling step goes on beside the round before
     compile_chosen: bool = False  # begun since there is `MISC.compile`, or somebody has named it
     pays_again: bool = False  # begun since core-hours of labels that are computed again count
+    architecture: dict[str, Any] = Field(default_factory=dict)  # of what members are tuned from
     assessed: bool = False  # whether there is a held-out set
     threshold_scope: Literal["shared", "geometry"] = "shared"
     threshold: Literal["moving", "calibrated"] = "moving"
@@ -132,6 +133,7 @@ class Rules(Record):
             compile_chosen=begun is None
             or begun.compile_chosen
             or "compile" in settings.model.MISC.model_fields_set,
+            architecture=_pretrained_architecture(settings, begun),
             assessed=settings.misc.test_dataset is not None,
             converge_on_analysis=al.converge_on_analysis,
             max_segments=settings.ml_workers,
@@ -145,6 +147,16 @@ class Rules(Record):
             limits={name: at for name, at in limits.items() if name not in cls.model_fields},
             **{name: at for name, at in limits.items() if name in cls.model_fields},
         )
+
+
+def _pretrained_architecture(settings: Settings, begun: Rules | None) -> dict[str, Any]:
+    """Return the keys of ARCHITECTURE that a pretrained model has decided, if one has."""
+    if begun is not None:
+        return begun.architecture
+    if not settings.model.TRAINING.perform_finetuning:
+        return {}
+    section = settings.model.ARCHITECTURE
+    return {key: getattr(section, key) for key in settings.model.family.pretrained_keys}
 
 
 def _limits(settings: Settings) -> dict[str, float]:

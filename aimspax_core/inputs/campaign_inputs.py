@@ -41,6 +41,11 @@ from aimspax_core.inputs.given_models import (
 )
 from aimspax_core.inputs.held_out import unfit_held_out
 from aimspax_core.inputs.parameters import in_force
+from aimspax_core.inputs.pretrained import (
+    not_of_its_elements,
+    refuse_beside_given_models,
+    with_its_architecture,
+)
 from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import needs_stress
@@ -116,6 +121,7 @@ class Inputs:
         _store_stays(settings, run)
         state = None if anew else load_journal(run)[1]
         settings, superseded = in_force(directory, overrides, settings, state)
+        settings = with_its_architecture(settings, state)
         read = _read_geometries(settings, run, state)
         settings = replace(
             settings,
@@ -129,6 +135,8 @@ class Inputs:
         wrong = [line for finding, line in found if not finding.note]
         _refuse(settings, read, geometries, wrong, starts=state is None and moves)
         seeds, given, adopts = _members(settings, run, part, state)
+        if adopts:
+            refuse_beside_given_models(settings)
         if given is not None:
             require_fit(given, settings, geometries)
         notes = [
@@ -148,6 +156,7 @@ class Inputs:
         directory = self.settings.directory
         base = load(directory, *settings_files(directory, self.overrides))
         settings, superseded = in_force(directory, self.overrides, base, state)
+        settings = with_its_architecture(settings, state)
         old = self.settings
         settings = replace(
             settings, notes=old.notes, begun_without=old.begun_without, held=old.held
@@ -257,6 +266,7 @@ def _refuse(
     mistakes = [
         *refused,
         *_models(settings, geometries),
+        *not_of_its_elements(settings, geometries),
         *(
             f"{settings.project_places.of(key)}: {text}"
             for key, text in unknown_elements(settings, geometries)

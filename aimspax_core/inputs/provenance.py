@@ -26,7 +26,11 @@ from aimspax_core.versions import versions
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
-_MEANT = {"ARCHITECTURE.use_reduced_cg": False, f"{_AL}.uncertainty_of": "all"}
+_MEANT = {
+    "ARCHITECTURE.use_reduced_cg": False,
+    "TRAINING.perform_finetuning": False,
+    f"{_AL}.uncertainty_of": "all",
+}
 """What a record means that does not have a key of a later version."""
 
 
@@ -210,6 +214,8 @@ def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
         "REFERENCE": {} if known else reference.model_dump(mode="json"),
         f"{_AL}.initial_train_dataset": settings.al.initial_train_dataset,
         f"{_AL}.initial_valid_dataset": settings.al.initial_valid_dataset,
+        "TRAINING.pretrained_model": settings.model.TRAINING.pretrained_model,
+        "TRAINING.pretrained_weights": settings.model.TRAINING.pretrained_weights,
     }
     for key, value in _flat(named).items():
         if not isinstance(value, str | Path) or not str(value) or key.endswith(".command"):

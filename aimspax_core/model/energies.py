@@ -119,7 +119,7 @@ def renew(member: Member, train: Sequence[Graph], of: str) -> None:
         member.renew_constants(train)
         if known and kind is Moves.ELEMENTS:
             member.set_constants(_with(member.constants, atomic_energies=old))
-        _solve(member, train, kind)
+        solve(member, train, kind)
         member.solved_on = of
 
 
@@ -140,7 +140,7 @@ def settle_energies(
     if kind is Moves.NOTHING:
         missed = None if _wish(member.settings) == "never" else _missed(member, train)
         return Settled(last, {} if missed is None else offsets(member.elements, missed))
-    _solve(member, train, kind)
+    solve(member, train, kind)
     with _published_weights(member):
         now = member.errors_on(valid)
     kept = {name: getattr(last, name) for name in ("epoch", "train_loss", "lr", "seconds")}
@@ -158,7 +158,14 @@ def _moves(member: Member) -> Moves:
     return moves(member.settings, member.family, member.keeps_energies)
 
 
-def _solve(member: Member, train: Sequence[Graph], kind: Moves) -> None:
+def solve(member: Member, train: Sequence[Graph], kind: Moves) -> None:
+    """Give a member the energies with which it misses as little as can be of a training set.
+
+    Args:
+        member: The member.
+        train: Its whole training set; what is not finite is left to training to tell.
+        kind: What is solved for.
+    """
     found = _missed(member, train)
     if found is None or not np.isfinite(found.missed).all():
         return  # which training or validation says

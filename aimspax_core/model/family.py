@@ -27,6 +27,7 @@ from aimspax_core.model.residuals import Residuals
 from aimspax_core.model.steps import Settled, Steps
 from aimspax_core.prediction import Prediction
 from aimspax_core.settings.families.known_families import FAMILIES, row_of, row_of_foundation
+from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.model import ModelSettings
 
 Graph = Any
@@ -194,6 +195,11 @@ def _copy(model: torch.nn.Module) -> torch.nn.Module:
     return deepcopy(model).to("cpu")
 
 
+def _itself(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the model."""
+    return model
+
+
 def _one_form(settings: ModelSettings) -> str:
     """Return the name of the only form that the weights of a family have."""
     return "plain"
@@ -229,6 +235,8 @@ class Family:
         save: `(model, file)`: write such a model; the file appears complete or not at all.
         load: `(file)`: read such a file. Raises `ModelError` if it holds no model of the family.
         copy: A copy of a model on the CPU, as it is; quicker than building one.
+        fused: Returns a model as it is published, with what was trained beside its weights added to
+            them; it takes the model over. By default the model itself.
         kernels: The name of the form in which the members' weights are held under these settings;
             a checkpoint of another form is refused.
         settle: See `Settle`; by default nothing is compiled.
@@ -237,6 +245,10 @@ class Family:
         given_model: `(file, settings, seed)`: somebody's trained model as a `GivenModel`. Raises
             `ModelError` if it is not what the settings say. None: campaigns cannot begin from
             models of this family.
+        pretrained: `(pretrained, settings, elements, seed)`: a model that is to be fine-tuned as a
+            `GivenModel` that knows these elements alone. None: models of this family cannot be.
+        architecture_of: `(pretrained, settings)`: the keys of ARCHITECTURE, by name, with which it
+            is built. Both raise `ModelError` if it cannot be read, or members cannot be like it.
         foundation: Loads a foundation model: `(device=…, dtype=…, …)` with what
             `FoundationalModel.for_mace` returns. None: there is none.
         misses: `(steps, model, graphs, constants)`: what a model, with the weights that are in it
@@ -260,10 +272,13 @@ class Family:
     save: Callable[[torch.nn.Module, Path], None]
     load: Callable[[Path], torch.nn.Module]
     copy: Callable[[torch.nn.Module], torch.nn.Module] = _copy
+    fused: Callable[[torch.nn.Module], torch.nn.Module] = _itself
     kernels: Callable[[ModelSettings], str] = _one_form
     settle: Settle = _uncompiled
     settings_of: Callable[[ModelSettings, Mapping[str, torch.Tensor]], ModelSettings] = _as_given
     given_model: Callable[[Path, ModelSettings, int], GivenModel] | None = None
+    pretrained: Callable[[Pretrained, ModelSettings, Sequence[int], int], GivenModel] | None = None
+    architecture_of: Callable[[Pretrained, ModelSettings], dict[str, Any]] | None = None
     foundation: Callable[..., Foundation] | None = None
     misses: Callable[[Any, torch.nn.Module, Sequence[Graph], Any], Residuals] | None = None
     has_shift: Callable[[ModelSettings], bool] = _no_shift

@@ -53,6 +53,7 @@ class Member:
         best_metrics: CONVERGE: their validation; of stage two, whose loss is
             another function, as soon as it has been validated.
         keeps_energies: Atomic energies are no fit to the training set, but a given model's.
+        keeps_scaling: All other constants are no fit to it, but a pretrained model's.
         family: Of its model.
         solved_on: What tells the set on which its energies were solved for; empty: on none.
         settled: Its energies were solved for since its last epoch, where they are at all.
@@ -82,6 +83,7 @@ class Member:
         self.stage = Stage.INITIAL
         self.total_epochs = 0
         self.keeps_energies = False
+        self.keeps_scaling = False
         self.solved_on = ""
         self.settled = True
         self.attempt = 0
@@ -205,9 +207,13 @@ class Member:
     def renew_constants(self, train: Sequence[Graph]) -> None:
         """Take the data-dependent constants from a training set that has grown.
 
+        Those of a member that keeps its scaling stay: its energies may be solved for.
+
         Raises:
             ModelError: They would change under the best weights that a convergence keeps.
         """
+        if self.keeps_scaling:
+            return
         known = self.constants.atomic_energies if self.keeps_energies else None
         constants = self.family.constants_of(train, self.elements, self.settings, known)
         if self.best_weights is not None and constants != self.constants:

@@ -29,6 +29,7 @@ class Member(Protocol):
     progress: Progress
     total_epochs: int
     keeps_energies: bool
+    keeps_scaling: bool
     solved_on: str
     settled: bool
     best_weights: dict[str, torch.Tensor] | None
@@ -56,6 +57,7 @@ def content_of(member: Member) -> dict[str, Any]:
         "counters": counters | {"total_epochs": member.total_epochs},
         "stage_two_from": member.progress.stage_two_from,
         "keeps_energies": member.keeps_energies,
+        "keeps_scaling": member.keeps_scaling,
         "solved_on": member.solved_on,
         "settled": member.settled,
         "learner": member.learner.state_dict(),
@@ -72,8 +74,9 @@ def restore(member: Member, content: dict[str, Any]) -> None:
     """
     member.learner.load_state_dict(content["learner"])
     counters = content["counters"]
-    # The first checkpoints did not have these four.
+    # The first checkpoints did not have these five.
     member.keeps_energies = content.get("keeps_energies", False)
+    member.keeps_scaling = content.get("keeps_scaling", False)
     member.solved_on = content.get("solved_on", "")
     member.settled = content.get("settled", True)
     counted = {name: counters[name] for name in _COUNTERS}

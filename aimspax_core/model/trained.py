@@ -47,6 +47,7 @@ def trained_model(
             held = family.settings_of(settings, weights)
             model = skeletons().copy(held, state["elements"], constants)
         _take_weights(model, state)
+        model = family.fused(model)
     except (RuntimeError, TypeError, ValueError) as error:
         raise ModelError(f"checkpoint {checkpoint} does not fit these settings: {error}") from error
     family.set_constants(model, constants, state["elements"])

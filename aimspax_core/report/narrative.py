@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ase.data import chemical_symbols
+
 from aimspax_core.campaign.actions import Sample
 from aimspax_core.campaign.assessing import converged_errors
 from aimspax_core.campaign.events import (
@@ -69,6 +71,8 @@ def lines(
         return news
     if isinstance(event, SegmentFinished):
         news += _looks(before, event, after)
+    if isinstance(event, TrainingFinished | ConvergenceAdvanced) and event.atomic_energies:
+        news.append(f"{event.tag} is fine-tuned; {_energies(event.atomic_energies)}")
     news += after.compile_notes[len(before.compile_notes) :]
     news += frozen_text(before, after)
     news += calibrated_text(before, after)
@@ -249,6 +253,11 @@ def _training(
         f"round {before.round.number} on {_new_points(before.round)}: {errors} "
         f"(training sets of {size}, {epochs} epochs)"
     )
+
+
+def _energies(found: dict[int, float]) -> str:
+    each = ", ".join(f"{chemical_symbols[z]} {energy:.3f}" for z, energy in sorted(found.items()))
+    return f"energies of free atoms for this reference (eV): {each}"
 
 
 def _assessed(

@@ -46,6 +46,7 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         f"geometries: {len(geometries)} ({', '.join(_geometries(settings, geometries))})",
         f"members: {', '.join(tags)} on {settings.model.MISC.device}, "
         f"{settings.model.GENERAL.default_dtype}",
+        *_fine_tuning(settings),
         f"reference: {_engine(settings.reference)}, "
         f"{_many(settings.cluster.labels_at_once, 'label')} at a time",
         *_jobs(settings),
@@ -64,6 +65,25 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         f"convergence: {_convergence(settings)}",
         *_budget(settings),
     ]
+
+
+def _fine_tuning(settings: Settings) -> Iterator[str]:
+    """Yield what members begin from, if not from random weights."""
+    training = settings.model.TRAINING
+    if not training.perform_finetuning:
+        return
+    weights = training.pretrained_weights
+    beside = "" if weights is None else f" with the weights of {weights}"
+    yield (
+        f"fine-tuning: from {training.pretrained_model}{beside}, {training.tuning_text}, learning "
+        f"rate {training.lr:g}; {_atoms_energies(settings)}"
+    )
+
+
+def _atoms_energies(settings: Settings) -> str:
+    if settings.model.ARCHITECTURE.atomic_energies is not None:
+        return "energies of free atoms as given"
+    return "energies of free atoms estimated for the reference from the first labels"
 
 
 def _jobs(settings: Settings) -> Iterator[str]:

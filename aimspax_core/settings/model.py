@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.families.known_families import FAMILIES, row_of
 from aimspax_core.settings.families.row import Architecture, FamilyRow
+from aimspax_core.settings.fine_tuning import FineTuning
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, conflict, mistaken
 from aimspax_core.settings.values import (
     AnyCase,
@@ -84,7 +85,7 @@ class General(Section):
     seed: Natural = Field(42, description="The members' own seeds are drawn from it.")
 
 
-class Training(Section):
+class Training(FineTuning):
     """TRAINING: loss, optimizer, schedule; MACE's own names and meanings."""
 
     amsgrad: bool = Field(True, description="AMSGrad variant of Adam.")

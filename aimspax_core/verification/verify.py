@@ -8,6 +8,7 @@ from typing import Any
 from aimspax_core import locks
 from aimspax_core.errors import CampaignError
 from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.settings import Settings
 from aimspax_core.verification import (
     dataset_files,
@@ -68,12 +69,19 @@ def _look(settings: Settings, run: RunDir, models: bool) -> Report:
     state_files.check_md_states(run, ledger, report)
     model_errors.check_exist(run, ledger, report)
     if models:
-        model_errors.check(run, ledger, labels, settings.model, report)
+        model_errors.check(run, ledger, labels, _model_settings(settings, ledger), report)
     if running:
         report.notes.append("a process runs this campaign: what is in flight is no finding")
     else:
         leftovers.check(run, ledger.finished, report)
     return report
+
+
+def _model_settings(settings: Settings, ledger: Ledger) -> ModelSettings:
+    """Return the settings of models; fine-tuned ones have the ARCHITECTURE that is recorded."""
+    recorded = ledger.rules.get("architecture", {})
+    architecture = settings.model.ARCHITECTURE.model_copy(update=recorded)
+    return settings.model.model_copy(update={"ARCHITECTURE": architecture})
 
 
 def _journal(run: RunDir, report: Report) -> Ledger | None:

@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(foundation, "mace_mp", mace_mp)
     monkeypatch.setattr(foundation, "load_model", lambda path: None)
-    monkeypatch.setattr(foundation, "_foundation_file", lambda name: Path(name))
+    monkeypatch.setattr(foundation, "foundation_file", lambda name: Path(name))
     monkeypatch.setattr(foundation.importlib.util, "find_spec", lambda name: object())
     worker_memory().clear()
     return found

@@ -89,9 +89,13 @@ MISC = [("restart_latest", True, "begin", {})]
 
 FIXED = {"model_choice"}
 """Keys with one value."""
-BY_THEMSELVES = {"compile", "device", "enable_cueq", "kernel", "solve_energies"}
-"""Keys that need a GPU, or change rounding alone; see the last test, test_cueq, test_kernel. And
-what tasks do around training; see test_energies."""
+BY_THEMSELVES = {
+    *("compile", "device", "enable_cueq", "kernel", "solve_energies"),
+    *("perform_finetuning", "finetuning_choice", "pretrained_model", "pretrained_weights"),
+    *("freeze", "lora_rank", "lora_alpha", "lora_freeze_A"),
+}
+"""Keys that need a GPU, or change rounding alone; see the last test, test_cueq, test_kernel. What
+tasks do around training; see test_energies. And what members begin from; see test_fine_tuning."""
 NOT_OF_THE_MODEL = {
     *("name_exp", "checkpoints_dir", "loss_dir", "model_dir", "seed"),
     *("error_table", "keep_checkpoints", "log_level"),

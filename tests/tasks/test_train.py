@@ -97,6 +97,24 @@ def test_the_checkpoint_is_on_disk_when_it_returns(
     assert (member.epoch, member.seed, member.stage) == (3, 11, Stage.INITIAL)
 
 
+def test_a_member_that_is_fine_tuned_tells_the_energies_of_atoms_that_it_begins_with(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    plain = train.fn(request(settings, run, keys, training(None, "plain")))
+    assert plain.atomic_energies == {}
+    member = Member.load(run.checkpoint(TAG, "plain"), settings.model)
+    family_of(settings.model).save(member.averaged_model(), settings.directory / "theirs.model")
+    tuning = {"perform_finetuning": True, "pretrained_model": "theirs.model"}
+    chosen = settings.model.TRAINING.model_copy(update=tuning)
+    tuned = replace(settings, model=settings.model.model_copy(update={"TRAINING": chosen}))
+    first = train.fn(request(tuned, run, keys, training(None, "c1")))
+    assert first.atomic_energies.keys() == {1, 8}
+    assert train.fn(request(tuned, run, keys, training("c1", "c2"))).atomic_energies == {}
+    began = converge.fn(request(tuned, run, keys, converging("c2", "c3")))
+    assert began.atomic_energies == {}
+    assert Member.load(run.checkpoint(TAG, "c3"), tuned.model).keeps_scaling
+
+
 def test_an_event_tells_whether_its_steps_were_compiled(
     settings: Settings, run: RunDir, keys: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from aimspax_core.model.family import Family
+from aimspax_core.model.family import Family, GivenModel
 from aimspax_core.model.mace import build
 from aimspax_core.model.mace.cueq import kernels, to_cueq, to_e3nn
 from aimspax_core.model.mace.foundation import foundation
@@ -15,19 +16,31 @@ from aimspax_core.model.mace.given_file import given_model
 from aimspax_core.model.mace.graphs import graphs
 from aimspax_core.model.mace.invariants import invariants
 from aimspax_core.model.mace.kernel import evaluator
+from aimspax_core.model.mace.lora import fused, with_lora
 from aimspax_core.model.mace.model_files import copy_model, load_model, save_model
+from aimspax_core.model.mace.pretrained import architecture_of, pretrained
 from aimspax_core.model.mace.product_basis import settings_of
 from aimspax_core.model.mace.steps import MaceSteps, misses
 from aimspax_core.model.steps import Settled
 from aimspax_core.settings.families.mace import mace_architecture
+from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.model import ModelSettings
 
 
 def _build(
     settings: ModelSettings, elements: Sequence[int], constants: build.Constants, seed: int
 ) -> torch.nn.Module:
-    """Build a model with the kernels that `MISC.enable_cueq` asks for."""
-    return to_cueq(build.build(settings, elements, constants, seed), settings)
+    """Build a model with the kernels that `MISC.enable_cueq` asks for, or LoRA in its place."""
+    model = to_cueq(build.build(settings, elements, constants, seed), settings)
+    return with_lora(model, settings, seed)
+
+
+def _pretrained(
+    source: Pretrained, settings: ModelSettings, elements: Sequence[int], seed: int
+) -> GivenModel:
+    """Return a model that is to be fine-tuned, with LoRA if that is to be trained."""
+    given = pretrained(source, settings, elements, seed)
+    return replace(given, model=with_lora(given.model, settings, seed))
 
 
 def _copy_with(
@@ -38,7 +51,7 @@ def _copy_with(
     with torch.no_grad():
         for name, parameter in copy.named_parameters():
             parameter.copy_(weights[name])
-    return to_e3nn(copy, settings)
+    return to_e3nn(fused(copy), settings)
 
 
 def _settle(steps: Any, model: torch.nn.Module, train: Sequence[Any], ahead_s: float) -> Settled:
@@ -58,10 +71,13 @@ MACE = Family(
     save=save_model,
     load=load_model,
     copy=copy_model,
+    fused=fused,
     kernels=kernels,
     settle=_settle,
     settings_of=settings_of,
     given_model=given_model,
+    pretrained=_pretrained,
+    architecture_of=architecture_of,
     foundation=foundation,
     misses=misses,
     invariants=invariants,

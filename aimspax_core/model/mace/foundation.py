@@ -172,7 +172,7 @@ def foundation_calculator(
             "dispersion: True needs the package torch-dftd, which is not installed "
             "(pip install torch-dftd)"
         )
-    path = _foundation_file(model)
+    path = foundation_file(model)
     load_model(path)  # says clearly what is wrong with a file; mace_mp would not
     with model_lock:
         return mace_mp(
@@ -201,7 +201,7 @@ def file_calculator(path: Path, device: str, dtype: str) -> Calculator:
     return MACECalculator(models=[model], device=device, default_dtype=dtype)
 
 
-def _foundation_file(model: str) -> Path:
+def foundation_file(model: str) -> Path:
     """Return the local file of a foundation model, downloading it if it is a known name."""
     if model not in mace_mp_names and not str(model).startswith("https:"):
         if Path(model).is_file():

@@ -23,7 +23,7 @@ from aimspax_core.model.mace.product_basis import products, settings_of, take_pr
 from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 
-_READERS: dict[str, Callable[[Any], Any]] = {
+READERS: dict[str, Callable[[Any], Any]] = {
     "r_max": lambda model: round(float(model.r_max), 6),
     "num_interactions": lambda model: int(model.num_interactions),
     "num_channels": lambda model: int(model.node_embedding.linear.irreps_out.dim),
@@ -54,9 +54,26 @@ def given_model(path: Path, settings: ModelSettings, seed: int) -> GivenModel:
         ModelError: The file cannot be read, or is of another architecture; the text names the keys
             of ARCHITECTURE that differ.
     """
-    theirs: Any = load_model(path).to("cpu")
+    return rebuilt(load_model(path).to("cpu"), path, settings, seed)
+
+
+def rebuilt(
+    theirs: Any, path: Path | str, settings: ModelSettings, seed: int, converted: bool = True
+) -> GivenModel:
+    """Return a model as the settings build it, with its weights.
+
+    Args:
+        theirs: The model, on the CPU.
+        path: Its file or name, for messages.
+        settings: As for `given_model`.
+        seed: Likewise.
+        converted: For the kernels that `MISC.enable_cueq` asks for.
+
+    Raises:
+        ModelError: It is of another architecture.
+    """
     elements = tuple(int(z) for z in theirs.atomic_numbers)
-    _require_adoptable(theirs, elements, path, settings)
+    require_adoptable(theirs, elements, path, settings)
     settings = _with_basis(settings, theirs)
     constants = _constants(theirs, elements)
     ours = build(settings, elements, constants, seed)
@@ -64,16 +81,17 @@ def given_model(path: Path, settings: ModelSettings, seed: int) -> GivenModel:
     if differences:
         raise ModelError(f"{path} is not what the settings say: {'; '.join(differences)}")
     _take_weights(ours, theirs, path)
-    if not _alike(ours, theirs, elements, settings):
+    if not alike(ours, theirs, elements, settings):
         raise ModelError(
             f"{path} has the weights that the settings ask for, but predicts something else "
             "with them: it was built with options of MACE that ARCHITECTURE does not have"
         )
-    return GivenModel(to_cueq(ours, settings), elements, constants)
+    model = to_cueq(ours, settings) if converted else ours
+    return GivenModel(model, elements, constants)
 
 
-def _require_adoptable(
-    model: Any, elements: Sequence[int], path: Path, settings: ModelSettings
+def require_adoptable(
+    model: Any, elements: Sequence[int], path: Path | str, settings: ModelSettings
 ) -> None:
     """Refuse what no member could be, whatever its ARCHITECTURE."""
     heads = getattr(model, "heads", None) or ["Default"]
@@ -118,16 +136,17 @@ def _constants(model: Any, elements: Sequence[int]) -> Constants:
 def _differences(ours: torch.nn.Module, theirs: torch.nn.Module) -> list[str]:
     """Say which keys differ, as far as both models tell."""
     found = []
-    for key, read in _READERS.items():
-        wanted, has = _read(read, ours), _read(read, theirs)
+    for key, reader in READERS.items():
+        wanted, has = read(reader, ours), read(reader, theirs)
         if wanted is not None and has is not None and wanted != has:
             found.append(f"ARCHITECTURE.{key} is {has} in the file, {wanted} in the settings")
     return found
 
 
-def _read(read: Callable[[Any], Any], model: torch.nn.Module) -> Any:
+def read(reader: Callable[[Any], Any], model: torch.nn.Module) -> Any:
+    """Return what one of `READERS` reads off a model; None if it does not tell."""
     try:
-        return read(model)
+        return reader(model)
     except (AttributeError, IndexError, TypeError):
         return None  # a class of another version or kind, which does not tell
 
@@ -136,7 +155,7 @@ def _contraction(model: Any) -> Any:
     return model.products[0].symmetric_contractions.contractions[0]
 
 
-def _take_weights(ours: torch.nn.Module, theirs: torch.nn.Module, path: Path) -> None:
+def _take_weights(ours: torch.nn.Module, theirs: torch.nn.Module, path: Path | str) -> None:
     """Copy the weights, converted to our number format, and to our basis of the products."""
     kept = {name for name, _ in products(ours)}
     source, wanted = _weights(theirs, kept), _weights(ours, kept)
@@ -165,7 +184,7 @@ def _weights(model: torch.nn.Module, without: set[str]) -> dict[str, torch.nn.Pa
     }
 
 
-def _alike(
+def alike(
     ours: torch.nn.Module, theirs: torch.nn.Module, elements: Sequence[int], settings: ModelSettings
 ) -> bool:
     """Whether both predict the same forces for a cluster in which all elements meet."""
@@ -174,8 +193,9 @@ def _alike(
     grid = np.stack(np.meshgrid(*[np.arange(side)] * 3), axis=-1).reshape(-1, 3)[: len(kinds)]
     bent = grid + 0.1 * np.sin(np.arange(grid.size)).reshape(grid.shape)
     cluster = Atoms(numbers=kinds, positions=bent * mace_architecture(settings).r_max / 3)
-    copies = [copy_model(model) for model in (ours, theirs)]
-    (found,) = Committee(MaceEvaluator(copies, dtype="float64")).evaluate([cluster])
-    mine, other = found.member_forces
+    committees = [  # of one each, as they may know different elements
+        Committee(MaceEvaluator([copy_model(model)], dtype="float64")) for model in (ours, theirs)
+    ]
+    mine, other = (committee.evaluate([cluster])[0].forces for committee in committees)
     # The file may have been made in float32 and ours rounded to it.
     return bool(np.allclose(mine, other, rtol=1e-3, atol=1e-3 * np.abs(other).max()))

@@ -28,6 +28,7 @@ from aimspax_core.model.mace.graphs import (
     energy_label,
 )
 from aimspax_core.model.mace.kernel import in_training, settle
+from aimspax_core.model.mace.lora import forget_sums
 from aimspax_core.model.number_format import number_format
 from aimspax_core.model.residuals import Residuals
 from aimspax_core.model.steps import Settled
@@ -134,6 +135,7 @@ class MaceSteps:
         part: Any = model
         free = part.atomic_energies_fn.atomic_energies
         size = min(_ENERGIES_BATCH, self._training.valid_batch_size)
+        forget_sums(model)
         kept, computes = free.detach().clone(), self._called(model)
         found = []
         try:

@@ -169,6 +169,14 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
     why = why_no_cueq(settings) if here else None
     if why is not None:
         yield f"MISC.enable_cueq: {why}"
+    lora = settings.TRAINING.uses_lora
+    if lora and settings.MISC.enable_cueq:
+        yield "MISC.enable_cueq: found True, which TRAINING.finetuning_choice lora does not have"
+    if lora and settings.MISC.kernel == "lean":
+        yield (
+            "MISC.kernel: found lean, which training by TRAINING.finetuning_choice lora does not "
+            "have; allowed: auto or mace"
+        )
     if settings.MISC.kernel == "lean":
         if settings.MISC.enable_cueq:
             yield "MISC.kernel: found lean, but MISC.enable_cueq is True; one of them can be used"
@@ -195,6 +203,11 @@ def _notes(settings: ModelSections) -> Iterator[str]:
     no_form = why_no_lean(settings)
     if settings.MISC.kernel == "auto" and not settings.MISC.enable_cueq and no_form is not None:
         yield f"MISC.kernel: auto: {no_form} has no lean form, so MACE itself is used"
+    if settings.TRAINING.uses_lora and settings.MISC.kernel == "auto":
+        yield (
+            "MISC.kernel: auto: TRAINING.finetuning_choice lora is trained by MACE itself; MD "
+            "takes what kernel there is, as what was trained is added in"
+        )
     if settings.MISC.compile == "on":
         why = _why_not_compiled(settings, no_form)
         if why is not None:
@@ -207,6 +220,8 @@ def _why_not_compiled(settings: ModelSections, no_form: str | None) -> str | Non
         return "MISC.kernel is mace"
     if settings.MISC.enable_cueq:
         return "MISC.enable_cueq is True"
+    if settings.TRAINING.uses_lora:
+        return "TRAINING.finetuning_choice is lora"
     return None if no_form is None else f"{no_form} has no lean form"
 
 
@@ -222,5 +237,10 @@ MACE = FamilyRow(
     notes=_notes,
     frozen=(("MISC.enable_cueq", "the kernels' weights and moments are kept"),),
     foundations=("mace-mp",),
+    pretrained_keys=(
+        *("r_max", "num_interactions", "num_channels", "max_L", "max_ell", "correlation"),
+        *("interaction", "interaction_first", "num_radial_basis", "num_cutoff_basis"),
+        *("radial_type", "radial_MLP", "MLP_irreps", "gate", "model", "use_reduced_cg"),
+    ),
     elements_missing=elements_missing,
 )

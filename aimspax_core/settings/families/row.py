@@ -133,6 +133,8 @@ class FamilyRow:
         frozen: Keys that may not change while a campaign goes on (pattern, reason); all of
             ARCHITECTURE may not anyhow.
         foundations: The values of `foundational_model` whose models this family loads.
+        pretrained_keys: Keys of ARCHITECTURE that a pretrained model decides; none: models of this
+            family cannot be fine-tuned.
         elements_missing: Says in a sentence which of some elements (by atomic number) the model of
             a file, or of a name in the place of a file, does not know, without torch; None if it
             knows all, or that cannot be read so, or the model is not on this machine.
@@ -149,5 +151,6 @@ class FamilyRow:
     notes: Callable[[ModelSections], Iterator[str]] = _no_notes
     frozen: tuple[tuple[str, str], ...] = ()
     foundations: tuple[str, ...] = ()
+    pretrained_keys: tuple[str, ...] = ()
     elements_missing: Callable[[Path, Collection[int]], str | None] = _elements_unread
     why_not_installed: Callable[[], str | None] = _installed

@@ -57,7 +57,7 @@ _NO_PROGRAM = "the reference here runs no program of its own"
 _START_PROGRAMS = tuple(s.engine_name() for s in SECTIONS if s.starts_programs)
 _NO_MOLECULES = "uncertainty between molecules is not available"
 _NO_LES_MODELS = "models with latent Ewald summation are not available"
-_FROM_THE_START = "aimspax trains models from the start; fine-tuning is not planned yet"
+_TUNED_OTHERWISE = "fine-tuning of MACE models has no such key"
 _NO_DIPOLES = "dipoles are not trained on"
 _NO_HIRSHFELD = "Hirshfeld ratios are not trained on"
 _OTHER_MODELS = ("maceles",)
@@ -114,12 +114,9 @@ MODEL = OtherKeys(
     },
     refused={
         **dict.fromkeys(["les_arguments", "atomic_inter_*"], _NO_LES),
-        "perform_finetuning": _FROM_THE_START,
-        "finetuning_choice": _FROM_THE_START,
-        "pretrained_*": _FROM_THE_START,
-        "freeze_*": _FROM_THE_START,
-        "lora_*": _FROM_THE_START,
-        "convert_to_*": _FROM_THE_START,
+        "freeze_*": _TUNED_OTHERWISE,
+        "convert_to_lora": "`finetuning_choice: lora` says it",
+        "convert_to_multihead": "models with several heads are not available",
         "*multihead*": "models with several heads are not available",
         "compute_dipole": _NO_DIPOLES,
         "dipole_weight": _NO_DIPOLES,

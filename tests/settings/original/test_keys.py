@@ -102,7 +102,11 @@ OURS = {
     "MISC": "label_store restarts server_password without_server test_dataset",
 }
 
-OURS_MODEL = {"ARCHITECTURE": "use_reduced_cg solve_energies", "MISC": "compile kernel"}
+OURS_MODEL = {
+    "ARCHITECTURE": "use_reduced_cg solve_energies",
+    "TRAINING": "freeze",
+    "MISC": "compile kernel",
+}
 
 
 def _together(*tables: dict[str, str]) -> dict[str, set[str]]:
@@ -230,11 +234,8 @@ def test_a_value_that_is_refused_is_told(inputs, file, section, key, value, told
 @pytest.mark.parametrize(
     ("file", "section", "key", "value", "why"),
     [
-        ("mace.yaml", "TRAINING", "perform_finetuning", "True", "fine-tuning is not planned yet"),
-        ("mace.yaml", "TRAINING", "pretrained_model", "x.model", "fine-tuning is not planned yet"),
-        ("mace.yaml", "TRAINING", "freeze_anything", "True", "fine-tuning is not planned yet"),
-        ("mace.yaml", "TRAINING", "lora_rank", "8", "fine-tuning is not planned yet"),
-        ("mace.yaml", "TRAINING", "convert_to_lora", "True", "fine-tuning is not planned yet"),
+        ("mace.yaml", "TRAINING", "freeze_embedding", "True", "MACE models has no such key"),
+        ("mace.yaml", "TRAINING", "convert_to_lora", "True", "`finetuning_choice: lora` says it"),
         ("mace.yaml", "GENERAL", "compute_dipole", "True", "dipoles are not trained on"),
         ("mace.yaml", "ARCHITECTURE", "use_multihead_model", "True", "heads are not available"),
         ("aimsPAX.yaml", "MISC", "mol_idxs", "[[0, 1]]", NO_MOLECULES),
@@ -250,8 +251,8 @@ def test_a_refused_key_is_told_with_the_reason(inputs, file, section, key, value
 @pytest.mark.parametrize(
     ("file", "section", "key", "value"),
     [
-        ("mace.yaml", "TRAINING", "perform_finetuning", "False"),
-        ("mace.yaml", "TRAINING", "pretrained_model", "null"),
+        ("mace.yaml", "TRAINING", "freeze_embedding", "False"),
+        ("mace.yaml", "TRAINING", "convert_to_lora", "null"),
         ("aimsPAX.yaml", "MISC", "mol_idxs", ""),
     ],
 )

@@ -6,12 +6,13 @@ from typing import Any
 
 from e3nn import nn, o3
 from mace import modules
-from mace.modules import blocks, radial
+from mace.modules import blocks, lora, radial
 from mace.modules.symmetric_contraction import Contraction
 
 from aimspax_core.model.mace.lean.shape import DENSITY, RESIDUAL
 
 _INTERACTIONS = (blocks.RealAgnosticInteractionBlock, *RESIDUAL, *DENSITY)
+_LORA = (lora.LoRAO3Linear, lora.LoRADenseLinear, lora.LoRAFCLayer)
 _BASES = (radial.BesselBasis, radial.GaussianBasis, radial.ChebychevBasis)
 
 
@@ -22,6 +23,8 @@ def why_not(model: Any) -> str | None:
     """
     if type(model) not in (modules.MACE, modules.ScaleShiftMACE):
         return f"the model is a {type(model).__name__}"
+    if any(isinstance(part, _LORA) for part in model.modules()):
+        return "what is trained is beside the weights (LoRA)"
     for name in ("pair_repulsion", "joint_embedding"):
         if hasattr(model, name):
             return f"the model has a {name.replace('_', ' ')}"

@@ -1,0 +1,84 @@
+"""A model that members are fine-tuned from: the campaign's ARCHITECTURE is that of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from ase import Atoms
+
+from aimspax_core.campaign.state import CampaignState
+from aimspax_core.errors import ModelError, SettingsError
+from aimspax_core.inputs.begun_choices import unless_named
+from aimspax_core.settings.reading.mistakes import value_text
+from aimspax_core.settings.settings import Settings
+
+_MODEL = "TRAINING.pretrained_model"
+
+
+def with_its_architecture(settings: Settings, state: CampaignState | None) -> Settings:
+    """Return settings with the ARCHITECTURE of the model that members begin from, if they do.
+
+    The model is read as a campaign begins, which takes torch; from then on the campaign's record
+    has its ARCHITECTURE.
+
+    Raises:
+        SettingsError: The model cannot be used, or keys of ARCHITECTURE say otherwise; the text
+            has a line for each.
+    """
+    training, section = settings.model.TRAINING, settings.model.ARCHITECTURE
+    source, places = training.pretrained(settings.directory), settings.model_places
+    if source is None:
+        return settings
+    if not settings.model.family.pretrained_keys:
+        name = settings.model.family.name
+        raise SettingsError(
+            f"{places.of('TRAINING.perform_finetuning')}: found True, but {name} models cannot be "
+            "fine-tuned; allowed: False"
+        )
+    if state is not None:
+        keys = dict(state.rules.architecture)
+    else:
+        from aimspax_core.model.family import family_of  # takes torch
+
+        read = family_of(settings.model).architecture_of
+        assert read is not None, f"the family {settings.model.family.name} has no such function"
+        try:
+            keys = read(source, settings.model)
+        except ModelError as error:
+            raise SettingsError(f"{places.of(_MODEL)}: {error}") from error
+    wrong = [
+        f"{places.of(f'ARCHITECTURE.{key}')}: found {value_text(getattr(section, key))}, but it is "
+        f"{value_text(value)} in {training.pretrained_model}, which members are fine-tuned from; "
+        f"allowed: {value_text(value)}, or no key"
+        for key, value in keys.items()
+        if key in section.model_fields_set and getattr(section, key) != value
+    ]
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    architecture = unless_named(section, keys)
+    model = unless_named(settings.model, {"ARCHITECTURE": architecture}, True)
+    return replace(settings, model=model)
+
+
+def not_of_its_elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Yield what is wrong if the file of the model does not know an element of a geometry."""
+    source = settings.model.TRAINING.pretrained(settings.directory)
+    if source is not None:
+        needed = {int(z) for atoms in geometries for z in atoms.numbers}
+        if missing := settings.model.family.elements_missing(Path(source.model), needed):
+            yield f"{settings.model_places.of(_MODEL)}: {missing}"
+
+
+def refuse_beside_given_models(settings: Settings) -> None:
+    """Refuse fine-tuning in a campaign that begins from members that are there.
+
+    Raises:
+        SettingsError: It is asked for.
+    """
+    if settings.model.TRAINING.perform_finetuning:
+        raise SettingsError(
+            f"{settings.model_places.of('TRAINING.perform_finetuning')}: found True, but the "
+            "members are there already, and active learning begins from them; allowed: False"
+        )

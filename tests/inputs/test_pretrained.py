@@ -1,0 +1,139 @@
+"""Claims about campaigns whose members are fine-tuned, before they begin and when they go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import pytest
+from ase.build import molecule
+
+from aimspax_core.campaign.events import Started
+from aimspax_core.campaign.recorded_rules import Rules
+from aimspax_core.campaign.rules import apply
+from aimspax_core.errors import SettingsError
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.pretrained import with_its_architecture
+from aimspax_core.inputs.provenance import changed, write_provenance
+from aimspax_core.model.mace import build, model_files
+from aimspax_core.report.plan import plan
+from aimspax_core.settings.families.mace import mace_architecture
+from aimspax_core.settings.load import load
+from aimspax_core.settings.model import ModelSettings
+
+PROJECT = """
+REFERENCE: {engine: tblite}
+INITIAL_DATASET_GENERATION:
+  {n_points_per_sampling_step_idg: 3, max_initial_epochs: 4, ensemble_size: 2,
+   initial_sampling: aimd}
+ACTIVE_LEARNING: {num_trajectories: 2, max_train_set_size: 16}
+MD: {stat_ensemble: NVT}
+"""
+TUNED = {"TRAINING.perform_finetuning": True, "TRAINING.pretrained_model": "foundation.model"}
+TINY = {"r_max": 3.25, "num_channels": 2, "max_L": 0, "max_ell": 1, "correlation": 1,
+        "num_interactions": 1, "num_radial_basis": 3, "radial_MLP": [4]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a foundation model for H, N and O."""
+    path = tmp_path_factory.mktemp("model") / "foundation.model"
+    made = ModelSettings.model_validate({"GENERAL": {"name_exp": "f"}, "ARCHITECTURE": TINY})
+    constants = build.Constants({1: -13.5, 7: -1480.0, 8: -2041.75}, 5.5, 1.75, 0.0)
+    model_files.save_model(build.build(made, (1, 7, 8), constants, seed=7), path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def directory(tmp_path: Path, model: bytes) -> Path:
+    (tmp_path / "aimsPAX.yaml").write_text(PROJECT)
+    (tmp_path / "mace.yaml").write_text("GENERAL: {name_exp: water}")
+    ase.io.write(tmp_path / "geometry.in", molecule("H2O"))
+    (tmp_path / "foundation.model").write_bytes(model)
+    return tmp_path
+
+
+def read(directory: Path, **overrides: Any) -> Inputs:
+    return Inputs.read(directory, TUNED | {k.replace("_of_", "."): v for k, v in overrides.items()})
+
+
+def test_the_architecture_is_the_models(directory: Path) -> None:
+    settings = read(directory).settings
+    found = mace_architecture(settings.model)
+    assert {key: getattr(found, key) for key in TINY} == TINY
+    line = next(line for line in plan(settings, [molecule("H2O")], ("a",)) if "fine" in line)
+    assert "foundation.model" in line
+    assert "learning rate 0.01" in line
+
+
+def test_a_key_that_says_otherwise_is_told_and_one_that_agrees_is_not(directory: Path) -> None:
+    read(directory, ARCHITECTURE_of_r_max=3.25)
+    with pytest.raises(SettingsError, match=r"ARCHITECTURE\.r_max: found 5\.0, but it is 3\.25"):
+        read(directory, ARCHITECTURE_of_r_max=5.0)
+
+
+def test_a_campaign_knows_the_architecture_of_its_members_without_the_model(
+    directory: Path,
+) -> None:
+    inputs = read(directory)
+    state = apply(None, Started(rules=inputs.rules))
+    (directory / "foundation.model").write_text("something else")
+    settings = with_its_architecture(load(directory, TUNED), state)
+    assert settings.model.ARCHITECTURE == inputs.settings.model.ARCHITECTURE
+    again = Rules.of(settings, inputs.rules.tags, 1, inputs.rules)
+    assert again.architecture == inputs.rules.architecture
+
+
+@pytest.mark.parametrize("tuned_before", [True, False])
+def test_neither_the_model_nor_the_choice_may_change_on_the_way(
+    directory: Path, tuned_before: bool
+) -> None:
+    inputs = read(directory)
+    plain = Inputs.read(directory)
+    before, now = (inputs, plain) if tuned_before else (plain, inputs)
+    write_provenance(before.run, before.settings, before.geometries)
+    with pytest.raises(SettingsError, match=r"TRAINING\.perform_finetuning"):
+        changed(now.run, now.settings, now.geometries)
+    if tuned_before:
+        (directory / "foundation.model").write_bytes(b"another")
+        with pytest.raises(SettingsError, match=r"TRAINING\.pretrained_model \(content\)"):
+            changed(before.run, before.settings, before.geometries)
+
+
+def test_what_is_no_model_is_told_before_launch(directory: Path) -> None:
+    (directory / "foundation.model").write_text("no model")
+    with pytest.raises(SettingsError, match=r"TRAINING\.pretrained_model: .* is not a readable"):
+        read(directory)
+
+
+def test_an_element_that_the_model_does_not_know_is_told(directory: Path) -> None:
+    ase.io.write(directory / "geometry.in", molecule("CH3OH"))
+    with pytest.raises(SettingsError, match=r"pretrained_model: foundation\.model does not know C"):
+        read(directory)
+
+
+def test_members_that_are_there_are_not_begun_from_another_model(
+    directory: Path, model: bytes
+) -> None:
+    (directory / "model").mkdir()
+    for place in ("a", "b"):
+        (directory / "model" / f"{place}.model").write_bytes(model + place.encode())
+    ase.io.write(directory / "set.xyz", molecule("H2O"))
+    sets = {f"ACTIVE_LEARNING.initial_{kind}_dataset": "set.xyz" for kind in ("train", "valid")}
+    with pytest.raises(SettingsError, match=r"TRAINING\.perform_finetuning: found True"):
+        Inputs.read(directory, TUNED | sets, part="active")
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"TRAINING.perform_finetuning": True}, "pretrained_model"),
+        ({"TRAINING.pretrained_model": "foundation.model"}, "pretrained_model"),
+        ({**TUNED, "TRAINING.pretrained_weights": "none.pt"}, "pretrained_weights"),
+    ],
+)
+def test_half_of_the_keys_is_a_mistake(directory: Path, given: dict[str, Any], key: str) -> None:
+    with pytest.raises(SettingsError) as found:
+        load(directory, given)
+    assert [mistake.key for mistake in found.value.mistakes] == [f"TRAINING.{key}"]
