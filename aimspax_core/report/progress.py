@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 
 from aimspax_core.campaign.assessing import converged_errors
-from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.state import CampaignState, Pause, Phase
 from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.stopping.rule import Stage
@@ -88,25 +87,30 @@ def progress_text(state: CampaignState) -> str:
     )
     parts += [f"{n} {one if n == 1 else more}" for n, one, more in counted if n]
     parts.append(f"training set {state.training_set_size}")
-    if state.mean_force_mae is not None:
-        parts.append(f"force MAE {1000 * state.mean_force_mae:.1f} meV/Å")
-    converged = converged_errors(state)
-    assessed = [m.assessed for m in state.members.values() if m.assessed is not None]
-    if assessed and not converged:
-        parts.append(_held_out_text(assessed))
+    return ", ".join((*parts, *_errors(state)))
+
+
+def _errors(state: CampaignState) -> list[str]:
+    """Return the force errors of the best member that converges, or else the mean of all."""
+    of, mae, held_out = "", state.mean_force_mae, _held_out(state)
     if state.phase in (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED):
         members = [m for m in state.members.values() if m.best is not None]
-        best = [m.last_errors.mae_f for m in members if m.last_errors is not None]
-        if best:
-            parts.append(f"converged {1000 * min(best):.1f} meV/Å")
-    if converged:
-        parts.append(_held_out_text(list(converged.values())))
-    return ", ".join(parts)
+        known = {m.tag: m.last_errors.mae_f for m in members if m.last_errors is not None}
+        if known:
+            tag = min(known, key=lambda tag: known[tag])
+            assessed = converged_errors(state).get(tag)
+            mae, held_out = known[tag], assessed.mae_f if assessed is not None else None
+            of = f"{tag} {'converged' if state.members[tag].converged else 'converging'}: "
+    parts = [] if mae is None else [f"{of}force MAE {1000 * mae:.1f} meV/Å"]
+    if held_out is not None:
+        parts.append(f"on the held-out set {1000 * held_out:.1f} meV/Å")
+    return parts
 
 
-def _held_out_text(found: list[Errors]) -> str:
-    mean = sum(errors.mae_f for errors in found) / len(found)
-    return f"on the held-out set {1000 * mean:.1f} meV/Å"
+def _held_out(state: CampaignState) -> float | None:
+    """Return the members' mean error on the held-out set (eV/Å)."""
+    found = [m.assessed.mae_f for m in state.members.values() if m.assessed is not None]
+    return sum(found) / len(found) if found else None
 
 
 def limits_text(state: CampaignState) -> list[str]:

@@ -59,6 +59,8 @@ class Training(Spending):
         if event["errors"]:
             member.errors = event["errors"][-1]
             member.measured_on = self._measured_on(tag)
+        elif event["epochs"]:
+            member.measured_on = None  # its errors are those of an earlier checkpoint
         member.train(event["epochs"])
         member.reach(event["checkpoint"])
         if self.round is None or tag not in self.round.left:

@@ -145,5 +145,7 @@ def test_errors_on_the_held_out_set_are_told() -> None:
     assert [tag for tag in state.members if tag in story.told[-1]] == [best]
     error = f"{1000 * story.assessed[-1].errors[best].mae_f:.1f} meV/Å"
     assert error in story.told[-1], "not the mean over models that did not converge"
-    assert progress_text(state).endswith(f"on the held-out set {error}")
+    force_mae = f"force MAE {1000 * state.members[best].last_errors.mae_f:.1f} meV/Å"
+    told = f"{best} converged: {force_mae}, on the held-out set {error}"
+    assert progress_text(state).endswith(told)
     assert all("held-out force MAE (meV/Å)" in row for row in error_rows(state, "PerAtomMAE"))

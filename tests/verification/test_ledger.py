@@ -18,6 +18,7 @@ from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.verification import snapshot
 from aimspax_core.verification.findings import Report
 from aimspax_core.verification.ledger import Ledger
+from aimspax_core.verification.members import Member
 from tests.campaign.test_rules import make_rules
 from tests.campaign.virtual import VirtualShell, World
 
@@ -131,3 +132,11 @@ def test_they_agree_on_a_finished_campaign_that_more_is_asked_of() -> None:
     assert not shell.state.finished
     assert shell.run().finished
     assert twin.ledger.finished
+
+
+def test_what_is_trained_on_without_validation_has_no_errors_of_its_own() -> None:
+    ledger = Ledger()
+    ledger.members["water-511"] = Member(errors={"mae_f": 0.1}, measured_on=("a",))
+    done = {"action_id": "train:water-511:train-3-2", "tag": "water-511", "checkpoint": "train-3-2"}
+    ledger.training_finished({**done, "epochs": 1, "errors": []})
+    assert ledger.errors()["water-511"] == ({"mae_f": 0.1}, None), "from the checkpoint before"
