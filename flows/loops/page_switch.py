@@ -3,7 +3,7 @@
 Prefect's page offers Pause for a run that is running: it sets the state `Suspended`, which expires
 after some minutes and would then be resumed by a worker in another process. Here the process goes
 on: it takes the state as a wish, and replaces it by a `Paused` of its own, without an end, for
-which the page offers Resume.
+which the page offers Resume. A run that is shown as dead, and lives, is shown as it is again.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ _SUSPENDED = "Suspended"
 
 BY_PAGE = "somebody on the run's page"
 
+_BURIED = ("CRASHED", "SCHEDULED")
+"""States of a run that was taken for dead, as when its signs of life found no server."""
+
 Shown = Literal["PAUSED", "RUNNING"]
 
 
@@ -54,7 +57,7 @@ class Switch:
 
     shown: Shown = "RUNNING"
     settled: bool = True
-    told_at: float = 0.0
+    told_at: float = -AGAIN_S
     arrived_at: float | None = None
 
     def wish(self, state: str, name: str, now: float) -> Shown | None:
@@ -74,17 +77,18 @@ class Switch:
             return self.shown
         return None
 
-    def to_tell(self, paused: bool, name: str, now: float) -> Shown | None:
+    def to_tell(self, paused: bool, state: str, name: str, now: float) -> Shown | None:
         """Return what the page is to be told, if it has to be.
 
         Args:
             paused: Whether the campaign is paused.
-            name: Name of the run's state on the server.
+            state: Type of the run's state on the server.
+            name: Its name.
             now: The time (s).
         """
         wanted: Shown = "PAUSED" if paused else "RUNNING"
         expires = paused and name == _SUSPENDED and self.settled
-        lost = not self.settled and self.arrived_at is None
+        lost = state in _BURIED or (not self.settled and self.arrived_at is None)
         again = lost and now - self.told_at > AGAIN_S
         if wanted == self.shown and not expires and not again:
             return None
@@ -129,9 +133,8 @@ class PageSwitch:
         """Have the page show whether the campaign is paused."""
         if self._id is None or not self._watch.answers:
             return
-        told = self._switch.to_tell(
-            state.paused is not None, self._watch.state_name, time.monotonic()
-        )
+        watch, now = self._watch, time.monotonic()
+        told = self._switch.to_tell(state.paused is not None, watch.state, watch.state_name, now)
         if told is not None:
             tell(self._telling(self._id, state.paused))
 

@@ -20,6 +20,7 @@ from aimspax_core.errors import AimspaxError, HeldError, StalledError
 from aimspax_core.storage import text
 from flows.runs.best_effort import best_effort
 from flows.runs.outcome import hand_back, on_its_own
+from flows.runs.over_already import over_already
 from flows.runs.teller import tell
 
 P = ParamSpec("P")
@@ -61,7 +62,7 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
         logging.getLogger("prefect.flow_runs").addFilter(_is_news)
         with on_its_own() as watch:
             try:
-                outcome = flow(*args, **kwargs)
+                outcome = over_already() or flow(*args, **kwargs)
             except AimspaxError as error:
                 name = _NAMES.get(type(error), "Failed")
                 outcome = Failed(name=name, message=str(error), data=error)

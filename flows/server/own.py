@@ -63,6 +63,10 @@ BEGINS_WITHIN_S = 300.0
 """How long a flow run may be pending that is going to begin (s). One that is so for longer is
 nobody's: what created it heard no answer, and has created another."""
 
+REMEMBERED = "P7D"
+"""How long the server remembers what automations wait for, after its time. Prefect's minute goes by
+while the server is away, and a run that died meanwhile would never be missed."""
+
 _EVERYWHERE = "0.0.0.0"
 
 
@@ -289,6 +293,7 @@ def _environment(home: Path, port: int, password: Setting | None) -> dict[str, s
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": REMEMBERED,
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         # Not inside the installed package: it may be read-only, or replaced under the server.
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "aimspax-server-ui"),

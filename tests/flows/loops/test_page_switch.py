@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from flows.loops.page_switch import AGAIN_S, SURE_S, Shown, Switch
 
 
@@ -27,7 +29,9 @@ class Page:
         if wish is not None:
             self.wishes.append(wish)
             self.paused = wish == "PAUSED"
-        told: Shown | None = self.switch.to_tell(self.paused, name or self.name, self.now)
+        told: Shown | None = self.switch.to_tell(
+            self.paused, state or self.state, name or self.name, self.now
+        )
         if told is not None:
             self.told.append(told)
             if not self.deaf:
@@ -120,4 +124,34 @@ def test_other_states_are_no_wishes() -> None:
     for state in ("", "PENDING", "CANCELLING", "SCHEDULED", "CRASHED", "COMPLETED"):
         page.look(state or "?", state)
     assert page.wishes == []
+
+
+def test_no_end_that_somebody_wants_is_taken_back() -> None:
+    page = Page()
+    for state in ("", "PENDING", "CANCELLING", "CANCELLED", "COMPLETED", "FAILED"):
+        page.look(state or "?", state)
     assert page.told == []
+
+
+@pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.parametrize("state", ["CRASHED", "SCHEDULED"])
+def test_a_run_that_is_taken_for_dead_is_shown_as_it_is_and_nothing_else_changes(
+    state: str, paused: bool
+) -> None:
+    page = Page(paused=paused)
+    page.look()
+    page.look()
+    page.told.clear()
+    page.clicked(state, state.capitalize())
+    for _ in range(3):
+        page.look(state, state.capitalize())  # as it was a moment ago
+    page.look(seconds=SURE_S)
+    page.look()
+    assert (page.told, page.paused, page.wishes) == ([page.state], paused, [])
+
+
+def test_who_is_taken_for_dead_says_so_until_it_arrives() -> None:
+    page = Page(deaf=True)
+    page.clicked("CRASHED", "Crashed")
+    page.look(seconds=AGAIN_S + 1)
+    assert page.told == ["RUNNING", "RUNNING"]
