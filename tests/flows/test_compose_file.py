@@ -10,6 +10,7 @@ import pytest
 
 from flows.deployments.profile import ProfileName, read_profile
 from flows.loops.stop import GRACE_S
+from flows.server.own import REMEMBERED
 from tests.flows.compose_services import ROOT, read
 
 SERVICES: dict[str, Any] = read()["services"]
@@ -40,6 +41,24 @@ def test_what_lives_on_is_watched_and_started_again() -> None:
     for name in ("database", "server", "worker"):
         assert SERVICES[name]["healthcheck"]["test"]
         assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_the_database_is_ready_once_others_reach_it() -> None:
+    """At its first start the image has a server on a socket, for itself, and ends it again."""
+    check = SERVICES["database"]["healthcheck"]["test"]
+    assert check[check.index("--host") + 1] == "127.0.0.1"
+
+
+def test_its_server_remembers_what_automations_wait_for_as_long_as_ours() -> None:
+    said = SERVICES["server"]["environment"]
+    assert said["PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER"] == REMEMBERED
+
+
+def test_links_that_are_printed_lead_to_the_page_outside_of_the_containers() -> None:
+    (port,) = SERVICES["server"]["ports"]
+    address, outside, _ = port.split(":")
+    for name in ("deploy", "worker"):
+        assert SERVICES[name]["environment"]["PREFECT_UI_URL"] == f"http://{address}:{outside}"
 
 
 def test_the_page_is_for_this_machine_only() -> None:
