@@ -124,6 +124,7 @@ def _run(
         campaign.take_up(copied)
         if campaign.over:
             log.info("finished already: %s", progress_text(journal.state))
+            events.finished_already(journal.state)
         else:
             with contextlib.suppress(StopRequested, StoppedWaitingError):
                 campaign.drive(client, stopped)

@@ -31,6 +31,7 @@ from aimspax_core.report.progress import progress_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.stopping.table import RULES
 from flows.runs.listeners import listening
+from flows.runs.previous_attempt import this_attempt
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,7 @@ def changes(before: CampaignState, after: CampaignState) -> list[News]:
     if after.phase is Phase.FAILED:
         news.append(News("campaign.failed", {"reason": after.stop_reason}))
     elif after.phase is Phase.FINISHED:
-        reached = {"reason": after.stop_reason, "reached": progress_text(after)}
-        news.append(News("campaign.finished", reached))
+        news.append(_finished(after))
     return news
 
 
@@ -137,6 +137,16 @@ class CampaignEvents(DirectoryEvents):
         for one in news:
             self.tell(one)
 
+    def finished_already(self, state: CampaignState) -> None:
+        """Tell of the end again if an earlier attempt at this run reached it, and told nobody.
+
+        It had no API: else this run would have ended then. A run that finds a campaign finished at
+        its first attempt has nothing to tell.
+        """
+        attempt = this_attempt()
+        if attempt is not None and attempt.number > 1 and state.phase is Phase.FINISHED:
+            self.tell(_finished(state))
+
 
 @contextlib.contextmanager
 def campaign_events(run: RunDir) -> Iterator[CampaignEvents]:
@@ -144,6 +154,11 @@ def campaign_events(run: RunDir) -> Iterator[CampaignEvents]:
     events = CampaignEvents(run)
     with listening(events.on_event):
         yield events
+
+
+def _finished(state: CampaignState) -> News:
+    reached = {"reason": state.stop_reason, "reached": progress_text(state)}
+    return News("campaign.finished", reached)
 
 
 def _label_stored(key: str, labels: int, wall_s: float = 0.0, core_hours: float = 0.0) -> News:

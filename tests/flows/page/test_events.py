@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from prefect import flow
+from prefect.events.worker import EventsWorker
 
 from aimspax_core.campaign.actions import Label
 from aimspax_core.campaign.events import (
@@ -15,16 +18,21 @@ from aimspax_core.campaign.events import (
     LabelArrived,
     LabelFailed,
     Launched,
+    Started,
     TrainingDiverged,
 )
 from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
 from aimspax_core.errors import StalledError
 from aimspax_core.run_directory import RunDir
 from flows.page import events
-from flows.page.events import CampaignEvents, DirectoryEvents, changes, news_of
+from flows.page.events import CampaignEvents, DirectoryEvents, News, changes, news_of
+from flows.runs.previous_attempt import RunAttempt
+from flows.server import Server
 from tests.campaign.test_modes import exploring
 from tests.campaign.test_rules import make_rules
 from tests.campaign.virtual import VirtualShell, World
+from tests.flows.hosting import ROOT, wait_for
+from tests.prefect_api import call
 
 
 def directory(path: Path) -> RunDir:
@@ -133,6 +141,84 @@ def test_a_run_that_is_given_up_is_told(tmp_path: Path, sent: list[Any]) -> None
     ):
         raise StalledError("three times")
     assert [event for event, _, _ in sent] == ["aimspax.campaign.stalled"]
+
+
+@pytest.mark.parametrize(
+    ("phase", "number", "told"),
+    [
+        (Phase.FINISHED, 2, ["aimspax.campaign.finished"]),  # the one before had no API
+        (Phase.FINISHED, 1, []),
+        (Phase.READY, 2, []),
+    ],
+)
+def test_an_end_that_nobody_was_told_of_is_told_by_the_next_attempt(
+    tmp_path: Path,
+    sent: list[Any],
+    state: CampaignState,
+    monkeypatch: pytest.MonkeyPatch,
+    phase: Phase,
+    number: int,
+    told: list[str],
+) -> None:
+    monkeypatch.setattr(events, "this_attempt", lambda: RunAttempt("a", number))
+    CampaignEvents(directory(tmp_path)).finished_already(state.but(phase=phase))
+    assert [event for event, _, _ in sent] == told
+
+
+def every_news(state: CampaignState) -> list[News]:
+    """One of each kind, as campaigns tell it."""
+    trajectory = state.trajectories[0].but(status=TrajectoryStatus.FAILED, rollbacks=10)
+    others = state.trajectories[1:]
+    of_events: list[Event] = [
+        Started(rules=state.rules),
+        LabelArrived(key="k", wall_s=3.0, core_hours=0.5),
+        LabelFailed(key="k", reason="SCF"),
+        TrainingDiverged(action_id="t", tag="a-1", reason="NaN"),
+        FileDamaged(what="checkpoint", which="a-1", name="c", reason="digest"),
+    ]
+    ways = [
+        state.but(trajectories=(trajectory, *others)),
+        state.but(phase=Phase.DRAIN, stop_rule="desired_acc", stop_reason="it is"),
+        state.but(phase=Phase.FINISHED),
+        state.but(phase=Phase.FAILED, stop_reason="the disk burnt"),
+    ]
+    news = [one for event in of_events for one in news_of(event, state)]
+    return news + [one for after in ways for one in changes(state, after)]
+
+
+@pytest.mark.slow
+def test_every_event_is_in_the_docs_and_taken_by_a_real_server(
+    tmp_path: Path, state: CampaignState, prefect_server: Server
+) -> None:
+    told = every_news(state)
+    run = directory(tmp_path / "ethanol")
+
+    @flow
+    def telling() -> None:
+        campaign = CampaignEvents(run)
+        for one in told:
+            campaign.tell(one)
+        with pytest.raises(StalledError), campaign.telling_stalls():
+            raise StalledError("three times")
+
+    telling()
+    EventsWorker.drain_all(timeout=60)
+    where = {
+        "event": {"prefix": ["aimspax."]},
+        "resource": {"labels": {"aimspax.directory": str(run.output)}},
+    }
+    names = {f"aimspax.{one.event}" for one in told} | {"aimspax.campaign.stalled"}
+    found: list[Any] = []
+
+    def arrived() -> bool:
+        url = f"{prefect_server.api_url}/events/filter"
+        found[:] = call("POST", url, {"filter": where, "limit": 50})["events"]
+        return len(found) > len(told)
+
+    wait_for(arrived, "all events are there")
+    assert {one["event"] for one in found} == names
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    assert set(re.findall(r"^\| `(aimspax\.[a-z.]+)` \|", page, re.MULTILINE)) == names
 
 
 @pytest.fixture
