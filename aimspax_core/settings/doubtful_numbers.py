@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ase.data import chemical_symbols
 from ase.units import Hartree, Rydberg
 
+from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MD
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import ProjectSettings
 from aimspax_core.settings.series import entries
+from aimspax_core.settings.usual import Usual
 from aimspax_core.stopping.table import rules_of
 from aimspax_core.text import and_list
 
 Doubt = tuple[str, str]
 """The key, and a sentence that goes on from it."""
-
-
-@dataclass(frozen=True)
-class Usual:
-    """Between which numbers a value is taken as meant.
-
-    Attributes:
-        low: The smallest one, of the absolute value; 0 itself, which turns things off, is usual.
-        high: The largest one.
-        unit: Behind the number.
-        text: What is usual, and which unit may be meant.
-    """
-
-    low: float
-    high: float
-    unit: str
-    text: str
-
-    def doubt(self, *values: float | None) -> str | None:
-        """Return what to say of values; None if all are usual, or not finite."""
-        odd = [value for value in dict.fromkeys(values) if not self._holds(value)]
-        if not odd:
-            return None
-        return f"is {and_list(f'{value:g}{self.unit}' for value in odd)}; {self.text}"
-
-    def _holds(self, value: float | None) -> bool:
-        off = value is None or value == 0 or math.isinf(value)
-        return off or self.low <= abs(value or 0.0) <= self.high
 
 
 _PASCAL = Usual(5e4, 1e12, " Pa", "usual are 1e5 (1 bar) to 1e11 Pa (100 GPa)")
@@ -127,6 +99,8 @@ def project_doubts(project: ProjectSettings, model: ModelSettings) -> Iterator[D
         if phase is not None:
             yield from _of(name, phase, _PHASES)
             yield from _of_rattling(f"{name}.rattle", phase.rattle)
+    for place, engine in _engines(project):
+        yield from _of(place, engine, engine.usual)
     yield from _of("GATE", project.GATE, _GATE)
     if project.CLUSTER is not None:
         yield from _of("CLUSTER", project.CLUSTER, _CLUSTER)
@@ -148,6 +122,13 @@ def _of(section: str, given: object, table: Mapping[str, Usual]) -> Iterator[Dou
         value = getattr(given, key, None)
         if (doubt := usual.doubt(*entries(value))) is not None:
             yield f"{section}.{key}", doubt
+
+
+def _engines(project: ProjectSettings) -> Iterator[tuple[str, EngineSettings]]:
+    yield "REFERENCE", project.REFERENCE
+    idg = project.INITIAL_DATASET_GENERATION
+    if idg is not None and idg.initial_sampling == "engine" and idg.sampling_engine is not None:
+        yield "INITIAL_DATASET_GENERATION.sampling_engine", idg.sampling_engine
 
 
 def _of_dynamics(place: str, md: MD, stress: bool) -> Iterator[Doubt]:

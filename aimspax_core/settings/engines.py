@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
+from aimspax_core.settings.usual import Usual
 from aimspax_core.settings.values import AnyCase, ExistingFile, Fraction, Place, Positive, Section
 from aimspax_core.text import nearest_name
 
@@ -66,6 +67,9 @@ class EngineSection(Section):
 
     cell_hint: ClassVar[str] = ""
     """What `aimspax init` writes for periodic structures."""
+
+    usual: ClassVar[Mapping[str, Usual]] = {}
+    """What numbers are usual, by key: others are questioned by a note."""
 
     engine: str
 

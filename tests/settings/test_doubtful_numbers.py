@@ -28,6 +28,12 @@ MD = [
     (MTK, "tdamp", ["0.1"], ["50"]),
     (MTK, "pdamp", ["0.5"], ["500"]),
 ]
+ENGINES = [
+    ("tblite", "electronic_temperature", ["0.0259"], ["300", "0"]),
+    ("tblite", "accuracy", ["1e-8"], ["0.1"]),
+    ("pyscf", "max_memory", ["4"], ["4000"]),
+    ("pyscf", "conv_tol", ["0.001"], ["1e-10"]),
+]
 OTHERS = [
     ("aimsPAX.yaml", IDG, "desired_acc", ["50", "1e-5"], ["0.05"]),
     ("aimsPAX.yaml", AL, "desired_acc", ["50", "10", "1e-5"], ["0.05", "0.001"]),
@@ -73,6 +79,23 @@ def test_unusual_dynamics_are_questioned(inputs, ensemble, key, doubtful, usual)
 @pytest.mark.parametrize(("file", "section", "key", "doubtful", "usual"), OTHERS)
 def test_what_is_unusual_is_questioned(inputs, file, section, key, doubtful, usual):
     asked(inputs, file, section, key, doubtful, usual)
+
+
+@pytest.mark.parametrize(("engine", "key", "doubtful", "usual"), ENGINES)
+@pytest.mark.parametrize("section", ["REFERENCE", f"{IDG}.sampling_engine"])
+def test_unusual_numbers_of_an_engine_are_questioned(inputs, section, engine, key, doubtful, usual):
+    for texts, told in ((doubtful, True), (usual, False)):
+        for text in texts:
+            if section == "REFERENCE":
+                inputs.project[section] = {"engine": engine, key: text}
+            else:
+                inputs.plant("aimsPAX.yaml", IDG, "initial_sampling", "engine")
+                content = f"{{engine: {engine}, {key}: {text}}}"
+                inputs.plant("aimsPAX.yaml", IDG, "sampling_engine", content)
+            notes = inputs.load().notes
+            found = [note for note in notes if f"  {section}.{key} is " in note]
+            assert bool(found) is told, (text, notes)
+            assert all(note.startswith("aimsPAX.yaml:") for note in found)
 
 
 def asked(inputs, file, section, key, doubtful, usual):

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from aimspax_core.settings.engines import ProgramSection
 from aimspax_core.settings.reading.mistakes import wrong_value
+from aimspax_core.settings.usual import Usual
 from aimspax_core.settings.values import ExistingControls, ExistingFolder, Positive
 
 KEYWORDS_OF_CELLS = (
@@ -41,6 +42,9 @@ class AimsReference(ProgramSection):
     """
 
     cell_keys: ClassVar[tuple[str, ...]] = ("compute_stress",)
+    usual: ClassVar[Mapping[str, Usual]] = {
+        "timeout": Usual(60, 1e7, " s", "usual are 3600 s (an hour) to some days")
+    }
     free: ClassVar[tuple[str, ...]] = (
         *("launch_str", "calc_dir", "clean_dirs", "timeout"),
         *("control*", "species_dir"),  # their content is frozen

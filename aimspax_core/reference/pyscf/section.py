@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from aimspax_core.settings.engines import EngineSection
+from aimspax_core.settings.usual import Usual
 from aimspax_core.settings.values import AnyCase, Count, Natural, Positive, Whole
 
 ByElement = Annotated[
@@ -25,6 +27,11 @@ class PyscfReference(EngineSection):
     slow: ClassVar[bool] = True
     cell_keys: ClassVar[tuple[str, ...]] = ("pseudo", "k_grid", "ke_cutoff", "compute_stress")
     free: ClassVar[tuple[str, ...]] = ("threads", "max_memory", "max_cycle")
+    usual: ClassVar[Mapping[str, Usual]] = {
+        "ke_cutoff": Usual(20, 2000, " Hartree", "usual are 50 to 500 Hartree (1 is 27.2 eV)"),
+        "conv_tol": Usual(1e-14, 1e-6, " Hartree", "usual are 1e-8 to 1e-11 Hartree"),
+        "max_memory": Usual(100, 1e7, " MB", "usual are 1000 to 100000 MB (1 GB is 1000)"),
+    }
 
     engine: Literal["pyscf"] = Field(description="The engine.")
     xc: str = Field(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from aimspax_core.settings.engines import EngineSection
+from aimspax_core.settings.usual import Usual
 from aimspax_core.settings.values import Count, NonNegative, Positive, Whole
 
 
@@ -15,6 +17,10 @@ class TbliteReference(EngineSection):
 
     free: ClassVar[tuple[str, ...]] = ("max_iterations",)
     cell_hint: ClassVar[str] = "tblite computes the Γ point alone: give it a supercell."
+    usual: ClassVar[Mapping[str, Usual]] = {
+        "accuracy": Usual(1e-4, 100, "", "usual are 0.01 to 1"),
+        "electronic_temperature": Usual(10, 2e4, " K", "usual is 300 K (0.0259 eV)"),
+    }
 
     engine: Literal["tblite"] = Field(description="The engine.")
     method: Literal["GFN2-xTB", "GFN1-xTB"] = Field("GFN2-xTB", description="Parametrisation.")
