@@ -22,7 +22,7 @@ from aimspax_core.inputs.begun_geometries import (
     start_geometries,
 )
 from aimspax_core.inputs.engine_findings import findings
-from aimspax_core.inputs.foundation_findings import unknown_elements
+from aimspax_core.inputs.foundation_findings import foundation_mistakes
 from aimspax_core.inputs.geometry_findings import (
     cannot_be_kept,
     cannot_be_moved,
@@ -269,7 +269,7 @@ def _refuse(
         *not_of_its_elements(settings, geometries),
         *(
             f"{settings.project_places.of(key)}: {text}"
-            for key, text in unknown_elements(settings, geometries)
+            for key, text in foundation_mistakes(settings, geometries)
         ),
         *cannot_be_moved(settings, geometries),
         *engines,

@@ -1,8 +1,9 @@
-"""Foundation models that drive MD: whether they know the elements of the start geometries."""
+"""Foundation models that drive MD: whether they can run here, and know the elements."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ase import Atoms
 
@@ -11,28 +12,54 @@ from aimspax_core.settings.families.known_families import row_of_foundation
 from aimspax_core.settings.settings import Settings
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
-_SETTINGS = "foundational_model_settings"
+_KIND, _SETTINGS = "foundational_model", "foundational_model_settings"
+_MODEL = {"mace-mp": "mace_model", "so3lr": "model_path"}
 
 
-def unknown_elements(settings: Settings, geometries: list[Atoms]) -> Iterator[tuple[str, str]]:
-    """Yield the key and what is wrong, for each model that does not know an element.
+class _Driver(NamedTuple):
+    """A foundation model that drives MD: the section and the key that name it, and which it is."""
+
+    section: str
+    key: str
+    kind: str
+    model: FoundationalModel
+
+
+def foundation_mistakes(settings: Settings, geometries: list[Atoms]) -> Iterator[tuple[str, str]]:
+    """Yield the key and what is wrong: a package that is missing, elements that are not known.
 
     A model that is named, and that nobody has fetched to this machine yet, is asked when it is
     loaded.
     """
     needed = {int(z) for atoms in geometries for z in atoms.numbers}
-    for key, kind, model in _drivers(settings):
-        path = settings.directory / model.mace_model
-        if missing := row_of_foundation(kind).elements_missing(path, needed):
-            yield key, missing
+    here = settings.cluster.ml_jobs is None
+    for driver in _drivers(settings):
+        row = row_of_foundation(driver.kind)
+        if here and (why := row.why_not_installed()):
+            yield f"{driver.section}.{_KIND}", f"{driver.kind}: {why}"
+        file = driver.model.file(driver.kind, settings.directory)
+        if missing := row.elements_missing(file, needed):
+            yield f"{driver.section}.{driver.key}", missing
+        if driver.kind != "mace-mp" and driver.model.dispersion:
+            yield (
+                f"{driver.section}.{_SETTINGS}.dispersion",
+                f"found True; {driver.kind} has a dispersion of its own",
+            )
 
 
-def _drivers(settings: Settings) -> Iterator[tuple[str, str, FoundationalModel]]:
-    """Yield the key, the kind and the settings of each foundation model that drives MD."""
+def _drivers(settings: Settings) -> Iterator[_Driver]:
+    """Yield each foundation model that drives MD."""
     idg, al = settings.idg, settings.al
     if settings.has_initial and idg.initial_sampling == "foundational":
-        plain = idg.foundational_model_settings is None
-        key = "initial_foundational_size" if plain else f"{_SETTINGS}.mace_model"
-        yield f"{_IDG}.{key}", idg.foundational_model, idg.foundation
+        kind, plain = idg.foundational_model, idg.foundational_model_settings is None
+        key = _KIND if kind != "mace-mp" else "initial_foundational_size"
+        yield _Driver(_IDG, key if plain else _key(kind, idg.foundation), kind, idg.foundation)
     if settings.project.ACTIVE_LEARNING is not None and al.use_foundational:
-        yield f"{_AL}.{_SETTINGS}.mace_model", al.foundational_model, al.foundational_model_settings
+        kind, model = al.foundational_model, al.foundational_model_settings
+        yield _Driver(_AL, _key(kind, model), kind, model)
+
+
+def _key(kind: str, model: FoundationalModel) -> str:
+    """Return the key that names the model of a kind."""
+    named = kind == "mace-mp" or model.model_path is not None
+    return f"{_SETTINGS}.{_MODEL[kind]}" if named else _KIND

@@ -250,7 +250,7 @@ class Family:
         architecture_of: `(pretrained, settings)`: the keys of ARCHITECTURE, by name, with which it
             is built. Both raise `ModelError` if it cannot be read, or members cannot be like it.
         foundation: Loads a foundation model: `(device=…, dtype=…, …)` with what
-            `FoundationalModel.for_mace` returns. None: there is none.
+            `FoundationalModel.arguments` returns. None: there is none.
         misses: `(steps, model, graphs, constants)`: what a model, with the weights that are in it
             and these constants, misses of the energies of labelled structures, as `Residuals`.
             None: its atoms have no energies of their own that could be solved for.

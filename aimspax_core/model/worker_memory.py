@@ -142,7 +142,7 @@ class WorkerMemory:
             ModelError: It cannot be loaded; the text says why.
         """
         asked = {
-            **model.for_mace(directory),
+            **model.arguments(kind, directory),
             "device": settings.MISC.device,
             "dtype": settings.GENERAL.default_dtype,
             "kernel": settings.MISC.kernel,

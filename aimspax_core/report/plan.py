@@ -168,7 +168,7 @@ def _driver(settings: Settings) -> str:
     al = settings.al
     if not al.use_foundational:
         return ""
-    return f" driven by {al.foundational_model_settings.model_text}"
+    return f" driven by {al.foundational_model_settings.model_text(al.foundational_model)}"
 
 
 def _scope(settings: Settings, geometries: int) -> str:
@@ -226,7 +226,7 @@ def _sampler(settings: Settings) -> str:
         return _engine(idg.sampling_engine)
     if idg.initial_sampling == "rattle":
         return "rattling the geometries"
-    return idg.foundation.model_text
+    return idg.foundation.model_text(idg.foundational_model)
 
 
 def _end(stage: Stage, section: object) -> str:

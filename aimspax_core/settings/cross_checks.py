@@ -135,10 +135,30 @@ def project_notes(project: ProjectSettings) -> Iterator[str]:
     both = {"foundational_model_settings", "initial_foundational_size"}
     if idg is not None and both <= idg.model_fields_set:
         yield f"{_IDG}.initial_foundational_size has no effect beside foundational_model_settings"
+    yield from _idle_foundations(idg, al)
     for name, phase, keys, needed, given in _conditions(idg, al):
         for key in sorted(set(keys) & phase.model_fields_set):
             if not given and getattr(phase, key) is not None:
                 yield f"{name}.{key} has no effect without `{needed}`"
+
+
+def _idle_foundations(
+    idg: InitialDatasetGeneration | None, al: ActiveLearning | None
+) -> Iterator[str]:
+    """Yield a line on each key that belongs to another kind of foundation model."""
+    driven: list[tuple[str, InitialDatasetGeneration | ActiveLearning]] = []
+    if idg is not None and idg.initial_sampling == "foundational":
+        driven.append((_IDG, idg))
+    if al is not None and al.use_foundational:
+        driven.append((_AL, al))
+    for name, phase in driven:
+        kind, model = phase.foundational_model, phase.foundational_model_settings
+        keys = [] if model is None else model.idle(kind)
+        idle = [f"foundational_model_settings.{key}" for key in keys]
+        if kind != "mace-mp" and "initial_foundational_size" in phase.model_fields_set:
+            idle.append("initial_foundational_size")
+        for key in idle:
+            yield f"{name}.{key} has no effect with `foundational_model: {kind}`"
 
 
 def _idle_walks(idg: InitialDatasetGeneration) -> Iterator[str]:

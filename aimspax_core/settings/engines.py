@@ -10,7 +10,15 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
 from aimspax_core.settings.usual import Usual
-from aimspax_core.settings.values import AnyCase, ExistingFile, Fraction, Place, Positive, Section
+from aimspax_core.settings.values import (
+    AnyCase,
+    ExistingFile,
+    Fraction,
+    NonNegative,
+    Place,
+    Positive,
+    Section,
+)
 from aimspax_core.text import nearest_name
 
 FOUNDATION_MODELS = (
@@ -151,8 +159,8 @@ class ProgramSection(EngineSection):
     )
 
 
-class FoundationalModel(Section):
-    """`foundational_model_settings`: which MACE-MP model, and its dispersion correction."""
+class MaceFoundation(Section):
+    """Which MACE-MP model, and its dispersion correction."""
 
     mace_model: FoundationName = Field(
         "small", description="The model. MACE fetches one that it knows by name, once."
@@ -163,12 +171,6 @@ class FoundationalModel(Section):
     damping: Literal["bj", "zero", "bjm", "zerom"] = Field(
         "bj", description="Damping function of the dispersion."
     )
-
-    @property
-    def model_text(self) -> str:
-        """The model in words, for the plan of a run."""
-        dispersion = " with D3 dispersion" if self.dispersion else ""
-        return f"the MACE-MP foundation model {self.mace_model!r}{dispersion}"
 
     def for_mace(self, directory: Path) -> dict[str, Any]:
         """Return these settings as arguments of the family's `foundation`, which loads the model.
@@ -184,6 +186,72 @@ class FoundationalModel(Section):
             "dispersion_cutoff": self.dispersion_cutoff,
             "damping": self.damping,
         }
+
+
+class So3lrFoundation(Section):
+    """Which SO3LR model, and how far its long range goes."""
+
+    model_path: ExistingFile | None = Field(
+        None,
+        description="A `.model` file of SO3LR; none: the weights that come with so3krates-torch.",
+    )
+    r_max_lr: Positive | None = Field(
+        None,
+        description="Cutoff radius (Å) of SO3LR's electrostatics and dispersion; none: 12.",
+    )
+    dispersion_lr_damping: NonNegative | None = Field(
+        None,
+        description="Width (Å) over which SO3LR's dispersion fades out before `r_max_lr`; none: 2.",
+    )
+
+    def for_so3lr(self, directory: Path) -> dict[str, Any]:
+        """Return these settings as arguments of the family's `foundation`, which loads the model.
+
+        Args:
+            directory: The run directory, where the name of a local file may begin.
+        """
+        damping = self.dispersion_lr_damping
+        return {
+            "file": None if self.model_path is None else str(directory / self.model_path),
+            "r_max_lr": 12.0 if self.r_max_lr is None else self.r_max_lr,
+            "dispersion_lr_damping": 2.0 if damping is None else damping,
+        }
+
+
+class FoundationalModel(MaceFoundation, So3lrFoundation):
+    """`foundational_model_settings`: which foundation model, of the kind `foundational_model`.
+
+    `mace_model`, `dispersion`, `dispersion_…` and `damping` are of `mace-mp`; `model_path`,
+    `r_max_lr` and `dispersion_lr_damping` of `so3lr`.
+    """
+
+    def file(self, kind: str, directory: Path) -> Path | None:
+        """Return where the model may lie; None if it comes with its package.
+
+        Args:
+            kind: What `foundational_model` says.
+            directory: The run directory, where the name of a local file may begin.
+        """
+        if kind == "mace-mp":
+            return directory / self.mace_model
+        return None if self.model_path is None else directory / self.model_path
+
+    def arguments(self, kind: str, directory: Path) -> dict[str, Any]:
+        """Return these settings as arguments of the family's `foundation`; see `file`."""
+        return self.for_mace(directory) if kind == "mace-mp" else self.for_so3lr(directory)
+
+    def idle(self, kind: str) -> list[str]:
+        """Return the keys that are given and belong to another kind."""
+        own = MaceFoundation if kind == "mace-mp" else So3lrFoundation
+        return sorted(self.model_fields_set - set(own.model_fields))
+
+    def model_text(self, kind: str) -> str:
+        """Return the model in words, for the plan of a run."""
+        if kind == "mace-mp":
+            dispersion = " with D3 dispersion" if self.dispersion else ""
+            return f"the MACE-MP foundation model {self.mace_model!r}{dispersion}"
+        own = "" if self.model_path is None else f" of {self.model_path}"
+        return f"the foundation model SO3LR{own}"
 
 
 class Gate(Section):

@@ -23,6 +23,7 @@ KINDS = (
     "aimspax_core.reference.ase.kind:ASE",
     "aimspax_core.reference.mace.kind:MACE",
     "aimspax_core.reference.mace.kind:MACE_MP",
+    "aimspax_core.reference.so3lr.kind:SO3LR",
 )
 
 

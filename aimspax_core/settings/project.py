@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, create_model, field_validator
 
 from aimspax_core.settings.cluster import Cluster
 from aimspax_core.settings.engines import FoundationalModel, FoundationName, Gate, Teacher
+from aimspax_core.settings.families.known_families import FAMILIES
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.md import MDs
 from aimspax_core.settings.misc import Misc
@@ -87,7 +88,10 @@ if TYPE_CHECKING:  # limits are read by their rules: `rule.limit(section)`
     class _ActiveLimits(Section): ...
 
     class _BudgetLimits(Section): ...
+
+    FoundationKind = str
 else:
+    FoundationKind = Literal[tuple(name for row in FAMILIES for name in row.foundations)]
     _InitialLimits = create_model("_InitialLimits", __base__=Section, **_limits("initial"))
     _ActiveLimits = create_model("_ActiveLimits", __base__=Section, **_limits("active"))
     _BudgetLimits = create_model("_BudgetLimits", __base__=Section, **_limits("campaign"))
@@ -111,8 +115,10 @@ class InitialDatasetGeneration(_Phase, Samples, _InitialLimits):
         "MD, but rattled copies of the geometries (`rattle`).",
         json_schema_extra={"allowed": "mace-mp0 (or foundational), aimd, engine or rattle"},
     )
-    foundational_model: Annotated[Literal["mace-mp"], AnyCase()] = Field(
-        "mace-mp", description="Kind of foundation model."
+    foundational_model: Annotated[FoundationKind, AnyCase()] = Field(
+        "mace-mp",
+        description="Kind of foundation model: MACE-MP, or SO3LR for molecules of H, C, N, O, F, "
+        "P, S and Cl (`pip install 'aimspax[so3lr]'`).",
     )
     initial_foundational_size: FoundationName = Field(
         "small", description="The first generation's key for `mace_model`."
@@ -263,8 +269,10 @@ class ActiveLearning(_Phase, Thresholds, Samples, _ActiveLimits):
     use_foundational: bool = Field(
         False, description="A foundation model drives the MD; the ensemble judges."
     )
-    foundational_model: Annotated[Literal["mace-mp"], AnyCase()] = Field(
-        "mace-mp", description="Kind of foundation model."
+    foundational_model: Annotated[FoundationKind, AnyCase()] = Field(
+        "mace-mp",
+        description="Kind of foundation model: MACE-MP, or SO3LR for molecules of H, C, N, O, F, "
+        "P, S and Cl (`pip install 'aimspax[so3lr]'`).",
     )
     foundational_model_settings: FoundationalModel = Field(
         FoundationalModel(), description="Settings of the foundation model."

@@ -61,13 +61,9 @@ def test_no_test_shows_keys_of_a_section_that_is_not_there(shown: dict[str, set[
     assert set(shown) == known | {OF_THE_MODELS}
 
 
-@pytest.mark.key("ActiveLearning", "foundational_model")
-@pytest.mark.key("InitialDatasetGeneration", "foundational_model")
 @pytest.mark.key("MD", "thermostat")
 @pytest.mark.key("MlBlocks", "nodes_per_block")
 @pytest.mark.parametrize(("section", "key", "refused"), [
-    (project.InitialDatasetGeneration, "foundational_model", "so3lr"),
-    (project.ActiveLearning, "foundational_model", "so3lr"),
     (md.MD, "thermostat", "berendsen"),
     (cluster.MlBlocks, "nodes_per_block", 2),
     *((engine, "engine", "other") for engine in SECTIONS),

@@ -12,6 +12,7 @@ import pytest
 from ase.build import bulk, molecule
 
 import tasks.sample
+from aimspax_core.model import worker_memory as worker_memory_module
 from aimspax_core.model.worker_memory import worker_memory
 from aimspax_core.output.thinning import Thinning
 from aimspax_core.output.trajectories import gather, part
@@ -59,6 +60,11 @@ FOUNDATION: list[tuple[str, Any, str, Any]] = [
     ("dispersion_cutoff", 10.0, "dispersion_cutoff", 10.0),
     ("damping", "zero", "damping", "zero"),
 ]
+SO3LR: list[tuple[str, Any, str, Any]] = [
+    ("model_path", "own.model", "file", "own.model"),
+    ("r_max_lr", 9.0, "r_max_lr", 9.0),
+    ("dispersion_lr_damping", 1.0, "dispersion_lr_damping", 1.0),
+]
 with_foundation = pytest.mark.parametrize(
     ("key", "value", "name", "expected"), [pytest.param(*row, id=row[0]) for row in FOUNDATION]
 )
@@ -96,6 +102,44 @@ def test_the_driver_is_the_foundation_model_asked_for(
     without, with_it = (one[name] for one in asked)
     assert with_it == expected
     assert without != with_it
+
+
+@pytest.mark.key("FoundationalModel", *(key for key, *_ in SO3LR))
+@pytest.mark.key("InitialDatasetGeneration", "foundational_model")
+@pytest.mark.key("ActiveLearning", "foundational_model")
+@pytest.mark.parametrize(
+    ("key", "value", "name", "expected"), [pytest.param(*row, id=row[0]) for row in SO3LR]
+)
+def test_so3lr_samples_and_drives_as_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, key: str, value: Any, name: str, expected: Any
+) -> None:
+    asked: list[Any] = []
+
+    def load_foundation(kind: str, **given: Any) -> Any:
+        asked.append(given)
+        assert kind == "so3lr"
+        raise Asked
+
+    monkeypatch.setattr(worker_memory_module, "load_foundation", load_foundation)
+    (folder / "own.model").touch()
+    kind = {"foundational_model": "so3lr"}
+    for given in ({}, {key: value}):
+        more = kind | {"foundational_model_settings": given}
+        settings = with_values(
+            folder, {IDG: {"initial_sampling": "foundational"} | more}, {AL: more}
+        )
+        with pytest.raises(Asked):
+            sampled(settings)
+        al = settings.al
+        with pytest.raises(Asked):
+            worker_memory().foundation(
+                al.foundational_model,
+                al.foundational_model_settings,
+                settings.directory,
+                settings.model,
+            )
+    assert [str(one[name]).rpartition("/")[2] for one in asked[2:]] == 2 * [str(expected)]
+    assert str(asked[0][name]) != str(expected)
 
 
 @pytest.mark.key("InitialDatasetGeneration", "initial_foundational_size")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from aimspax_core.inputs.provenance import write_provenance
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.report.plan import plan
 from aimspax_core.sampling.dynamics import random_stream, start
+from aimspax_core.settings.families import so3krates
 from aimspax_core.settings.load import load
 from aimspax_core.structures import AIMS_LINES, decode, encode
 
@@ -294,6 +296,37 @@ def test_elements_that_a_foundation_model_does_not_know_are_told(
     saved(directory / "local.model")
     with pytest.raises(SettingsError, match=rf"{key}: local\.model does not know C; .* H, O"):
         Inputs.read(directory, overrides)
+
+
+SO3LR = {"foundational_model": "so3lr"}
+
+
+@pytest.mark.parametrize(
+    ("section", "walks"),
+    [
+        ("INITIAL_DATASET_GENERATION", {"initial_sampling": "foundational"}),
+        ("ACTIVE_LEARNING", {"use_foundational": True}),
+    ],
+)
+def test_what_keeps_so3lr_from_driving_is_told(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, section: str, walks: dict[str, Any]
+) -> None:
+    ase.io.write(directory / "geometries" / "c.xyz", molecule("SiH4"))
+    monkeypatch.setattr(so3krates, "PACKAGE", "no_such_package")
+    driven = {section: walks | SO3LR | {"foundational_model_settings": {"dispersion": True}}}
+    with pytest.raises(SettingsError) as found:
+        Inputs.read(directory, driven)
+    text = str(found.value)
+    assert f"{section}.foundational_model: so3lr: " in text
+    assert so3krates.EXTRA in text
+    assert re.search(rf"{section}\.foundational_model: SO3LR does not know Si", text)
+    assert f"{section}.foundational_model_settings.dispersion: " in text
+
+
+def test_keys_of_another_foundation_model_are_noted(directory: Path) -> None:
+    given = {"foundational_model_settings": {"r_max_lr": 9.0}, "initial_sampling": "foundational"}
+    notes = Inputs.read(directory, {"INITIAL_DATASET_GENERATION": given}).settings.notes
+    assert any("foundational_model_settings.r_max_lr has no effect" in note for note in notes)
 
 
 # ---- what a geometry.in says beside the structure --------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from aimspax_core.model.family import Family
 from aimspax_core.model.so3krates import network
 from aimspax_core.model.so3krates.constants import Constants, constants_of
 from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
+from aimspax_core.model.so3krates.foundation import foundation
 from aimspax_core.model.so3krates.graphs import graphs
 from aimspax_core.model.so3krates.steps import So3kratesSteps
 
@@ -42,7 +44,7 @@ def load(name: str, file: Path) -> torch.nn.Module:
     return model
 
 
-def _family(name: str) -> Family:
+def _family(name: str, **more: Any) -> Family:
     return Family(
         graphs=graphs,
         constants=Constants,
@@ -55,8 +57,9 @@ def _family(name: str) -> Family:
         save=write_atomically,
         load=partial(load, name),
         loaded_by="so3krates_torch.calculator.so3.TorchkratesCalculator",
+        **more,
     )
 
 
 SO3KRATES = _family("so3krates")
-SO3LR = _family("so3lr")
+SO3LR = _family("so3lr", foundation=partial(foundation, partial(load, "so3lr")))

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from aimspax_core.settings.engines import EngineSection, FoundationalModel
+from aimspax_core.settings.engines import EngineSection, MaceFoundation
 from aimspax_core.settings.values import Device, ExistingFile
 
 
@@ -33,7 +33,7 @@ class MaceReference(EngineSection):
         return str(self.model_path)
 
 
-class MaceMpReference(FoundationalModel, EngineSection):
+class MaceMpReference(MaceFoundation, EngineSection):
     """REFERENCE with `engine: mace-mp`: a teacher that is one of MACE's foundation models.
 
     MACE fetches a model that it knows by name from the internet, once.

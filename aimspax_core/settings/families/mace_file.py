@@ -82,11 +82,13 @@ class _Reader(pickle.Unpickler):
         return _Storage(kind.__name__, str(name))
 
 
-def elements_missing(path: Path, needed: Collection[int]) -> str | None:
+def elements_missing(path: Path | None, needed: Collection[int]) -> str | None:
     """Say which elements the model of a file does not know; see `FamilyRow.elements_missing`.
 
     A path that ends in the name of a foundation model is that model, if MACE has fetched it.
     """
+    if path is None:
+        return None
     file = path if path.is_file() else fetched(path.name)
     known = None if file is None else elements_of(file)
     if known is None or not (unknown := {*needed} - known):

@@ -109,7 +109,7 @@ def _installed() -> str | None:
     return None
 
 
-def _elements_unread(path: Path, needed: Collection[int]) -> str | None:
+def _elements_unread(path: Path | None, needed: Collection[int]) -> str | None:
     """Leave it to who loads the model."""
     return None
 
@@ -136,8 +136,9 @@ class FamilyRow:
         pretrained_keys: Keys of ARCHITECTURE that a pretrained model decides; none: models of this
             family cannot be fine-tuned.
         elements_missing: Says in a sentence which of some elements (by atomic number) the model of
-            a file, or of a name in the place of a file, does not know, without torch; None if it
-            knows all, or that cannot be read so, or the model is not on this machine.
+            a file, or of a name in the place of a file, does not know, without torch; without
+            either, the one that comes with the family's package. None if it knows all, or that
+            cannot be read so, or the model is not on this machine.
         why_not_installed: Says in a sentence which package the family needs that is not installed
             here, and how it is installed; None if none is missing. Imports nothing.
     """
@@ -152,5 +153,5 @@ class FamilyRow:
     frozen: tuple[tuple[str, str], ...] = ()
     foundations: tuple[str, ...] = ()
     pretrained_keys: tuple[str, ...] = ()
-    elements_missing: Callable[[Path, Collection[int]], str | None] = _elements_unread
+    elements_missing: Callable[[Path | None, Collection[int]], str | None] = _elements_unread
     why_not_installed: Callable[[], str | None] = _installed

@@ -9,7 +9,8 @@ Chem. Soc. 147, 33723 (2025) for SO3LR.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from ase.data import chemical_symbols
@@ -18,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.families.row import Architecture, FamilyRow, ModelSections, model_choice
 from aimspax_core.settings.values import Count, NonNegative, Number, Positive
+from aimspax_core.structures import symbols_text
 
 PACKAGE, EXTRA = "so3krates_torch", "pip install 'aimspax[so3lr]'"
 
@@ -144,6 +146,19 @@ def why_not_installed() -> str | None:
     return None
 
 
+FOUNDATION_ELEMENTS = (1, 6, 7, 8, 9, 15, 16, 17)
+"""What the SO3LR that comes with the package was trained on."""
+
+
+def _foundation_misses(path: Path | None, needed: Collection[int]) -> str | None:
+    """Say which elements the package's SO3LR lacks; a user's file is asked when it is loaded."""
+    unknown = set(needed) - set(FOUNDATION_ELEMENTS)
+    if path is not None or not unknown:
+        return None
+    known = symbols_text(FOUNDATION_ELEMENTS)
+    return f"SO3LR does not know {symbols_text(unknown)}; it knows {known}"
+
+
 def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> Iterator[str]:
     """Yield what is wrong: what is not installed, what does not fit together."""
     architecture = so3krates_architecture(settings)
@@ -221,4 +236,6 @@ def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> F
 
 
 SO3KRATES = _row("so3krates", So3kratesArchitecture)
-SO3LR = _row("so3lr", So3lrArchitecture)
+SO3LR = _row(
+    "so3lr", So3lrArchitecture, foundations=("so3lr",), elements_missing=_foundation_misses
+)

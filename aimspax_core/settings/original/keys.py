@@ -89,10 +89,6 @@ PROJECT = OtherKeys(
         "aims_lib_path": "FHI-aims as a library is not available",
         "MODIFY": "settings that change on the way are not available",
     },
-    refused_values={
-        (phase, "foundational_model"): {"so3lr": "the foundation model is a MACE-MP model"}
-        for phase in (_IDG, _AL)
-    },
     refused_sections={"DATA_FILTERING": "filtering a large dataset is not available"},
     earlier={
         "model_size": "mace_model",

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from aimspax_core.model.committee import Committee
-from aimspax_core.model.family import family
+from aimspax_core.errors import ModelError
+from aimspax_core.model.family import family, load_foundation
 from aimspax_core.model.number_format import number_format
-from aimspax_core.settings.families.so3krates import why_not_installed
+from aimspax_core.settings.families.so3krates import FOUNDATION_ELEMENTS, why_not_installed
 
 if (why := why_not_installed()) is not None:
     pytest.skip(why, allow_module_level=True)
@@ -24,19 +24,25 @@ FILE = Path(
 )
 
 
-def test_its_own_calculator_and_our_committee_agree() -> None:
-    own = family("so3lr")
-    ours, theirs = own.load(FILE), own.load(FILE)
-    for model in (ours, theirs):
-        model.r_max_lr, model.dispersion_energy_cutoff_lr_damping = 12.0, 2.0
-    committee = Committee(own.evaluator([ours], dtype="float64"))
-    assert committee.evaluator.elements == (1, 6, 7, 8, 9, 15, 16, 17)
-    structures = [molecule("C6H6"), molecule("H2O")]
-    for atoms, found in zip(structures, committee.evaluate(structures), strict=True):
+@pytest.mark.parametrize(("far", "damping"), [(12.0, 2.0), (5.0, 1.0)])
+def test_its_own_calculator_and_ours_agree(far: float, damping: float) -> None:
+    loaded = load_foundation("so3lr", dtype="float64", r_max_lr=far, dispersion_lr_damping=damping)
+    assert loaded.driver.evaluator.elements == FOUNDATION_ELEMENTS
+    structures = [molecule("C6H6"), molecule("CH3CH2OH")]
+    for atoms, found in zip(structures, loaded.driver.evaluate(structures), strict=True):
         with number_format("float64"):  # the calculator sets it for good
             atoms.calc = TorchkratesCalculator(
-                models=theirs, r_max_lr=12.0, default_dtype="float64"
-            )
-            atoms.get_forces()
-        assert found.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-9)
-        np.testing.assert_allclose(found.forces, atoms.get_forces(), atol=1e-8)
+                models=family("so3lr").load(FILE), r_max_lr=far,
+                dispersion_energy_cutoff_lr_damping=damping, default_dtype="float64",
+            )  # fmt: skip
+            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        assert found.energy == pytest.approx(energy, rel=1e-9)
+        np.testing.assert_allclose(found.forces, forces, atol=1e-8)
+        atoms.calc = loaded.calculator
+        assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-9)
+
+
+def test_the_weights_are_of_its_package_unless_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.model").write_bytes(b"no model")
+    with pytest.raises(ModelError, match=r"own\.model"):
+        load_foundation("so3lr", file=str(tmp_path / "own.model"))

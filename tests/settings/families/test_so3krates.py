@@ -89,6 +89,13 @@ def test_what_belongs_to_mace_is_told(section: str, key: str, value: Any) -> Non
     assert told.startswith(f"{section}.{key}:")
 
 
+def test_elements_that_the_package_does_not_know_are_told() -> None:
+    told = row_of("so3lr").elements_missing(None, (1, 6, 14))
+    assert told is not None
+    assert "Si" in told
+    assert row_of("so3lr").elements_missing(None, so3krates.FOUNDATION_ELEMENTS) is None
+
+
 def test_the_missing_package_is_named_before_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(so3krates, "PACKAGE", "no_such_package")
     asked = settings("so3krates")

@@ -217,13 +217,6 @@ def test_an_ignored_key_is_noted_once(inputs, file, place, why):
         ("mace.yaml", "ARCHITECTURE", "model", "maceles", NO_LES),
         ("mace.yaml", "ARCHITECTURE", "model", "so3lr", "model_choice says the kind of model"),
         ("mace.yaml", "ARCHITECTURE", "model_choice", "maceles", NO_LES),
-        (
-            "aimsPAX.yaml",
-            IDG,
-            "foundational_model",
-            "so3lr",
-            "the foundation model is a MACE-MP model",
-        ),
     ],
 )
 def test_a_value_that_is_refused_is_told(inputs, file, section, key, value, told):

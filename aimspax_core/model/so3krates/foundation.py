@@ -1,0 +1,68 @@
+"""SO3LR as it comes with its package, or of a file: a foundation model."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase.calculators.calculator import Calculator
+
+from aimspax_core.model.committee import Committee
+from aimspax_core.model.driver_calculator import DriverCalculator
+from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
+
+
+class So3lrFoundation:
+    """A foundation model, as a calculator and as a driver.
+
+    Args:
+        model: With its cutoff radii; it is taken over.
+        device: Where it runs.
+        dtype: "float32" or "float64".
+    """
+
+    def __init__(self, model: torch.nn.Module, device: str, dtype: str) -> None:
+        self._model, self._device, self._dtype = model, device, dtype
+
+    @cached_property
+    def calculator(self) -> Calculator:
+        """The model as a calculator of ASE."""
+        return DriverCalculator(self.driver)
+
+    @cached_property
+    def driver(self) -> Committee:
+        """The model in the place of a committee, with M = 1."""
+        return Committee(So3kratesEvaluator([self._model], self._device, self._dtype))
+
+
+def foundation(
+    load: Callable[[Path], torch.nn.Module],
+    device: str = "cpu",
+    dtype: str = "float32",
+    kernel: str = "auto",
+    file: str | None = None,
+    r_max_lr: float = 12.0,
+    dispersion_lr_damping: float = 2.0,
+) -> So3lrFoundation:
+    """Load SO3LR, whose weights do not say how far its long range goes.
+
+    Args:
+        load: Loads a model file; it is a pickle, so only of the package, or one the user named.
+        device: Where it runs.
+        dtype: Its number format.
+        kernel: `MISC.kernel`; there is one way to compute.
+        file: The user's; None: the weights of the package.
+        r_max_lr: Cutoff radius (Å) of electrostatics and dispersion.
+        dispersion_lr_damping: Width (Å) over which dispersion fades out before that.
+
+    Raises:
+        ModelError: The file cannot be read, or holds no SO3LR.
+    """
+    packaged = importlib.resources.files("so3krates_torch") / "pretrained" / "so3lr" / "so3lr.model"
+    model: Any = load(Path(str(packaged) if file is None else file))
+    model.r_max_lr, model.dispersion_energy_cutoff_lr_damping = r_max_lr, dispersion_lr_damping
+    return So3lrFoundation(model, device, dtype)
