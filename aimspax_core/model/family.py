@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -258,6 +258,10 @@ class Family:
             atom has besides.
         invariants: `(model, structures)`: features of each atom (N, K) that no rotation changes, by
             which structures are near or far. None: there are none, and `novelty` does nothing.
+        lammps: `(model file, folder, format)`: writes a model for LAMMPS, and returns its file;
+            formats are `mliap` and `libtorch`. None: it cannot be.
+        scripts: Scripts that run MD with published models, by the name of their file; see
+            `aimspax_core.evaluation.export`.
         loaded_by: What a user loads a published model with; `results/README.txt` says so.
     """
 
@@ -285,6 +289,8 @@ class Family:
     invariants: Callable[[torch.nn.Module, Sequence[Atoms]], list[NDArray[np.float64]]] | None = (
         None
     )
+    lammps: Callable[[Path, Path, str], Path] | None = None
+    scripts: Mapping[str, str] = field(default_factory=dict)
     loaded_by: str = "aimspax_core.model.family.load_any"
 
 

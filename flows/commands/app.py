@@ -22,6 +22,7 @@ from aimspax_core.settings.known_engines import EngineName
 from aimspax_core.storage import text as text_of
 from flows.commands import by_hand
 from flows.commands import check as checking
+from flows.commands import export as exporting
 from flows.commands import status as progress
 from flows.commands.deploy import DEFAULT_OPTIONS as ON_THIS_MACHINE
 from flows.commands.deploy import DeployOptions
@@ -29,6 +30,7 @@ from flows.commands.ends import interruptible, leave, of_interruption
 from flows.commands.evaluate import DEFAULT_OPTIONS, Dataset, EvaluationOptions
 from flows.commands.evaluate import evaluate as evaluate_models
 from flows.commands.exit_codes import DONE, FAILED, USER, console
+from flows.commands.export import LammpsFormat
 from flows.commands.label_dataset import DEFAULT_OPTIONS as ALL_FRAMES
 from flows.commands.label_dataset import RelabelOptions
 from flows.commands.options import NONE, Directory, Fresh, Host, Options, Password
@@ -110,6 +112,21 @@ def pause(directory: Directory = Path(), *, options: Options = NONE) -> int:
 def resume(directory: Directory = Path(), *, options: Options = NONE) -> int:
     """Let a campaign that is paused go on."""
     return by_hand.resume(directory, options.overrides)
+
+
+@app.command
+def export(
+    directory: Directory = Path(),
+    *,
+    options: Options = NONE,
+    save: Annotated[Path | None, Parameter(help="Where to write; none: `export` in DIR.")] = None,
+    lammps: Annotated[
+        tuple[LammpsFormat, ...],
+        Parameter(help="Formats for LAMMPS: pair_style mliap, or MACE's own (libtorch)."),
+    ] = ("mliap",),
+) -> int:
+    """Write the models of a finished campaign for LAMMPS, ASE and TorchSim, with a card."""
+    return exporting.export(directory, options.overrides, save, lammps)
 
 
 @app.command

@@ -16,10 +16,12 @@ from aimspax_core.model.mace.given_file import given_model
 from aimspax_core.model.mace.graphs import graphs
 from aimspax_core.model.mace.invariants import invariants
 from aimspax_core.model.mace.kernel import evaluator
+from aimspax_core.model.mace.lammps import write_lammps
 from aimspax_core.model.mace.lora import fused, with_lora
 from aimspax_core.model.mace.model_files import copy_model, load_model, save_model
 from aimspax_core.model.mace.pretrained import architecture_of, pretrained
 from aimspax_core.model.mace.product_basis import settings_of
+from aimspax_core.model.mace.scripts import SCRIPTS
 from aimspax_core.model.mace.steps import MaceSteps, misses
 from aimspax_core.model.steps import Settled
 from aimspax_core.settings.families.mace import mace_architecture
@@ -82,5 +84,7 @@ MACE = Family(
     misses=misses,
     invariants=invariants,
     has_shift=lambda settings: mace_architecture(settings).model == "ScaleShiftMACE",
+    lammps=write_lammps,
+    scripts=SCRIPTS,
     loaded_by="mace.calculators.MACECalculator",
 )

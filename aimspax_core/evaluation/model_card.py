@@ -1,0 +1,154 @@
+"""The card of exported models: what they were made from and how, and what to expect of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from aimspax_core.evaluation.delivered import delivered
+from aimspax_core.evaluation.whose import TABLE
+from aimspax_core.run_directory import RunDir
+from aimspax_core.safe_files import sha256
+from aimspax_core.settings.settings import Settings
+from aimspax_core.structures import symbols_text
+from aimspax_core.uncertainty.chosen import Chosen
+from aimspax_core.uncertainty.measures import measure_of
+from aimspax_core.versions import versions
+
+CARD = "MODEL_CARD.md"
+
+_MIT, _ASL = "MIT", "ASL (Academic Software License: no commercial use)"
+LICENCES = {
+    **dict.fromkeys(["small", "medium", "large"], _MIT),
+    **dict.fromkeys(["small-0b", "medium-0b", "small-0b2", "medium-0b2", "large-0b2"], _MIT),
+    **dict.fromkeys(["medium-0b3", "medium-mpa-0"], _MIT),
+    **dict.fromkeys(["small-omat-0", "medium-omat-0"], _ASL),
+    **dict.fromkeys(["mace-matpes-pbe-0", "mace-matpes-r2scan-0", "mh-0", "mh-1"], _ASL),
+}
+"""Licences of foundation models by the names that MACE knows, by its list of them (README)."""
+
+
+def model_card(
+    run: RunDir, settings: Settings, geometries: Sequence[Atoms], names: Sequence[str]
+) -> str:
+    """Return the card as Markdown.
+
+    Args:
+        run: The run directory of a finished campaign.
+        settings: Its settings in force.
+        geometries: Its start geometries.
+        names: The members whose models are exported.
+
+    Raises:
+        ModelError: Files of the results are damaged.
+    """
+    parts = (
+        _what(settings, geometries, names),
+        ["## Where they begin", "", *_origin(settings)],
+        ["## Data", "", *_data(settings, geometries)],
+        ["## Errors", "", *_errors(run.results / TABLE)],
+        ["## Uncertainty", "", *_uncertainty(run.results)],
+        ["## Settings", "", *_settings(run, settings)],
+    )
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _what(settings: Settings, geometries: Sequence[Atoms], names: Sequence[str]) -> list[str]:
+    elements = {int(z) for atoms in geometries for z in atoms.numbers}
+    return [
+        f"# {settings.model.GENERAL.name_exp}",
+        "",
+        f"{len(names)} {settings.model.family.name} model{'s' * (len(names) != 1)} "
+        f"({', '.join(f'`{name}.model`' for name in names)}) for {symbols_text(elements)}, trained "
+        f"by active learning with aimspax on {settings.reference.engine_text}. Energies are total "
+        "energies of that method in eV, forces in eV/Å.",
+        "",
+        "They are for the structures and conditions below. Of other elements they know nothing; "
+        "far from these structures their errors are larger than what stands here.",
+    ]
+
+
+def _origin(settings: Settings) -> Iterator[str]:
+    training = settings.model.TRAINING
+    source = training.pretrained(settings.directory)
+    if source is None:
+        yield "All weights were random at first: no foundation model is part of these models."
+        return
+    name = training.pretrained_model
+    yield f"Fine-tuned ({training.tuning_text}) from `{name}`."
+    for what, path in (("The model", Path(source.model)), ("Its weights", source.weights)):
+        if path is not None and path.is_file():
+            yield f"{what}: `{path.name}`, SHA-256 `{sha256(path)}`."
+    licence = LICENCES.get(str(name))
+    yield (
+        "Its licence holds for these models too: "
+        + (f"{licence}, as MACE's authors say." if licence else "ask those it is from.")
+    )
+
+
+def _data(settings: Settings, geometries: Sequence[Atoms]) -> Iterator[str]:
+    formulas = ", ".join(dict.fromkeys(atoms.get_chemical_formula() for atoms in geometries))
+    yield f"- Geometries: {formulas}."
+    for index in range(len(geometries)):
+        md = settings.md(index)
+        yield f"- MD of geometry {index}: {md.stat_ensemble} at {md.temperature:g} K."
+    yield f"- Labels by {settings.reference.engine_text}; all of them pass the gate (GATE)."
+    yield "- Each model's own sets are `train_set_NAME.xyz` and `valid_set_NAME.xyz` in `results/`."
+
+
+def _errors(table: Path) -> Iterator[str]:
+    """Yield the table of errors; `test_` is the held-out set."""
+    with table.open(encoding="utf-8", newline="") as file:
+        heading, *rows = csv.reader(file)
+    yield "Validation sets helped to choose the weights; columns `test_` are of a held-out set."
+    yield ""
+    yield f"| {' | '.join(heading)} |"
+    yield f"|{' --- |' * len(heading)}"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+    if not any(name.startswith("test_") for name in heading):
+        yield ""
+        yield "There was no held-out set (`MISC.test_dataset`)."
+
+
+def _uncertainty(results: Path) -> Iterator[str]:
+    measure = measure_of(Chosen.read(results).measure)
+    known = delivered(results, "models")
+    fit = None if known is None else known.by_measure.get(measure.name)
+    if known is None or fit is None:
+        yield "Their spread is not calibrated: there were fewer than five labels to do it by."
+        return
+    rank = "" if fit.spearman is None else f"; rank correlation of the two {fit.spearman:.2f}"
+    yield (
+        f"Of all models side by side, the true error ({measure.name}, {measure.unit}) is on "
+        f"average {fit.factor:.2f} times their spread, by {fit.points} labels that none was "
+        f"trained on{rank}."
+    )
+    each = ", ".join(f"{symbol} {factor:.2f}" for symbol, factor in known.by_element.items())
+    yield f"Of the atoms of each element: {each}."
+
+
+def _settings(run: RunDir, settings: Settings) -> Iterator[str]:
+    recorded = _versions(run) or versions()
+    yield "Made with " + ", ".join(f"{name} {version}" for name, version in recorded.items()) + "."
+    yield ""
+    yield "```yaml"
+    for section in ("ARCHITECTURE", "TRAINING"):
+        yield f"{section}:"
+        content = getattr(settings.model, section).model_dump(mode="json")
+        yield from (f"  {key}: {json.dumps(value)}" for key, value in content.items())
+    yield "```"
+
+
+def _versions(run: RunDir) -> dict[str, Any]:
+    """Return the versions that the campaign was last run with; nothing if they cannot be read."""
+    try:
+        found = json.loads(run.settings.read_text(encoding="utf-8")).get("versions", {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}

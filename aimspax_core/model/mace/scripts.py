@@ -1,0 +1,71 @@
+"""Scripts that run MD with models of MACE, written beside them; see `evaluation.export`.
+
+In each, `$models` are the files in quotes, `$first` is one of them, `$start` a structure,
+`$device` where to compute, and `$kelvin` the temperature.
+"""
+
+from __future__ import annotations
+
+ASE = '''"""MD with the models of this folder, by ASE and MACE alone.
+
+Energy and forces are the mean of the models; `forces_comm` has those of each.
+"""
+
+from pathlib import Path
+
+import ase.io
+from ase import units
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from mace.calculators import MACECalculator
+
+here = Path(__file__).resolve().parent
+models = [str(here / name) for name in [$models]]
+atoms = ase.io.read(here / "$start")
+atoms.calc = MACECalculator(model_paths=models, device="$device", default_dtype="float64")
+
+MaxwellBoltzmannDistribution(atoms, temperature_K=$kelvin)
+dynamics = Langevin(
+    atoms, timestep=0.5 * units.fs, temperature_K=$kelvin, friction=0.01 / units.fs
+)
+
+
+def show():
+    several = atoms.calc.results.get("forces_comm")
+    spread = 0.0 if several is None else several.std(axis=0).max()
+    print(f"{atoms.get_potential_energy():.4f} eV, largest spread of a force {spread:.3f} eV/A")
+
+
+dynamics.attach(show, interval=10)
+dynamics.run(100)
+'''
+
+TORCHSIM = '''"""MD of many copies at once, by TorchSim (pip install torch-sim-atomistic) and MACE.
+
+TorchSim computes one model; the spread of several needs one run of each on the same frames.
+"""
+
+from pathlib import Path
+
+import ase.io
+import torch
+import torch_sim as ts
+from torch_sim.models.mace import MaceModel
+
+here = Path(__file__).resolve().parent
+atoms = ase.io.read(here / "$start")
+loaded = torch.load(here / "$first", map_location="$device", weights_only=False)
+model = MaceModel(model=loaded, device=torch.device("$device"), dtype=torch.float64)
+final = ts.integrate(
+    system=[atoms] * 8,
+    model=model,
+    integrator=ts.Integrator.nvt_langevin,
+    n_steps=100,
+    temperature=$kelvin,
+    timestep=0.0005,
+)
+print(final.energy)
+'''
+
+SCRIPTS = {"ase_md.py": ASE, "torchsim_md.py": TORCHSIM}
+"""By the name of their file."""
