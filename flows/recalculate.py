@@ -125,8 +125,9 @@ def _label(
         events = DirectoryEvents(inputs.run)
         relabelling = Relabelling(inputs, events)
         with events.telling_stalls():
-            limit = inputs.settings.misc.restarts
-            count_restart(_noted(inputs.run, inputs.output, "restarts"), relabelling.mark, limit)
+            restarts = _noted(inputs.run, inputs.output, "restarts")
+            count_restart(restarts, relabelling.mark, inputs.settings.misc.restarts)
+        stopped.counted_in = restarts
         if relabelling.waiting:
             with contextlib.suppress(StopRequested, StoppedWaitingError):
                 relabelling.drive(client, stopped)

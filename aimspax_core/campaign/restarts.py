@@ -15,12 +15,14 @@ class Restarts(Record):
         attempt: Which attempt at it was the last, from 1.
         mark: How far the work was when that attempt began; only equality counts.
         in_a_row: How often it was started again since the last progress.
+        stopped: Whether that attempt was stopped, by a person or with its worker, and did not die.
     """
 
     flow_run: str
     attempt: int
     mark: str
     in_a_row: int = 0
+    stopped: bool = False
 
     def too_many(self, limit: int) -> bool:
         """Return whether this attempt is one too many."""
@@ -28,11 +30,13 @@ class Restarts(Record):
 
     def forgiven(self) -> Restarts:
         """Return the same with a new count: who starts the run again after that means it."""
-        return self.model_copy(update={"in_a_row": 0})
+        return self.but(in_a_row=0)
 
 
 def counted(before: Restarts | None, now: Restarts) -> Restarts:
-    """Return an attempt with how many in a row it makes, itself included.
+    """Return an attempt with how many restarts in a row it makes, itself included.
+
+    What was stopped and goes on is not counted, and hides nothing that was counted before.
 
     Args:
         before: What was noted by the attempt before, if there was one.
@@ -40,8 +44,8 @@ def counted(before: Restarts | None, now: Restarts) -> Restarts:
     """
     if before is None or before.flow_run != now.flow_run or before.mark != now.mark:
         return now
-    again = int(now.attempt > before.attempt)
-    return now.model_copy(update={"in_a_row": before.in_a_row + again})
+    again = int(now.attempt > before.attempt and not before.stopped)
+    return now.but(in_a_row=before.in_a_row + again)
 
 
 def mark_of(state: CampaignState | None) -> str:

@@ -120,6 +120,7 @@ def _run(
         with events.telling_stalls():
             mark, limit = mark_of(before), inputs.settings.misc.restarts
             count_restart(inputs.run.restarts, mark, limit)
+        stopped.counted_in = inputs.run.restarts
         campaign = Campaign(inputs, journal, part)
         campaign.take_up(copied)
         if campaign.over:

@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -17,7 +18,7 @@ from flows.pools.dask_settings import remove_scratch
 from flows.runs import exits
 from flows.runs.api_watch import api_watch
 from flows.runs.previous_attempt import deployed
-from flows.runs.restarts import INTERRUPTED
+from flows.runs.restarts import INTERRUPTED, count_stop
 
 GRACE_S = 15.0
 """How long a stop waits for running tasks before it gives them up (s)."""
@@ -40,11 +41,14 @@ class Stop:
     Attributes:
         reason: Who wants it; empty if nobody does.
         signal: Whether that was a signal.
+        counted_in: Where restarts of the run are counted, of which a stop is none; None before it
+            is known.
     """
 
     def __init__(self) -> None:
         self.reason = ""
         self.signal = False
+        self.counted_in: Path | None = None
         self._at_once = False
 
     def asked(self) -> bool:
@@ -87,6 +91,8 @@ class Stop:
 
     def state(self, message: str) -> State[Any]:
         """Return the state that the run ends in, now that it has stopped."""
+        if self.counted_in is not None:
+            count_stop(self.counted_in)
         if deployed() and self.signal:
             api_watch().look_now()  # Prefect's worker sends a signal for a Cancel, too
         if goes_on(deployed(), self.signal, api_watch().state):

@@ -121,6 +121,20 @@ def count_restart(file: Path, mark: str, limit: int) -> None:
         )
 
 
+def count_stop(file: Path) -> None:
+    """Note that this process's attempt was stopped: to go on after that is no restart.
+
+    Args:
+        file: Where `count_restart` has noted the attempt.
+    """
+    attempt, noted = this_attempt(), _noted(file)
+    if attempt is None or noted is None:
+        return
+    if (noted.flow_run, noted.attempt) == (attempt.flow_run, attempt.number):
+        with best_effort("noting that the run was stopped"):
+            write_text(file, noted.but(stopped=True).model_dump_json())
+
+
 def _noted(file: Path) -> Restarts | None:
     try:
         return Restarts.model_validate_json(file.read_bytes())

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
+
 from aimspax_core.versions import version_of
 from flows.server.api import (
     AUTH,
@@ -318,13 +320,27 @@ def _exit_code(process: subprocess.Popen[bytes], home: Path) -> int | None:
     return None
 
 
+def _listens(state: State) -> bool:
+    """Return whether it is our server that listens on its port.
+
+    Two servers of different folders that start in the same seconds have found the same port free:
+    what answers there may be the other one, while ours has yet to find the port taken.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return any(
+            one.status == psutil.CONN_LISTEN and one.laddr.port == state.port
+            for one in psutil.Process(state.pid).net_connections("tcp")
+        )
+    return False
+
+
 def _comes_up(home: Path, state: State) -> bool:
     """Wait until the server answers; False if it died or takes longer than it may."""
     began, told = time.monotonic(), False
     while (waited_s := time.monotonic() - began) < STARTUP_S:
         if not alive(home):
             return False
-        if silence(f"{state.url}/api") is None:
+        if silence(f"{state.url}/api") is None and _listens(state):
             return True
         if waited_s > _SLOW_S and not told:
             told = True

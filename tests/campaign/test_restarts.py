@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import pairwise
 
 import numpy as np
@@ -25,11 +26,15 @@ from tests.campaign.test_rules import make_rules
 from tests.campaign.virtual import VirtualShell, World
 
 
-def attempts(*tries: tuple[str, int, str]) -> Restarts:
-    """Count attempts (flow run, number, mark) one after the other; return the last."""
+def attempts(*tries: tuple[str, int, str], stopped: Collection[int] = ()) -> Restarts:
+    """Count attempts (flow run, number, mark) one after the other; return the last.
+
+    Attempts of some numbers are stopped, all others die.
+    """
     noted = None
     for flow_run, number, mark in tries:
         noted = counted(noted, Restarts(flow_run=flow_run, attempt=number, mark=mark))
+        noted = noted.but(stopped=number in stopped)
     assert noted is not None
     return noted
 
@@ -52,6 +57,22 @@ def test_progress_begins_a_new_count() -> None:
 
 def test_another_flow_run_begins_a_new_count() -> None:
     assert attempts(("a", 1, "x"), ("a", 2, "x"), ("b", 1, "x")).in_a_row == 0
+
+
+def test_what_was_stopped_and_goes_on_was_not_started_again() -> None:
+    tries = [("a", number, "x") for number in range(1, 9)]
+    assert attempts(*tries, stopped=range(1, 8)).in_a_row == 0
+
+
+def test_a_stop_hides_no_restarts() -> None:
+    tries = [("a", number, "x") for number in range(1, 5)]
+    assert attempts(*tries, stopped=[2]).in_a_row == 2
+
+
+def test_a_note_of_a_release_that_knew_no_stops_is_read() -> None:
+    noted = '{"flow_run": "a", "attempt": 2, "mark": "x", "in_a_row": 1}'
+    before = Restarts.model_validate_json(noted)
+    assert counted(before, Restarts(flow_run="a", attempt=3, mark="x")).in_a_row == 2
 
 
 def test_numbers_that_a_second_process_has_used_up_do_not_count() -> None:

@@ -253,23 +253,23 @@ def test_what_the_gate_refuses_is_counted_and_not_taken() -> None:
 
 
 def test_one_that_always_explodes_gives_what_there_is_and_can_be_tried_again() -> None:
-    hopeless = Springs(lambda call, forces: forces * math.nan)
-    found = sampled(10, calculator=hopeless)
+    always_nan = Springs(lambda call, forces: forces * math.nan)
+    found = sampled(10, calculator=always_nan)
     assert (found.structures, found.refused) == ((), MAX_FRESH_STARTS + 1)
     np.testing.assert_array_equal(found.state.structure.positions, WATER.positions)
     assert np.isfinite(found.state.structure.get_momenta()).all()
-    again = sampled(10, found.state, hopeless)
+    again = sampled(10, found.state, always_nan)
     assert again.state.rng != found.state.rng, "the same noise would explode again"
     assert len(sampled(2, again.state).structures) == 2
 
 
 def test_into_however_many_parts_a_step_is_cut_it_ends_after_as_many_explosions() -> None:
-    hopeless = Springs(lambda call, forces: forces * math.nan)
-    whole = sampled(10, calculator=hopeless)
+    always_nan = Springs(lambda call, forces: forces * math.nan)
+    whole = sampled(10, calculator=always_nan)
     part, refused, parts = None, 0, 0
     while part is None or not part.complete:
         part = sampled(
-            10 - refused, part and part.state, hopeless, time_is_up=lambda: True,
+            10 - refused, part and part.state, always_nan, time_is_up=lambda: True,
             refused_before=refused,
         )  # fmt: skip
         refused, parts = refused + part.refused, parts + 1

@@ -366,7 +366,12 @@ def _name_of(process: psutil.Process) -> str:
 
 
 def judge(campaign: Campaign) -> list[str]:
-    """Return all that is not as it has to be at the end, besides what was noticed before."""
+    """Return all that is not as it has to be at the end, besides what was noticed before.
+
+    A campaign that is not at its end is judged by nothing but that.
+    """
+    if not campaign.finished:
+        return campaign.findings
     settings = load_settings(campaign.directory)
     run_dir = RunDir.of(settings)
     report = verify(settings)

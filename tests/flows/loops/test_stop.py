@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
+from pathlib import Path
 
 import pytest
 
 from flows.deployments.profile import AUTOMATIONS, read_automations
 from flows.loops.stop import Stop, StopRequested, goes_on
+from flows.runs import restarts
 from flows.runs.api_health import Answer, Found
 from flows.runs.api_watch import ApiWatch
-from flows.runs.restarts import INTERRUPTED
+from flows.runs.previous_attempt import RunAttempt
+from flows.runs.restarts import INTERRUPTED, count_restart
 
 
 @pytest.mark.parametrize("on_server", ["RUNNING", "PAUSED", ""])
@@ -26,6 +30,20 @@ def test_a_cancel_is_for_good_though_a_signal_comes_with_it(signal: bool, on_ser
 
 def test_a_run_without_a_worker_stays_stopped() -> None:
     assert not goes_on(has_worker=False, signal=True, on_server="RUNNING")
+
+
+def test_a_stop_is_no_death_wherever_the_run_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, number = tmp_path / "restarts.json", itertools.count(1)
+    for _ in range(4):
+        attempt = RunAttempt("a", next(number))
+        monkeypatch.setattr(restarts, "this_attempt", lambda attempt=attempt: attempt)
+        count_restart(file, "no progress", 0)
+        stop = Stop()
+        stop.counted_in = file
+        stop.signalled(signal.SIGTERM)
+        stop.state("SIGTERM")
 
 
 def test_a_cancel_is_seen_that_came_after_the_last_look() -> None:

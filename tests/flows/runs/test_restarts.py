@@ -23,6 +23,7 @@ from flows.runs.restarts import (
     UNCOUNTED,
     begun_often,
     count_restart,
+    count_stop,
     refuse_uncounted,
 )
 from flows.server import Server
@@ -60,6 +61,26 @@ def test_a_note_that_cannot_be_read_begins_a_new_count(
     attempt.append(RunAttempt("a", 7))
     count_restart(file, "x", 0)
     assert '"attempt":7' in file.read_text()
+
+
+def test_a_run_may_be_stopped_without_end(tmp_path: Path, attempt: list[RunAttempt]) -> None:
+    file = tmp_path / "restarts.json"
+    for number in range(1, 9):
+        attempt.append(RunAttempt("a", number))
+        count_restart(file, "x", 0)
+        count_stop(file)
+
+
+def test_a_stop_is_noted_for_nobody_else(tmp_path: Path, attempt: list[RunAttempt]) -> None:
+    file = tmp_path / "restarts.json"
+    attempt.append(RunAttempt("a", 1))
+    count_stop(file)
+    assert not file.exists(), "it was stopped before it was counted"
+    count_restart(file, "x", 0)
+    before = file.read_bytes()
+    attempt.append(RunAttempt("b", 1))
+    count_stop(file)
+    assert file.read_bytes() == before
 
 
 def test_outside_of_a_flow_run_nothing_is_noted(tmp_path: Path, attempt: list[RunAttempt]) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -170,6 +170,24 @@ def test_two_processes_start_one_server_and_stop_ends_it(race: Race) -> None:
     with pytest.raises(OSError, match="refused"):
         fetch(f"{api_url}/health")
     assert not server.stop()
+
+
+@pytest.mark.slow
+def test_servers_of_two_folders_that_start_at_once_have_ports_of_their_own(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homes = (home, home.with_name("other"))
+    racers = []
+    for one in homes:
+        monkeypatch.setenv("PREFECT_HOME", str(one))
+        racers.append(start_ensuring())
+        wait_until((one / "aimspax-server.json").exists)  # it has chosen its port, and starts
+    try:
+        found = [json.loads(racer.communicate(timeout=300)[0]) for racer in racers]
+        settings = [json.loads(fetch(f"{one['api_url']}/admin/settings")) for one in found]
+        assert [Path(one["home"]) for one in settings] == [*homes]
+    finally:
+        server.stop()  # that of the other folder
 
 
 def test_stale_state_of_a_reused_process_number_is_not_believed_nor_killed(home: Path) -> None:
@@ -452,6 +470,13 @@ def ensure_elsewhere() -> dict[str, object]:
     with start_ensuring() as process:
         found: dict[str, object] = json.loads(process.communicate(timeout=120)[0])
     return found
+
+
+def wait_until(true: Callable[[], bool], patience_s: float = 60.0) -> None:
+    end = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def living_members(group: int) -> list[str]:
