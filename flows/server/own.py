@@ -240,7 +240,7 @@ def _start(
         _end(home, state.pid)
         if moves:  # else what is known of the server stays: the next attempt needs it
             forget_state(home)
-        if moves and code is not None and "already in use" in _tail(home):
+        if moves and code is not None and _port_was_taken(home):
             port = None
         elif code is None or code >= 0:
             break  # it was not killed by somebody
@@ -371,8 +371,18 @@ def _failure(home: Path, what: str, state: State) -> str:
     )
 
 
+def _port_was_taken(home: Path) -> bool:
+    """Return whether the server has ended for that; what its services say as they end follows."""
+    return "already in use" in _printed(home)
+
+
 def _tail(home: Path, lines: int = 20) -> str:
+    return "\n".join(_printed(home).splitlines()[-lines:])
+
+
+def _printed(home: Path) -> str:
+    """Return what the server has printed since its start."""
     try:
-        return "\n".join(log_file(home).read_text(errors="replace").splitlines()[-lines:])
+        return log_file(home).read_text(errors="replace")
     except FileNotFoundError:
         return "(there is no log)"
