@@ -184,7 +184,8 @@ def test_servers_of_two_folders_that_start_at_once_have_ports_of_their_own(
         wait_until((one / "aimspax-server.json").exists)  # it has chosen its port, and starts
     try:
         found = [json.loads(racer.communicate(timeout=300)[0]) for racer in racers]
-        settings = [json.loads(fetch(f"{one['api_url']}/admin/settings")) for one in found]
+        urls = [f"{one['api_url']}/admin/settings" for one in found]
+        settings = [api.ask(url, timeout_s=60.0, patience_s=60.0) for url in urls]
         assert [Path(one["home"]) for one in settings] == [*homes]
     finally:
         server.stop()  # that of the other folder
