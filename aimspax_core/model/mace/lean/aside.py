@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from aimspax_core import ends_with_parent
 from aimspax_core.environment import changed_environment
 from aimspax_core.locks import holder
 from aimspax_core.model.mace.lean.compiling import LIBRARIES, LOCK, Example
@@ -62,7 +63,7 @@ class Aside:
         if holder(folder / LOCK) is not None:
             return None
         module = "aimspax_core.model.mace.lean.compiler_process"
-        arguments = [str(folder), str(os.getpid()), str(torch.get_num_threads())]
+        command = [sys.executable, "-m", ends_with_parent.__name__, str(os.getpid()), module]
         # The request has no name: nobody else can read it, or leave another in its place.
         with tempfile.TemporaryFile(dir=folder) as request:
             content = io.BytesIO()  # torch does not say of a disk that it is full
@@ -72,7 +73,7 @@ class Aside:
             with environment(folder), (folder / _OUTPUT).open("ab") as output:
                 return cls(
                     subprocess.Popen(
-                        [sys.executable, "-m", module, *arguments],
+                        [*command, str(folder), str(torch.get_num_threads())],
                         stdin=request,
                         stdout=output,
                         stderr=subprocess.STDOUT,

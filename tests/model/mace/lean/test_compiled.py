@@ -283,9 +283,8 @@ def test_what_the_compiler_says_is_for_all_workers_and_for_a_day(
 def inside(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     """Has the compiler's program run in this process, with a request that cannot be read."""
     monkeypatch.setattr(os, "nice", lambda level: None)
-    monkeypatch.setattr(compiler_process, "end_with", lambda parent: None)
     return lambda folder: compiler_process.main(
-        BytesIO(b"no tensors"), folder, os.getppid(), torch.get_num_threads()
+        BytesIO(b"no tensors"), folder, torch.get_num_threads()
     )
 
 
@@ -324,15 +323,6 @@ def test_a_compiler_that_came_too_late_is_no_failure(
     mine.wait()
     (note,) = mine.take_notes()
     assert "aside" in note
-
-
-def test_the_compiler_ends_with_the_worker_that_began_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    parents, ended = iter([7, 7, 1]), []
-    monkeypatch.setattr(os, "getppid", lambda: next(parents))
-    monkeypatch.setattr(os, "_exit", ended.append)
-    monkeypatch.setattr(compiler_process, "LOOK_S", 0.0)
-    compiler_process.end_with(7)
-    assert ended == [1]
 
 
 def test_of_two_workers_one_compiles(
