@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aimspax_core.verification.exploring import Judgement, Trajectory, Uncertainties
+from aimspax_core.verification.exploring import Candidate, Judgement, Trajectory, Uncertainties
 from aimspax_core.verification.findings import Kind
 from aimspax_core.verification.members import Member, Round, Sets
 
@@ -81,7 +81,10 @@ class Accounts:
     labels: int = 0
     failed: int = 0
     refused: int = 0
-    candidates_refused: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)  # candidates refused, by reason
+    candidates: dict[str, Candidate] = field(default_factory=dict)
+    begun_together: list[Candidate] = field(default_factory=list)
+    began_in: dict[str, int | None] = field(default_factory=dict)  # rounds over, by segment
     core_hours: float = 0.0
     costliest: dict[int, float] = field(default_factory=dict)
     ran_s: float = 0.0
@@ -150,7 +153,10 @@ class Accounts:
         self.in_flight, self.restoring = dict(state["in_flight"]), set(state["restoring"])
         self.labels, self.failed = state["labels"], state["failed_labels"]
         self.refused, self.core_hours = state["refused"], state["core_hours"]
-        self.candidates_refused = sum(state.get("candidates_refused", {}).values())
+        self.passed_over = dict(state.get("candidates_refused", {}))
+        found = {key: Candidate.of(point) for key, point in state["points"].items()}
+        self.candidates = {key: one for key, one in found.items() if one is not None}
+        self.begun_together, self.began_in = [], {}
         self.costliest = dict(enumerate(state.get("costliest", ())))
         self.ran_s = state.get("ran_s", 0.0)
         self.rounds, self.segments = state["rounds"], state["segments"]

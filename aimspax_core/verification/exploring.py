@@ -1,8 +1,9 @@
-"""Trajectories and the threshold as an independent reader adds them up."""
+"""Trajectories, candidates and the threshold as an independent reader adds them up."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,29 +17,42 @@ WARM_UP = 10
 JUDGED = 200
 """Points that a state holds of those by which the uncertainty is calibrated."""
 
+ENOUGH = 20
+"""Points that it keeps of each geometry, however old they are."""
+
+JudgedPoint = tuple[int, float, float, bool, tuple[int, int], tuple[int, int]]
+
 
 @dataclass
 class Trajectory:
-    """An MD run that explores: numbers of its state files, and steps."""
+    """An MD run that explores: numbers of its state files, steps, restarts from labels."""
 
     version: int = 0
     step: int = 0
     checkpoint: int = 0
     checkpoint_step: int = 0
     waiting_for: str | None = None
+    origin: str | None = None
+    begun_anew: int = 0
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Trajectory:
         """Return a trajectory as a state tells it."""
         waits = state["waiting_for"] if state["status"] == "waiting" else None
         return cls(
-            state["version"], state["step"], state["checkpoint"], state["checkpoint_step"], waits
+            state["version"],
+            state["step"],
+            state["checkpoint"],
+            state["checkpoint_step"],
+            waits,
+            state.get("origin"),
+            state.get("begun_anew", 0),
         )
 
     def roll_back(self) -> None:
         """Go back to the checkpoint."""
         self.version, self.step = self.checkpoint, self.checkpoint_step
-        self.waiting_for = None
+        self.waiting_for = self.origin = None
 
     def lose(self, version: int) -> None:
         """Go on without a state file: from the checkpoint, or if that is it from the geometry."""
@@ -86,30 +100,128 @@ class Uncertainties:
 
 @dataclass
 class Judgement:
-    """How many checks there were, and how many labels that were held against a prediction."""
+    """Checks, and labels that were held against a prediction.
+
+    Attributes:
+        points: How many labels that were.
+        above: Checks above the threshold in force.
+        below: All others.
+        recent: The latest points: geometry, spread, error, whether it was above, the checks before.
+        older: Those before, without which their geometry would have too few.
+        by_geometry: Checks above and below, of each geometry.
+    """
 
     points: int = 0
     above: int = 0
     below: int = 0
-    recent: list[float] = field(default_factory=list)  # spreads
+    recent: list[JudgedPoint] = field(default_factory=list)
+    older: list[JudgedPoint] = field(default_factory=list)
+    by_geometry: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, told: dict[str, Any] | None) -> Judgement:
         """Return what a state tells; earlier releases did not."""
         if told is None:
             return cls()
-        recent = [point["spread"] for point in told["recent"]]
-        return cls(told["points"], told["above"], told["below"], recent)
+        recent, older = (
+            [
+                (p["geometry"], p["spread"], p["error"], p["above"], *map(_two, _checks(p)))
+                for p in told.get(name, ())
+            ]
+            for name in ("recent", "older")
+        )
+        own = {int(g): _two(tally) for g, tally in told.get("by_geometry", {}).items()}
+        return cls(told["points"], told["above"], told["below"], recent, older, own)
 
-    def check(self, event: dict[str, Any]) -> None:
+    @property
+    def since_the_start(self) -> bool:
+        """Whether the checks of geometries are all there: earlier releases did not keep them."""
+        return sum(map(sum, self.by_geometry.values())) == self.above + self.below
+
+    @property
+    def in_short(self) -> tuple[int, int, int, list[float]]:
+        """What all releases have kept: counts, and the spreads of the latest points."""
+        return self.points, self.above, self.below, [spread for _, spread, *_ in self.recent]
+
+    def check(self, event: dict[str, Any], geometries: int) -> None:
         """Count the checks of a segment by whether they were above the threshold in force."""
-        limits = event.get("thresholds", ())
-        pairs = zip(event["uncertainties"], limits, strict=False)
-        above = sum(limit is not None and float(value) > limit for value, limit in pairs)
-        self.above += above
-        self.below += len(limits) - above
+        pairs = zip(event["uncertainties"], event.get("thresholds", ()), strict=False)
+        ups = [limit is not None and float(value) > limit for value, limit in pairs]
+        self.above += sum(ups)
+        self.below += len(ups) - sum(ups)
+        for up, index in zip(ups, event.get("checked", ()), strict=False):
+            above, below = self.by_geometry.get(index % geometries, (0, 0))
+            self.by_geometry[index % geometries] = (above + up, below + (not up))
 
     def add(self, judged: dict[str, Any]) -> None:
         """Add a point."""
+        geometry = judged["geometry"]
+        checks = (self.above, self.below), self.by_geometry.get(geometry, (0, 0))
+        point = (geometry, judged["spread"], judged["error"], judged["above"], *checks)
         self.points += 1
-        self.recent = [*self.recent, judged["spread"]][-JUDGED:]
+        self.recent.append(point)
+        everything = [*self.older, *self.recent[:-JUDGED]]
+        self.recent = self.recent[-JUDGED:]
+        have = Counter(of for of, *_ in self.recent)
+        self.older = []
+        for old in reversed(everything):
+            if have[old[0]] < ENOUGH:
+                have[old[0]] += 1
+                self.older.insert(0, old)
+
+
+def _checks(point: dict[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    none = {"above": 0, "below": 0}
+    return point.get("checks", none), point.get("own_checks", none)
+
+
+def _two(tally: dict[str, int]) -> tuple[int, int]:
+    return tally["above"], tally["below"]
+
+
+@dataclass
+class Candidate:
+    """A structure that was found by its uncertainty, where labels are chosen among.
+
+    Attributes:
+        geometry: Of which geometry it is.
+        spread: The uncertainty with which it was found.
+        round: Rounds that had ended when its ensemble came; None: nobody knows.
+        distance: To the nearest known structure, in units of `unit`; None: there is none.
+        sketch: To be held against that of another one.
+        unit: In which distances are told.
+        begun: Whether its label was launched.
+        sure: Whether it surely waits until its label is launched, or it is refused.
+    """
+
+    geometry: int
+    spread: float
+    round: int | None
+    distance: float | None
+    sketch: tuple[float, ...]
+    unit: float | None
+    begun: bool = False
+    sure: bool = True
+
+    @classmethod
+    def of(cls, point: dict[str, Any]) -> Candidate | None:
+        """Return a candidate as a state tells it; None: the point is none."""
+        if point.get("uncertainty") is None:
+            return None
+        return cls(
+            point["geometry"],
+            point["uncertainty"],
+            point["judged_in"],
+            point["distance"],
+            tuple(point["sketch"]),
+            point.get("unit"),
+            begun=point["chosen"],
+            sure=False,
+        )
+
+    def near(self, other: Candidate, limit: float) -> bool:
+        """Return whether another one of its geometry and ensemble is nearer than a limit."""
+        if self.unit is None or not self.sketch or len(self.sketch) != len(other.sketch):
+            return False
+        alike = (self.geometry, self.round) == (other.geometry, other.round)
+        return alike and math.dist(self.sketch, other.sketch) < limit * self.unit

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     EVENT = "event"  # an event that cannot follow those before it
     TWICE = "twice"  # a point, a label or an epoch that is there more than once
     BUDGET = "budget"  # a label that the budget had nothing left for
+    CHOICE = "choice"  # a label, a refusal or a restart that the rules would not have chosen
     MIXED = "mixed"  # a label in training and validation of one member
     SETS = "sets"  # a set that is not the one that the journal says
     VALUES = "values"  # energies, forces or positions that are not those of the label

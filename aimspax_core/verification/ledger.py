@@ -11,20 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from aimspax_core.verification.accounts import Point, Publication
+from aimspax_core.verification.choosing import Choosing
 from aimspax_core.verification.exploring import Trajectory, Uncertainties
 from aimspax_core.verification.findings import Kind
 from aimspax_core.verification.journal_lines import Event, action_id
 from aimspax_core.verification.members import Member, dealt
-from aimspax_core.verification.training import Training
 
 
 @dataclass
-class Ledger(Training):
+class Ledger(Choosing):
     """A campaign, event by event."""
 
     def take(self, event: Event) -> None:
         """Add an event."""
         kind = event["kind"]
+        if kind != "launched":
+            self.batch_ends()
         handler = _HANDLERS.get(kind)
         if handler is None:
             self.complain(Kind.EVENT, f"this release does not know what {kind!r} is")
@@ -44,12 +46,15 @@ class Ledger(Training):
 
     def _resumed(self, event: Event) -> None:
         self.in_flight.clear()
+        self.began_in.clear()
         for member in self.members.values():
             member.diverged = 0
         self._parameters_set(event)
 
     def _parameters_set(self, event: Event) -> None:
         before, self.rules = self.rules, event["rules"]
+        if before != self.rules:
+            self.doubt_candidates()
         self.unsure_of_convergence |= before != self.rules
         if self.finished and before != self.rules:  # whether they ask for more, a launch will say
             self.finished, self.perhaps_reopened = False, True
@@ -82,6 +87,7 @@ class Ledger(Training):
         match event["what"]:
             case "checkpoint":
                 self.checkpoint_lost(event["which"], event["name"])
+                self.began_in = dict.fromkeys(self.began_in)  # the ensemble is another now
             case "trajectory":
                 self._trajectory(int(event["which"])).lose(int(event["name"]))
             case "sampler":
@@ -124,7 +130,7 @@ class Ledger(Training):
         action = event["action"]
         name, kind = action_id(action), action["kind"]
         if kind == "label" and action["key"] in self.points:
-            self._spend_on(action["key"])
+            self.spend_on(action["key"])
         if name in self.in_flight:
             self.complain(Kind.TWICE, f"{name} is launched, and was in flight")
         self.in_flight[name] = action
@@ -136,6 +142,7 @@ class Ledger(Training):
                 self._label_launched(action["key"])
             case "sample":
                 self._deal_before(action["step"])
+                self.sampling_launched(action)
             case "train":
                 begins = self.round is None or self.round.number != action["round"]
                 if action["stage"] == "initial" and begins:
@@ -148,11 +155,6 @@ class Ledger(Training):
             case "publish":
                 self.publishing = action["what"]
 
-    def _spend_on(self, key: str) -> None:
-        if not self.may_begin(key, self.labels_flying()):
-            what = f"label {key[:8]} is launched, and the budget has nothing left for it"
-            self.complain(Kind.BUDGET, what)
-
     def _label_launched(self, key: str) -> None:
         point = self.points.get(key)
         if point is None:
@@ -161,9 +163,11 @@ class Ledger(Training):
             self.complain(Kind.TWICE, f"label {key[:8]} is launched, and was there")
         else:
             point.asked, point.status, point.lost = True, "requested", False
+            self.candidate_begun(key)
 
     def _segment_launched(self, action: dict[str, Any]) -> None:
         self.segments = max(self.segments, action["number"])
+        self.began_in[action_id(action)] = self.rounds
         for index in action["trajectories"]:
             trajectory = self._trajectory(index)
             key = trajectory.waiting_for
@@ -265,9 +269,10 @@ class Ledger(Training):
             self.validation.append(key)
         else:
             self.training.append(key)
-        for trajectory in self.trajectories.values():
+        for index, trajectory in self.trajectories.items():
             if trajectory.waiting_for == key:
                 trajectory.serve(self.rules.get("update_checkpoints", True))
+                self.begin_anew(index, key)
         self._freeze()
 
     def _label_failed(self, event: Event) -> None:
@@ -307,7 +312,8 @@ class Ledger(Training):
 
     def _segment_finished(self, event: Event) -> None:
         self.landed(event["action_id"])
-        self.judgement.check(event)
+        self.candidates_found(event, self.began_in.pop(event["action_id"], None))
+        self.judgement.check(event, self.rules["geometries"])
         self.seen.see(event["uncertainties"])
         for geometry, seen in self.seen_of.items():
             pairs = zip(event["checked"], event["uncertainties"], strict=True)
@@ -325,6 +331,7 @@ class Ledger(Training):
             trajectory.roll_back()
             return
         trajectory.version, trajectory.step = result["version"], result["step"]
+        trajectory.origin = None
         key = result.get("key")
         if result["outcome"] != "crossed" or key is None:
             return
@@ -336,22 +343,9 @@ class Ledger(Training):
                 self._place(key)
         elif point.status == "labelled":
             trajectory.serve(self.rules.get("update_checkpoints", True))
+            self.begin_anew(result["trajectory"], key)
         elif point.status in ("failed", "given-up"):
             trajectory.roll_back()
-
-    def _candidates_refused(self, event: Event) -> None:
-        for refusal in event["refusals"]:
-            key = refusal["key"]
-            point = self.points.get(key)
-            if point is None or point.asked or point.status != "requested":
-                what = f"{key[:8]} is refused as a candidate, but is not one"
-                self.complain(Kind.EVENT, what)
-                continue
-            del self.points[key]
-            self.candidates_refused += 1
-            for trajectory in self.trajectories.values():
-                if trajectory.waiting_for == key:
-                    trajectory.waiting_for = None
 
     def _freeze(self) -> None:
         largest = max(len(m.training) for m in self.members.values()) + len(self.training)
@@ -387,7 +381,7 @@ _HANDLERS: dict[str, Callable[[Ledger, Event], None]] = {
     "label-arrived": Ledger._label_arrived,
     "label-failed": Ledger._label_failed,
     "labels-gone": Ledger._labels_gone,
-    "candidates-refused": Ledger._candidates_refused,
+    "candidates-refused": Ledger.candidates_refused,
     "segment-finished": Ledger._segment_finished,
     "training-finished": Ledger.training_finished,
     "convergence-advanced": Ledger.convergence_advanced,

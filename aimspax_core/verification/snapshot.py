@@ -83,9 +83,9 @@ def _counters(path: Path, state: dict[str, Any], ledger: Ledger, report: Report)
         if state[name] != count:
             what = f"{name} is {state[name]}, but the events add up to {count}"
             report.found(Kind.COUNTER, path, what)
-    told = sum(state.get("candidates_refused", {}).values())
-    if told != ledger.candidates_refused:
-        what = f"{told} candidates were refused, but {ledger.candidates_refused} by the events"
+    told = state.get("candidates_refused", {})
+    if told != ledger.passed_over:
+        what = f"candidates were refused: {told}, but {ledger.passed_over} by the events"
         report.found(Kind.COUNTER, path, what)
     if state.get("ran_s", 0.0) != ledger.ran_s:
         what = f"ran_s is {state['ran_s']}, but the events say {ledger.ran_s}"
@@ -145,16 +145,18 @@ def _exploring(path: Path, state: dict[str, Any], ledger: Ledger, report: Report
         if window.frozen != seen.frozen:
             what = f"a threshold is frozen at {window.frozen}, by the events {seen.frozen}"
             report.found(Kind.STATE, path, what)
-    if Judgement.of(state.get("judgement")) != ledger.judgement:
+    judged, own_sums = Judgement.of(state.get("judgement")), ledger.judgement
+    whole = judged.since_the_start and own_sums.since_the_start
+    if judged.in_short != own_sums.in_short or (whole and judged != own_sums):
         what = "what the uncertainty is calibrated by is not that of the events"
         report.found(Kind.STATE, path, what)
     for trajectory in state["trajectories"]:
         known = ledger.trajectories.get(trajectory["index"])
         if known is None:
             continue
-        for name in ("version", "step", "checkpoint"):
+        for name in ("version", "step", "checkpoint", "origin", "begun_anew"):
             expected = getattr(known, name)
-            if trajectory[name] != expected:
+            if name in trajectory and trajectory[name] != expected:
                 what = (
                     f"{name} of trajectory {trajectory['index']} is {trajectory[name]}, "
                     f"by the events {expected}"

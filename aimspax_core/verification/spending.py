@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from aimspax_core.verification.accounts import Accounts
+from aimspax_core.verification.findings import Kind
 
 
 class Spending(Accounts):
@@ -48,6 +49,12 @@ class Spending(Accounts):
     def _has_come(self, geometry: int) -> bool:
         of = (p for p in self.points.values() if p.geometry == geometry)
         return any(point.status == "labelled" for point in of)
+
+    def spend_on(self, key: str) -> None:
+        """Judge that a label begins."""
+        if not self.may_begin(key, self.labels_flying()):
+            what = f"label {key[:8]} is launched, and the budget has nothing left for it"
+            self.complain(Kind.BUDGET, what)
 
     def to_come(self, keys: Iterable[str]) -> bool:
         """Return whether one of some labels that are wanted is under way, or may begin."""

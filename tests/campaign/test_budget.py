@@ -206,7 +206,7 @@ class Clocked(Watch):
 
     def __init__(self, shell: VirtualShell) -> None:
         super().__init__()
-        self.twin, self.shell = Twin(), shell
+        self.twin, self.shell = Twin(every=10), shell
         rules = Rules.model_dump(shell.rules, mode="json")
         self.twin.ledger.take({"kind": "started", "rules": rules})
 
@@ -236,7 +236,8 @@ def test_any_campaign_with_a_budget_keeps_to_it_and_ends(
 ) -> None:  # fmt: skip
     costs = {"label_core_hours": 0.5, "dearer": dearer}
     world = World(**{**vars(world), **costs, "damaged": 0.0, "task_lost": 0.0})
-    rules = rules.but(limits=limited(**limits))
+    small = {"max_initial_set_size": 30, "max_train_set_size": 30}
+    rules = rules.but(limits=limited(**limits), **small)
     shell = VirtualShell(rules, world, np.random.default_rng(seed))
     shell.watch = Clocked(shell)
     for number in range(20_000):

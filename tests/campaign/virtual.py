@@ -7,6 +7,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -112,6 +113,7 @@ class VirtualShell:
         self._structures = itertools.count()
         self._judging = np.random.default_rng(7)
         self._assessing = np.random.default_rng(8)
+        self._placing = np.random.default_rng(9)
         self._spreads: dict[str, tuple[float, bool]] = {}
         self.state = apply(None, Started(rules=self.rules, adopt=self.adopt))
 
@@ -328,6 +330,7 @@ class VirtualShell:
                     step=trajectory.step + steps,
                     since_crossing=0 if crossed else trajectory.since_crossing + steps,
                     key=key,
+                    **self._place(key),
                 )
             )
         return SegmentFinished(
@@ -338,6 +341,13 @@ class VirtualShell:
             at_steps=tuple(step for _, step, *_ in made),
             thresholds=tuple(limit for *_, limit in made),
         )
+
+    def _place(self, key: str | None) -> dict[str, Any]:
+        """Where a structure is among others, on a square that is 3 wide."""
+        if key is None or not self.rules.novelty:
+            return {}
+        sketch = tuple(float(x) for x in self._placing.uniform(0, 3, size=2))
+        return {"distance": float(self._placing.exponential(2.0)), "sketch": sketch, "unit": 1.0}
 
     def _segment(self, action: Propagate) -> SegmentFinished:
         if self.world.spreads:

@@ -38,9 +38,14 @@ WORLDS = {
 
 
 class Twin:
-    """Adds up what it is told, and compares."""
+    """Adds up what it is told, and compares.
 
-    def __init__(self) -> None:
+    Args:
+        every: After so many events; to write a whole state down takes longest.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
         self.report, self.number, self.last = Report(), 0, ""
         self.published: list[str] = []
         self.ledger = Ledger(complain=lambda kind, what: self.report.found(kind, self.place, what))
@@ -57,6 +62,9 @@ class Twin:
             told_sets = {tag: (one.training, one.validation) for tag, one in sets.items()}
             assert self.ledger.published[event.what].sets == told_sets
             self.published.append(event.what)
+        if self.number % self.every and state.phase not in (Phase.FINISHED, Phase.FAILED):
+            assert not self.report.findings, [f"{f.file}: {f.what}" for f in self.report.findings]
+            return
         told: dict[str, Any] = json.loads(state.model_dump_json())
         snapshot.compare(self.place, told, self.ledger, self.report)
         assert not self.report.findings, [f"{f.file}: {f.what}" for f in self.report.findings]
@@ -110,11 +118,32 @@ def test_the_reader_and_the_rules_agree_after_every_event(world: str, seed: int)
         {"assessed": True, "max_train_set_size": 25},
         {"samples_ahead": True, "initial_accuracy": 0.0, "geometries": 1},
         {"samples_ahead": True, "initial_accuracy": 0.15, "max_initial_set_size": 60},
+        {"restart_shares": (0.3, 1.0), "initial_restart_shares": (1.0, 0.5)},
     ],
     ids=str,
 )
 def test_they_agree_under_other_rules(rules: dict[str, Any]) -> None:
     assert played(WORLDS["all"], seed=1, restarts=0.02, **rules).number > 50
+
+
+CHOSEN = {
+    "candidates": "largest_error", "label_slots": 2, "novelty": 0.5, "restart_shares": (0.5, 0.5),
+    "initial_restart_shares": (1.0, 0.5), "num_trajectories": 8, "desired_acc": 0.0,
+    "limits": {"budget_labels": 80.0}, "initial_accuracy": 0.3,
+}  # fmt: skip
+"""Rules that choose: which candidates are labelled, and what trajectories begin anew from."""
+
+CROWDED = World(
+    spreads=(0.1, 0.3), factor=1.5, label_s=20.0, reference_slots=2, label_fails=0.1,
+    task_lost=0.03, damaged=0.01,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_they_agree_where_candidates_are_chosen_among(seed: int) -> None:
+    twin = played(CROWDED, seed, restarts=0.03, **CHOSEN)
+    assert set(twin.ledger.passed_over) >= {"near", "renewed"}
+    assert sum(one.begun_anew for one in twin.ledger.trajectories.values()) > 0
 
 
 def test_they_agree_on_a_campaign_that_began_from_given_models() -> None:
