@@ -74,6 +74,7 @@ class Accounts:
     round: Round | None = None
     published: dict[str, Publication] = field(default_factory=dict)
     publishing: str = ""
+    ending: bool = False  # what is trained now makes up for epochs that were lost
     finished: bool = False
     perhaps_reopened: bool = False
     unsure_of_convergence: bool = False
@@ -134,6 +135,21 @@ class Accounts:
             for tag, m in self.members.items()
         }
 
+    def freeze(self) -> None:
+        """Let thresholds stay as they are, once the training set is as large as the rules say."""
+        largest = max(len(m.training) for m in self.members.values()) + len(self.training)
+        if largest >= float(self.rules["freeze_threshold_dataset"]):
+            for seen in (self.seen, *self.seen_of.values()):
+                seen.freeze(self.rules["c_x"])
+
+    def scope(self) -> None:
+        """Hold one threshold, or one for each geometry, as the rules say."""
+        own = self.rules.get("threshold_scope", "shared") == "geometry"
+        if own != bool(self.seen_of):
+            geometries = self.rules["geometries"] if own else 0
+            self.seen_of = {geometry: Uncertainties() for geometry in range(geometries)}
+            self.freeze()
+
     def labelled(self) -> list[str]:
         """Return the keys of all labels that are counted."""
         found = [key for key, point in self.points.items() if point.status == "labelled"]
@@ -181,6 +197,7 @@ class Accounts:
         if self.finished:
             self.published["final"] = Publication("final", self.published_sets(), self.errors())
         self.unsure_of_convergence = True
+        self.ending = state["phase"].removeprefix("initial-") in ("converge", "publish")
         self.round = self._round_of(state)
 
     def _round_of(self, state: dict[str, Any]) -> Round | None:

@@ -12,10 +12,13 @@ from typing import Any
 
 from aimspax_core.verification.accounts import Point, Publication
 from aimspax_core.verification.choosing import Choosing
-from aimspax_core.verification.exploring import Trajectory, Uncertainties
+from aimspax_core.verification.exploring import Trajectory
 from aimspax_core.verification.findings import Kind
 from aimspax_core.verification.journal_lines import Event, action_id
 from aimspax_core.verification.members import Member, dealt
+
+_BESIDE = ("label", "train", "assess")
+"""What may be launched while a phase ends: labels that are restored, epochs that were lost."""
 
 
 @dataclass
@@ -42,7 +45,7 @@ class Ledger(Choosing):
             self.complain(Kind.EVENT, "the campaign starts a second time")
         self.rules, self.adopted = event["rules"], event.get("adopt", False)
         self.members = {tag: Member() for tag in self.rules["tags"]}
-        self._scope()
+        self.scope()
 
     def _resumed(self, event: Event) -> None:
         self.in_flight.clear()
@@ -55,6 +58,7 @@ class Ledger(Choosing):
         before, self.rules = self.rules, event["rules"]
         if before != self.rules:
             self.doubt_candidates()
+            self.ending = False
         self.unsure_of_convergence |= before != self.rules
         if self.finished and before != self.rules:  # whether they ask for more, a launch will say
             self.finished, self.perhaps_reopened = False, True
@@ -62,8 +66,8 @@ class Ledger(Choosing):
         if any(before.get(name) != self.rules.get(name) for name in thaws):
             for seen in (self.seen, *self.seen_of.values()):
                 seen.frozen = None
-            self._freeze()
-        self._scope()
+            self.freeze()
+        self.scope()
         self._go_on()
 
     def _state_restored(self, event: Event) -> None:
@@ -94,6 +98,7 @@ class Ledger(Choosing):
                 self.samplers_lost.add(int(event["which"]))
 
     def _exploration_asked(self, _: Event) -> None:
+        self.ending = False
         self.training_goes_on()
         for key, point in tuple(self.points.items()):  # there was no budget for it
             if point.step and point.status == "requested" and key not in self.restoring:
@@ -135,7 +140,8 @@ class Ledger(Choosing):
             self.complain(Kind.TWICE, f"{name} is launched, and was in flight")
         self.in_flight[name] = action
         self.finished = self.perhaps_reopened = False
-        if kind in ("sample", "train", "propagate"):
+        self.ending = kind in ("converge", "publish") or (self.ending and kind in _BESIDE)
+        if kind in ("sample", "propagate") or (kind == "train" and not self.ending):
             self.training_goes_on()
         match kind:
             case "label":
@@ -273,7 +279,7 @@ class Ledger(Choosing):
             if trajectory.waiting_for == key:
                 trajectory.serve(self.rules.get("update_checkpoints", True))
                 self.begin_anew(index, key)
-        self._freeze()
+        self.freeze()
 
     def _label_failed(self, event: Event) -> None:
         key = event["key"]
@@ -318,7 +324,7 @@ class Ledger(Choosing):
         for geometry, seen in self.seen_of.items():
             pairs = zip(event["checked"], event["uncertainties"], strict=True)
             seen.see([u for index, u in pairs if index % self.rules["geometries"] == geometry])
-        self._freeze()
+        self.freeze()
         for result in event["results"]:
             self._moved(result)
         for look in event.get("looks", ()):
@@ -346,20 +352,6 @@ class Ledger(Choosing):
             self.begin_anew(result["trajectory"], key)
         elif point.status in ("failed", "given-up"):
             trajectory.roll_back()
-
-    def _freeze(self) -> None:
-        largest = max(len(m.training) for m in self.members.values()) + len(self.training)
-        if largest >= float(self.rules["freeze_threshold_dataset"]):
-            for seen in (self.seen, *self.seen_of.values()):
-                seen.freeze(self.rules["c_x"])
-
-    def _scope(self) -> None:
-        """Hold one threshold, or one for each geometry, as the rules say."""
-        own = self.rules.get("threshold_scope", "shared") == "geometry"
-        if own != bool(self.seen_of):
-            geometries = self.rules["geometries"] if own else 0
-            self.seen_of = {geometry: Uncertainties() for geometry in range(geometries)}
-            self._freeze()
 
     def _task_lost(self, event: Event) -> None:
         action = self.in_flight.pop(event["action_id"], None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,7 @@ def compare(path: Path, state: dict[str, Any], ledger: Ledger, report: Report) -
 
 def _counters(path: Path, state: dict[str, Any], ledger: Ledger, report: Report) -> None:
     given_up = sum(point.status == "given-up" for point in ledger.points.values())
-    lost = sum(
-        point["status"] == "failed" and ledger.points[key].status == "requested"
-        for key, point in state["points"].items()
-        if key in ledger.points
-    )
+    lost = len(_given_up(state, ledger))
     expected = {
         "labels": ledger.labels,
         "failed_labels": ledger.failed + given_up + lost,
@@ -97,6 +94,17 @@ def _counters(path: Path, state: dict[str, Any], ledger: Ledger, report: Report)
     if not math.isclose(state["core_hours"], ledger.core_hours, rel_tol=1e-9, abs_tol=1e-12):
         what = f"core_hours is {state['core_hours']}, but the events add up to {ledger.core_hours}"
         report.found(Kind.COUNTER, path, what)
+
+
+def _given_up(state: dict[str, Any], ledger: Ledger) -> set[str]:
+    """Return points that were lost too often: no event says so, but what is launched next."""
+    return {
+        key
+        for key, point in state["points"].items()
+        if point["status"] == "failed"
+        and key in ledger.points
+        and ledger.points[key].status == "requested"
+    }
 
 
 _AS = {"requested": ("requested",), "labelled": ("labelled",), "failed": ("failed", "given-up")}
@@ -150,10 +158,14 @@ def _exploring(path: Path, state: dict[str, Any], ledger: Ledger, report: Report
     if judged.in_short != own_sums.in_short or (whole and judged != own_sums):
         what = "what the uncertainty is calibrated by is not that of the events"
         report.found(Kind.STATE, path, what)
+    given_up = _given_up(state, ledger)
     for trajectory in state["trajectories"]:
         known = ledger.trajectories.get(trajectory["index"])
         if known is None:
             continue
+        if known.waiting_for in given_up:
+            known = replace(known)
+            known.roll_back()
         for name in ("version", "step", "checkpoint", "origin", "begun_anew"):
             expected = getattr(known, name)
             if name in trajectory and trajectory[name] != expected:

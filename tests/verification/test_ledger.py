@@ -13,8 +13,16 @@ import numpy as np
 import pytest
 
 from aimspax_core.campaign import final_sets
-from aimspax_core.campaign.events import Event, ParametersSet, Published
-from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.campaign.actions import Label, Train
+from aimspax_core.campaign.events import (
+    Event,
+    FileDamaged,
+    Launched,
+    ParametersSet,
+    Published,
+    TaskLost,
+)
+from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
 from aimspax_core.verification import snapshot
 from aimspax_core.verification.findings import Report
 from aimspax_core.verification.ledger import Ledger
@@ -169,3 +177,44 @@ def test_what_is_trained_on_without_validation_has_no_errors_of_its_own() -> Non
     done = {"action_id": "train:water-511:train-3-2", "tag": "water-511", "checkpoint": "train-3-2"}
     ledger.training_finished({**done, "epochs": 1, "errors": []})
     assert ledger.errors()["water-511"] == ({"mae_f": 0.1}, None), "from the checkpoint before"
+
+
+def test_epochs_that_are_made_up_for_before_publishing_leave_convergences_as_they_are() -> None:
+    """A member's checkpoint is lost as the converged one is published; both are in the results."""
+    twin = Twin()
+    rules = make_rules(max_train_set_size=25, desired_acc=0.0, converge_on="all")
+    shell = VirtualShell(rules, World(), np.random.default_rng(1), twin.watch)
+    twin.ledger.take({"kind": "started", "rules": json.loads(rules.model_dump_json())})
+    shell.run_until(lambda state: state.phase is Phase.PUBLISH)
+    (converged,) = (m.tag for m in shell.state.members.values() if m.converge_epochs)
+    other = next(m for tag, m in shell.state.members.items() if tag != converged)
+    shell.tell(
+        FileDamaged(what="checkpoint", which=other.tag, name=str(other.checkpoint), reason="gone")
+    )
+    assert shell.run().finished and shell.state.members[converged].converge_epochs
+    assert any(isinstance(a, Train) for a in shell.launched[-4:])
+    assert twin.published[-1] == "final"
+
+
+def test_what_a_label_that_was_lost_too_often_does_to_its_trajectory_is_no_finding() -> None:
+    """No event says that it is given up; the snapshot may be of that moment."""
+    twin, rules = Twin(), make_rules()
+    shell = VirtualShell(rules, World(), np.random.default_rng(1), twin.watch)
+    twin.ledger.take({"kind": "started", "rules": json.loads(rules.model_dump_json())})
+    shell.run_until(lambda state: any(label.key in found(state) for label in flying(state)))
+    label = next(one for one in flying(shell.state) if one.key in found(shell.state))
+    while label.key in shell.state.open_points:
+        if label.id not in shell.state.in_flight:
+            shell.tell(Launched(action=label))
+        shell.tell(TaskLost(action_id=label.id, reason="died"))
+    assert shell.state.points[label.key].status is PointStatus.FAILED
+
+
+def flying(state: CampaignState) -> list[Label]:
+    """The labels under way."""
+    return [action for action in state.in_flight.values() if isinstance(action, Label)]
+
+
+def found(state: CampaignState) -> set[str | None]:
+    """Structures that trajectories wait for."""
+    return {t.waiting_for for t in state.trajectories}
