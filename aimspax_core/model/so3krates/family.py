@@ -17,10 +17,13 @@ from aimspax_core.model.so3krates.constants import Constants, constants_of
 from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
 from aimspax_core.model.so3krates.foundation import foundation
 from aimspax_core.model.so3krates.graphs import graphs
-from aimspax_core.model.so3krates.steps import So3kratesSteps
+from aimspax_core.model.so3krates.steps import So3kratesSteps, misses
 
 _BROKEN = (pickle.UnpicklingError, RuntimeError, EOFError)
 _OTHER_VERSION = (AttributeError, ImportError, LookupError, ValueError)
+
+
+_INDENT = 25 * " "  # of `results/README.txt`
 
 
 def load(name: str, file: Path) -> torch.nn.Module:
@@ -44,7 +47,7 @@ def load(name: str, file: Path) -> torch.nn.Module:
     return model
 
 
-def _family(name: str, **more: Any) -> Family:
+def _family(name: str, needs: str, **more: Any) -> Family:
     return Family(
         graphs=graphs,
         constants=Constants,
@@ -56,10 +59,15 @@ def _family(name: str, **more: Any) -> Family:
         copy_with=network.for_users,
         save=write_atomically,
         load=partial(load, name),
-        loaded_by="so3krates_torch.calculator.so3.TorchkratesCalculator",
+        misses=misses,
+        loaded_by=f"so3krates_torch.calculator.so3.TorchkratesCalculator\n{_INDENT}({needs})",
         **more,
     )
 
 
-SO3KRATES = _family("so3krates")
-SO3LR = _family("so3lr", foundation=partial(foundation, partial(load, "so3lr")))
+SO3KRATES = _family("so3krates", "model_type='so3krates'")
+SO3LR = _family(
+    "so3lr",
+    "model_type='so3lr', and the r_max_lr of ARCHITECTURE",
+    foundation=partial(foundation, partial(load, "so3lr")),
+)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ase.data import chemical_symbols
@@ -62,7 +63,8 @@ def build(
         ModelError: The package cannot build this architecture.
     """
     architecture = so3krates_architecture(settings)
-    given = architecture.model_dump(exclude={"model_choice", "atomic_energies"})
+    ours = {"model_choice", "atomic_energies", "solve_energies"}
+    given = architecture.model_dump(exclude=ours)
     dtype = settings.GENERAL.default_dtype
     with number_format(dtype), torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed CUDA's generators too, which are not forked here.
@@ -95,6 +97,21 @@ def set_constants(model: torch.nn.Module, constants: Constants, elements: Sequen
         attention.avg_num_neighbors = constants.avg_num_neighbors
         if attention.message_normalization == "avg_num_neighbors":
             attention.att_norm_inv = attention.att_norm_ev = constants.avg_num_neighbors
+
+
+@contextmanager
+def without_free_atoms(model: torch.nn.Module) -> Iterator[None]:
+    """Leave energies of free atoms out within the block.
+
+    In single precision those of heavy atoms have no meV.
+    """
+    free = cast(Any, model).atomic_energy_output_block.free
+    kept = free.clone()
+    try:
+        free.zero_()
+        yield
+    finally:
+        free.copy_(kept)
 
 
 def call(model: torch.nn.Module, inputs: Mapping[str, Any], **asked: bool) -> dict[str, Any]:

@@ -8,13 +8,16 @@ from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from so3krates_torch.modules.loss import WeightedEnergyForcesLoss
 from torch_ema import ExponentialMovingAverage
 
 from aimspax_core.errors import DivergedError, ModelError
 from aimspax_core.model.number_format import number_format
+from aimspax_core.model.residuals import Residuals
+from aimspax_core.model.so3krates.constants import Constants
 from aimspax_core.model.so3krates.graphs import Batch, Graph, collated
-from aimspax_core.model.so3krates.network import call
+from aimspax_core.model.so3krates.network import call, without_free_atoms
 from aimspax_core.settings.model import ModelSettings
 
 
@@ -141,6 +144,18 @@ class So3kratesSteps:
             measured[f"rmse_{name}"] = float(error.square().mean().sqrt()) if len(error) else None
         return total / structures, measured
 
+    def interaction_energies(
+        self, model: torch.nn.Module, data: Sequence[Graph]
+    ) -> NDArray[np.float64]:
+        """Return the energies (eV) of structures, shape (S,), without those of free atoms."""
+        model.eval()
+        with without_free_atoms(model):
+            found = [
+                self._predicted(model, batch, stress=False, training=False)["energy"].detach()
+                for batch in self.batches(data)
+            ]
+        return np.asarray(torch.cat(found).double().cpu())
+
     def _step(
         self, model: torch.nn.Module, loss: torch.nn.Module, batch: Batch, optimizer: Any
     ) -> float:
@@ -161,6 +176,19 @@ class So3kratesSteps:
     ) -> dict[str, Any]:
         with number_format(self._format):
             return call(model, _inputs(batch), training=training, compute_stress=stress)
+
+
+def misses(
+    steps: So3kratesSteps, model: torch.nn.Module, data: Sequence[Graph], constants: Constants
+) -> Residuals:
+    """Return what a model misses of labelled energies; see `family.Family.misses`."""
+    labelled = [graph for graph in data if graph.energy is not None]
+    energies = sorted(constants.atomic_energies.items())
+    counts = np.array([[(graph.numbers == z).sum() for z, _ in energies] for graph in labelled])
+    free = counts @ np.array([energy for _, energy in energies])
+    labels = np.array([graph.energy for graph in labelled], dtype=np.float64)
+    bound = labels - free - steps.interaction_energies(model, labelled)
+    return Residuals(counts.astype(np.float64), bound)
 
 
 _LABELS = ("energy", "forces", "stress", "weight", "sizes")

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.families.row import Architecture, FamilyRow, ModelSections, model_choice
-from aimspax_core.settings.values import Count, NonNegative, Number, Positive
+from aimspax_core.settings.values import AnyCase, Count, NonNegative, Number, Positive
 from aimspax_core.structures import symbols_text
 
 PACKAGE, EXTRA = "so3krates_torch", "pip install 'aimspax[so3lr]'"
@@ -93,6 +93,13 @@ class So3kratesArchitecture(Architecture):
     )
     residual_mlp_1: bool = Field(True, description="A residual MLP after the attention block.")
     residual_mlp_2: bool = Field(False, description="A residual MLP after the interaction block.")
+    solve_energies: Annotated[Literal["auto", "always", "never"], AnyCase()] = Field(
+        "auto",
+        description="Solve for the energy of each element's atom by least squares, from what the "
+        "averaged weights miss on the training set, as training begins and ends; forces do not "
+        "change. `auto`: unless `atomic_energies` are given; `always`: they are where it begins; "
+        "`never`: the rest is left to training, as in the original.",
+    )
     trainable_rbf: bool = Field(False, description="Train the radial basis, too.")
     use_charge_embed: bool = Field(True, description="Embed the total charge.")
     use_spin_embed: bool = Field(True, description="Embed the number of unpaired electrons.")
@@ -213,7 +220,13 @@ def _not_of_these(settings: ModelSections) -> Iterator[str]:
 
 
 def _notes(settings: ModelSections) -> Iterator[str]:
-    """Yield what has no effect."""
+    """Yield what has no effect, and what becomes of given energies."""
+    architecture = so3krates_architecture(settings)
+    if architecture.solve_energies == "always" and architecture.atomic_energies is not None:
+        yield (
+            "ARCHITECTURE.solve_energies: always: the given atomic energies are where it begins, "
+            "and move"
+        )
     if settings.MISC.compile == "on":
         yield f"MISC.compile: on: {settings.ARCHITECTURE.model_choice} models are not compiled"
 
