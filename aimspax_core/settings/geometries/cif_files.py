@@ -44,6 +44,7 @@ _GROUPS = (
     "_space_group_it_number",
     "_symmetry_int_tables_number",
 )
+_MAGNETIC = "_space_group_symop_magn_operation"
 _HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 
 _ALIKE = 0.02
@@ -121,7 +122,7 @@ def _refused(block: CIFBlock, atoms: Atoms) -> Iterator[str]:
 def _notes(block: CIFBlock, atoms: Atoms) -> Iterator[str]:
     if _TYPE not in block:
         yield "it names no elements; they are taken by the labels of its sites"
-    if not any(_said(block, name) for name in (*_OPERATIONS, *_GROUPS, *_HALL)):
+    if not _is_said(block) and not any(_said(block, name) for name in _HALL):
         yield "it says no symmetry; its sites are taken as all that there are (P 1)"
     elif (setting := _one_of_two(block)) is not None:
         yield (
@@ -202,10 +203,13 @@ def _disorder(block: CIFBlock) -> Iterator[str]:
 
 def _symmetry(block: CIFBlock) -> Iterator[str]:
     """Yield what ASE does not read of symmetry, or reads for other axes than those of the cell."""
+    if any(name.startswith(_MAGNETIC) for name in block) and not _is_said(block):
+        yield (
+            "its symmetry is that of its magnetic moments, which is not read; allowed: the "
+            "operations of symmetry of the atoms, or all of them with P 1"
+        )
     hall = next((str(block[name]) for name in _HALL if _said(block, name)), "")
-    others = (*_OPERATIONS, *_GROUPS)
-    alone = hall and not any(_said(block, name) for name in others)
-    if alone and hall.replace(" ", "").upper() != "P1":
+    if hall and not _is_said(block) and hall.replace(" ", "").upper() != "P1":
         yield (
             f"its symmetry is given by Hall's symbol alone ('{hall}'), which is not read; allowed: "
             "its operations, or the symbol of Hermann and Mauguin"
@@ -299,6 +303,11 @@ def _formula(block: CIFBlock, atoms: Atoms) -> Iterator[str]:
 def _kinds(atoms: Atoms) -> np.ndarray:
     """Return the site of each atom, (N,)."""
     return np.asarray(atoms.arrays.get("spacegroup_kinds", np.arange(len(atoms))))
+
+
+def _is_said(block: CIFBlock) -> bool:
+    """Whether a block says its symmetry in a way that ASE reads."""
+    return any(_said(block, name) for name in (*_OPERATIONS, *_GROUPS))
 
 
 def _said(block: CIFBlock, name: str) -> bool:

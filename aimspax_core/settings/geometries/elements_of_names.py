@@ -53,6 +53,9 @@ _BEADS = ("W", "WF", "PW")
 _GRAINS = re.compile(r"(BB|SC)\d?$")
 """Coarse grains of amino acids, which are no boron and no sulphur."""
 
+_UNITED = re.compile(r"CH[1-4]?[A-Z]?$|C_?H[1-4]")
+"""Names of carbons that stand for their hydrogens too, which are not written."""
+
 _IN_RESIDUES = ("Fe", "Mg", "Se")
 """Other elements that residues of proteins hold."""
 
@@ -126,6 +129,8 @@ def element_of_name(name: str, residue: str) -> str | None:
         if _GRAINS.match(name.strip().upper()):
             return None
         return one if one in _BUILT_OF else double if double in _IN_RESIDUES else None
+    if _UNITED.match(name.strip().upper()):
+        return None
     if double is not None and letters[:1].isupper() and letters[1:2].islower():
         return double
     if simple is not None and double not in (None, "Br"):

@@ -28,6 +28,12 @@ AIMS, XYZ, PDB, LAMMPS = "aims", "extxyz", "proteindatabank", "lammps-data"
 _AIMS_NAME = re.compile(r"\.in(\.[\w+-]+)*$", re.IGNORECASE)
 """`geometry.in`, and what FHI-aims and FHI-vibes make of it: `geometry.in.next_step`."""
 
+_SUFFIXES = {".ent": PDB, ".mcif": "cif"}
+"""Other suffixes of formats than ASE knows."""
+
+_ABINIT_OUTPUT = re.compile(rb"\.Version\s+\S+\s+of ABINIT")
+"""What ABINIT's output begins with, which repeats the input that ASE knows it by."""
+
 _PACKED_WRONGLY = (OSError, EOFError, LZMAError, zlib.error)
 
 _PEEK = 4096
@@ -72,8 +78,8 @@ def format_of(path: Path) -> tuple[str, tuple[str, ...]]:
         raise StructureError(f"{path}: cannot be unpacked; its name says that it is compressed")
     if shown is None:
         raise StructureError(
-            f"{path}: cannot be read as a geometry: neither its name nor its content tells the "
-            "format; allowed: a name such as x.xyz, x.cif, POSCAR, geometry.in"
+            f"{path}: cannot be read as a geometry: neither its name nor its content is that of a "
+            "format that is read; allowed: a name such as x.xyz, x.cif, POSCAR, geometry.in"
         )
     return shown, (f"{path.name} is read as {ioformats[shown].description}, by its content",)
 
@@ -92,12 +98,15 @@ def _by_name(path: Path) -> str | None:
     plain = get_compression(path.name)[0]
     if _AIMS_NAME.search(plain):
         return AIMS
-    if plain.lower().endswith(".ent"):
-        return PDB
+    for suffix, also in _SUFFIXES.items():
+        if plain.lower().endswith(suffix):
+            return also
     try:
         kind = filetype(str(path))
     except (UnknownFileTypeError, *_PACKED_WRONGLY):
         return None
+    if kind == "abinit-in" and _ABINIT_OUTPUT.search(head_of(path)):
+        return "abinit-out"
     return kind if kind in ioformats and ioformats[kind].can_read else None
 
 

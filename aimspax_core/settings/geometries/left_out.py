@@ -45,6 +45,12 @@ _UNLIKE = 0.001
 What force fields make is further off: CH2 as one atom has 14.027, N has 14.007.
 """
 
+_REPEATED = re.compile(r"(?<!\S)(\d+)\*(\S+)")
+"""ABINIT's `3*10.2`, which stands for three numbers."""
+
+_FRACTION = re.compile(r"(?<!\S)([+-]?\d+\.?\d*)/(\d*[1-9]\.?\d*)(?!\S)")
+"""ABINIT's `1/3`."""
+
 _MOMENTS = ("magmoms", "magmom", "magnetic_moments")
 _CHARGES = ("charges", "charge", "partial_charges")
 _HALF = 0.5
@@ -114,6 +120,9 @@ def readable(kind: str, text: Callable[[], str]) -> str | None:
         raise StructureError(why)
     if kind in ("sdf", "mol") and "V3000" in "".join(text().splitlines()[3:4]):
         raise StructureError("it is a Molfile V3000, which is not read; write it as V2000 or x.xyz")
+    if kind == "abinit-in":
+        plain = _REPEATED.sub(lambda found: f"{found[2]} " * int(found[1]), text())
+        return _FRACTION.sub(lambda found: repr(float(found[1]) / float(found[2])), plain)
     return without_freeze_codes(text()) if kind == "gaussian-in" else None
 
 

@@ -12,6 +12,8 @@ _NO_NUMBER = re.compile(r"(?:could not convert string to float|.*literal for int
 
 _NO_SYMBOL = re.compile(r"Symbol ('\w+') not (?:found )?in chemical symbols")
 
+_MISSING = re.compile(r"'(\w+)' is not in list")
+
 _PYTHON = re.compile("StopIteration|broadcast|unpack|list index|not enough values|NoneType")
 """What Python and NumPy say of a file that ends too early."""
 
@@ -43,6 +45,8 @@ def _of_error(error: Exception) -> str:
     text = str(error.args[0] if error.args else error).strip()
     if "Could not determine chemical symbols" in text:
         return "it names no elements (VASP 4); write them in the line before the numbers of atoms"
+    if (missing := _MISSING.fullmatch(text)) is not None:
+        return f"it has no {missing[1]}"
     if (symbol := _NO_SYMBOL.match(text)) is not None:
         return f"{symbol[1]} is no chemical element"
     if isinstance(error, KeyError) and error.args:

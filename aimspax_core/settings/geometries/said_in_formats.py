@@ -65,6 +65,9 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
         r"^[^#!\n]*\b(?:natfix\w?|iatfix\w?)\b": f"its {{}} is not read; {_OTHERWISE}",
         r"^[^#!\n]*\b(?:efield|zeemanfield)\b": f"it has {{}}, {_FIELD}",
     },
+    "abinit-out": {
+        r"^.*of ABINIT": f"lengths of ABINIT's output ('{{}}') are not read; {_OTHERWISE}"
+    },
     "aims-output": {r"^\s*homogeneous_field\b": f"it is of a system with {{}}, {_FIELD}"},
     "castep-cell": {
         r"^\s*%BLOCK\s+EXTERNAL_EFIELD": f"it has {{}}, {_FIELD}",

@@ -124,6 +124,14 @@ def test_no_symmetry_is_noted_and_hall_alone_refused(tmp_path: Path):
     assert len(geometry(tmp_path, hall).atoms) == 1
 
 
+def test_symmetry_of_moments_is_not_read(tmp_path: Path):
+    magnetic = "loop_\n_space_group_symop_magn_operation.xyz\n'x,y,z,+1'\n'-x,-y,-z,+1'\n"
+    site = "Fe1 Fe .1 .2 .3"
+    assert "magnetic" in refused(tmp_path, cif(site, symmetry="") + magnetic)
+    (tmp_path / "a.mcif").write_text(cif(site) + magnetic, encoding="utf-8")
+    assert len(read_file(tmp_path / "a.mcif").atoms) == 1
+
+
 @pytest.mark.parametrize(
     ("group", "angles", "clear"),
     [

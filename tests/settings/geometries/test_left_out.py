@@ -141,6 +141,17 @@ def test_elements_that_a_pdb_file_has_are_taken(tmp_path: Path):
         ("SE", "MSE", None),
         ("CL", "", None),
         ("OG1", "LIG", "O"),
+        ("CH2", "TRP", "C"),
+        ("CH3", "ACE", "C"),
+        ("CH2", "POPC", None),
+        ("ch2", "", None),
+        ("C_H3", "", None),
+        ("CH", "", None),
+        ("W", "W", None),
+        ("W", "SOL", None),
+        ("BB", "LEU", None),
+        ("SC1", "LEU", None),
+        ("SD", "MET", "S"),
     ],
 )
 def test_elements_by_names(name: str, residue: str, element: str | None):

@@ -209,6 +209,7 @@ def test_charge_and_multiplicity_of_formats(kind: str, text: str, said: dict[str
     [
         ("abinit-in", "natom 2\n natfix 1", "natfix"),
         ("abinit-in", "natrd 2", "natrd"),
+        ("abinit-out", ".Version 9.0 of ABINIT\n rprim 0 0.5 0.5", "ABINIT"),
         ("aims-output", "  homogeneous_field 0 0 0.1", "homogeneous_field"),
         ("castep-cell", "%block external_efield", "external_efield"),
         ("cfg", "A = 2.0 Angstrom", "A = 2.0"),
@@ -329,6 +330,20 @@ def test_units_that_a_data_file_of_lammps_says(tmp_path: Path, units: str, clear
         assert not any("units" in n for n in geometry(tmp_path, "x.data", content).notes)
     else:
         assert units in refused(tmp_path, "x.data", content)
+
+
+ABINIT = """acell 3*10.0 angstrom
+rprim 1 0 0 0 1 0 0 0 1
+natom 2 ntypat 1 typat 2*1 znucl 14
+xred 3*0.0 3*1/4
+"""
+
+
+def test_repeated_numbers_of_abinit_and_a_missing_cell(tmp_path: Path):
+    atoms = geometry(tmp_path, "run.abi", ABINIT).atoms
+    assert str(atoms.symbols) == "Si2"
+    assert np.allclose(atoms.positions[1], 2.5)
+    assert "no acell" in refused(tmp_path, "run.abi", ABINIT.replace("acell 3*10.0 angstrom", ""))
 
 
 def test_files_of_eon_are_periodic(tmp_path: Path):
