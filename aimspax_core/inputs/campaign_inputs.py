@@ -43,6 +43,7 @@ from aimspax_core.inputs.held_out import unfit_held_out
 from aimspax_core.inputs.parameters import in_force
 from aimspax_core.inputs.pretrained import (
     not_of_its_elements,
+    notes_on_fine_tuning,
     refuse_beside_given_models,
     with_its_architecture,
 )
@@ -144,6 +145,7 @@ class Inputs:
             *lone_atoms(settings, geometries),
             *_notes(settings, geometries, tuple(seeds), adopts),
             *_models_notes(settings),
+            *notes_on_fine_tuning(settings),
             *(line for finding, line in found if finding.note),
         ]
         settings = replace(settings, notes=(*settings.notes, *notes))

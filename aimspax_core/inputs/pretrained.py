@@ -71,6 +71,16 @@ def not_of_its_elements(settings: Settings, geometries: list[Atoms]) -> Iterator
             yield f"{settings.model_places.of(_MODEL)}: {missing}"
 
 
+def notes_on_fine_tuning(settings: Settings) -> Iterator[str]:
+    """Yield that members agree too much if they begin from one model and learn from one set."""
+    if settings.model.TRAINING.perform_finetuning and not settings.idg.distinct_model_sets:
+        yield (
+            f"{settings.project_places.file}: INITIAL_DATASET_GENERATION.distinct_model_sets is "
+            "False, and all members begin from the same model: their spread is many times smaller "
+            "than their error (docs/fine-tuning.md); usual: True"
+        )
+
+
 def refuse_beside_given_models(settings: Settings) -> None:
     """Refuse fine-tuning in a campaign that begins from members that are there.
 

@@ -81,12 +81,10 @@ class Member:
             model = skeletons().build(settings, self.elements, constants, self.seed)
         self.learner = Learner(self.family, settings, model, scheduler=True)
         self.stage = Stage.INITIAL
-        self.total_epochs = 0
-        self.keeps_energies = False
-        self.keeps_scaling = False
+        self.total_epochs = self.attempt = 0
+        self.keeps_energies = self.keeps_scaling = False
         self.solved_on = ""
         self.settled = True
-        self.attempt = 0
         self._begin_stage()
 
     @classmethod
@@ -206,8 +204,6 @@ class Member:
 
     def renew_constants(self, train: Sequence[Graph]) -> None:
         """Take the data-dependent constants from a training set that has grown.
-
-        Those of a member that keeps its scaling stay: its energies may be solved for.
 
         Raises:
             ModelError: They would change under the best weights that a convergence keeps.

@@ -113,6 +113,15 @@ def test_an_element_that_the_model_does_not_know_is_told(directory: Path) -> Non
         read(directory)
 
 
+@pytest.mark.parametrize("distinct", [True, False])
+def test_members_that_will_hardly_differ_are_noted(directory: Path, distinct: bool) -> None:
+    key = "INITIAL_DATASET_GENERATION.distinct_model_sets"
+    notes = Inputs.read(directory, TUNED | {key: distinct}).settings.notes
+    assert any("distinct_model_sets" in note for note in notes) == (not distinct)
+    notes = Inputs.read(directory, {key: distinct}).settings.notes
+    assert not any("distinct_model_sets" in note for note in notes)
+
+
 def test_members_that_are_there_are_not_begun_from_another_model(
     directory: Path, model: bytes
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
+from mace.modules.radial import ZBLBasis
 from pydantic import ValidationError
 
 from aimspax_core.errors import ModelError
@@ -217,6 +218,14 @@ def test_a_model_tells_its_architecture(folder: Path) -> None:
     wanted = mace_architecture(settings())
     assert found == {key: getattr(wanted, key) for key in found}
     assert set(TINY) < set(found) == set(settings().family.pretrained_keys)
+
+
+def test_a_model_that_members_cannot_be_like_is_told_by_what_it_predicts(tmp_path: Path) -> None:
+    model: Any = build.build(settings(), tuple(KNOWN), CONSTANTS, seed=7)
+    model.pair_repulsion_fn, model.pair_repulsion = ZBLBasis(p=5).double(), True
+    model_files.save_model(model, tmp_path / "repulsive.model")
+    with pytest.raises(ModelError, match="predicts something else"):
+        architecture_of(Pretrained(str(tmp_path / "repulsive.model")), settings())
 
 
 def moved(before: torch.nn.Module, after: torch.nn.Module) -> set[str]:

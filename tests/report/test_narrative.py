@@ -125,6 +125,17 @@ def test_a_restart_tells_what_changed() -> None:
     assert line.endswith("; changed: c_x: was 0, is 1")
 
 
+def test_a_member_that_is_fine_tuned_tells_its_energies_of_free_atoms_beside_the_rest() -> None:
+    before, event, after = next(
+        step for step in played(World()) if isinstance(step[1], TrainingFinished)
+    )
+    tuned = event.but(atomic_energies={8: -2041.75, 1: -13.5})
+    found, usual = lines(before, tuned, after), lines(before, event, after)
+    (new,) = [line for line in found if line not in usual]
+    assert new.startswith(f"{event.tag} is fine-tuned")
+    assert new.endswith("H -13.500, O -2041.750")
+
+
 @pytest.mark.parametrize("kind", [TrainingFinished, ConvergenceAdvanced])
 def test_what_a_training_has_to_tell_of_compiling_is_told_once(kind: type) -> None:
     steps = [(before, event) for (before, event, _), _ in of(kind)]

@@ -217,6 +217,6 @@ def foundation_file(model: str) -> Path:
     except (OSError, RuntimeError) as error:
         raise ModelError(
             f"cannot download foundation model {model!r} from {mace_mp_urls.get(model, model)}: "
-            f"this machine has no access to it ({error}). Give a local .model file as "
-            "mace_model"
+            f"this machine has no access to it ({error}). Give a local .model file "
+            "instead"
         ) from error

@@ -57,6 +57,8 @@ def architecture_of(source: Pretrained, settings: ModelSettings) -> dict[str, An
     own = {key: getattr(asked, key) for key in (*READERS, "model", "use_reduced_cg")}
     told = {key: value for key, value in found.items() if value is not None}
     made = MaceArchitecture.model_validate(own | told | {"model_choice": "mace"})
+    like_it = settings.model_copy(update={"ARCHITECTURE": made})
+    rebuilt(theirs, source.model, like_it, seed=0, converted=False)  # says what keys cannot say
     return {key: getattr(made, key) for key in own}
 
 
