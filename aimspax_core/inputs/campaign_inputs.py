@@ -21,17 +21,10 @@ from aimspax_core.inputs.begun_geometries import (
     held_otherwise,
     start_geometries,
 )
-from aimspax_core.inputs.engine_findings import findings
-from aimspax_core.inputs.foundation_findings import foundation_mistakes
 from aimspax_core.inputs.geometry_findings import (
-    cannot_be_kept,
-    cannot_be_moved,
-    fields_refused,
     in_fields,
     lone_atoms,
     notes_of,
-    refused_by_gate,
-    without_neighbours,
 )
 from aimspax_core.inputs.given_models import (
     GivenModels,
@@ -39,17 +32,19 @@ from aimspax_core.inputs.given_models import (
     require_fit,
     seeds_of,
 )
-from aimspax_core.inputs.held_out import unfit_held_out
 from aimspax_core.inputs.parameters import in_force
 from aimspax_core.inputs.pretrained import (
-    not_of_its_elements,
     notes_on_fine_tuning,
     refuse_beside_given_models,
     with_its_architecture,
 )
-from aimspax_core.reference.interface import Finding, Use
+from aimspax_core.inputs.what_is_wrong import (
+    engine_findings,
+    missing_device,
+    refuse,
+    with_further,
+)
 from aimspax_core.run_directory import RunDir
-from aimspax_core.sampling.dynamics import needs_stress
 from aimspax_core.settings.geometries.files import Geometry
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
@@ -113,7 +108,10 @@ class Inputs:
                 campaign that was begun is too damaged to go on.
         """
         files = settings_files(Path(directory), overrides)
-        settings = load(directory, *files, missing_device=missing_gpu)
+        try:
+            settings = load(directory, *files, missing_device=missing_gpu)
+        except SettingsError as error:
+            raise with_further(error, directory, files) from error
         if part != "any":
             settings.require(part)
         run = RunDir.of(settings)
@@ -132,9 +130,9 @@ class Inputs:
         geometries = [
             one.before if i in settings.begun_without else one.atoms for i, one in enumerate(read)
         ]
-        found = list(_engine_findings(settings, geometries))
+        found = list(engine_findings(settings, geometries))
         wrong = [line for finding, line in found if not finding.note]
-        _refuse(settings, read, geometries, wrong, starts=state is None and moves)
+        refuse(settings, read, geometries, wrong, starts=state is None and moves)
         seeds, given, adopts = _members(settings, run, part, state)
         if adopts:
             refuse_beside_given_models(settings)
@@ -244,51 +242,6 @@ def _members(
     return settings.member_seeds, None, False
 
 
-def _refuse(
-    settings: Settings,
-    read: Sequence[Geometry],
-    geometries: list[Atoms],
-    engines: list[str],
-    starts: bool,
-) -> None:
-    """Refuse what cannot run.
-
-    Args:
-        settings: The settings in force.
-        read: The geometries as they were read.
-        geometries: Those that the campaign is of.
-        engines: What the engines' kinds refuse.
-        starts: Whether MD is to start from them.
-
-    Raises:
-        SettingsError: There are mistakes; the text lists all of them.
-        StructureError: Likewise, if the gate alone keeps geometries back.
-    """
-    refused = list(refused_by_gate(settings, geometries))
-    mistakes = [
-        *refused,
-        *_models(settings, geometries),
-        *not_of_its_elements(settings, geometries),
-        *(
-            f"{settings.project_places.of(key)}: {text}"
-            for key, text in foundation_mistakes(settings, geometries)
-        ),
-        *cannot_be_moved(settings, geometries),
-        *engines,
-        *unfit_held_out(settings, geometries),
-        *_device(settings),
-    ]
-    if starts:
-        mistakes += [
-            *cannot_be_kept(settings, read),
-            *fields_refused(settings, read),
-            *without_neighbours(settings, geometries),
-        ]
-    if mistakes:
-        kind = StructureError if mistakes == refused else SettingsError
-        raise kind("\n".join(mistakes))
-
-
 def _notes_on_geometries(
     settings: Settings, read: Sequence[Geometry], begun: bool
 ) -> Iterator[str]:
@@ -297,28 +250,6 @@ def _notes_on_geometries(
     yield from begun_otherwise(settings, read)
     if begun:
         yield from held_otherwise(settings, read)
-
-
-def _engine_findings(settings: Settings, geometries: list[Atoms]) -> Iterator[tuple[Finding, str]]:
-    """Yield what the reference's kind and the sampling engine's say, each with a line of text."""
-    cluster, idg = settings.cluster, settings.idg
-    periodic = any(atoms.pbc.all() for atoms in geometries)
-    npt = any(needs_stress(settings.md(index)) for index in range(len(geometries)))
-    driving = idg.initial_sampling == "aimd" and npt
-    wanted = driving or (settings.stress and periodic)
-    labels = Use(settings.directory, wanted, here=cluster.reference_jobs is None)
-    engines = {"REFERENCE": (settings.reference, labels)}
-    if idg.initial_sampling == "engine" and idg.sampling_engine is not None:
-        sampling = Use(settings.directory, npt, here=cluster.ml_jobs is None)  # where models run
-        engines["INITIAL_DATASET_GENERATION.sampling_engine"] = (idg.sampling_engine, sampling)
-    names = [file.name for file in settings.geometry_files]
-    for place, (engine, use) in engines.items():
-        structures = [
-            (engine.of_geometry(index), name, atoms)
-            for index, (name, atoms) in enumerate(zip(names, geometries, strict=True))
-        ]
-        for found in findings(structures, use):
-            yield found.finding, found.line(settings.project_places, place)
 
 
 def _read_geometries(
@@ -333,7 +264,7 @@ def _read_geometries(
     try:
         return start_geometries(settings, run, state)
     except StructureError as error:
-        raise StructureError("\n".join((str(error), *_device(settings)))) from error
+        raise StructureError("\n".join((str(error), *missing_device(settings)))) from error
 
 
 def _notes(
@@ -360,25 +291,7 @@ def _notes(
             )
 
 
-def _models(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
-    """Yield what the models' family finds wrong before anything is launched."""
-    elements = sorted({int(z) for atoms in geometries for z in atoms.numbers})
-    here = settings.cluster.ml_jobs is None
-    for mistake in settings.model.family.mistakes(settings.model, elements, here):
-        key, _, text = mistake.partition(": ")
-        yield f"{settings.model_places.of(key)}: {text}"
-
-
 def _models_notes(settings: Settings) -> Iterator[str]:
     """Yield what the models' family says of how they are computed."""
     for note in settings.model.family.notes(settings.model):
         yield f"{settings.model_places.file}: {note}"
-
-
-def _device(settings: Settings) -> Iterator[str]:
-    """The models' GPU must be there, unless they run in jobs of a cluster, which have theirs."""
-    if settings.cluster.ml_jobs is not None:
-        return
-    missing = missing_gpu(settings.model.MISC.device)
-    if missing is not None:
-        yield f"{settings.model_places.of('MISC.device')}: {missing}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,6 +64,7 @@ def load(
     model_file: Path | None = None,
     by_hand: Mapping[str, Any] | None = None,
     missing_device: Callable[[str], str | None] = lambda device: None,
+    without: Collection[str] = (),
 ) -> Settings:
     """Read and check `aimsPAX.yaml` and `mace.yaml` (or `model.yaml`, or `.yml`) of a directory.
 
@@ -76,6 +77,7 @@ def load(
         by_hand: What `aimspax set` has said, like `overrides`; it goes before all else.
         missing_device: Returns why a device cannot be used on this machine; asked if there are
             mistakes, to tell that beside them.
+        without: Keys that count as not given, whatever is wrong with them.
 
     Raises:
         SettingsError: Its text lists every mistake of both files: file, line, key, what was found,
@@ -100,11 +102,15 @@ def load(
         *_override(overrides or {}, OVERRIDE, project_yaml, model_yaml),
         *_override(by_hand or {}, BY_HAND, project_yaml, model_yaml),
     ]
+    for key in without:
+        for file in (project_yaml, model_yaml):
+            file.leave_out(tuple(key.split(".")))
     project = _project(project_yaml, directory)
     model = _model(model_yaml, directory)
     controls = list(_controls(directory, project_yaml))
     mistakes += [mistake for _, _, wrong in controls for mistake in wrong]
     mistakes += project_yaml.mistakes + model_yaml.mistakes
+    mistakes = [m for m in mistakes if m.kind is not MistakeKind.TWICE or m.key not in without]
     if mistakes:
         wrong = {mistake.key for mistake in mistakes}
         further = first_look(directory, project_yaml, model_yaml, wrong, missing_device)

@@ -619,6 +619,44 @@ def test_an_element_that_the_method_does_not_know_is_found_before_launch(directo
         Inputs.read(directory)
 
 
+def test_what_is_wrong_beside_a_mistake_in_a_file_comes_with_it(directory: Path) -> None:
+    ase.io.write(directory / "geometries" / "a.xyz", Atoms("UO", [(0, 0, 0), (0, 0, 1.8)]))
+    (directory / "mace.yaml").write_text(
+        "GENERAL: {name_exp: test}\nARCHITECTURE:\n  r_max: 1.5\n  atomic_energies: {H: -13}\n"
+    )
+    twice = PROJECT.replace("SPIN", "1").replace("MISC: {", "MISC: {log_dir: a, log_dir: b, ")
+    (directory / "aimsPAX.yaml").write_text(twice)
+    wrong = {"MD.timestep": -1, "ACTIVE_LEARNING.c_y": 1}
+    with pytest.raises(SettingsError) as found:
+        Inputs.read(directory, wrong)
+    assert {m.key for m in found.value.mistakes} == {*wrong, "MISC.log_dir"}
+    _, *lines = str(found.value).splitlines()
+    own = len(found.value.mistakes)
+    assert [line.split()[1].rstrip(":") for line in lines[own:]] == [
+        "ARCHITECTURE.atomic_energies",
+        "REFERENCE.method",
+        "no",
+    ]
+    assert lines[-1].startswith(f"  {directory / 'geometries' / 'a.xyz'}: no two atoms are closer")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"REFERENCE.spin": "two", "ARCHITECTURE.r_max": "far"},
+        {"REFERENCE.speed": 3},
+        {"INITIAL_DATASET_GENERATION.n_points_per_sampling_step_idg": None},
+    ],
+)
+def test_nothing_is_said_that_hangs_on_what_is_wrong(directory: Path, wrong: dict) -> None:
+    """As long as nobody knows its spin, a radical is no mistake; nor is what has to be given."""
+    radical = molecule("CH3")
+    ase.io.write(directory / "geometries" / "a.xyz", radical)
+    with pytest.raises(SettingsError) as found:
+        Inputs.read(directory, wrong)
+    assert len(str(found.value).splitlines()) == 1 + len(wrong)
+
+
 @pytest.mark.torch
 def test_mistakes_of_files_geometries_and_devices_come_at_once(
     directory: Path, monkeypatch: pytest.MonkeyPatch

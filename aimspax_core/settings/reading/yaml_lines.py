@@ -88,6 +88,18 @@ class YamlFile:
         inner[_key(inner, last)] = value
         self._overridden[path] = origin
 
+    def leave_out(self, path: tuple[str, ...]) -> None:
+        """Have a key count as not given."""
+        if self.value(path) is UNSAID:
+            return
+        inner: dict[Any, Any] = self.data
+        *outer, last = path
+        for part in outer:
+            key = _key(inner, part)
+            inner[key] = dict(inner[key])  # a copy, as in `override`
+            inner = inner[key]
+        del inner[_key(inner, last)]
+
     def value(self, path: tuple[str, ...]) -> Any:
         """Return what is said at a key; `UNSAID` if nothing is."""
         inner: Any = self.data
