@@ -37,6 +37,14 @@ def test_code_that_a_worker_runs_does_not_see_the_password_of_the_database() -> 
     assert "database-secret" not in mounts
 
 
+def test_what_a_worker_keeps_outlives_its_container_and_can_be_written() -> None:
+    made = (ROOT / "docker" / "Dockerfile").read_text().split("install -d -o aimspax -g aimspax")[1]
+    kept = [volume.split(":")[1] for volume in SERVICES["worker"]["volumes"]]
+    state = "/home/aimspax/.local/state"  # where labels.spare keeps what finds no room
+    assert {"/runs", "/labels", "/home/aimspax/.cache", state} <= {*kept}
+    assert {*kept} <= {*made.split("COPY")[0].split()}
+
+
 def test_what_lives_on_is_watched_and_started_again() -> None:
     for name in ("database", "server", "worker"):
         assert SERVICES[name]["healthcheck"]["test"]
