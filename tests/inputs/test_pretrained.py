@@ -113,6 +113,35 @@ def test_an_element_that_the_model_does_not_know_is_told(directory: Path) -> Non
         read(directory)
 
 
+@pytest.mark.parametrize(
+    ("misc", "key"),
+    [
+        ({"kernel": "lean"}, "MISC.kernel"),
+        ({"enable_cueq": True, "device": "cuda"}, "MISC.enable_cueq"),
+    ],
+)
+def test_lora_has_kernels_of_its_own(directory: Path, misc: dict[str, Any], key: str) -> None:
+    for choice in ("naive", "lora"):
+        given = TUNED | {"TRAINING.finetuning_choice": choice}
+        settings = load(directory, given | {f"MISC.{k}": v for k, v in misc.items()}).model
+        found = settings.family.mistakes(settings, (1, 8), False)
+        assert any(mistake.startswith(key) for mistake in found) == (choice == "lora")
+
+
+def test_that_lora_is_trained_by_mace_itself_is_noted(directory: Path) -> None:
+    for choice, compiled in (("naive", False), ("lora", True)):
+        given = TUNED | {"TRAINING.finetuning_choice": choice, "MISC.compile": "on"}
+        settings = load(directory, given).model
+        notes = [note.partition(": ")[0] for note in settings.family.notes(settings)]
+        assert notes == ["MISC.kernel", "MISC.compile"] * compiled
+
+
+def test_families_that_cannot_be_fine_tuned_say_so(directory: Path) -> None:
+    settings = load(directory, TUNED | {"GENERAL.model_choice": "so3krates"})
+    with pytest.raises(SettingsError, match=r"perform_finetuning: .* so3krates models cannot"):
+        with_its_architecture(settings, None)
+
+
 @pytest.mark.parametrize("distinct", [True, False])
 def test_members_that_will_hardly_differ_are_noted(directory: Path, distinct: bool) -> None:
     key = "INITIAL_DATASET_GENERATION.distinct_model_sets"
