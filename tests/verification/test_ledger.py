@@ -17,6 +17,7 @@ from aimspax_core.campaign.actions import Label, Train
 from aimspax_core.campaign.events import (
     Event,
     FileDamaged,
+    LabelArrived,
     Launched,
     ParametersSet,
     Published,
@@ -208,6 +209,22 @@ def test_what_a_label_that_was_lost_too_often_does_to_its_trajectory_is_no_findi
             shell.tell(Launched(action=label))
         shell.tell(TaskLost(action_id=label.id, reason="died"))
     assert shell.state.points[label.key].status is PointStatus.FAILED
+
+
+def test_a_step_whose_last_label_was_lost_too_often_is_dealt_without_an_event() -> None:
+    twin, rules = Twin(), make_rules(geometries=1)
+    shell = VirtualShell(rules, World(), np.random.default_rng(1), twin.watch)
+    twin.ledger.take({"kind": "started", "rules": json.loads(rules.model_dump_json())})
+    shell.run_until(lambda state: len(flying(state)) > 1)
+    last, *others = flying(shell.state)
+    for key in shell.state.open_points:
+        if key in {one.key for one in others}:
+            shell.tell(LabelArrived(key=key, wall_s=1.0))
+    while last.key in shell.state.open_points:
+        if last.id not in shell.state.in_flight:
+            shell.tell(Launched(action=last))
+        shell.tell(TaskLost(action_id=last.id, reason="died"))
+    assert all(m.training for m in shell.state.members.values())
 
 
 def flying(state: CampaignState) -> list[Label]:
