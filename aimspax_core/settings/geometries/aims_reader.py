@@ -174,8 +174,8 @@ class _Reader:
         if self.gave_up:
             why = f"more than {_MOST} lines are no keywords of geometry.in; is it one?"
             self._mistakes.append(Mistake(MistakeKind.UNREADABLE, why=why, file=self._name))
-        elif self._unlike and not self._known:
-            why = "not one line begins with a keyword of geometry.in; is it one?"
+        elif self._unlike > self._known and not (self._sites or self._cell):
+            why = "hardly a line begins with a keyword of geometry.in; is it one?"
             self._mistakes = [Mistake(MistakeKind.UNREADABLE, why=why, file=self._name)]
         elif not self._sites and self._before not in SITES:
             why = "the geometry holds no atoms"

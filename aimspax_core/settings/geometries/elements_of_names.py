@@ -125,7 +125,7 @@ def element_of_name(name: str, residue: str) -> str | None:
         return double or simple if len(letters) <= 2 else None
     if residue.strip().endswith(("+", "-")):
         return None  # of an ion that has another name
-    if f" {residue.upper()} " in _RESIDUES:
+    if is_of_life(residue):
         if _GRAINS.match(name.strip().upper()):
             return None
         return one if one in _BUILT_OF else double if double in _IN_RESIDUES else None
@@ -158,7 +158,7 @@ def _of_second_column(name: str, residue: str) -> str | None:
     spelt = _spelt(name[1:])
     if spelt is None or (spelt in _FAR and not name[2].islower()):
         return name[1].upper()
-    if name[2].islower() or f" {residue.upper()} " in _RESIDUES:
+    if name[2].islower() or is_of_life(residue):
         return element_of_name(name, residue)
     return None  # many write CL1 there
 
@@ -167,6 +167,11 @@ def _is_of_an_ion(name: str, residue: str) -> bool:
     """Whether an atom is a residue by itself."""
     named, kind = (re.sub(r"[\d+-]", "", word.strip()).upper() for word in (name, residue))
     return named == kind or residue.endswith(("+", "-")) or kind in _OF_IONS
+
+
+def is_of_life(residue: str) -> bool:
+    """Whether a residue's name is that of an amino acid, a nucleotide, water or a haem."""
+    return f" {residue.strip().upper()} " in _RESIDUES
 
 
 def is_spelt(symbol: str) -> bool:

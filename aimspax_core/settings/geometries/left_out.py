@@ -170,10 +170,15 @@ def _lammps_data(frames: Sequence[Atoms], text: str) -> tuple[str, ...]:
 
 def _told_by_masses(frames: Sequence[Atoms], words: Iterable[str]) -> None:
     """Refuse masses that are those of no element, or of several; ASE takes the nearest one."""
-    for word in sorted(words):
+    words = sorted(words)
+    for word in words:
         doubt = _doubt_of_mass(word)
         if doubt is not None:
             raise StructureError(f"the mass {word} is that of {doubt}; {_TYPES}")
+    if words and {float(word) for word in words} == {1.0}:
+        raise StructureError(
+            f"the mass {words[0]} is that of reduced units (lj) too, and there is no other; {_TYPES}"
+        )
     for atoms in frames:
         atoms.numbers[atoms.numbers == 0] = 1  # ASE's X has the mass 1
 

@@ -96,6 +96,20 @@ def test_elements_of_a_pdb_file_without_a_column_of_them(
         assert any("atoms' names" in note for note in found.notes)
 
 
+def test_what_a_pdb_file_leaves_open_is_said(tmp_path: Path):
+    def notes(content: str) -> str:
+        return " ".join(geometry(tmp_path, "a.pdb", content).notes)
+
+    plain = pdb(*[(" O  ", "HOH")] * 4)
+    assert "hydrogen" in notes(plain)
+    assert "hydrogen" not in notes(pdb(*[(" O  ", "HOH"), (" H1 ", "HOH")] * 2))
+    assert "hydrogen" not in notes(pdb(*[(" O  ", "LIG")] * 4))
+    assert "occupancies" in notes(plain.replace("  1.00  0.00", "  0.50  0.00"))
+    assert "occupancies" not in notes(plain.replace("  1.00  0.00", "  0.00  0.00"))
+    ion = "  0.00          NA1+"
+    assert "+1" in notes(pdb(("NA  ", "NA")).replace("  0.00\n", f"{ion}\n", 1))
+
+
 def test_elements_that_a_pdb_file_has_are_taken(tmp_path: Path):
     content = pdb(("CA  ", "LIG")).replace("  0.00\n", "  0.00          CA\n", 1)
     found = geometry(tmp_path, "a.pdb", content)
@@ -174,6 +188,10 @@ def dump(columns: str, *rows: str) -> str:
     return head + "\n".join((f"ITEM: ATOMS {columns}", *rows, ""))
 
 
+def test_masses_of_reduced_units_are_no_hydrogen(tmp_path: Path):
+    assert "reduced" in refused(tmp_path, "a.dump", dump("id type mass x y z", "1 1 1.0 0 0 0"))
+
+
 def test_types_of_lammps_are_no_atomic_numbers(tmp_path: Path):
     types = dump("id type x y z", "1 1 0 0 0", "2 2 0 0 1")
     assert "types of atoms" in refused(tmp_path, "a.lammpstrj", types)
@@ -206,11 +224,13 @@ Atoms # atomic
     ("mass", "found"),
     [
         *(("12.01", "C"), ("12.0", "C"), ("12", "C"), ("12.0107", "C"), ("12.01115", "C")),
-        *(("1.008", "H"), ("1.00794", "H"), ("1.01", "H"), ("1.0", "H"), ("1", "H")),
+        *(("1.008", "H"), ("1.00794", "H"), ("1.01", "H")),
         *(("15.999", "O"), ("15.9994", "O"), ("16.0", "O"), ("14.007", "N"), ("14.0067", "N")),
         *(("35.45", "Cl"), ("35.453", "Cl"), ("35.5", "Cl"), ("28.0855", "Si"), ("28", "Si")),
         *(("32.065", "S"), ("63.5", "Cu"), ("65.39", "Zn"), ("78.96", "Se"), ("208.98", "Bi")),
         *(("4.002602", "He"), ("55.845", "Fe"), ("58.6934", "Ni"), ("58.933", "Co")),
+        ("1.0", "reduced units"),
+        ("1", "reduced units"),
         ("2.014", "D"),
         ("2", "D"),
         ("40", "Ar and of Ca"),

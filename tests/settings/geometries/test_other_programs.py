@@ -355,6 +355,8 @@ def test_an_input_of_another_program_is_told_to_be_one(tmp_path: Path):
     text = refused(tmp_path, "elk.in", "tasks\n0\navec\n1.0 0.0 0.0\n")
     assert len(text.splitlines()) == 1
     assert "is it one" in text
+    lammps = "variable a index b\nunits real\nvelocity all create 300 1\nrun 10\n"
+    assert "is it one" in refused(tmp_path, "in.in", lammps)
     assert "did you mean atom" in refused(tmp_path, "geometry.in", "atmo 0 0 0 H\n")
 
 
