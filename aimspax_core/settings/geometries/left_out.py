@@ -177,7 +177,7 @@ def _told_by_masses(frames: Sequence[Atoms], words: Iterable[str]) -> None:
             raise StructureError(f"the mass {word} is that of {doubt}; {_TYPES}")
     if words and {float(word) for word in words} == {1.0}:
         raise StructureError(
-            f"the mass {words[0]} is that of reduced units (lj) too, and there is no other; {_TYPES}"
+            f"the mass {words[0]} is that of reduced units (lj) too, and the only one; {_TYPES}"
         )
     for atoms in frames:
         atoms.numbers[atoms.numbers == 0] = 1  # ASE's X has the mass 1
