@@ -48,6 +48,13 @@ FoundationName = Annotated[
 ]
 
 
+def _pretrained(value: str, info: ValidationInfo) -> str:
+    return value if value == "so3lr" else _foundation(value, info)
+
+
+PretrainedName = Annotated[str, AfterValidator(_pretrained)]
+
+
 class EngineSection(Section):
     """A section that sets up a reference engine: REFERENCE, or one written like it.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from aimspax_core.settings.engines import FoundationName
+from aimspax_core.settings.engines import PretrainedName
 from aimspax_core.settings.reading.mistakes import conflict, missing
 from aimspax_core.settings.values import AnyCase, Count, ExistingFile, Positive, Section
 
@@ -41,10 +41,11 @@ class FineTuning(Section):
         "keeps them, and trains what is added to linear maps, a product of two thin matrices "
         "(LoRA, arXiv:2106.09685). Models that are written have it added in.",
     )
-    pretrained_model: FoundationName | None = Field(
+    pretrained_model: PretrainedName | None = Field(
         None,
-        description="Model that members begin from: a `.model` file, or a size or name of MACE-MP.",
-        json_schema_extra={"allowed": "a size, a name that MACE knows, or a path"},
+        description="Model that members begin from: a `.model` file, or a size or name of MACE-MP; "
+        "of SO3LR also `so3lr`, the one of its package.",
+        json_schema_extra={"allowed": "a size, a name that MACE knows, so3lr, or a path"},
     )
     pretrained_weights: ExistingFile | None = Field(
         None,

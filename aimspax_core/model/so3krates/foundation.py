@@ -39,6 +39,13 @@ class So3lrFoundation:
         return Committee(So3kratesEvaluator([self._model], self._device, self._dtype))
 
 
+def packaged_file() -> Path:
+    """Return the model file that comes with the package."""
+    return Path(
+        str(importlib.resources.files("so3krates_torch") / "pretrained" / "so3lr" / "so3lr.model")
+    )
+
+
 def foundation(
     load: Callable[[Path], torch.nn.Module],
     device: str = "cpu",
@@ -62,7 +69,6 @@ def foundation(
     Raises:
         ModelError: The file cannot be read, or holds no SO3LR.
     """
-    packaged = importlib.resources.files("so3krates_torch") / "pretrained" / "so3lr" / "so3lr.model"
-    model: Any = load(Path(str(packaged) if file is None else file))
+    model: Any = load(packaged_file() if file is None else Path(file))
     model.r_max_lr, model.dispersion_energy_cutoff_lr_damping = r_max_lr, dispersion_lr_damping
     return So3lrFoundation(model, device, dtype)

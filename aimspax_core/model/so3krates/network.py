@@ -142,6 +142,11 @@ def for_users(
     return copy
 
 
+def copied(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a model on the CPU, as it is."""
+    return deepcopy(model).to("cpu")
+
+
 def elements_of(model: torch.nn.Module) -> tuple[int, ...]:
     """Return the atomic numbers that a model knows.
 

@@ -153,6 +153,9 @@ def why_not_installed() -> str | None:
     return None
 
 
+FOUNDATION = "so3lr"
+"""The name by which the SO3LR of the package can be fine-tuned."""
+
 FOUNDATION_ELEMENTS = (1, 6, 7, 8, 9, 15, 16, 17)
 """What the SO3LR that comes with the package was trained on."""
 
@@ -160,7 +163,8 @@ FOUNDATION_ELEMENTS = (1, 6, 7, 8, 9, 15, 16, 17)
 def _foundation_misses(path: Path | None, needed: Collection[int]) -> str | None:
     """Say which elements the package's SO3LR lacks; a user's file is asked when it is loaded."""
     unknown = set(needed) - set(FOUNDATION_ELEMENTS)
-    if path is not None or not unknown:
+    own = path is None or (path.name == FOUNDATION and not path.is_file())
+    if not own or not unknown:
         return None
     known = symbols_text(FOUNDATION_ELEMENTS)
     return f"SO3LR does not know {symbols_text(unknown)}; it knows {known}"
@@ -213,6 +217,13 @@ def _not_of_these(settings: ModelSections) -> Iterator[str]:
     name = settings.ARCHITECTURE.model_choice
     if settings.TRAINING.swa:
         yield f"TRAINING.swa: found True; {name} models have no second stage"
+    training = settings.TRAINING
+    if training.uses_lora:
+        yield f"TRAINING.finetuning_choice: found lora, not available for {name}; allowed: naive"
+    if training.freeze:
+        yield f"TRAINING.freeze: found {training.freeze}, which counts layers of MACE; allowed: 0"
+    if training.pretrained_weights is not None:
+        yield f"TRAINING.pretrained_weights: {name} models have their own in pretrained_model alone"
     if settings.MISC.kernel == "lean":
         yield f"MISC.kernel: found lean, which {name} models do not have; allowed: auto"
     if settings.MISC.enable_cueq:
@@ -231,6 +242,12 @@ def _notes(settings: ModelSections) -> Iterator[str]:
         yield f"MISC.compile: on: {settings.ARCHITECTURE.model_choice} models are not compiled"
 
 
+_NOT_OF_A_MODEL = {
+    *("model_choice", "atomic_energies", "solve_energies", "neighborlist_format_lr"),
+    *("layers_behave_like_identity_fn_at_init", "output_is_zero_at_init", "input_convention"),
+}
+"""Keys of ARCHITECTURE that a trained model says nothing of, or that leave no choice."""
+
 _STRESS_LOSSES = ("stress", "weighted_stress")
 
 
@@ -244,6 +261,9 @@ def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> F
         mistakes=_mistakes,
         notes=_notes,
         why_not_installed=why_not_installed,
+        pretrained_keys=tuple(
+            key for key in architecture.model_fields if key not in _NOT_OF_A_MODEL
+        ),
         **more,
     )
 

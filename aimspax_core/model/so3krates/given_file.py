@@ -1,0 +1,149 @@
+"""Somebody's trained So3krates or SO3LR: held against what the settings build, and rebuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from aimspax_core.errors import ModelError
+from aimspax_core.model.committee import Committee
+from aimspax_core.model.family import GivenModel
+from aimspax_core.model.so3krates.constants import Constants
+from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
+from aimspax_core.model.so3krates.foundation import packaged_file
+from aimspax_core.model.so3krates.network import build, copied, elements_of
+from aimspax_core.settings.families.so3krates import FOUNDATION, far_cutoff, so3krates_architecture
+from aimspax_core.settings.fine_tuning import Pretrained
+from aimspax_core.settings.model import ModelSettings
+from aimspax_core.structures import symbols_text
+
+Load = Callable[[Path], torch.nn.Module]
+
+_NAMED: Mapping[str, str] = {
+    "activation_fn": "activation_fn_name",
+    "cutoff_fn": "cutoff_fn_name",
+    "energy_activation_fn": "energy_activation_fn_name",
+}
+"""Attributes of a model that are called otherwise than the key of ARCHITECTURE."""
+
+_FAR = ("r_max_lr", "dispersion_energy_cutoff_lr_damping")
+"""What a model may leave open, as the SO3LR of the package does; the settings say it then."""
+
+_USUAL_FAR = 12.0
+"""`r_max_lr` (Å) where neither the model nor the settings say it."""
+
+
+def given_model(load: Load, path: Path, settings: ModelSettings, seed: int) -> GivenModel:
+    """Return the model of a file as the settings build it; see `family.Family.given_model`.
+
+    Raises:
+        ModelError: The file cannot be read, or is not what the settings say.
+    """
+    theirs = load(path)
+    return _rebuilt(theirs, path, settings, elements_of(theirs), seed)
+
+
+def pretrained(
+    load: Load, source: Pretrained, settings: ModelSettings, elements: Sequence[int], seed: int
+) -> GivenModel:
+    """Return a model that is to be fine-tuned; see `family.Family.pretrained`.
+
+    Raises:
+        ModelError: It cannot be read, is not what the settings say, or does not know an element.
+    """
+    theirs = load(_file(source))
+    if unknown := set(elements) - set(elements_of(theirs)):
+        raise ModelError(f"{source.model} does not know {symbols_text(unknown)}")
+    return _rebuilt(theirs, source.model, settings, sorted(elements), seed)
+
+
+def architecture_of(load: Load, source: Pretrained, settings: ModelSettings) -> dict[str, Any]:
+    """Return the keys of ARCHITECTURE of a model by name; see `family.Family.architecture_of`.
+
+    Raises:
+        ModelError: It cannot be read, or members cannot be like it.
+    """
+    theirs, section = load(_file(source)), so3krates_architecture(settings)
+    asked = {key: getattr(section, key) for key in settings.family.pretrained_keys}
+    found = asked | _told(theirs, settings)
+    if "r_max_lr" in found and found["r_max_lr"] is None:
+        found["r_max_lr"] = _USUAL_FAR
+    try:
+        made = type(section).model_validate(found | {"model_choice": section.model_choice})
+    except ValueError as error:
+        raise ModelError(f"{source.model} is a model that members cannot be: {error}") from error
+    return {key: getattr(made, key) for key in asked}
+
+
+def _file(source: Pretrained) -> Path:
+    return packaged_file() if source.model == FOUNDATION else Path(source.model)
+
+
+def _told(model: torch.nn.Module, settings: ModelSettings) -> dict[str, Any]:
+    """Return the keys of ARCHITECTURE that a model tells."""
+    told = {}
+    for key in settings.family.pretrained_keys:
+        value = getattr(model, _NAMED.get(key, key), None)
+        if value is not None:
+            told[key] = list(value) if isinstance(value, list | tuple) else value
+    return told
+
+
+def _rebuilt(
+    theirs: Any, path: Path | str, settings: ModelSettings, elements: Sequence[int], seed: int
+) -> GivenModel:
+    section = so3krates_architecture(settings)
+    differ = [
+        f"ARCHITECTURE.{key} is {value} in the file, {getattr(section, key)} in the settings"
+        for key, value in _told(theirs, settings).items()
+        if value != getattr(section, key)
+    ]
+    if differ:
+        raise ModelError(f"{path} is not what the settings say: {'; '.join(differ)}")
+    shifts = theirs.atomic_energy_output_block.energy_shifts.detach().double().tolist()
+    constants = Constants(
+        atomic_energies={z: shifts[z - 1] for z in elements},
+        avg_num_neighbors=float(theirs.avg_num_neighbors),
+    )
+    ours: Any = build(settings, elements, constants, seed)
+    source, wanted = (dict(model.named_parameters()) for model in (theirs, ours))
+    if {n: w.shape for n, w in source.items()} != {n: w.shape for n, w in wanted.items()}:
+        raise ModelError(f"{path} is not what the settings build: its weights have other shapes")
+    with torch.no_grad():
+        for name, weight in wanted.items():
+            weight.copy_(source[name])
+        for z in elements:  # they are energies of free atoms here
+            ours.atomic_energy_output_block.energy_shifts[z - 1] = 0.0
+    if not _alike(ours, theirs, elements, settings):
+        raise ModelError(
+            f"{path} has the weights that the settings ask for, but predicts something else with "
+            "them: it was built with options that ARCHITECTURE does not have"
+        )
+    return GivenModel(ours, tuple(elements), constants)
+
+
+def _alike(
+    ours: torch.nn.Module, theirs: torch.nn.Module, elements: Sequence[int], settings: ModelSettings
+) -> bool:
+    """Whether both predict the same forces for a chain in which all elements meet."""
+    kinds = [z for z in elements for _ in range(2)]
+    places = 1.1 * np.arange(len(kinds))[:, None] * np.array([1.0, 0.3, 0.1])
+    places += 0.2 * np.sin(np.arange(places.size)).reshape(places.shape)
+    chain = Atoms(numbers=kinds, positions=places)
+    section = so3krates_architecture(settings)
+    found = []
+    for model in (ours, theirs):
+        one: Any = copied(model)
+        if far_cutoff(section) is not None:
+            for key in _FAR:
+                setattr(one, key, getattr(section, key))
+        committee = Committee(So3kratesEvaluator([one], dtype="float64"))
+        found.append(committee.evaluate([chain])[0].forces)
+    # The file may have been made in float32 and ours rounded to it.
+    mine, other = found
+    return bool(np.allclose(mine, other, rtol=1e-3, atol=1e-3 * np.abs(other).max()))
