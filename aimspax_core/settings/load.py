@@ -118,19 +118,28 @@ def load(
     assert project is not None
     assert model is not None
     project = _with_stress(project, model)
-    places = project_yaml.places(), model_yaml.places()
-    notes = [
+    notes = (
         *project_yaml.notes,
         *model_yaml.notes,
         *(f"{name}: {note}" for name, control, _ in controls for note in control.notes),
-        *(f"{project_yaml.name}: {note}" for note in project_notes(project)),
-        *(f"{places[0].of(key)} {doubt}" for key, doubt in project_doubts(project, model)),
-        *(f"{places[1].of(key)} {doubt}" for key, doubt in model_doubts(model)),
-    ]
+        *_notes(project, model, project_yaml, model_yaml),
+    )
+    places = project_yaml.places(), model_yaml.places()
+    return Settings(directory, project, model, notes, places=places)
+
+
+def _notes(
+    project: ProjectSettings, model: ModelSettings, project_yaml: YamlFile, model_yaml: YamlFile
+) -> Iterator[str]:
+    """Yield what one should know of values that are allowed."""
+    of_project, of_model = project_yaml.places().of, model_yaml.places().of
+    yield from (f"{project_yaml.name}: {note}" for note in project_notes(project))
+    yield from (f"{of_project(key)} {doubt}" for key, doubt in project_doubts(project, model))
+    yield from (f"{of_model(key)} {doubt}" for key, doubt in model_doubts(model))
     if project.CLUSTER is not None:
-        notes += [f"{project_yaml.name}: {note}" for note in cluster_notes(project.CLUSTER, model)]
-    notes += [f"{model_yaml.name}: {note}" for note in second_stage_notes(project, model)]
-    return Settings(directory, project, model, tuple(notes), places=places)
+        found = cluster_notes(project.CLUSTER, model)
+        yield from (f"{project_yaml.name}: {note}" for note in found)
+    yield from (f"{model_yaml.name}: {note}" for note in second_stage_notes(project, model))
 
 
 def stated(

@@ -202,6 +202,20 @@ def _multiplicity(atoms: Atoms) -> int:
     return 1 + max(unpaired, (int(atoms.numbers.sum()) - _charge(atoms)) % 2)
 
 
+_PROJECT_HINTS = {
+    "REFERENCE": f"what labels the structures; engines: {', '.join(_ENGINES)}",
+    "INITIAL_DATASET_GENERATION": "the first points, and an ensemble trained on them",
+    "ACTIVE_LEARNING": "exploring with the ensemble, labelling where it is unsure",
+    "MD": "the dynamics of all trajectories",
+    "CLUSTER": "where labels are computed, and where training and MD run. To have labels "
+    "computed in Slurm jobs: slurm in the place of local, #SBATCH lines below slurm_str, each "
+    "indented (slurm_str: |), blocks instead of max_workers; docs/slurm.md",
+    "MISC": "files, folders, and names in datasets",
+    "GATE": "what may reach the reference or a dataset",
+}
+"""What is said of each section of `aimsPAX.yaml`."""
+
+
 def _project_text(system: _System, engine: type[EngineSection]) -> str:
     sections: dict[str, dict[str, Any]] = {
         "REFERENCE": engine.example(system.charge, system.spin, system.periodic),
@@ -237,17 +251,6 @@ def _project_text(system: _System, engine: type[EngineSection]) -> str:
         "MISC": {"path_to_geometry": system.place},
         "GATE": {},
     }
-    hints = {
-        "REFERENCE": f"what labels the structures; engines: {', '.join(_ENGINES)}",
-        "INITIAL_DATASET_GENERATION": "the first points, and an ensemble trained on them",
-        "ACTIVE_LEARNING": "exploring with the ensemble, labelling where it is unsure",
-        "MD": "the dynamics of all trajectories",
-        "CLUSTER": "where labels are computed, and where training and MD run. To have labels "
-        "computed in Slurm jobs: slurm in the place of local, #SBATCH lines below slurm_str, each "
-        "indented (slurm_str: |), blocks instead of max_workers; docs/slurm.md",
-        "MISC": "files, folders, and names in datasets",
-        "GATE": "what may reach the reference or a dataset",
-    }
     schemas = {name: _schema(ProjectSettings, name) for name in sections} | {"REFERENCE": engine}
     title = [
         f"Active learning of a MACE force field for {system.formulas}.",
@@ -262,7 +265,7 @@ def _project_text(system: _System, engine: type[EngineSection]) -> str:
         )
         if engine.cell_hint:
             title.append(engine.cell_hint)
-    return _text(title, sections, hints, schemas, system)
+    return _text(title, sections, _PROJECT_HINTS, schemas, system)
 
 
 def _model_text(system: _System) -> str:
