@@ -118,15 +118,15 @@ def _errors(table: Path) -> Iterator[str]:
 
 def _uncertainty(results: Path) -> Iterator[str]:
     measure = measure_of(Chosen.read(results).measure)
-    known = delivered(results, "models")
+    known = delivered(results, "calculator")
     fit = None if known is None else known.by_measure.get(measure.name)
     if known is None or fit is None:
         yield "Their spread is not calibrated: there were fewer than five labels to do it by."
         return
     rank = "" if fit.spearman is None else f"; rank correlation of the two {fit.spearman:.2f}"
     yield (
-        f"Of all models side by side, the true error ({measure.name}, {measure.unit}) is on "
-        f"average {fit.factor:.2f} times their spread, by {fit.points} labels that none was "
+        f"The true error of their mean ({measure.name}, {measure.unit}) is on average "
+        f"{fit.factor:.2f} times the spread of the ensemble, by {fit.points} labels that none was "
         f"trained on{rank}."
     )
     each = ", ".join(f"{symbol} {factor:.2f}" for symbol, factor in known.by_element.items())

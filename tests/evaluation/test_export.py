@@ -24,7 +24,12 @@ FINISHED = Path(__file__).parents[1] / "fixtures" / "0.1.0-8e65e71" / "finished"
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
+    """A finished campaign: 511 has converged, and `last_ensemble/` has it as it was before."""
     shutil.copytree(FINISHED, tmp_path / "run")
+    results = tmp_path / "run" / "results"
+    (results / "last_ensemble").mkdir()
+    for copy in (results / "water-472.model", results / "last_ensemble" / "water-511.model"):
+        shutil.copyfile(results / "water-511.model", copy)
     return tmp_path / "run"
 
 
@@ -43,7 +48,8 @@ def card(directory: Path, settings: Settings | None = None) -> str:
 def test_the_folder_stands_by_itself(directory: Path, tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     files = exported(directory, folder, ("mliap",))
-    assert sorted(files) == sorted(path.name for path in folder.iterdir())
+    assert sorted(files) == sorted(path.name for path in folder.rglob("*.*"))
+    assert "water-472.model" not in {path.name for path in folder.glob("*.model")}
     assert {"water-511.model", "water-511.model-mliap_lammps.pt", "MODEL_CARD.md"} < {*files}
     shutil.rmtree(directory)
     script = [sys.executable, folder / "ase_md.py"]
@@ -74,9 +80,9 @@ def test_the_card_has_errors_and_where_the_weights_are_from(directory: Path) -> 
 def test_the_card_has_the_calibration(directory: Path) -> None:
     fit = {"points": 12, "factor": 3.25, "spearman": 0.5, "nodes": []}
     known = {"by_measure": {"max_atomic_sd": fit}, "by_element": {"H": 2.5, "O": 4.0}}
-    (directory / "results" / "calibration.json").write_text(json.dumps({"models": known}))
+    (directory / "results" / "calibration.json").write_text(json.dumps({"calculator": known}))
     text = card(directory)
-    assert "3.25 times their spread, by 12 labels" in text
+    assert "3.25 times the spread of the ensemble, by 12 labels" in text
     assert "H 2.50, O 4.00" in text
 
 

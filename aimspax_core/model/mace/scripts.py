@@ -1,14 +1,15 @@
 """Scripts that run MD with models of MACE, written beside them; see `evaluation.export`.
 
-In each, `$models` are the files in quotes, `$first` is one of them, `$start` a structure,
-`$device` where to compute, and `$kelvin` the temperature.
+In each, `$models` are the files in quotes that drive MD, `$first` is one of them, `$ensemble` are
+those whose spread is the uncertainty, `$start` is a structure, `$device` where to compute, and
+`$kelvin` the temperature.
 """
 
 from __future__ import annotations
 
 ASE = '''"""MD with the models of this folder, by ASE and MACE alone.
 
-Energy and forces are the mean of the models; `forces_comm` has those of each.
+Energy and forces are the mean of `models`; the spread, which costs as much again, is of `ensemble`.
 """
 
 from pathlib import Path
@@ -21,8 +22,10 @@ from mace.calculators import MACECalculator
 
 here = Path(__file__).resolve().parent
 models = [str(here / name) for name in [$models]]
+ensemble = [str(here / name) for name in [$ensemble]]
 atoms = ase.io.read(here / "$start")
 atoms.calc = MACECalculator(model_paths=models, device="$device", default_dtype="float64")
+several = MACECalculator(model_paths=ensemble, device="$device", default_dtype="float64")
 
 MaxwellBoltzmannDistribution(atoms, temperature_K=$kelvin)
 dynamics = Langevin(
@@ -31,9 +34,12 @@ dynamics = Langevin(
 
 
 def show():
-    several = atoms.calc.results.get("forces_comm")
-    spread = 0.0 if several is None else several.std(axis=0).max()
-    print(f"{atoms.get_potential_energy():.4f} eV, largest spread of a force {spread:.3f} eV/A")
+    line = f"{atoms.get_potential_energy():.4f} eV"
+    if len(ensemble) > 1:
+        several.calculate(atoms)
+        spread = several.results["forces_comm"].std(axis=0).max()
+        line += f", largest spread of a force {spread:.3f} eV/A"
+    print(line)
 
 
 dynamics.attach(show, interval=10)
