@@ -158,8 +158,15 @@ def _member_tables(rows: Sequence[Mapping[str, str | int]]) -> list[Table]:
 def _table(rows: Sequence[Mapping[str, object]], title: str) -> Table:
     """Return a table that breaks lines where the terminal is narrow, and leaves nothing out."""
     table = Table(title=title)
-    for heading in rows[0]:
-        table.add_column(heading, overflow="fold", no_wrap=heading == "member")
+    widths = {heading: max(map(len, heading.split())) for heading in rows[0]}
+    whole_words = sum(widths.values()) + 3 * len(widths) + 1 <= console.width  # with the frame
+    for heading, width in widths.items():
+        table.add_column(
+            heading,
+            overflow="fold",
+            no_wrap=heading == "member",
+            min_width=width if whole_words else None,
+        )
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     return table
