@@ -227,7 +227,7 @@ def test_a_value_that_is_refused_is_told(inputs, file, section, key, value, told
 @pytest.mark.parametrize(
     ("file", "section", "key", "value", "why"),
     [
-        ("mace.yaml", "TRAINING", "freeze_embedding", "True", "MACE models has no such key"),
+        ("mace.yaml", "TRAINING", "freeze_embedding", "True", "kept from training by name"),
         ("mace.yaml", "TRAINING", "convert_to_lora", "True", "`finetuning_choice: lora` says it"),
         ("mace.yaml", "GENERAL", "compute_dipole", "True", "dipoles are not trained on"),
         ("mace.yaml", "ARCHITECTURE", "use_multihead_model", "True", "heads are not available"),
