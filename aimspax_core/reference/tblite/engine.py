@@ -15,6 +15,7 @@ from tblite.ase import TBLite
 
 from aimspax_core.errors import LabelError
 from aimspax_core.labels.label import Label
+from aimspax_core.reference.tblite.kind import electrons_refused
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.versions import version_of
 
@@ -71,6 +72,9 @@ class TbliteEngine:
 
     def label(self, atoms: Atoms) -> Label:
         """See `Reference.label`; an SCF that does not converge would not the next time either."""
+        own = {"charge", "spin"} & {*atoms.info}
+        if own and (wrong := electrons_refused(self._settings, atoms)) is not None:
+            raise LabelError(wrong.text)
         began = time.perf_counter()
         bare = Atoms(
             atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=atoms.info

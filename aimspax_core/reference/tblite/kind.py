@@ -26,13 +26,21 @@ def _check_structure(section: TbliteReference, use: Use, atoms: Atoms) -> Iterat
     if unknown is not None:
         yield Finding("method", f"{section.method} does not know {unknown}")
         return
+    wrong = electrons_refused(section, atoms)
+    if wrong is not None:
+        yield wrong
+    yield from beside(atoms, *own_or(atoms, section.charge, section.spin), "tblite")
+
+
+def electrons_refused(section: TbliteReference, atoms: Atoms) -> Finding | None:
+    """Return why a structure has not the electrons that it, or the settings, say; None if it has.
+
+    tblite itself answers all the same, for another state than was asked for.
+    """
     charge, spin = own_or(atoms, section.charge, section.spin)
     in_core = sum(z - 3 for z in atoms.numbers.tolist() if z in _F_IN_CORE)
     valence = " (three of each lanthanide)" if in_core else ""
-    wrong = refused(atoms, charge, spin, in_core, valence)
-    if wrong is not None:
-        yield wrong
-    yield from beside(atoms, charge, spin, "tblite")
+    return refused(atoms, charge, spin, in_core, valence)
 
 
 def _unknown_element(method: str, atoms: Atoms) -> str | None:

@@ -189,3 +189,14 @@ def test_provenance_says_what_it_was() -> None:
     provenance = engine().label(bent("H2O")).provenance
     assert (provenance["engine"], provenance["method"]) == ("tblite", "GFN2-xTB")
     assert provenance["wall_s"] > 0
+
+
+def test_a_state_that_a_structure_cannot_have_is_no_label() -> None:
+    """tblite answers all the same: a frame of a dataset, or of a `gaussian.com`, fails alone."""
+    atoms = molecule("CH3")
+    atoms.info["spin"] = 1
+    with pytest.raises(LabelError, match="multiplicity") as failed:
+        engine().label(atoms)
+    assert not failed.value.transient
+    atoms.info["spin"] = 2
+    assert np.isfinite(engine().label(atoms).energy)
