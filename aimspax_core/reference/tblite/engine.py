@@ -15,8 +15,8 @@ from tblite.ase import TBLite
 
 from aimspax_core.errors import LabelError
 from aimspax_core.labels.label import Label
-from aimspax_core.reference.tblite.kind import electrons_refused
 from aimspax_core.reference.tblite.section import TbliteReference
+from aimspax_core.reference.tblite.states import electrons_refused
 from aimspax_core.versions import version_of
 
 

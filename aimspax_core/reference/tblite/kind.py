@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import atomic_numbers
 
-from aimspax_core.reference.electrons import beside, own_or, refused
+from aimspax_core.reference.electrons import beside, own_or
 from aimspax_core.reference.interface import Finding, Kind, Reference, Use
 from aimspax_core.reference.tblite.section import TbliteReference
+from aimspax_core.reference.tblite.states import F_IN_CORE, electrons_refused
 
 if TYPE_CHECKING:
     from ase import Atoms
-
-_F_IN_CORE = range(58, 72)
-"""GFN-xTB has three valence electrons for each of Ce to Lu, as for La: a doublet."""
 
 
 def _check_structure(section: TbliteReference, use: Use, atoms: Atoms) -> Iterator[Finding]:
@@ -30,17 +28,6 @@ def _check_structure(section: TbliteReference, use: Use, atoms: Atoms) -> Iterat
     if wrong is not None:
         yield wrong
     yield from beside(atoms, *own_or(atoms, section.charge, section.spin), "tblite")
-
-
-def electrons_refused(section: TbliteReference, atoms: Atoms) -> Finding | None:
-    """Return why a structure has not the electrons that it, or the settings, say; None if it has.
-
-    tblite itself answers all the same, for another state than was asked for.
-    """
-    charge, spin = own_or(atoms, section.charge, section.spin)
-    in_core = sum(z - 3 for z in atoms.numbers.tolist() if z in _F_IN_CORE)
-    valence = " (three of each lanthanide)" if in_core else ""
-    return refused(atoms, charge, spin, in_core, valence)
 
 
 def _unknown_element(method: str, atoms: Atoms) -> str | None:
@@ -58,7 +45,7 @@ def _unknown_element(method: str, atoms: Atoms) -> str | None:
 
 
 def _atom_multiplicity(number: int) -> int | None:
-    return 2 if number in _F_IN_CORE else None
+    return 2 if number in F_IN_CORE else None
 
 
 def _make(section: TbliteReference, directory: Path) -> Reference:
