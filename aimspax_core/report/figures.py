@@ -211,7 +211,7 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
                + [*found.converged.values(), *found.delivered.values()]
                + [error for _, error in found.held_out]
                + [1000 * error for one in found.ahead for error in _bounds(one)],
-               0.12 + 0.06 * len(found.ahead))  # fmt: skip
+               0.12 + 0.15 * len(found.ahead))  # fmt: skip
     share = (boundary or end) / axes.get_xlim()[1]
     _legend(axes, right=share if share > 0.6 else 1.0)
 
