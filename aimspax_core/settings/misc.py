@@ -32,7 +32,7 @@ class Misc(Section):
         3,
         ge=0,
         description="How often a deployed run that died is started again by itself, in a row and "
-        "without progress.",
+        "without progress; one that a signal stopped, 20 times.",
     )
     dataset_dir: Place = Field(Path("./data"), description="Folder of the datasets.")
     log_dir: Place = Field(Path("./logs"), description="Folder of the logs.")

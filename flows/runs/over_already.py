@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +24,9 @@ MISSED = "No sign of life"
 """How the message of a run begins that `automations.yaml` shows as crashed."""
 
 _ENDS = (StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED)
+
+_ONCE_MORE = (StateType.CRASHED, StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
+"""States of a run that dies and is started again by itself, as often as that may be."""
 
 log = logging.getLogger(f"aimspax.{__name__}")
 
@@ -44,23 +48,20 @@ def over_already() -> State[Any] | None:
 def end_before(states: Sequence[State[Any]]) -> State[Any] | None:
     """Return how a run ended that was missed and started again; None if it had not ended.
 
+    Attempts since then may have died before they could repeat the end: only who starts a run again
+    that is shown as over wants it to go on.
+
     Args:
         states: All its states until now, in their order; the last one is that it runs.
     """
-    missed = max(
-        (
-            place
-            for place, state in enumerate(states)
-            if state.type is StateType.CRASHED and (state.message or "").startswith(MISSED)
-        ),
-        default=0,
-    )
-    begun_since = sum(state.type is StateType.RUNNING for state in states[missed:])
-    if missed == 0 or begun_since != 1:
+    for after, before in pairwise(reversed(states)):
+        if before.type in _ONCE_MORE:
+            continue
+        if after.type is not StateType.CRASHED:
+            return None
+        if before.type is StateType.CANCELLING:
+            return Cancelled(message="cancelled; its process died before it could say so")
+        if before.type in _ENDS:
+            return State(type=before.type, name=before.name, message=before.message)
         return None
-    before = states[missed - 1]
-    if before.type is StateType.CANCELLING:
-        return Cancelled(message="cancelled; its process died before it could say so")
-    if before.type in _ENDS:
-        return State(type=before.type, name=before.name, message=before.message)
     return None

@@ -10,7 +10,7 @@ from uuid import UUID
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
 
-from aimspax_core.campaign.restarts import Restarts, counted
+from aimspax_core.campaign.restarts import STOPS, Restarts, counted
 from aimspax_core.errors import StalledError
 from aimspax_core.safe_files import write_text
 from flows.runs.best_effort import best_effort
@@ -89,7 +89,8 @@ def _died(flow_run: str) -> int:
 def count_restart(file: Path, mark: str, limit: int) -> None:
     """Note that this process takes work up; refuse if that was tried too often in vain.
 
-    Whoever calls this holds the lock of the work. A flow run of a new id begins a new count.
+    Whoever calls this holds the lock of the work. A flow run of a new id begins a new count. Stops
+    are counted apart from deaths, up to `STOPS`.
 
     Args:
         file: Where it is noted.
@@ -97,8 +98,8 @@ def count_restart(file: Path, mark: str, limit: int) -> None:
         limit: How often a flow run may be started again in a row without progress.
 
     Raises:
-        StalledError: It was started again more often. The count begins anew, so that a person who
-            has mended what was wrong may use Retry on the page.
+        StalledError: It was started again, or stopped, more often. The count begins anew, so that
+            a person who has mended what was wrong may use Retry on the page.
     """
     attempt = this_attempt()
     if attempt is None:
@@ -115,14 +116,23 @@ def count_restart(file: Path, mark: str, limit: int) -> None:
         )
     if stalled:
         raise StalledError(
-            f"this run died and was started again {limit} times in a row (MISC.restarts) without "
-            "progress, so it is not started again by itself. What the worker printed, and logs/ in "
-            "the run directory, say how far it came; then use Retry, or start a new run"
+            f"this run {_in_vain(now, limit)} in a row without progress, so it is not started "
+            "again by itself. What the worker printed, and logs/ in the run directory, say how far "
+            "it came; then use Retry, or start a new run"
         )
 
 
+def _in_vain(attempt: Restarts, limit: int) -> str:
+    if attempt.in_a_row > limit:
+        return f"died and was started again {limit} times (MISC.restarts)"
+    return (
+        f"was stopped by a signal and went on {STOPS} times (does a limit of memory or time, or "
+        "its worker, stop it?)"
+    )
+
+
 def count_stop(file: Path) -> None:
-    """Note that this process's attempt was stopped: to go on after that is no restart.
+    """Note that this process's attempt was stopped: to go on after that is no restart of the dead.
 
     Args:
         file: Where `count_restart` has noted the attempt.

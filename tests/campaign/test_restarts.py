@@ -19,7 +19,7 @@ from aimspax_core.campaign.events import (
     TaskLost,
     TrainingFinished,
 )
-from aimspax_core.campaign.restarts import Restarts, counted, mark_of
+from aimspax_core.campaign.restarts import STOPS, Restarts, counted, mark_of
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState
 from tests.campaign.test_rules import make_rules
@@ -59,9 +59,28 @@ def test_another_flow_run_begins_a_new_count() -> None:
     assert attempts(("a", 1, "x"), ("a", 2, "x"), ("b", 1, "x")).in_a_row == 0
 
 
-def test_what_was_stopped_and_goes_on_was_not_started_again() -> None:
+def test_what_was_stopped_and_goes_on_has_not_died() -> None:
     tries = [("a", number, "x") for number in range(1, 9)]
-    assert attempts(*tries, stopped=range(1, 8)).in_a_row == 0
+    last = attempts(*tries, stopped=range(1, 8))
+    assert last.in_a_row == 0
+    assert not last.too_many(0)
+
+
+def stopped_always(often: int) -> Restarts:
+    """Return the attempt after so many that were stopped without progress."""
+    tries = [("a", number, "x") for number in range(1, often + 2)]
+    return attempts(*tries, stopped=range(1, often + 1))
+
+
+def test_what_is_stopped_each_time_does_not_go_on_without_end() -> None:
+    assert not stopped_always(STOPS).too_many(3)
+    assert stopped_always(STOPS + 1).too_many(3)
+    assert not stopped_always(STOPS + 1).forgiven().too_many(3)
+
+
+def test_progress_begins_a_new_count_of_stops() -> None:
+    progress = Restarts(flow_run="a", attempt=STOPS + 2, mark="y")
+    assert counted(stopped_always(STOPS).but(stopped=True), progress).stops == 0
 
 
 def test_a_stop_hides_no_restarts() -> None:

@@ -13,6 +13,7 @@ from prefect.states import (
     Completed,
     Crashed,
     Failed,
+    Paused,
     Pending,
     Running,
 )
@@ -43,6 +44,28 @@ def test_a_run_that_died_while_it_was_cancelled_is_cancelled() -> None:
     assert found.type is StateType.CANCELLED
 
 
+@pytest.mark.parametrize("end", [Completed(message="done"), Cancelled(message="by me")])
+def test_an_end_holds_though_the_attempts_that_were_to_repeat_it_died(end: State[Any]) -> None:
+    died = Crashed(message="its worker said so")
+    for deaths in ([missed()], [died], [missed(), missed()], [Crashed(name="Interrupted")]):
+        found = end_before([Running(), end, missed(), *AGAIN, *deaths, *AGAIN])
+        assert found is not None
+        assert (found.type, found.message) == (end.type, end.message)
+
+
+def test_a_cancel_holds_though_the_run_lived_and_died_later() -> None:
+    shown_as_living = [Running(), Crashed(message="its worker said so")]
+    found = end_before([Running(), Cancelling(), missed(), *shown_as_living, *AGAIN])
+    assert found is not None
+    assert found.type is StateType.CANCELLED
+
+
+def test_a_run_that_died_before_it_began_once_more_is_over() -> None:
+    found = end_before([Running(), Cancelled(), missed(), *AGAIN[:2], missed(), *AGAIN])
+    assert found is not None
+    assert found.type is StateType.CANCELLED
+
+
 @pytest.mark.parametrize(
     "states",
     [
@@ -52,6 +75,9 @@ def test_a_run_that_died_while_it_was_cancelled_is_cancelled() -> None:
         [Running(), Crashed(name="Interrupted"), missed(), *AGAIN],
         [Running(), Failed(), *AGAIN],  # Retry on the page
         [Running(), Completed(), missed(), *AGAIN, Completed(), *AGAIN],  # the same, later
+        [Running(), Failed(), *AGAIN, missed(), *AGAIN],  # the same, and then it died
+        [Running(), Cancelled(), missed(), *AGAIN, Cancelled(), *AGAIN, missed(), *AGAIN],
+        [Running(), Cancelled(), missed(), *AGAIN, Paused(), Running(), missed(), *AGAIN],
     ],
 )
 def test_what_died_or_somebody_wants_again_goes_on(states: list[State[Any]]) -> None:

@@ -14,6 +14,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.states import AwaitingRetry, Crashed, Failed, Running
 
+from aimspax_core.campaign.restarts import STOPS
 from aimspax_core.errors import HeldError, StalledError
 from flows.runs import previous_attempt, restarts
 from flows.runs.failures import plain_failures
@@ -63,11 +64,28 @@ def test_a_note_that_cannot_be_read_begins_a_new_count(
     assert '"attempt":7' in file.read_text()
 
 
-def test_a_run_may_be_stopped_without_end(tmp_path: Path, attempt: list[RunAttempt]) -> None:
+def test_a_run_that_is_stopped_each_time_is_refused_in_the_end(
+    tmp_path: Path, attempt: list[RunAttempt]
+) -> None:
     file = tmp_path / "restarts.json"
-    for number in range(1, 9):
+    for number in range(1, STOPS + 2):
         attempt.append(RunAttempt("a", number))
-        count_restart(file, "x", 0)
+        count_restart(file, "x", 1)
+        count_stop(file)
+    attempt.append(RunAttempt("a", STOPS + 2))
+    with pytest.raises(StalledError, match=f"went on {STOPS} times"):
+        count_restart(file, "x", 1)
+    attempt.append(RunAttempt("a", STOPS + 3))
+    count_restart(file, "x", 1)  # Retry
+
+
+def test_a_run_that_makes_progress_may_be_stopped_without_end(
+    tmp_path: Path, attempt: list[RunAttempt]
+) -> None:
+    file = tmp_path / "restarts.json"
+    for number in range(1, 2 * STOPS):
+        attempt.append(RunAttempt("a", number))
+        count_restart(file, str(number), 0)
         count_stop(file)
 
 
