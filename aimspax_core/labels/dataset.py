@@ -76,6 +76,9 @@ _COPIED = ("dipole", "polarizability", *_PER_ATOM, "head")
 DEFAULT_KEYS = DataKeys()
 """The names of aims-PAX, by which a family of models finds labels too."""
 
+GRAPH_KEYS = DataKeys(total_charge="charge", total_spin="spin")
+"""The names by which a family finds labels, charge and multiplicity of a structure."""
+
 
 def labelled(stored: StoredLabel, keys: DataKeys = DEFAULT_KEYS) -> Atoms:
     """Return a structure with its label under the names of the datasets.

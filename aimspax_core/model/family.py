@@ -93,7 +93,8 @@ class MakeGraphs(Protocol):
 
         Args:
             structures: Labels in `info["REF_energy"]` (eV), `arrays["REF_forces"]` (N × 3, eV/Å)
-                and `info["REF_stress"]` (eV/Å³, Voigt or 3 × 3, ASE's sign); any may be missing.
+                and `info["REF_stress"]` (eV/Å³, Voigt or 3 × 3, ASE's sign), total charge in
+                `info["charge"]` (e), multiplicity in `info["spin"]`; any may be missing.
             elements: Atomic numbers that the models know.
             settings: The user's.
 
@@ -245,6 +246,8 @@ class Family:
         given_model: `(file, settings, seed)`: somebody's trained model as a `GivenModel`. Raises
             `ModelError` if it is not what the settings say. None: campaigns cannot begin from
             models of this family.
+        keeps_given_constants: Whether a given model keeps all of its constants when its training
+            set grows, not only the energies of free atoms.
         pretrained: `(pretrained, settings, elements, seed)`: a model that is to be fine-tuned as a
             `GivenModel` that knows these elements alone. None: models of this family cannot be.
         architecture_of: `(pretrained, settings)`: the keys of ARCHITECTURE, by name, with which it
@@ -281,6 +284,7 @@ class Family:
     settle: Settle = _uncompiled
     settings_of: Callable[[ModelSettings, Mapping[str, torch.Tensor]], ModelSettings] = _as_given
     given_model: Callable[[Path, ModelSettings, int], GivenModel] | None = None
+    keeps_given_constants: bool = False
     pretrained: Callable[[Pretrained, ModelSettings, Sequence[int], int], GivenModel] | None = None
     architecture_of: Callable[[Pretrained, ModelSettings], dict[str, Any]] | None = None
     foundation: Callable[..., Foundation] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from aimspax_core.errors import ModelError
@@ -17,7 +18,7 @@ def adopt(
 
     The member is in `Stage.INITIAL` at epoch 0, has weights and constants of the file in the number
     format of the settings, and keeps the file's atomic energies when its training set grows,
-    unless the settings give some.
+    unless the settings give some. Where the family asks for it, it keeps all constants.
 
     Args:
         model_path: A model file of the family that the settings name.
@@ -33,11 +34,18 @@ def adopt(
         ModelError: The file cannot be read, is of another architecture, or the family takes no
             given models.
     """
-    given_model = family_of(settings).given_model
-    if given_model is None:
+    family = family_of(settings)
+    if family.given_model is None:
         raise ModelError(f"a campaign cannot begin from {settings.family.name} models")
-    given = given_model(Path(model_path), settings, seed)
+    given = family.given_model(Path(model_path), settings, seed)
     member = Member(settings, given.elements, tag, seed, given.constants, given.model)
-    member.keeps_energies = settings.ARCHITECTURE.atomic_energies is None
+    named = settings.ARCHITECTURE.atomic_energies
+    member.keeps_energies = named is None
+    if family.keeps_given_constants:
+        member.keeps_scaling = True
+        if named is not None:
+            known = {z: float(e) for z, e in named.items() if z in given.elements}
+            energies = given.constants.atomic_energies | known
+            member.set_constants(replace(given.constants, atomic_energies=energies))
     member.save(Path(checkpoint_path))
     return given.elements

@@ -92,8 +92,8 @@ class Learner:
 
     @property
     def lr(self) -> float:
-        """Learning rate now."""
-        return float(self.optimizer.param_groups[0]["lr"])
+        """Learning rate now; of weights that are not frozen, whose rate MACE has as zero."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def fresh_optimizer(self, scheduler: bool) -> None:
         """Forget the optimizer's moments, the learning rate and stage two.

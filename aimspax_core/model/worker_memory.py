@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from aimspax_core.errors import DamagedError
-from aimspax_core.labels.dataset import DataKeys, labelled
+from aimspax_core.labels.dataset import GRAPH_KEYS, DataKeys, labelled
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.model.assessing import held_out
 from aimspax_core.model.ensemble import Ensemble
@@ -93,7 +93,7 @@ class WorkerMemory:
             stored = store.get(key[2])
             if stored is None:
                 raise DamagedError.of(store.path(key[2]), "the label is gone")
-            atoms = labelled(stored)
+            atoms = labelled(stored, GRAPH_KEYS)
             return family.graphs([atoms], elements, settings)[0], len(atoms)
 
         return self._graphs.get([(given, elements, key) for key in keys], make)

@@ -266,6 +266,7 @@ def test_what_is_frozen_is_not_trained(
     misc = chosen.MISC.model_copy(update={"kernel": kernel, "compile": "off"})
     chosen = chosen.model_copy(update={"MISC": misc})
     member = trained(begun(folder, data, chosen), data, 1)
+    assert member.learner.lr == chosen.TRAINING.lr
     member.save(tmp_path / "one.pt")
     member = Member.load(tmp_path / "one.pt", chosen)
     member.enter(Stage.CONVERGE)

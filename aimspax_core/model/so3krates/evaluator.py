@@ -15,6 +15,7 @@ from aimspax_core.model.committee import Array, Outputs
 from aimspax_core.model.number_format import number_format
 from aimspax_core.model.so3krates.graphs import Graph, structure_graph, unlabelled
 from aimspax_core.model.so3krates.network import call, elements_of
+from aimspax_core.settings.families.so3krates import USUAL_FAR
 from aimspax_core.structures import symbols_text
 
 _CPU_EDGES = 4000
@@ -100,11 +101,23 @@ def _gather(outputs: Sequence[dict[str, torch.Tensor]], name: str) -> Array:
 def _shared(what: str, found: Sequence[Any]) -> Any:
     """Return what all the models have in common."""
     if any(one != found[0] for one in found):
-        raise ModelError(f"the models of a committee differ in their {what}: {sorted(set(found))}")
+        raise ModelError(f"the models of a committee differ in their {what}: {_each(found)}")
     return found[0]
 
 
+def _each(found: Sequence[Any]) -> str:
+    """Return what there is, each once."""
+    return ", ".join(dict.fromkeys(str(one) for one in found))
+
+
 def _cutoffs(model: Any) -> tuple[float, float | None]:
-    """Return near and far cutoff radius (Å)."""
-    far = model.r_max_lr if getattr(model, "use_lr", False) else None
-    return float(model.r_max), None if far is None else float(far)
+    """Return near and far cutoff radius (Å); a model that leaves its long range open is given it.
+
+    The SO3LR of the package does, since its calculator is told.
+    """
+    if not getattr(model, "use_lr", False):
+        return float(model.r_max), None
+    for key, usual in USUAL_FAR.items():
+        if getattr(model, key, None) is None:
+            setattr(model, key, usual)
+    return float(model.r_max), float(model.r_max_lr)

@@ -62,6 +62,7 @@ def _family(name: str, needs: str, **more: Any) -> Family:
         load=partial(load, name),
         misses=misses,
         given_model=partial(given_model, partial(load, name)),
+        keeps_given_constants=True,  # an average of neighbours stands before all of the weights
         pretrained=partial(pretrained, partial(load, name)),
         architecture_of=partial(architecture_of, partial(load, name)),
         loaded_by=f"so3krates_torch.calculator.so3.TorchkratesCalculator\n{_INDENT}({needs})",

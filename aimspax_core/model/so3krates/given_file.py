@@ -17,7 +17,12 @@ from aimspax_core.model.so3krates.constants import Constants
 from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
 from aimspax_core.model.so3krates.foundation import packaged_file
 from aimspax_core.model.so3krates.network import build, copied, elements_of
-from aimspax_core.settings.families.so3krates import FOUNDATION, far_cutoff, so3krates_architecture
+from aimspax_core.settings.families.so3krates import (
+    FOUNDATION,
+    USUAL_FAR,
+    far_cutoff,
+    so3krates_architecture,
+)
 from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.structures import symbols_text
@@ -30,12 +35,6 @@ _NAMED: Mapping[str, str] = {
     "energy_activation_fn": "energy_activation_fn_name",
 }
 """Attributes of a model that are called otherwise than the key of ARCHITECTURE."""
-
-_FAR = ("r_max_lr", "dispersion_energy_cutoff_lr_damping")
-"""What a model may leave open, as the SO3LR of the package does; the settings say it then."""
-
-_USUAL_FAR = 12.0
-"""`r_max_lr` (Å) where neither the model nor the settings say it."""
 
 
 def given_model(load: Load, path: Path, settings: ModelSettings, seed: int) -> GivenModel:
@@ -71,8 +70,7 @@ def architecture_of(load: Load, source: Pretrained, settings: ModelSettings) -> 
     theirs, section = load(_file(source)), so3krates_architecture(settings)
     asked = {key: getattr(section, key) for key in settings.family.pretrained_keys}
     found = asked | _told(theirs, settings)
-    if "r_max_lr" in found and found["r_max_lr"] is None:
-        found["r_max_lr"] = _USUAL_FAR
+    found |= {key: usual for key, usual in USUAL_FAR.items() if found.get(key, usual) is None}
     try:
         made = type(section).model_validate(found | {"model_choice": section.model_choice})
     except ValueError as error:
@@ -140,7 +138,7 @@ def _alike(
     for model in (ours, theirs):
         one: Any = copied(model)
         if far_cutoff(section) is not None:
-            for key in _FAR:
+            for key in USUAL_FAR:  # a model may leave them open
                 setattr(one, key, getattr(section, key))
         committee = Committee(So3kratesEvaluator([one], dtype="float64"))
         found.append(committee.evaluate([chain])[0].forces)

@@ -146,6 +146,10 @@ def far_cutoff(architecture: So3kratesArchitecture) -> float | None:
     return architecture.r_max_lr if wanted else None
 
 
+USUAL_FAR = {"r_max_lr": 12.0, "dispersion_energy_cutoff_lr_damping": 2.0}
+"""What holds (Å) where neither a model of SO3LR nor the settings say it, as in the package's."""
+
+
 def why_not_installed() -> str | None:
     """Return, in a sentence, why these models cannot be computed here; None if they can."""
     if importlib.util.find_spec(PACKAGE) is None:

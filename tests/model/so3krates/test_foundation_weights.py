@@ -10,6 +10,7 @@ import pytest
 from ase.build import molecule
 
 from aimspax_core.errors import ModelError
+from aimspax_core.evaluation.evaluation import open_models
 from aimspax_core.model.family import family, load_foundation
 from aimspax_core.model.number_format import number_format
 from aimspax_core.settings.families.so3krates import FOUNDATION_ELEMENTS, why_not_installed
@@ -40,6 +41,13 @@ def test_its_own_calculator_and_ours_agree(far: float, damping: float) -> None:
         np.testing.assert_allclose(found.forces, forces, atol=1e-8)
         atoms.calc = loaded.calculator
         assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-9)
+
+
+def test_its_file_can_be_evaluated_as_any() -> None:
+    (model,) = open_models({"so3lr": FILE})
+    (found,) = model.committee.evaluate([molecule("H2O")])
+    (theirs,) = load_foundation("so3lr").driver.evaluate([molecule("H2O")])
+    np.testing.assert_allclose(found.forces, theirs.forces, atol=1e-5)
 
 
 def test_the_weights_are_of_its_package_unless_a_file_is_named(tmp_path: Path) -> None:

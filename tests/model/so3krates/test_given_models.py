@@ -12,11 +12,13 @@ from ase.build import molecule
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Committee
+from aimspax_core.model.energies import renew
 from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.family import family, load_foundation
 from aimspax_core.model.fine_tuning import begin_member
 from aimspax_core.model.given_models import adopt
 from aimspax_core.model.member import Member
+from aimspax_core.model.schedule import Stage
 from aimspax_core.settings.families.known_families import row_of
 from aimspax_core.settings.families.so3krates import why_not_installed
 from aimspax_core.settings.fine_tuning import Pretrained
@@ -40,6 +42,27 @@ def test_an_adopted_member_predicts_what_the_file_predicts(name: str, tmp_path: 
     for theirs, ours in zip(*(one.evaluate(structures(2, 5)) for one in committees), strict=True):
         assert ours.energy == pytest.approx(theirs.energy, rel=1e-12)
         np.testing.assert_allclose(ours.forces, theirs.forces, atol=1e-10)
+
+
+@each
+def test_an_adopted_member_keeps_its_constants_as_its_set_grows(name: str, tmp_path: Path) -> None:
+    file, path = tmp_path / "given.model", tmp_path / "member.pt"
+    family(name).save(trained(name, "auto").averaged_model(), file)
+    known = family(name).load(file)
+    water = structures(4, seed=0)[::2]  # with fewer neighbours than copper
+    (theirs,) = Committee(family(name).evaluator([known])).evaluate(water[:1])
+    for keys in ({}, {"atomic_energies": {"H": -1.0, "O": -2.0, "Cu": 0.0}}):
+        chosen = settings(name, **keys)
+        adopt(file, chosen, "mine", 3, path)
+        member = Member.load(path, chosen)
+        member.enter(Stage.ACTIVE)
+        renew(member, family(name).graphs(water, ELEMENTS, chosen), "set")
+        ours = Committee(family(name).evaluator([member.averaged_model()])).evaluate(water[:1])[0]
+        np.testing.assert_allclose(ours.forces, theirs.forces, atol=1e-10)
+        if keys:
+            assert member.constants.atomic_energies == {1: -1.0, 8: -2.0, 29: 0.0}
+        else:
+            assert ours.energy == pytest.approx(theirs.energy, rel=1e-12)
 
 
 @each

@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.build import molecule
 
+from aimspax_core.errors import ModelError
+from aimspax_core.labels.label import Label
+from aimspax_core.labels.store import LabelStore
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.energies import renew, settle_energies
 from aimspax_core.model.family import family
 from aimspax_core.model.member import Member
 from aimspax_core.model.number_format import number_format
+from aimspax_core.model.worker_memory import WorkerMemory
 from aimspax_core.settings.families.so3krates import why_not_installed
 from aimspax_core.settings.model import ModelSettings
 from tests.model.so3krates.test_keys import BASE, FAR
@@ -54,6 +59,25 @@ def off(name: str, solve: str) -> float:
         for atoms, one in zip(made, found, strict=True)
     ]
     return max(abs(np.mean(missed[0::2])), abs(np.mean(missed[1::2])))
+
+
+def test_models_of_other_cutoffs_are_told_apart() -> None:
+    far = family("so3lr").copy(trained("so3lr", "auto").averaged_model())
+    near: Any = family("so3lr").copy(far)
+    near.use_lr = False
+    with pytest.raises(ModelError, match=r"cutoff radii: \(3\.5, 5\.0\), \(3\.5, None\)"):
+        family("so3lr").evaluator([far, near])
+
+
+@each
+def test_a_charged_structure_is_trained_on_as_it_is_evaluated(name: str, tmp_path: Path) -> None:
+    store, water = LabelStore(tmp_path), molecule("H2O")
+    water.info |= {"charge": 1.0, "spin": 2.0}
+    store.put("key", water, Label(-1.0, np.zeros((3, 3)), None, {}))
+    (graph,) = WorkerMemory().graphs(store, ["key"], settings(name), ELEMENTS)
+    evaluator = family(name).evaluator([trained(name, "auto").averaged_model()])
+    wanted = evaluator.graph(water)
+    assert (graph.charge, graph.unpaired) == (wanted.charge, wanted.unpaired) == (1.0, 1.0)
 
 
 @each
