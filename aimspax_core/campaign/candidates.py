@@ -92,10 +92,10 @@ def launched(state: CampaignState, action: Label) -> CampaignState:
 
 
 def judged_in(state: CampaignState, action_id: str) -> int:
-    """Return how many rounds had ended when the ensemble of a segment in flight came."""
+    """Return the number of the ensemble that a segment in flight is judged by."""
     action = state.in_flight.get(action_id)
     old = isinstance(action, Propagate) and action.checkpoints != state.ensemble
-    return state.rounds - old
+    return state.ensemble_number - old
 
 
 def expected_errors(state: CampaignState, points: Sequence[Point]) -> list[float]:
@@ -123,9 +123,9 @@ def _refused(state: CampaignState) -> Iterator[Refusal]:
         yield from (Refusal(key=key, why="ended") for key in waiting)
         return
     for key in waiting:
-        if state.points[key].judged_in != state.rounds:
+        if state.points[key].judged_in != state.ensemble_number:
             yield Refusal(key=key, why="renewed")
-    fresh = [key for key in waiting if state.points[key].judged_in == state.rounds]
+    fresh = [key for key in waiting if state.points[key].judged_in == state.ensemble_number]
     yield from (Refusal(key=key, why="near") for key in _near(state, fresh))
 
 
@@ -141,7 +141,7 @@ def _near(state: CampaignState, keys: Sequence[str]) -> Iterator[str]:
     others = [
         p
         for p in state.points.values()
-        if p.sketch and p.judged_in == state.rounds and p.chosen and not p.reason
+        if p.sketch and p.judged_in == state.ensemble_number and p.chosen and not p.reason
     ]
     for key in _by_error(state, keys):
         point = state.points[key]

@@ -120,7 +120,7 @@ def segment_finished(
     Args:
         state: The campaign.
         event: The segment.
-        judged_in: How many rounds had ended when its ensemble came.
+        judged_in: Number of its ensemble.
     """
     state = thresholds.seen(state, event)
     last = dict(zip(event.checked, event.uncertainties, strict=False))

@@ -60,6 +60,7 @@ class Rules(Record):
     samples_ahead: bool = False  # begun since a sampling step goes on beside the round before
     compile_chosen: bool = False  # begun since there is `MISC.compile`, or somebody has named it
     pays_again: bool = False  # begun since core-hours of labels that are computed again count
+    counts_ensembles: bool = False  # begun since candidates are told apart by their ensemble
     architecture: dict[str, Any] = Field(default_factory=dict)  # of what members are tuned from
     assessed: bool = False  # whether there is a held-out set
     threshold_scope: Literal["shared", "geometry"] = "shared"
@@ -130,6 +131,7 @@ class Rules(Record):
             solve_energies=_solves(settings, begun),
             samples_ahead=begun is None or begun.samples_ahead,
             pays_again=begun is None or begun.pays_again,
+            counts_ensembles=begun is None or begun.counts_ensembles,
             compile_chosen=begun is None
             or begun.compile_chosen
             or "compile" in settings.model.MISC.model_fields_set,

@@ -247,4 +247,6 @@ def close_round(state: CampaignState) -> tuple[CampaignState, tuple[str, ...]]:
 
 def ensemble_of(state: CampaignState) -> CampaignState:
     """Make the members' present checkpoints the ensemble that trajectories are propagated with."""
-    return state.but(ensemble=tuple(str(m.checkpoint) for m in state.members.values()))
+    ensemble = tuple(str(m.checkpoint) for m in state.members.values())
+    number = state.ensembles + (ensemble != state.ensemble)
+    return state.but(ensemble=ensemble, ensembles=number)

@@ -61,7 +61,7 @@ class Point(Record):
     failure: LabelFailure = LabelFailure.OTHER  # the sort of failure that the reason describes
     analysis: bool = False  # looked at, not trained on
     uncertainty: float | None = None  # with which it crossed, where candidates are chosen among
-    judged_in: int = 0  # rounds that had ended when its ensemble came
+    judged_in: int = 0  # by which ensemble, see `CampaignState.ensemble_number`
     chosen: bool = False  # its label has been begun
     distance: float | None = None  # of a candidate to the nearest known structure
     sketch: tuple[float, ...] = ()  # of a candidate, to be held against others
@@ -188,6 +188,7 @@ class CampaignState(Record):
     rounds: int = 0
     rounds_begun: int = 0  # those that a stop cut short included
     ensemble: tuple[str, ...] = ()
+    ensembles: int = 0  # that rounds have led to; one in which all sat out leads to none
     converging_on: ConvergeOn = "own"  # the convergence that is under way, or was the last
     unassessed: tuple[Unassessed, ...] = ()
     assessments: int = 0  # asked for so far
@@ -259,6 +260,11 @@ class CampaignState(Record):
         wanted |= {t.geometry for t in self.trajectories if t.status not in waiting}
         of = [cost for g, cost in enumerate(self.costliest) if not wanted or g in wanted]
         return min(of, default=0.0)
+
+    @property
+    def ensemble_number(self) -> int:
+        """Number of the ensemble; in campaigns begun before they were counted, of rounds over."""
+        return self.ensembles if self.rules.counts_ensembles else self.rounds
 
     @property
     def hours(self) -> float:

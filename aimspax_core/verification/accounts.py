@@ -79,13 +79,16 @@ class Accounts:
     perhaps_reopened: bool = False
     unsure_of_convergence: bool = False
     rounds: int = 0
+    dropped_perhaps: int = 0  # of them: where one is sat out as exploring ends, no event says so
+    dropped_before: int = 0  # likewise, before rules were changed
     labels: int = 0
     failed: int = 0
     refused: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)  # candidates refused, by reason
     candidates: dict[str, Candidate] = field(default_factory=dict)
     begun_together: list[Candidate] = field(default_factory=list)
-    began_in: dict[str, int | None] = field(default_factory=dict)  # rounds over, by segment
+    ensemble: tuple[str, ...] = ()  # checkpoints; none: not known
+    ensembles: int = 0
     core_hours: float = 0.0
     costliest: dict[int, float] = field(default_factory=dict)
     ran_s: float = 0.0
@@ -172,9 +175,11 @@ class Accounts:
         self.passed_over = dict(state.get("candidates_refused", {}))
         found = {key: Candidate.of(point) for key, point in state["points"].items()}
         self.candidates = {key: one for key, one in found.items() if one is not None}
-        self.begun_together, self.began_in = [], {}
+        self.begun_together = []
+        self.ensemble, self.ensembles = tuple(state["ensemble"]), state.get("ensembles", 0)
         self.costliest = dict(enumerate(state.get("costliest", ())))
         self.ran_s = state.get("ran_s", 0.0)
+        self.dropped_perhaps = self.dropped_before = 0
         self.rounds, self.segments = state["rounds"], state["segments"]
         self.seen = Uncertainties.of(state["window"])
         self.seen_of = dict(enumerate(map(Uncertainties.of, state.get("windows", ()))))

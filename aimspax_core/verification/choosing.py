@@ -36,15 +36,25 @@ class Choosing(Training):
         for one in self.candidates.values():
             one.sure = False
 
-    def candidates_found(self, event: Event, began_in: int | None) -> None:
+    def doubt_ensemble(self) -> None:
+        """Forget the ensemble, and which has judged candidates: a checkpoint of it is lost."""
+        self.ensemble = ()
+        for one in self.candidates.values():
+            one.ensemble = None
+
+    def candidates_found(self, event: Event, action: dict[str, Any] | None) -> None:
         """Note which structures a segment has found by their uncertainty.
 
         Args:
             event: The segment.
-            began_in: Rounds that had ended as it began; None: nobody knows.
+            action: It, as it was launched; None: that was not told.
         """
         if not self.chooses():
             return
+        judged_in = None
+        if action is not None and self.ensemble:
+            old = tuple(action["checkpoints"]) != self.ensemble
+            judged_in = self.ensemble_number - old
         last = dict(zip(event.get("checked", ()), event["uncertainties"], strict=False))
         for result in event["results"]:
             key, index = result.get("key"), result["trajectory"]
@@ -53,7 +63,7 @@ class Choosing(Training):
                 self.candidates[key] = Candidate(
                     index % self.rules["geometries"],
                     float(last[index]),
-                    began_in,
+                    judged_in,
                     result.get("distance"),
                     tuple(result.get("sketch", ())),
                     result.get("unit"),
@@ -105,12 +115,12 @@ class Choosing(Training):
                     trajectory.waiting_for = None
 
     def _holds(self, one: Candidate, why: str) -> bool:
-        if one.round is None or why == "ended":  # when exploring ends no event says
+        if one.ensemble is None or why == "ended":  # when exploring ends no event says
             return True
         if why == "renewed":
-            return one.round != self.rounds
+            return one.ensemble != self.ensemble_number
         limit = float(self.rules.get("novelty", 0.0))
-        if one.round != self.rounds or not limit:
+        if one.ensemble != self.ensemble_number or not limit:
             return False
         others = (other for other in self.candidates.values() if other is not one)
         known = one.unit is None or (one.distance is not None and one.distance < limit)

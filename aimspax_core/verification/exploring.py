@@ -186,7 +186,7 @@ class Candidate:
     Attributes:
         geometry: Of which geometry it is.
         spread: The uncertainty with which it was found.
-        round: Rounds that had ended when its ensemble came; None: nobody knows.
+        ensemble: Number of the one that has judged it; None: nobody knows.
         distance: To the nearest known structure, in units of `unit`; None: there is none.
         sketch: To be held against that of another one.
         unit: In which distances are told.
@@ -196,7 +196,7 @@ class Candidate:
 
     geometry: int
     spread: float
-    round: int | None
+    ensemble: int | None
     distance: float | None
     sketch: tuple[float, ...]
     unit: float | None
@@ -223,5 +223,6 @@ class Candidate:
         """Return whether another one of its geometry and ensemble is nearer than a limit."""
         if self.unit is None or not self.sketch or len(self.sketch) != len(other.sketch):
             return False
-        alike = (self.geometry, self.round) == (other.geometry, other.round)
+        ensembles = {self.ensemble, other.ensemble} - {None}
+        alike = self.geometry == other.geometry and len(ensembles) < 2
         return alike and math.dist(self.sketch, other.sketch) < limit * self.unit

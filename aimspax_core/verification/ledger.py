@@ -49,9 +49,8 @@ class Ledger(Choosing):
 
     def _resumed(self, event: Event) -> None:
         self.in_flight.clear()
-        self.began_in.clear()
         for member in self.members.values():
-            member.diverged = 0
+            member.diverged = member.sat_out = 0
         self._parameters_set(event)
 
     def _parameters_set(self, event: Event) -> None:
@@ -59,6 +58,8 @@ class Ledger(Choosing):
         if before != self.rules:
             self.doubt_candidates()
             self.ending = False
+            self.dropped_before += self.dropped_perhaps
+            self.dropped_perhaps = 0
         self.unsure_of_convergence |= before != self.rules
         if self.finished and before != self.rules:  # whether they ask for more, a launch will say
             self.finished, self.perhaps_reopened = False, True
@@ -91,7 +92,7 @@ class Ledger(Choosing):
         match event["what"]:
             case "checkpoint":
                 self.checkpoint_lost(event["which"], event["name"])
-                self.began_in = dict.fromkeys(self.began_in)  # the ensemble is another now
+                self.doubt_ensemble()
             case "trajectory":
                 self._trajectory(int(event["which"])).lose(int(event["name"]))
             case "sampler":
@@ -173,7 +174,7 @@ class Ledger(Choosing):
 
     def _segment_launched(self, action: dict[str, Any]) -> None:
         self.segments = max(self.segments, action["number"])
-        self.began_in[action_id(action)] = self.rounds
+        self.ensemble, self.dropped_perhaps = tuple(action["checkpoints"]), 0
         for index in action["trajectories"]:
             trajectory = self._trajectory(index)
             key = trajectory.waiting_for
@@ -317,8 +318,8 @@ class Ledger(Choosing):
         return self.trajectories.setdefault(index, Trajectory())
 
     def _segment_finished(self, event: Event) -> None:
-        self.landed(event["action_id"])
-        self.candidates_found(event, self.began_in.pop(event["action_id"], None))
+        action = self.landed(event["action_id"])
+        self.candidates_found(event, action)
         self.judgement.check(event, self.rules["geometries"])
         self.seen.see(event["uncertainties"])
         for geometry, seen in self.seen_of.items():

@@ -41,6 +41,7 @@ class Member:
         best_measured_on: As `measured_on`.
         converged_on: What its convergence is on: `own`, or the sets of all members.
         diverged: How often in a row its training diverged.
+        sat_out: How many rounds in a row it has sat out.
         set_back: Whether `checkpoint` is lost: the next task says what it goes on from.
         converge_set_back: The same of `converging`.
         stands: How it stood at each checkpoint of its rounds; at None before the first.
@@ -61,6 +62,7 @@ class Member:
     best_measured_on: tuple[str, ...] | None = None
     converged_on: str = "own"
     diverged: int = 0
+    sat_out: int = 0
     set_back: bool = False
     converge_set_back: bool = False
     stands: dict[str | None, Stand] = field(default_factory=lambda: {None: Stand()})
@@ -80,6 +82,8 @@ class Member:
             converge_epochs=state["converge_epochs"],
             best=state["best"],
             converged_on=converged_on,
+            diverged=state.get("diverged", 0),
+            sat_out=state.get("sat_out", 0),
             settled=state.get("settled"),
         )
         member.reach(state["checkpoint"])
@@ -95,7 +99,7 @@ class Member:
         """Count epochs of a round."""
         self.epochs += epochs
         self.all_epochs = None if self.all_epochs is None else self.all_epochs + epochs
-        self.diverged = 0
+        self.diverged = self.sat_out = 0
 
     def reach(self, checkpoint: str | None) -> None:
         """Come to a checkpoint, and remember how it stands there."""

@@ -11,7 +11,8 @@ from aimspax_core.verification.members import Round
 from aimspax_core.verification.spending import Spending
 
 IN_A_ROW = 3
-"""After so many divergences in a row a member sits its round out, or ends its convergence."""
+"""After so many divergences in a row a member sits its round out, or ends its convergence; after so
+many rounds in a row that it has sat out the campaign fails."""
 
 
 @dataclass
@@ -71,9 +72,15 @@ class Training(Spending):
 
     def _close_if_done(self) -> None:
         if self.round is not None and all(left <= 0 for left in self.round.left.values()):
-            self.rounds += 1
-            self.round = None
+            ensemble = tuple(str(member.checkpoint) for member in self.members.values())
+            self.ensembles += ensemble != self.ensemble
+            self.rounds, self.round, self.ensemble = self.rounds + 1, None, ensemble
             self.round_closed()
+
+    @property
+    def ensemble_number(self) -> int:
+        """Number of the ensemble; where the rules count none, of rounds that are over."""
+        return self.ensembles if self.rules.get("counts_ensembles") else self.rounds
 
     def round_closed(self) -> None:
         """Go on with what has waited for the end of a round."""
@@ -134,9 +141,12 @@ class Training(Spending):
             if action["stage"] == "initial" and member.converge_epochs:
                 member.take_converged()
         elif member.checkpoint is not None and self.round is not None:
-            member.diverged = 0
+            member.diverged, member.sat_out = 0, member.sat_out + 1
             self.round.left[event["tag"]] = 0
-            self._close_if_done()
+            if member.sat_out < IN_A_ROW:  # else the campaign has failed
+                active = self.round.stage == "active"
+                self._close_if_done()
+                self.dropped_perhaps += active and self.round is None
 
     def checkpoint_lost(self, tag: str, name: str) -> None:
         """Set a member back that has lost a checkpoint; what it goes on from, a launch will say."""

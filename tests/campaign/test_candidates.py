@@ -21,6 +21,7 @@ from aimspax_core.campaign.events import (
     TrajectoryResult,
 )
 from aimspax_core.campaign.judged import Judged
+from aimspax_core.campaign.rounds import close_round, open_round
 from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, TrajectoryStatus
 from aimspax_core.report.candidates_text import candidates_text
@@ -160,6 +161,21 @@ def test_a_segment_of_the_ensemble_before_lands_among_what_is_refused() -> None:
     event = refusals(state)
     assert event is not None
     assert len(event.refusals) == 4
+
+
+def test_a_round_that_all_sit_out_leads_to_no_new_ensemble_and_what_waits_goes_on_waiting() -> None:
+    given = exploring(counts_ensembles=True)
+    state = launched(crossed(given, *SPREADS), "found-1", "found-3")
+    same, _ = close_round(open_round(state, "active", 2, ()))
+    assert (same.rounds, same.ensemble) == (state.rounds + 1, state.ensemble)
+    assert refusals(same) is None
+    before_counting = same.but(rules=same.rules.but(counts_ensembles=False))
+    assert refusals(before_counting) is not None, "campaigns of then go on as they were"
+    tag, member = next(iter(same.members.items()))
+    trained = same.but(members={**same.members, tag: member.but(checkpoint="another")})
+    event = refusals(close_round(open_round(trained, "active", 2, ()))[0])
+    assert event is not None
+    assert {one.why for one in event.refusals} == {"renewed"}
 
 
 # ---- novelty --------------------------------------------------------------------------------

@@ -112,6 +112,7 @@ rule_sets = st.builds(
     update_checkpoints=st.booleans(),
     samples_ahead=st.booleans(),
     pays_again=st.booleans(),
+    counts_ensembles=st.booleans(),
     initial_accuracy=st.sampled_from([0.0, 0.2, 0.4]),
     candidates=st.sampled_from(["first", "largest_error"]),
     label_slots=st.integers(1, 6),

@@ -6,6 +6,7 @@ They share no code; a mistake in either shows here.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,35 @@ CROWDED = World(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("seed", [18, 28])
+def test_they_agree_on_a_campaign_that_fails_because_training_diverges(seed: int) -> None:
+    """The last round is not over: it is gone on with when the campaign is."""
+    twin, rules = Twin(every=50), make_rules(desired_acc=0.0)
+    shell = VirtualShell(rules, World(diverges=0.4), np.random.default_rng(seed), twin.watch)
+    twin.ledger.take({"kind": "started", "rules": json.loads(rules.model_dump_json())})
+    assert shell.run().phase is Phase.FAILED
+
+
+@pytest.mark.parametrize("counts_ensembles", [True, False])
+@pytest.mark.parametrize(("seed", "segment_s"), [(0, 0.5), (3, 0.5), (7, 20.0), (14, 60.0)])
+def test_rounds_that_all_members_sit_out_lead_to_no_new_ensemble(
+    seed: int, segment_s: float, counts_ensembles: bool
+) -> None:
+    """What waits then is refused by its distance, and rounds are over nevertheless."""
+    twin, tags = Twin(every=10**9), ("a", "b") if seed % 2 else ("a",)
+    rules = make_rules(**{**CHOSEN, "tags": tags, "counts_ensembles": counts_ensembles})
+    world = replace(CROWDED, diverges=0.7, segment_s=segment_s)
+    shell = VirtualShell(rules, world, np.random.default_rng(seed), twin.watch)
+    twin.ledger.take({"kind": "started", "rules": json.loads(rules.model_dump_json())})
+    state = shell.run(4000)
+    assert 0 < state.ensembles < state.rounds
+
+
+@pytest.mark.parametrize("counts_ensembles", [True, False])
 @pytest.mark.parametrize("seed", range(3))
-def test_they_agree_where_candidates_are_chosen_among(seed: int) -> None:
-    twin = played(CROWDED, seed, restarts=0.03, **CHOSEN)
+def test_they_agree_where_candidates_are_chosen_among(seed: int, counts_ensembles: bool) -> None:
+    rules = {**CHOSEN, "counts_ensembles": counts_ensembles}
+    twin = played(CROWDED, seed, restarts=0.03, **rules)
     assert set(twin.ledger.passed_over) >= {"near", "renewed"}
     assert sum(one.begun_anew for one in twin.ledger.trajectories.values()) > 0
 
