@@ -123,7 +123,7 @@ def test_fhi_aims_is_given_spin_moment_and_charge_of_an_atom(aims, tmp_path):
     geometry = (folder / "geometry.in").read_text().split("\n")
     assert control.get("spin") == ("collinear",)
     assert control.get("fixed_spin_moment") == ("2.0",)
-    assert control.get("charge") == ("0",)
+    assert control.number("charge") == 0
     moments = [line.split()[1] for line in geometry if "initial_moment" in line]
     assert [*map(float, moments)] == [2.0]
     assert not any("lattice_vector" in line for line in geometry)

@@ -59,15 +59,48 @@ def test_labels_of_shelx_have_the_elements_of_sfac(tmp_path: Path):
     ("old", "new", "why"),
     [
         ("LATT -1", "LATT 1", "symmetry"),
+        ("LATT -1\n", "", "no LATT -1"),
         ("FVAR", "SYMM -X, -Y, Z\nFVAR", "symmetry"),
         ("O1A", "PART 1\nO1A", "disorder"),
         ("O1A 3 .5 .5 .5 1.0", "O1A 3 .5 .5 .5 10.5", "in part"),
         ("O1A 3 .5 .5 .5 1.0", "O1A 3 .5 .5 .5 21.0", "in part"),
+        ("O1A 3 .5 .5 .5 1.0", "O1A 3 .5 .5 .5 5.0e-1", "(5.0e-1)"),
         ("O1A 3", "O1A 4", "kind 4"),
+        ("O1A 3 .5", "O1A 3 21.0", "free variable"),
+        ("O1A 3 .5", "O1A 3 half", "line 11: 'O1A 3 half"),
+        ("O1A 3 .5 .5 .5 1.0 0.5", "O1A 3 .5 .5", "line 11"),
+        ("O1A 3", "+more.ins\nO1A 3", "line 11: '+more.ins'"),
+        ("SFAC C", "SFAC C4+", "C4+"),
     ],
 )
 def test_what_shelx_says_beside_atoms_is_not_lost(tmp_path: Path, old: str, new: str, why: str):
     assert why in refused(tmp_path, "a.res", SHELX.replace(old, new))
+
+
+@pytest.mark.parametrize("label", ["O1", "O1'", "O(1)", 'O1"', "O1*"])
+@pytest.mark.parametrize(
+    ("place", "read"),
+    [
+        ("1.0E-05 .2 .3", (1e-5, 0.2, 0.3)),
+        ("1e-17 0. -1.D-1", (1e-17, 0.0, -0.1)),
+        ("10. +.5 1.", (0.0, 0.5, 1.0)),
+        (".5 .5 =\n .25", (0.5, 0.5, 0.25)),
+    ],
+)
+def test_no_atom_of_shelx_is_passed_over(
+    tmp_path: Path, label: str, place: str, read: tuple[float, float, float]
+):
+    content = SHELX.replace("O1A 3 .5 .5 .5", f"{label} 3 {place}")
+    atoms = geometry(tmp_path, "a.res", content).atoms
+    assert atoms.get_chemical_symbols() == ["C", "H", "O"]
+    assert np.allclose(atoms.get_scaled_positions(wrap=False)[2], read, rtol=0, atol=1e-15)
+
+
+def test_remarks_and_fragments_of_shelx_are_no_atoms(tmp_path: Path):
+    fragment = "FRAG 17 1 1 1 90 90 90\nC9 1 0.0 0.1 0.2\nFEND\n"
+    remarks = "REM O9 3 0.1 0.1 0.1 =\n a remark\n\nSADI_W 0.02 O1A C1 ! O9 3 0.1 0.1 0.1\n"
+    content = SHELX.replace("O1A 3", f"{fragment}{remarks}O1A 3")
+    assert geometry(tmp_path, "a.res", content).atoms.get_chemical_symbols() == ["C", "H", "O"]
 
 
 # ---- Gaussian -------------------------------------------------------------------------------
