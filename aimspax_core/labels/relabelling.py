@@ -24,7 +24,7 @@ from aimspax_core.labels.label import Label
 from aimspax_core.safe_files import write_text
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.geometries.files import frames_of, structure_of
-from aimspax_core.settings.geometries.own_electrons import unread_electrons
+from aimspax_core.settings.geometries.own_electrons import SAID_OF_ALL, unread_electrons
 
 Property = Literal["energy", "forces", "stress"]
 
@@ -100,7 +100,7 @@ def _frame(index: int, atoms: Atoms, keys: DataKeys) -> Frame:
     for name in (keys.forces, "forces"):
         shape = (len(atoms), 3)
         forces = _numbers(atoms.arrays.get(name), shape) if forces is None else forces
-    for name in (keys.energy, keys.forces, keys.stress, keys.virials, *_NAMED_BY_ASE):
+    for name in (keys.energy, keys.forces, keys.stress, keys.virials, *_NAMED_BY_ASE, SAID_OF_ALL):
         atoms.info.pop(name, None)
         atoms.arrays.pop(name, None)
     return Frame(index, atoms, None if energy is None else float(energy), forces)

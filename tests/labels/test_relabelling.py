@@ -94,6 +94,13 @@ def test_all_else_is_carried_along(tmp_path: Path) -> None:
     assert found.arrays["tag"].tolist() == [1, 2, 3]
 
 
+def test_what_a_format_says_of_charge_leaves_no_mark_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "a.com").write_text("#p hf\n\nt\n\n1 2\nN 0 0 0\nN 0 0 1.1\n\n")
+    (frame,), _ = frames_and_notes(tmp_path / "a.com", KEYS)
+    assert not [name for name in frame.atoms.info if name.startswith("aimspax")]
+    assert frame.structure(KEYS).info == {"charge": 1.0, "spin": 2.0}
+
+
 def test_constraints_stay_in_the_dataset_and_take_no_forces(tmp_path: Path) -> None:
     atoms = water()
     atoms.set_constraint(FixAtoms([0]))

@@ -16,7 +16,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io.cif import CIFBlock, parse_cif
-from ase.spacegroup import Spacegroup
+from ase.spacegroup import Spacegroup, crystal
 from ase.spacegroup.spacegroup import SpacegroupNotFoundError
 from numpy.typing import NDArray
 
@@ -45,7 +45,11 @@ _GROUPS = (
     "_symmetry_int_tables_number",
 )
 _MAGNETIC = "_space_group_symop_magn_operation"
+_SETTING = ("_symmetry_space_group_setting", "_space_group_it_coordinate_system_code")
 _HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
+
+_NEAR = 0.01
+"""Distances (Å) are the same within it."""
 
 _ALIKE = 0.02
 """Share by which the composition of sites may be off the formula's, which is often rounded."""
@@ -124,11 +128,6 @@ def _notes(block: CIFBlock, atoms: Atoms) -> Iterator[str]:
         yield "it names no elements; they are taken by the labels of its sites"
     if not _is_said(block) and not any(_said(block, name) for name in _HALL):
         yield "it says no symmetry; its sites are taken as all that there are (P 1)"
-    elif (setting := _one_of_two(block)) is not None:
-        yield (
-            "it gives its space group by name or number alone, which has two settings for such a "
-            f"cell; setting {setting} is taken"
-        )
     if _merged(block, atoms):
         yield "sites that repeat others are left out"
     yield from _formula(block, atoms)
@@ -220,6 +219,15 @@ def _symmetry(block: CIFBlock) -> Iterator[str]:
             f"the cell does not have the symmetry of its space group ({group.symbol}, setting "
             f"{group.setting}), which is one of other axes; allowed: the operations of symmetry"
         )
+    elif group is not None and (other := _other_setting(block, group)) is not None:
+        one, two = _of_setting(block, group), _of_setting(block, other)
+        if not _are_alike(one, two):
+            yield (
+                f"it gives its space group ({group.symbol}) by name or number alone, which has two "
+                "settings (origins or axes) for such a cell, and its sites make two structures by "
+                f"them ({one.symbols} and {two.symbols}); allowed: the "
+                "operations of symmetry, or all sites with P 1"
+            )
 
 
 def _fits(group: Spacegroup, cell: NDArray[np.float64]) -> bool:
@@ -229,15 +237,46 @@ def _fits(group: Spacegroup, cell: NDArray[np.float64]) -> bool:
     return bool(np.allclose(turned, metric, rtol=0, atol=_ALIKE * metric.max()))
 
 
-def _one_of_two(block: CIFBlock) -> int | None:
-    """Return the setting that ASE takes of a group without operations, if another fits as well."""
-    group = _space_group(block)
-    if group is None or not _has_setting(group.no, 2):
+def _other_setting(block: CIFBlock, group: Spacegroup) -> Spacegroup | None:
+    """Return the setting of a group that a block may mean as well as the one that ASE takes."""
+    if not _has_setting(group.no, 2) or any(
+        str(block.get(name)) == str(group.setting) for name in _SETTING
+    ):
         return None
     other = Spacegroup(group.no, 3 - group.setting)
     if other.symbol != group.symbol and any(_said(block, name) for name in _BY_NAME):
         return None
-    return int(group.setting) if _fits(other, block.get_cell().array) else None
+    return other if _fits(other, block.get_cell().array) else None
+
+
+def _of_setting(block: CIFBlock, group: Spacegroup) -> Atoms:
+    """Return the crystal that a block's sites make by a group; its arrays have their sites."""
+    sites = block.get_unsymmetrized_structure()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of sites that repeat others
+        atoms: Atoms = crystal(sites, spacegroup=group, onduplicates="keep")
+    return atoms
+
+
+def _are_alike(one: Atoms, other: Atoms) -> bool:
+    """Whether two crystals of the same sites are the same but for where their origin is.
+
+    All atoms of a site are the same by symmetry: the distances (Å) of its first one tell them.
+    """
+    if len(one) != len(other):
+        return False
+    return all(
+        np.allclose(_distances(one, site), _distances(other, site), rtol=0, atol=_NEAR)
+        for site in np.unique(_kinds(one))
+    )
+
+
+def _distances(atoms: Atoms, site: int) -> NDArray[np.float64]:
+    """Return the distances (Å) of a site's first atom from all (N,), by site and length."""
+    kinds = _kinds(atoms)
+    first = int(np.flatnonzero(kinds == site)[0])
+    away = atoms.get_distances(first, np.arange(len(atoms)), mic=True)
+    return np.asarray(away[np.lexsort((away, kinds))])
 
 
 def _space_group(block: CIFBlock) -> Spacegroup | None:

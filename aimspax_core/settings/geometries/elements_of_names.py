@@ -63,18 +63,27 @@ _SITES = re.compile(r"(M|MW|EP|EPW|LP|LPA|LPB|X|DUM|DU|Q|VS|UNX|UNK)\d*$")
 """Names of sites without a nucleus, of four-site water and force fields, and of unknown atoms."""
 
 _ATOM = ("ATOM  ", "HETATM")
+_ISOTOPES = ("D", "T")
 
 
 def with_elements(text: str) -> tuple[str, bool]:
     """Return a PDB file's text with its element columns filled, and whether one was not.
 
     Raises:
-        StructureError: The name of an atom does not tell its element; the text has its line.
+        StructureError: The name of an atom does not tell its element, or it is an isotope; the text
+            has its line.
     """
     lines, filled = text.splitlines(), False
     for at, line in enumerate(lines):
-        if line.startswith(_ATOM) and not _is_element(line[76:78].strip()):
-            name, residue = line[12:16], line[17:21].strip()
+        if not line.startswith(_ATOM):
+            continue
+        name, residue, column = line[12:16], line[17:21].strip(), line[76:78]
+        if _symbol(column) in _ISOTOPES:
+            raise StructureError(
+                f"line {at + 1}: atom {name.strip()} of {residue or 'no residue'} is of the "
+                f"isotope {_symbol(column)}, which PDB files of elements have not; write H"
+            )
+        if _symbol(column) not in chemical_symbols[1:]:
             element = _by_place(name, residue)
             if element is None:
                 raise StructureError(
@@ -185,7 +194,6 @@ def _spelt(letters: str) -> str | None:
     return symbol if len(symbol) > 1 and symbol in _ELEMENTS else None
 
 
-def _is_element(word: str) -> bool:
-    """Whether a word is a symbol, or an isotope, which ASE refuses by name."""
-    word = re.sub(r"[^A-Za-z]+", "", word).capitalize()
-    return word in chemical_symbols[1:] or word in ("D", "T")
+def _symbol(column: str) -> str:
+    """Return what columns of an element say, in the spelling of symbols."""
+    return re.sub(r"[^A-Za-z]+", "", column).capitalize()

@@ -203,7 +203,7 @@ def _frames(path: Path, kind: str, which: slice, text: str | None = None) -> lis
             text = text_of(path, "")[0] if is_marked(path, kind) else text
             source = path if text is None else io.StringIO(text)
             if kind in ("db", "json"):
-                return read_database(path, which)
+                return read_database(path, kind, which)
             if kind == "res":
                 return [read_shelx(content_of(path, "")[0])][which]
             found = ase.io.read(source, index=index, format=kind, do_not_split_by_at_sign=True)

@@ -66,7 +66,7 @@ def format_of(path: Path) -> tuple[str, tuple[str, ...]]:
         return shown, (f"{path.name} is read as {what}, which its content is",)
     if named == "runnerdata" and _is_lammps(head):  # both are called x.data
         named = LAMMPS
-    if named is not None and (named != XYZ or _is_xyz(head) or _is_compressed(path)):
+    if named is not None and (named != XYZ or _is_xyz(head) or is_compressed(path)):
         return named, ()
     shown = AIMS if _holds_aims(path) else _by_content(head)
     if shown is None and named == XYZ:
@@ -74,7 +74,7 @@ def format_of(path: Path) -> tuple[str, tuple[str, ...]]:
             f"{path}: cannot be read as a geometry (Extended XYZ file): its first line is not the "
             "number of atoms"
         )
-    if shown is None and _is_compressed(path) and not _is_packed(path):
+    if shown is None and is_compressed(path) and not _is_packed(path):
         raise StructureError(f"{path}: cannot be unpacked; its name says that it is compressed")
     if shown is None:
         raise StructureError(
@@ -118,7 +118,7 @@ def is_marked(path: Path, kind: str) -> bool:
         return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
 
 
-def _is_compressed(path: Path) -> bool:
+def is_compressed(path: Path) -> bool:
     """Whether ASE unpacks the file before it reads it."""
     return get_compression(path.name)[1] is not None
 
@@ -163,7 +163,7 @@ def _holds_aims(path: Path) -> bool:
 
 def content_of(path: Path, allowed: str) -> tuple[str, str]:
     """Return the content of a file, unpacked, and why there is none; see `text_of`."""
-    if not _is_compressed(path):
+    if not is_compressed(path):
         return text_of(path, allowed)
     try:
         with open_with_compression(str(path), "rb") as file:
@@ -175,7 +175,7 @@ def content_of(path: Path, allowed: str) -> tuple[str, str]:
 
 def head_of(path: Path) -> bytes:
     """Return the beginning of a file, unpacked if it can be."""
-    if _is_compressed(path):
+    if is_compressed(path):
         with suppress(*_PACKED_WRONGLY), open_with_compression(str(path), "rb") as packed:
             return bytes(packed.read(_PEEK))
     with path.open("rb") as file:

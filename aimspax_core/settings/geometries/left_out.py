@@ -26,6 +26,7 @@ from aimspax_core.settings.geometries.said_in_formats import (
     electrons_of,
     has_electrons,
     may_be_refused,
+    notes_on_electrons,
     refused_of,
 )
 from aimspax_core.settings.geometries.vasp_files import complete_poscar
@@ -76,8 +77,10 @@ def complete(kind: str, frames: Sequence[Atoms], text: Callable[[], str]) -> tup
     """
     own = _BY_FORMAT.get(kind)
     notes = () if own is None else own(frames, text())
-    if has_electrons(kind) and (said := electrons_of(kind, text())):
-        _said(frames, said)
+    if has_electrons(kind):
+        if said := electrons_of(kind, text()):
+            _said(frames, said)
+        notes = (*notes, *notes_on_electrons(kind, text(), said))
     return (*notes, *(note for atoms in frames[-1:] for note in _of_any_format(atoms)))
 
 

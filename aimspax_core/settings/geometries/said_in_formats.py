@@ -1,15 +1,17 @@
 """What files of other programs say of a system that ASE's readers pass over, by patterns.
 
-Charge and multiplicity are taken. What changes the system and is not read, such as a field, is a
+Charge and multiplicity are taken, with a note: what a file says of itself holds before settings, a
+neutral singlet too. What changes the system and is not read, such as a field, is a
 reason to refuse the file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from aimspax_core.settings.reading.fortran import fortran_number
+from aimspax_core.text import and_list
 
 _NUMBER = r"([+-]?\d*\.?\d+(?:[EeDd][+-]?\d+)?)"
 
@@ -49,7 +51,17 @@ _ELECTRONS: Mapping[str, Mapping[str, str]] = {
 }
 """Where formats say charge (e) and multiplicity."""
 
-_NEUTRAL = {"charge": 0.0, "spin": 1.0}
+_UNTAKEN: Mapping[str, str] = {
+    "abinit-in": rf"^[^#!\n]*\b(?P<said>spinmagntarget\s+{_NUMBER})",
+    "dftb": rf"^\s*UnpairedElectrons\s*=\s*{_NUMBER}",
+    "espresso-in": rf"^[^!\n]*\b(?P<said>tot_magnetization\s*=\s*{_NUMBER})",
+    "nwchem-in": (
+        r"^\s*(?:(?:mult|nopen)\s+-?\d+"
+        r"|(?:singlet|doublet|triplet|quartet|quintet|sextet|septet|octet)\b)"
+    ),
+    "onetep-in": rf"^\s*spin\s*[:=]?\s*{_NUMBER}",
+}
+"""Where formats say unpaired electrons in ways of their own, which are noted and not taken."""
 
 _FIELD = "which is not read; geometry.in has fields as homogeneous_field"
 _SYMMETRY = "so that not all atoms are written; write the structure with all of them"
@@ -97,7 +109,9 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
     },
     "nwchem-in": {
         r"^\s*geometry\b.*\b(?:au|atomic|bohr|nm|nanometers|pm|picometers)\b": _NO_UNITS,
-        r"^\s*(?:zmatrix|symmetry)\b": f"it has {{}}, which is not read; {_OTHERWISE}",
+        r"^\s*(?:zmatrix|symmetry(?!\s+(?:group\s+)?c1\b))\b": (
+            f"it has {{}}, which is not read; {_OTHERWISE}"
+        ),
         r"(?-i:^\s*[a-z]{1,2}\d*(?:\s+[+-]?\d*\.\d+){3})": (
             f"elements in lower case are not read ('{{}}'); {_OTHERWISE}"
         ),
@@ -114,7 +128,7 @@ _REFUSED: Mapping[str, Mapping[str, str]] = {
 
 
 def electrons_of(kind: str, text: str) -> dict[str, float]:
-    """Return `charge` (e) and `spin` (2S+1) as a file says them, unless neutral or a singlet.
+    """Return `charge` (e) and `spin` (2S+1) as a file says them.
 
     What is left out is what engines take anyway, so that it does not change the keys of labels.
 
@@ -123,12 +137,47 @@ def electrons_of(kind: str, text: str) -> dict[str, float]:
         text: The content of the file.
     """
     found = {}
+    said = _directly_in_dft(text) if kind == "cp2k-restart" else text
     for name, pattern in _ELECTRONS.get(kind, {}).items():
-        match = re.search(pattern, text, re.MULTILINE | re.IGNORECASE)
+        match = re.search(pattern, said, re.MULTILINE | re.IGNORECASE)
         value = None if match is None else fortran_number(match[1])
-        if value is not None and value != _NEUTRAL[name]:
+        if value is not None and (name == "charge" or value >= 1):  # CP2K: 0 stands for none
             found[name] = value
     return found
+
+
+def notes_on_electrons(kind: str, text: str, taken: Mapping[str, float]) -> Iterator[str]:
+    """Yield notes on what is taken of charge and multiplicity, and on what is not.
+
+    Args:
+        kind: The format as ASE calls it.
+        text: The content of the file.
+        taken: What `electrons_of` has found.
+    """
+    words = [f"charge {taken['charge']:+g}"] if "charge" in taken else []
+    words += [f"multiplicity {taken['spin']:g}"] if "spin" in taken else []
+    if words:
+        yield f"its {and_list(words)} {'are' if len(words) > 1 else 'is'} taken"
+    pattern = _UNTAKEN.get(kind)
+    other = None if pattern is None else re.search(pattern, text, re.MULTILINE | re.IGNORECASE)
+    if other is not None:
+        unpaired = " ".join(other.groupdict().get("said", other[0]).split())
+        yield f"its '{unpaired}' is not taken; spin (2S+1) in x.xyz, or REFERENCE, would say it"
+
+
+def _directly_in_dft(text: str) -> str:
+    """Return the lines of a CP2K input that stand in `&DFT`, and in no section of it."""
+    inside: list[str] = []
+    found = []
+    for line in text.splitlines():
+        word = line.strip().upper()
+        if word.startswith("&END"):
+            del inside[-1:]
+        elif word.startswith("&"):
+            inside.append(word.split()[0])
+        elif inside[-1:] == ["&DFT"]:
+            found.append(line)
+    return "\n".join(found)
 
 
 def refused_of(kind: str, text: str) -> str | None:

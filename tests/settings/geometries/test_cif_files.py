@@ -152,10 +152,27 @@ def test_a_cell_has_the_axes_of_its_space_group(
         assert "space group" in refused(tmp_path, content)
 
 
-def test_which_of_two_origins_is_taken_is_said(tmp_path: Path):
-    name = "_space_group_name_H-M_alt 'F d -3 m'"
-    found = geometry(tmp_path, cif("C1 C .125 .125 .125", symmetry=name))
-    assert any("two settings" in note for note in found.notes)
+@pytest.mark.parametrize(
+    ("group", "place", "atoms"),
+    [
+        ("_space_group_name_H-M_alt 'F d -3 m'", ".125 .125 .125", None),  # C8 by origin 2
+        ("_space_group_IT_number 227", "0 0 0", None),
+        ("_space_group_IT_number 48", ".1 .2 .3", None),
+        ("_space_group_IT_number 227\n_symmetry_space_group_setting 2", ".125 .125 .125", 8),
+        ("_space_group_IT_number 227\n_space_group_IT_coordinate_system_code 1", "0 0 0", 8),
+        ("_space_group_IT_number 227\n_space_group_IT_coordinate_system_code 2", "0 0 0", None),
+        ("_space_group_IT_number 10", "0 0 .5", 1),
+        ("_space_group_IT_number 225", "0 0 0", 4),
+    ],
+)
+def test_which_of_two_settings_is_not_guessed(
+    tmp_path: Path, group: str, place: str, atoms: int | None
+):
+    content = cif(f"C1 C {place}", symmetry=group)
+    if atoms is None:
+        assert "two settings" in refused(tmp_path, content)
+    else:
+        assert len(geometry(tmp_path, content).atoms) == atoms
 
 
 def test_sites_that_do_not_make_the_formula_are_noted(tmp_path: Path):

@@ -110,6 +110,17 @@ def test_what_a_pdb_file_leaves_open_is_said(tmp_path: Path):
     assert "+1" in notes(pdb(("NA  ", "NA")).replace("  0.00\n", f"{ion}\n", 1))
 
 
+@pytest.mark.parametrize("isotope", ["D", "T"])
+def test_isotopes_of_a_pdb_file_are_named(tmp_path: Path, isotope: str):
+    content = pdb((" O  ", "DOD"), (" D1 ", "DOD"))
+    content = content.replace("  0.00\n", f"  0.00           {isotope}\n").replace(
+        f" {isotope}\n", " O\n", 1
+    )
+    text = refused(tmp_path, "a.pdb", content)
+    assert f"line 2: atom D1 of DOD is of the isotope {isotope}" in text
+    assert "write H" in text
+
+
 def test_elements_that_a_pdb_file_has_are_taken(tmp_path: Path):
     content = pdb(("CA  ", "LIG")).replace("  0.00\n", "  0.00          CA\n", 1)
     found = geometry(tmp_path, "a.pdb", content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import ase.db
@@ -10,13 +11,19 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.formats import open_with_compression
 
 from aimspax_core.errors import StructureError
 from aimspax_core.labels.dataset import DataKeys
 from aimspax_core.labels.relabelling import read_frames
+from aimspax_core.reference.electrons import own_or
 from aimspax_core.settings.geometries.files import Geometry, read_file
 from aimspax_core.settings.geometries.force_field_names import complete_history
-from aimspax_core.settings.geometries.said_in_formats import electrons_of, refused_of
+from aimspax_core.settings.geometries.said_in_formats import (
+    electrons_of,
+    notes_on_electrons,
+    refused_of,
+)
 
 
 def geometry(folder: Path, name: str, content: str) -> Geometry:
@@ -208,6 +215,14 @@ def test_masses_of_a_history_tell_a_wrong_name():
             " &DFT\n   CHARGE  1\n   MULTIPLICITY  2\n",
             {"charge": 1.0, "spin": 2.0},
         ),
+        (
+            "cp2k-restart",
+            "&FORCE_EVAL\n &MM\n &FORCEFIELD\n &CHARGE\n ATOM O\n CHARGE -0.8\n &END CHARGE\n"
+            " &END FORCEFIELD\n &END MM\n &DFT\n &SCF\n CHARGE 3\n &END SCF\n MULTIPLICITY 0\n"
+            " &END\n&END\n",
+            {},
+        ),
+        ("cp2k-restart", " &DFT\n &QS\n &END QS\n CHARGE 2\n&END DFT\n", {"charge": 2.0}),
         ("dftb", "Hamiltonian = DFTB {\n  Charge = 1.0\n", {"charge": 1.0}),
         (
             "gamess-us-out",
@@ -215,7 +230,7 @@ def test_masses_of_a_history_tell_a_wrong_name():
             {"charge": -1.0, "spin": 2.0},
         ),
         ("gaussian-out", " Charge =  1 Multiplicity = 2\n", {"charge": 1.0, "spin": 2.0}),
-        ("gaussian-out", " Charge =  0 Multiplicity = 1\n", {}),
+        ("gaussian-out", " Charge =  0 Multiplicity = 1\n", {"charge": 0.0, "spin": 1.0}),
         ("nwchem-in", "charge -1\n", {"charge": -1.0}),
         (
             "nwchem-out",
@@ -255,6 +270,8 @@ def test_charge_and_multiplicity_of_formats(kind: str, text: str, said: dict[str
         ("espresso-in", " space_group = 225", "space_group"),
         ("nwchem-in", "geometry units au", "units au"),
         ("nwchem-in", "geometry\n h 0.0 0.0 1.0\nend", "h 0.0 0.0 1.0"),
+        ("nwchem-in", "geometry\n symmetry c1h\nend", "symmetry"),
+        ("nwchem-in", "geometry\n symmetry group c2v\nend", "symmetry"),
         ("octopus-in", "%StaticElectricField", "StaticElectricField"),
         ("turbomole", "$coord angs", "$coord angs"),
         ("xsd", 'NumImageMappings="3"', "NumImageMappings"),
@@ -271,6 +288,8 @@ def test_what_changes_the_system_and_is_not_read_is_refused(kind: str, text: str
         ("dftb", " TypesAndCoordinates [Angstrom] = {\n LatticeVectors [AA] {"),
         ("dmol-car", "PBC 4 4 4 90 90 90 (P1)"),
         ("espresso-in", " tefield = .false. ! tefield = .true."),
+        ("nwchem-in", "geometry\n symmetry c1\nend"),
+        ("nwchem-in", "geometry\n symmetry group C1\nend"),
         ("nwchem-in", "geometry units angstrom\n H 0.0 0.0 1.0\nend"),
         ("turbomole", "$coord"),
         ("xsd", 'NumImageMappings="0"'),
@@ -278,6 +297,94 @@ def test_what_changes_the_system_and_is_not_read_is_refused(kind: str, text: str
 )
 def test_what_is_read_is_not_refused(kind: str, text: str):
     assert refused_of(kind, text) is None
+
+
+ABINIT = """acell 3*10.0 angstrom
+rprim 1 0 0 0 1 0 0 0 1
+natom 2 ntypat 1 typat 2*1 znucl 14
+xred 3*0.0 3*1/4
+"""
+NWCHEM = "geometry\n symmetry c1\n N 0.0 0.0 0.0\n O 0.0 0.0 1.1\nend\n\n"
+ESPRESSO = """&CONTROL
+/
+&SYSTEM
+ ibrav=0, nat=1, ntyp=1, tot_charge=1, {spin}
+/
+ATOMIC_SPECIES
+Na 23 Na.upf
+CELL_PARAMETERS angstrom
+4 0 0
+0 4 0
+0 0 4
+ATOMIC_POSITIONS crystal
+Na 0 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "noted"),
+    [
+        ("a.nwi", "charge 0\n" + NWCHEM, ("charge +0 is taken",)),
+        ("a.nwi", NWCHEM, ()),
+        ("a.nwi", NWCHEM + "dft\n mult 2\nend\n", ("'mult 2' is not taken",)),
+        ("a.nwi", NWCHEM + "scf\n doublet\nend\n", ("'doublet' is not taken",)),
+        ("a.nwi", NWCHEM + "scf\n nopen 1\nend\n", ("'nopen 1' is not taken",)),
+        ("scf.in", ESPRESSO.format(spin=""), ("charge +1 is taken",)),
+        (
+            "scf.in",
+            ESPRESSO.format(spin="tot_magnetization = 2"),
+            ("charge +1 is taken", "its 'tot_magnetization = 2' is not taken"),
+        ),
+        ("x.abi", ABINIT + "spinmagntarget 2.0\n", ("'spinmagntarget 2.0' is not taken",)),
+    ],
+)
+def test_what_is_taken_of_charge_and_spin_and_what_is_not_is_said(
+    tmp_path: Path, name: str, content: str, noted: tuple[str, ...]
+):
+    notes = geometry(tmp_path, name, content).notes
+    notes = [note for note in notes if " is read as " not in note]
+    assert len(notes) == len(noted)
+    assert all(text in note for text, note in zip(noted, notes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "noted"),
+    [
+        ("dftb", "  UnpairedElectrons = 2\n", "UnpairedElectrons = 2"),
+        ("onetep-in", "spin : 1\nspin_polarized : T\n", "spin : 1"),
+        ("onetep-in", "spin_polarized : T\n", ""),
+    ],
+)
+def test_unpaired_electrons_of_formats_are_not_lost_without_a_word(
+    kind: str, text: str, noted: str
+):
+    assert noted in "".join(notes_on_electrons(kind, text, {}))
+    assert bool(noted) == any(notes_on_electrons(kind, text, {}))
+
+
+def test_a_neutral_singlet_of_an_output_holds_before_settings(tmp_path: Path):
+    gaussian = " Charge =  0 Multiplicity = 1\n"
+    assert own_or(Atoms("N2", info=electrons_of("gaussian-out", gaussian)), 1, 2) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["z.json", "z.json.gz", "Y.JSON", "z.json.bz2"])
+def test_a_database_is_told_by_its_format_however_it_is_called(tmp_path: Path, name: str):
+    with ase.db.connect(tmp_path / "plain.json") as database:
+        database.write(Atoms("NO"), charge=1)
+    content = (tmp_path / "plain.json").read_bytes()
+    with open_with_compression(str(tmp_path / name), "wb") as file:
+        file.write(content)
+    found = read_file(tmp_path / name)
+    assert str(found.atoms.symbols) == "NO"
+    assert found.atoms.info["charge"] == 1
+
+
+def test_a_compressed_database_of_sqlite_is_told_to_be_one(tmp_path: Path):
+    with ase.db.connect(tmp_path / "a.db") as database:
+        database.write(Atoms("NO"))
+    (tmp_path / "a.db.gz").write_bytes(gzip.compress((tmp_path / "a.db").read_bytes()))
+    with pytest.raises(StructureError, match="unpack it"):
+        read_file(tmp_path / "a.db.gz")
 
 
 def test_pairs_of_a_database_have_charge_and_spin(tmp_path: Path):
@@ -363,13 +470,6 @@ def test_units_that_a_data_file_of_lammps_says(tmp_path: Path, units: str, clear
         assert not any("units" in n for n in geometry(tmp_path, "x.data", content).notes)
     else:
         assert units in refused(tmp_path, "x.data", content)
-
-
-ABINIT = """acell 3*10.0 angstrom
-rprim 1 0 0 0 1 0 0 0 1
-natom 2 ntypat 1 typat 2*1 znucl 14
-xred 3*0.0 3*1/4
-"""
 
 
 def test_repeated_numbers_of_abinit_and_a_missing_cell(tmp_path: Path):
