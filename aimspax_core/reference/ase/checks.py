@@ -19,6 +19,16 @@ from aimspax_core.text import did_you_mean
 _LARGE = 2000
 """Structures with more atoms may take seconds."""
 
+_QUICK = {
+    f"ase.calculators.{name}"
+    for name in (
+        *("acn.ACN", "eam.EAM", "emt.EMT", "idealgas.IdealGas", "lj.LennardJones"),
+        *("morse.MorsePotential", "tersoff.Tersoff", "tip3p.TIP3P", "tip4p.TIP4P"),
+    )
+}
+"""Calculators that compute here, by formulas alone. All others are programs, wait for one, or may
+have one inside them."""
+
 
 def usable(settings: AseReference, directory: Path, stress: bool = False) -> str | None:
     """Make the calculator once, to find a user's mistake before anything is launched.
@@ -57,10 +67,11 @@ def usable(settings: AseReference, directory: Path, stress: bool = False) -> str
 
 
 def structure_refused(settings: AseReference, directory: Path, atoms: Atoms) -> str | None:
-    """Ask ASE's own calculators, which compute here, for the energy of a structure.
+    """Ask ASE's own calculators that compute here, by formulas, for the energy of a structure.
 
     Each knows elements, cells and sequences of atoms of its own, and says so only when it is asked.
-    Calculators of others, and programs, may take hours: `aimspax doctor` asks them.
+    Programs, calculators around others, and those of others may take hours, or wait for ever:
+    `aimspax doctor` asks them.
 
     Args:
         settings: Which calculator, and its arguments, which `usable` has found fit.
@@ -71,8 +82,8 @@ def structure_refused(settings: AseReference, directory: Path, atoms: Atoms) -> 
         Why it has none, beginning with the key, or None.
     """
     made = named(settings.calculator)(**Arguments.read(settings.arguments, directory).made())
-    theirs = not type(made).__module__.startswith("ase.calculators.")
-    if theirs or runs_a_program(made) or len(atoms) > _LARGE:
+    kind = type(made)
+    if f"{kind.__module__}.{kind.__qualname__}" not in _QUICK or len(atoms) > _LARGE:
         return None
     asked = atoms.copy()
     asked.set_constraint()

@@ -28,7 +28,7 @@ from aimspax_core.errors import LabelError, LabelFailure, SettingsError
 from aimspax_core.labels.gate import check_label
 from aimspax_core.reference.ase import engine as ase_engine
 from aimspax_core.reference.ase.arguments import Arguments
-from aimspax_core.reference.ase.checks import usable
+from aimspax_core.reference.ase.checks import structure_refused, usable
 from aimspax_core.reference.ase.engine import AseEngine
 from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.registry import build_reference
@@ -798,3 +798,45 @@ def test_an_engine_is_made_once_though_arguments_have_no_hash(tmp_path: Path) ->
     assert isinstance(one, AseEngine)
     assert build_reference(settings(LJ_PATH, epsilon=1), tmp_path) is one
     assert build_reference(settings(LJ_PATH, epsilon=2), tmp_path) is not one
+
+
+# What is asked before anything is launched
+
+
+@pytest.mark.parametrize(
+    ("calculator", "arguments"),
+    [
+        ("ase.calculators.lammpsrun.LAMMPS", {"command": "touch ran"}),
+        (
+            "ase.calculators.mixing.SumCalculator",
+            {
+                "calcs": [
+                    {"import": EMT_PATH},
+                    {
+                        "import": "ase.calculators.dftb.Dftb",
+                        "arguments": {"command": "touch ran", "slako_dir": "./"},
+                    },
+                ]
+            },
+        ),
+        (
+            "ase.calculators.subprocesscalculator.NamedPackedCalculator",
+            {"name": "emt", "kwargs": {}},
+        ),
+    ],
+)
+def test_checks_run_no_program(
+    calculator: str, arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert structure_refused(settings(calculator, **arguments), tmp_path, bulk("Cu")) is None
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("calculator", "stranger"), [(EMT_PATH, "Fe"), ("ase.calculators.tip3p.TIP3P", "Cu")]
+)
+def test_checks_ask_what_computes_here_by_formulas(calculator: str, stranger: str) -> None:
+    refused = structure_refused(settings(calculator), Path("/"), bulk(stranger))
+    assert refused is not None
+    assert refused.startswith("calculator: ")
