@@ -8,13 +8,12 @@ from pathlib import Path
 from string import Template
 
 import ase.io
-from ase import Atoms
 
 from aimspax_core.errors import CampaignError, ModelError
+from aimspax_core.evaluation.finished import Finished
 from aimspax_core.evaluation.model_card import CARD, model_card
 from aimspax_core.evaluation.whose import files_of
 from aimspax_core.model.family import family_of
-from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing, write_text
 from aimspax_core.settings.settings import Settings
 
@@ -25,41 +24,36 @@ START = "start.xyz"
 """The first start geometry, beside the scripts that begin with it."""
 
 
-def export(
-    run: RunDir,
-    settings: Settings,
-    geometries: Sequence[Atoms],
-    folder: Path,
-    lammps: Sequence[str],
-) -> Iterator[Path]:
+def export(campaign: Finished, folder: Path, lammps: Sequence[str] | None = None) -> Iterator[Path]:
     """Write a folder that needs nothing beside it; yield each file once it is there.
 
     Args:
-        run: The run directory.
-        settings: The settings in force.
-        geometries: The start geometries.
-        folder: Where to write; files of an earlier export are replaced.
-        lammps: Formats of models for LAMMPS, by the family's names.
+        campaign: A finished campaign.
+        folder: Where to write; what an earlier export wrote there is replaced.
+        lammps: Formats of models for LAMMPS, by the family's names; None: `mliap`, if the family's
+            models can be written for LAMMPS.
 
     Raises:
-        CampaignError: The campaign has no results yet.
+        CampaignError: The campaign has no results yet, or the folder has models that no export
+            has written.
         ModelError: The family cannot write a format, or results are not complete.
     """
+    run, settings = campaign.run, campaign.settings
     if next(run.results.glob("*.model"), None) is None:
         raise CampaignError(f"{run.results}: no models to export; a campaign's end writes them")
     family = family_of(settings.model)
     if lammps and family.lammps is None:
         raise ModelError(f"{settings.model.family.name} models cannot be written for LAMMPS")
+    formats = lammps if lammps is not None else ("mliap",) if family.lammps else ()
     files = files_of(run.results)
     models, ensemble = list(files.averaged.values()), list(files.ensemble.values())
+    _begin(campaign, folder, list(files.averaged))
     for model in models:
         yield _copied(model, folder)
-        for form in lammps:
+        for form in formats:
             assert family.lammps is not None, "refused above"
             yield family.lammps(model, folder, form)
-    with replacing(folder / START) as aside:
-        ase.io.write(aside, geometries[0], format="extxyz")
-    yield folder / START
+    yield _start(campaign, folder)
     apart = ensemble != models
     if apart:
         for model in ensemble:
@@ -77,8 +71,34 @@ def export(
         )
         write_text(folder / script, filled)
         yield folder / script
-    write_text(folder / CARD, model_card(run, settings, geometries, list(files.averaged)))
     yield folder / CARD
+
+
+def _begin(campaign: Finished, folder: Path, names: Sequence[str]) -> None:
+    """Write the card, by which an export is known, and remove the models of an earlier one.
+
+    Raises:
+        CampaignError: There are models, and no card.
+    """
+    card = model_card(campaign, names)
+    earlier = [*folder.glob("*.model"), *(folder / ENSEMBLE).glob("*.model")]
+    if earlier and not (folder / CARD).is_file():
+        raise CampaignError(
+            f"{folder}: found models that no export has written, such as {earlier[0].name}; "
+            "allowed: a folder of its own"
+        )
+    write_text(folder / CARD, card)
+    for path in (*earlier, *folder.glob("*.model-*.pt")):
+        path.unlink()
+
+
+def _start(campaign: Finished, folder: Path) -> Path:
+    """Write the first geometry; what MD holds of it along the axes is its `move_mask`."""
+    atoms = campaign.geometries[0].copy()
+    atoms.set_constraint(campaign.settings.held_atoms(0).constraints())
+    with replacing(folder / START) as aside:
+        ase.io.write(aside, atoms, format="extxyz")
+    return folder / START
 
 
 def _copied(model: Path, folder: Path) -> Path:

@@ -10,10 +10,14 @@ from typing import Any
 
 from ase import Atoms
 
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.evaluation.delivered import delivered
+from aimspax_core.evaluation.finished import Finished
 from aimspax_core.evaluation.whose import TABLE
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import sha256
+from aimspax_core.sampling.dynamics import describe
+from aimspax_core.settings.geometries.held_atoms import held_text
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import symbols_text
 from aimspax_core.uncertainty.chosen import Chosen
@@ -33,24 +37,21 @@ LICENCES = {
 """Licences of foundation models by the names that MACE knows, by its list of them (README)."""
 
 
-def model_card(
-    run: RunDir, settings: Settings, geometries: Sequence[Atoms], names: Sequence[str]
-) -> str:
+def model_card(campaign: Finished, names: Sequence[str]) -> str:
     """Return the card as Markdown.
 
     Args:
-        run: The run directory of a finished campaign.
-        settings: Its settings in force.
-        geometries: Its start geometries.
+        campaign: A finished campaign.
         names: The members whose models are exported.
 
     Raises:
         ModelError: Files of the results are damaged.
     """
+    run, settings = campaign.run, campaign.settings
     parts = (
-        _what(settings, geometries, names),
-        ["## Where they begin", "", *_origin(settings)],
-        ["## Data", "", *_data(settings, geometries)],
+        _what(settings, campaign.geometries, names),
+        ["## Where they begin", "", *_origin(settings, campaign.state)],
+        ["## Data", "", *_data(campaign)],
         ["## Errors", "", *_errors(run.results / TABLE)],
         ["## Uncertainty", "", *_uncertainty(run.results)],
         ["## Settings", "", *_settings(run, settings)],
@@ -73,7 +74,14 @@ def _what(settings: Settings, geometries: Sequence[Atoms], names: Sequence[str])
     ]
 
 
-def _origin(settings: Settings) -> Iterator[str]:
+def _origin(settings: Settings, state: CampaignState) -> Iterator[str]:
+    if state.adopted:
+        yield (
+            f"The campaign was begun from models that were given ({', '.join(state.members)}). "
+            "Where those are from, and under which licence, is not known here; whatever holds for "
+            "them holds for these models too."
+        )
+        return
     training = settings.model.TRAINING
     source = training.pretrained(settings.directory)
     if source is None:
@@ -91,14 +99,36 @@ def _origin(settings: Settings) -> Iterator[str]:
     )
 
 
-def _data(settings: Settings, geometries: Sequence[Atoms]) -> Iterator[str]:
+def _data(campaign: Finished) -> Iterator[str]:
+    settings, adopted, geometries = campaign.settings, campaign.state.adopted, campaign.geometries
     formulas = ", ".join(dict.fromkeys(atoms.get_chemical_formula() for atoms in geometries))
     yield f"- Geometries: {formulas}."
     for index in range(len(geometries)):
-        md = settings.md(index)
-        yield f"- MD of geometry {index}: {md.stat_ensemble} at {md.temperature:g} K."
-    yield f"- Labels by {settings.reference.engine_text}; all of them pass the gate (GATE)."
+        yield f"- MD of geometry {index}: {describe(settings.md_section(index))}."
+        if held := settings.held_atoms(index):
+            yield (
+                f"- MD of geometry {index} went with {held_text(held)}: what moves these atoms so, "
+                "the models have not seen."
+            )
+    if adopted:
+        yield (
+            f"- The members began with datasets that were given ({_given_sets(settings)}); by which"
+            " method those were labelled is not known here."
+        )
+    labels = "The campaign's own labels" if adopted else "Labels"
+    yield f"- {labels} by {settings.reference.engine_text}; all of them pass the gate (GATE)."
     yield "- Each model's own sets are `train_set_NAME.xyz` and `valid_set_NAME.xyz` in `results/`."
+
+
+def _given_sets(settings: Settings) -> str:
+    """Name the datasets that members began with."""
+    found: list[Path] = []
+    for given in (settings.al.initial_train_dataset, settings.al.initial_valid_dataset):
+        found += [*given.values()] if isinstance(given, dict) else [given] if given else []
+    final = settings.al.extend_existing_final_ds
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(path.name for path in found)) or (
+        f"`data/{'final' if final else 'initial'}`"
+    )
 
 
 def _errors(table: Path) -> Iterator[str]:

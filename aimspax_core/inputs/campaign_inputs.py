@@ -122,14 +122,7 @@ class Inputs:
         settings, superseded = in_force(directory, overrides, settings, state)
         settings = with_its_architecture(settings, state)
         read = _read_geometries(settings, run, state)
-        settings = replace(
-            settings,
-            begun_without=begun_without(run, read, state),
-            held=held_in_campaign(run, read, state),
-        )
-        geometries = [
-            one.before if i in settings.begun_without else one.atoms for i, one in enumerate(read)
-        ]
+        settings, geometries = _of_campaign(settings, run, read, state)
         found = list(engine_findings(settings, geometries))
         wrong = [line for finding, line in found if not finding.note]
         refuse(settings, read, geometries, wrong, starts=state is None and moves)
@@ -148,6 +141,31 @@ class Inputs:
         ]
         settings = replace(settings, notes=(*settings.notes, *notes))
         return cls(settings, run, geometries, seeds, given, state, overrides, superseded)
+
+    @classmethod
+    def of_campaign(cls, directory: Path, overrides: Mapping[str, Any] | None = None) -> Inputs:
+        """Read what a campaign was begun with, to look at it only: it need not run on this machine.
+
+        Args:
+            directory: The run directory.
+            overrides: As for `read`.
+
+        Raises:
+            SettingsError: There are mistakes in the settings.
+            StructureError: A geometry cannot be read.
+            CampaignError: There is no campaign, or it is too damaged.
+        """
+        settings = load(directory, *settings_files(Path(directory), overrides))
+        run = RunDir.of(settings)
+        state = load_journal(run)[1]
+        if state is None:
+            raise CampaignError(f"{run.output}: no campaign has been started here")
+        settings, superseded = in_force(directory, overrides, settings, state)
+        settings = with_its_architecture(settings, state)
+        read = start_geometries(settings, run, state)
+        settings, geometries = _of_campaign(settings, run, read, state)
+        seeds = seeds_of(state.rules.tags, settings, run)
+        return cls(settings, run, geometries, seeds, None, state, overrides, superseded)
 
     def with_set_values(self, state: CampaignState) -> Inputs:
         """Return the inputs with what people have set by hand until a state of the campaign."""
@@ -173,6 +191,19 @@ class Inputs:
     def elements(self) -> tuple[int, ...]:
         """Atomic numbers of all geometries, sorted."""
         return tuple(sorted({int(z) for atoms in self.geometries for z in atoms.numbers}))
+
+
+def _of_campaign(
+    settings: Settings, run: RunDir, read: Sequence[Geometry], state: CampaignState | None
+) -> tuple[Settings, list[Atoms]]:
+    """Return settings that know how a campaign takes its geometries, and these."""
+    settings = replace(
+        settings,
+        begun_without=begun_without(run, read, state),
+        held=held_in_campaign(run, read, state),
+    )
+    taken = (one.before if i in settings.begun_without else one.atoms for i, one in enumerate(read))
+    return settings, list(taken)
 
 
 def campaign_folders(run: RunDir, made_members: bool = True) -> list[Path]:

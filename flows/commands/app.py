@@ -121,9 +121,12 @@ def export(
     options: Options = NONE,
     save: Annotated[Path | None, Parameter(help="Where to write; none: `export` in DIR.")] = None,
     lammps: Annotated[
-        tuple[LammpsFormat, ...],
-        Parameter(help="Formats for LAMMPS: pair_style mliap, or MACE's own (libtorch)."),
-    ] = ("mliap",),
+        tuple[LammpsFormat, ...] | None,
+        Parameter(
+            help="Formats for LAMMPS: pair_style mliap, or MACE's own (libtorch); none named: "
+            "mliap, if the family of the models has it."
+        ),
+    ] = None,
 ) -> int:
     """Write the models of a finished campaign for LAMMPS, ASE and TorchSim, with a card."""
     return exporting.export(directory, options.overrides, save, lammps)

@@ -15,7 +15,7 @@ def export(
     directory: Path,
     overrides: Mapping[str, Any],
     save: Path | None,
-    lammps: Sequence[LammpsFormat],
+    lammps: Sequence[LammpsFormat] | None,
 ) -> int:
     """Write models, LAMMPS files, scripts and a card; print what was written.
 
@@ -25,10 +25,13 @@ def export(
         ModelError: A model cannot be written so.
     """
     from aimspax_core.evaluation.export import export as written
+    from aimspax_core.evaluation.finished import Finished
     from aimspax_core.inputs.campaign_inputs import Inputs
 
-    inputs = Inputs.read(directory, overrides, "any")
-    folder = save or inputs.run.output / "export"
-    for path in written(inputs.run, inputs.settings, inputs.geometries, folder, lammps):
+    found = Inputs.of_campaign(directory, overrides)
+    assert found.state is not None, "a campaign has a state"
+    campaign = Finished(found.run, found.settings, found.state, found.geometries)
+    folder = save or found.run.output / "export"
+    for path in written(campaign, folder, lammps):
         console.print(str(path), markup=False, soft_wrap=True)
     return DONE

@@ -10,16 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import pytest
+from ase.constraints import FixAtoms
 
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import CampaignError, ModelError, SettingsError
 from aimspax_core.evaluation.export import export
+from aimspax_core.evaluation.finished import Finished
 from aimspax_core.evaluation.model_card import model_card
-from aimspax_core.run_directory import RunDir
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.model.family import Family, family_of
+from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.load import load
-from aimspax_core.settings.settings import Settings
+from aimspax_core.settings.md import MD
 
-FINISHED = Path(__file__).parents[1] / "fixtures" / "0.1.0-8e65e71" / "finished"
+CAMPAIGNS = Path(__file__).parents[1] / "fixtures" / "0.1.0-8e65e71"
+FINISHED = CAMPAIGNS / "finished"
 
 
 @pytest.fixture
@@ -33,15 +39,18 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def exported(directory: Path, folder: Path, lammps: tuple[str, ...] = ()) -> list[str]:
-    settings = load(directory)
-    made = export(RunDir.of(settings), settings, settings.geometries(), folder, lammps)
-    return [path.name for path in made]
+def finished(directory: Path) -> Finished:
+    found = Inputs.of_campaign(directory)
+    assert found.state is not None
+    return Finished(found.run, found.settings, found.state, found.geometries)
 
 
-def card(directory: Path, settings: Settings | None = None) -> str:
-    settings = settings or load(directory)
-    return model_card(RunDir.of(settings), settings, settings.geometries(), ["water-511"])
+def exported(directory: Path, folder: Path, lammps: tuple[str, ...] | None = ()) -> list[str]:
+    return [path.name for path in export(finished(directory), folder, lammps)]
+
+
+def card(directory: Path, **changes: Any) -> str:
+    return model_card(replace(finished(directory), **changes), ["water-511"])
 
 
 @pytest.mark.slow
@@ -97,7 +106,106 @@ def test_the_card_has_the_licence_of_the_foundation_model(
     tuning: dict[str, Any] = {"perform_finetuning": True, "pretrained_model": name}
     training = settings.model.TRAINING.model_copy(update=tuning)
     tuned = replace(settings, model=settings.model.model_copy(update={"TRAINING": training}))
-    text = card(directory, tuned)
+    text = card(directory, settings=tuned)
     assert f"from `{name}`" in text
     assert licence in text
     assert ("SHA-256" in text) == name.endswith(".model")
+
+
+# Campaigns that were begun from given models
+
+
+def test_the_card_claims_no_origin_of_given_models(directory: Path) -> None:
+    begun = finished(directory)
+    given = {
+        "initial_train_dataset": Path("given/a.xyz"),
+        "initial_valid_dataset": {"m": Path("b.xyz")},
+    }
+    al = begun.settings.al.model_copy(update=given)
+    project = begun.settings.project.model_copy(update={"ACTIVE_LEARNING": al})
+    text = card(
+        directory,
+        state=begun.state.model_copy(update={"adopted": True}),
+        settings=replace(begun.settings, project=project),
+    )
+    assert "random at first" not in text
+    assert "licence, is not known here" in text
+    assert "`a.xyz`, `b.xyz`" in text
+
+
+def test_a_campaign_that_adopted_models_is_told_by_its_journal(tmp_path: Path) -> None:
+    directory = shutil.copytree(CAMPAIGNS / "adopted", tmp_path / "run")
+    assert finished(directory).state.adopted
+    assert "`train.xyz`, `valid-4.xyz`, `valid-42.xyz`" in card(directory)
+
+
+# What MD was like
+
+
+def test_the_card_has_all_temperatures_and_pressures(directory: Path) -> None:
+    begun = finished(directory)
+    several: dict[str, Any] = {"temperature": [300, 450], "pressure": [1e5, 1e9]}
+    md = MD(stat_ensemble="NPT", barostat="mtk", **several)
+    project = begun.settings.project.model_copy(update={"MD": md})
+    text = card(directory, settings=replace(begun.settings, project=project))
+    assert "300 / 450 K" in text
+    assert "1 / 1e+04 bar" in text
+
+
+def test_what_was_held_is_held_in_the_script_and_told(directory: Path, tmp_path: Path) -> None:
+    begun = finished(directory)
+    held = replace(begun, settings=replace(begun.settings, held={0: HeldAtoms(fixed=(1,))}))
+    list(export(held, tmp_path / "out", ()))
+    (constraint,) = ase.io.read(tmp_path / "out" / "start.xyz").constraints
+    assert isinstance(constraint, FixAtoms)
+    assert constraint.index.tolist() == [1]
+    assert "1 atom fixed" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+
+
+# Where and what is written
+
+
+def without_lammps(monkeypatch: pytest.MonkeyPatch) -> None:
+    def family(settings: Any) -> Family:
+        return replace(family_of(settings), lammps=None, scripts={})
+
+    monkeypatch.setattr("aimspax_core.evaluation.export.family_of", family)
+
+
+def test_families_without_lammps_are_exported_unless_it_is_asked_for(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_lammps(monkeypatch)
+    with pytest.raises(ModelError, match="cannot be written for LAMMPS"):
+        exported(directory, tmp_path / "out", ("mliap",))
+    assert "water-511.model" in exported(directory, tmp_path / "out", None)
+
+
+def test_a_second_export_leaves_nothing_of_the_first(directory: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    exported(directory, folder)
+    for left in ("gone.model", "gone.model-lammps.pt", "ensemble/gone.model", "notes.txt"):
+        (folder / left).write_text("of the first")
+    files = exported(directory, folder)
+    assert {*files, "notes.txt"} == {path.name for path in folder.rglob("*.*")}
+
+
+@pytest.mark.parametrize("folder", ["results", "model"])
+def test_models_that_are_no_export_are_not_touched(directory: Path, folder: str) -> None:
+    (directory / folder).mkdir(exist_ok=True)
+    (directory / folder / "mine.model").write_text("mine")
+    before = {path: path.read_bytes() for path in (directory / folder).glob("*.*")}
+    with pytest.raises(CampaignError, match="no export has written"):
+        exported(directory, directory / folder)
+    assert before == {path: path.read_bytes() for path in (directory / folder).glob("*.*")}
+
+
+def test_a_campaign_is_exported_where_it_cannot_run(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with (directory / "mace.yaml").open("a") as file:
+        file.write("MISC: {device: cuda}\n")
+    with pytest.raises(SettingsError, match=r"MISC\.device"):
+        Inputs.read(directory, None, "any")
+    assert "water-511.model" in exported(directory, tmp_path / "out")
