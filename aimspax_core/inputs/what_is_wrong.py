@@ -21,7 +21,7 @@ from aimspax_core.inputs.geometry_findings import (
     without_neighbours,
 )
 from aimspax_core.inputs.held_out import unfit_held_out
-from aimspax_core.inputs.pretrained import not_of_its_elements
+from aimspax_core.inputs.pretrained import not_of_its_elements, with_its_architecture
 from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import needs_stress
@@ -40,6 +40,8 @@ _ENGINES = (
     *(f"{_IDG}.{key}" for key in ("initial_sampling", "sampling_engine", "species_dir")),
     f"{_AL}.species_dir",
 )
+_TUNED = ("TRAINING.perform_finetuning", "TRAINING.pretrained_model")
+"""What decides whose ARCHITECTURE it is."""
 
 
 class _Check(NamedTuple):
@@ -98,6 +100,8 @@ def with_further(
         settings = load(directory, *files, without=wrong)
         if RunDir.of(settings).journal.exists():
             return error
+        settings, others = _as_pretrained(settings)
+        wrong |= {"ARCHITECTURE"} if others else set()
         names = settings.misc.electron_names
         read = [read_file(file, names) for file in settings.geometry_files]
         settings = replace(settings, held={index: one.held for index, one in enumerate(read)})
@@ -106,12 +110,19 @@ def with_further(
             _Check(("GATE",), lambda: refused_by_gate(settings, geometries)),
             *_checks(settings, read, geometries, lambda: _of_engines(settings, geometries), True),
         ]
-        lines = [
-            line for check in checks if not _hang_on(check.keys, wrong) for line in check.lines()
-        ]
+        hold = (check for check in checks if not _hang_on(check.keys, wrong))
+        lines = [*others, *(line for check in hold for line in check.lines())]
     except AimspaxError:
         return error
     return SettingsError("\n".join((str(error), *(f"  {line}" for line in lines))), error.mistakes)
+
+
+def _as_pretrained(settings: Settings) -> tuple[Settings, list[str]]:
+    """Return settings with the ARCHITECTURE of a model that is fine-tuned, and what is wrong."""
+    try:
+        return with_its_architecture(settings, None), []
+    except SettingsError as error:
+        return settings, str(error).splitlines()
 
 
 def engine_findings(settings: Settings, geometries: list[Atoms]) -> Iterator[tuple[Finding, str]]:
@@ -164,8 +175,10 @@ def _checks(
     if starts:
         checks += [
             _Check(("MD",), lambda: cannot_be_kept(settings, read)),
-            _Check(("REFERENCE", "ARCHITECTURE"), lambda: fields_refused(settings, read)),
-            _Check(("ARCHITECTURE.r_max",), lambda: without_neighbours(settings, geometries)),
+            _Check(("REFERENCE", "ARCHITECTURE", *_TUNED), lambda: fields_refused(settings, read)),
+            _Check(
+                ("ARCHITECTURE.r_max", *_TUNED), lambda: without_neighbours(settings, geometries)
+            ),
         ]
     return checks
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import ase.io
 import pytest
+from ase import Atoms
 from ase.build import molecule
 
 from aimspax_core.campaign.events import Started
@@ -71,6 +72,18 @@ def test_a_key_that_says_otherwise_is_told_and_one_that_agrees_is_not(directory:
     read(directory, ARCHITECTURE_of_r_max=3.25)
     with pytest.raises(SettingsError, match=r"ARCHITECTURE\.r_max: found 5\.0, but it is 3\.25"):
         read(directory, ARCHITECTURE_of_r_max=5.0)
+
+
+def test_beside_other_mistakes_the_architecture_is_the_models_too(directory: Path) -> None:
+    """At its 3.25 Å neighbours would be out of sight; at the default of 5 Å they would not."""
+    ase.io.write(directory / "geometry.in", Atoms("OH", positions=[[0, 0, 0], [0, 0, 4.0]]))
+    with pytest.raises(SettingsError, match=r"r_max.*3\.25"):
+        read(directory, ACTIVE_LEARNING_of_c_x="far")
+    with pytest.raises(SettingsError) as mistakes:
+        read(directory, TRAINING_of_perform_finetuning="perhaps")
+    assert "r_max" not in str(mistakes.value)
+    with pytest.raises(SettingsError, match=r"(?s)c_x.*r_max: found 5\.0, but it is 3\.25"):
+        read(directory, ACTIVE_LEARNING_of_c_x="far", ARCHITECTURE_of_r_max=5.0)
 
 
 def test_a_campaign_knows_the_architecture_of_its_members_without_the_model(

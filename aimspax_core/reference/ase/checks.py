@@ -22,7 +22,7 @@ _LARGE = 2000
 _QUICK = {
     f"ase.calculators.{name}"
     for name in (
-        *("acn.ACN", "eam.EAM", "emt.EMT", "idealgas.IdealGas", "lj.LennardJones"),
+        *("eam.EAM", "emt.EMT", "idealgas.IdealGas", "lj.LennardJones"),
         *("morse.MorsePotential", "tersoff.Tersoff", "tip3p.TIP3P", "tip4p.TIP4P"),
     )
 }
