@@ -240,7 +240,10 @@ def _published_so(member: MemberState, event: Published) -> MemberState:
     """Take in the errors of a member's model if they are not those of its checkpoint."""
     member = member.but(settled=event.settled.get(member.tag))
     if member.tag not in event.assessed:
-        return member
+        if member.settled is None:
+            return member
+        # What was assessed is another model, with energies of before.
+        return member.but(assessed=None, assessed_at=None, assessed_by={})
     by_geometry = event.assessed_by.get(member.tag, {})
     return member.but(assessed=event.assessed[member.tag], assessed_by=by_geometry)
 

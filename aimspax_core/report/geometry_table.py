@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from aimspax_core.campaign.assessing import converged_errors
 from aimspax_core.campaign.state import CampaignState, PointStatus, TrajectoryStatus
 from aimspax_core.campaign.thresholds import windows
 
@@ -13,16 +14,18 @@ _WAITING = (TrajectoryStatus.WAITING, TrajectoryStatus.TRAINING)
 def geometry_rows(state: CampaignState) -> list[dict[str, str | int]]:
     """Return a row for each geometry, by its index; none where there is only one.
 
-    The held-out error is the force MAE, mean over the members, where each geometry has a file of
-    its own; the factor is the true error by the uncertainty, of the geometry's own labels; those
-    that wait are trajectories.
+    Labels for analysis are left out; of initial datasets that were given, nobody knows of which
+    geometry they are. The held-out error is the force MAE, mean over the members, or over those
+    that have converged, where each geometry has a file of its own; the factor is the true error by
+    the uncertainty, of the geometry's own labels; those that wait are trajectories.
     """
     geometries = range(state.rules.geometries)
     if len(geometries) < 2:
         return []
     arrived = [p for p in state.points.values() if p.status is PointStatus.LABELLED]
     initial = Counter(p.geometry for p in arrived if p.sampling_step is not None)
-    explored = Counter(p.geometry for p in arrived if p.sampling_step is None)
+    learnt = (p for p in arrived if p.sampling_step is None and not p.analysis)
+    explored = Counter(p.geometry for p in learnt)
     waiting = Counter(t.geometry for t in state.trajectories if t.status in _WAITING)
     shown: dict[str, list[str]] = {
         "threshold": _thresholds(state),
@@ -33,7 +36,7 @@ def geometry_rows(state: CampaignState) -> list[dict[str, str | int]]:
     return [
         {
             "geometry": geometry,
-            "initial labels": initial[geometry],
+            "initial labels": "-" if state.adopted else initial[geometry],
             "explored labels": explored[geometry],
             **({"waiting": waiting[geometry]} if state.trajectories else {}),
             **{heading: texts[geometry] or "-" for heading, texts in known.items()},
@@ -56,6 +59,7 @@ def _factor(state: CampaignState, geometry: int) -> str:
 
 
 def _held_out(state: CampaignState, geometry: int) -> str:
-    by = [m.assessed_by.get(str(geometry)) for m in state.members.values()]
+    tags = converged_errors(state) or state.members
+    by = [state.members[tag].assessed_by.get(str(geometry)) for tag in tags]
     errors = [found.mae_f for found in by if found is not None]
     return f"{1000 * sum(errors) / len(errors):.1f}" if errors else ""

@@ -91,7 +91,10 @@ def progress_text(state: CampaignState) -> str:
 
 
 def _errors(state: CampaignState) -> list[str]:
-    """Return the force errors of the best member that converges, or else the mean of all."""
+    """Return the force errors of the best member that converges, or else the mean of all.
+
+    Of what is published they are those of the models as they are there.
+    """
     of, mae, held_out = "", state.mean_force_mae, _held_out(state)
     if state.phase in (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED):
         members = [m for m in state.members.values() if m.best is not None]
@@ -101,10 +104,18 @@ def _errors(state: CampaignState) -> list[str]:
             assessed = converged_errors(state).get(tag)
             mae, held_out = known[tag], assessed.mae_f if assessed is not None else None
             of = f"{tag} {'converged' if state.members[tag].converged else 'converging'}: "
+        elif state.phase is not Phase.CONVERGE:
+            mae = _as_published(state)
     parts = [] if mae is None else [f"{of}force MAE {1000 * mae:.1f} meV/Å"]
     if held_out is not None:
         parts.append(f"on the held-out set {1000 * held_out:.1f} meV/Å")
     return parts
+
+
+def _as_published(state: CampaignState) -> float | None:
+    """Return the mean force MAE (eV/Å) of models as they are published; None: not all are known."""
+    found = [m.last_errors.mae_f for m in state.members.values() if m.last_errors is not None]
+    return sum(found) / len(found) if found and len(found) == len(state.members) else None
 
 
 def _held_out(state: CampaignState) -> float | None:

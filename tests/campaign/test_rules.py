@@ -42,6 +42,7 @@ from aimspax_core.campaign.rules import apply, next_actions
 from aimspax_core.campaign.state import CampaignState, Phase, PointStatus, TrajectoryStatus
 from aimspax_core.campaign.trajectories import MAX_ROLLBACKS
 from aimspax_core.labels.tries import LABEL, MAX_GIVEN_UP_IN_A_ROW, TASK, Tries
+from aimspax_core.report.progress import progress_text
 from aimspax_core.verification.ledger import Ledger
 from tests.campaign.virtual import VirtualShell, World
 
@@ -253,6 +254,33 @@ def test_errors_of_what_was_published_are_told_until_it_is_trained_again() -> No
     assert shell.state.members[rules.tags[0]].settled is None
     shell.tell(ParametersSet(rules=rules.but(max_train_set_size=30.0), values=()))
     assert {m.settled for m in shell.state.members.values()} == {None}
+
+
+def test_without_convergence_the_errors_that_are_told_are_those_of_what_was_published() -> None:
+    rules = make_rules(max_train_set_size=25, desired_acc=0.0, converge_al=False)
+    shell = VirtualShell(rules, World(), np.random.default_rng(1))
+    state = shell.run_until(lambda state: state.phase is Phase.PUBLISH)
+    before, tag = state.mean_force_mae, next(iter(state.members))
+    late = state.members[tag].errors
+    assert before is not None and late is not None
+    after = apply(state, Published(what="final", settled={tag: late.but(mae_f=late.mae_f + 0.3)}))
+    assert after.mean_force_mae == before
+    assert progress_text(after).endswith(f"force MAE {1000 * (before + 0.1):.1f} meV/Å")
+
+
+def test_held_out_errors_of_a_model_that_is_not_the_published_one_are_forgotten() -> None:
+    shell = VirtualShell(make_rules(max_train_set_size=25), World(), np.random.default_rng(1))
+    state = shell.run_until(lambda state: state.phase is Phase.PUBLISH)
+    errors = next(m.errors for m in state.members.values() if m.errors)
+    members = {
+        t: m.but(assessed=errors, assessed_at=m.checkpoint, assessed_by={"0": errors})
+        for t, m in state.members.items()
+    }
+    *others, tag = state.members
+    after = apply(state.but(members=members), Published(what="final", settled={tag: errors}))
+    found = after.members[tag]
+    assert (found.assessed, found.assessed_at, found.assessed_by) == (None, None, {})
+    assert all(after.members[t].assessed == errors for t in others)
 
 
 def test_held_out_errors_of_what_was_published_take_the_place_of_its_checkpoints() -> None:

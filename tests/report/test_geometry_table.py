@@ -53,3 +53,33 @@ def test_held_out_errors_are_told_where_each_geometry_has_a_file() -> None:
     rows = geometry_rows(state.but(members=members))
     assert [row["held-out force MAE (meV/Å)"] for row in rows] == ["11.1", "100.0"]
     assert all("held-out force MAE (meV/Å)" not in row for row in geometry_rows(state))
+
+
+def test_of_members_that_have_converged_only_their_held_out_errors_are_told() -> None:
+    state = CampaignState.begin(make_rules())
+    first, *_ = state.members
+    members = {
+        tag: m.but(assessed=ERRORS, assessed_at="last", assessed_by={"0": ERRORS.but(mae_f=0.1)})
+        for tag, m in state.members.items()
+    }
+    members[first] = members[first].but(
+        assessed_by={"0": ERRORS.but(mae_f=0.02)}, converging="last", converge_epochs=3
+    )
+    rows = geometry_rows(state.but(members=members))
+    assert [row["held-out force MAE (meV/Å)"] for row in rows] == ["20.0", "-"]
+
+
+def test_labels_for_analysis_are_not_among_the_explored_ones() -> None:
+    state = VirtualShell(
+        make_rules(max_train_set_size=30, desired_acc=0.0),
+        World(looks=0.5),
+        np.random.default_rng(1),
+    ).run()
+    looked_at = [p for p in state.points.values() if p.analysis and p.status == "labelled"]
+    told = sum(int(row["explored labels"]) for row in geometry_rows(state))
+    assert looked_at and told == len(state.training) + len(state.validation)
+
+
+def test_of_datasets_that_were_given_no_initial_labels_are_told() -> None:
+    rows = geometry_rows(CampaignState.begin(make_rules(), adopt=True))
+    assert [row["initial labels"] for row in rows] == ["-", "-"]
