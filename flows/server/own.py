@@ -84,7 +84,7 @@ def find_or_start(host: str | None, choice: Choice) -> Server:
     with starting_or_stopping(home):
         found = running(home)
         # The server may still be starting, also if the process that started it has died.
-        if found is not None and not (_comes_up(home, found) or alive(home)):
+        if found is not None and not (_comes_up(home, found, spawned=False) or alive(home)):
             found = None
         if found is not None:
             _insist(home, found)
@@ -230,7 +230,7 @@ def _start(
             why=wanted.why if (password is not None) is wanted.password else "you have set one",
         )
         write_state(home, state)
-        if _comes_up(home, state):
+        if _comes_up(home, state, spawned=True):
             again = "" if moves else " again"
             logger.info(
                 "Started a Prefect server at %s%s (log: %s).", state.url, again, log_file(home)
@@ -324,23 +324,33 @@ def _listens(state: State) -> bool:
     """Return whether it is our server that listens on its port.
 
     Two servers of different folders that start in the same seconds have found the same port free:
-    what answers there may be the other one, while ours has yet to find the port taken.
+    what answers there may be the other one, while ours has yet to find the port taken. Where that
+    cannot be told, as in a container that shows nobody's sockets, it is taken to be ours.
     """
-    with contextlib.suppress(psutil.NoSuchProcess):
+    try:
         return any(
             one.status == psutil.CONN_LISTEN and one.laddr.port == state.port
             for one in psutil.Process(state.pid).net_connections("tcp")
         )
-    return False
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
 
 
-def _comes_up(home: Path, state: State) -> bool:
-    """Wait until the server answers; False if it died or takes longer than it may."""
+def _comes_up(home: Path, state: State, spawned: bool) -> bool:
+    """Wait until the server answers; False if it died or takes longer than it may.
+
+    Args:
+        home: Prefect's folder.
+        state: What is known of the server.
+        spawned: Whether this process has just started it: it may not have its port yet.
+    """
     began, told = time.monotonic(), False
     while (waited_s := time.monotonic() - began) < STARTUP_S:
         if not alive(home):
             return False
-        if silence(f"{state.url}/api") is None and _listens(state):
+        if silence(f"{state.url}/api") is None and (not spawned or _listens(state)):
             return True
         if waited_s > _SLOW_S and not told:
             told = True

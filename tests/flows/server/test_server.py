@@ -220,6 +220,32 @@ def test_server_that_ignores_the_first_signal_is_killed(
         assert deaf.wait(timeout=60) == -signal.SIGKILL
 
 
+def test_a_server_whose_sockets_nobody_shows_is_taken_to_listen(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(self: psutil.Process, kind: str) -> None:
+        raise psutil.AccessDenied(self.pid)
+
+    monkeypatch.setattr(psutil.Process, "net_connections", denied)
+    with answering("application/json", b"true") as url, alive_lock_held(home) as holder:
+        monkeypatch.setattr(own, "alive", lambda _: holder.poll() is None)
+        monkeypatch.setattr(own, "running", lambda _: None)
+        monkeypatch.setattr(own, "free_port", lambda _: int(url.rpartition(":")[2]))
+        monkeypatch.setattr(own, "_spawn", lambda *_: holder)
+        assert server.ensure().url == url
+
+
+def test_a_server_that_was_there_is_used_whoever_of_its_processes_listens(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(own, "STARTUP_S", 1.0)
+    monkeypatch.setattr(own, "_SLOW_S", 0.0)
+    with answering("application/json", b"true") as url, alive_lock_held(home) as holder:
+        write_state(home, pid=holder.pid, url=url, port=int(url.rpartition(":")[2]))
+        assert server.ensure().url == url
+    assert "has not answered" not in caplog.text
+
+
 def test_server_on_another_host_is_named(home: Path) -> None:
     write_state(home, host="login7")
     with alive_lock_held(home), pytest.raises(ServerError, match="runs on login7"):
