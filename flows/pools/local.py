@@ -149,13 +149,13 @@ def local_pool(
             runner = stack.enter_context(
                 runner_here(name, workers, gpus, prefix, folder, modules, gpu)
             )
-        except RuntimeError as error:  # of a nanny
+            runner.client.wait_for_workers(1, timeout=120)  # its first use makes the cluster
+        except (RuntimeError, TimeoutError) as error:  # Dask passes the latter on as it is
             raise CampaignError(
                 f"the workers of the {name} pool do not start on this machine "
                 f"({cause_of(error)}). Each was started {_STARTS} times: is there too little "
                 "memory, or does something kill them?"
             ) from error
-        runner.client.wait_for_workers(1, timeout=120)
 
         def follow(settings: Settings) -> int:
             assert wanted is not None

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ import pytest
 from distributed import Client, LocalCluster, Nanny
 from distributed.core import Status
 
+from aimspax_core.errors import CampaignError
 from flows.pools import local, warm_parent
 from flows.pools.dask_hooks import forward_logs
-from flows.pools.local import StubbornNanny
+from flows.pools.local import StubbornNanny, local_pool
 from tests.flows.hosting import PATIENCE_S, wait_for
 
 WORKERS = 2
@@ -151,6 +153,22 @@ def test_a_worker_that_was_never_there_is_given_up_with_the_cause(
     nanny = a_nanny(monkeypatch, Status.starting, 100)
     with pytest.raises(MemoryError, match="no fork 4"):
         asyncio.run(nanny.instantiate())
+
+
+@pytest.mark.parametrize("fault", [MemoryError("no fork"), TimeoutError("no answer")])
+def test_a_pool_that_does_not_start_names_itself_and_the_cause(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    async def instantiate(self: Nanny) -> Status:
+        raise fault
+
+    monkeypatch.setattr(Nanny, "instantiate", instantiate)
+    monkeypatch.setattr(local, "_PAUSE_S", (0.0, 0.0))
+    with (
+        pytest.raises(CampaignError, match=f"reference pool.*{re.escape(str(fault))}"),
+        local_pool("reference", 1),
+    ):
+        pass
 
 
 def test_of_a_worker_that_does_not_come_back_is_told_again_with_pool_and_cause(
