@@ -19,6 +19,7 @@ from prefect.states import Completed, Crashed, Failed
 from aimspax_core.errors import AimspaxError, HeldError, StalledError
 from aimspax_core.storage import text
 from flows.runs.best_effort import best_effort
+from flows.runs.lost_events import keep_out_lost_events
 from flows.runs.outcome import hand_back, on_its_own
 from flows.runs.over_already import over_already
 from flows.runs.teller import tell
@@ -61,6 +62,7 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     def failing_plainly(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
         logging.getLogger("prefect.flow_runs").addFilter(_is_news)
         with on_its_own() as watch:
+            keep_out_lost_events(watch)
             try:
                 outcome = over_already() or flow(*args, **kwargs)
             except AimspaxError as error:
