@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +150,19 @@ def test_that_lora_is_trained_by_mace_itself_is_noted(directory: Path) -> None:
         assert notes == ["MISC.kernel", "MISC.compile"] * compiled
 
 
-def test_families_that_cannot_be_fine_tuned_say_so(directory: Path) -> None:
+def test_families_that_cannot_be_fine_tuned_say_so(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load(directory, TUNED)
+    row = replace(settings.model.family, pretrained_keys=())
+    monkeypatch.setattr(ModelSettings, "family", row)
+    with pytest.raises(SettingsError, match=r"perform_finetuning: .* mace models cannot"):
+        with_its_architecture(settings, None)
+
+
+def test_a_model_of_another_family_is_told_to_be_one(directory: Path) -> None:
     settings = load(directory, TUNED | {"GENERAL.model_choice": "so3krates"})
-    with pytest.raises(SettingsError, match=r"perform_finetuning: .* so3krates models cannot"):
+    with pytest.raises(SettingsError, match=r"pretrained_model: .* no so3krates model but"):
         with_its_architecture(settings, None)
 
 
