@@ -12,7 +12,13 @@ from pydantic import Field
 
 from aimspax_core.campaign.record import Record
 from aimspax_core.prediction import Prediction
-from aimspax_core.uncertainty.calibration import LEAST, Calibration, calibrated, weights_of_strata
+from aimspax_core.uncertainty.calibration import (
+    LEAST,
+    SHARE_OF_LINE,
+    Calibration,
+    calibrated,
+    weights_of_strata,
+)
 from aimspax_core.uncertainty.force_spread import atomic_sd
 from aimspax_core.uncertainty.measures import Measure
 
@@ -180,15 +186,19 @@ class Judgement(Record):
         checks = self._checks(geometry).since(before)
         return weights_of_strata([one.above for one in points], checks.above, checks.below)
 
-    def calibration(self, geometry: int | None = None) -> Calibration | None:
+    def calibration(
+        self, geometry: int | None = None, share_of_line: float = SHARE_OF_LINE
+    ) -> Calibration | None:
         """Return the calibration by the latest points; None where there is nothing to fit it to.
 
         Args:
             geometry: Of the points of which geometry; None: of all.
+            share_of_line: How much of a curve is the straight line.
         """
         points = self.points_of(geometry)
         spreads, errors = [one.spread for one in points], [one.error for one in points]
-        return calibrated(spreads, errors, self.weights(geometry), _stretches(points))
+        weights, stretches = self.weights(geometry), _stretches(points)
+        return calibrated(spreads, errors, weights, stretches, share_of_line)
 
     def _checks(self, geometry: int | None) -> Tally:
         if geometry is None:

@@ -11,6 +11,7 @@ from aimspax_core.campaign.record import Record
 from aimspax_core.settings.settings import Settings
 from aimspax_core.stopping.rule import Rule
 from aimspax_core.stopping.table import RULES
+from aimspax_core.uncertainty.calibration import SHARE_OF_LINE
 from aimspax_core.uncertainty.judged_atoms import UncertaintyOf
 from aimspax_core.uncertainty.measures import measure_of
 
@@ -61,6 +62,7 @@ class Rules(Record):
     compile_chosen: bool = False  # begun since there is `MISC.compile`, or somebody has named it
     pays_again: bool = False  # begun since core-hours of labels that are computed again count
     counts_ensembles: bool = False  # begun since candidates are told apart by their ensemble
+    share_of_line: float = 0.0  # of a curve of calibration; releases before 0.2 mixed none in
     architecture: dict[str, Any] = Field(default_factory=dict)  # of what members are tuned from
     assessed: bool = False  # whether there is a held-out set
     threshold_scope: Literal["shared", "geometry"] = "shared"
@@ -132,6 +134,7 @@ class Rules(Record):
             samples_ahead=begun is None or begun.samples_ahead,
             pays_again=begun is None or begun.pays_again,
             counts_ensembles=begun is None or begun.counts_ensembles,
+            share_of_line=SHARE_OF_LINE if begun is None else begun.share_of_line,
             compile_chosen=begun is None
             or begun.compile_chosen
             or "compile" in settings.model.MISC.model_fields_set,

@@ -14,6 +14,7 @@ from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.errors import LabelFailure
 from aimspax_core.labels.tries import Tries, from_counts
+from aimspax_core.uncertainty.calibration import Calibration
 from aimspax_core.uncertainty.threshold import Window
 
 SCHEMA_VERSION = 2
@@ -265,6 +266,10 @@ class CampaignState(Record):
     def ensemble_number(self) -> int:
         """Number of the ensemble; in campaigns begun before they were counted, of rounds over."""
         return self.ensembles if self.rules.counts_ensembles else self.rounds
+
+    def calibration(self, geometry: int | None = None) -> Calibration | None:
+        """Return the calibration in force, of a geometry or of all; None: there is none."""
+        return self.judgement.calibration(geometry, self.rules.share_of_line)
 
     @property
     def hours(self) -> float:

@@ -44,9 +44,9 @@ def calibrated_levels(state: CampaignState) -> tuple[float | None, ...]:
     if state.rules.threshold != "calibrated" or error is None:
         return (None,) * len(scopes)
     levels: list[float | None] = []
-    common = state.judgement.calibration()
+    common = state.calibration()
     for geometry in scopes:
-        own = common if geometry is None else state.judgement.calibration(geometry)
+        own = common if geometry is None else state.calibration(geometry)
         found = own if own is not None and own.points >= LEAST else common
         enough = found is not None and found.points >= LEAST
         levels.append(found.spread_of(error) if found is not None and enough else None)
@@ -56,7 +56,7 @@ def calibrated_levels(state: CampaignState) -> tuple[float | None, ...]:
 def calibration_of(state: CampaignState, geometry: int) -> Calibration | None:
     """Return the calibration by a geometry's own labels, or by all; None: neither has enough."""
     for of in (geometry, None):
-        found = state.judgement.calibration(of)
+        found = state.calibration(of)
         if found is not None and found.points >= LEAST:
             return found
     return None

@@ -96,7 +96,7 @@ class Analysis:
             case Launched(action=Train() as training):
                 self._trainings[training.id] = training
             case Launched(action=Propagate() as segment) if self._active:
-                calibration = after.judgement.calibration()
+                calibration = after.calibration()
                 self._began[segment.id] = _Began(after.training_set_size, calibration)
             case TrainingFinished():
                 self._trained(event, tuple(after.members))

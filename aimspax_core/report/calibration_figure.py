@@ -59,7 +59,7 @@ def judgements(journal: Iterable[Entry]) -> Judgements:
         if found.state.judgement.points > before.judgement.points:
             found.points.append(event.judged)
             found.ensembles.append(said_by.get(event.key, (event.key,)))
-            now = found.state.judgement.calibration()
+            now = found.state.calibration()
             if now is not None:
                 found.factors.append((len(found.points), now.factor))
     return found
@@ -100,7 +100,7 @@ def calibration_figure(run: RunDir, path: Path) -> bool:
 
 
 def _headings(figure: Figure, found: Judgements, state: CampaignState) -> None:
-    calibration = state.judgement.calibration()
+    calibration = state.calibration()
     title = "true error" if calibration is None else f"True error: {calibration_text(calibration)}"
     figure.text(0.085, 0.93, title, size=13, weight="bold")
     points = tuple(found.points)
@@ -133,7 +133,7 @@ def _draw_pairs(axes: Axes, found: Judgements, state: CampaignState) -> None:
             markersize=4.5, linewidth=0, label=f"means of the last {len(recent)}",
         )  # fmt: skip
     line = np.geomspace(spreads.min(), spreads.max(), 60)
-    calibration = judgement.calibration()
+    calibration = state.calibration()
     if calibration is not None:
         axes.plot(line, calibration.expected(line), color=BLUE, linewidth=2.0, label="expected")
     axes.plot(line, line, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), label="equal")

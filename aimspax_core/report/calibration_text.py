@@ -12,7 +12,7 @@ _NAMED = 6
 def calibration_lines(state: CampaignState) -> list[str]:
     """Return lines on the calibration in force; none before a label was held against anything."""
     judgement = state.judgement
-    found = judgement.calibration()
+    found = state.calibration()
     if found is None:
         return []
     decides = state.rules.threshold == "calibrated" and state.rules.random_share is None
@@ -20,7 +20,7 @@ def calibration_lines(state: CampaignState) -> list[str]:
     lines = [f"true error: {calibration_text(found)}{few}"]
     geometries = sorted({point.geometry for point in (*judgement.older, *judgement.recent)})
     if 1 < len(geometries) <= _NAMED:
-        own = [(number, judgement.calibration(number)) for number in geometries]
+        own = [(number, state.calibration(number)) for number in geometries]
         each = (f"{n}: {c.factor:.2f} ({c.points} labels)" for n, c in own if c is not None)
         lines.append(f"true error by geometry: {', '.join(each)}")
     return lines

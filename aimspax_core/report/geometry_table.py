@@ -54,7 +54,7 @@ def _thresholds(state: CampaignState) -> list[str]:
 
 
 def _factor(state: CampaignState, geometry: int) -> str:
-    found = state.judgement.calibration(geometry)
+    found = state.calibration(geometry)
     return "" if found is None else f"{found.factor:.2f}"
 
 

@@ -134,6 +134,7 @@ def calibrated(
     errors: ArrayLike,
     weights: ArrayLike | None = None,
     groups: Sequence[Hashable] | None = None,
+    share_of_line: float = SHARE_OF_LINE,
 ) -> Calibration | None:
     """Fit a calibration to points.
 
@@ -142,6 +143,7 @@ def calibrated(
         errors: The true errors, shape (n,).
         weights: Shape (n,), positive; None: all the same.
         groups: In which group each is whose ranks are held against each other; None: all in one.
+        share_of_line: How much of a curve is the straight line, 0 to 1.
 
     Returns:
         None where no point has a spread.
@@ -152,7 +154,9 @@ def calibrated(
     if not total > 0:
         return None
     factor = float((weight * error).sum()) / total
-    nodes = _nodes(spread, error, weight, factor) if len(spread) >= FOR_A_CURVE else ()
+    nodes = (
+        _nodes(spread, error, weight, factor, share_of_line) if len(spread) >= FOR_A_CURVE else ()
+    )
     return Calibration(len(spread), factor, rank_correlation(spread, error, weight, groups), nodes)
 
 
@@ -225,7 +229,7 @@ def _binned(spread: Array, weight: Array, bins: int) -> list[NDArray[np.intp]]:
 
 
 def _nodes(
-    spread: Array, error: Array, weight: Array, factor: float
+    spread: Array, error: Array, weight: Array, factor: float, share_of_line: float
 ) -> tuple[tuple[float, float], ...]:
     """Return the nodes of the curve: means of bins, made to rise by isotonic regression.
 
@@ -239,7 +243,7 @@ def _nodes(
     at = np.array([np.average(spread[rows], weights=weight[rows]) for rows in found])
     means = [float(np.average(error[rows], weights=weight[rows])) for rows in found]
     rising = isotonic_regression(means, weights=[float(weight[rows].sum()) for rows in found]).x
-    mixed = (1 - SHARE_OF_LINE) * rising + SHARE_OF_LINE * factor * at
+    mixed = (1 - share_of_line) * rising + share_of_line * factor * at
     nodes = [(float(a), float(b)) for a, b in zip(at, mixed, strict=True) if a > 0]
     return tuple(node for n, node in enumerate(nodes) if n == 0 or node[0] > nodes[n - 1][0])
 

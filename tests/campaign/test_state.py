@@ -13,6 +13,7 @@ from aimspax_core.campaign.record import Record
 from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.state import CampaignState, Phase, Round
 from aimspax_core.settings.load import load
+from aimspax_core.uncertainty.calibration import SHARE_OF_LINE
 
 PROJECT = """
 REFERENCE: {engine: tblite}
@@ -45,7 +46,7 @@ def test_rules_are_the_settings_own(tmp_path: Path) -> None:
         threshold="calibrated", force_error=0.3, threshold_scope="geometry",
         points_counted=3, steps_while_training=50, converge_on="all",
         solve_energies="auto", samples_ahead=True, compile_chosen=True, pays_again=True,
-        counts_ensembles=True,
+        counts_ensembles=True, share_of_line=SHARE_OF_LINE,
     )  # fmt: skip
     more = Rules.of(load(tmp_path), ("x-1", "x-2"), geometries=8)
     assert more.num_trajectories == 8, "as many as there are geometries, at least"

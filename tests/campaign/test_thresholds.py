@@ -21,7 +21,7 @@ from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.campaign.thresholds import calibrated_levels, windows
 from aimspax_core.report.threshold_text import calibrated_text, frozen_text, threshold_text
-from aimspax_core.uncertainty.calibration import LEAST
+from aimspax_core.uncertainty.calibration import FOR_A_CURVE, LEAST, SHARE_OF_LINE
 from aimspax_core.uncertainty.threshold import Window
 from tests.campaign.test_rules import make_rules
 from tests.campaign.virtual import VirtualShell, World
@@ -206,3 +206,21 @@ def test_what_is_frozen_under_a_calibrated_threshold_is_not_told() -> None:
     assert len(told(states)) == 1, "that it is calibrated from here on"
     _, moving = calibrated(threshold="moving", freeze_threshold_dataset=40)
     assert len(told(moving)) == 1, "that it is frozen"
+
+
+@pytest.mark.parametrize(("share", "same"), [(0.0, True), (SHARE_OF_LINE, False)])
+def test_a_campaign_keeps_the_curve_of_calibration_that_it_was_begun_with(
+    share: float, same: bool
+) -> None:
+    """Errors that do not grow with the spread: a curve is level, unless the line is in it."""
+    state, _ = calibrated(force_error=0.3, share_of_line=share)
+    one = state.judgement.recent[0]
+    points = tuple(
+        one.but(geometry=0, spread=0.001 * (1 + number), error=0.3) for number in range(FOR_A_CURVE)
+    )
+    state = state.but(judgement=state.judgement.but(recent=points))
+    found = state.calibration()
+    assert found is not None
+    low, high = found.expected(np.array([0.03, 0.08]))
+    assert bool(low == pytest.approx(high, rel=1e-6)) is same
+    assert calibrated_levels(state) == (found.spread_of(0.3),)
