@@ -138,14 +138,15 @@ class CampaignEvents(DirectoryEvents):
             self.tell(one)
 
     def finished_already(self, state: CampaignState) -> None:
-        """Tell of the end again if an earlier attempt at this run reached it, and told nobody.
+        """Tell of the end again if an earlier attempt at this run reached it.
 
-        It had no API: else this run would have ended then. A run that finds a campaign finished at
-        its first attempt has nothing to tell.
+        Most often that one had no API, and told nobody; or it died after it had told, or somebody
+        used Retry. Nobody here knows which, so that the payload says `again`. A run that finds a
+        campaign finished at its first attempt has nothing to tell.
         """
         attempt = this_attempt()
         if attempt is not None and attempt.number > 1 and state.phase is Phase.FINISHED:
-            self.tell(_finished(state))
+            self.tell(_finished(state, again=True))
 
 
 @contextlib.contextmanager
@@ -156,8 +157,8 @@ def campaign_events(run: RunDir) -> Iterator[CampaignEvents]:
         yield events
 
 
-def _finished(state: CampaignState) -> News:
-    reached = {"reason": state.stop_reason, "reached": progress_text(state)}
+def _finished(state: CampaignState, again: bool = False) -> News:
+    reached = {"reason": state.stop_reason, "reached": progress_text(state), "again": again}
     return News("campaign.finished", reached)
 
 

@@ -72,6 +72,7 @@ def test_a_whole_campaign_tells_each_thing_once(tmp_path: Path, sent: list[Any])
     assert names.count("aimspax.label.failed") == shell.state.failed_labels > 0
     assert names.count("aimspax.campaign.finished") == 1
     assert names[-1] == "aimspax.campaign.finished"
+    assert sent[-1][2]["again"] is False
 
 
 def test_the_resource_is_the_run_directory(tmp_path: Path, sent: list[Any]) -> None:
@@ -151,7 +152,7 @@ def test_a_run_that_is_given_up_is_told(tmp_path: Path, sent: list[Any]) -> None
         (Phase.READY, 2, []),
     ],
 )
-def test_an_end_that_nobody_was_told_of_is_told_by_the_next_attempt(
+def test_an_end_is_told_again_by_the_next_attempt_and_called_so(
     tmp_path: Path,
     sent: list[Any],
     state: CampaignState,
@@ -163,6 +164,7 @@ def test_an_end_that_nobody_was_told_of_is_told_by_the_next_attempt(
     monkeypatch.setattr(events, "this_attempt", lambda: RunAttempt("a", number))
     CampaignEvents(directory(tmp_path)).finished_already(state.but(phase=phase))
     assert [event for event, _, _ in sent] == told
+    assert all(payload["again"] for _, _, payload in sent)
 
 
 def every_news(state: CampaignState) -> list[News]:
