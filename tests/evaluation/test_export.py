@@ -19,10 +19,10 @@ from aimspax_core.evaluation.export import export
 from aimspax_core.evaluation.finished import Finished
 from aimspax_core.evaluation.model_card import model_card
 from aimspax_core.inputs.campaign_inputs import Inputs
-from aimspax_core.model.family import Family, family_of
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.load import load
 from aimspax_core.settings.md import MD
+from aimspax_core.settings.model import ModelSettings
 
 CAMPAIGNS = Path(__file__).parents[1] / "fixtures" / "0.1.0-8e65e71"
 FINISHED = CAMPAIGNS / "finished"
@@ -165,20 +165,18 @@ def test_what_was_held_is_held_in_the_script_and_told(directory: Path, tmp_path:
 # Where and what is written
 
 
-def without_lammps(monkeypatch: pytest.MonkeyPatch) -> None:
-    def family(settings: Any) -> Family:
-        return replace(family_of(settings), lammps=None, scripts={})
-
-    monkeypatch.setattr("aimspax_core.evaluation.export.family_of", family)
-
-
 def test_families_without_lammps_are_exported_unless_it_is_asked_for(
-    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    directory: Path, tmp_path: Path
 ) -> None:
-    without_lammps(monkeypatch)
+    begun = finished(directory)
+    general = {"name_exp": "water", "model_choice": "so3krates"}
+    model = ModelSettings.model_validate({"GENERAL": general})
+    other = replace(begun, settings=replace(begun.settings, model=model))
     with pytest.raises(ModelError, match="cannot be written for LAMMPS"):
-        exported(directory, tmp_path / "out", ("mliap",))
-    assert "water-511.model" in exported(directory, tmp_path / "out", None)
+        list(export(other, tmp_path / "out", ("mliap",)))
+    files = [path.name for path in export(other, tmp_path / "out")]
+    assert "water-511.model" in files
+    assert not any(name.endswith(".pt") for name in files)
 
 
 def test_a_second_export_leaves_nothing_of_the_first(directory: Path, tmp_path: Path) -> None:
