@@ -21,6 +21,7 @@ from aimspax_core.inputs.begun_geometries import (
     held_otherwise,
     start_geometries,
 )
+from aimspax_core.inputs.electrons_of_models import electrons_untold
 from aimspax_core.inputs.geometry_findings import (
     in_fields,
     lone_atoms,
@@ -137,6 +138,7 @@ class Inputs:
             *_notes(settings, geometries, tuple(seeds), adopts),
             *_models_notes(settings),
             *notes_on_fine_tuning(settings),
+            *electrons_untold(settings, geometries),
             *(line for finding, line in found if finding.note),
         ]
         settings = replace(settings, notes=(*settings.notes, *notes))

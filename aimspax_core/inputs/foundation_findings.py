@@ -16,7 +16,7 @@ _KIND, _SETTINGS = "foundational_model", "foundational_model_settings"
 _MODEL = {"mace-mp": "mace_model", "so3lr": "model_path"}
 
 
-class _Driver(NamedTuple):
+class Driver(NamedTuple):
     """A foundation model that drives MD: the section and the key that name it, and which it is."""
 
     section: str
@@ -33,7 +33,7 @@ def foundation_mistakes(settings: Settings, geometries: list[Atoms]) -> Iterator
     """
     needed = {int(z) for atoms in geometries for z in atoms.numbers}
     here = settings.cluster.ml_jobs is None
-    for driver in _drivers(settings):
+    for driver in drivers(settings):
         row = row_of_foundation(driver.kind)
         if here and (why := row.why_not_installed()):
             yield f"{driver.section}.{_KIND}", f"{driver.kind}: {why}"
@@ -47,16 +47,16 @@ def foundation_mistakes(settings: Settings, geometries: list[Atoms]) -> Iterator
             )
 
 
-def _drivers(settings: Settings) -> Iterator[_Driver]:
+def drivers(settings: Settings) -> Iterator[Driver]:
     """Yield each foundation model that drives MD."""
     idg, al = settings.idg, settings.al
     if settings.has_initial and idg.initial_sampling == "foundational":
         kind, plain = idg.foundational_model, idg.foundational_model_settings is None
         key = _KIND if kind != "mace-mp" else "initial_foundational_size"
-        yield _Driver(_IDG, key if plain else _key(kind, idg.foundation), kind, idg.foundation)
+        yield Driver(_IDG, key if plain else _key(kind, idg.foundation), kind, idg.foundation)
     if settings.project.ACTIVE_LEARNING is not None and al.use_foundational:
         kind, model = al.foundational_model, al.foundational_model_settings
-        yield _Driver(_AL, _key(kind, model), kind, model)
+        yield Driver(_AL, _key(kind, model), kind, model)
 
 
 def _key(kind: str, model: FoundationalModel) -> str:

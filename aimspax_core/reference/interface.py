@@ -87,6 +87,12 @@ def _multiplicity_of_the_atom(number: int) -> int | None:
     return None
 
 
+def _of_its_keys(section: EngineSection, directory: Path) -> dict[str, float]:
+    """Return what the keys `charge` and `spin` say, if there are such."""
+    fields = type(section).model_fields
+    return {key: float(getattr(section, key)) for key in ("charge", "spin") if key in fields}
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of reference engine: all that the rest of the product may ask about it.
@@ -113,6 +119,8 @@ class Kind:
             multiplicity.
         atom_multiplicity: Returns 2S+1 of an element's free atom (by atomic number) where it is
             another than nature's, because the method has fewer electrons; otherwise None.
+        electrons: Returns, for a section and the run directory, `charge` (e) and `spin` (2S+1) of
+            structures that say nothing of them, as far as the settings tell.
     """
 
     section: type[EngineSection]
@@ -124,6 +132,7 @@ class Kind:
     takes_aims_lines: bool = False
     in_vacuum: Callable[[Any, Path, Path, int], EngineSection] = _section_kept
     atom_multiplicity: Callable[[int], int | None] = _multiplicity_of_the_atom
+    electrons: Callable[[Any, Path], Mapping[str, float]] = _of_its_keys
 
     @property
     def name(self) -> str:

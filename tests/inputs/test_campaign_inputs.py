@@ -18,6 +18,8 @@ from aimspax_core.campaign.journal import Journal
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.provenance import write_provenance
+from aimspax_core.reference.aims.kind import AIMS
+from aimspax_core.reference.aims.section import AimsReference
 from aimspax_core.reference.registry import build_reference
 from aimspax_core.report.plan import plan
 from aimspax_core.sampling.dynamics import random_stream, start
@@ -321,6 +323,34 @@ def test_what_keeps_so3lr_from_driving_is_told(
     assert so3krates.EXTRA in text
     assert re.search(rf"{section}\.foundational_model: SO3LR does not know Si", text)
     assert f"{section}.foundational_model_settings.dispersion: " in text
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "noted"),
+    [
+        ({"ACTIVE_LEARNING": {"use_foundational": True} | SO3LR}, "", True),
+        ({"ACTIVE_LEARNING": {"use_foundational": True} | SO3LR}, "charge=1 spin=3", False),
+        ({"GENERAL.model_choice": "so3lr", "ARCHITECTURE.r_max_lr": 12.0}, "", True),
+        ({}, "", False),
+    ],
+)
+def test_charges_of_the_reference_that_so3lr_does_not_learn_of_are_noted(
+    directory: Path, given: dict[str, Any], said: str, noted: bool
+) -> None:
+    for name, z in (("a", 1.0), ("b", 1.1)):
+        (directory / "geometries" / f"{name}.xyz").write_text(f"2\n{said}\nO 0 0 0\nH 0 0 {z}\n")
+    asked = {"REFERENCE": {"engine": "tblite", "charge": 1, "spin": 3}} | given
+    notes = Inputs.read(directory, asked).settings.notes
+    assert any("a.xyz, b.xyz are with charge=1 spin=3" in note for note in notes) == noted
+
+
+def test_what_a_control_file_says_of_electrons_is_known(directory: Path) -> None:
+    control = "charge 1.0\nspin collinear\nfixed_spin_moment 2\n"
+    (directory / "control.in").write_text(control)
+    section = AimsReference.model_validate(
+        {"engine": "aims", "launch_str": "aims", "species_dir": "."}
+    )
+    assert AIMS.electrons(section, directory) == {"charge": 1.0, "spin": 3.0}
 
 
 def test_keys_of_another_foundation_model_are_noted(directory: Path) -> None:

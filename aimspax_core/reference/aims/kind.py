@@ -74,6 +74,19 @@ def _in_vacuum(
     return section.model_copy(update={"control": file, "compute_stress": False})
 
 
+def _electrons(section: AimsReference, directory: Path) -> dict[str, float]:
+    """Return the charge of the control file, and the multiplicity if that has a fixed moment."""
+    from aimspax_core.settings.aims_control.control import Control
+
+    assert not isinstance(section.control, dict)
+    control, _ = Control.read(directory / section.control)
+    found = {"charge": control.number("charge")}
+    polarised = (control.get("spin") or ("none",))[0].lower() == "collinear"
+    if polarised and control.get("fixed_spin_moment"):
+        found["spin"] = control.number("fixed_spin_moment") + 1.0
+    return found
+
+
 def _make(section: AimsReference, directory: Path) -> Reference:
     from aimspax_core.reference.aims.engine import AimsEngine
 
@@ -89,4 +102,5 @@ AIMS = Kind(
     identity_has_files=True,
     takes_aims_lines=True,
     in_vacuum=_in_vacuum,
+    electrons=_electrons,
 )

@@ -141,6 +141,8 @@ class FamilyRow:
             cannot be read so, or the model is not on this machine.
         why_not_installed: Says in a sentence which package the family needs that is not installed
             here, and how it is installed; None if none is missing. Imports nothing.
+        reads_electrons: Whether what a model predicts depends on the charge and multiplicity that a
+            structure says of itself (`info["charge"]`, `info["spin"]`).
     """
 
     name: str
@@ -155,3 +157,4 @@ class FamilyRow:
     pretrained_keys: tuple[str, ...] = ()
     elements_missing: Callable[[Path | None, Collection[int]], str | None] = _elements_unread
     why_not_installed: Callable[[], str | None] = _installed
+    reads_electrons: bool = False

@@ -265,6 +265,7 @@ def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> F
         mistakes=_mistakes,
         notes=_notes,
         why_not_installed=why_not_installed,
+        reads_electrons=True,
         pretrained_keys=tuple(
             key for key in architecture.model_fields if key not in _NOT_OF_A_MODEL
         ),
