@@ -71,7 +71,15 @@ def _what(settings: Settings, geometries: Sequence[Atoms], names: Sequence[str])
         "",
         "They are for the structures and conditions below. Of other elements they know nothing; "
         "far from these structures their errors are larger than what stands here.",
+        *_of_the_calculator(settings),
     ]
+
+
+def _of_the_calculator(settings: Settings) -> list[str]:
+    row = settings.model.family
+    return ["", f"Of {row.name}'s own calculator: {row.calculator_note}"] * bool(
+        row.calculator_note
+    )
 
 
 def _origin(settings: Settings, state: CampaignState) -> Iterator[str]:

@@ -33,6 +33,7 @@ from aimspax_core.inputs.given_models import (
     require_fit,
     seeds_of,
 )
+from aimspax_core.inputs.model_elements import notes_on_elements
 from aimspax_core.inputs.parameters import in_force
 from aimspax_core.inputs.pretrained import (
     notes_on_fine_tuning,
@@ -137,8 +138,11 @@ class Inputs:
             *lone_atoms(settings, geometries),
             *_notes(settings, geometries, tuple(seeds), adopts),
             *_models_notes(settings),
-            *notes_on_fine_tuning(settings),
+            *notes_on_fine_tuning(settings, begun=state is not None),
             *electrons_untold(settings, geometries),
+            *notes_on_elements(
+                settings.model, [str(p) for p in given.models.values()] if given else []
+            ),
             *(line for finding, line in found if finding.note),
         ]
         settings = replace(settings, notes=(*settings.notes, *notes))

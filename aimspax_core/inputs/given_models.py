@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 
 from aimspax_core.errors import CampaignError, SettingsError
+from aimspax_core.inputs.model_elements import elements_missing
 from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import sha256
@@ -92,7 +93,11 @@ def require_fit(given: GivenModels, settings: Settings, geometries: Sequence[Ato
         if not labels:
             mistakes.append(f"{file}: holds no structures")
         needed[str(file)] = {z for atoms, _ in labels for z in atoms.numbers.tolist()}
-    missing = settings.model.family.elements_missing
+
+    def missing(path: Path, elements: set[int]) -> str | None:
+        unloaded = settings.model.family.elements_missing(path, elements)
+        return unloaded or elements_missing(settings.model, str(path), elements)
+
     for place, elements in needed.items():
         unknown = [text for path in given.models.values() if (text := missing(path, elements))]
         mistakes += [f"{place}: {text}" for text in unknown[:1]]

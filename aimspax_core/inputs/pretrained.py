@@ -11,6 +11,8 @@ from ase import Atoms
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import ModelError, SettingsError
 from aimspax_core.inputs.begun_choices import unless_named
+from aimspax_core.inputs.model_elements import elements_missing, notes_on_elements
+from aimspax_core.settings.families.known_families import FAMILIES
 from aimspax_core.settings.reading.mistakes import value_text
 from aimspax_core.settings.settings import Settings
 
@@ -40,6 +42,7 @@ def with_its_architecture(settings: Settings, state: CampaignState | None) -> Se
     if state is not None:
         keys = dict(state.rules.architecture)
     else:
+        _require_name(settings, source.model)
         from aimspax_core.model.family import family_of  # takes torch
 
         read = family_of(settings.model).architecture_of
@@ -62,6 +65,24 @@ def with_its_architecture(settings: Settings, state: CampaignState | None) -> Se
     return replace(settings, model=model)
 
 
+def _require_name(settings: Settings, name: str) -> None:
+    """Refuse a model that is no file, by a name that is not of the family.
+
+    Raises:
+        SettingsError: It is one; the text says of which family it is.
+    """
+    row = settings.model.family
+    if Path(name).is_file() or name in row.pretrained_names or name.startswith("https:"):
+        return
+    owner = next((one.name for one in FAMILIES if name in one.pretrained_names), None)
+    of = f", a model of `model_choice: {owner}`" if owner else ""
+    named = f", or {', '.join(row.pretrained_names)}" if row.pretrained_names else ""
+    raise SettingsError(
+        f"{settings.model_places.of(_MODEL)}: found {value_text(name)}{of}; allowed with "
+        f"`model_choice: {row.name}`: a model file{named}"
+    )
+
+
 def not_of_its_elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
     """Yield what is wrong if the file of the model does not know an element of a geometry."""
     source = settings.model.TRAINING.pretrained(settings.directory)
@@ -71,8 +92,21 @@ def not_of_its_elements(settings: Settings, geometries: list[Atoms]) -> Iterator
             yield f"{settings.model_places.of(_MODEL)}: {missing}"
 
 
-def notes_on_fine_tuning(settings: Settings) -> Iterator[str]:
-    """Yield that members agree too much if they begin from one model and learn from one set."""
+def not_of_its_loaded_elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    """Yield the same of a model that tells its elements only when it is loaded."""
+    source = settings.model.TRAINING.pretrained(settings.directory)
+    if source is not None:
+        needed = {int(z) for atoms in geometries for z in atoms.numbers}
+        if missing := elements_missing(settings.model, source.model, needed):
+            yield f"{settings.model_places.of(_MODEL)}: {missing}"
+
+
+def notes_on_fine_tuning(settings: Settings, begun: bool) -> Iterator[str]:
+    """Yield what may not be meant: too much agreement of members, elements that nobody tells."""
+    source = settings.model.TRAINING.pretrained(settings.directory)
+    if source is not None and not begun:
+        for note in notes_on_elements(settings.model, [source.model]):
+            yield f"{settings.model_places.of(_MODEL)}: {note}"
     if settings.model.TRAINING.perform_finetuning and not settings.idg.distinct_model_sets:
         yield (
             f"{settings.project_places.file}: INITIAL_DATASET_GENERATION.distinct_model_sets is "

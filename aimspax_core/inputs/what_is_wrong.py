@@ -21,7 +21,11 @@ from aimspax_core.inputs.geometry_findings import (
     without_neighbours,
 )
 from aimspax_core.inputs.held_out import unfit_held_out
-from aimspax_core.inputs.pretrained import not_of_its_elements, with_its_architecture
+from aimspax_core.inputs.pretrained import (
+    not_of_its_elements,
+    not_of_its_loaded_elements,
+    with_its_architecture,
+)
 from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import needs_stress
@@ -174,6 +178,7 @@ def _checks(
     ]
     if starts:
         checks += [
+            _Check(("TRAINING",), lambda: not_of_its_loaded_elements(settings, geometries)),
             _Check(("MD",), lambda: cannot_be_kept(settings, read)),
             _Check(("REFERENCE", "ARCHITECTURE", *_TUNED), lambda: fields_refused(settings, read)),
             _Check(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -248,6 +249,9 @@ def _seen(member: Holdings) -> str:
     return f"all members' points ({sizes}{of})"
 
 
+_UNDER = 25 * " "  # the second column of README.txt
+
+
 def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last: bool) -> str:
     from aimspax_core.model.family import family_of
 
@@ -258,6 +262,12 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last:
         "Models and data of a finished campaign.",
         "",
         f"NAME.model               loads in {family_of(settings.model).loaded_by}",
+        *textwrap.wrap(
+            settings.model.family.calculator_note,
+            98,
+            initial_indent=_UNDER,
+            subsequent_indent=_UNDER,
+        ),
         "train_set_NAME.xyz       what it was trained on (extended XYZ with",
         f"                         {', '.join(quantities)})",
         "valid_set_NAME.xyz       what it was validated on",

@@ -39,7 +39,7 @@ class FineTuning(Section):
         "naive",
         description="How: `naive` trains the weights on, all or those that `freeze` leaves; `lora` "
         "keeps them, and trains what is added to linear maps, a product of two thin matrices "
-        "(LoRA, arXiv:2106.09685). Models that are written have it added in.",
+        "(LoRA, arXiv:2106.09685), for MACE only. Models that are written have it added in.",
     )
     pretrained_model: PretrainedName | None = Field(
         None,
@@ -49,7 +49,7 @@ class FineTuning(Section):
     )
     pretrained_weights: ExistingFile | None = Field(
         None,
-        description="File of weights (a state dict of torch, or a checkpoint of MACE's "
+        description="MACE only. File of weights (a state dict of torch, or a checkpoint of MACE's "
         "`run_train`) that take the place of those of `pretrained_model`, which says how they are "
         "put together.",
     )
@@ -58,15 +58,17 @@ class FineTuning(Section):
         0,
         ge=0,
         le=6,
-        description="What `naive` does not train, by MACE's numbers: 1 to 4 the embedding of the "
-        "elements, 5 also the interactions, 6 also the products, so that the readouts are left.",
+        description="MACE only: what `naive` does not train, by its numbers: 1 to 4 the embedding "
+        "of the elements, 5 also the interactions, 6 also the products, so that the "
+        "readouts are left.",
     )
-    lora_rank: Count = Field(8, description="`lora`: inner size of the two matrices.")
+    lora_rank: Count = Field(8, description="MACE's `lora`: inner size of the two matrices.")
     lora_alpha: Positive = Field(
-        16.0, description="`lora`: their product is multiplied by `lora_alpha / lora_rank`."
+        16.0, description="MACE's `lora`: their product is multiplied by `lora_alpha / lora_rank`."
     )
     lora_freeze_A: bool = Field(
-        False, description="`lora`: of the two, train only the second, which is zero at first."
+        False,
+        description="MACE's `lora`: of the two, train only the second, which is zero at first.",
     )
 
     @field_validator("freeze")

@@ -18,9 +18,11 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.pretrained import with_its_architecture
 from aimspax_core.inputs.provenance import changed, write_provenance
+from aimspax_core.model.family import family
 from aimspax_core.model.mace import build, model_files
 from aimspax_core.report.plan import plan
 from aimspax_core.settings.families.mace import mace_architecture
+from aimspax_core.settings.families.so3krates import why_not_installed
 from aimspax_core.settings.load import load
 from aimspax_core.settings.model import ModelSettings
 
@@ -35,6 +37,10 @@ MD: {stat_ensemble: NVT}
 TUNED = {"TRAINING.perform_finetuning": True, "TRAINING.pretrained_model": "foundation.model"}
 TINY = {"r_max": 3.25, "num_channels": 2, "max_L": 0, "max_ell": 1, "correlation": 1,
         "num_interactions": 1, "num_radial_basis": 3, "radial_MLP": [4]}  # fmt: skip
+
+needs_so3krates = pytest.mark.skipif(
+    why_not_installed() is not None, reason=why_not_installed() or ""
+)
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +205,67 @@ def test_half_of_the_keys_is_a_mistake(directory: Path, given: dict[str, Any], k
     with pytest.raises(SettingsError) as found:
         load(directory, given)
     assert [mistake.key for mistake in found.value.mistakes] == [f"TRAINING.{key}"]
+
+
+def so3krates_file(directory: Path, told: bool) -> dict[str, Any]:
+    """Overrides with which members begin from a small model of H, N and O in the directory."""
+    small = {"num_features": 8, "num_heads": 2, "num_layers": 1, "degrees": [1, 2],
+             "num_radial_basis_fn": 4, "energy_regression_dim": 8}  # fmt: skip
+    name = {"model_choice": "so3krates"}
+    made = ModelSettings.model_validate(
+        {"GENERAL": {"name_exp": "f"} | name, "ARCHITECTURE": small}
+    )
+    own = family("so3krates")
+    constants = own.constants(dict.fromkeys((1, 7, 8), 0.0), 5.5)
+    model: Any = own.build(made, (1, 7, 8), constants, 7)
+    if not told:
+        del model.aimspax_elements
+    own.save(model, directory / "foundation.model")
+    return TUNED | {"GENERAL.model_choice": "so3krates"}
+
+
+@needs_so3krates
+def test_an_element_that_a_loaded_model_does_not_know_is_told(directory: Path) -> None:
+    given = so3krates_file(directory, told=True)
+    Inputs.read(directory, given)
+    ase.io.write(directory / "geometry.in", molecule("CH3OH"))
+    with pytest.raises(SettingsError, match=r"pretrained_model: foundation\.model does not know C"):
+        Inputs.read(directory, given)
+
+
+@needs_so3krates
+@pytest.mark.parametrize("told", [True, False])
+def test_a_model_that_does_not_tell_its_elements_is_noted(directory: Path, told: bool) -> None:
+    notes = Inputs.read(directory, so3krates_file(directory, told)).settings.notes
+    assert any("does not say which elements" in note for note in notes) == (not told)
+
+
+@needs_so3krates
+def test_given_models_that_do_not_know_an_element_are_told(directory: Path) -> None:
+    so3krates_file(directory, told=True)
+    content = (directory / "foundation.model").read_bytes()
+    (directory / "model").mkdir()
+    for place in ("a", "b"):
+        (directory / "model" / f"{place}.model").write_bytes(content + place.encode())
+    ase.io.write(directory / "geometry.in", molecule("CH3OH"))
+    ase.io.write(directory / "set.xyz", molecule("H2O"))
+    sets = {f"ACTIVE_LEARNING.initial_{kind}_dataset": "set.xyz" for kind in ("train", "valid")}
+    with pytest.raises(SettingsError, match=r"geometry\.in: \w\.model does not know C"):
+        Inputs.read(directory, {"GENERAL.model_choice": "so3krates"} | sets, part="active")
+
+
+@pytest.mark.parametrize(
+    ("choice", "name", "told"),
+    [
+        ("so3krates", "small", "model_choice: mace"),
+        ("so3krates", "so3lr", "model_choice: so3lr"),
+        ("mace", "so3lr", "model_choice: so3lr"),
+        ("so3lr", "small", "model file, or so3lr"),
+    ],
+)
+def test_a_name_of_another_family_is_told(
+    directory: Path, choice: str, name: str, told: str
+) -> None:
+    given = {"GENERAL.model_choice": choice, "TRAINING.pretrained_model": name}
+    with pytest.raises(SettingsError, match=rf"pretrained_model: found '{name}'.*{told}"):
+        with_its_architecture(load(directory, TUNED | given), None)

@@ -16,7 +16,12 @@ from aimspax_core.model.so3krates import network
 from aimspax_core.model.so3krates.constants import Constants, constants_of
 from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
 from aimspax_core.model.so3krates.foundation import foundation
-from aimspax_core.model.so3krates.given_file import architecture_of, given_model, pretrained
+from aimspax_core.model.so3krates.given_file import (
+    architecture_of,
+    elements_told,
+    given_model,
+    pretrained,
+)
 from aimspax_core.model.so3krates.graphs import graphs
 from aimspax_core.model.so3krates.steps import So3kratesSteps, misses
 
@@ -65,6 +70,7 @@ def _family(name: str, needs: str, **more: Any) -> Family:
         keeps_given_constants=True,  # an average of neighbours stands before all of the weights
         pretrained=partial(pretrained, partial(load, name)),
         architecture_of=partial(architecture_of, partial(load, name)),
+        elements_of=partial(elements_told, partial(load, name)),
         loaded_by=f"so3krates_torch.calculator.so3.TorchkratesCalculator\n{_INDENT}({needs})",
         **more,
     )

@@ -16,7 +16,7 @@ from aimspax_core.model.family import GivenModel
 from aimspax_core.model.so3krates.constants import Constants
 from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
 from aimspax_core.model.so3krates.foundation import packaged_file
-from aimspax_core.model.so3krates.network import build, copied, elements_of
+from aimspax_core.model.so3krates.network import build, copied, elements_of, told_elements
 from aimspax_core.settings.families.so3krates import (
     FOUNDATION,
     USUAL_FAR,
@@ -76,6 +76,15 @@ def architecture_of(load: Load, source: Pretrained, settings: ModelSettings) -> 
     except ValueError as error:
         raise ModelError(f"{source.model} is a model that members cannot be: {error}") from error
     return {key: getattr(made, key) for key in asked}
+
+
+def elements_told(load: Load, source: Pretrained) -> Sequence[int] | None:
+    """Return the atomic numbers that a model tells that it knows; see `family.Family.elements_of`.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    return told_elements(load(_file(source)))
 
 
 def _file(source: Pretrained) -> Path:

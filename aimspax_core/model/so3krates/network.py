@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -148,15 +149,22 @@ def copied(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def elements_of(model: torch.nn.Module) -> tuple[int, ...]:
-    """Return the atomic numbers that a model knows.
+    """Return the atomic numbers that a model knows; all of them, if it does not tell."""
+    return told_elements(model) or tuple(range(1, N_ELEMENTS + 1))
 
-    A model of others does not say so. A scale of the energy that is exactly one was never trained;
-    where all are, all elements are taken to be known.
+
+def told_elements(model: torch.nn.Module) -> tuple[int, ...] | None:
+    """Return the atomic numbers that a model says or shows that it knows; None if it does not.
+
+    Models of others do not say so. Scales of the energy begin alike, and of elements that were not
+    trained on they stay so: gradients leave them, and a decay of weights takes the same of each.
     """
     known: tuple[int, ...] | None = getattr(model, _ELEMENTS, None)
     if known is not None:
         return known
     parts: Any = model
     scales = parts.atomic_energy_output_block.energy_scales.weight.detach().flatten().tolist()
-    trained = tuple(z for z, scale in enumerate(scales, start=1) if scale != 1.0)
-    return trained or tuple(range(1, N_ELEMENTS + 1))
+    ((untrained, count),) = Counter(scales).most_common(1)
+    if count in (1, len(scales)):
+        return None
+    return tuple(z for z, scale in enumerate(scales, start=1) if scale != untrained)

@@ -14,6 +14,7 @@ from ase.data import chemical_symbols
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from aimspax_core.settings.engines import FOUNDATION_MODELS
 from aimspax_core.settings.families.mace_file import elements_missing
 from aimspax_core.settings.families.row import Architecture, FamilyRow, ModelSections, model_choice
 from aimspax_core.settings.values import AnyCase, Count, Natural, Positive, lower
@@ -243,4 +244,5 @@ MACE = FamilyRow(
         *("radial_type", "radial_MLP", "MLP_irreps", "gate", "model", "use_reduced_cg"),
     ),
     elements_missing=elements_missing,
+    pretrained_names=FOUNDATION_MODELS,
 )

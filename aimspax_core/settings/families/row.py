@@ -143,6 +143,10 @@ class FamilyRow:
             here, and how it is installed; None if none is missing. Imports nothing.
         reads_electrons: Whether what a model predicts depends on the charge and multiplicity that a
             structure says of itself (`info["charge"]`, `info["spin"]`).
+        calculator_note: What those should know who compute published models with the family's own
+            calculator, in sentences.
+        elements_by_loading: Whether a file's elements are found by loading its model, with torch.
+        pretrained_names: Models that can be fine-tuned by a name.
     """
 
     name: str
@@ -158,3 +162,6 @@ class FamilyRow:
     elements_missing: Callable[[Path | None, Collection[int]], str | None] = _elements_unread
     why_not_installed: Callable[[], str | None] = _installed
     reads_electrons: bool = False
+    calculator_note: str = ""
+    pretrained_names: tuple[str, ...] = ()
+    elements_by_loading: bool = False

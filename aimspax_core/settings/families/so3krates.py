@@ -255,6 +255,13 @@ _NOT_OF_A_MODEL = {
 _STRESS_LOSSES = ("stress", "weighted_stress")
 
 
+_OF_THE_CALCULATOR = (
+    "It takes the total charge (e) from info['charge'] and S from info['total_spin']; datasets "
+    "here have them as total_charge (e) and total_spin (2S+1), or as MISC.total_charge_key and "
+    "total_spin_key name them."
+)
+
+
 def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> FamilyRow:
     return FamilyRow(
         name=name,
@@ -266,6 +273,8 @@ def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> F
         notes=_notes,
         why_not_installed=why_not_installed,
         reads_electrons=True,
+        elements_by_loading=True,
+        calculator_note=_OF_THE_CALCULATOR,
         pretrained_keys=tuple(
             key for key in architecture.model_fields if key not in _NOT_OF_A_MODEL
         ),
@@ -275,5 +284,9 @@ def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> F
 
 SO3KRATES = _row("so3krates", So3kratesArchitecture)
 SO3LR = _row(
-    "so3lr", So3lrArchitecture, foundations=("so3lr",), elements_missing=_foundation_misses
+    "so3lr",
+    So3lrArchitecture,
+    foundations=("so3lr",),
+    elements_missing=_foundation_misses,
+    pretrained_names=(FOUNDATION,),
 )

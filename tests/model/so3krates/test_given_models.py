@@ -8,6 +8,7 @@ from typing import Any
 import ase
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 
 from aimspax_core.errors import ModelError
@@ -19,6 +20,7 @@ from aimspax_core.model.fine_tuning import begin_member
 from aimspax_core.model.given_models import adopt
 from aimspax_core.model.member import Member
 from aimspax_core.model.schedule import Stage
+from aimspax_core.model.so3krates.network import elements_of, told_elements
 from aimspax_core.settings.families.known_families import row_of
 from aimspax_core.settings.families.so3krates import why_not_installed
 from aimspax_core.settings.fine_tuning import Pretrained
@@ -145,6 +147,24 @@ def test_ways_of_mace_are_refused(given: dict[str, Any]) -> None:
     training = asked.TRAINING.model_copy(update=given)
     (told,) = row_of("so3lr").mistakes(asked.model_copy(update={"TRAINING": training}), (1,), False)
     assert told.startswith(f"TRAINING.{next(iter(given))}:")
+
+
+@pytest.mark.parametrize(
+    ("factor", "trained_on", "told"),
+    [(1.0, (1, 8), (1, 8)), (0.97, (1, 8), (1, 8)), (1.0, (), None), (0.97, (), None)],
+)
+def test_elements_are_told_by_scales_that_were_trained(
+    factor: float, trained_on: tuple[int, ...], told: tuple[int, ...] | None
+) -> None:
+    model: Any = family("so3krates").copy(trained("so3krates", "auto").averaged_model())
+    del model.aimspax_elements
+    scales = model.atomic_energy_output_block.energy_scales.weight
+    with torch.no_grad():
+        scales.fill_(factor)
+        for z in trained_on:
+            scales.view(-1)[z - 1] = 1.1 + 0.01 * z
+    assert told_elements(model) == told
+    assert elements_of(model) == (told or tuple(range(1, 119)))
 
 
 def test_an_element_that_so3lr_does_not_know_is_told(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from aimspax_core.model.family import family
 from aimspax_core.model.member import Member
 from aimspax_core.model.number_format import number_format
 from aimspax_core.model.worker_memory import WorkerMemory
+from aimspax_core.settings.families.known_families import row_of
 from aimspax_core.settings.families.so3krates import why_not_installed
 from aimspax_core.settings.model import ModelSettings
 from tests.model.so3krates.test_keys import BASE, FAR
@@ -59,6 +60,29 @@ def off(name: str, solve: str) -> float:
         for atoms, one in zip(made, found, strict=True)
     ]
     return max(abs(np.mean(missed[0::2])), abs(np.mean(missed[1::2])))
+
+
+@each
+def test_the_calculator_is_told_charge_and_spin_as_the_note_has_it(
+    name: str, tmp_path: Path
+) -> None:
+    note = row_of(name).calculator_note
+    assert "the total charge (e) from info['charge'] and S from info['total_spin']" in note
+    file, water = tmp_path / "published.model", molecule("H2O")
+    family(name).save(trained(name, "auto").averaged_model(), file)
+    committee = Committee(family(name).evaluator([family(name).load(file)]))
+    (neutral,) = committee.evaluate([water])
+    water.info |= {"charge": 1.0, "spin": 2.0}
+    (found,) = committee.evaluate([water])
+    water.info["total_spin"] = 0.5
+    with number_format("float64"):  # the calculator sets it for good
+        water.calc = TorchkratesCalculator(
+            model_paths=str(file), model_type=name, default_dtype="float64",
+            r_max_lr=5.0 if name == "so3lr" else None,
+        )  # fmt: skip
+        assert found.energy == pytest.approx(water.get_potential_energy(), rel=1e-10)
+        np.testing.assert_allclose(found.forces, water.get_forces(), atol=1e-8)
+    assert abs(found.energy - neutral.energy) > 1e-8
 
 
 def test_models_of_other_cutoffs_are_told_apart() -> None:
