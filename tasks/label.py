@@ -111,6 +111,7 @@ class LabelRecord(BaseModel):
             the same campaign, whose process was killed before it could take it in.
         host: The machine that computed it.
         worker: Address of the worker that ran the task.
+        from_store: It was in the store already, and not computed for the same campaign.
     """
 
     key: str
@@ -118,6 +119,7 @@ class LabelRecord(BaseModel):
     core_hours: float = 0.0
     host: str
     worker: str = ""
+    from_store: bool = False
 
 
 def label_cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
@@ -178,6 +180,7 @@ def labelled(request: LabelRequest) -> LabelRecord:
         core_hours=provenance.get("core_hours", 0.0) if ours else 0.0,
         host=provenance.get("host", ""),
         worker=worker_address(),
+        from_store=not ours,
     )
 
 

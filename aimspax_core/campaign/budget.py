@@ -1,7 +1,8 @@
 """Which labels may begin, so that a campaign keeps to its budget (`BUDGET`).
 
 What is under way counts: as a label, and as the core-hours that the costliest label of its geometry
-has taken so far. As long as none of a geometry has come, one is computed, to know.
+has taken so far; one that is computed again counts as the latter. As long as none of a geometry
+has come but from a store, one at a time begins, to know.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class _Left:
         core_hours: What they may take, all together (h).
         costliest: What a label of each geometry takes at most (h); 0: none has told.
         points: Those of the campaign.
+        must_tell: Labels from a store do not tell that those of their geometry cost nothing.
         under_way: Labels under way, by geometry.
     """
 
@@ -38,14 +40,24 @@ class _Left:
     core_hours: float
     costliest: tuple[float, ...]
     points: Mapping[str, Point]
+    must_tell: bool
     under_way: Counter[int] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, state: CampaignState) -> _Left:
         limit = state.rules.limit
-        left = cls(limit(BUDGET_LABELS), limit(BUDGET_CORE_HOURS), state.costliest, state.points)
+        left = cls(
+            limit(BUDGET_LABELS),
+            limit(BUDGET_CORE_HOURS),
+            state.costliest,
+            state.points,
+            state.rules.counts_all_costs,
+        )
         left.labels -= state.labels
         left.core_hours -= state.core_hours
+        if state.rules.counts_all_costs and state.rules.pays_again:
+            again = (state.points[key].geometry for key in state.restoring)
+            left.core_hours -= sum(left._cost(geometry) for geometry in again)
         if state.hours >= limit(BUDGET_HOURS):
             left.labels = 0.0
         for point in _under_way(state):
@@ -70,9 +82,10 @@ class _Left:
         return not self.under_way[geometry] or self._has_come(geometry)
 
     def _has_come(self, geometry: int) -> bool:
-        """Return whether a label of a geometry is there; those of a store have cost nothing."""
+        """Return whether a label of a geometry is there that tells what they take."""
         of = (p for p in self.points.values() if p.geometry == geometry)
-        return any(point.status is PointStatus.LABELLED for point in of)
+        there = (point for point in of if point.status is PointStatus.LABELLED)
+        return any(not (self.must_tell and point.from_store) for point in there)
 
     def _cost(self, geometry: int) -> float:
         return self.costliest[geometry] if self.costliest else 0.0

@@ -94,6 +94,10 @@ class LabelArrived(Record):
     key: str
     wall_s: float = Field(description="Seconds that the reference took.")
     core_hours: float = 0.0
+    from_store: bool = Field(
+        default=False, description="It was in the store: what one takes it does not tell."
+    )
+    computed_at: float = Field(default=0.0, description="Seconds since 1970; 0: not known.")
     judged: Judged | None = Field(
         default=None, description="What the committee had said of it, if that was kept."
     )

@@ -6,7 +6,7 @@ from aimspax_core.campaign import budget, exploration, initial
 from aimspax_core.campaign.actions import Label, label_id
 from aimspax_core.campaign.events import LabelArrived, LabelFailed, LabelsGone
 from aimspax_core.campaign.flight import fail, landed
-from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
+from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus
 from aimspax_core.errors import LabelFailure
 from aimspax_core.labels import tries
 
@@ -22,7 +22,7 @@ def arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
         return state  # a label that came twice counts once
     if event.key in state.restoring:
         return _restored(state, event)
-    point = point.but(status=PointStatus.LABELLED)
+    point = _with_label(point, event)
     state = state.but(
         points={**state.points, event.key: point},
         open_points=tuple(k for k in state.open_points if k != event.key),
@@ -37,6 +37,12 @@ def arrived(state: CampaignState, event: LabelArrived) -> CampaignState:
     if point.analysis:
         return exploration.settle(state)
     return exploration.labelled(state, event.key)
+
+
+def _with_label(point: Point, event: LabelArrived) -> Point:
+    return point.but(
+        status=PointStatus.LABELLED, from_store=event.from_store, computed_at=event.computed_at
+    )
 
 
 def _judged(state: CampaignState, event: LabelArrived) -> CampaignState:
@@ -84,15 +90,17 @@ def gone(state: CampaignState, event: LabelsGone) -> CampaignState:
 def _restored(state: CampaignState, event: LabelArrived) -> CampaignState:
     """Take a label that is there again; it is in its sets already, and is not counted twice.
 
-    What it has taken is paid.
+    What it has taken is paid, unless it is the label that was there: it was out of sight only.
     """
-    point = state.points[event.key].but(status=PointStatus.LABELLED)
+    before = state.points[event.key]
+    again = not event.computed_at or event.computed_at != before.computed_at
+    point = _with_label(before, event)
     state = state.but(
         points={**state.points, event.key: point},
         open_points=tuple(k for k in state.open_points if k != event.key),
         restoring=tuple(k for k in state.restoring if k != event.key),
     )
-    if state.rules.pays_again:
+    if state.rules.pays_again and again:
         state = state.but(core_hours=state.core_hours + event.core_hours)
         state = budget.noted(state, event)
     return gone_on(state)

@@ -63,6 +63,7 @@ class Rules(Record):
     pays_again: bool = False  # begun since core-hours of labels that are computed again count
     counts_ensembles: bool = False  # begun since candidates are told apart by their ensemble
     share_of_line: float = 0.0  # of a curve of calibration; releases before 0.2 mixed none in
+    counts_all_costs: bool = False  # begun since those of labels computed again are foreseen
     architecture: dict[str, Any] = Field(default_factory=dict)  # of what members are tuned from
     assessed: bool = False  # whether there is a held-out set
     threshold_scope: Literal["shared", "geometry"] = "shared"
@@ -135,6 +136,7 @@ class Rules(Record):
             pays_again=begun is None or begun.pays_again,
             counts_ensembles=begun is None or begun.counts_ensembles,
             share_of_line=SHARE_OF_LINE if begun is None else begun.share_of_line,
+            counts_all_costs=begun is None or begun.counts_all_costs,
             compile_chosen=begun is None
             or begun.compile_chosen
             or "compile" in settings.model.MISC.model_fields_set,

@@ -61,6 +61,8 @@ class Point(Record):
     reason: str = ""
     failure: LabelFailure = LabelFailure.OTHER  # the sort of failure that the reason describes
     analysis: bool = False  # looked at, not trained on
+    from_store: bool = False  # its label was there, computed for another campaign
+    computed_at: float = 0.0  # when its label was (s since 1970); 0: not known
     uncertainty: float | None = None  # with which it crossed, where candidates are chosen among
     judged_in: int = 0  # by which ensemble, see `CampaignState.ensemble_number`
     chosen: bool = False  # its label has been begun

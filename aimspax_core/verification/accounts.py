@@ -29,6 +29,8 @@ class Point:
         asked: Whether its label was launched; else only a segment has named it.
         status: `requested`, `labelled`, `failed`, or `given-up` after losses.
         lost: Whether its task was lost, and nothing has asked for it again since.
+        from_store: Whether its label was computed for another campaign.
+        computed_at: When its label was computed (s since 1970); 0: not known.
     """
 
     geometry: int
@@ -37,6 +39,8 @@ class Point:
     asked: bool = False
     status: str = "requested"
     lost: bool = False
+    from_store: bool = False
+    computed_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,15 @@ class Accounts:
         on = state.get("converging_on", "own")
         self.members = {tag: Member.of(member, on) for tag, member in state["members"].items()}
         self.points = {
-            key: Point(p["geometry"], p["sampling_step"], p["analysis"], True, p["status"])
+            key: Point(
+                p["geometry"],
+                p["sampling_step"],
+                p["analysis"],
+                True,
+                p["status"],
+                from_store=p.get("from_store", False),
+                computed_at=p.get("computed_at", 0.0),
+            )
             for key, p in state["points"].items()
         }
         self.in_flight, self.restoring = dict(state["in_flight"]), set(state["restoring"])

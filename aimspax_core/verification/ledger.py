@@ -253,10 +253,12 @@ class Ledger(Choosing):
         if point.status == "labelled":
             self.complain(Kind.TWICE, f"label {key[:8]} arrives a second time")
             return
-        point.status = "labelled"
+        point.status, computed_at = "labelled", event.get("computed_at", 0.0)
+        the_same = computed_at and computed_at == point.computed_at
+        point.computed_at, point.from_store = computed_at, event.get("from_store", False)
         if key in self.restoring:
             self.restoring.discard(key)
-            if self.rules.get("pays_again"):
+            if self.rules.get("pays_again") and not the_same:
                 self.pay(key, event.get("core_hours", 0.0))
             return
         self.labels += 1

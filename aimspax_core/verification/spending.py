@@ -39,7 +39,8 @@ class Spending(Accounts):
             return True
         geometry = self.points[key].geometry
         flown = [self.points[one].geometry for one in under_way]
-        bound = self.core_hours + sum(self.costliest.get(g, 0.0) for g in flown)
+        foreseen = [*flown, *(self.points[one].geometry for one in self._paid_again())]
+        bound = self.core_hours + sum(self.costliest.get(g, 0.0) for g in foreseen)
         cost = self.costliest.get(geometry, 0.0)
         if not cost:
             told = geometry not in flown or self._has_come(geometry)
@@ -48,7 +49,14 @@ class Spending(Accounts):
 
     def _has_come(self, geometry: int) -> bool:
         of = (p for p in self.points.values() if p.geometry == geometry)
-        return any(point.status == "labelled" for point in of)
+        there = [point for point in of if point.status == "labelled"]
+        if self.rules.get("counts_all_costs"):  # those of a store tell nothing
+            there = [point for point in there if not point.from_store]
+        return bool(there)
+
+    def _paid_again(self) -> set[str]:
+        both = self.rules.get("counts_all_costs") and self.rules.get("pays_again")
+        return self.restoring if both else set()
 
     def spend_on(self, key: str) -> None:
         """Judge that a label begins."""

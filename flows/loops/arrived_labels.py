@@ -85,5 +85,7 @@ class ArrivedLabels:
             key=record.key,
             wall_s=record.wall_s,
             core_hours=record.core_hours,
+            from_store=record.from_store,
+            computed_at=stored.label.provenance.get("finished", 0.0),
             judged=judged(run, stored, geometry, settings.al.uncertainty_type),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -15,6 +16,7 @@ from aimspax_core.campaign.events import (
     Event,
     ExplorationAsked,
     LabelArrived,
+    LabelsGone,
     Launched,
     ParametersSet,
     Resumed,
@@ -22,8 +24,9 @@ from aimspax_core.campaign.events import (
     TimePassed,
 )
 from aimspax_core.campaign.recorded_rules import Rules
-from aimspax_core.campaign.rules import next_actions
-from aimspax_core.campaign.state import CampaignState, Phase, PointStatus
+from aimspax_core.campaign.rules import apply, next_actions
+from aimspax_core.campaign.state import CampaignState, Phase, Point, PointStatus
+from aimspax_core.verification.ledger import Ledger
 from tests.campaign.test_rules import Watch, check_sets, make_rules, rule_sets, worlds
 from tests.campaign.virtual import VirtualShell, World
 from tests.verification.test_ledger import Twin
@@ -258,3 +261,56 @@ def test_any_campaign_with_a_budget_keeps_to_it_and_ends(
     state = shell.state
     assert state.phase is Phase.FAILED or (state.phase is Phase.FINISHED and not state.in_flight)
     check_sets(state)
+
+
+# ---- what is not known to be paid ------------------------------------------------------------
+
+
+def wanting(spent: float = 0.0, **changes: object) -> tuple[CampaignState, Ledger]:
+    """A campaign that wants 20 labels of one geometry, and a first one has come from somewhere."""
+    rules = make_rules(
+        **{
+            **ENDLESS, "geometries": 1, "pays_again": True, "counts_all_costs": True,
+            "limits": limited(core_hours=10.0), **changes,
+        }
+    )  # fmt: skip
+    points = {f"k{i}": Point(key=f"k{i}", geometry=0, sampling_step=0) for i in range(20)}
+    state = CampaignState.begin(rules).but(points=points, open_points=tuple(points))
+    ledger = Ledger()
+    ledger.restore(json.loads(state.model_dump_json()))
+    assert begun(state) == ["k0"], "to know what one takes"
+    assert all(ledger.may_begin(key, ()) for key in points)
+    both = after((state, ledger), Launched(action=Label(key="k0")))
+    arrived = LabelArrived(key="k0", wall_s=1.0, core_hours=spent, from_store=not spent)
+    return after(both, arrived)
+
+
+def after(both: tuple[CampaignState, Ledger], event: Event) -> tuple[CampaignState, Ledger]:
+    """Let a campaign and its reader take an event."""
+    both[1].take(event.model_dump(mode="json"))
+    return apply(both[0], event), both[1]
+
+
+def begun(state: CampaignState) -> list[str]:
+    return [action.key for action in next_actions(state) if isinstance(action, Label)]
+
+
+@pytest.mark.parametrize(("counts", "many"), [(True, 1), (False, 19)])
+def test_a_label_from_a_store_does_not_tell_that_others_cost_nothing(
+    counts: bool, many: int
+) -> None:
+    both = wanting(counts_all_costs=counts)
+    assert len(begun(both[0])) == many
+    state, ledger = after(both, Launched(action=Label(key="k1")))
+    assert ledger.may_begin("k2", {"k1"}) is not counts
+    told = LabelArrived(key="k1", wall_s=1.0)  # a reference that tells no cores
+    assert len(begun(after((state, ledger), told)[0])) == 18
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_what_is_computed_again_takes_its_core_hours_from_the_budget(counts: bool) -> None:
+    state, ledger = after(wanting(5.0, counts_all_costs=counts), LabelsGone(keys=("k0",)))
+    assert set(begun(state)) == ({"k0"} if counts else {"k0", "k1"})
+    assert ledger.may_begin("k1", ()) is not counts
+    unpaid = state.but(rules=state.rules.but(pays_again=False))
+    assert "k1" in begun(unpaid)

@@ -114,6 +114,7 @@ rule_sets = st.builds(
     samples_ahead=st.booleans(),
     pays_again=st.booleans(),
     counts_ensembles=st.booleans(),
+    counts_all_costs=st.booleans(),
     initial_accuracy=st.sampled_from([0.0, 0.2, 0.4]),
     candidates=st.sampled_from(["first", "largest_error"]),
     label_slots=st.integers(1, 6),
@@ -1186,6 +1187,22 @@ def test_what_a_label_takes_that_is_computed_again_is_paid(pays_again: bool) -> 
     assert state.core_hours - before == (2.5 if pays_again else 0.0)
     assert (ledger.core_hours, ledger.labels) == (state.core_hours, state.labels)
     assert max(state.costliest, default=0.0) == max(ledger.costliest.values(), default=0.0)
+
+
+@pytest.mark.parametrize(("computed_at", "paid"), [(7.0, 0.0), (8.0, 2.5), (0.0, 2.5)])
+def test_a_label_that_was_only_out_of_sight_is_paid_once(computed_at: float, paid: float) -> None:
+    state = with_gone()
+    state = state.but(rules=state.rules.but(pays_again=True))
+    key, before = state.restoring[0], state.core_hours
+    point = state.points[key].but(computed_at=7.0)
+    state = state.but(points={**state.points, key: point})
+    ledger = Ledger(complain=lambda kind, what: None)
+    ledger.restore(json.loads(state.model_dump_json()))
+    event = LabelArrived(key=key, wall_s=1.0, core_hours=2.5, computed_at=computed_at)
+    state = apply(state, event)
+    ledger.take(event.model_dump(mode="json"))
+    assert state.core_hours - before == paid == ledger.core_hours - before
+    assert state.points[key].computed_at == computed_at == ledger.points[key].computed_at
 
 
 def test_a_label_that_several_tasks_have_missed_is_computed_again_once() -> None:

@@ -489,6 +489,8 @@ def test_a_label_that_was_computed_for_this_campaign_costs_what_it_cost(
     assert cost > 0
     assert label.fn(ours).core_hours == cost
     assert label.fn(replace(ours, campaign="theirs")).core_hours == 0
+    assert label.fn(replace(ours, campaign="theirs")).from_store
+    assert not label.fn(ours).from_store
     assert label.fn(replace(ours, campaign="")).core_hours == 0
     assert engine.calls == 1
 
