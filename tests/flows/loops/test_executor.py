@@ -19,6 +19,7 @@ from aimspax_core.campaign.actions import Action, Label, Sample, Train
 from aimspax_core.campaign.events import (
     Event,
     FileDamaged,
+    LabelArrived,
     LabelFailed,
     LabelsGone,
     TaskLost,
@@ -298,6 +299,18 @@ def test_a_label_with_an_absurd_energy_is_marked_for_all_that_share_the_store(
     assert [event.kind for event in events] == [*["label-arrived"] * 3, "label-failed"]  # type: ignore[union-attr]
     assert [bool(store.doubted(f"k{number}")) for number in range(4)] == [False] * 3 + [True]
     assert store.has("k3")
+
+
+def test_of_a_label_that_arrives_it_is_told_when_it_was_computed_and_whether_for_others(
+    stage: Stage,
+) -> None:
+    stage.state = stage.state.but(points={"k": Point(key="k", geometry=0)})
+    answer = Answer(-100.0, np.full((3, 3), 0.1), provenance={"finished": 7.0})
+    LabelStore(stage.run.labels).put("k", molecule("H2O"), answer)
+    record = LabelRecord(key="k", wall_s=1.0, host="here", from_store=True)
+    event = stage.outcome(Label(key="k"), record)  # type: ignore[arg-type]
+    assert isinstance(event, LabelArrived)
+    assert (event.computed_at, event.from_store) == (7.0, True)
 
 
 def test_a_file_that_cannot_be_looked_at_now_is_not_given_up(stage: Stage) -> None:
