@@ -306,7 +306,9 @@ def _resumed(state: CampaignState, event: Resumed) -> CampaignState:
     members = {tag: m.but(diverged=0, sat_out=0) for tag, m in state.members.items()}
     kept = "" if event.copied else state.campaign
     name = kept or event.campaign
-    return _under(state.but(members=members, campaign=name), event.rules)
+    state = _under(state.but(members=members, campaign=name), event.rules)
+    # It failed as a member had sat out too many rounds, the last of them with all others done.
+    return _round_went_on(state) if rounds.round_complete(state) else state
 
 
 def _parameters_set(state: CampaignState, event: ParametersSet) -> CampaignState:

@@ -52,6 +52,7 @@ class Ledger(Choosing):
         for member in self.members.values():
             member.diverged = member.sat_out = 0
         self._parameters_set(event)
+        self.close_if_done()  # where the campaign failed because a member had sat it out
 
     def _parameters_set(self, event: Event) -> None:
         before, self.rules = self.rules, event["rules"]

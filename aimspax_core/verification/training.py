@@ -68,9 +68,10 @@ class Training(Spending):
             self.complain(Kind.EVENT, f"{tag} has trained, but no round was begun")
             return
         self.round.left[tag] -= event["epochs"]
-        self._close_if_done()
+        self.close_if_done()
 
-    def _close_if_done(self) -> None:
+    def close_if_done(self) -> None:
+        """End the round if all members have trained their epochs of it."""
         if self.round is not None and all(left <= 0 for left in self.round.left.values()):
             ensemble = tuple(str(member.checkpoint) for member in self.members.values())
             self.ensembles += ensemble != self.ensemble
@@ -145,7 +146,7 @@ class Training(Spending):
             self.round.left[event["tag"]] = 0
             if member.sat_out < IN_A_ROW:  # else the campaign has failed
                 active = self.round.stage == "active"
-                self._close_if_done()
+                self.close_if_done()
                 self.dropped_perhaps += active and self.round is None
 
     def checkpoint_lost(self, tag: str, name: str) -> None:

@@ -156,6 +156,9 @@ def test_they_agree_on_a_campaign_that_fails_because_training_diverges(seed: int
     shell = VirtualShell(rules, World(diverges=0.4), np.random.default_rng(seed), twin.watch)
     twin.ledger.take({"kind": "started", "rules": json.loads(rules.model_dump_json())})
     assert shell.run().phase is Phase.FAILED
+    shell.world = World()
+    shell.restart()
+    assert shell.run().finished, "it goes on where training does not diverge any more"
 
 
 @pytest.mark.parametrize("counts_ensembles", [True, False])
