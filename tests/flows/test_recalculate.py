@@ -147,7 +147,7 @@ def test_frames_that_fail_are_listed_with_their_reasons(done: Done) -> None:
         rows = {int(row["frame"]): row["reason"] for row in csv.DictReader(file)}
     assert sorted(rows) == [SHORT, RADICAL, NONSENSE]
     assert "refused by the gate: atoms" in rows[SHORT]
-    assert "unpaired electrons" in rows[RADICAL]
+    assert "the multiplicity is 2" in rows[RADICAL]
     assert "plus" in rows[NONSENSE]
 
 
