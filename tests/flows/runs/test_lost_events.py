@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prefect._internal.concurrency.services import QueueService
 from prefect.client.schemas.objects import State
+from prefect.settings import PREFECT_LOGGING_INTERNAL_LEVEL, temporary_settings
 from prefect.states import Completed
 
 from flows.deployments.profile import ProfileName, read_profile
@@ -41,7 +42,8 @@ def printed() -> Iterator[list[str]]:
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger(LOGGER).addHandler(handler)
-    yield lines
+    with temporary_settings({PREFECT_LOGGING_INTERNAL_LEVEL: "ERROR"}):  # our commands raise it
+        yield lines
     logging.getLogger(LOGGER).removeHandler(handler)
     keep_out_lost_events(ApiWatch())
 
