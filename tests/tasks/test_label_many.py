@@ -65,7 +65,7 @@ def test_one_that_fails_leaves_the_others_alone(settings: Settings, run: RunDir)
     first, last = waters(2)
     record = label_many.fn(request(settings, run, [first, radical, last]))
     assert [bool(one.reason) for one in record.done] == [False, True, False]
-    assert "unpaired electrons" in record.done[1].reason
+    assert "the multiplicity is 2" in record.done[1].reason
     assert not record.done[1].transient
 
 

@@ -380,7 +380,7 @@ def test_impossible_download_is_one_clear_message(
     text = str(caught.value)
     assert "'small'" in text
     assert foundations.mace_mp_urls["small"] in text
-    assert "as mace_model" in text
+    assert "a local .model file" in text
 
 
 def test_misspelt_foundation_model_gets_the_nearest_name() -> None:
