@@ -10,22 +10,11 @@ from ase import Atoms
 from ase.build import molecule
 from ase.data import chemical_symbols
 
-from aimspax_core.errors import StructureError
 from aimspax_core.settings.geometries.elements_of_names import element_of_name
-from aimspax_core.settings.geometries.files import Geometry, read_file
+from aimspax_core.settings.geometries.files import read_file
+from tests.geometry_files import geometry, refused
 
 LINE = "ATOM  {n:5d} {name:<4s} {residue:<4s}A{n:4d}    {n:8.3f}   0.000   0.000  1.00  0.00"
-
-
-def geometry(folder: Path, name: str, content: str) -> Geometry:
-    (folder / name).write_text(content, encoding="utf-8")
-    return read_file(folder / name)
-
-
-def refused(folder: Path, name: str, content: str) -> str:
-    with pytest.raises(StructureError) as found:
-        geometry(folder, name, content)
-    return str(found.value)
 
 
 def pdb(*atoms: tuple[str, str]) -> str:

@@ -17,25 +17,14 @@ from aimspax_core.errors import StructureError
 from aimspax_core.labels.dataset import DataKeys
 from aimspax_core.labels.relabelling import read_frames
 from aimspax_core.reference.electrons import own_or
-from aimspax_core.settings.geometries.files import Geometry, read_file
+from aimspax_core.settings.geometries.files import read_file
 from aimspax_core.settings.geometries.force_field_names import complete_history
 from aimspax_core.settings.geometries.said_in_formats import (
     electrons_of,
     notes_on_electrons,
     refused_of,
 )
-
-
-def geometry(folder: Path, name: str, content: str) -> Geometry:
-    (folder / name).write_text(content, encoding="utf-8")
-    return read_file(folder / name)
-
-
-def refused(folder: Path, name: str, content: str) -> str:
-    with pytest.raises(StructureError) as found:
-        geometry(folder, name, content)
-    return str(found.value)
-
+from tests.geometry_files import geometry, refused
 
 # ---- SHELX ----------------------------------------------------------------------------------
 
