@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -24,6 +23,7 @@ from flows.deployments.profile import AUTOMATIONS, TAG, read_automations
 from flows.deployments.server_side import automate
 from flows.runs.over_already import MISSED
 from flows.server.current import revive
+from flows.server.own_files import alive
 from flows.server.password import CHOICE
 from tests.conftest import forget_prefect_settings, free_port
 
@@ -86,9 +86,8 @@ def play(client: SyncPrefectClient, found: server.Server, database: Path) -> Out
     wait(lambda: ask(database, waits) == [(2,)], "both runs are expected to give signs of life")
 
     assert found.pid is not None
-    process = psutil.Process(found.pid)
     os.killpg(found.pid, signal.SIGKILL)
-    wait(lambda: not process.is_running() or process.status() == "zombie", "the server is dead")
+    wait(lambda: not alive(database.parent), "the server is dead")  # with all its threads
     ask(
         database,
         "UPDATE automation_bucket SET "
