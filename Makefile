@@ -32,7 +32,11 @@ help:
 	@echo "            on a real Slurm, interrupted at random); SEED=1 first"
 	@echo "make clean  remove the environment and all caches (runs/ stays)"
 
-demo: $(VENV)/.installed | runs/$(EXAMPLE)
+# Examples that need an extra of pyproject.toml.
+EXTRA_aspirin := so3lr
+EXTRA_ethanol := pyscf
+
+demo: $(VENV)/.installed$(EXTRA_$(EXAMPLE):%=-%) | runs/$(EXAMPLE)
 	$(BIN)/aimspax run runs/$(EXAMPLE)
 
 # Files of whole campaigns, then folders of all other tests of flows.
@@ -107,6 +111,12 @@ $(VENV)/.installed: $(INPUTS) $(VENV)/.torch
 	$(PIP) install -c constraints.txt -e .
 	@touch $@
 
+EXTRAS := $(VENV)/.installed-so3lr $(VENV)/.installed-pyscf
+
+$(EXTRAS): $(VENV)/.installed-%: $(INPUTS) $(VENV)/.torch
+	$(PIP) install -c constraints.txt -e '.[$*]'
+	@touch $(VENV)/.installed $@
+
 $(VENV)/.installed-dev: $(INPUTS) $(VENV)/.torch
 	$(PIP) install -c constraints.txt -e '.[dev]'
-	@touch $(VENV)/.installed $@
+	@touch $(VENV)/.installed $(EXTRAS) $@

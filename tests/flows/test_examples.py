@@ -18,10 +18,12 @@ import pytest
 from ase import Atoms
 from ase.calculators.tersoff import Tersoff
 
+from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import load_state
+from aimspax_core.settings.families import so3krates
 from aimspax_core.settings.load import load
 from flows.server import Server
 
@@ -36,6 +38,37 @@ def folders() -> list[Path]:
 @pytest.mark.parametrize("folder", folders(), ids=lambda folder: folder.name)
 def test_there_is_nothing_to_say_about_an_example(folder: Path) -> None:
     assert Inputs.read(folder).settings.notes == ()
+
+
+@pytest.fixture
+def aspirin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The example of aspirin, where SO3LR's package is not installed."""
+    monkeypatch.setattr(so3krates, "PACKAGE", "no_such_package")
+    return Path(shutil.copytree(EXAMPLES / "aspirin", tmp_path / "aspirin"))
+
+
+def test_aspirin_without_the_package_of_so3lr_is_refused_with_the_command_that_installs_it(
+    aspirin: Path,
+) -> None:
+    with pytest.raises(SettingsError) as found:
+        Inputs.read(aspirin)
+    assert "INITIAL_DATASET_GENERATION.foundational_model: so3lr: " in str(found.value)
+    assert so3krates.EXTRA in str(found.value)
+
+
+def test_the_other_way_to_sample_aspirin_stands_in_its_file_and_needs_no_package(
+    aspirin: Path,
+) -> None:
+    project = aspirin / "aimsPAX.yaml"
+    lines = project.read_text().splitlines(keepends=True)
+    first = next(n for n, line in enumerate(lines) if "initial_sampling: foundational" in line)
+    lines[first : first + 2] = []
+    lines[first + 1 : first + 3] = [
+        line.replace("# ", "", 1) for line in lines[first + 1 : first + 3]
+    ]
+    project.write_text("".join(lines))
+    engine = Inputs.read(aspirin).settings.sampling_engine_of(0)
+    assert engine is not None and engine.engine == "tblite"
 
 
 @pytest.fixture(scope="module")
