@@ -19,6 +19,7 @@ from rich.console import Console
 from aimspax_core import __version__
 from aimspax_core.errors import AimspaxError
 from aimspax_core.settings.known_engines import EngineName
+from aimspax_core.settings.model import ModelChoice
 from aimspax_core.storage import text as text_of
 from flows.commands import by_hand
 from flows.commands import check as checking
@@ -225,11 +226,19 @@ def init(
         EngineName,
         Parameter(help="What labels the structures."),
     ] = "tblite",
+    model: Annotated[
+        ModelChoice | None,
+        Parameter(help="Kind of model; none: the one of --pretrained, or else mace."),
+    ] = None,
+    pretrained: Annotated[
+        str | None,
+        Parameter(help="Model that members begin from: a file, so3lr, or a size of MACE-MP."),
+    ] = None,
 ) -> int:
     """Write a run directory: both settings files, every key explained, and the geometry."""
     from aimspax_core.settings.derived.template import write_inputs
 
-    for path in write_inputs(directory, geometry, name, reference):
+    for path in write_inputs(directory, geometry, name, reference, model, pretrained):
         console.print(f"written: {path}", markup=False)
     console.print(f"next: aimspax check {shlex.quote(str(directory))}", markup=False)
     return DONE

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from aimspax_core.model.family import Family
 from aimspax_core.settings.families.known_families import FAMILIES
-from tests.extending import Copy, extended
+from aimspax_core.settings.families.row import FamilyRow
+from tests.extending import PAGES, Copy, extended
 
 PROJECT = """
 REFERENCE: {engine: ase, calculator: ase.calculators.emt.EMT}
@@ -105,6 +109,17 @@ def test_a_family_is_two_files_and_a_row(copy: Copy) -> None:
     code = [name for name in copy.files if name.endswith(".py")]
     assert code == ["aimspax_core/settings/families/toy.py", "aimspax_core/model/toy.py"]
     assert copy.rows == 1
+
+
+@pytest.mark.parametrize("interface", [Family, FamilyRow])
+def test_the_page_names_all_that_a_family_may_have(interface: type) -> None:
+    tables = [
+        line
+        for line in (PAGES / "model-family.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    said = set(re.findall(r"`(\w+)", "\n".join(tables)))
+    assert {field.name for field in dataclasses.fields(interface)} <= said
 
 
 @pytest.mark.slow

@@ -7,22 +7,22 @@ from what holds.
 from __future__ import annotations
 
 import shutil
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.machine import machine_cores
 from aimspax_core.safe_files import replacing, write_text
-from aimspax_core.settings.derived.yaml_text import value_yaml
+from aimspax_core.settings.derived.explained_yaml import Explained, explained_yaml
 from aimspax_core.settings.engines import EngineSection
+from aimspax_core.settings.families.known_families import FAMILIES, row_of
+from aimspax_core.settings.families.row import FamilyRow
 from aimspax_core.settings.geometries.files import read_geometries
 from aimspax_core.settings.geometries.folders import geometry_files
 from aimspax_core.settings.known_engines import SECTIONS
@@ -30,16 +30,16 @@ from aimspax_core.settings.md import cell_keys
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import ProjectSettings
 from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE, PROJECT_FILES
+from aimspax_core.text import nearest_name, or_list
 
 _ENGINES = {section.engine_name(): section for section in SECTIONS}
 
-WIDTH, COLUMN = 99, 40
-"""The longest line, and where the meaning of a key begins."""
-
-_CELL_ONLY = (
-    *cell_keys(),
-    *(key for section in SECTIONS for key in section.cell_keys),
-    *("compute_stress", "stress_weight", "virials_weight", "stress_key", "virials_key"),
+_CELL_ONLY = frozenset(
+    (
+        *cell_keys(),
+        *(key for section in SECTIONS for key in section.cell_keys),
+        *("compute_stress", "stress_weight", "virials_weight", "stress_key", "virials_key"),
+    )
 )
 """Keys that mean something to a cell alone: not written for molecules."""
 
@@ -73,22 +73,43 @@ class _System:
     count: int
 
 
+@dataclass(frozen=True)
+class _Models:
+    """What the models are to be.
+
+    Attributes:
+        family: Of all members.
+        pretrained: What they begin from, as `pretrained_model` names it; None: random weights.
+    """
+
+    family: FamilyRow
+    pretrained: str | None
+
+
 def write_inputs(
-    directory: Path, geometry: Sequence[Path], name: str | None, engine: str
+    directory: Path,
+    geometry: Sequence[Path],
+    name: str | None,
+    engine: str,
+    family: str | None = None,
+    pretrained: str | None = None,
 ) -> list[Path]:
-    """Write `aimsPAX.yaml`, `mace.yaml` and the geometry or geometries.
+    """Write `aimsPAX.yaml`, the models' settings and the geometry or geometries.
 
     Args:
         directory: The run directory; made if it is not there.
         geometry: Geometry files, or folders of them.
         name: Name of the experiment; none: the directory's.
         engine: Name of the engine that labels the structures.
+        family: What `model_choice` says; none: of `pretrained` if that is a name, or the first.
+        pretrained: Model that members begin from: a file, or a name that a family knows.
 
     Returns:
         What was written.
 
     Raises:
-        SettingsError: Something of that is there already, or the geometries do not go together.
+        SettingsError: Something of that is there already, the geometries do not go together, or
+            there is no such model.
         StructureError: A geometry cannot be read.
     """
     if directory.exists() and not directory.is_dir():
@@ -101,7 +122,9 @@ def write_inputs(
     name = (name or directory.resolve().name).replace("/", "-").lstrip(".-") or "aimspax"
     section = _ENGINES[engine]
     system = _system(name, place, sources, geometries, section)
-    project, model = directory / PROJECT_FILE, directory / MODEL_FILES[0]
+    models = _models(directory, family, pretrained)
+    usual = MODEL_FILES[models.family is not FAMILIES[0]]
+    project, model = directory / PROJECT_FILE, directory / usual
     wanted = {*(directory / file for file in (*PROJECT_FILES, *MODEL_FILES)), *copies}
     wanted |= {target.parent for target in copies} - {directory}  # its other files would count too
     if there := sorted(str(path) for path in wanted if path.exists()):
@@ -111,8 +134,8 @@ def write_inputs(
         target.parent.mkdir(exist_ok=True)
         with replacing(target) as aside:
             shutil.copyfile(source, aside)
-    write_text(project, _project_text(system, section))
-    write_text(model, _model_text(system))
+    write_text(project, _project_text(system, section, models, model.name))
+    write_text(model, _model_text(system, models))
     return [project, model, *_examples(directory, system, section), *copies]
 
 
@@ -154,6 +177,28 @@ def _name(source: Path) -> str:
         pass
     plain = len(source.suffixes) == 1 and source.suffix != ".in"
     return f"geometry{source.suffix}" if plain else source.name
+
+
+def _models(directory: Path, family: str | None, pretrained: str | None) -> _Models:
+    """Return the family, and what members begin from as the run directory will name it."""
+    asked = None if family is None else row_of(family)
+    if pretrained is None:
+        return _Models(asked or FAMILIES[0], None)
+    run, file = directory.resolve(), Path(pretrained).resolve()
+    if file.is_file():
+        place = file.relative_to(run) if file.is_relative_to(run) else file
+        return _Models(asked or FAMILIES[0], place.as_posix())
+    names = {name: row for row in FAMILIES for name in row.pretrained_names}
+    if pretrained not in names:
+        close = nearest_name(pretrained, names)
+        raise SettingsError(
+            f"{pretrained}: no such file; allowed: a file of a model, or {or_list(names)}"
+            + (f"; did you mean {close}?" if close else "")
+        )
+    found = names[pretrained]
+    if asked not in (None, found):
+        raise SettingsError(f"{pretrained} is a model of {found.name}; found {family}")
+    return _Models(found, pretrained)
 
 
 def _system(
@@ -216,11 +261,13 @@ _PROJECT_HINTS = {
 """What is said of each section of `aimsPAX.yaml`."""
 
 
-def _project_text(system: _System, engine: type[EngineSection]) -> str:
+def _project_text(
+    system: _System, engine: type[EngineSection], models: _Models, model_file: str
+) -> str:
     sections: dict[str, dict[str, Any]] = {
         "REFERENCE": engine.example(system.charge, system.spin, system.periodic),
         "INITIAL_DATASET_GENERATION": {
-            "initial_sampling": "foundational" if engine.slow else "aimd",
+            **_sampling(engine, models.family),
             "n_points_per_sampling_step_idg": 10,
             "skip_step_initial": 25,
             "ensemble_size": 4,
@@ -253,7 +300,7 @@ def _project_text(system: _System, engine: type[EngineSection]) -> str:
     }
     schemas = {name: _schema(ProjectSettings, name) for name in sections} | {"REFERENCE": engine}
     title = [
-        f"Active learning of a MACE force field for {system.formulas}.",
+        f"Active learning of a force field for {system.formulas} by {_called(models)}.",
         "A key that is commented out is at its default. `aimspax check` finds mistakes, and says "
         "what would run.",
     ]
@@ -261,112 +308,70 @@ def _project_text(system: _System, engine: type[EngineSection]) -> str:
         title.append(
             "Periodic in three directions: `stat_ensemble: NPT` (with a barostat, under MD) moves "
             "the cell too; train on stress then: `compute_stress: True` and `loss: stress` in "
-            f"{MODEL_FILES[0]}."
+            f"{model_file}."
         )
         if engine.cell_hint:
             title.append(engine.cell_hint)
-    return _text(title, sections, _PROJECT_HINTS, schemas, system)
+    left_out = frozenset() if system.periodic else _CELL_ONLY
+    return explained_yaml(title, {
+        name: Explained(schemas[name], _PROJECT_HINTS[name], chosen, left_out)
+        for name, chosen in sections.items()
+    })  # fmt: skip
 
 
-def _model_text(system: _System) -> str:
+def _called(models: _Models) -> str:
+    """The models in words."""
+    return f"{models.family.example.called or models.family.name} models"
+
+
+def _sampling(engine: type[EngineSection], family: FamilyRow) -> dict[str, Any]:
+    """Return what drives the first MD: the reference, or a foundation model of the family's."""
+    if not engine.slow:
+        return {"initial_sampling": "aimd"}
+    if not family.foundations:
+        return {"initial_sampling": "foundational"}
+    return {"initial_sampling": "foundational", "foundational_model": family.foundations[0]}
+
+
+_MODEL_HINTS = {
+    "GENERAL": "names, folders, number format",
+    "ARCHITECTURE": "the network",
+    "TRAINING": "loss, optimizer, schedule",
+    "MISC": "where models run, and what is logged",
+}
+"""What is said of each section of the models' file."""
+
+
+def _model_text(system: _System, models: _Models) -> str:
+    family, example, tuned = models.family, models.family.example, models.pretrained is not None
+    own = frozenset(family.pretrained_keys) if tuned else frozenset()
+    choice = {} if family is FAMILIES[0] else {"model_choice": family.name}
+    begins = {"perform_finetuning": True, "pretrained_model": models.pretrained} if tuned else {}
     sections: dict[str, dict[str, Any]] = {
-        "GENERAL": {"name_exp": system.name, "seed": 42, "default_dtype": "float32"},
-        "ARCHITECTURE": {
-            "r_max": 5.0, "num_channels": 32, "max_L": 0, "max_ell": 3, "correlation": 3,
-        },
+        "GENERAL": {"name_exp": system.name, **choice, "seed": 42, "default_dtype": "float32"},
+        "ARCHITECTURE": {k: value for k, value in example.architecture.items() if k not in own},
         "TRAINING": {
-            "batch_size": 5, "lr": 0.01, "loss": "weighted",
+            **begins, "batch_size": 5, "lr": 0.01, "loss": "weighted",
             "energy_weight": 1.0, "forces_weight": 1000.0,
+            **(example.fine_tuning if tuned else example.training),
         },
         "MISC": {"device": "cpu"},
     }  # fmt: skip
-    hints = {
-        "GENERAL": "names, folders, number format",
-        "ARCHITECTURE": "the MACE network",
-        "TRAINING": "loss, optimizer, schedule",
-        "MISC": "where models run, and what is logged",
-    }
     schemas = {name: _schema(ModelSettings, name) for name in sections}
+    schemas["ARCHITECTURE"] = family.architecture
     title = [
-        f"The MACE models for {system.formulas}; names and meanings are MACE's own.",
-        "A key that is commented out is at its default. With a GPU, `device: cuda` and a larger "
-        "network: num_channels 64 or 128, max_L 1.",
+        f"The {_called(models)} for {system.formulas}"
+        + (f"; names and meanings are {example.names}." if example.names else "."),
+        "A key that is commented out is at its default. With a GPU, `device: cuda`"
+        + (f" and a larger network: {example.larger}." if example.larger and not tuned else "."),
     ]
-    return _text(title, sections, hints, schemas, system)
-
-
-def _text(
-    title: list[str],
-    sections: Mapping[str, dict[str, Any]],
-    hints: Mapping[str, str],
-    schemas: Mapping[str, type[BaseModel]],
-    system: _System,
-) -> str:
-    lines = [line for paragraph in title for line in _wrapped(paragraph)]
-    for name, chosen in sections.items():
-        head = f"{name}:" if chosen else f"# {name}:"
-        lines += ["", *_explained(head, hints[name])]
-        lines += _keys(schemas[name], chosen, system)
-    return "\n".join(lines) + "\n"
-
-
-def _keys(schema: type[BaseModel], chosen: dict[str, Any], system: _System) -> Iterator[str]:
-    """Yield the keys that are set, in their own order, then the others at their defaults."""
-    fields = schema.model_fields
-    for key, value in chosen.items():
-        yield from _key("  ", key, value, fields[key])
-    for key, field in fields.items():
-        if key not in chosen and (system.periodic or key not in _CELL_ONLY):
-            default = field.get_default(call_default_factory=True)
-            yield from _key("  # " if chosen else "#   ", key, default, field)
-
-
-def _key(indent: str, key: str, value: Any, field: FieldInfo) -> Iterator[str]:
-    if not isinstance(value, BaseModel):
-        yield from _explained(f"{indent}{key}: {value_yaml(value)}", _meaning(field))
-        return
-    yield from _explained(f"{indent}{key}:", _meaning(field))
-    for inner, inner_field in type(value).model_fields.items():
-        yield from _key(f"{indent}  ", inner, getattr(value, inner), inner_field)
-
-
-def _meaning(field: FieldInfo) -> str:
-    """The description, and what may be chosen if it does not say so itself."""
-    text = (field.description or "").replace("`", "").rstrip(".")
-    names = [str(choice) for choice in _choices(field.annotation)]
-    choices = ", ".join(names)
-    if not names or len(choices) > WIDTH - COLUMN or names[0].lower() in text.lower():
-        return text
-    return f"{text} ({choices})"
-
-
-def _choices(annotation: Any) -> list[Any]:
-    if get_origin(annotation) is Literal:
-        found = list(get_args(annotation))
-        return found if len(found) > 1 else []
-    return [choice for inner in get_args(annotation) for choice in _choices(inner)]
-
-
-def _explained(line: str, text: str) -> Iterator[str]:
-    """Yield a line with its meaning to the right, on as many lines as that takes."""
-    first, *others = _lines(text, WIDTH - COLUMN - 2) or [""]
-    if not first:
-        yield line
-    elif len(line) < COLUMN:
-        yield f"{line:<{COLUMN}}# {first}"
-    else:
-        yield line
-        others.insert(0, first)
-    for other in others:
-        yield f"{'':<{COLUMN}}# {other}"
-
-
-def _wrapped(text: str) -> list[str]:
-    return [f"# {line}" for line in _lines(text, WIDTH - 2)]
-
-
-def _lines(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+    if tuned:
+        title.append("The network is that of `pretrained_model`; docs/fine-tuning.md.")
+    left_out = own if system.periodic else own | _CELL_ONLY
+    return explained_yaml(title, {
+        name: Explained(schemas[name], _MODEL_HINTS[name], chosen, left_out)
+        for name, chosen in sections.items()
+    })  # fmt: skip
 
 
 def _schema(settings: type[BaseModel], section: str) -> type[BaseModel]:

@@ -16,7 +16,13 @@ from pydantic_core import PydanticCustomError
 
 from aimspax_core.settings.engines import FOUNDATION_MODELS
 from aimspax_core.settings.families.mace_file import elements_missing
-from aimspax_core.settings.families.row import Architecture, FamilyRow, ModelSections, model_choice
+from aimspax_core.settings.families.row import (
+    Architecture,
+    Example,
+    FamilyRow,
+    ModelSections,
+    model_choice,
+)
 from aimspax_core.settings.values import AnyCase, Count, Natural, Positive, lower
 
 
@@ -245,4 +251,12 @@ MACE = FamilyRow(
     ),
     elements_missing=elements_missing,
     pretrained_names=FOUNDATION_MODELS,
-)
+    example=Example(
+        architecture={
+            "r_max": 5.0, "num_channels": 32, "max_L": 0, "max_ell": 3, "correlation": 3,
+        },
+        called="MACE",
+        names="MACE's own",
+        larger="num_channels 64 or 128, max_L 1",
+    ),
+)  # fmt: skip

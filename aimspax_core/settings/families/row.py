@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -115,6 +115,27 @@ def _elements_unread(path: Path | None, needed: Collection[int]) -> str | None:
 
 
 @dataclass(frozen=True)
+class Example:
+    """What `aimspax init` writes for a family, beside what it writes for all.
+
+    Attributes:
+        architecture: Keys of ARCHITECTURE: a network that a few labels and a CPU can train.
+        training: Keys of TRAINING.
+        fine_tuning: Keys of TRAINING for members that begin from a trained model.
+        called: The family's name in a sentence; not given: `FamilyRow.name`.
+        names: Whose the names and meanings of the keys are.
+        larger: Keys of ARCHITECTURE, with values, for those who have a GPU.
+    """
+
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    fine_tuning: Mapping[str, Any] = field(default_factory=dict)
+    called: str = ""
+    names: str = ""
+    larger: str = ""
+
+
+@dataclass(frozen=True)
 class FamilyRow:
     """One family of models, as settings and checks know it.
 
@@ -147,6 +168,7 @@ class FamilyRow:
             calculator, in sentences.
         elements_by_loading: Whether a file's elements are found by loading its model, with torch.
         pretrained_names: Models that can be fine-tuned by a name.
+        example: What `aimspax init` writes.
     """
 
     name: str
@@ -165,3 +187,4 @@ class FamilyRow:
     calculator_note: str = ""
     pretrained_names: tuple[str, ...] = ()
     elements_by_loading: bool = False
+    example: Example = Example()

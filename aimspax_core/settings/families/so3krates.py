@@ -9,7 +9,7 @@ Chem. Soc. 147, 33723 (2025) for SO3LR.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,7 +17,13 @@ from ase.data import chemical_symbols
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from aimspax_core.settings.families.row import Architecture, FamilyRow, ModelSections, model_choice
+from aimspax_core.settings.families.row import (
+    Architecture,
+    Example,
+    FamilyRow,
+    ModelSections,
+    model_choice,
+)
 from aimspax_core.settings.values import AnyCase, Count, NonNegative, Number, Positive
 from aimspax_core.structures import symbols_text
 
@@ -262,7 +268,13 @@ _OF_THE_CALCULATOR = (
 )
 
 
-def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> FamilyRow:
+def _row(
+    name: str,
+    architecture: type[So3kratesArchitecture],
+    called: str,
+    far: Mapping[str, float] | None = None,
+    **more: Any,
+) -> FamilyRow:
     return FamilyRow(
         name=name,
         architecture=architecture,
@@ -275,6 +287,14 @@ def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> F
         reads_electrons=True,
         elements_by_loading=True,
         calculator_note=_OF_THE_CALCULATOR,
+        example=Example(
+            architecture={"num_features": 64, "num_layers": 2, **(far or {})},
+            training={"lr": 0.005},
+            fine_tuning={"lr": 0.001},
+            called=called,
+            names="those of so3krates-torch",
+            larger="num_features 128, num_layers 3",
+        ),
         pretrained_keys=tuple(
             key for key in architecture.model_fields if key not in _NOT_OF_A_MODEL
         ),
@@ -282,10 +302,12 @@ def _row(name: str, architecture: type[So3kratesArchitecture], **more: Any) -> F
     )
 
 
-SO3KRATES = _row("so3krates", So3kratesArchitecture)
+SO3KRATES = _row("so3krates", So3kratesArchitecture, "So3krates")
 SO3LR = _row(
     "so3lr",
     So3lrArchitecture,
+    "SO3LR",
+    {"r_max_lr": USUAL_FAR["r_max_lr"]},
     foundations=("so3lr",),
     elements_missing=_foundation_misses,
     pretrained_names=(FOUNDATION,),

@@ -17,8 +17,11 @@ from ruamel.yaml import YAML
 from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.settings.aims_control.control import Control
-from aimspax_core.settings.derived.template import WIDTH, write_inputs
+from aimspax_core.settings.derived.explained_yaml import WIDTH
+from aimspax_core.settings.derived.template import write_inputs
 from aimspax_core.settings.derived.yaml_text import value_yaml
+from aimspax_core.settings.families.known_families import FAMILIES, row_of
+from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.load import load
 from aimspax_core.settings.md import MD
 from flows.commands.check import check
@@ -167,14 +170,14 @@ def test_the_users_own_control_file_stays(
 
 
 @pytest.mark.parametrize("atoms", [water(), silicon()], ids=["molecule", "crystal"])
+@pytest.mark.parametrize("family", [row.name for row in FAMILIES])
 def test_every_key_is_there_once_at_its_default(
-    geometry: Callable[[str, Atoms], Path], tmp_path: Path, atoms: Atoms
+    geometry: Callable[[str, Atoms], Path], tmp_path: Path, atoms: Atoms, family: str
 ) -> None:
     """Taking the comment marks away changes nothing, but for what has no meaning together."""
-    write_inputs(tmp_path / "run", [geometry("a.xyz", atoms)], None, "tblite")
+    files = write_inputs(tmp_path / "run", [geometry("a.xyz", atoms)], None, "tblite", family)
     before = load(tmp_path / "run")
-    for name in ("aimsPAX.yaml", "mace.yaml"):
-        path = tmp_path / "run" / name
+    for path in files[:2]:
         lines = path.read_text().splitlines()
         assert max(map(len, lines)) <= WIDTH
         # The first lines are prose.
@@ -189,6 +192,77 @@ def test_every_key_is_there_once_at_its_default(
     else:
         assert not md.idle, "a molecule has no cell to speak of"
     assert after.al.model_fields_set == set(type(after.al).model_fields)
+
+
+@pytest.mark.parametrize("family", [row.name for row in FAMILIES])
+def test_each_family_has_a_file_that_suits_it(
+    geometry: Callable[[str, Atoms], Path], tmp_path: Path, family: str
+) -> None:
+    files = write_inputs(tmp_path / "run", [geometry("a.xyz", water())], None, "tblite", family)
+    inputs = Inputs.read(tmp_path / "run")
+    assert not inputs.settings.notes
+    assert inputs.settings.model.family.name == family
+    small, usual = inputs.settings.model.ARCHITECTURE, row_of(family).architecture
+    width = "num_channels" if family == "mace" else "num_features"
+    assert getattr(small, width) < usual.model_fields[width].default
+    assert files[1].name == ("mace.yaml" if family == "mace" else "model.yaml")
+
+
+def test_a_foundation_model_of_the_family_walks_where_the_reference_is_slow(
+    geometry: Callable[[str, Atoms], Path], tmp_path: Path
+) -> None:
+    write_inputs(tmp_path / "run", [geometry("a.xyz", water())], None, "pyscf", "so3lr")
+    idg = load(tmp_path / "run").idg
+    assert (idg.initial_sampling, idg.foundational_model) == ("foundational", "so3lr")
+
+
+def test_members_may_begin_from_a_model_that_has_a_name(
+    geometry: Callable[[str, Atoms], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    write_inputs(run, [geometry("a.xyz", water())], None, "tblite", pretrained="so3lr")
+    inputs = Inputs.read(run)
+    assert not inputs.settings.notes
+    model = inputs.settings.model
+    assert model.family.name == "so3lr"
+    assert model.TRAINING.pretrained(run) == Pretrained("so3lr")
+    assert not model.ARCHITECTURE.model_fields_set & set(model.family.pretrained_keys)
+    text = (run / "model.yaml").read_text()
+    assert not re.findall(rf"^\s*#?\s*({'|'.join(model.family.pretrained_keys)}):", text, re.M)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_members_may_begin_from_a_file(
+    geometry: Callable[[str, Atoms], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    within: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run, file = Path("run"), Path("run/own.model" if within else "own.model")
+    run.mkdir()
+    file.touch()
+    write_inputs(run, [geometry("a.xyz", water())], None, "tblite", pretrained=str(file))
+    training = load(run).model.TRAINING
+    assert training.pretrained_model == ("own.model" if within else str(tmp_path / "own.model"))
+    assert load(run).model.family is FAMILIES[0]
+
+
+@pytest.mark.parametrize(
+    ("family", "pretrained", "said"),
+    [(None, "nowhere.model", "no such file"), ("mace", "so3lr", "model of so3lr; found mace")],
+)
+def test_what_members_cannot_begin_from_is_told_and_nothing_written(
+    geometry: Callable[[str, Atoms], Path],
+    tmp_path: Path,
+    family: str | None,
+    pretrained: str,
+    said: str,
+) -> None:
+    files = [geometry("a.xyz", water())]
+    with pytest.raises(SettingsError, match=said):
+        write_inputs(tmp_path / "run", files, None, "tblite", family, pretrained)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
