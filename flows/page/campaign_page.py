@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from prefect.artifacts import create_image_artifact, create_table_artifact
 
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.error_tables import error_rows
@@ -20,7 +16,7 @@ from aimspax_core.report.forecast import BASIS, NOTHING, Learning, forecast_rows
 from aimspax_core.report.geometry_table import geometry_rows
 from aimspax_core.report.progress import progress
 from aimspax_core.settings.settings import Settings
-from flows.page.artifacts import ProgressArtifact, key_of, link_dask
+from flows.page.artifacts import Cards, link_dask
 from flows.runs.api_watch import api_watch
 from flows.runs.best_effort import best_effort
 from flows.runs.teller import tell
@@ -32,14 +28,14 @@ JOBS_S = 30.0
 """From one table of Slurm jobs to the next, if something has changed."""
 
 TABLE_S = 60.0
-"""From one table of errors to the next; Prefect keeps each as a version."""
+"""From one table of errors to the next."""
 
 JobRows = Mapping[str, list[dict[str, str]]]
 """The Slurm jobs of each pool, a row each, by the pool's name."""
 
 
 class CampaignPage:
-    """The artifacts of one flow run.
+    """The cards of one flow run.
 
     Args:
         settings: The campaign's.
@@ -48,8 +44,7 @@ class CampaignPage:
 
     def __init__(self, settings: Settings, job_rows: Callable[[], JobRows]) -> None:
         self._settings, self._job_rows = settings, job_rows
-        self._key = key_of(settings.directory.name)
-        self._progress = ProgressArtifact(f"{self._key}-progress")
+        self._cards = Cards(settings.directory.name)
         self._shown = self._tabled = self._listed = 0.0
         self._rounds: tuple[int, int] = (-1, -1)
         self._failures = 0
@@ -57,11 +52,10 @@ class CampaignPage:
         self._outages = 0
         self._foretold: tuple[object, ...] | None = None
         self._foretold_at = -math.inf
-        self._forecast: list[dict[str, str]] | None = None
 
     def link(self, pool: str, dashboard: str, workers: int) -> None:
         """Link the Dask dashboard of a pool; see `link_dask`."""
-        tell(partial(link_dask, self._key, pool, dashboard, workers))
+        tell(partial(link_dask, self._cards, pool, dashboard, workers))
 
     def learn(self, learning: Learning) -> None:
         """Have it shown what the errors so far foretell, if that may have changed since."""
@@ -75,21 +69,19 @@ class CampaignPage:
 
     def _show_forecast(self, learning: Learning) -> None:
         with best_effort("forecasting"):
-            rows = forecast_rows(learning)
-            if rows != self._forecast:  # each table is kept as a version
-                self._forecast = rows
-                what = f"What more labels will bring ({BASIS}; times at the pace of late)"
-                self._show_table("forecast", rows or [{"forecast": NOTHING}], what)
+            rows = forecast_rows(learning) or [{"forecast": NOTHING}]
+            what = f"What more labels will bring ({BASIS}; times at the pace of late)"
+            self._cards.table("forecast", rows, what)
 
     def show(self, state: CampaignState, force: bool = False) -> None:
-        """Have the artifacts renewed, if it is time or forced; nobody waits for that."""
+        """Have the cards renewed, if it is time or forced; nobody waits for that."""
         if force or time.monotonic() - self._shown > REFRESH_S:
             self._shown = time.monotonic()
             tell(partial(self._renew, state, force))
 
     def _renew(self, state: CampaignState, force: bool) -> None:
         now = progress(state, self._settings.al.max_convergence_epochs)
-        self._progress.show(now.fraction or 0.0, f"{now.title}: {now.reached}")
+        self._cards.progress("progress", now.fraction or 0.0, f"{now.title}: {now.reached}")
         with best_effort("renewing the tables"):
             self._show_failed_labels(state)
             self._show_jobs(force)
@@ -102,16 +94,13 @@ class CampaignPage:
 
     def _show_picture(self, path: Path, description: str) -> None:
         with best_effort("showing the learning curve"):
-            data = base64.b64encode(path.read_bytes()).decode()
-            create_image_artifact(
-                f"data:image/png;base64,{data}", f"{self._key}-learning-curve", description
-            )
+            self._cards.image("learning-curve", path.read_bytes(), description)
 
     def _show_failed_labels(self, state: CampaignState) -> None:
         if state.failed_labels != self._failures:
             self._failures = state.failed_labels
             reasons = "; ".join(f"{count} × {reason}" for reason, count in by_reason(state))
-            self._show_table(
+            self._cards.table(
                 "without-label",
                 rows(state),
                 f"{state.failed_labels} points have no label "
@@ -127,7 +116,7 @@ class CampaignPage:
             known = [{**job, "ends": ""} for job in jobs]
             if known != self._jobs.get(pool, []):
                 self._jobs[pool] = known
-                self._show_table(f"slurm-{pool}", jobs, f"Slurm jobs of the {pool} pool")
+                self._cards.table(f"slurm-{pool}", jobs, f"Slurm jobs of the {pool} pool")
 
     def _show_errors(self, state: CampaignState, force: bool) -> None:
         """Show the members' errors if there was training since."""
@@ -135,13 +124,13 @@ class CampaignPage:
         due = force or time.monotonic() - self._tabled > TABLE_S
         if due and rounds != self._rounds:
             self._tabled, self._rounds = time.monotonic(), rounds
-            self._show_table(
+            self._cards.table(
                 "validation-errors",
                 error_rows(state, self._settings.model.MISC.error_table),
                 "Errors of each member on its own validation set",
             )
             if geometries := geometry_rows(state):
-                self._show_table("geometries", geometries, "Labels and errors by geometry")
+                self._cards.table("geometries", geometries, "Labels and errors by geometry")
 
     def _show_outages(self) -> None:
         """Show the times without the API, if there was one since."""
@@ -149,7 +138,4 @@ class CampaignPage:
         if len(over) != self._outages:
             self._outages = len(over)
             rows = [outage.row() for outage in over]
-            self._show_table("without-server", rows, "Times without the Prefect API")
-
-    def _show_table(self, key: str, table: list[dict[str, Any]], description: str) -> None:
-        create_table_artifact(table=table, key=f"{self._key}-{key}", description=description)
+            self._cards.table("without-server", rows, "Times without the Prefect API")
