@@ -95,9 +95,10 @@ def _origin(settings: Settings, state: CampaignState) -> Iterator[str]:
     if source is None:
         yield "All weights were random at first: no foundation model is part of these models."
         return
-    name = training.pretrained_model
+    name = training.pretrained_model or training.pretrained_weights
     yield f"Fine-tuned ({training.tuning_text}) from `{name}`."
-    for what, path in (("The model", Path(source.model)), ("Its weights", source.weights)):
+    model = None if source.model is None else Path(source.model)
+    for what, path in (("The model", model), ("Its weights", source.weights)):
         if path is not None and path.is_file():
             yield f"{what}: `{path.name}`, SHA-256 `{sha256(path)}`."
     licence = LICENCES.get(str(name))

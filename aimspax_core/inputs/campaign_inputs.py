@@ -47,6 +47,7 @@ from aimspax_core.inputs.what_is_wrong import (
     with_further,
 )
 from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.geometries.files import Geometry
 from aimspax_core.settings.load import load
 from aimspax_core.settings.reading.which_files import settings_files
@@ -141,7 +142,8 @@ class Inputs:
             *notes_on_fine_tuning(settings, begun=state is not None),
             *electrons_untold(settings, geometries),
             *notes_on_elements(
-                settings.model, [str(p) for p in given.models.values()] if given else []
+                settings.model,
+                [Pretrained(str(path)) for path in given.models.values()] if given else [],
             ),
             *(line for finding, line in found if finding.note),
         ]

@@ -16,6 +16,7 @@ from aimspax_core.inputs.model_elements import elements_missing
 from aimspax_core.labels.dataset import DataKeys, read_labels
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import sha256
+from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.settings import Settings
 
 _MIN_MEMBERS = 2
@@ -96,7 +97,7 @@ def require_fit(given: GivenModels, settings: Settings, geometries: Sequence[Ato
 
     def missing(path: Path, elements: set[int]) -> str | None:
         unloaded = settings.model.family.elements_missing(path, elements)
-        return unloaded or elements_missing(settings.model, str(path), elements)
+        return unloaded or elements_missing(settings.model, Pretrained(str(path)), elements)
 
     for place, elements in needed.items():
         unknown = [text for path in given.models.values() if (text := missing(path, elements))]

@@ -13,10 +13,17 @@ from aimspax_core.errors import ModelError, SettingsError
 from aimspax_core.inputs.begun_choices import unless_named
 from aimspax_core.inputs.model_elements import elements_missing, notes_on_elements
 from aimspax_core.settings.families.known_families import FAMILIES
+from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.reading.mistakes import value_text
 from aimspax_core.settings.settings import Settings
 
-_MODEL = "TRAINING.pretrained_model"
+_MODEL, _WEIGHTS = "TRAINING.pretrained_model", "TRAINING.pretrained_weights"
+
+
+def _key(source: Pretrained) -> str:
+    """Return the key that names what members begin from."""
+    given = source.model is not None or source.weights is None
+    return _MODEL if given else _WEIGHTS
 
 
 def with_its_architecture(settings: Settings, state: CampaignState | None) -> Settings:
@@ -42,7 +49,8 @@ def with_its_architecture(settings: Settings, state: CampaignState | None) -> Se
     if state is not None:
         keys = dict(state.rules.architecture)
     else:
-        _require_name(settings, source.model)
+        if source.model is not None:
+            _require_name(settings, source.model)
         from aimspax_core.model.family import family_of  # takes torch
 
         read = family_of(settings.model).architecture_of
@@ -50,7 +58,7 @@ def with_its_architecture(settings: Settings, state: CampaignState | None) -> Se
         try:
             keys = read(source, settings.model)
         except ModelError as error:
-            raise SettingsError(f"{places.of(_MODEL)}: {error}") from error
+            raise SettingsError(f"{places.of(_key(source))}: {error}") from error
     wrong = [
         f"{places.of(f'ARCHITECTURE.{key}')}: found {value_text(getattr(section, key))}, but it is "
         f"{value_text(value)} in {training.pretrained_model}, which members are fine-tuned from; "
@@ -86,7 +94,7 @@ def _require_name(settings: Settings, name: str) -> None:
 def not_of_its_elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
     """Yield what is wrong if the file of the model does not know an element of a geometry."""
     source = settings.model.TRAINING.pretrained(settings.directory)
-    if source is not None:
+    if source is not None and source.model is not None:
         needed = {int(z) for atoms in geometries for z in atoms.numbers}
         if missing := settings.model.family.elements_missing(Path(source.model), needed):
             yield f"{settings.model_places.of(_MODEL)}: {missing}"
@@ -97,16 +105,16 @@ def not_of_its_loaded_elements(settings: Settings, geometries: list[Atoms]) -> I
     source = settings.model.TRAINING.pretrained(settings.directory)
     if source is not None:
         needed = {int(z) for atoms in geometries for z in atoms.numbers}
-        if missing := elements_missing(settings.model, source.model, needed):
-            yield f"{settings.model_places.of(_MODEL)}: {missing}"
+        if missing := elements_missing(settings.model, source, needed):
+            yield f"{settings.model_places.of(_key(source))}: {missing}"
 
 
 def notes_on_fine_tuning(settings: Settings, begun: bool) -> Iterator[str]:
     """Yield what may not be meant: too much agreement of members, elements that nobody tells."""
     source = settings.model.TRAINING.pretrained(settings.directory)
     if source is not None and not begun:
-        for note in notes_on_elements(settings.model, [source.model]):
-            yield f"{settings.model_places.of(_MODEL)}: {note}"
+        for note in notes_on_elements(settings.model, [source]):
+            yield f"{settings.model_places.of(_key(source))}: {note}"
     if settings.model.TRAINING.perform_finetuning and not settings.idg.distinct_model_sets:
         yield (
             f"{settings.project_places.file}: INITIAL_DATASET_GENERATION.distinct_model_sets is "

@@ -44,7 +44,9 @@ _ENGINES = (
     *(f"{_IDG}.{key}" for key in ("initial_sampling", "sampling_engine", "species_dir")),
     f"{_AL}.species_dir",
 )
-_TUNED = ("TRAINING.perform_finetuning", "TRAINING.pretrained_model")
+_TUNED = tuple(
+    f"TRAINING.{key}" for key in ("perform_finetuning", "pretrained_model", "pretrained_weights")
+)
 """What decides whose ARCHITECTURE it is."""
 
 

@@ -252,8 +252,8 @@ class Family:
             `GivenModel` that knows these elements alone. None: models of this family cannot be.
         architecture_of: `(pretrained, settings)`: the keys of ARCHITECTURE, by name, with which it
             is built. Both raise `ModelError` if it cannot be read, or members cannot be like it.
-        elements_of: `(pretrained)`: the atomic numbers that a model knows, or None if it does not
-            tell. None: its file says them without torch; see `FamilyRow.elements_missing`.
+        elements_of: `(pretrained, settings)`: the atomic numbers that a model knows, or None if it
+            does not tell. None: its file says them without torch; see `FamilyRow.elements_missing`.
         foundation: Loads a foundation model: `(device=…, dtype=…, …)` with what
             `FoundationalModel.arguments` returns. None: there is none.
         misses: `(steps, model, graphs, constants)`: what a model, with the weights that are in it
@@ -289,7 +289,7 @@ class Family:
     keeps_given_constants: bool = False
     pretrained: Callable[[Pretrained, ModelSettings, Sequence[int], int], GivenModel] | None = None
     architecture_of: Callable[[Pretrained, ModelSettings], dict[str, Any]] | None = None
-    elements_of: Callable[[Pretrained], Sequence[int] | None] | None = None
+    elements_of: Callable[[Pretrained, ModelSettings], Sequence[int] | None] | None = None
     foundation: Callable[..., Foundation] | None = None
     misses: Callable[[Any, torch.nn.Module, Sequence[Graph], Any], Residuals] | None = None
     has_shift: Callable[[ModelSettings], bool] = _no_shift

@@ -52,6 +52,8 @@ def tuned_member(
 ) -> Member:
     """Return a member with weights and constants of a trained model.
 
+    Of weights in a network of the settings, constants are those of the training set.
+
     The model's energies of free atoms are of its own reference. For the new one they are those of
     the settings, or follow by least squares from what the model misses of the training set; where
     compositions do not determine all of them, those nearest to the model's are taken.
@@ -65,6 +67,9 @@ def tuned_member(
     given = family.pretrained(source, settings, elements, seed)
     named = settings.ARCHITECTURE.atomic_energies
     constants: Any = given.constants
+    if source.model is None:  # weights say no more than themselves, and the energies among them
+        constants = family.constants_of(train, given.elements, settings, constants.atomic_energies)
+        family.set_constants(given.model, constants, given.elements)
     if named is not None:
         energies = {z: float(named[z]) for z in given.elements}
         constants = replace(constants, atomic_energies=energies)

@@ -72,10 +72,8 @@ def _fine_tuning(settings: Settings) -> Iterator[str]:
     training = settings.model.TRAINING
     if not training.perform_finetuning:
         return
-    weights = training.pretrained_weights
-    beside = "" if weights is None else f" with the weights of {weights}"
     yield (
-        f"fine-tuning: from {training.pretrained_model}{beside}, {training.tuning_text}, learning "
+        f"fine-tuning: from {training.pretrained_text}, {training.tuning_text}, learning "
         f"rate {training.lr:g}; {_atoms_energies(settings)}"
     )
 

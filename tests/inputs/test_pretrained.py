@@ -8,6 +8,7 @@ from typing import Any
 
 import ase.io
 import pytest
+import torch
 from ase import Atoms
 from ase.build import molecule
 
@@ -37,6 +38,8 @@ MD: {stat_ensemble: NVT}
 TUNED = {"TRAINING.perform_finetuning": True, "TRAINING.pretrained_model": "foundation.model"}
 TINY = {"r_max": 3.25, "num_channels": 2, "max_L": 0, "max_ell": 1, "correlation": 1,
         "num_interactions": 1, "num_radial_basis": 3, "radial_MLP": [4]}  # fmt: skip
+SMALL = {"num_features": 8, "num_heads": 2, "num_layers": 1, "degrees": [1, 2],
+         "num_radial_basis_fn": 4, "energy_regression_dim": 8}  # fmt: skip
 
 needs_so3krates = pytest.mark.skipif(
     why_not_installed() is not None, reason=why_not_installed() or ""
@@ -209,18 +212,17 @@ def test_half_of_the_keys_is_a_mistake(directory: Path, given: dict[str, Any], k
 
 def so3krates_file(directory: Path, told: bool) -> dict[str, Any]:
     """Overrides with which members begin from a small model of H, N and O in the directory."""
-    small = {"num_features": 8, "num_heads": 2, "num_layers": 1, "degrees": [1, 2],
-             "num_radial_basis_fn": 4, "energy_regression_dim": 8}  # fmt: skip
     name = {"model_choice": "so3krates"}
     made = ModelSettings.model_validate(
-        {"GENERAL": {"name_exp": "f"} | name, "ARCHITECTURE": small}
+        {"GENERAL": {"name_exp": "f"} | name, "ARCHITECTURE": SMALL}
     )
     own = family("so3krates")
     constants = own.constants(dict.fromkeys((1, 7, 8), 0.0), 5.5)
     model: Any = own.build(made, (1, 7, 8), constants, 7)
     if not told:
         del model.aimspax_elements
-    own.save(model, directory / "foundation.model")
+    weights = dict(model.named_parameters())
+    own.save(own.copy_with(model, weights, made), directory / "foundation.model")
     return TUNED | {"GENERAL.model_choice": "so3krates"}
 
 
@@ -238,6 +240,33 @@ def test_an_element_that_a_loaded_model_does_not_know_is_told(directory: Path) -
 def test_a_model_that_does_not_tell_its_elements_is_noted(directory: Path, told: bool) -> None:
     notes = Inputs.read(directory, so3krates_file(directory, told)).settings.notes
     assert any("does not say which elements" in note for note in notes) == (not told)
+
+
+@needs_so3krates
+def test_weights_alone_are_of_the_architecture_that_is_written(directory: Path) -> None:
+    given = so3krates_file(directory, told=True)
+    model = family("so3krates").load(directory / "foundation.model")
+    torch.save(model.state_dict(), directory / "weights.pt")
+    alone = given | {"TRAINING.pretrained_model": None, "TRAINING.pretrained_weights": "weights.pt"}
+    with pytest.raises(SettingsError, match=r"pretrained_weights: .* network of ARCHITECTURE"):
+        Inputs.read(directory, alone)
+    small = {f"ARCHITECTURE.{key}": value for key, value in SMALL.items()}
+    inputs = Inputs.read(directory, alone | small)
+    assert inputs.rules.architecture["num_features"] == SMALL["num_features"]
+    line = next(line for line in plan(inputs.settings, [molecule("H2O")], ("a",)) if "fine" in line)
+    assert "the weights of weights.pt in the network of ARCHITECTURE" in line
+    assert any("mean number of neighbours" in note for note in inputs.settings.notes)
+    with pytest.raises(SettingsError, match=r"pretrained_weights \(content\)"):
+        write_provenance(inputs.run, inputs.settings, inputs.geometries)
+        (directory / "weights.pt").write_bytes(b"others")
+        changed(inputs.run, inputs.settings, inputs.geometries)
+
+
+def test_weights_alone_do_not_make_a_network_of_mace(directory: Path) -> None:
+    (directory / "weights.pt").write_bytes(b"weights")
+    given = {"TRAINING.perform_finetuning": True, "TRAINING.pretrained_weights": "weights.pt"}
+    with pytest.raises(SettingsError, match=r"pretrained_(model|weights): missing; "):
+        Inputs.read(directory, given)
 
 
 @needs_so3krates

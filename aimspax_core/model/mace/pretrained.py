@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -21,6 +20,7 @@ from aimspax_core.model.mace.foundation import foundation_file
 from aimspax_core.model.mace.given_file import READERS, alike, read, rebuilt, require_adoptable
 from aimspax_core.model.mace.model_files import load_model, model_lock
 from aimspax_core.model.mace.product_basis import settings_of
+from aimspax_core.model.weights_file import weights_of
 from aimspax_core.settings.families.mace import Interaction, MaceArchitecture, mace_architecture
 from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.model import ModelSettings
@@ -39,7 +39,7 @@ def architecture_of(source: Pretrained, settings: ModelSettings) -> dict[str, An
         ModelError: It cannot be read, or members cannot be like it.
     """
     theirs, settings = _loaded(source), _without_energies(settings)
-    require_adoptable(theirs, [int(z) for z in theirs.atomic_numbers], source.model, settings)
+    require_adoptable(theirs, [int(z) for z in theirs.atomic_numbers], source.name, settings)
     found: dict[str, Any] = {key: read(reader, theirs) for key, reader in READERS.items()}
     found["radial_type"] = _BASES.get(found["radial_type"])
     found["model"] = type(theirs).__name__
@@ -49,7 +49,7 @@ def architecture_of(source: Pretrained, settings: ModelSettings) -> dict[str, An
         ("interaction_first", get_args(Interaction)),
     ):
         if found[key] not in known:
-            raise ModelError(f"{source.model} has the {key} {found[key]}, which members cannot be")
+            raise ModelError(f"{source.name} has the {key} {found[key]}, which members cannot be")
     asked = mace_architecture(settings)
     if not settings.MISC.enable_cueq and "use_reduced_cg" not in asked.model_fields_set:
         held = mace_architecture(settings_of(settings, theirs.state_dict()))
@@ -58,7 +58,7 @@ def architecture_of(source: Pretrained, settings: ModelSettings) -> dict[str, An
     told = {key: value for key, value in found.items() if value is not None}
     made = MaceArchitecture.model_validate(own | told | {"model_choice": "mace"})
     like_it = settings.model_copy(update={"ARCHITECTURE": made})
-    rebuilt(theirs, source.model, like_it, seed=0, converted=False)  # says what keys cannot say
+    rebuilt(theirs, source.name, like_it, seed=0, converted=False)  # says what keys cannot say
     return {key: getattr(made, key) for key in own}
 
 
@@ -84,8 +84,8 @@ def pretrained(
     elements = sorted(int(z) for z in elements)
     unknown = {*elements} - {int(z) for z in theirs.atomic_numbers}
     if unknown:
-        raise ModelError(f"{source.model} does not know {symbols_text(unknown)}")
-    whole = rebuilt(theirs, source.model, settings, seed, converted=False)
+        raise ModelError(f"{source.name} does not know {symbols_text(unknown)}")
+    whole = rebuilt(theirs, source.name, settings, seed, converted=False)
     if list(whole.elements) == elements:
         return replace(whole, model=to_cueq(whole.model, settings))
     energies = {z: whole.constants.atomic_energies[z] for z in elements}
@@ -95,7 +95,7 @@ def pretrained(
     _take_elements(ours, whole.model, elements, held)
     if not alike(ours, whole.model, elements, held):
         raise ModelError(
-            f"{source.model}: its weights for {symbols_text(elements)} alone predict something else"
+            f"{source.name}: its weights for {symbols_text(elements)} alone predict something else"
         )
     return GivenModel(to_cueq(ours, settings), tuple(elements), constants)
 
@@ -108,6 +108,8 @@ def _without_energies(settings: ModelSettings) -> ModelSettings:
 
 def _loaded(source: Pretrained) -> Any:
     """Return the model, with the weights that take the place of its own."""
+    if source.model is None:
+        raise ModelError(f"missing; {source.name} alone does not say how its network is made")
     model = load_model(foundation_file(source.model)).to("cpu")
     if source.weights is not None:
         _take_state(model, source.weights)
@@ -116,13 +118,7 @@ def _loaded(source: Pretrained) -> Any:
 
 def _take_state(model: torch.nn.Module, file: Path) -> None:
     """Load a state dict, bare or in a checkpoint of MACE's `run_train`, into a model."""
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ModelError(f"{file} holds no weights that can be read: {error}") from error
-    state = content.get("model", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict):
-        raise ModelError(f"{file} holds no weights by name but a {type(state).__name__}")
+    state = weights_of(file)
     try:
         model.load_state_dict(state)
     except (RuntimeError, AttributeError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.checkpoint import write_atomically
-from aimspax_core.model.family import Family
+from aimspax_core.model.family import Family, GivenModel
 from aimspax_core.model.so3krates import network
 from aimspax_core.model.so3krates.constants import Constants, constants_of
 from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
@@ -24,6 +26,9 @@ from aimspax_core.model.so3krates.given_file import (
 )
 from aimspax_core.model.so3krates.graphs import graphs
 from aimspax_core.model.so3krates.steps import So3kratesSteps, misses
+from aimspax_core.model.so3krates.tuned_weights import fused, tuned
+from aimspax_core.settings.fine_tuning import Pretrained
+from aimspax_core.settings.model import ModelSettings
 
 _BROKEN = (pickle.UnpicklingError, RuntimeError, EOFError)
 _OTHER_VERSION = (AttributeError, ImportError, LookupError, ValueError)
@@ -53,22 +58,38 @@ def load(name: str, file: Path) -> torch.nn.Module:
     return model
 
 
+def _build(
+    settings: ModelSettings, elements: Sequence[int], constants: Constants, seed: int
+) -> torch.nn.Module:
+    """Build a model that trains what the settings ask for."""
+    return tuned(network.build(settings, elements, constants, seed), settings, seed)
+
+
+def _pretrained(
+    name: str, source: Pretrained, settings: ModelSettings, elements: Sequence[int], seed: int
+) -> GivenModel:
+    """Return a model that is to be fine-tuned, and trains what the settings ask for."""
+    given = pretrained(partial(load, name), source, settings, elements, seed)
+    return replace(given, model=tuned(given.model, settings, seed))
+
+
 def _family(name: str, needs: str, **more: Any) -> Family:
     return Family(
         graphs=graphs,
         constants=Constants,
         constants_of=constants_of,
         set_constants=network.set_constants,
-        build=network.build,
+        build=_build,
         steps=So3kratesSteps,
         evaluator=So3kratesEvaluator,
         copy_with=network.for_users,
+        fused=fused,
         save=write_atomically,
         load=partial(load, name),
         misses=misses,
         given_model=partial(given_model, partial(load, name)),
         keeps_given_constants=True,  # an average of neighbours stands before all of the weights
-        pretrained=partial(pretrained, partial(load, name)),
+        pretrained=partial(_pretrained, name),
         architecture_of=partial(architecture_of, partial(load, name)),
         elements_of=partial(elements_told, partial(load, name)),
         loaded_by=f"so3krates_torch.calculator.so3.TorchkratesCalculator\n{_INDENT}({needs})",

@@ -16,7 +16,14 @@ from aimspax_core.model.family import GivenModel
 from aimspax_core.model.so3krates.constants import Constants
 from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
 from aimspax_core.model.so3krates.foundation import packaged_file
-from aimspax_core.model.so3krates.network import build, copied, elements_of, told_elements
+from aimspax_core.model.so3krates.network import (
+    build,
+    copied,
+    elements_of,
+    plain,
+    told_elements,
+)
+from aimspax_core.model.weights_file import weights_of
 from aimspax_core.settings.families.so3krates import (
     FOUNDATION,
     USUAL_FAR,
@@ -55,10 +62,10 @@ def pretrained(
     Raises:
         ModelError: It cannot be read, is not what the settings say, or does not know an element.
     """
-    theirs = load(_file(source))
+    theirs = _loaded(load, source, settings)
     if unknown := set(elements) - set(elements_of(theirs)):
-        raise ModelError(f"{source.model} does not know {symbols_text(unknown)}")
-    return _rebuilt(theirs, source.model, settings, sorted(elements), seed)
+        raise ModelError(f"{source.name} does not know {symbols_text(unknown)}")
+    return _rebuilt(theirs, source.name, settings, sorted(elements), seed)
 
 
 def architecture_of(load: Load, source: Pretrained, settings: ModelSettings) -> dict[str, Any]:
@@ -67,28 +74,62 @@ def architecture_of(load: Load, source: Pretrained, settings: ModelSettings) -> 
     Raises:
         ModelError: It cannot be read, or members cannot be like it.
     """
-    theirs, section = load(_file(source)), so3krates_architecture(settings)
+    theirs, section = _loaded(load, source, settings), so3krates_architecture(settings)
     asked = {key: getattr(section, key) for key in settings.family.pretrained_keys}
+    if source.model is None:
+        return asked
     found = asked | _told(theirs, settings)
     found |= {key: usual for key, usual in USUAL_FAR.items() if found.get(key, usual) is None}
     try:
         made = type(section).model_validate(found | {"model_choice": section.model_choice})
     except ValueError as error:
-        raise ModelError(f"{source.model} is a model that members cannot be: {error}") from error
+        raise ModelError(f"{source.name} is a model that members cannot be: {error}") from error
     return {key: getattr(made, key) for key in asked}
 
 
-def elements_told(load: Load, source: Pretrained) -> Sequence[int] | None:
+def elements_told(load: Load, source: Pretrained, settings: ModelSettings) -> Sequence[int] | None:
     """Return the atomic numbers that a model tells that it knows; see `family.Family.elements_of`.
 
     Raises:
         ModelError: It cannot be read.
     """
-    return told_elements(load(_file(source)))
+    return told_elements(_loaded(load, source, settings))
 
 
-def _file(source: Pretrained) -> Path:
-    return packaged_file() if source.model == FOUNDATION else Path(source.model)
+def _loaded(load: Load, source: Pretrained, settings: ModelSettings) -> torch.nn.Module:
+    """Return the model, or a network of the settings, with the weights of a file if one is named.
+
+    Raises:
+        ModelError: A file cannot be read, or the weights are not of that network.
+    """
+    if source.model is None:
+        theirs = plain(settings)
+    else:
+        theirs = load(packaged_file() if source.model == FOUNDATION else Path(source.model))
+    if source.weights is not None:
+        _take_weights(theirs, source)
+    return theirs
+
+
+def _take_weights(model: torch.nn.Module, source: Pretrained) -> None:
+    """Put the weights of a file into a model, all of them.
+
+    The package's own loading passes over what is missing where tables of other releases are.
+    """
+    assert source.weights is not None
+    state = weights_of(source.weights)
+    wanted = dict(model.named_parameters())
+    others = {name for name in state if name not in model.state_dict()}
+    unlike = {n for n, w in wanted.items() if n not in state or state[n].shape != w.shape}
+    if others | unlike:
+        network = "ARCHITECTURE" if source.model is None else source.name
+        raise ModelError(
+            f"{source.weights} does not fit the network of {network}: weights differ in "
+            f"{', '.join(sorted(others | unlike)[:3])}"
+        )
+    with torch.no_grad():
+        for name, weight in wanted.items():
+            weight.copy_(state[name])
 
 
 def _told(model: torch.nn.Module, settings: ModelSettings) -> dict[str, Any]:

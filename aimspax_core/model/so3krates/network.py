@@ -16,6 +16,7 @@ from so3krates_torch.modules.models import SO3LR, So3krates
 from aimspax_core.errors import ModelError
 from aimspax_core.model.number_format import number_format
 from aimspax_core.model.so3krates.constants import Constants
+from aimspax_core.model.so3krates.tuned_weights import all_trained, fused
 from aimspax_core.settings.families.so3krates import so3krates_architecture
 from aimspax_core.settings.model import ModelSettings
 
@@ -85,6 +86,13 @@ def build(
     return model
 
 
+def plain(settings: ModelSettings) -> torch.nn.Module:
+    """Return a network as the package builds it, for whichever elements, with random weights."""
+    model = build(settings, (), Constants({}, 1.0), 0)
+    delattr(model, _ELEMENTS)
+    return for_users(model, dict(model.named_parameters()), settings)
+
+
 def set_constants(model: torch.nn.Module, constants: Constants, elements: Sequence[int]) -> None:
     """Renew the data-dependent constants of `model` in place; its weights stay."""
     parts: Any = model
@@ -140,7 +148,7 @@ def for_users(
             head.energy_shifts += head.free
         del head.free
         head.__class__ = AtomicEnergyOutputHead
-    return copy
+    return all_trained(fused(copy))
 
 
 def copied(model: torch.nn.Module) -> torch.nn.Module:

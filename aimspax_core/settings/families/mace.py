@@ -176,6 +176,11 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
     why = why_no_cueq(settings) if here else None
     if why is not None:
         yield f"MISC.enable_cueq: {why}"
+    for part in settings.TRAINING.frozen_parts:
+        yield (
+            f"TRAINING.freeze_{part}: found True, which keeps a part of So3krates and SO3LR; "
+            "allowed: False, and TRAINING.freeze, which counts MACE's layers"
+        )
     lora = settings.TRAINING.uses_lora
     if lora and settings.MISC.enable_cueq:
         yield "MISC.enable_cueq: found True, which TRAINING.finetuning_choice lora does not have"

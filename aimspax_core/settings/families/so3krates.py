@@ -24,8 +24,10 @@ from aimspax_core.settings.families.row import (
     ModelSections,
     model_choice,
 )
+from aimspax_core.settings.fine_tuning import PARTS
 from aimspax_core.settings.values import AnyCase, Count, NonNegative, Number, Positive
 from aimspax_core.structures import symbols_text
+from aimspax_core.text import and_list
 
 PACKAGE, EXTRA = "so3krates_torch", "pip install 'aimspax[so3lr]'"
 
@@ -228,12 +230,17 @@ def _not_of_these(settings: ModelSections) -> Iterator[str]:
     if settings.TRAINING.swa:
         yield f"TRAINING.swa: found True; {name} models have no second stage"
     training = settings.TRAINING
-    if training.uses_lora:
-        yield f"TRAINING.finetuning_choice: found lora, not available for {name}; allowed: naive"
     if training.freeze:
-        yield f"TRAINING.freeze: found {training.freeze}, which counts layers of MACE; allowed: 0"
-    if training.pretrained_weights is not None:
-        yield f"TRAINING.pretrained_weights: {name} models have their own in pretrained_model alone"
+        yield (
+            f"TRAINING.freeze: found {training.freeze}, which counts layers of MACE; allowed: 0, "
+            "and freeze_embedding and the like"
+        )
+    for part in training.frozen_parts:
+        if part in _OF_SO3LR and not getattr(settings.ARCHITECTURE, _OF_SO3LR[part], False):
+            yield (
+                f"TRAINING.freeze_{part}: found True, but these {name} models have no "
+                f"{PARTS[part]}; allowed: False"
+            )
     if settings.MISC.kernel == "lean":
         yield f"MISC.kernel: found lean, which {name} models do not have; allowed: auto"
     if settings.MISC.enable_cueq:
@@ -241,15 +248,49 @@ def _not_of_these(settings: ModelSections) -> Iterator[str]:
 
 
 def _notes(settings: ModelSections) -> Iterator[str]:
-    """Yield what has no effect, and what becomes of given energies."""
+    """Yield what has no effect, what is trained beside LoRA, what becomes of given energies."""
     architecture = so3krates_architecture(settings)
+    if settings.TRAINING.uses_lora:
+        beside = [text for part, text in PARTS.items() if _trained(settings, part)]
+        if beside:
+            yield (
+                f"TRAINING.finetuning_choice: lora: {and_list(beside)} are trained, too, unless "
+                "TRAINING.freeze_… keeps them"
+            )
     if architecture.solve_energies == "always" and architecture.atomic_energies is not None:
         yield (
             "ARCHITECTURE.solve_energies: always: the given atomic energies are where it begins, "
             "and move"
         )
+    training = settings.TRAINING
+    if training.pretrained_weights is not None and training.pretrained_model is None:
+        yield (
+            "TRAINING.pretrained_weights: weights do not say their mean number of neighbours; that "
+            "of the first training set is taken, and stays"
+        )
     if settings.MISC.compile == "on":
         yield f"MISC.compile: on: {settings.ARCHITECTURE.model_choice} models are not compiled"
+
+
+_OF_SO3LR = {
+    "zbl": "zbl_repulsion_bool",
+    "hirshfeld": "dispersion_energy_bool",
+    "partial_charges": "electrostatic_energy_bool",
+}
+"""Keys of ARCHITECTURE without which a model has no such part; So3krates has none of them."""
+
+_LEARNT = {
+    "shifts": "energy_learn_atomic_type_shifts",
+    "scales": "energy_learn_atomic_type_scales",
+}
+
+
+def _trained(settings: ModelSections, part: str) -> bool:
+    """Whether the models have a part that is not frozen, and train it."""
+    if part in settings.TRAINING.frozen_parts:
+        return False
+    key = (_OF_SO3LR | _LEARNT).get(part)
+    return key is None or getattr(settings.ARCHITECTURE, key, False)
 
 
 _NOT_OF_A_MODEL = {

@@ -57,7 +57,7 @@ _NO_PROGRAM = "the reference here runs no program of its own"
 _START_PROGRAMS = tuple(s.engine_name() for s in SECTIONS if s.starts_programs)
 _NO_MOLECULES = "uncertainty between molecules is not available"
 _NO_LES_MODELS = "models with latent Ewald summation are not available"
-_TUNED_OTHERWISE = "parts of a model cannot be kept from training by name"
+_NO_HEADS = "models with several heads are not available"
 _NO_DIPOLES = "dipoles are not trained on"
 _NO_HIRSHFELD = "Hirshfeld ratios are not trained on"
 _OTHER_MODELS = ("maceles",)
@@ -110,10 +110,9 @@ MODEL = OtherKeys(
     },
     refused={
         **dict.fromkeys(["les_arguments", "atomic_inter_*"], _NO_LES),
-        "freeze_*": _TUNED_OTHERWISE,
-        "convert_to_lora": "`finetuning_choice: lora` says it",
-        "convert_to_multihead": "models with several heads are not available",
-        "*multihead*": "models with several heads are not available",
+        **dict.fromkeys(
+            ["convert_to_multihead", "use_multihead_model", "num_multihead_heads"], _NO_HEADS
+        ),
         "compute_dipole": _NO_DIPOLES,
         "dipole_weight": _NO_DIPOLES,
         "hirshfeld_weight": _NO_HIRSHFELD,

@@ -227,8 +227,6 @@ def test_a_value_that_is_refused_is_told(inputs, file, section, key, value, told
 @pytest.mark.parametrize(
     ("file", "section", "key", "value", "why"),
     [
-        ("mace.yaml", "TRAINING", "freeze_embedding", "True", "kept from training by name"),
-        ("mace.yaml", "TRAINING", "convert_to_lora", "True", "`finetuning_choice: lora` says it"),
         ("mace.yaml", "GENERAL", "compute_dipole", "True", "dipoles are not trained on"),
         ("mace.yaml", "ARCHITECTURE", "use_multihead_model", "True", "heads are not available"),
         ("aimsPAX.yaml", "MISC", "mol_idxs", "[[0, 1]]", NO_MOLECULES),
@@ -244,8 +242,8 @@ def test_a_refused_key_is_told_with_the_reason(inputs, file, section, key, value
 @pytest.mark.parametrize(
     ("file", "section", "key", "value"),
     [
-        ("mace.yaml", "TRAINING", "freeze_embedding", "False"),
-        ("mace.yaml", "TRAINING", "convert_to_lora", "null"),
+        ("mace.yaml", "ARCHITECTURE", "atomic_inter_scale", "False"),
+        ("mace.yaml", "ARCHITECTURE", "les_arguments", "null"),
         ("aimsPAX.yaml", "MISC", "mol_idxs", ""),
     ],
 )
