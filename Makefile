@@ -15,7 +15,7 @@ QUICK  := tests/campaign tests/inputs tests/labels tests/report tests/stopping t
           --ignore tests/settings/test_model.py
 COVER  := $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: help demo test quick lint docs bench bench-serial soak soak-kills soak-stops soak-slurm clean
+.PHONY: help demo test quick lint docs generated-pages bench bench-serial soak soak-kills soak-stops soak-slurm clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,7 +24,7 @@ help:
 	@echo "make test   lint, check types and layers, run all tests (COVERAGE=1 counts covered lines)"
 	@echo "make quick  the tests that need neither torch nor a server: settings, labels, rules"
 	@echo "make lint   ruff, codespell, mypy and import-linter only"
-	@echo "make docs   write docs/settings.md anew"
+	@echo "make docs   write docs/settings.md and docs/command-line.md anew, build the site in site/"
 	@echo "make bench  run every benchmark in tests/benchmarks, whole campaigns at their small size"
 	@echo "            bench-serial (at full size: a campaign by plain MACE, and by the program; SEEDS=1)"
 	@echo "make soak   soak-kills (campaigns whose processes are killed at random, MINUTES=30 of them),"
@@ -49,6 +49,7 @@ test: lint
 	rm -f .coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(COVER) -n auto --maxprocesses 4 --ignore tests/flows
 	$(BIN)/python -m pytest $(COVER) -n 2 --dist loadfile --no-loadscope-reorder $(CAMPAIGNS) $(OTHERS)
+	$(BIN)/python -m tests.docs.blocks
 
 quick: $(VENV)/.installed-dev
 	AIMSPAX_TEST_QUICK=1 $(BIN)/python -m pytest -n 2 -m "not slow and not torch" $(QUICK)
@@ -60,8 +61,14 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-docs: $(VENV)/.installed-dev
+# Warnings end it: links, anchors, pages that are in no menu.
+docs: generated-pages
+	$(BIN)/python -m mkdocs build --strict
+	$(BIN)/python -m tests.docs.blocks
+
+generated-pages: $(VENV)/.installed-dev
 	$(BIN)/python -m aimspax_core.settings.derived.reference_page > docs/settings.md
+	$(BIN)/python -m flows.commands.reference_page > docs/command-line.md
 
 bench: $(VENV)/.installed-dev
 	@set -e; for bench in tests/benchmarks/bench_*.py; do \
@@ -85,7 +92,7 @@ soak-slurm: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.soak.soak_slurm --minutes $(MINUTES) --seed $(SEED)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The user's own copy of the example: never overwritten.

@@ -3,4 +3,4 @@
 Nothing in here imports Prefect or Dask: everything can be used from a notebook without a server.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -49,6 +49,9 @@ app = App(
 )
 server_app = App(name="server", help="The local Prefect server and its dashboard.")
 app.command(server_app)
+app.register_install_completion_command(
+    help="Complete commands, flags and file names by the Tab key in new shells (bash, zsh, fish)."
+)
 
 
 @app.command

@@ -60,14 +60,14 @@ ELSEWHERE = """\
 
 `--set SECTION.key=value` (any number of them) replaces one value of either file for one call:
 
-```
-aimspax run --set ACTIVE_LEARNING.c_x=-0.1 --set MISC.device=cuda
+```console
+$ aimspax run --set ACTIVE_LEARNING.c_x=-0.1 --set MISC.device=cuda
 ```
 
 An environment variable `AIMSPAX_SECTION__KEY` (two underscores, any case) does so for every call,
 as a site may want it:
 
-```
+```bash
 export AIMSPAX_MISC__DEVICE=cuda
 export AIMSPAX_MD__0__TEMPERATURE=400     # MD of geometry 0
 ```

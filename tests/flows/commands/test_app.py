@@ -163,6 +163,11 @@ def test_server_env_points_a_shell_at_the_server(prefect_server: Server) -> None
     assert all(line.startswith("export ") for line in done.stdout.splitlines())
 
 
+def test_server_start_finds_the_one_that_runs(prefect_server: Server) -> None:
+    done = aimspax("server", "start")
+    assert f"running: {prefect_server.url}" in done.stdout
+
+
 def test_server_status_says_where_the_server_is_and_who_runs_it(
     prefect_server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
