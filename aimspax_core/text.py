@@ -20,6 +20,28 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 3600:.1f}".removesuffix(".0") + " h"
 
 
+def per_minute(count: int, seconds: float) -> str:
+    """Return a rate for a reader: `12 a minute`, or `3 an hour` where it is below 3 a minute.
+
+    Args:
+        count: How many there were.
+        seconds: In which time (s).
+    """
+    a_minute = 60 * count / seconds
+    return f"{a_minute:.0f} a minute" if a_minute >= 3 else f"{60 * a_minute:.0f} an hour"
+
+
+def number_of(count: int, one: str, more: str = "") -> str:
+    """Return `1 label` or `2 labels`.
+
+    Args:
+        count: How many there are.
+        one: The word for one.
+        more: The word for more of them; empty: with an s.
+    """
+    return f"{count} {one}" if count == 1 else f"{count} {more or one + 's'}"
+
+
 def or_list(names: Iterable[object]) -> str:
     """Return names as `a, b or c`; at least one."""
     return _list(names, "or")

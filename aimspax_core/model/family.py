@@ -201,6 +201,14 @@ def _itself(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
+def _by_committee(settings: ModelSettings, file: str) -> tuple[str, ...]:
+    """Return how a model of any family is loaded."""
+    return (
+        "from aimspax_core.evaluation.calculator import CommitteeCalculator",
+        f'atoms.calc = CommitteeCalculator("{Path(file).parent}")',
+    )
+
+
 def _one_form(settings: ModelSettings) -> str:
     """Return the name of the only form that the weights of a family have."""
     return "plain"
@@ -267,7 +275,8 @@ class Family:
             formats are `mliap` and `libtorch`. None: it cannot be.
         scripts: Scripts that run MD with published models, by the name of their file; see
             `aimspax_core.evaluation.export`.
-        loaded_by: What a user loads a published model with; `results/README.txt` says so.
+        loaded_by: `(settings, file)`: the lines of Python by which a user makes a published model
+            the calculator of ASE's `atoms`; they are in `results/README.txt`.
     """
 
     graphs: MakeGraphs
@@ -298,7 +307,7 @@ class Family:
     )
     lammps: Callable[[Path, Path, str], Path] | None = None
     scripts: Mapping[str, str] = field(default_factory=dict)
-    loaded_by: str = "aimspax_core.model.family.load_any"
+    loaded_by: Callable[[ModelSettings, str], tuple[str, ...]] = _by_committee
 
 
 def family_of(settings: ModelSettings) -> Family:

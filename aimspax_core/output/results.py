@@ -253,7 +253,6 @@ _UNDER = 25 * " "  # the second column of README.txt
 
 
 def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last: bool) -> str:
-    from aimspax_core.model.family import family_of
 
     names = DataKeys.of(settings.misc)
     quantities = [f"{names.energy} in eV", f"{names.forces} in eV/Å"]
@@ -261,7 +260,7 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last:
     lines = [
         "Models and data of a finished campaign.",
         "",
-        f"NAME.model               loads in {family_of(settings.model).loaded_by}",
+        "NAME.model               a model; see below how ASE loads it",
         *textwrap.wrap(
             settings.model.family.calculator_note,
             98,
@@ -285,12 +284,13 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last:
         lines.append("../analysis/             errors against uncertainties, and losses, as arrays")
     if settings.idg.save_trajectories or settings.al.save_trajectories:
         lines.append("../trajectories/         the MD, frame by frame")
-    lines += ["", *_calculator_lines(members)]
+    lines += ["", *_one_model_lines(settings, members), *_calculator_lines(members)]
+    why = " (converge_best: only the best one is)" if any(m.converged for m in members) else ""
     for member in members:
         what = (
             f"converged on {_seen(member)}; the weights of its best epoch"
             if member.converged
-            else "as active learning ended (averaged weights); not converged"
+            else f"as active learning ended (averaged weights); not converged{why}"
         )
         errors = errors_text(
             settings.model.MISC.error_table, [member.errors] if member.errors else []
@@ -313,6 +313,15 @@ def _offsets_line(offsets: dict[str, float]) -> str:
         "  its energies lack a constant (meV/atom, mean of label - model in training): "
         f"{shown}{more}; atomic energies were given, and stay (ARCHITECTURE.solve_energies)"
     )
+
+
+def _one_model_lines(settings: Settings, members: Sequence[Holdings]) -> list[str]:
+    """Return how one model, a converged one if there is any, is loaded in ASE."""
+    from aimspax_core.model.family import family_of
+
+    tag = next((one.tag for one in members if one.converged), members[0].tag)
+    lines = family_of(settings.model).loaded_by(settings.model, f"results/{tag}.model")
+    return ["One of them, as the calculator of ASE's atoms:", *(f"  {line}" for line in lines), ""]
 
 
 def _calculator_lines(members: Sequence[Holdings]) -> list[str]:

@@ -43,9 +43,11 @@ from aimspax_core.report.converging import converging_lines
 from aimspax_core.report.error_tables import DEFAULT_TABLE, errors_text
 from aimspax_core.report.setbacks import damaged_text, diverged_text, given_up_lines
 from aimspax_core.report.threshold_text import calibrated_text, frozen_text, threshold_text
+from aimspax_core.text import number_of
 
 _NEWS = {
-    Phase.ACTIVE: "active learning begins",
+    Phase.ACTIVE: "active learning begins: the sets fill with structures that the models are "
+    "unsure of, so that validation errors may rise at first",
     Phase.INITIAL_CONVERGE: "converging on the initial dataset",
     Phase.FINISHED: "finished",
 }
@@ -93,7 +95,7 @@ def _event_line(
     match event:
         case Started():
             rules = event.rules
-            geometries = _number(rules.geometries, "geometry", "geometries")
+            geometries = number_of(rules.geometries, "geometry", "geometries")
             return f"{len(rules.tags)} members, {geometries}: {', '.join(rules.tags)}"
         case Resumed():
             changed = f"; changed: {', '.join(event.changes)}" if event.changes else ""
@@ -117,7 +119,7 @@ def _event_line(
         case Sampled():
             return None if event.more else _sampled(before, event, after)
         case LabelsGone():
-            count = _number(len(event.keys), "label")
+            count = number_of(len(event.keys), "label")
             return f"{count} of the campaign not usable in the label store any more: computed again"
         case LabelFailed():
             return _failed(before, event, after)
@@ -158,7 +160,7 @@ def _adopted(event: Adopted) -> str:
         len({key for keys in sets.values() for key in keys})
         for sets in (event.training, event.validation)
     )
-    members = _number(len(event.checkpoints), "member")
+    members = number_of(len(event.checkpoints), "member")
     return f"{members} and their datasets taken over: {training} + {validation} points"
 
 
@@ -176,7 +178,7 @@ def _sampled(before: CampaignState | None, event: Sampled, after: CampaignState)
 def _looks(before: CampaignState, event: SegmentFinished, after: CampaignState) -> list[str]:
     new = {look.key for look in event.looks if look.key in after.points} - before.points.keys()
     count = sum(after.points[key].analysis for key in new)
-    return [f"{_number(count, 'structure')} to label for analysis"] if count else []
+    return [f"{number_of(count, 'structure')} to label for analysis"] if count else []
 
 
 def _failed(before: CampaignState | None, event: LabelFailed, after: CampaignState) -> str:
@@ -274,8 +276,4 @@ def _assessed(
 def _new_points(found: Round) -> str:
     if not found.points:
         return "epochs that were lost"
-    return _number(len(found.points), "new point")
-
-
-def _number(count: int, one: str, more: str = "") -> str:
-    return f"{count} {one}" if count == 1 else f"{count} {more or one + 's'}"
+    return number_of(len(found.points), "new point")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from aimspax_core.settings.first_look import first_look
 from aimspax_core.settings.misc import Misc
 from aimspax_core.settings.model import ModelMisc, ModelSettings
 from aimspax_core.settings.original import keys
+from aimspax_core.settings.original.mace_training import replaced_by
 from aimspax_core.settings.original.translate import (
     Written,
     control_files,
@@ -51,7 +53,7 @@ from aimspax_core.settings.reading.wording import fields_of, schema_of
 from aimspax_core.settings.reading.yaml_lines import UNSAID, YamlFile
 from aimspax_core.settings.settings import MODEL_FILES, PROJECT_FILE, PROJECT_FILES, Settings
 from aimspax_core.settings.values import Section
-from aimspax_core.text import nearest_name
+from aimspax_core.text import nearest_name, or_list
 
 File = TypeVar("File", bound=BaseModel)
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
@@ -339,7 +341,9 @@ def _validated(
             schema_of(schema),
             {name: others.names(name) for name in schema.model_fields},
             _elsewhere(schema),
+            _keys_elsewhere(schema),
             others.earlier,
+            replaced_by,
         )
         for problem in error.errors(include_url=False):
             if problem["type"] == "default_factory_not_called":
@@ -352,11 +356,24 @@ def _validated(
     return None
 
 
+def _other_file(schema: type[BaseModel]) -> tuple[type[BaseModel], str]:
+    """The model and the name of the other file."""
+    if schema is ProjectSettings:
+        return ModelSettings, MODEL_FILES[0]
+    return ProjectSettings, PROJECT_FILE
+
+
+def _keys_elsewhere(schema: type[BaseModel]) -> dict[str, str]:
+    """The keys of the other file, each with its sections and the name of the file."""
+    other, name = _other_file(schema)
+    content, sections = schema_of(other), defaultdict[str, list[str]](list)
+    for section in other.model_fields:
+        for key in fields_of(content, section):
+            sections[key].append(section)
+    return {key: f"{or_list(found)} of {name}" for key, found in sections.items()}
+
+
 def _elsewhere(schema: type[BaseModel]) -> dict[str, str]:
     """The sections of the other file, with its name."""
-    other, name = (
-        (ModelSettings, MODEL_FILES[0])
-        if schema is ProjectSettings
-        else (ProjectSettings, PROJECT_FILE)
-    )
+    other, name = _other_file(schema)
     return {section: name for section in other.model_fields if section not in schema.model_fields}

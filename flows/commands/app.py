@@ -18,8 +18,6 @@ from rich.console import Console
 
 from aimspax_core import __version__
 from aimspax_core.errors import AimspaxError
-from aimspax_core.settings.known_engines import EngineName
-from aimspax_core.settings.model import ModelChoice
 from aimspax_core.storage import text as text_of
 from flows.commands import by_hand
 from flows.commands import check as checking
@@ -32,6 +30,7 @@ from flows.commands.evaluate import DEFAULT_OPTIONS, Dataset, EvaluationOptions
 from flows.commands.evaluate import evaluate as evaluate_models
 from flows.commands.exit_codes import DONE, FAILED, USER, console
 from flows.commands.export import LammpsFormat
+from flows.commands.init import init
 from flows.commands.label_dataset import DEFAULT_OPTIONS as ALL_FRAMES
 from flows.commands.label_dataset import RelabelOptions
 from flows.commands.options import NONE, Directory, Fresh, Host, Options, Password
@@ -39,7 +38,10 @@ from flows.commands.run import login_text, run_flow
 from flows.deployments.profile import ProfileName
 from flows.runs.exits import STOPPED
 
-CODES = "Exit codes: 0 done, 1 failed, 2 something for you to mend, 130 stopped."
+CODES = (
+    "Exit codes: 0 done, 1 failed, 2 something for you to mend, 3 done but for frames without a "
+    "label, 130 stopped."
+)
 
 app = App(
     name="aimspax",
@@ -52,6 +54,7 @@ app.command(server_app)
 app.register_install_completion_command(
     help="Complete commands, flags and file names by the Tab key in new shells (bash, zsh, fish)."
 )
+app.command(init)
 
 
 @app.command
@@ -175,7 +178,10 @@ def label(
     asked: RelabelOptions = ALL_FRAMES,
     options: Options = NONE,
 ) -> int:
-    """Label a whole dataset with the reference; labels that are there are not paid for again."""
+    """Label a whole dataset with the reference; labels that are there are not paid for again.
+
+    Exit codes: 0 every frame has its label, 3 some have none; they are listed beside it.
+    """
     from flows.commands.label_dataset import label_dataset
 
     return label_dataset(file, asked, directory, options.overrides)
@@ -208,43 +214,6 @@ def atomic_energies(
     from flows.commands.atomic_energies import atomic_energies as computed
 
     return computed(directory, options.overrides, elements)
-
-
-@app.command
-def init(
-    directory: Annotated[Path, Parameter(help="The run directory to make.")],
-    *,
-    geometry: Annotated[
-        list[Path],
-        Parameter(
-            help="Start geometry, in any format that ASE reads; a folder of them; or several.",
-            consume_multiple=True,
-            negative=(),
-        ),
-    ],
-    name: Annotated[
-        str | None, Parameter(help="Name of the experiment; none: the directory's.")
-    ] = None,
-    reference: Annotated[
-        EngineName,
-        Parameter(help="What labels the structures."),
-    ] = "tblite",
-    model: Annotated[
-        ModelChoice | None,
-        Parameter(help="Kind of model; none: the one of --pretrained, or else mace."),
-    ] = None,
-    pretrained: Annotated[
-        str | None,
-        Parameter(help="Model that members begin from: a file, so3lr, or a size of MACE-MP."),
-    ] = None,
-) -> int:
-    """Write a run directory: both settings files, every key explained, and the geometry."""
-    from aimspax_core.settings.derived.template import write_inputs
-
-    for path in write_inputs(directory, geometry, name, reference, model, pretrained):
-        console.print(f"written: {path}", markup=False)
-    console.print(f"next: aimspax check {shlex.quote(str(directory))}", markup=False)
-    return DONE
 
 
 @app.command

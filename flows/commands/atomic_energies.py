@@ -26,6 +26,11 @@ from flows.commands.run import server_for
 FILE = "atomic_energies.yaml"
 """The file that is written, in the output folder."""
 
+NEXT = (
+    "next: put these lines into mace.yaml before `aimspax run`, in its section ARCHITECTURE if it "
+    "has one; a campaign that has begun keeps the energies that it began with"
+)
+
 
 @dataclass(frozen=True)
 class _Answer:
@@ -75,6 +80,7 @@ def atomic_energies(
         write_text(file, text)
         console.print(text, end="", markup=False)
         console.print(f"written: {file}", markup=False)
+        console.print(NEXT, markup=False)
     return DONE if len(found) == len(answers) else USER
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +24,15 @@ from rich.progress import (
 
 from aimspax_core.campaign.events import Event
 from aimspax_core.campaign.state import CampaignState
+from aimspax_core.report.doing import doing_text
+from aimspax_core.report.now_and_then import NowAndThen
 from aimspax_core.report.progress import progress
 from flows.runs.listeners import listening
+
+_SILENCE_S = 30.0
+"""Where there is no bar, after so long without a line the campaign says what it is doing (s)."""
+
+_TICK_S = 1.0
 
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bold red"}
 
@@ -54,6 +63,58 @@ class _Lines(logging.Handler):
             self._task = self._bar.add_task(now.title, total=1.0)
         total = None if now.fraction is None else 1.0
         self._bar.update(self._task, completed=now.fraction or 0.0, total=total)
+
+
+class _Sign(logging.Handler):
+    """Says what a campaign is doing where nothing else has been said for a while."""
+
+    def __init__(self, console: Console, silence_s: float) -> None:
+        super().__init__()
+        self._console, self._tick_s = console, min(_TICK_S, silence_s)
+        self._pauses = NowAndThen(time.monotonic(), silence_s)
+        self._state: CampaignState | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="sign of life", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note that something was said."""
+        self._pauses.heard(time.monotonic())
+
+    def on_state(self, before: CampaignState | None, event: Event, after: CampaignState) -> None:
+        """Keep the state after an event."""
+        self._state = after
+
+    def close(self) -> None:
+        """Say nothing more."""
+        self._over.set()
+        self._thread.join()
+        super().close()
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._tick_s):
+            state = self._state
+            if state is not None and state.paused is not None:
+                continue
+            if self._pauses.due(time.monotonic(), None):
+                now = time.strftime("%H:%M:%S")
+                self._console.print(f"{now} {doing_text(state)}", markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def signs_of_life(console: Console, silence_s: float = _SILENCE_S) -> Iterator[None]:
+    """Say now and then what the campaign is doing while the block runs, if there is no bar."""
+    if console.is_terminal:
+        yield
+        return
+    sign, logger = _Sign(console, silence_s), logging.getLogger("aimspax")
+    logger.addHandler(sign)
+    try:
+        with listening(sign.on_state):
+            yield
+    finally:
+        logger.removeHandler(sign)
+        sign.close()
 
 
 @contextlib.contextmanager

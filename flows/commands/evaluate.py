@@ -134,7 +134,9 @@ def evaluate(
     frames = frame_files.read_frames(data, keys, tuple(quantities))
     for quantity in quantities:
         has, key = frames.labelled(quantity), getattr(keys, quantity)
-        if has < len(frames):
+        molecules = quantity == "stress" and not frames.pbc.any() and not has
+        by_default = options.output_args == DEFAULT_OPTIONS.output_args
+        if has < len(frames) and not (molecules and by_default):
             console.print(
                 f"{quantity}: only {has} of {len(frames)} frames have it ({key})", markup=False
             )

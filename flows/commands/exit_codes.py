@@ -11,4 +11,7 @@ FAILED: Final = 1
 USER: Final = 2
 """There is something for the user to mend."""
 
+INCOMPLETE: Final = 3
+"""It is done, but for frames of a dataset that have no label."""
+
 console = Console(highlight=False, soft_wrap=True)

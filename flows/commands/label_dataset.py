@@ -16,7 +16,7 @@ from rich.table import Table
 from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.relabelling import Property, Summary, failed_file
 from flows.commands.ends import nothing_to_end
-from flows.commands.exit_codes import DONE, console
+from flows.commands.exit_codes import DONE, INCOMPLETE, console
 from flows.commands.run import server_for, show_dashboard
 from flows.commands.status import not_completed
 
@@ -87,7 +87,7 @@ def label_dataset(
         overrides: Values that replace those of its settings files.
 
     Returns:
-        The exit code; 0 also if some of the frames failed for reasons of their own.
+        The exit code: `INCOMPLETE` if frames failed for reasons of their own.
     """
     wanted: dict[str, Any] = {
         name: value.expanduser().absolute() if isinstance(value, Path) else value
@@ -118,7 +118,7 @@ def _report(outcome: Any, inputs: RelabelInputs) -> int:
         if summary.failed:
             console.print(f"failed: {failed_file(summary.output)}", markup=False)
         console.print(f"written: {summary.output}", markup=False)
-        return DONE
+        return INCOMPLETE if summary.failed else DONE
     return not_completed(outcome)
 
 

@@ -27,6 +27,7 @@ from flows.commands.ends import nothing_to_end
 from flows.commands.exit_codes import console
 from flows.commands.status import asks_more, report_outcome, show_results
 from flows.pools import warm_parent
+from flows.runs.library_warnings import keep_apart
 
 if TYPE_CHECKING:
     from flows.server import Server
@@ -83,13 +84,14 @@ def execute(plan: Plan) -> int:
     # ways would wait for the import.
     with nothing_to_end():
         make_ready(settings)
-        from flows.commands.console import following
+        from flows.commands.console import following, signs_of_life
         from flows.runs.handed_over import hand_over
         from flows.runs.outcome import outcome_of
 
         flow = _flow_of(plan.part)
     began = time.monotonic()
-    with following(console, settings.al.max_convergence_epochs), hand_over(plan.inputs):
+    shown = following(console, settings.al.max_convergence_epochs)
+    with shown, signs_of_life(console), hand_over(plan.inputs):
         outcome = outcome_of(flow, settings.directory, plan.overrides)
     return report_outcome(outcome, run_dir, settings, time.monotonic() - began)
 
@@ -106,6 +108,7 @@ def make_ready(settings: Settings) -> None:
     from flows import server
 
     server.keep_untracked()
+    keep_apart(RunDir.of(settings).logs)
     if settings.cluster.ml_jobs is None or settings.cluster.reference_jobs is None:
         warm_parent.begin(warm_parent.common_modules(settings))
     if _has_jobs(settings):

@@ -48,7 +48,8 @@ def status(directory: Path, overrides: Mapping[str, Any]) -> int:
     running = f"process {who.pid} on {who.host} runs it" if who else "nobody runs it"
     running += "" if who is None or who.certain else ", unless it died: that cannot be seen here"
     now, _ = in_force(directory, overrides, settings, state)
-    console.print(f"{state_text(state, now)} ({running})", markup=False)
+    whose = "" if state.finished and who is None else f" ({running})"
+    console.print(f"{state_text(state, now)}{whose}", markup=False)
     if state.paused is not None:
         console.print(f"{paused_text(state.paused)}; `aimspax resume` lets it go on", markup=False)
     for line in origins(state, directory, overrides):
@@ -105,9 +106,13 @@ def show_results(run_dir: RunDir, state: CampaignState, settings: Settings) -> i
         return DONE
     table = Table("file", "kB", title=f"Results in {run_dir.results}")
     for path in files:
-        table.add_row(path.name, f"{path.stat().st_size / 1024:.0f}")
+        table.add_row(path.name, _kilobytes(path.stat().st_size))
     console.print(table)
     return DONE
+
+
+def _kilobytes(size: int) -> str:
+    return f"{size / 1024:.0f}" if size >= 10 * 1024 else f"{size / 1024:.1f}"
 
 
 def state_text(state: CampaignState, settings: Settings) -> str:
@@ -136,7 +141,8 @@ def status_tables(state: CampaignState, error_table: str = DEFAULT_TABLE) -> lis
         tables.append(_table(found, "Failed labels"))
     counts = dict.fromkeys(TrajectoryStatus, 0)
     for trajectory in state.trajectories:
-        counts[trajectory.status] += 1
+        if trajectory.over or not state.finished:  # those that went on to the end do nothing now
+            counts[trajectory.status] += 1
     doing = [{"trajectories": status.value, "count": n} for status, n in counts.items() if n]
     return [*tables, _table(doing, "Trajectories")] if doing else tables
 

@@ -25,8 +25,9 @@ from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.labels.tries import Fate, Retry, broken_text, reference_broken
 from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.reference.registry import make_reference
+from aimspax_core.report.now_and_then import NowAndThen
 from aimspax_core.storage import text
-from aimspax_core.text import duration_text
+from aimspax_core.text import duration_text, per_minute
 from flows.loops.losses import Losses
 from flows.loops.room import Room, look_for_room
 from flows.loops.stop import GRACE_S, POLL_S, Stop
@@ -49,7 +50,7 @@ _SHARE = 20
 """Writing the output takes at most one part in so many of the time."""
 
 PROGRESS_S = 10.0
-"""From one line on the progress to the next."""
+"""From one line on the progress to the next, while there is progress."""
 
 log = logging.getLogger("aimspax")
 
@@ -80,7 +81,8 @@ class Relabelling:
         self._events = events
         self._inputs, self._run, settings = inputs, inputs.run, inputs.settings
         self._keys, self._store = DataKeys.of(settings.misc), LabelStore(inputs.run.labels)
-        self._began = self._saved = self._reported = time.monotonic()
+        self._began = self._saved = time.monotonic()
+        self._reports = NowAndThen(self._began, PROGRESS_S)
         reference = make_reference(inputs.reference, settings.directory)
         self._identity = reference.identity()
         self.found = Relabelled(inputs.frames, self._keys, inputs.properties, settings.gate)
@@ -344,16 +346,18 @@ class Relabelling:
 
     def _report(self, page: RelabelPage) -> None:
         """Say how far the labelling is, now and then."""
-        if time.monotonic() - self._reported < PROGRESS_S:
-            return
-        self._reported = time.monotonic()
         done, failed = len(self.found.labels), len(self.found.reasons)
-        rate = (done - len(self._stored)) / (self._reported - self._began)
-        left = len(self._frames) - done - failed
-        ends = f", about {duration_text(left / rate)} left" if rate else ""
-        progress = (
-            f"{done} of {len(self._frames)} structures labelled, {failed} failed, "
-            f"{60 * rate:.0f} a minute{ends}"
-        )
+        now = time.monotonic()
+        if not self._reports.due(now, (done, failed)):
+            return
+        progress = f"{done} of {len(self._frames)} structures labelled, {failed} failed"
+        computed, seconds = done - len(self._stored), now - self._began
+        if computed:
+            left = (len(self._frames) - done - failed) * seconds / computed
+            progress += f", {per_minute(computed, seconds)}, about {duration_text(left)} left"
+        elif any(task.ticket.address for task in self._submitted.values()):
+            progress += "; the first ones are being computed"
+        else:
+            progress += "; workers are starting"
         log.info("%s", progress)
         page.show((done + failed) / len(self._frames), progress)

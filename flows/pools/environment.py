@@ -12,8 +12,13 @@ IMPORTS = "AIMSPAX_PARENT_IMPORTS"
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in _LIBRARIES}
 """Environment of workers with one thread: many of them use a machine better than many threads."""
 
+_OF_TASKS = "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL"
+
 QUIET = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # That a task has ended, on the run's page once for each label, and how: its state says it, and
+    # of what failed the run's log says why.
+    _OF_TASKS: os.environ.get(_OF_TASKS, "CRITICAL"),
     "PREFECT_LOGGING_EXTRA_LOGGERS": ",".join(
         filter(None, (os.environ.get("PREFECT_LOGGING_EXTRA_LOGGERS"), "aimspax"))
     ),

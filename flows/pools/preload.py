@@ -29,6 +29,7 @@ from aimspax_core.safe_files import write_text
 from aimspax_core.versions import versions
 from flows.pools.certificates import read_one
 from flows.pools.warm_parent import settle
+from flows.runs.library_warnings import keep_apart
 from flows.server.api import URL, keep_off_proxies, silence
 from flows.server.current import OURS
 
@@ -101,6 +102,7 @@ def dask_setup(worker: Any) -> None:
     folder = os.environ.get(POOL)
     if folder is None:
         os.setpgrp()
+        keep_apart()
         # On the terminal, as the pool closes; what became of workers and their tasks the run says.
         logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
         near = os.environ.get(URL) == os.environ.get(OURS)

@@ -12,6 +12,7 @@ import importlib
 import os
 
 from flows.pools.environment import IMPORTS, ONE_THREAD, QUIET
+from flows.runs.library_warnings import keep_apart
 
 BEGAN = frozenset(os.environ)
 """Names of the variables that this process began with."""
@@ -19,6 +20,7 @@ BEGAN = frozenset(os.environ)
 
 def _import_all(names: str) -> None:
     os.environ.update(ONE_THREAD | QUIET)  # read by what is imported
+    keep_apart()
     for name in names.split(","):
         with contextlib.suppress(Exception):
             importlib.import_module(name)

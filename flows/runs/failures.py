@@ -57,10 +57,10 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     The run's page and log show the error's text alone. Who calls the flow from Python gets the
     error all the same. The flow goes on without the Prefect API while that is away.
     """
+    logging.getLogger("prefect.flow_runs").addFilter(_is_news)
 
     @wraps(flow)
     def failing_plainly(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
-        logging.getLogger("prefect.flow_runs").addFilter(_is_news)
         with on_its_own() as watch:
             keep_out_lost_events(watch)
             try:
@@ -81,7 +81,12 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Keep out the traceback that Prefect adds to a deployed run whose state says the same."""
+    """Keep out what Prefect says of each run, and tracebacks where the state says the same.
+
+    The log of a run is ours; that it has begun, or ended well, its state says.
+    """
+    if record.levelno < logging.WARNING:
+        return False
     error = record.exc_info[1] if record.exc_info else None
     told = isinstance(error, OSError) and error.filename is not None
     return not (told or isinstance(error, AimspaxError | FailedRun | CancelledRun))

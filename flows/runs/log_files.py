@@ -17,6 +17,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.derived.yaml_text import section_lines
 from aimspax_core.settings.settings import Settings
 from aimspax_core.versions import versions
+from flows.runs.library_warnings import kept_apart
 from flows.runs.listeners import listening
 from flows.runs.log_file import LogFile
 
@@ -70,7 +71,8 @@ def campaign_logs(run: RunDir, settings: Settings, state: CampaignState | None) 
         state: The campaign's, before it is taken up; None: it has not begun.
     """
     files = _ByPhase(run, settings, state)
-    with logged_to(files, level=settings.model.MISC.log_level), listening(files.on_state):
+    level = settings.model.MISC.log_level
+    with kept_apart(run.logs), logged_to(files, level=level), listening(files.on_state):
         yield
 
 
@@ -78,7 +80,8 @@ def campaign_logs(run: RunDir, settings: Settings, state: CampaignState | None) 
 def relabel_logs(run: RunDir, settings: Settings) -> Iterator[None]:
     """Write the log lines of relabelling to `recalculate.log` and to its page in the block."""
     run.logs.mkdir(parents=True, exist_ok=True)
-    with logged_to(_file(run.logs / "recalculate.log"), level=settings.model.MISC.log_level):
+    file = _file(run.logs / "recalculate.log")
+    with kept_apart(run.logs), logged_to(file, level=settings.model.MISC.log_level):
         yield
 
 

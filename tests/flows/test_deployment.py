@@ -299,7 +299,9 @@ def test_the_schedule_fires_on_a_finished_campaign_which_says_so(site: Site) -> 
     run = completed()[0]
     assert run["parameters"]["directory"].endswith("by-schedule")
     assert "finished" in run["state"]["message"]
-    assert "finished already" in site.told(run["id"], until="Finished in state")
+    told = site.told(run["id"], until="finished already")
+    assert "finished already" in told
+    assert "Beginning flow run" not in told, "the log of a run is ours"
 
 
 def test_a_killed_database_costs_a_run_nothing(site: Site, directory: Path) -> None:

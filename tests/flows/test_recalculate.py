@@ -26,7 +26,7 @@ from aimspax_core.errors import CampaignError, EngineError
 from aimspax_core.inputs.relabel_inputs import RelabelInputs, RelabelRequest
 from aimspax_core.labels.relabelling import Summary
 from aimspax_core.reference.registry import build_reference
-from flows.commands.exit_codes import FAILED
+from flows.commands.exit_codes import DONE, FAILED, INCOMPLETE
 from flows.commands.label_dataset import DEFAULT_OPTIONS, label_dataset
 from flows.server import Server
 from tests.prefect_api import call
@@ -305,6 +305,14 @@ def test_a_reference_that_is_not_there_stops_all_and_no_frame_counts_as_failed(
     assert "srun: no such partition; 0 of 12 frames labelled" in told
     assert "12 left; mend it, and start again to go on" in told
     assert not list(deadly.glob("pairs_labelled*"))
+
+
+@pytest.mark.parametrize(("distances", "code"), [([2.0], DONE), ([2.0, 0.05], INCOMPLETE)])
+def test_frames_without_a_label_end_the_command_with_a_code_of_its_own(
+    tmp_path: Path, prefect_server: Server, distances: list[float], code: int
+) -> None:
+    file = pairs(tmp_path / "pairs.xyz", [0.37 * distance for distance in distances])
+    assert label_dataset(file, DEFAULT_OPTIONS, run_directory(tmp_path / "run")) == code
 
 
 def test_nothing_labelled_is_a_failed_run(tmp_path: Path, prefect_server: Server) -> None:

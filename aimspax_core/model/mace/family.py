@@ -61,6 +61,14 @@ def _settle(steps: Any, model: torch.nn.Module, train: Sequence[Any], ahead_s: f
     return steps.settle(model, train, ahead_s)
 
 
+def _loaded_by(settings: ModelSettings, file: str) -> tuple[str, ...]:
+    dtype = settings.GENERAL.default_dtype
+    return (
+        "from mace.calculators import MACECalculator",
+        f'atoms.calc = MACECalculator("{file}", device="cpu", default_dtype="{dtype}")',
+    )
+
+
 MACE = Family(
     graphs=graphs,
     constants=build.Constants,
@@ -86,5 +94,5 @@ MACE = Family(
     has_shift=lambda settings: mace_architecture(settings).model == "ScaleShiftMACE",
     lammps=write_lammps,
     scripts=SCRIPTS,
-    loaded_by="mace.calculators.MACECalculator",
+    loaded_by=_loaded_by,
 )

@@ -27,14 +27,12 @@ from aimspax_core.model.so3krates.given_file import (
 from aimspax_core.model.so3krates.graphs import graphs
 from aimspax_core.model.so3krates.steps import So3kratesSteps, misses
 from aimspax_core.model.so3krates.tuned_weights import fused, tuned
+from aimspax_core.settings.families.so3krates import far_cutoff, so3krates_architecture
 from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.model import ModelSettings
 
 _BROKEN = (pickle.UnpicklingError, RuntimeError, EOFError)
 _OTHER_VERSION = (AttributeError, ImportError, LookupError, ValueError)
-
-
-_INDENT = 25 * " "  # of `results/README.txt`
 
 
 def load(name: str, file: Path) -> torch.nn.Module:
@@ -73,7 +71,18 @@ def _pretrained(
     return replace(given, model=tuned(given.model, settings, seed))
 
 
-def _family(name: str, needs: str, **more: Any) -> Family:
+def _loaded_by(settings: ModelSettings, file: str) -> tuple[str, ...]:
+    name, dtype = settings.family.name, settings.GENERAL.default_dtype
+    far = far_cutoff(so3krates_architecture(settings))
+    return (
+        "from so3krates_torch.calculator.so3 import TorchkratesCalculator",
+        "atoms.calc = TorchkratesCalculator(",
+        f'    "{file}", model_type="{name}", r_max_lr={far}, device="cpu", default_dtype="{dtype}"',
+        ")",
+    )
+
+
+def _family(name: str, **more: Any) -> Family:
     return Family(
         graphs=graphs,
         constants=Constants,
@@ -92,14 +101,13 @@ def _family(name: str, needs: str, **more: Any) -> Family:
         pretrained=partial(_pretrained, name),
         architecture_of=partial(architecture_of, partial(load, name)),
         elements_of=partial(elements_told, partial(load, name)),
-        loaded_by=f"so3krates_torch.calculator.so3.TorchkratesCalculator\n{_INDENT}({needs})",
+        loaded_by=_loaded_by,
         **more,
     )
 
 
-SO3KRATES = _family("so3krates", "model_type='so3krates'")
+SO3KRATES = _family("so3krates")
 SO3LR = _family(
     "so3lr",
-    "model_type='so3lr', and the r_max_lr of ARCHITECTURE",
     foundation=partial(foundation, partial(load, "so3lr")),
 )

@@ -20,6 +20,7 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.machine import machine_cores
 from aimspax_core.safe_files import replacing, write_text
 from aimspax_core.settings.derived.explained_yaml import Explained, explained_yaml
+from aimspax_core.settings.derived.first_values import QUICK, phases, quick_phases
 from aimspax_core.settings.engines import EngineSection
 from aimspax_core.settings.families.known_families import FAMILIES, row_of
 from aimspax_core.settings.families.row import FamilyRow
@@ -93,6 +94,7 @@ def write_inputs(
     engine: str,
     family: str | None = None,
     pretrained: str | None = None,
+    quick: bool = False,
 ) -> list[Path]:
     """Write `aimsPAX.yaml`, the models' settings and the geometry or geometries.
 
@@ -103,6 +105,7 @@ def write_inputs(
         engine: Name of the engine that labels the structures.
         family: What `model_choice` says; none: of `pretrained` if that is a name, or the first.
         pretrained: Model that members begin from: a file, or a name that a family knows.
+        quick: Whether for a first result in minutes.
 
     Returns:
         What was written.
@@ -134,8 +137,8 @@ def write_inputs(
         target.parent.mkdir(exist_ok=True)
         with replacing(target) as aside:
             shutil.copyfile(source, aside)
-    write_text(project, _project_text(system, section, models, model.name))
-    write_text(model, _model_text(system, models))
+    write_text(project, _project_text(system, section, models, model.name, quick))
+    write_text(model, _model_text(system, models, quick))
     return [project, model, *_examples(directory, system, section), *copies]
 
 
@@ -252,6 +255,7 @@ _PROJECT_HINTS = {
     "INITIAL_DATASET_GENERATION": "the first points, and an ensemble trained on them",
     "ACTIVE_LEARNING": "exploring with the ensemble, labelling where it is unsure",
     "MD": "the dynamics of all trajectories",
+    "BUDGET": "what all of it may cost; where one is used up, it ends cleanly; docs/budget.md",
     "CLUSTER": "where labels are computed, and where training and MD run. To have labels "
     "computed in Slurm jobs: slurm in the place of local, #SBATCH lines below slurm_str, each "
     "indented (slurm_str: |), blocks instead of max_workers; docs/slurm.md",
@@ -262,31 +266,15 @@ _PROJECT_HINTS = {
 
 
 def _project_text(
-    system: _System, engine: type[EngineSection], models: _Models, model_file: str
+    system: _System,
+    engine: type[EngineSection],
+    models: _Models,
+    model_file: str,
+    quick: bool,
 ) -> str:
     sections: dict[str, dict[str, Any]] = {
         "REFERENCE": engine.example(system.charge, system.spin, system.periodic),
-        "INITIAL_DATASET_GENERATION": {
-            **_sampling(engine, models.family),
-            "n_points_per_sampling_step_idg": 10,
-            "skip_step_initial": 25,
-            "ensemble_size": 4,
-            "valid_ratio": 0.1,
-            "intermediate_epochs_idg": 5,
-            "desired_acc": 0.05,
-            "desired_acc_scale_idg": 5.0,
-        },
-        "ACTIVE_LEARNING": {
-            "num_trajectories": max(8, system.count),
-            "desired_acc": 0.05,
-            "max_train_set_size": 500,
-            "c_x": 0.0,
-            "skip_step_mlff": 25,
-            "valid_ratio": 0.1,
-            "epochs_per_worker": 2,
-            "converge_al": True,
-            "max_convergence_epochs": 500,
-        },
+        **(quick_phases if quick else phases)(_sampling(engine, models.family), system.count),
         "MD": {
             "stat_ensemble": "NVT",
             "thermostat": "Langevin",
@@ -304,6 +292,8 @@ def _project_text(
         "A key that is commented out is at its default. `aimspax check` finds mistakes, and says "
         "what would run.",
     ]
+    if quick:
+        title.append(QUICK)
     if system.periodic:
         title.append(
             "Periodic in three directions: `stat_ensemble: NPT` (with a barostat, under MD) moves "
@@ -342,18 +332,26 @@ _MODEL_HINTS = {
 """What is said of each section of the models' file."""
 
 
-def _model_text(system: _System, models: _Models) -> str:
+def _model_text(system: _System, models: _Models, quick: bool) -> str:
     family, example, tuned = models.family, models.family.example, models.pretrained is not None
     own = frozenset(family.pretrained_keys) if tuned else frozenset()
     choice = {} if family is FAMILIES[0] else {"model_choice": family.name}
     begins = {"perform_finetuning": True, "pretrained_model": models.pretrained} if tuned else {}
+    network, training = (
+        dict(example.architecture),
+        example.fine_tuning if tuned else example.training,
+    )
+    if quick:
+        network |= example.quick_architecture
+        training = {"batch_size": 3, "valid_batch_size": 10, **training}
+        training |= {} if tuned else example.quick_training
     sections: dict[str, dict[str, Any]] = {
         "GENERAL": {"name_exp": system.name, **choice, "seed": 42, "default_dtype": "float32"},
-        "ARCHITECTURE": {k: value for k, value in example.architecture.items() if k not in own},
+        "ARCHITECTURE": {key: value for key, value in network.items() if key not in own},
         "TRAINING": {
             **begins, "batch_size": 5, "lr": 0.01, "loss": "weighted",
             "energy_weight": 1.0, "forces_weight": 1000.0,
-            **(example.fine_tuning if tuned else example.training),
+            **training,
         },
         "MISC": {"device": "cpu"},
     }  # fmt: skip

@@ -260,6 +260,8 @@ MACE = FamilyRow(
         architecture={
             "r_max": 5.0, "num_channels": 32, "max_L": 0, "max_ell": 3, "correlation": 3,
         },
+        quick_architecture={"r_max": 4.5, "radial_MLP": [32, 32]},
+        quick_training={"lr": 0.03, "scheduler": "ExponentialLR", "lr_scheduler_gamma": 0.96},
         called="MACE",
         names="MACE's own",
         larger="num_channels 64 or 128, max_L 1",

@@ -122,6 +122,8 @@ class Example:
         architecture: Keys of ARCHITECTURE: a network that a few labels and a CPU can train.
         training: Keys of TRAINING.
         fine_tuning: Keys of TRAINING for members that begin from a trained model.
+        quick_architecture: What else of ARCHITECTURE, for a first result in minutes.
+        quick_training: What else of TRAINING then, unless members begin from a trained model.
         called: The family's name in a sentence; not given: `FamilyRow.name`.
         names: Whose the names and meanings of the keys are.
         larger: Keys of ARCHITECTURE, with values, for those who have a GPU.
@@ -130,6 +132,8 @@ class Example:
     architecture: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     fine_tuning: Mapping[str, Any] = field(default_factory=dict)
+    quick_architecture: Mapping[str, Any] = field(default_factory=dict)
+    quick_training: Mapping[str, Any] = field(default_factory=dict)
     called: str = ""
     names: str = ""
     larger: str = ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -193,7 +193,9 @@ class Explainer:
         schema: The JSON schema of the file's model, which says what is allowed.
         other_names: By section, keys that are known without being in the schema.
         elsewhere: Sections of other files, with the file that they belong in.
+        keys_elsewhere: Keys of other files, with section and file that they belong in.
         earlier: Names that keys once had, with today's.
+        replaced_by: Returns what takes the place of a key of another program's files, if anything.
     """
 
     def __init__(
@@ -201,12 +203,14 @@ class Explainer:
         schema: dict[str, Any],
         other_names: Mapping[str, list[str]],
         elsewhere: Mapping[str, str],
+        keys_elsewhere: Mapping[str, str],
         earlier: Mapping[str, str],
+        replaced_by: Callable[[str], str | None],
     ) -> None:
         self._schema = schema
         self._other_names = other_names
-        self._elsewhere = elsewhere
-        self._earlier = earlier
+        self._elsewhere, self._keys_elsewhere = elsewhere, keys_elsewhere
+        self._earlier, self._replaced_by = earlier, replaced_by
 
     def __call__(self, problem: Mapping[str, Any]) -> list[Mistake]:
         """Return the mistakes in one of the problems of a `ValidationError`, with their keys."""
@@ -272,21 +276,33 @@ class Explainer:
                     f"it belongs in {self._elsewhere[name]}",
                 )
             close = nearest_name(name, [*known, *self._elsewhere])
-            return Mistake(MistakeKind.UNKNOWN_SECTION, allowed=allowed, nearest=close)
+            unknown = Mistake(MistakeKind.UNKNOWN_SECTION, allowed=allowed, nearest=close)
+            return self._known_otherwise(path, name) or unknown
         if self._earlier.get(name) in known:
             return Mistake(MistakeKind.UNKNOWN_KEY, nearest=self._earlier[name])
-        others = [
+        if (otherwise := self._known_otherwise(path, name)) is not None:
+            return otherwise
+        others = self._other_names.get(path[0], []) if len(path) == 1 else []
+        close = nearest_name(name, [*known, *others])
+        return Mistake(MistakeKind.UNKNOWN_KEY, allowed="" if close else allowed, nearest=close)
+
+    def _known_otherwise(self, path: tuple[str, ...], name: str) -> Mistake | None:
+        """Return where a key belongs that is none in its place, or what takes its place."""
+        sections = [
             section
             for section in self._schema["properties"]
             if (section,) != path and name in fields_of(self._schema, section)
         ]
-        if others:
-            return Mistake(
-                MistakeKind.MISPLACED, "in the wrong section", f"it belongs in {or_list(others)}"
-            )
-        others = self._other_names.get(path[0], []) if len(path) == 1 else []
-        close = nearest_name(name, [*known, *others])
-        return Mistake(MistakeKind.UNKNOWN_KEY, allowed="" if close else allowed, nearest=close)
+        if sections:
+            where = "in the wrong section" if path else "in no section"
+            return Mistake(MistakeKind.MISPLACED, where, f"it belongs in {or_list(sections)}")
+        if (here := self._replaced_by(name)) is not None:
+            why = f"so MACE's own training files call it; in its place: {here}"
+            return Mistake(MistakeKind.UNKNOWN_KEY, why=why)
+        if name in self._keys_elsewhere:
+            why = f"it belongs in {self._keys_elsewhere[name]}"
+            return Mistake(MistakeKind.MISPLACED, "in the wrong file", why)
+        return None
 
 
 def _at(path: Sequence[str], mistake: Mistake) -> Mistake:

@@ -15,7 +15,7 @@ from tblite.ase import TBLite
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.settings.load import load
-from flows.commands.atomic_energies import FILE, atomic_energies
+from flows.commands.atomic_energies import FILE, NEXT, atomic_energies
 from flows.commands.exit_codes import DONE, USER, console
 from flows.server import Server
 
@@ -128,6 +128,11 @@ def test_the_lines_can_be_pasted_into_mace_yaml(own, tmp_path):
     lines = (own.directory / "out" / FILE).read_text(encoding="utf-8")
     directory = prepared(tmp_path / "pasted", MODEL + lines)
     assert load(directory).model.ARCHITECTURE.atomic_energies == own.energies
+
+
+@pytest.mark.slow
+def test_where_the_lines_go_and_when_is_said(own):
+    assert NEXT in own.said
 
 
 @pytest.mark.slow

@@ -105,6 +105,17 @@ def test_labels_that_are_left_out_are_told(
     assert "energy: only 3 of 4 frames have it (REF_energy)" in capsys.readouterr().out
 
 
+def test_molecules_lack_no_stress_unless_somebody_asks_for_it(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = (place / "models",)
+    evaluate(place / "test.xyz", EvaluationOptions(models, save=tmp_path))
+    assert "stress: only" not in capsys.readouterr().out
+    asked = EvaluationOptions(models, save=tmp_path, output_args=("forces", "stress"))
+    evaluate(place / "test.xyz", asked)
+    assert "stress: only 0 of 4 frames have it" in capsys.readouterr().out
+
+
 def test_the_originals_command_takes_all_of_its_flags(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,16 @@ def test_a_finished_campaign_shows_its_results_and_runs_nothing(
     assert "water-511.model" in capsys.readouterr().out
 
 
+def test_the_status_of_a_finished_campaign_tells_of_nothing_that_goes_on(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(finished, {}) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("finished: ")
+    assert "nobody runs it" not in said
+    assert not any(word in said for word in ("running", "waiting", "in-segment"))
+
+
 def test_a_finished_campaign_whose_results_were_moved_away_says_so(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

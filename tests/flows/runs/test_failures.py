@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,6 +50,17 @@ def test_an_error_of_ours_is_the_failed_state_of_its_flow() -> None:
     state = flow()
     assert state.is_failed()
     assert (state.message, state.data) == (str(error), error)
+
+
+def test_the_log_of_a_run_has_nothing_of_prefects_but_what_went_wrong(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plain_failures(lambda: Completed())
+    prefects = logging.getLogger("prefect.flow_runs")
+    with caplog.at_level(logging.DEBUG, logger=prefects.name):
+        prefects.info("Beginning flow run 'water' for flow 'aims-pax'")
+        prefects.error("Crash detected! Execution was aborted")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 def test_a_bug_of_ours_is_raised() -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from aimspax_core.campaign.actions import Label
 from aimspax_core.campaign.events import Event, ExplorationAsked
-from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.campaign.state import CampaignState, Pause, Phase
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
-from flows.commands.console import following
+from flows.commands.console import following, signs_of_life
 from flows.runs.listeners import listeners, listening
 from flows.runs.log_files import campaign_logs
 from tests.campaign.test_journal import RULES
@@ -75,3 +77,34 @@ def test_the_bar_moves_at_an_event_that_nobody_logs() -> None:
     with following(Console(file=screen, force_terminal=True, width=120), 100):
         tell(EXPLORING)
     assert "active learning" in screen.getvalue()
+
+
+def said_in_silence(console: Console, state: CampaignState) -> str:
+    """What is said while a campaign in this state says nothing, in two seconds at most."""
+    end = time.monotonic() + 2.0
+    with signs_of_life(console, silence_s=0.05):
+        tell(state)
+        while time.monotonic() < end and not console.file.getvalue():  # type: ignore[attr-defined]
+            time.sleep(0.02)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_where_there_is_no_bar_a_silent_campaign_says_what_it_is_doing() -> None:
+    state = EXPLORING.but(in_flight={"label:a": Label(key="a")})
+    assert "under way: 1 label" in said_in_silence(Console(file=io.StringIO()), state)
+
+
+@pytest.mark.parametrize(
+    ("terminal", "state"),
+    [(True, EXPLORING), (False, EXPLORING.but(paused=Pause(since=0.0, by="Ada")))],
+    ids=["the bar shows it", "it is paused, which was said"],
+)
+def test_nothing_is_said_where_there_is_nothing_to_say(
+    terminal: bool, state: CampaignState
+) -> None:
+    with signs_of_life(
+        console := Console(file=io.StringIO(), force_terminal=terminal), silence_s=0.1
+    ):
+        tell(state)
+        time.sleep(0.4)
+    assert not console.file.getvalue()  # type: ignore[attr-defined]

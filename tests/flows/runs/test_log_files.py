@@ -65,26 +65,31 @@ def logged(prefect_server: Server, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="module")
 def task_logs(logged: Logged) -> list[Log]:
     """What Prefect shows on the page of a task run whose worker logged a warning."""
-    landed = Landed()
-    logged.pool.submit(explode, "3, step 40", landed)
-    (ticket,) = landed.wait(1)
-    ticket.result()
-    assert ticket.future is not None
-    of_it = LogFilter(task_run_id=LogFilterTaskRunId(any_=[ticket.future.task_run_id]))
-    found: list[Log] = []
+    filters = []
+    for request in ("3, step 40", "4, later"):  # when the second one is told, all of the first is
+        landed = Landed()
+        logged.pool.submit(explode, request, landed)
+        (ticket,) = landed.wait(1)
+        ticket.result()
+        assert ticket.future is not None
+        id_ = ticket.future.task_run_id
+        filters.append(LogFilter(task_run_id=LogFilterTaskRunId(any_=[id_])))
     with get_client(sync_client=True) as client:
 
         def come() -> bool:
-            found[:] = client.read_logs(of_it)
-            return any("geometry" in log.message for log in found)
+            return any("geometry" in log.message for log in client.read_logs(filters[1]))
 
         wait_for(come, "a warning of a worker is in Prefect", 30)
-    return found
+        return client.read_logs(filters[0])
 
 
 def test_a_warning_on_a_worker_is_on_the_page_of_its_task(task_logs: list[Log]) -> None:
     (warning,) = [log for log in task_logs if "geometry 3, step 40" in log.message]
     assert (warning.level, warning.name) == (logging.WARNING, collect.log.name)
+
+
+def test_the_page_of_a_task_has_our_lines_alone(task_logs: list[Log]) -> None:
+    assert {log.name for log in task_logs} == {collect.log.name}
 
 
 def test_a_warning_on_a_worker_is_in_the_log_file(logged: Logged, task_logs: list[Log]) -> None:

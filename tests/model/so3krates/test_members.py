@@ -111,6 +111,17 @@ def test_the_constant_part_of_the_energies_is_solved_for(name: str) -> None:
 
 
 @each
+def test_the_lines_that_users_are_given_load_what_is_published(name: str, tmp_path: Path) -> None:
+    file, water = tmp_path / "published.model", molecule("H2O")
+    family(name).save(trained(name, "auto").averaged_model(), file)
+    (found,) = Committee(family(name).evaluator([family(name).load(file)])).evaluate([water])
+    lines = family(name).loaded_by(settings(name), str(file))
+    with number_format("float64"):  # the calculator sets it for good
+        exec("\n".join(lines), {"atoms": water})  # as a user would paste them
+        assert found.energy == pytest.approx(water.get_potential_energy(), rel=1e-10)
+
+
+@each
 def test_the_calculator_of_the_package_loads_what_is_published(name: str, tmp_path: Path) -> None:
     file = tmp_path / "published.model"
     family(name).save(trained(name, "auto").averaged_model(), file)

@@ -18,12 +18,16 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.settings.aims_control.control import Control
 from aimspax_core.settings.derived.explained_yaml import WIDTH
+from aimspax_core.settings.derived.first_values import QUICK
 from aimspax_core.settings.derived.template import write_inputs
 from aimspax_core.settings.derived.yaml_text import value_yaml
 from aimspax_core.settings.families.known_families import FAMILIES, row_of
 from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.load import load
 from aimspax_core.settings.md import MD
+from aimspax_core.settings.model import ModelSettings
+from aimspax_core.settings.project import ProjectSettings
+from aimspax_core.settings.reading.wording import fields_of, schema_of
 from flows.commands.check import check
 
 ASPIRIN = Path(__file__).parents[3] / "examples" / "aspirin" / "geometry.in"
@@ -80,6 +84,32 @@ def test_check_has_nothing_to_say_of_it(
     said = capsys.readouterr().out
     assert "No mistakes found; nothing has been run here yet." in said
     assert "note" not in said
+
+
+@pytest.mark.parametrize("atoms", [water(), silicon()], ids=["molecule", "crystal"])
+def test_the_quick_one_ends_with_few_labels_and_says_which_keys_to_turn(
+    geometry: Callable[[str, Atoms], Path],
+    tmp_path: Path,
+    atoms: Atoms,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_inputs(tmp_path / "run", [geometry("a.extxyz", atoms)], None, "tblite", quick=True)
+    inputs = Inputs.read(tmp_path / "run")
+    assert not inputs.settings.notes
+    assert inputs.settings.project.BUDGET.labels == 60
+    assert inputs.settings.al.max_train_set_size < 60
+    assert check(tmp_path / "run", {}) == 0
+    assert "note" not in capsys.readouterr().out
+    said = (tmp_path / "run" / "aimsPAX.yaml").read_text()
+    known = {
+        key
+        for schema in (ProjectSettings, ModelSettings)
+        for section in schema.model_fields
+        for key in fields_of(schema_of(schema), section)
+    }
+    turned = re.findall(r"`([\w.]+)`", QUICK)
+    assert {key.rpartition(".")[2] for key in turned} <= known
+    assert " ".join(QUICK.split()[:8]) in " ".join(said.replace("#", "").split())
 
 
 def test_several_geometries_become_a_folder(

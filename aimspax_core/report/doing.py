@@ -1,0 +1,56 @@
+"""What a campaign is doing at the moment, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aimspax_core.campaign.actions import (
+    Adopt,
+    Assess,
+    Converge,
+    Label,
+    Propagate,
+    Publish,
+    Sample,
+    Train,
+)
+from aimspax_core.campaign.state import CampaignState
+from aimspax_core.text import and_list, number_of
+
+
+def doing_text(state: CampaignState | None) -> str:
+    """Return what is under way in a campaign that runs.
+
+    Args:
+        state: The campaign's; None before its first event.
+    """
+    parts = [] if state is None else [*_under_way(state)]
+    if parts:
+        return f"under way: {and_list(parts)}"
+    return "workers are starting"
+
+
+def _under_way(state: CampaignState) -> Iterator[str]:
+    actions = tuple(state.in_flight.values())
+
+    def count(kind: type) -> int:
+        return sum(isinstance(action, kind) for action in actions)
+
+    if samples := count(Sample):
+        yield f"sampling MD of {number_of(samples, 'geometry', 'geometries')}"
+    moving = sum(len(a.trajectories) for a in actions if isinstance(a, Propagate))
+    if moving:
+        yield f"MD of {number_of(moving, 'trajectory', 'trajectories')}"
+    if labels := count(Label):
+        yield number_of(labels, "label")
+    if trainings := count(Train):
+        yield f"training of {number_of(trainings, 'member')}"
+    for tag in sorted({a.tag for a in actions if isinstance(a, Converge)}):
+        yield f"convergence of {tag} ({state.members[tag].converge_epochs} epochs so far)"
+    for kind, what in (
+        (Adopt, "taking over the models that were given"),
+        (Assess, "errors on the held-out set"),
+        (Publish, "writing models and datasets"),
+    ):
+        if count(kind):
+            yield what
