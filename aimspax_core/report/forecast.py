@@ -107,6 +107,11 @@ class Learning:
             spent = (after.labels, after.core_hours, self._time.seconds, self._exploring)
             self.rounds.append(Round(labels, *spent))
 
+    @property
+    def seconds(self) -> float:
+        """For how long the campaign has run (s), until the last event."""
+        return self._time.seconds
+
     def pace(self, of: Callable[[Round], float]) -> float | None:
         """Return what went with each label that the members saw, in the later half of the rounds.
 

@@ -24,7 +24,7 @@ _TITLES = {
     Phase.FAILED: "failed",
 }
 
-_STAGES: dict[Phase, Stage] = {Phase.INITIAL: "initial", Phase.ACTIVE: "active"}
+STAGES: dict[Phase, Stage] = {Phase.INITIAL: "initial", Phase.ACTIVE: "active"}
 """Phases that stopping rules end."""
 
 
@@ -50,8 +50,8 @@ def progress(state: CampaignState, max_convergence_epochs: int) -> Progress:
     fraction: float | None = 1.0
     if phase is Phase.ADOPT:
         fraction = None
-    elif phase in _STAGES:
-        fraction = _nearest(state, _STAGES[phase])
+    elif phase in STAGES:
+        fraction = _nearest(state, STAGES[phase])
     elif phase in (Phase.CONVERGE, Phase.INITIAL_CONVERGE):
         members = [m for m in state.members.values() if m.converging is not None]
         done = [1.0 if m.converged else m.converge_epochs / max_convergence_epochs for m in members]
@@ -126,7 +126,7 @@ def _held_out(state: CampaignState) -> float | None:
 
 def limits_text(state: CampaignState) -> list[str]:
     """Return a line on each stopping rule that may end the present phase."""
-    stage = _STAGES.get(state.phase)
+    stage = STAGES.get(state.phase)
     if stage is None:
         return []
     return [

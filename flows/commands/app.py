@@ -86,8 +86,19 @@ def check(directory: Directory = Path(), *, options: Options = NONE) -> int:
 
 
 @app.command
-def status(directory: Directory = Path(), *, options: Options = NONE) -> int:
+def status(
+    directory: Directory = Path(),
+    *,
+    options: Options = NONE,
+    watch: Annotated[
+        bool, Parameter(help="Show it anew as it goes on, until it is over.", negative=())
+    ] = False,
+) -> int:
     """Say how far a campaign is."""
+    if watch:
+        from flows.commands.watch import watch as watched
+
+        return watched(directory, options.overrides)
     return progress.status(directory, options.overrides)
 
 

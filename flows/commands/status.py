@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from aimspax_core.campaign.events import Resumed
 from aimspax_core.campaign.journal import entries, holder
@@ -23,6 +24,7 @@ from aimspax_core.report.failed_labels import by_reason
 from aimspax_core.report.forecast import Learning, forecast_lines
 from aimspax_core.report.geometry_table import geometry_rows
 from aimspax_core.report.progress import limits_text, paused_text, progress
+from aimspax_core.report.summary import spent_text
 from aimspax_core.report.threshold_text import threshold_text
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
@@ -38,36 +40,75 @@ _SIZES = ("member", "epochs", "training", "validation")
 
 def status(directory: Path, overrides: Mapping[str, Any]) -> int:
     """Print how far a campaign is."""
-    settings = load(directory, *settings_files(directory, overrides))
-    run_dir = RunDir.of(settings)
-    _, state = load_journal(run_dir)
-    if state is None:
-        console.print(f"{run_dir.output}: no campaign has been started here", markup=False)
-        return DONE
-    who = holder(run_dir)
-    running = f"process {who.pid} on {who.host} runs it" if who else "nobody runs it"
-    running += "" if who is None or who.certain else ", unless it died: that cannot be seen here"
-    now, _ = in_force(directory, overrides, settings, state)
-    whose = "" if state.finished and who is None else f" ({running})"
-    console.print(f"{state_text(state, now)}{whose}", markup=False)
-    if state.paused is not None:
-        console.print(f"{paused_text(state.paused)}; `aimspax resume` lets it go on", markup=False)
-    for line in origins(state, directory, overrides):
-        console.print(line, markup=False)
-    if state.stop_reason:
-        console.print(f"reason: {state.stop_reason}", markup=False)
-    if state.window.count:
-        console.print(threshold_text(state), markup=False)
-    for line in calibration_lines(state):
-        console.print(line, markup=False)
-    for line in limits_text(state):
-        console.print(line, markup=False)
-    if state.explored and state.phase in (Phase.ACTIVE, Phase.FINISHED):
-        for line in forecast_lines(Learning.of(entries(run_dir.journal))):
-            console.print(line, markup=False)
-    for table in status_tables(state, settings.model.MISC.error_table):
-        console.print(table)
+    for block in Status(directory, overrides).blocks():
+        console.print(block)
     return DONE
+
+
+class Status:
+    """How far a campaign is, to be asked once, or again and again while it goes on.
+
+    Args:
+        directory: The run directory.
+        overrides: Values in place of the files'.
+
+    Attributes:
+        run: Where everything lies.
+        state: The campaign when the status was asked for last; None: none has been started.
+        fraction: How much of its phase was done then.
+    """
+
+    def __init__(self, directory: Path, overrides: Mapping[str, Any]) -> None:
+        self._directory, self._overrides = directory, overrides
+        self._settings = load(directory, *settings_files(directory, overrides))
+        self.run = RunDir.of(self._settings)
+        self.state: CampaignState | None = None
+        self.fraction = 0.0
+        self._learning, self._learnt_at = Learning(), (-1, -1)
+
+    def blocks(self) -> list[Text | Table]:
+        """Return what is printed of the campaign as it is now, the most important first.
+
+        Raises:
+            CampaignError: Too much of the journal is damaged, or a newer release has written it.
+        """
+        _, self.state = load_journal(self.run)
+        if self.state is None:
+            return [Text(f"{self.run.output}: no campaign has been started here")]
+        lines = [*self._lines(self.state)]
+        tables = status_tables(self.state, self._settings.model.MISC.error_table)
+        return [*map(Text, lines), *tables]
+
+    def _lines(self, state: CampaignState) -> Iterator[str]:
+        who = holder(self.run)
+        running = f"process {who.pid} on {who.host} runs it" if who else "nobody runs it"
+        running += (
+            "" if who is None or who.certain else ", unless it died: that cannot be seen here"
+        )
+        settings, _ = in_force(self._directory, self._overrides, self._settings, state)
+        now = progress(state, settings.al.max_convergence_epochs)
+        self.fraction = now.fraction or 0.0
+        yield f"{now.title}: {now.reached} ({running})"
+        if state.paused is not None:
+            yield f"{paused_text(state.paused)}; `aimspax resume` lets it go on"
+        yield from origins(state, self._directory, self._overrides)
+        if state.stop_reason:
+            yield f"reason: {state.stop_reason}"
+        learning = self._learning_of(state)
+        yield f"spent: {spent_text(state, learning.seconds)}"
+        if state.window.count:
+            yield threshold_text(state)
+        yield from calibration_lines(state)
+        yield from limits_text(state)
+        if state.explored and state.phase in (Phase.ACTIVE, Phase.FINISHED):
+            yield from forecast_lines(learning)
+
+    def _learning_of(self, state: CampaignState) -> Learning:
+        """Return what the forecast is made from, read anew once a round has ended."""
+        at = state.rounds, state.assessments
+        if at != self._learnt_at:
+            self._learning, self._learnt_at = Learning.of(entries(self.run.journal)), at
+        return self._learning
 
 
 def report_outcome(outcome: Any, run_dir: RunDir, settings: Settings, seconds: float) -> int:
