@@ -15,5 +15,5 @@ _WHY: dict[WhyRefused, str] = {
 def candidates_text(event: CandidatesRefused) -> str:
     """Return how many structures are not labelled, and why."""
     whys = [one.why for one in event.refusals]
-    reasons = [f"{whys.count(why)}: {text}" for why, text in _WHY.items() if why in whys]
-    return f"candidates passed over, their trajectories go on: {'; '.join(reasons)}"
+    reasons = [f"{whys.count(why)} ({text})" for why, text in _WHY.items() if why in whys]
+    return f"candidates passed over, their trajectories go on: {', '.join(reasons)}"

@@ -150,9 +150,19 @@ def _event_line(
 
 
 def _short(action_id: str) -> str:
-    """Return an action's name as other lines have it, with a label's key cut short."""
+    """Return what an action is in words, as other lines have it, with a label's key cut short."""
     kind, _, key = action_id.partition(":")
-    return f"label {key[:8]}" if kind == "label" else action_id
+    whose = key.partition(":")[0]
+    words = {
+        "label": f"label {key[:8]}",
+        "propagate": f"MD (segment {key})",
+        "sample": f"sampling step {whose}",
+        "train": f"training of {whose}",
+        "converge": f"convergence of {whose}",
+        "publish": f"writing the {key} models and datasets",
+        "assess": "the held-out errors",
+    }
+    return words.get(kind, action_id)
 
 
 def _adopted(event: Adopted) -> str:

@@ -24,11 +24,14 @@ _SHOWN_STEPS = 5
 def split_table(settings: Settings, geometries: int) -> list[tuple[int, int, int]]:
     """Return (step, training, validation) set sizes of one member after the first sampling steps.
 
+    Those that there can be: `max_initial_epochs` may end the initial dataset after the first.
+
     Args:
         settings: The settings in force.
         geometries: How many there are.
     """
     idg = settings.idg
+    most_epochs: float = dict(idg)["max_initial_epochs"]  # the key of a stopping rule
     rows, training, validation = [], 0, 0
     for step in range(1, _SHOWN_STEPS + 1):
         new = idg.n_points_per_sampling_step_idg * geometries
@@ -36,6 +39,8 @@ def split_table(settings: Settings, geometries: int) -> list[tuple[int, int, int
         validation += to_validation
         training += new - to_validation
         rows.append((step, training, validation))
+        if step * idg.intermediate_epochs_idg >= most_epochs:
+            break
     return rows
 
 

@@ -20,6 +20,8 @@ def threshold_text(state: CampaignState) -> str:
     least, most = min(known), max(known)
     missing = len(levels) - len(known)
     none_yet = f", {missing} without one yet" if missing else ""
+    if missing and len(known) == 1:
+        return f"threshold{whose} {known[0]:.4f} {unit} for one geometry{none_yet}"
     levels_of = f"thresholds{whose} of {len(levels)} geometries"
     return f"{levels_of} {least:.4f} to {most:.4f} {unit}{none_yet}"
 

@@ -101,6 +101,32 @@ class _Sign(logging.Handler):
                 self._console.print(f"{now} {doing_text(state)}", markup=False, soft_wrap=True)
 
 
+class _Plain(logging.Handler):
+    """Prints log lines where there is no bar yet."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = _STYLES.get(record.levelno, "")
+        self._console.print(record.getMessage(), style=style, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def saying(console: Console) -> Iterator[None]:
+    """Print what is logged while the block runs: what a command does before the campaign."""
+    handler, logger = _Plain(console), logging.getLogger("aimspax")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
 @contextlib.contextmanager
 def signs_of_life(console: Console, silence_s: float = _SILENCE_S) -> Iterator[None]:
     """Say now and then what the campaign is doing while the block runs, if there is no bar."""

@@ -83,8 +83,10 @@ def execute(plan: Plan) -> int:
     # Nobody waits for a server or an import who does not want to: what ends a command in other
     # ways would wait for the import.
     with nothing_to_end():
-        make_ready(settings)
-        from flows.commands.console import following, signs_of_life
+        from flows.commands.console import following, saying, signs_of_life
+
+        with saying(console):
+            make_ready(settings)
         from flows.runs.handed_over import hand_over
         from flows.runs.outcome import outcome_of
 
@@ -108,6 +110,7 @@ def make_ready(settings: Settings) -> None:
     from flows import server
 
     server.keep_untracked()
+    _keep_quiet()
     keep_apart(RunDir.of(settings).logs)
     if settings.cluster.ml_jobs is None or settings.cluster.reference_jobs is None:
         warm_parent.begin(warm_parent.common_modules(settings))
@@ -179,10 +182,13 @@ def server_for(settings: Settings, prefect_reads: bool = True) -> Server:
         from flows.pools.jobs.script_check import host_for_jobs  # takes seconds
 
         host = host_for_jobs(settings)
-    found = server.ensure(host, settings.misc.server_password, prefect_reads)
-    # Prefect's own console lines would repeat ours, or stand between them; its page has them all.
+    _keep_quiet()
+    return server.ensure(host, settings.misc.server_password, prefect_reads)
+
+
+def _keep_quiet() -> None:
+    """Have Prefect print no lines: they would repeat ours, or stand between them."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    return found
 
 
 def show_dashboard(server: Server) -> None:

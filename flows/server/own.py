@@ -215,6 +215,8 @@ def _start(
     """
     address = _EVERYWHERE if everywhere else LOOPBACK
     password = password_for(home, wanted)
+    again = "" if moves else " again"
+    logger.info("starting the local Prefect server%s (log: %s)", again, log_file(home))
     for _ in range(_STARTS):
         port = port or free_port(address)
         process = _spawn(home, address, port, password)
@@ -231,10 +233,7 @@ def _start(
         )
         write_state(home, state)
         if _comes_up(home, state, spawned=True):
-            again = "" if moves else " again"
-            logger.info(
-                "Started a Prefect server at %s%s (log: %s).", state.url, again, log_file(home)
-            )
+            logger.info("the local Prefect server answers at %s", state.url)
             return state
         code = _exit_code(process, home)
         _end(home, state.pid)

@@ -152,7 +152,7 @@ def test_what_an_ensemble_before_has_judged_is_refused_and_its_trajectory_goes_o
     assert after.candidates_refused == {"renewed": 2}
     assert after.labels == state.labels
     assert "2 candidates passed over" in progress_text(after)
-    assert "2: a new ensemble" in candidates_text(event)
+    assert "2 (a new ensemble" in candidates_text(event)
 
 
 def test_a_segment_of_the_ensemble_before_lands_among_what_is_refused() -> None:

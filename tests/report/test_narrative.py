@@ -297,6 +297,21 @@ def test_a_loss_that_we_caused_is_no_news() -> None:
     assert lines(state, lost.model_copy(update={"counted": False}), state) == []
 
 
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        ("propagate:14", "MD (segment 14) was lost: "),
+        ("train:water-7:active-3", "training of water-7 was lost: "),
+        ("converge:water-7:final", "convergence of water-7 was lost: "),
+        ("sample:2:0", "sampling step 2 was lost: "),
+    ],
+)
+def test_what_was_lost_is_told_in_words(action: str, told: str) -> None:
+    state = STEPS[-1][2]
+    lost = TaskLost(action_id=action, reason="its worker died")
+    assert lines(state, lost, state) == [f"{told}its worker died"]
+
+
 def test_a_failure_is_told_as_one() -> None:
     steps = list(played(World(task_lost=0.0, label_fails=1.0)))
     news = [line for step in steps for line in lines(*step)]

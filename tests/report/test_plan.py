@@ -332,6 +332,13 @@ def test_training_and_validation_grow_by_the_ratio(points, ratio, geometries, ro
     assert split_table(_settings(**{IDG: idg}), geometries) == rows
 
 
+@pytest.mark.parametrize(("most", "steps"), [(30, 1), (31, 2), (90, 3), (600, 5)])
+def test_only_sampling_steps_that_there_can_be_are_shown(most, steps):
+    idg = {"intermediate_epochs_idg": 30, "max_initial_epochs": most}
+    idg["n_points_per_sampling_step_idg"] = 10
+    assert len(split_table(_settings(**{IDG: idg}), 1)) == steps
+
+
 @pytest.mark.parametrize("points", [1, 2, 3, 7, 10, 33])
 @pytest.mark.parametrize("ratio", [0.0, 0.05, 0.1, 0.3, 0.9])
 def test_no_point_is_lost_and_both_sets_get_one(points, ratio):

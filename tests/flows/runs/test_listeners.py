@@ -15,7 +15,7 @@ from aimspax_core.campaign.events import Event, ExplorationAsked
 from aimspax_core.campaign.state import CampaignState, Pause, Phase
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load
-from flows.commands.console import following, signs_of_life
+from flows.commands.console import following, saying, signs_of_life
 from flows.runs.listeners import listeners, listening
 from flows.runs.log_files import campaign_logs
 from tests.campaign.test_journal import RULES
@@ -108,3 +108,11 @@ def test_nothing_is_said_where_there_is_nothing_to_say(
         tell(state)
         time.sleep(0.4)
     assert not console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_comes_before_the_campaign_is_said_in_plain_lines() -> None:
+    console = Console(file=io.StringIO())
+    with saying(console):
+        logging.getLogger("aimspax.flows.server").info("starting the local Prefect server")
+    logging.getLogger("aimspax.flows.server").warning("later")
+    assert console.file.getvalue() == "starting the local Prefect server\n"  # type: ignore[attr-defined]
