@@ -7,6 +7,9 @@ from pathlib import Path
 
 from aimspax_core.settings.settings import Settings
 
+REPORT_FILES = ("report.html", "report.json", "report.bib")
+"""Names of a report's files; they lie beside the user's own."""
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -104,6 +107,11 @@ class RunDir:
     def report(self) -> Path:
         """The learning curve."""
         return self.output / "results" / "learning_curve.png"
+
+    @property
+    def report_files(self) -> tuple[Path, ...]:
+        """The page on the campaign, its numbers, and what to cite."""
+        return tuple(self.output / name for name in REPORT_FILES)
 
     @property
     def calibration(self) -> Path:

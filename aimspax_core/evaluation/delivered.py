@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from aimspax_core.errors import ModelError
 from aimspax_core.evaluation.whose import TABLE, states
 from aimspax_core.labels.label import Label
-from aimspax_core.model.committee import Committee
 from aimspax_core.prediction import Prediction
 from aimspax_core.safe_files import write_text
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
@@ -30,6 +29,9 @@ from aimspax_core.uncertainty.force_spread import atomic_sd
 from aimspax_core.uncertainty.judged_atoms import UncertaintyOf, judged
 from aimspax_core.uncertainty.measures import MEASURES, Measure, UncertaintyType
 from aimspax_core.uncertainty.true_error import mirrored
+
+if TYPE_CHECKING:  # what is written is read without torch
+    from aimspax_core.model.committee import Committee
 
 FILE = "calibration.json"
 
@@ -65,7 +67,7 @@ class Delivered:
 Point = tuple[Atoms, Label]
 """A structure and its label."""
 
-Committees = tuple[Committee, Committee]
+Committees: TypeAlias = "tuple[Committee, Committee]"
 """The one whose mean is the prediction, and the one whose spread is its uncertainty."""
 
 

@@ -14,6 +14,7 @@ from aimspax_core.campaign.journal import holder, load
 from aimspax_core.errors import CampaignError, SettingsError
 from aimspax_core.inputs.campaign_inputs import campaign_folders
 from aimspax_core.inputs.provenance import adopted
+from aimspax_core.report.document.ours import is_report
 from aimspax_core.run_directory import RunDir
 
 log = logging.getLogger(f"aimspax.{__name__}")
@@ -56,6 +57,7 @@ def move_aside(run_dir: RunDir) -> Path | None:
             new = aside / folder.relative_to(output)
             new.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(new)
+    _move_report(run_dir, aside)
     _move_state(run_dir, aside / run_dir.state.name)
     return aside
 
@@ -73,6 +75,15 @@ def began_from_given(run_dir: RunDir) -> bool | None:
     except CampaignError:
         return None
     return None if state is None else state.adopted
+
+
+def _move_report(run_dir: RunDir, aside: Path) -> None:
+    """Move the report, unless the user has a page of that name."""
+    page, *others = run_dir.report_files
+    if page.is_file() and is_report(page):
+        aside.mkdir(parents=True, exist_ok=True)
+        for path in (*filter(Path.is_file, others), page):
+            path.rename(aside / path.name)
 
 
 def _move_state(run_dir: RunDir, aside: Path) -> None:

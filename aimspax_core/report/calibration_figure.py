@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,66 +10,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from aimspax_core.campaign.actions import Propagate
-from aimspax_core.campaign.events import LabelArrived, SegmentFinished
-from aimspax_core.campaign.journal import Entry, entries
-from aimspax_core.campaign.judged import Judged, element_factors, energy_factor
-from aimspax_core.campaign.rules import apply
+from aimspax_core.campaign.journal import entries
+from aimspax_core.campaign.judged import element_factors, energy_factor
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.report.calibration_text import calibration_text
+from aimspax_core.report.judgements import Judgements, judgements
 from aimspax_core.report.looks import BLUE, GREEN, GREY, VERMILION, frame
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
 from aimspax_core.uncertainty.calibration import LEAST, NODES, reliability
 
 _IN_A_BIN = 6  # points whose mean is worth a dot
-
-
-@dataclass
-class Judgements:
-    """What the figure shows.
-
-    Attributes:
-        points: All labels that were held against a prediction, in the order in which they came.
-        factors: The factor that was in force after so many of them.
-        ensembles: Checkpoints of the committee whose prediction each point is of; where that is
-            not known, a name that no other has.
-        state: The campaign after the last event; None if nothing has happened.
-    """
-
-    points: list[Judged] = field(default_factory=list)
-    factors: list[tuple[int, float]] = field(default_factory=list)
-    ensembles: list[tuple[str, ...]] = field(default_factory=list)
-    state: CampaignState | None = None
-
-
-def judgements(journal: Iterable[Entry]) -> Judgements:
-    """Replay a journal, and keep what the figure shows."""
-    found, said_by = Judgements(), dict[str, tuple[str, ...]]()
-    for entry in journal:
-        before, found.state = found.state, apply(found.state, entry.event)
-        event = entry.event
-        if isinstance(event, SegmentFinished) and before is not None:
-            for key, ensemble in _said_by(event, before).items():
-                said_by.setdefault(key, ensemble)  # what was said first is kept
-        if not isinstance(event, LabelArrived) or event.judged is None or before is None:
-            continue
-        if found.state.judgement.points > before.judgement.points:
-            found.points.append(event.judged)
-            found.ensembles.append(said_by.get(event.key, (event.key,)))
-            now = found.state.calibration()
-            if now is not None:
-                found.factors.append((len(found.points), now.factor))
-    return found
-
-
-def _said_by(event: SegmentFinished, before: CampaignState) -> dict[str, tuple[str, ...]]:
-    """Return the ensemble of each structure that a segment came back with, by key."""
-    segment = before.in_flight.get(event.action_id)
-    if not isinstance(segment, Propagate):
-        return {}
-    keys = (*(one.key for one in event.results), *(one.key for one in event.looks))
-    return {key: segment.checkpoints for key in keys if key is not None}
 
 
 def calibration_figure(run: RunDir, path: Path) -> bool:

@@ -92,6 +92,12 @@ def columns(table: str, found: Iterable[Errors | None] = ()) -> tuple[Column, ..
     return (*chosen, _stress(kind)) if measured and _stress(kind) not in chosen else chosen
 
 
+def heading_of(key: str) -> str:
+    """Return the head of a table's column by its key, such as those of `errors.csv`."""
+    known = {column.key: column.heading for shown in _TABLES.values() for column in shown}
+    return known.get(key, key)
+
+
 def error_rows(state: CampaignState, table: str) -> list[dict[str, str | int]]:
     """Return a row for each member: epochs, sizes of its sets, and its errors on validation.
 

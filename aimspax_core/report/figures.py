@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from math import isfinite, log10
+from math import log10
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,21 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from aimspax_core.campaign.assessing import converged_errors, labels_used
-from aimspax_core.campaign.events import (
-    Assessed,
-    ConvergenceAdvanced,
-    Event,
-    ExplorationAsked,
-    Resumed,
-    SegmentFinished,
-)
-from aimspax_core.campaign.journal import Entry, entries
-from aimspax_core.campaign.rules import apply
+from aimspax_core.campaign.journal import entries
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.campaign.stopping import outlooks
-from aimspax_core.campaign.thresholds import windows
-from aimspax_core.report.forecast import HELD_OUT, Ahead, Learning, ahead
+from aimspax_core.report.curves import Curves, curves
+from aimspax_core.report.forecast import HELD_OUT, Ahead
 from aimspax_core.report.looks import BLUE, GREEN, GREY, PALE, SKY, VERMILION, frame
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
@@ -35,57 +23,6 @@ from aimspax_core.stopping.rule import Stage
 from aimspax_core.text import duration_text
 
 _THRESHOLDS = (VERMILION, BLUE, "#CC79A7", "#E69F00")  # of as many geometries; more have one
-
-Points = list[tuple[int, float]]
-
-
-@dataclass
-class Curves:
-    """What the figures show.
-
-    Attributes:
-        members: Validation force MAE (meV/Å) of each member after each round, against the number
-            of labels in all members' sets in that round.
-        mean: The same, averaged over the members.
-        converged: Lowest force MAE (meV/Å) of a convergence, by the number of labels it was on.
-        held_out: Force MAE (meV/Å) on the held-out set, averaged over the members, against the
-            number of labels that they had seen; before the convergence.
-        delivered: The same of what has converged.
-        explored_from: Number of labels when active learning began; None if it has not.
-        checks: Finite uncertainties in the order in which the threshold saw them.
-        thresholds: The threshold after so many checks, by geometry where each has its own (else
-            under 0); there is none while it warms up.
-        ahead: How the errors go on (eV/Å), where that can be said.
-        seconds: Wall time, without the pauses between two runs.
-        state: The campaign after the last event; None if nothing has happened.
-    """
-
-    members: dict[str, Points] = field(default_factory=dict)
-    mean: Points = field(default_factory=list)
-    converged: dict[int, float] = field(default_factory=dict)
-    held_out: Points = field(default_factory=list)
-    delivered: dict[int, float] = field(default_factory=dict)
-    explored_from: int | None = None
-    checks: list[float] = field(default_factory=list)
-    thresholds: dict[int, Points] = field(default_factory=dict)
-    ahead: list[Ahead] = field(default_factory=list)
-    seconds: float = 0.0
-    state: CampaignState | None = None
-
-
-def curves(journal: Iterable[Entry]) -> Curves:
-    """Replay a journal, and keep what the figures show."""
-    found, learning, now = Curves(), Learning(), None
-    for entry in journal:
-        before, found.state = found.state, apply(found.state, entry.event)
-        if now is not None and not isinstance(entry.event, Resumed):
-            found.seconds += max(0.0, entry.time - now)
-        now = entry.time
-        learning.note(before, entry.event, found.state, entry.time)
-        if before is not None:
-            _note(found, before, entry.event, found.state)
-    found.ahead = ahead(learning)
-    return found
 
 
 def learning_curve(run: RunDir, path: Path) -> None:
@@ -105,37 +42,6 @@ def learning_curve(run: RunDir, path: Path) -> None:
     _draw_checks(checks, found)
     with replacing(path) as aside:
         figure.savefig(aside, metadata={"Software": None})
-
-
-def _note(found: Curves, before: CampaignState, event: Event, after: CampaignState) -> None:
-    if isinstance(event, ExplorationAsked) and found.explored_from is None:
-        found.explored_from = labels_used(after)
-    if after.ensemble != before.ensemble and after.mean_force_mae is not None:
-        labels = labels_used(before)
-        found.mean.append((labels, 1000 * after.mean_force_mae))
-        for tag, member in after.members.items():
-            if member.errors is not None:
-                curve = found.members.setdefault(tag, [])
-                curve.append((labels, 1000 * member.errors.mae_f))
-    if isinstance(event, ConvergenceAdvanced) and event.best is not None:
-        labels, error = labels_used(before), 1000 * event.best.mae_f
-        found.converged[labels] = min(error, found.converged.get(labels, error))
-    if isinstance(event, Assessed) and event.errors:
-        converged = converged_errors(after)
-        errors = (converged or event.errors).values()
-        mean = sum(one.mae_f for one in errors) / len(errors)
-        seen = (one.labels for one in before.unassessed if one.number == event.number)
-        points = [(count, 1000 * mean) for count in seen]
-        if converged:
-            found.delivered.update(points)
-        else:
-            found.held_out += points
-    if isinstance(event, SegmentFinished):
-        found.checks.extend(value for value in event.uncertainties if isfinite(value))
-        for number, window in enumerate(windows(after)):
-            threshold = window.threshold(after.rules.c_x)
-            if threshold is not None:
-                found.thresholds.setdefault(number, []).append((len(found.checks), threshold))
 
 
 def _headings(figure: Figure, found: Curves) -> None:
@@ -162,6 +68,7 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
     if not found.mean or found.state is None:
         _nothing(axes, "no model has been trained yet")
         return
+    foretold = found.ahead
     for curve in found.members.values():
         axes.plot(
             *zip(*curve, strict=True), color=SKY, linewidth=1.1, marker=".", markersize=2.5,
@@ -176,7 +83,7 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
             *zip(*found.held_out, strict=True), color=GREEN, linewidth=1.8, marker="s",
             markersize=3.0, label=f"held-out set (last {found.held_out[-1][1]:.3g})",
         )  # fmt: skip
-    for one in found.ahead:
+    for one in foretold:
         _draw_ahead(axes, one)
     if found.converged:
         axes.plot(
@@ -191,8 +98,8 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
             label=f"… on the held-out set ({list(found.delivered.values())[-1]:.3g})",
         )  # fmt: skip
     last = found.mean[-1][0]
-    foretold = (one.labels[-1] for one in found.ahead)
-    end = max(last, *found.converged, *found.delivered, *foretold, found.explored_from or 0, 1)
+    farthest = (one.labels[-1] for one in foretold)
+    end = max(last, *found.converged, *found.delivered, *farthest, found.explored_from or 0, 1)
     axes.set_xlim(0, 1.03 * end)
     boundary = found.explored_from
     if boundary is None:
@@ -210,8 +117,8 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
     _log_scale(axes, [error for curve in found.members.values() for _, error in curve]
                + [*found.converged.values(), *found.delivered.values()]
                + [error for _, error in found.held_out]
-               + [1000 * error for one in found.ahead for error in _bounds(one)],
-               0.12 + 0.15 * len(found.ahead))  # fmt: skip
+               + [1000 * error for one in foretold for error in _bounds(one)],
+               0.12 + 0.15 * len(foretold))  # fmt: skip
     share = (boundary or end) / axes.get_xlim()[1]
     _legend(axes, right=share if share > 0.6 else 1.0)
 

@@ -144,7 +144,7 @@ def _initial(settings: Settings, members: int, geometries: int) -> str:
     labels = idg.n_points_per_sampling_step_idg * geometries
     shared = "" if idg.distinct_model_sets else ", the same for all members"
     return (
-        f"sampled by {_sampler(settings)}, {labels if shared else labels * members} labels a "
+        f"sampled by {sampler_text(settings)}, {labels if shared else labels * members} labels a "
         f"step{shared}, {idg.intermediate_epochs_idg} epochs after each, "
         f"until {_end('initial', idg)}"
     )
@@ -220,7 +220,8 @@ def _engine(engine: EngineSettings) -> str:
     return f"{engine.engine_text}{command}"
 
 
-def _sampler(settings: Settings) -> str:
+def sampler_text(settings: Settings) -> str:
+    """Return what drives the MD that samples the initial dataset."""
     idg = settings.idg
     if idg.initial_sampling == "aimd":
         return "the reference itself"

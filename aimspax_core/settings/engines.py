@@ -121,6 +121,11 @@ class EngineSection(Section):
         return f"{self.engine} {self.method_text}".strip()
 
     @property
+    def cites(self) -> tuple[str, ...]:
+        """What is to be cited for its labels, by the keys of `references.toml`."""
+        return ()
+
+    @property
     def command_text(self) -> str:
         """The shell line that starts the engine's program, if the section has one."""
         return ""

@@ -38,12 +38,14 @@ class Row:
             it, any name. No two ensembles have the same.
         text: What it is, as in a list: begins with a capital if it is a name.
         place: Module and name of its `Ensemble`, such as `package.module:NAME`.
+        cites: What is to be cited for it, by the keys of `references.toml`.
     """
 
     stat_ensemble: str
     name: str
     text: str
     place: str
+    cites: tuple[str, ...] = ()
 
     @property
     def chosen_by(self) -> str | None:
@@ -63,12 +65,36 @@ class Row:
 
 
 ENSEMBLES: tuple[Row, ...] = (
-    Row("nvt", "langevin", "Langevin's friction and noise", f"{_HERE}.langevin:LANGEVIN"),
-    Row("npt", "berendsen", "Berendsen's", f"{_HERE}.berendsen:BERENDSEN"),
-    Row("npt", "npt", "Nosé-Hoover and Parrinello-Rahman", f"{_HERE}.melchionna:MELCHIONNA"),
-    Row("npt", "mtk", "Martyna-Tobias-Klein with a flexible cell", f"{_HERE}.mtk:MTK"),
-    Row("npt", "isomtk", "the same with a cell that keeps its shape", f"{_HERE}.mtk:ISOMTK"),
-    Row("nve", "nve", "Newton's equations", f"{_HERE}.verlet:NVE"),
+    Row(
+        "nvt",
+        "langevin",
+        "Langevin's friction and noise",
+        f"{_HERE}.langevin:LANGEVIN",
+        ("vandeneijnden2006",),
+    ),
+    Row("npt", "berendsen", "Berendsen's", f"{_HERE}.berendsen:BERENDSEN", ("berendsen1984",)),
+    Row(
+        "npt",
+        "npt",
+        "Nosé-Hoover and Parrinello-Rahman",
+        f"{_HERE}.melchionna:MELCHIONNA",
+        ("melchionna1993", "melchionna2000"),
+    ),
+    Row(
+        "npt",
+        "mtk",
+        "Martyna-Tobias-Klein with a flexible cell",
+        f"{_HERE}.mtk:MTK",
+        ("martyna1994",),
+    ),
+    Row(
+        "npt",
+        "isomtk",
+        "the same with a cell that keeps its shape",
+        f"{_HERE}.mtk:ISOMTK",
+        ("martyna1994",),
+    ),
+    Row("nve", "nve", "Newton's equations", f"{_HERE}.verlet:NVE", ("swope1982",)),
 )
 """All ensembles; the first of a `stat_ensemble` is its default."""
 

@@ -151,6 +151,19 @@ def export(
 
 
 @app.command
+def report(
+    directory: Directory = Path(),
+    *,
+    options: Options = NONE,
+    save: Annotated[Path | None, Parameter(help="Where to write; none: into DIR.")] = None,
+) -> int:
+    """Write a page on a campaign that needs no network: report.html, report.json, report.bib."""
+    from flows.commands.report import report as reported
+
+    return reported(directory, options.overrides, save)
+
+
+@app.command
 def verify(
     directory: Directory = Path(),
     *,

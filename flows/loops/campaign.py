@@ -47,6 +47,7 @@ from flows.loops.figures import Figures
 from flows.loops.kept_files import KeptFiles
 from flows.loops.page_switch import PageSwitch
 from flows.loops.read_inputs import read_inputs
+from flows.loops.report import Reports
 from flows.loops.room import Room, StoppedWaitingError, look_for_campaigns_room
 from flows.loops.stop import GRACE_S, Stop, StopRequested, stop_signals
 from flows.loops.taking_requests import LOOK_S, Requests
@@ -273,7 +274,7 @@ class Campaign:
             for pool in workers:
                 page.link(pool.name, pool.dashboard, pool.capacity)
             page.show(self.state, force=True)
-            figures = Figures(self.run)
+            figures, reports = Figures(self.run), Reports()
             try:
                 while not stopped.asked():
                     self._take_requests(executor)
@@ -290,6 +291,7 @@ class Campaign:
                     self._record_next(executor, LOOK_S)
                     page.show(self.state)
                     page.learn(self._kept_files.learning)
+                    reports.renew(self.inputs, self.state)
                 self._land(executor)
             finally:
                 executor.cancel()
@@ -298,6 +300,8 @@ class Campaign:
                 with best_effort("figures"):
                     figures.draw()
                     page.show_picture(self.run.report, progress_text(self.state))
+            if self.state.phase in (Phase.FINISHED, Phase.FAILED):
+                reports.finish(self.inputs, self.state)
 
     def _keep_to_budget(self, executor: Executor) -> None:
         """Tell for how long the campaign has run; put labels back that it is too late to begin."""

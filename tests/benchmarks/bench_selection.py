@@ -52,7 +52,7 @@ from scipy.stats import t as student
 
 from aimspax_core.campaign.events import SegmentFinished
 from aimspax_core.campaign.journal import entries
-from aimspax_core.report.figures import Points, curves
+from aimspax_core.report.curves import Points, curves
 from aimspax_core.report.looks import BLUE, VERMILION, frame
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load

@@ -13,8 +13,9 @@ from aimspax_core.campaign.events import Event, Started
 from aimspax_core.campaign.journal import Journal, entries
 from aimspax_core.campaign.judged import energy_factor
 from aimspax_core.campaign.state import CampaignState
-from aimspax_core.report.calibration_figure import calibration_figure, judgements
+from aimspax_core.report.calibration_figure import calibration_figure
 from aimspax_core.report.calibration_text import calibration_lines
+from aimspax_core.report.judgements import judgements
 from aimspax_core.run_directory import RunDir
 from aimspax_core.uncertainty.calibration import LEAST
 from tests.campaign.virtual import VirtualShell, World

@@ -16,8 +16,8 @@ from aimspax_core.campaign.journal import Entry, Journal, entries
 from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.report import figures
-from aimspax_core.report.figures import curves, learning_curve
+from aimspax_core.report.curves import curves
+from aimspax_core.report.figures import learning_curve
 from aimspax_core.report.forecast import IN_VALIDATION
 from aimspax_core.run_directory import RunDir
 from tests.campaign.virtual import VirtualShell, World
@@ -125,7 +125,7 @@ def test_how_the_error_goes_on_is_drawn(tmp_path: Path, monkeypatch: pytest.Monk
     assert (one.on, one.labels[0]) == (IN_VALIDATION, last[0])
     assert 1000 * one.errors[0].value == pytest.approx(last[1], rel=0.1)
     learning_curve(run, tmp_path / "with.png")
-    monkeypatch.setattr(figures, "ahead", lambda learning: [])
+    monkeypatch.setattr("aimspax_core.report.curves.ahead", lambda learning: [])
     learning_curve(run, tmp_path / "without.png")
     assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
 

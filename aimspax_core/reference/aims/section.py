@@ -122,6 +122,11 @@ class AimsReference(ProgramSection):
         return {"control.in": "\n".join(lines) + "\n"}
 
     @property
+    def cites(self) -> tuple[str, ...]:
+        """The program."""
+        return ("blum2009",)
+
+    @property
     def method_text(self) -> str:
         """See `EngineSection.method_text`."""
         files = self.control.values() if isinstance(self.control, dict) else [self.control]

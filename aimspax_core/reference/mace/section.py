@@ -28,6 +28,11 @@ class MaceReference(EngineSection):
         return {"engine": "mace", "model_path": "teacher.model"}
 
     @property
+    def cites(self) -> tuple[str, ...]:
+        """The architecture of the teacher."""
+        return ("batatia2022",)
+
+    @property
     def method_text(self) -> str:
         """See `EngineSection.method_text`."""
         return str(self.model_path)
@@ -51,6 +56,11 @@ class MaceMpReference(MaceFoundation, EngineSection):
     def example(cls, charge: int, spin: int, periodic: bool) -> dict[str, Any]:
         """See `EngineSection.example`."""
         return {"engine": "mace-mp", "mace_model": "medium"}
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The model, and its dispersion."""
+        return "batatia2022", "batatia2025foundation", *(("grimme2010",) if self.dispersion else ())
 
     @property
     def method_text(self) -> str:

@@ -18,6 +18,15 @@ ByElement = Annotated[
 """One name for all elements, or a name by chemical symbol."""
 
 
+_DISPERSION: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "d3zero": ("grimme2010",),
+    "d3bj": ("grimme2010", "grimme2011"),
+    "d4": ("caldeweyher2019",),
+}
+"""What is to be cited for a dispersion correction."""
+
+
 class PyscfReference(EngineSection):
     """REFERENCE with `engine: pyscf`: molecules, and cells periodic in all three directions.
 
@@ -99,6 +108,11 @@ class PyscfReference(EngineSection):
         molecules = {"engine": "pyscf", "xc": "pbe", "basis": "def2-svp"}
         cells = {"basis": "gth-dzvp-molopt-sr", "pseudo": "gth-pbe", "k_grid": [2, 2, 2]}
         return {**molecules, "charge": charge, "spin": spin, **(cells if periodic else {})}
+
+    @property
+    def cites(self) -> tuple[str, ...]:
+        """The program, and the dispersion."""
+        return "sun2018", "sun2020", *_DISPERSION[self.dispersion]
 
     @property
     def method_text(self) -> str:

@@ -26,6 +26,11 @@ class So3lrReference(So3lrFoundation, EngineSection):
     default_dtype: Literal["float32", "float64"] = Field("float64", description="Number format.")
 
     @property
+    def cites(self) -> tuple[str, ...]:
+        """The model."""
+        return ("kabylda2025",)
+
+    @property
     def method_text(self) -> str:
         """See `EngineSection.method_text`."""
         return "" if self.model_path is None else str(self.model_path)

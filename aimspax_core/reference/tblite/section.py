@@ -38,6 +38,11 @@ class TbliteReference(EngineSection):
         return {"engine": "tblite", "method": "GFN2-xTB", "charge": charge, "spin": spin}
 
     @property
+    def cites(self) -> tuple[str, ...]:
+        """The method and the program."""
+        return ("bannwarth2019" if self.method == "GFN2-xTB" else "grimme2017", "tblite")
+
+    @property
     def method_text(self) -> str:
         """See `EngineSection.method_text`."""
         return self.method

@@ -266,4 +266,7 @@ MACE = FamilyRow(
         names="MACE's own",
         larger="num_channels 64 or 128, max_L 1",
     ),
+    cites=("batatia2022", "batatia2025design"),
+    foundation_cites=("batatia2025foundation",),
+    told_keys=("r_max", "num_interactions", "num_channels", "max_L", "max_ell", "correlation"),
 )  # fmt: skip

@@ -173,6 +173,9 @@ class FamilyRow:
         elements_by_loading: Whether a file's elements are found by loading its model, with torch.
         pretrained_names: Models that can be fine-tuned by a name.
         example: What `aimspax init` writes.
+        cites: What is to be cited for its models, by the keys of `references.toml`.
+        foundation_cites: Likewise for its foundation models, beside those.
+        told_keys: Keys of ARCHITECTURE that a paper tells of its models.
     """
 
     name: str
@@ -192,3 +195,6 @@ class FamilyRow:
     pretrained_names: tuple[str, ...] = ()
     elements_by_loading: bool = False
     example: Example = Example()
+    cites: tuple[str, ...] = ()
+    foundation_cites: tuple[str, ...] = ()
+    told_keys: tuple[str, ...] = ()

@@ -336,6 +336,7 @@ def _row(
             names="those of so3krates-torch",
             larger="num_features 128, num_layers 3",
         ),
+        told_keys=("r_max", "num_layers", "num_features", "num_heads", "degrees"),
         pretrained_keys=tuple(
             key for key in architecture.model_fields if key not in _NOT_OF_A_MODEL
         ),
@@ -343,12 +344,14 @@ def _row(
     )
 
 
-SO3KRATES = _row("so3krates", So3kratesArchitecture, "So3krates")
+SO3KRATES = _row("so3krates", So3kratesArchitecture, "So3krates", cites=("frank2024",))
 SO3LR = _row(
     "so3lr",
     So3lrArchitecture,
     "SO3LR",
     {"r_max_lr": USUAL_FAR["r_max_lr"]},
+    cites=("frank2024", "kabylda2025"),
+    foundation_cites=("kabylda2025",),
     foundations=("so3lr",),
     elements_missing=_foundation_misses,
     pretrained_names=(FOUNDATION,),

@@ -1,0 +1,223 @@
+"""A methods paragraph, ready to paste, and what it cites: exactly what was used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from aimspax_core.campaign.state import Phase
+from aimspax_core.report.document import contents
+from aimspax_core.report.document.citations import citations
+from aimspax_core.report.document.learning import held_out_error
+from aimspax_core.report.document.source import Source
+from aimspax_core.report.plan import sampler_text
+from aimspax_core.sampling.dynamics import describe
+from aimspax_core.settings.families.known_families import row_of_foundation
+from aimspax_core.structures import symbols_text
+from aimspax_core.text import and_list, duration_text
+from aimspax_core.uncertainty.measures import measure_of
+from aimspax_core.uncertainty.threshold import WINDOW
+
+_CITED = re.compile(r"\s*\[\[([\w, ]+)\]\]")
+_LOOSE = re.compile(r" ([.,;:)])")
+_SPECIAL = re.compile(r"([&%$#_{}])")
+
+
+def methods(source: Source, versions: dict[str, str]) -> contents.Methods:
+    """Return the paragraph.
+
+    Args:
+        source: The campaign.
+        versions: Those that it was run with.
+    """
+    sentences = [
+        *_what(source, versions),
+        *_initial(source),
+        *_exploring(source),
+        *_training(source),
+        *_outcome(source),
+    ]
+    return written(" ".join(sentences))
+
+
+def written(text: str) -> contents.Methods:
+    """Return a paragraph, whose citations are written `[[key, key]]`, with what it cites."""
+    text = _LOOSE.sub(r"\1", " ".join(text.split()))  # a place without a citation leaves room
+    order: dict[str, int] = {}
+    for match in _CITED.finditer(text):
+        for key in _keys(match):
+            order.setdefault(key, len(order) + 1)
+    known = citations()
+
+    def plain(match: re.Match[str]) -> str:
+        return " [" + ", ".join(str(order[key]) for key in _keys(match)) + "]"
+
+    def latex(match: re.Match[str]) -> str:
+        return "~\\cite{" + ",".join(_keys(match)) + "}"
+
+    parts = _CITED.split(text)
+    escaped = "".join(
+        f"[[{part}]]" if index % 2 else _latex(part) for index, part in enumerate(parts)
+    )
+    return contents.Methods(
+        text=_CITED.sub(plain, text),
+        latex=_CITED.sub(latex, escaped),
+        references=[
+            contents.Reference(key=key, text=known[key].text, url=known[key].url) for key in order
+        ],
+    )
+
+
+def _keys(match: re.Match[str]) -> list[str]:
+    return [key.strip() for key in match[1].split(",")]
+
+
+def _latex(text: str) -> str:
+    text = _SPECIAL.sub(r"\\\1", text)
+    for sign, command in (("Å", "\\AA{}"), ("−", "$-$"), ("×", "$\\times$")):
+        text = text.replace(sign, command)
+    return text
+
+
+def _cite(*keys: str) -> str:
+    return f"[[{', '.join(dict.fromkeys(keys))}]]" if keys else ""
+
+
+def _what(source: Source, versions: dict[str, str]) -> Iterator[str]:
+    settings, rules = source.settings, source.state.rules
+    row, sections = settings.model.family, settings.model
+    told = (f"{key} {_value(getattr(sections.ARCHITECTURE, key))}" for key in row.told_keys)
+    what = {int(z) for atoms in source.geometries for z in atoms.numbers}
+    formulas = dict.fromkeys(atoms.get_chemical_formula() for atoms in source.geometries)
+    subject = and_list(formulas) if len(formulas) <= 4 else (
+        f"{len(formulas)} systems of {symbols_text(what)}"
+    )  # fmt: skip
+    yield (
+        f"A force field for {subject} was made by active learning after aims-PAX "
+        f"{_cite('henkes2025')} with aimspax{_version(versions, 'aimspax')}, whose tasks run by "
+        f"Prefect{_version(versions, 'prefect')} {_cite('prefect')} on Dask "
+        f"{_cite('rocklin2015')}, and whose structures and dynamics are those of ASE"
+        f"{_version(versions, 'ase')} {_cite('larsen2017')}."
+    )
+    models = "model" if len(rules.tags) == 1 else f"committee of {len(rules.tags)} models"
+    yield (
+        f"The {models} of the family {row.name} {_cite(*row.cites)} ({', '.join(told)}; PyTorch"
+        f"{_version(versions, 'torch')} {_cite('paszke2019')}) learnt energies and forces"
+        f"{' and stress' if settings.stress else ''} of the reference "
+        f"{settings.reference.engine_text} {_cite(*settings.reference.cites)}."
+    )
+
+
+def _version(versions: dict[str, str], package: str) -> str:
+    return f" {versions[package]}" if package in versions else ""
+
+
+def _value(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _initial(source: Source) -> Iterator[str]:
+    settings, state, idg = source.settings, source.state, source.settings.idg
+    training = settings.model.TRAINING
+    if training.perform_finetuning:
+        row = settings.model.family
+        by = f" by LoRA {_cite('hu2022')}" if training.uses_lora else ""
+        yield (
+            f"Its members were fine-tuned{by} from {training.pretrained_model} "
+            f"{_cite(*row.foundation_cites)}."
+        )
+    if state.adopted:
+        yield "It began from models and datasets that were there."
+    elif settings.has_initial:
+        cites: tuple[str, ...] = ()
+        if idg.initial_sampling == "engine" and idg.sampling_engine is not None:
+            cites = idg.sampling_engine.cites
+        elif idg.initial_sampling not in ("aimd", "rattle"):
+            cites = row_of_foundation(idg.foundational_model).foundation_cites
+        number = sum(p.sampling_step is not None for p in state.points.values())
+        yield (
+            f"The first {number} structures were sampled by {sampler_text(settings)} "
+            f"{_cite(*cites)}."
+        )
+
+
+def _exploring(source: Source) -> Iterator[str]:
+    settings, state = source.settings, source.state
+    al, rules = settings.al, state.rules
+    if not state.trajectories:
+        return
+    sections = [settings.md_section(index) for index in range(len(source.geometries))]
+    dynamics = dict.fromkeys(describe(section) for section in sections)
+    keys = dict.fromkeys(key for section in sections for key in section.row.cites)
+    driver = "by their mean"
+    if al.use_foundational:
+        row = row_of_foundation(al.foundational_model)
+        model = al.foundational_model_settings.model_text(al.foundational_model)
+        driver = f"by {model} {_cite(*row.foundation_cites)}"
+    yield (
+        f"The models then explored: {len(state.trajectories)} trajectories ({'; '.join(dynamics)}) "
+        f"{_cite(*keys)} were driven {driver}, for {_md_time(source)} in all."
+    )
+    measure = measure_of(al.uncertainty_type)
+    checked = f"Every {al.skip_step_mlff} steps"
+    if rules.random_share is not None:
+        share = rules.random_share
+        yield f"{checked} a structure was taken by chance, with a probability of {share:g}."
+        return
+    of = "" if rules.uncertainty_of == "all" else " that can move"
+    if rules.threshold == "calibrated" and rules.force_error is not None:
+        held = (
+            f"the error to be expected with it, by the labels so far {_cite('holt1979')}, was held "
+            f"against {rules.force_error:g} {rules.uncertainty_unit}"
+        )
+    else:
+        margin = "" if rules.c_x == 0 else f", times {1 + rules.c_x:g}"
+        held = f"it was held against the mean of the last {WINDOW} checks{margin}"
+    yield (
+        f"{checked} the committee's uncertainty ({measure.text}{of}) was measured, and {held}; "
+        "structures above were labelled and learnt."
+    )
+
+
+def _md_time(source: Source) -> str:
+    steps = dict.fromkeys(range(source.state.rules.geometries), 0)
+    for one in source.state.trajectories:
+        steps[one.geometry] += one.step
+    picoseconds = sum(
+        number * source.settings.md_section(g).timestep / 1000 for g, number in steps.items()
+    )
+    return f"{picoseconds:.3g} ps"
+
+
+def _training(source: Source) -> Iterator[str]:
+    training, state = source.settings.model.TRAINING, source.state
+    amsgrad = "reddi2018" if training.amsgrad else ""
+    variant = f"{training.optimizer.capitalize()}{' in its AMSGrad variant' if amsgrad else ''}"
+    cites = _cite(*filter(None, ("kingma2015", amsgrad)))
+    converged = sum(m.converged for m in state.members.values())
+    share = source.settings.al.valid_ratio
+    yield (
+        f"Training used {variant} {cites} with a learning rate of {training.lr:g}, batches of "
+        f"{training.batch_size}, and the loss {training.loss} (weights {training.energy_weight:g} "
+        f"of energies and {training.forces_weight:g} of forces); {share:.0%} of the points were "
+        "for validation."
+    )
+    if converged:
+        who = "one model was" if converged == 1 else f"{converged} models were"
+        yield f"In the end {who} trained to convergence on the whole dataset."
+
+
+def _outcome(source: Source) -> Iterator[str]:
+    state, story = source.state, source.story
+    done = "were" if state.phase is Phase.FINISHED else "have so far been"
+    yield (
+        f"In all, {state.labels} structures {done} labelled, which took "
+        f"{_core_hours(state.core_hours)} in {duration_text(story.seconds)}."
+    )
+    error = held_out_error(state)
+    if error is not None:
+        yield f"On a held-out set the force MAE is {error:.1f} meV/Å."
+
+
+def _core_hours(hours: float) -> str:
+    return f"{hours:.3g} core-hours" if hours >= 0.1 else f"{3600 * hours:.3g} core-seconds"

@@ -1,0 +1,212 @@
+"""Tables of the page: rows with headings that a reader understands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aimspax_core.report.document import contents
+from aimspax_core.report.error_tables import HELD_OUT, heading_of
+from aimspax_core.text import duration_text
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The number that a campaign is judged by: what it is, and how much."""
+
+    name: str
+    value: str
+
+
+def headline(report: contents.Report) -> Headline | None:
+    """Return the force MAE (meV/Å) of what is delivered, on the held-out set if there is one."""
+    done = [one for one in report.members if one.state in ("converged", "converging")]
+    for field, on in (("held_out", "held-out set"), ("errors", "validation")):
+        for members, of in ((done, "converged"), (report.members, "mean")):
+            found = [
+                value
+                for one in members
+                for key, value in getattr(one, field).items()
+                if key in ("mae_f_meV_per_A", "rmse_f_meV_per_A")
+            ]
+            if found:
+                kind = "MAE" if any("mae_f_meV_per_A" in getattr(m, field) for m in members) else (
+                    "RMSE"
+                )  # fmt: skip
+                return Headline(f"force {kind}, {on}, {of}", f"{sum(found) / len(found):.1f}")
+    return None
+
+
+def core_hours_text(hours: float) -> str:
+    """Return core-hours for a reader."""
+    return f"{hours:.3g} core-hours" if hours >= 0.1 else f"{3600 * hours:.3g} core-seconds"
+
+
+def members(report: contents.Report) -> list[Row]:
+    """Return a row for each member, with its errors in validation and on the held-out set."""
+    keys = dict.fromkeys(key for one in report.members for key in one.errors)
+    tests = dict.fromkeys(key for one in report.members for key in one.held_out)
+    by = dict.fromkeys(
+        (name, key)
+        for one in report.members
+        for name, errors in one.held_out_by_geometry.items()
+        for key in errors
+        if "_f_" in key
+    )
+    return [
+        {
+            "member": one.tag,
+            "state": one.state,
+            "epochs": one.epochs,
+            "training + validation": f"{one.training} + {one.validation}",
+            **{heading_of(key): _rounded(one.errors.get(key)) for key in keys},
+            **{f"{HELD_OUT}{heading_of(k)}": _rounded(one.held_out.get(k)) for k in tests},
+            **{
+                f"{HELD_OUT}{heading_of(key)}, geometry {name}": _rounded(
+                    one.held_out_by_geometry.get(name, {}).get(key)
+                )
+                for name, key in by
+            },
+        }
+        for one in report.members
+    ]
+
+
+def elements(report: contents.Report) -> list[Row]:
+    """Return a row for each element."""
+    return [
+        {
+            "element": symbol,
+            "atoms": one.atoms,
+            "true error (eV/Å)": one.error_eV_per_A,
+            "uncertainty (eV/Å)": one.spread_eV_per_A,
+            "factor": one.factor,
+        }
+        for symbol, one in report.uncertainty.by_element.items()
+    ]
+
+
+def label(one: contents.Label) -> Row:
+    """Return the row of a label."""
+    return {
+        "label": one.key[:8],
+        "geometry": one.geometry,
+        "from": one.origin,
+        "why": one.why,
+        "true error": one.error,
+        "came after": "-" if one.hours is None else duration_text(3600 * one.hours),
+        "took (s)": one.wall_s,
+        "used for": one.reason or one.used_for or one.status,
+    }
+
+
+def trajectory(one: contents.Trajectory) -> Row:
+    """Return the row of a trajectory."""
+    return {
+        "trajectory": one.index,
+        "geometry": one.geometry,
+        "at": one.conditions,
+        "status": one.status,
+        "MD (ps)": one.time_ps,
+        "labels": one.labels,
+        "set back": one.rollbacks,
+        "begun anew": one.begun_anew,
+    }
+
+
+def pools(report: contents.Report) -> list[Row]:
+    """Return a row for each kind of work of each pool, and one for what was left."""
+    rows: list[Row] = []
+    for pool in report.costs.pools:
+        rows += [
+            {
+                "pool": pool.name,
+                "work": one.kind,
+                "tasks": one.tasks,
+                "worker time": duration_text(3600 * one.hours),
+            }
+            for one in pool.work
+        ]
+        if pool.idle_share is not None:
+            idle = f"{pool.idle_share:.0%} of {pool.workers} workers' time"
+            rows.append({"pool": pool.name, "work": "idle", "tasks": "", "worker time": idle})
+    return rows
+
+
+def target(one: contents.Target) -> Row:
+    """Return the row of an error that was reached."""
+    return {
+        "force MAE (meV/Å)": f"{one.mae_f_meV_per_A:g}",
+        "": one.on,
+        "labels": one.labels,
+        "reference": core_hours_text(one.core_hours),
+        "running": duration_text(3600 * one.hours),
+    }
+
+
+def geometry(one: contents.Geometry) -> Row:
+    """Return the row of a start geometry."""
+    return {
+        "geometry": one.index,
+        "file": one.file,
+        "formula": one.formula,
+        "atoms": one.atoms,
+        "periodic": one.periodic,
+        "charge (e)": one.charge,
+        "multiplicity": one.multiplicity,
+        "dynamics": one.dynamics,
+        "held": one.held or "-",
+    }
+
+
+def data(card: contents.DataCard) -> list[Row]:
+    """Return what is told of the labelled structures."""
+    found: dict[str, str] = {"labelled structures": str(card.structures)}
+    if card.read < card.structures:
+        found["of which this is told of"] = str(card.read)
+    found["formulas"] = _counted(card.formulas)
+    if card.energy_eV_per_atom is not None:
+        least, mean, most = card.energy_eV_per_atom
+        found["energy (eV/atom): least, mean, most"] = f"{least:.4f}, {mean:.4f}, {most:.4f}"
+    if card.force_eV_per_A is not None:
+        rms, high, most = card.force_eV_per_A
+        found["force on an atom (eV/Å): root mean square, 99th percentile, most"] = (
+            f"{rms:.2f}, {high:.2f}, {most:.2f}"
+        )
+    found["stress"] = "yes" if card.stress else "no"
+    found["computed by"] = _counted(card.methods)
+    if card.warnings:
+        found["warnings"] = _counted(card.warnings)
+    return [{"": name, "value": text} for name, text in found.items()]
+
+
+def summaries(reports: Mapping[str, contents.Report]) -> list[Row]:
+    """Return a row for each of several campaigns."""
+    rows = []
+    for name, one in reports.items():
+        told = headline(one)
+        rows.append(
+            {
+                "campaign": name,
+                "phase": one.phase,
+                "selection": one.uncertainty.selection,
+                "labels": one.counts.labels,
+                "rounds": one.counts.rounds,
+                "error (meV/Å)": None if told is None else told.value,
+                "which is": None if told is None else told.name,
+                "reference": core_hours_text(one.costs.core_hours),
+                "running": duration_text(3600 * one.costs.hours),
+            }
+        )
+    return rows
+
+
+def _rounded(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _counted(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in found.items()) or "-"

@@ -1,0 +1,53 @@
+"""The files of a report, written beside what they are about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aimspax_core.errors import CampaignError
+from aimspax_core.report.document import contents
+from aimspax_core.report.document.charts import figures
+from aimspax_core.report.document.citations import bibtex
+from aimspax_core.report.document.gather import report
+from aimspax_core.report.document.ours import is_report
+from aimspax_core.report.document.page import page
+from aimspax_core.report.document.source import Source
+from aimspax_core.run_directory import REPORT_FILES
+from aimspax_core.safe_files import write_text
+
+PAGE, DATA, REFERENCES = REPORT_FILES
+
+
+def write_report(source: Source, folder: Path) -> tuple[Path, ...]:
+    """Write the report of a campaign; return its files, the page first.
+
+    Args:
+        source: The campaign.
+        folder: Where to write.
+
+    Raises:
+        CampaignError: There is a file of another's making in the place of the page.
+        OSError: A file cannot be written.
+    """
+    require_ours(folder / PAGE)
+    found = report(source)
+    keys = [one.key for one in found.methods.references]
+    write_text(folder / DATA, as_json(found) + "\n")
+    write_text(folder / REFERENCES, bibtex(keys))
+    write_text(folder / PAGE, page(found, figures(found, source.story)))
+    return folder / PAGE, folder / DATA, folder / REFERENCES
+
+
+def as_json(found: contents.Content) -> str:
+    """Return contents as JSON."""
+    return found.model_dump_json(indent=1)
+
+
+def require_ours(path: Path) -> None:
+    """Refuse to write over a page that no report was.
+
+    Raises:
+        CampaignError: There is one.
+    """
+    if path.exists() and not is_report(path):
+        raise CampaignError(f"{path}: found a file that no report was; move it away")

@@ -1,0 +1,315 @@
+"""The report of campaigns of release 0.1.0: its numbers, its page, and that the page is alone."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import math
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aimspax_core.campaign.journal import entries, load
+from aimspax_core.errors import CampaignError
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.fresh import move_aside
+from aimspax_core.report.document import contents
+from aimspax_core.report.document.charts import figures
+from aimspax_core.report.document.gather import report
+from aimspax_core.report.document.page import page
+from aimspax_core.report.document.source import Source
+from aimspax_core.report.document.story import Story
+from aimspax_core.report.document.writing import write_report
+from aimspax_core.run_directory import RunDir
+
+OLD = Path(__file__).parents[2] / "fixtures" / "0.1.0-8e65e71"
+NAMES = ("finished", "interrupted", "adopted")
+
+
+def source(name: str) -> Source:
+    inputs = Inputs.of_campaign(OLD / name)
+    assert inputs.state is not None
+    return Source(
+        run=inputs.run,
+        settings=inputs.settings,
+        geometries=inputs.geometries,
+        seeds=inputs.seeds,
+        story=Story.of(entries(inputs.run.journal)),
+        state=inputs.state,
+        model_card="# card <b>of</b>\n\n| a |\n| --- |\n| 1 |\n",
+    )
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict[str, Source]:
+    return {name: source(name) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def reports(sources: dict[str, Source]) -> dict[str, contents.Report]:
+    return {name: report(one) for name, one in sources.items()}
+
+
+@pytest.fixture(scope="module")
+def pages(sources: dict[str, Source], reports: dict[str, contents.Report]) -> dict[str, str]:
+    return {name: page(one, figures(one, sources[name].story)) for name, one in reports.items()}
+
+
+class Tags(HTMLParser):
+    """What a page would have a browser load, what it links, and its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.scripts: list[str] = []
+        self.tags: list[str] = []
+        self._script = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        known = dict(attrs)
+        self.tags.append(tag)
+        self.loads += [str(known[name]) for name in ("src", "srcset", "data") if name in known]
+        if "href" in known:
+            (self.links if tag == "a" else self.loads).append(str(known["href"]))
+        self._script = tag == "script" and "type" not in known
+        if self._script:
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = self._script and tag != "script"
+
+    def handle_data(self, data: str) -> None:
+        if self._script:
+            self.scripts[-1] += data
+
+
+def without_scripts(text: str) -> str:
+    return re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_loads_nothing(pages: dict[str, str], name: str) -> None:
+    tags = Tags(pages[name])
+    assert not tags.loads
+    assert all(link.startswith(("#", "https://")) for link in tags.links)
+    assert not {"link", "iframe", "img", "object", "embed", "base"} & set(tags.tags)
+    assert "@import" not in without_scripts(pages[name])
+    assert "url(" not in without_scripts(pages[name])
+
+
+def test_policy_of_the_page_lets_its_own_scripts_run_and_no_others(pages: dict[str, str]) -> None:
+    found = re.search(r'Content-Security-Policy" content="([^"]*)"', pages["finished"])
+    assert found is not None
+    policy = found[1].replace("&#39;", "'")
+    allowed = set(re.findall(r"'sha256-([^']*)'", policy))
+    scripts = Tags(pages["finished"]).scripts
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    assert allowed == {base64.b64encode(digest).decode() for digest in digests}
+    assert "default-src 'none'" in policy
+    assert "'unsafe-inline'" not in policy.partition("script-src")[2].partition(";")[0]
+
+
+def test_what_users_and_programs_have_said_is_text_on_the_page(
+    sources: dict[str, Source], reports: dict[str, contents.Report]
+) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'{{ 7 * 7 }}"
+    known = reports["finished"]
+    label = known.labels[0].model_copy(update={"reason": evil, "origin": evil, "why": evil})
+    structure = known.structures[0].model_copy(update={"title": evil})
+    member = known.members[0].model_copy(update={"tag": evil})
+    setup = known.setup.model_copy(
+        update={"plan": [evil], "machines": {evil: 1}, "versions": {evil: evil}, "notes": [evil]}
+    )
+    bad = known.model_copy(
+        update={
+            "name": evil, "stop_reason": evil, "failures": [(evil, 1)], "labels": [label],
+            "structures": [structure], "members": [member], "setup": setup, "model_card": evil,
+            "happenings": [contents.Happening(hours=0.0, text=evil)],
+        }
+    )  # fmt: skip
+    good = page(known, figures(known, sources["finished"].story))
+    text = page(bad, figures(bad, sources["finished"].story))
+    assert len(Tags(text).scripts) == len(Tags(good).scripts)
+    assert "img" not in Tags(text).tags
+    assert "{{ 7 * 7 }}" in text.replace("&#34;", '"')
+
+
+@pytest.mark.parametrize("name", ["finished", "adopted"])
+def test_errors_are_those_of_the_table_of_results(
+    reports: dict[str, contents.Report], name: str
+) -> None:
+    with (OLD / name / "results" / "errors.csv").open(newline="") as file:
+        rows = {row["member"]: row for row in csv.DictReader(file)}
+    members = {one.tag: one for one in reports[name].members}
+    assert members.keys() == rows.keys()
+    for tag, row in rows.items():
+        one = members[tag]
+        assert (str(one.training), str(one.validation)) == (row["training"], row["validation"])
+        assert one.state == row["state"]
+        for key, value in one.errors.items():
+            assert f"{value:.3f}" == row[key]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_counts_are_those_of_the_state(
+    sources: dict[str, Source], reports: dict[str, contents.Report], name: str
+) -> None:
+    state, counts = sources[name].state, reports[name].counts
+    assert counts.events == load(sources[name].run)[0]
+    assert counts.labels == state.labels
+    assert counts.rounds == state.rounds
+    assert (
+        counts.failed_labels
+        == state.failed_labels
+        == len([one for one in reports[name].labels if one.status == "failed"])
+    )
+    assert [one.steps for one in reports[name].trajectories] == [t.step for t in state.trajectories]
+    if name != "finished":  # a label of that one was computed twice
+        took = sum(one.core_hours or 0.0 for one in reports[name].labels)
+        assert took == pytest.approx(state.core_hours)
+
+
+def test_points_that_exploring_asked_for_say_with_which_uncertainty(
+    reports: dict[str, contents.Report],
+) -> None:
+    asked = [one for one in reports["finished"].labels if one.why.startswith("uncertainty")]
+    assert asked
+    for one in asked:
+        assert one.uncertainty is not None
+        assert one.threshold is not None
+        assert one.uncertainty > one.threshold
+
+
+def test_refused_points_are_told_with_their_reasons(reports: dict[str, contents.Report]) -> None:
+    failed = [one for one in reports["finished"].labels if one.status == "failed"]
+    assert len(failed) == sum(count for _, count in reports["finished"].failures) > 0
+    assert all(one.reason and not one.used_for for one in failed)
+
+
+def test_numbers_are_read_back_from_json(reports: dict[str, contents.Report]) -> None:
+    for one in reports.values():
+        text = one.model_dump_json()
+        assert contents.Report.model_validate_json(text) == one
+        json.loads(text, parse_constant=pytest.fail)  # NaN and infinity are no JSON
+
+
+def test_figures_are_what_plotly_knows(
+    sources: dict[str, Source], reports: dict[str, contents.Report]
+) -> None:
+    import plotly.graph_objects as go
+
+    drawn = figures(reports["finished"], sources["finished"].story)
+    assert {"learning", "checks", "pools", "temperature", "energy"} <= drawn.keys()
+    for figure in drawn.values():
+        go.Figure(figure)  # raises where a name or a value is not plotly's
+        for trace in figure["data"]:
+            assert len(trace["x"]) == len(trace["y"])
+
+
+def test_methods_cite_what_was_used_and_nothing_else(
+    reports: dict[str, contents.Report],
+) -> None:
+    keys = {one.key for one in reports["finished"].methods.references}
+    assert {"henkes2025", "batatia2022", "bannwarth2019", "vandeneijnden2006"} <= keys
+    assert not {"grimme2017", "kabylda2025", "blum2009", "hu2022", "batatia2025foundation"} & keys
+    text, latex = reports["finished"].methods.text, reports["finished"].methods.latex
+    for number in range(1, len(keys) + 1):
+        assert re.search(rf"[\[ ]{number}[\],]", text)
+    assert set(re.findall(r"[\w]+", " ".join(re.findall(r"\\cite\{([^}]*)\}", latex)))) == keys
+
+
+def test_settings_that_are_not_the_defaults_are_told(reports: dict[str, contents.Report]) -> None:
+    changed = {one.key: one for one in reports["finished"].setup.changed}
+    assert changed["ACTIVE_LEARNING.c_x"].value == "-0.5"
+    assert changed["GATE.max_force"].default == "50.0"
+    assert "GATE.min_distance" not in changed
+    assert changed["CLUSTER.ml.max_workers"].value == "1"
+
+
+def test_time_of_workers_is_shared_out_over_the_running_time(
+    reports: dict[str, contents.Report],
+) -> None:
+    for pool in reports["finished"].costs.pools:
+        if len(pool.use) > 1:
+            span = pool.use[1][0] - pool.use[0][0]
+            assert span * sum(busy for _, busy in pool.use) == pytest.approx(
+                pool.busy_hours, rel=0.02
+            )
+
+
+def test_report_changes_nothing_in_the_run_directory(tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (OLD / "finished").rglob("*")}
+    paths = write_report(source("finished"), tmp_path)
+    assert [path.name for path in paths] == ["report.html", "report.json", "report.bib"]
+    assert {path: path.stat().st_mtime_ns for path in (OLD / "finished").rglob("*")} == before
+    data: dict[str, Any] = json.loads((tmp_path / "report.json").read_text())
+    assert (data["format"], data["version"]) == (contents.FORMAT, contents.VERSION)
+    bib = (tmp_path / "report.bib").read_text()
+    assert all(f"{{{one['key']}," in bib for one in data["methods"]["references"])
+
+
+def test_page_of_a_user_is_not_written_over(tmp_path: Path) -> None:
+    mine = tmp_path / "report.html"
+    mine.write_text("<html>mine</html>")
+    with pytest.raises(CampaignError, match=r"report\.html"):
+        write_report(source("finished"), tmp_path)
+    assert mine.read_text() == "<html>mine</html>"
+    mine.unlink()
+    write_report(source("finished"), tmp_path)
+    write_report(source("finished"), tmp_path)  # its own is renewed
+
+
+def test_fresh_moves_the_report_and_leaves_a_page_of_the_users(tmp_path: Path) -> None:
+    for name, written in (("ours", True), ("theirs", False)):
+        shutil.copytree(OLD / "finished", tmp_path / name)
+        run = Inputs.of_campaign(tmp_path / name).run
+        if written:
+            write_report(source("finished"), run.output)
+        else:
+            for path in run.report_files:
+                path.write_text("mine")
+        aside = move_aside(run)
+        assert aside is not None
+        assert all((aside / path.name).is_file() is written for path in run.report_files)
+        assert all(path.is_file() is not written for path in run.report_files)
+
+
+def test_card_is_markdown_whose_html_is_text(pages: dict[str, str]) -> None:
+    text = pages["finished"]
+    assert "card &lt;b&gt;of&lt;/b&gt;" in text
+    assert "<td>1</td>" in text
+
+
+def test_campaign_that_has_only_begun_has_a_report(sources: dict[str, Source]) -> None:
+    known = sources["interrupted"]
+    for number in (1, 2, 5, 12):
+        some = list(entries(known.run.journal))[:number]
+        story = Story.of(some)
+        assert story.last is not None
+        early = Source(known.run, known.settings, known.geometries, known.seeds, story, story.last)
+        found = report(early)
+        assert "report of a campaign" in page(found, figures(found, story))
+
+
+def test_running_time_leaves_out_the_time_between_two_processes(
+    sources: dict[str, Source], reports: dict[str, contents.Report]
+) -> None:
+    found, story = reports["interrupted"], sources["interrupted"].story
+    assert story.began is not None
+    assert story.ended is not None
+    assert found.counts.starts > 1
+    assert 0 < found.costs.hours < (story.ended - story.began) / 3600
+    assert all(math.isfinite(one.hours) for one in found.happenings)
+
+
+def test_run_directory_names_the_files(tmp_path: Path) -> None:
+    run = RunDir(tmp_path, *(tmp_path / str(number) for number in range(5)))
+    assert [path.parent for path in run.report_files] == [tmp_path] * 3
