@@ -39,6 +39,7 @@ RUN_BY = {
     "pause": f"{_COMMANDS}/test_by_hand.py::test_pause_and_resume",
     "resume": f"{_COMMANDS}/test_by_hand.py::test_pause_and_resume",
     "export": f"{_COMMANDS}/test_app.py::test_export_says_what_it_has_written",
+    "report": f"{_COMMANDS}/test_report.py::test_report_of_a_campaign",
     "verify": f"{_COMMANDS}/test_verify.py::test_all_is_well",
     "evaluate": f"{_COMMANDS}/test_evaluate.py::test_a_run_directory_gives_models_keys_and_folder",
     "label": f"{_FLOWS}/test_recalculate.py::test_a_run_that_was_stopped_goes_on_where_it_was",

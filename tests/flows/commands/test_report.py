@@ -1,0 +1,38 @@
+"""The command `aimspax report`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from aimspax_core.errors import CampaignError
+from flows.commands.app import app
+from flows.commands.exit_codes import DONE
+
+FINISHED = Path(__file__).parents[2] / "fixtures" / "0.1.0-8e65e71" / "finished"
+
+
+def test_report_of_a_campaign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(FINISHED, tmp_path / "run")
+    told = app(["report", str(tmp_path / "run")], result_action="return_value")
+    assert told == DONE
+    written = [Path(line) for line in capsys.readouterr().out.split()]
+    assert [path.name for path in written] == ["report.html", "report.json", "report.bib"]
+    assert json.loads(written[1].read_text())["directory"] == "run"
+    told = app(
+        ["report", str(tmp_path / "run"), "--save", str(tmp_path / "there")],
+        result_action="return_value",
+    )
+    assert told == DONE
+    assert (tmp_path / "there" / "report.html").is_file()
+
+
+def test_where_there_is_no_campaign_there_is_no_report(tmp_path: Path) -> None:
+    for name in ("aimsPAX.yaml", "mace.yaml", "geometry.xyz"):
+        shutil.copy(FINISHED / name, tmp_path / name)
+    with pytest.raises(CampaignError):
+        app(["report", str(tmp_path)], result_action="return_value")
+    assert not (tmp_path / "report.html").exists()
