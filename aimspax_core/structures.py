@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,32 @@ def decode(data: dict[str, Any]) -> Atoms:
         if name in data:
             atoms.info[name] = data[name]
     return atoms
+
+
+def with_electrons(atoms: Atoms, given: Mapping[str, float]) -> Atoms:
+    """Return a structure with a charge and a multiplicity where it says none of its own.
+
+    Args:
+        atoms: The structure; it stays as it is.
+        given: `charge` (e) and `spin` (2S+1), either or both.
+    """
+    more = {key: value for key, value in given.items() if key not in atoms.info}
+    if not more:
+        return atoms
+    told = atoms.copy()
+    told.info |= more
+    return told
+
+
+def without_electrons(atoms: Atoms, given: Mapping[str, float]) -> Atoms:
+    """Return a structure without a charge and a multiplicity that are those given."""
+    less = [key for key, value in given.items() if atoms.info.get(key) == value]
+    if not less:
+        return atoms
+    bare = atoms.copy()
+    for key in less:
+        del bare.info[key]
+    return bare
 
 
 def digest(content: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from aimspax_core.errors import CampaignError, LabelError, ModelError, Structure
 from aimspax_core.inputs.given_models import GivenModels
 from aimspax_core.labels.dataset import DataKeys, carried, read_labels
 from aimspax_core.labels.gate import EnergyGate, check_label, check_structure
-from aimspax_core.labels.label import Label
+from aimspax_core.labels.label import BESIDE, Label
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
@@ -93,8 +93,9 @@ def _labels(request: AdoptRequest, file: Path, elements: tuple[int, ...]) -> tup
     """Put a dataset into the label store; return the keys, in its order, each once."""
     store, keys = LabelStore(request.run.labels), []
     gate, names = request.settings.gate, DataKeys.of(request.settings.misc)
-    energies = EnergyGate(gate)
-    for frame, (atoms, label) in enumerate(read_labels(file, names)):
+    energies, electrons = EnergyGate(gate), request.settings.electrons_of_frames()
+    beside = request.settings.model.measured
+    for frame, (atoms, label) in enumerate(read_labels(file, names, electrons, beside)):
         try:
             check_structure(atoms, gate)
             check_label(atoms, label, gate)
@@ -116,6 +117,8 @@ def _identity(label: Label) -> dict[str, str]:
     """What makes a given label itself: nobody knows how it was computed, so its values do."""
     stress = [] if label.stress is None else np.asarray(label.stress).tolist()
     values = {"energy": label.energy, "forces": label.forces.tolist(), "stress": stress}
+    beside = {name: getattr(label, name) for name in BESIDE}
+    values |= {name: value.tolist() for name, value in beside.items() if value is not None}
     return {"engine": "given", "values": digest(values)}
 
 

@@ -44,11 +44,11 @@ def assess_models(request: AssessRequest) -> Assessed:
     from aimspax_core.model.assessing import Assessor
     from aimspax_core.model.worker_memory import worker_memory
 
-    model, directory = request.settings.model, request.settings.directory
-    keys, memory = DataKeys.of(request.settings.misc), worker_memory()
-    files = request.settings.misc.test_files(directory)
+    settings, model = request.settings, request.settings.model
+    keys, memory = DataKeys.of(settings.misc), worker_memory()
     sets = {
-        name: memory.held_out(file, keys, model, request.elements) for name, file in files.items()
+        name: memory.held_out(file, keys, model, request.elements, settings.electrons_of_set(name))
+        for name, file in settings.misc.test_files(settings.directory).items()
     }
     assessor = Assessor(model, sets)
     found: dict[str, dict[str, Errors]] = {name: {} for name in ("", *sets)}

@@ -52,6 +52,7 @@ class LabelRequest:
         refused: Folder for structures and labels that the gate refuses.
         stress: Whether the models are trained on stress.
         campaign: Name of the campaign that asks, which pays for the label if it is computed.
+        beside: What else of `label.BESIDE` they are trained on.
     """
 
     key: str
@@ -63,6 +64,7 @@ class LabelRequest:
     refused: Path
     stress: bool = False
     campaign: str = ""
+    beside: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -75,6 +77,7 @@ class LabelRequest:
         stress: bool,
         structure: Path | None = None,
         campaign: str = "",
+        beside: tuple[str, ...] = (),
     ) -> LabelRequest:
         """Ask for a label of a run.
 
@@ -87,6 +90,7 @@ class LabelRequest:
             stress: Whether the models are trained on stress.
             structure: File of the structure; None: the run's own.
             campaign: Name of the campaign.
+            beside: What else they are trained on.
         """
         return cls(
             key=key,
@@ -98,6 +102,7 @@ class LabelRequest:
             refused=run.refused,
             stress=stress,
             campaign=campaign,
+            beside=beside,
         )
 
 
@@ -123,9 +128,10 @@ class LabelRecord(BaseModel):
 
 
 def label_cache_key(_: TaskRunContext, parameters: dict[str, Any]) -> str:
-    """Return the label's key for Prefect's cache; a label with stress has another one."""
+    """Return the label's key for Prefect's cache; one of which more is asked has another one."""
     request = parameters["request"]
-    return f"label-{request.key}{'-stress' if request.stress else ''}"
+    asked = (*(["stress"] if request.stress else []), *request.beside)
+    return "-".join(("label", request.key, *asked))
 
 
 @task(
@@ -217,7 +223,7 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
             **({"campaign": request.campaign} if request.campaign else {}),
         )
         try:
-            check_label(atoms, answer, request.gate, request.stress)
+            check_label(atoms, answer, request.gate, request.stress, request.beside)
         except LabelError as error:
             raise refuse(
                 request.refused, request.key, atoms, str(error), answer, error.kind
@@ -264,7 +270,7 @@ def _check_stored(request: LabelRequest, stored: StoredLabel, store: LabelStore)
     """
     reason, kind = store.doubted(stored.key), LabelFailure.ENERGY
     try:
-        check_label(stored.atoms, stored.label, request.gate, request.stress)
+        check_label(stored.atoms, stored.label, request.gate, request.stress, request.beside)
     except LabelError as error:
         reason, kind = f"{error}; {store.advice(stored.key)}", error.kind
     if reason:

@@ -23,6 +23,10 @@ class Errors(Record):
     rmse_stress: float | None
     lr: float
     seconds: float
+    mae_dipole: float | None = None
+    rmse_dipole: float | None = None
+    mae_hirshfeld_ratios: float | None = None
+    rmse_hirshfeld_ratios: float | None = None
 
 
 class Earlier(Record):

@@ -64,6 +64,7 @@ class Rules(Record):
     counts_ensembles: bool = False  # begun since candidates are told apart by their ensemble
     share_of_line: float = 0.0  # of a curve of calibration; releases before 0.2 mixed none in
     counts_all_costs: bool = False  # begun since those of labels computed again are foreseen
+    tells_electrons: bool = False  # begun since models learn of charge and spin of REFERENCE
     architecture: dict[str, Any] = Field(default_factory=dict)  # of what members are tuned from
     assessed: bool = False  # whether there is a held-out set
     threshold_scope: Literal["shared", "geometry"] = "shared"
@@ -137,6 +138,7 @@ class Rules(Record):
             counts_ensembles=begun is None or begun.counts_ensembles,
             share_of_line=SHARE_OF_LINE if begun is None else begun.share_of_line,
             counts_all_costs=begun is None or begun.counts_all_costs,
+            tells_electrons=begun is None or begun.tells_electrons,
             compile_chosen=begun is None
             or begun.compile_chosen
             or "compile" in settings.model.MISC.model_fields_set,

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from aimspax_core.evaluation.delivered import Committees, delivered, measured
 from aimspax_core.evaluation.whose import Files, files_of
 from aimspax_core.model.committee import Committee
+from aimspax_core.model.driver_calculator import ElectronsCalculator
 from aimspax_core.model.family import load_any
 from aimspax_core.prediction import Prediction
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
@@ -21,7 +22,7 @@ from aimspax_core.uncertainty.force_spread import atomic_sd
 from aimspax_core.uncertainty.measures import UncertaintyType, measure_of
 
 
-class CommitteeCalculator(Calculator):
+class CommitteeCalculator(ElectronsCalculator):
     """Energy, forces and stress of the converged models, and the spread of the ensemble.
 
     | property | what it is | unit |

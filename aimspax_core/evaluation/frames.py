@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +49,7 @@ class Frames:
         energy: Shape (F,), in eV.
         forces: Shape (A, 3), in eV/Å.
         stress: Shape (F, 3, 3), in eV/Å³, with ASE's sign.
+        electrons: `charge` (e) and `spin` (2S+1) of each frame, as far as they are known; F.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class Frames:
     energy: Array
     forces: Array
     stress: Array
+    electrons: tuple[Mapping[str, float], ...]
 
     def __len__(self) -> int:
         """Return the number of frames F."""
@@ -90,7 +92,8 @@ class Frames:
     def atoms(self, frame: int) -> Atoms:
         """Return the structure of a frame."""
         own, cell, pbc = self.own(frame), self.cells[frame], self.pbc[frame]
-        return Atoms(self.numbers[own], self.positions[own], cell=cell, pbc=pbc)
+        info = dict(self.electrons[frame])
+        return Atoms(self.numbers[own], self.positions[own], cell=cell, pbc=pbc, info=info)
 
     def where(self, frame: int) -> str:
         """Return the name of a frame in messages: file, index and formula."""
@@ -98,7 +101,10 @@ class Frames:
 
 
 def read_frames(
-    path: Path, keys: DataKeys = DEFAULT_KEYS, quantities: Sequence[Quantity] = QUANTITIES
+    path: Path,
+    keys: DataKeys = DEFAULT_KEYS,
+    quantities: Sequence[Quantity] = QUANTITIES,
+    electrons: Mapping[str, float] | None = None,
 ) -> Frames:
     """Read a dataset frame by frame, with whatever labels each has.
 
@@ -106,6 +112,7 @@ def read_frames(
         path: Extended XYZ.
         keys: What the quantities are called in it.
         quantities: Which labels to take.
+        electrons: `charge` (e) and `spin` (2S+1) of frames that say nothing of them.
 
     Raises:
         CampaignError: The file cannot be read, no frame has any label, a label is not finite or of
@@ -128,12 +135,15 @@ def read_frames(
             stress = label
         group = str(atoms.info.get("config_type") or atoms.get_chemical_formula())
         place = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
-        rows.append((group, *place, energy, forces, stress))
+        own = {key: atoms.info[key] for key in ("charge", "spin") if key in atoms.info}
+        rows.append((group, *place, {**(electrons or {}), **own}, energy, forces, stress))
     if not any(np.isfinite(label).any() for row in rows for label in row[-3:]):
         wanted = ", ".join(f"{name} under {getattr(keys, name)!r}" for name in quantities)
         has = f"; the first has {', '.join(names)}" if names else ""
         raise CampaignError(f"{path}: none of its {len(rows)} frames has {wanted}{has}")
-    groups, numbers, positions, cells, pbc, energies, all_forces, stresses = zip(*rows, strict=True)
+    groups, numbers, positions, cells, pbc, told, energies, all_forces, stresses = zip(
+        *rows, strict=True
+    )
     return Frames(
         path=path,
         groups=groups,
@@ -145,6 +155,7 @@ def read_frames(
         energy=np.array(energies),
         forces=np.concatenate(all_forces),
         stress=np.array(stresses),
+        electrons=told,
     )
 
 

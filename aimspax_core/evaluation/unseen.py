@@ -53,7 +53,8 @@ def _held_out(settings: Settings) -> Iterator[Point]:
     geometries = len(settings.geometry_files)
     for index, file in settings.misc.test_files(settings.directory).items():
         whose = int(index) if by_index or geometries == 1 else None
-        for atoms, label in read_labels(file, DataKeys.of(settings.misc)):
+        told = settings.electrons_of_set(index)
+        for atoms, label in read_labels(file, DataKeys.of(settings.misc), told):
             yield _holding(settings, atoms, whose), label
 
 

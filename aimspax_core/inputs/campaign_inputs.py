@@ -21,7 +21,7 @@ from aimspax_core.inputs.begun_geometries import (
     held_otherwise,
     start_geometries,
 )
-from aimspax_core.inputs.electrons_of_models import electrons_untold
+from aimspax_core.inputs.electrons_of_models import notes_on_electrons, told_to_models
 from aimspax_core.inputs.geometry_findings import (
     in_fields,
     lone_atoms,
@@ -140,7 +140,7 @@ class Inputs:
             *_notes(settings, geometries, tuple(seeds), adopts),
             *_models_notes(settings),
             *notes_on_fine_tuning(settings, begun=state is not None),
-            *electrons_untold(settings, geometries),
+            *notes_on_electrons(settings, geometries, frames=given is not None),
             *notes_on_elements(
                 settings.model,
                 [Pretrained(str(path)) for path in given.models.values()] if given else [],
@@ -185,7 +185,11 @@ class Inputs:
         settings = with_its_architecture(settings, state)
         old = self.settings
         settings = replace(
-            settings, notes=old.notes, begun_without=old.begun_without, held=old.held
+            settings,
+            notes=old.notes,
+            begun_without=old.begun_without,
+            held=old.held,
+            electrons=old.electrons,
         )
         return replace(self, settings=settings, superseded=superseded, state=state)
 
@@ -209,9 +213,10 @@ def _of_campaign(
         settings,
         begun_without=begun_without(run, read, state),
         held=held_in_campaign(run, read, state),
+        electrons=told_to_models(settings, state),
     )
     taken = (one.before if i in settings.begun_without else one.atoms for i, one in enumerate(read))
-    return settings, list(taken)
+    return settings, [settings.told(atoms, i) for i, atoms in enumerate(taken)]
 
 
 def campaign_folders(run: RunDir, made_members: bool = True) -> list[Path]:

@@ -1,46 +1,97 @@
-"""Charge and multiplicity that the reference's settings give, and models do not learn of."""
+"""Charge and multiplicity that REFERENCE gives, and how models that read them come to know of it.
+
+What a structure says of itself holds, for the engine as for the models. Where it says nothing, the
+engine takes what REFERENCE says. So that models take the same, structures are given it as they are
+read, before anything is computed of them; see `Settings.told`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from ase import Atoms
 
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.inputs.foundation_findings import drivers
 from aimspax_core.reference.registry import kind_of
 from aimspax_core.settings.families.known_families import row_of_foundation
 from aimspax_core.settings.settings import Settings
 
 _NEUTRAL = {"charge": 0.0, "spin": 1.0}
+_SAMPLING = "INITIAL_DATASET_GENERATION.sampling_engine"
 
 
-def electrons_untold(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
-    """Yield a note if models that read charge and spin take structures for neutral singlets.
+def told_to_models(
+    settings: Settings, state: CampaignState | None
+) -> dict[int, Mapping[str, float]]:
+    """Return what structures of each geometry are told, by its index; see `Settings.electrons`.
 
-    They read what a structure says of itself, and the reference labels it with what REFERENCE says
-    where it says nothing.
+    Args:
+        settings: The settings in force.
+        state: The campaign; one that was begun without goes on so. None: it is to begin.
     """
-    readers = [*dict.fromkeys(_readers(settings))]
+    if (state is not None and not state.rules.tells_electrons) or not any(_readers(settings)):
+        return {}
+    return _given(settings)
+
+
+def notes_on_electrons(settings: Settings, geometries: list[Atoms], frames: bool) -> Iterator[str]:
+    """Yield what is to be said of charges and multiplicities beside the plan, which has them.
+
+    Args:
+        settings: The settings in force.
+        geometries: The start geometries, as the campaign takes them.
+        frames: Whether it begins from datasets.
+    """
+    readers = " and ".join(dict.fromkeys(_readers(settings)))
     if not readers:
         return
+    yield from _untold(settings, geometries, readers)
+    told = settings.electrons_of_frames()
+    if told and (frames or settings.misc.test_dataset is not None):
+        yield (
+            f"{settings.project_places.of('REFERENCE')}: frames of given datasets that say nothing "
+            f"of it are taken to have {_text(told)}"
+        )
+    engine = settings.idg.sampling_engine
+    if settings.idg.initial_sampling == "engine" and engine is not None:
+        for key, value in told.items():
+            own = getattr(engine, key, value)
+            if key in engine.model_fields_set and own != value:
+                yield (
+                    f"{settings.project_places.of(f'{_SAMPLING}.{key}')}: found {own:g}, but "
+                    f"structures have {key}={value:g} of REFERENCE, which holds"
+                )
+
+
+def _untold(settings: Settings, geometries: list[Atoms], readers: str) -> Iterator[str]:
+    """Yield a note on structures that models take for neutral singlets, and the engine does not."""
     untold: dict[str, list[str]] = {}
-    for index, (file, atoms) in enumerate(zip(settings.geometry_files, geometries, strict=True)):
-        engine = settings.reference.of_geometry(index)
-        given = kind_of(engine).electrons(engine, settings.directory)
-        other = {
-            key: value
-            for key, value in given.items()
-            if key not in atoms.info and value != _NEUTRAL[key]
-        }
-        if other:
-            text = " ".join(f"{key}={value:g}" for key, value in other.items())
-            untold.setdefault(text, []).append(file.name)
+    for index, given in _given(settings).items():
+        file, info = settings.geometry_files[index], geometries[index].info
+        if other := {key: value for key, value in given.items() if key not in info}:
+            untold.setdefault(_text(other), []).append(file.name)
     for text, names in untold.items():
         yield (
             f"{settings.project_places.of('REFERENCE')}: labels of {', '.join(names)} are with "
-            f"{text}, which is not in the file: {' and '.join(readers)} will take the structure "
-            f"for neutral and a singlet; usual: {text} in the file (extended XYZ)"
+            f"{text}, which is not in the file: {readers} take the structure for neutral and a "
+            "singlet, as the campaign was begun; --fresh begins one whose models know it"
         )
+
+
+def _given(settings: Settings) -> dict[int, Mapping[str, float]]:
+    """Return what REFERENCE says of each geometry's charge and multiplicity, if it is unusual."""
+    found: dict[int, Mapping[str, float]] = {}
+    for index in range(len(settings.geometry_files)):
+        engine = settings.reference.of_geometry(index)
+        given = kind_of(engine).electrons(engine, settings.directory)
+        if unusual := {key: value for key, value in given.items() if value != _NEUTRAL[key]}:
+            found[index] = unusual
+    return found
+
+
+def _text(electrons: Mapping[str, float]) -> str:
+    return " ".join(f"{key}={value:g}" for key, value in electrons.items())
 
 
 def _readers(settings: Settings) -> Iterator[str]:

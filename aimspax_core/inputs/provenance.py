@@ -21,7 +21,7 @@ from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.settings.reading.mistakes import value_text
 from aimspax_core.settings.reading.nested import leaves
 from aimspax_core.settings.settings import Settings
-from aimspax_core.structures import digest, encode
+from aimspax_core.structures import digest, encode, without_electrons
 from aimspax_core.versions import versions
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
@@ -190,8 +190,9 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
                 free[f"{file}.{key}"] = value
     frozen |= _trajectory_seeds(settings) | dict(_contents(settings))
     frozen |= _flat(_identity(settings, geometries), METHOD)
-    for index, atoms in enumerate(geometries):
-        frozen[f"geometry.{index}"] = _structure_text(atoms)
+    for index, atoms in enumerate(geometries):  # as their files say them
+        bare = without_electrons(atoms, settings.electrons.get(index, {}))
+        frozen[f"geometry.{index}"] = _structure_text(bare)
     return {"frozen": frozen, "free": free, "versions": versions()}
 
 

@@ -26,6 +26,7 @@ from aimspax_core.inputs.pretrained import (
     not_of_its_loaded_elements,
     with_its_architecture,
 )
+from aimspax_core.inputs.trained_quantities import labels_without
 from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
 from aimspax_core.sampling.dynamics import needs_stress
@@ -173,6 +174,7 @@ def _checks(
     checks = [
         _Check((*_MODEL, "CLUSTER"), lambda: _models(settings, geometries)),
         _Check(("TRAINING",), lambda: not_of_its_elements(settings, geometries)),
+        _Check((*_MODEL, "REFERENCE"), lambda: labels_without(settings, geometries)),
         _Check((_IDG, _AL, "CLUSTER"), lambda: _foundations(settings, geometries)),
         _Check(("MD",), lambda: cannot_be_moved(settings, geometries)),
         _Check(_ENGINES, engines),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,10 +17,11 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from aimspax_core.errors import CampaignError, StructureError
-from aimspax_core.labels.label import Label
+from aimspax_core.labels.label import BESIDE, Label
 from aimspax_core.labels.store import StoredLabel
 from aimspax_core.safe_files import write_text
 from aimspax_core.settings.geometries.own_electrons import own_electrons
+from aimspax_core.structures import with_electrons
 
 if TYPE_CHECKING:
     from aimspax_core.settings.misc import Misc
@@ -35,11 +36,11 @@ class DataKeys:
         forces: Forces (eV/Å), for an atom.
         stress: Stress (eV/Å³, ASE's sign), for a structure.
         virials: Virials (eV, −stress × volume), for a structure.
-        dipole: Not trained on; copied from a given dataset to the files that are written.
-        polarizability: Copied like `dipole`.
-        hirshfeld_ratios: Copied like `dipole`.
-        charges: Copied like `dipole`.
-        head: Copied like `dipole`.
+        dipole: Dipole moment (e·Å), for a structure.
+        polarizability: Not trained on; copied from a given dataset to the files that are written.
+        hirshfeld_ratios: Hirshfeld volume over that of the free atom, for an atom.
+        charges: Copied like `polarizability`.
+        head: Copied like `polarizability`.
         total_charge: Total charge (e); `info["charge"]` of the structure.
         total_spin: Spin multiplicity, 2S+1; `info["spin"]` of the structure.
     """
@@ -95,12 +96,21 @@ def labelled(stored: StoredLabel, keys: DataKeys = DEFAULT_KEYS) -> Atoms:
     atoms.arrays[keys.forces] = np.array(stored.label.forces)
     if stored.label.stress is not None:
         atoms.info[keys.stress] = np.array(stored.label.stress)
+    put_beside(atoms, stored.label, keys)
     for quantity, value in stored.label.provenance.get(_CARRIED, {}).items():
         per_atom = quantity in _PER_ATOM
         (atoms.arrays if per_atom else atoms.info)[getattr(keys, quantity)] = (
             np.array(value) if isinstance(value, list) else value
         )
     return atoms
+
+
+def put_beside(atoms: Atoms, label: Label, keys: DataKeys = DEFAULT_KEYS) -> None:
+    """Write what a label has beside energy, forces and stress to `info` and `arrays`."""
+    for quantity in BESIDE:
+        if (value := getattr(label, quantity)) is not None:
+            place = atoms.arrays if quantity in _PER_ATOM else atoms.info
+            place[getattr(keys, quantity)] = np.array(value)
 
 
 def carried(atoms: Atoms, keys: DataKeys = DEFAULT_KEYS) -> dict[str, Any]:
@@ -157,12 +167,19 @@ def read(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[Atoms]:
     ]
 
 
-def read_labels(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[tuple[Atoms, Label]]:
+def read_labels(
+    path: Path,
+    keys: DataKeys = DEFAULT_KEYS,
+    electrons: Mapping[str, float] | None = None,
+    beside: Collection[str] = (),
+) -> list[tuple[Atoms, Label]]:
     """Read a dataset of aims-PAX, MACE or another program.
 
     Args:
         path: Extended XYZ.
         keys: Names of the quantities in the file.
+        electrons: `charge` (e) and `spin` (2S+1) of frames that say nothing of them.
+        beside: Which of `label.BESIDE` to take, where frames have them.
 
     Returns:
         Structures with their labels, in order. Other quantities of a structure stay in its `info`
@@ -179,7 +196,16 @@ def read_labels(path: Path, keys: DataKeys = DEFAULT_KEYS) -> list[tuple[Atoms, 
         energy = taken(atoms.info, keys.energy, (), "energy", where)
         forces = taken(atoms.arrays, keys.forces, (len(atoms), 3), "forces", where)
         stress = stress_of(atoms, keys, where)
-        found.append((atoms, Label(float(energy), forces, stress, {"dataset": str(path)})))
+        more = beside_of(atoms, keys, where, beside)
+        label = Label(
+            float(energy),
+            forces,
+            stress,
+            {"dataset": str(path)},
+            dipole=more.get("dipole"),
+            hirshfeld_ratios=more.get("hirshfeld_ratios"),
+        )
+        found.append((with_electrons(atoms, electrons or {}), label))
     return found
 
 
@@ -240,6 +266,24 @@ def stress_of(atoms: Atoms, keys: DataKeys, where: str) -> NDArray[np.float64] |
         virials = taken(atoms.info, keys.virials, (3, 3), "virials", where)
         return -virials / atoms.get_volume()
     return None
+
+
+def beside_of(
+    atoms: Atoms, keys: DataKeys, where: str, wanted: Collection[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Take out what a structure has of `label.BESIDE`; a periodic structure has no dipole.
+
+    Raises:
+        CampaignError: It is of another shape, or not finite.
+    """
+    found = {}
+    for quantity in wanted:
+        per_atom, key = quantity in _PER_ATOM, getattr(keys, quantity)
+        place = atoms.arrays if per_atom else atoms.info
+        if key in place and not (quantity == "dipole" and atoms.pbc.any()):
+            shape = (len(atoms),) if per_atom else (3,)
+            found[quantity] = taken(place, key, shape, quantity, where)
+    return found
 
 
 def _matrix(value: NDArray[np.float64]) -> NDArray[np.float64]:

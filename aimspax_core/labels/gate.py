@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
@@ -10,7 +12,7 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from aimspax_core.errors import LabelError, LabelFailure, StructureError
-from aimspax_core.labels.label import Label
+from aimspax_core.labels.label import BESIDE, NAMES, Label
 from aimspax_core.labels.zero_forces import may_vanish
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.geometries.doubts import unfit
@@ -89,7 +91,9 @@ def one(value: object, what: str) -> float:
     return float(number.item())
 
 
-def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) -> None:
+def check_label(
+    atoms: Atoms, label: Label, gate: Gate, stress: bool = False, beside: Collection[str] = ()
+) -> None:
     """Let a label pass if it may enter a dataset.
 
     Args:
@@ -97,12 +101,13 @@ def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) ->
         label: Their label.
         gate: `max_force` in eV/Å.
         stress: Whether the models are trained on stress.
+        beside: What else of `label.BESIDE` they are trained on.
 
     Raises:
         LabelError: Not transient: a value is no real number, or not finite, the energy is not one
             number, the forces are not (N, 3), all of them are exactly zero though no symmetry makes
             them so, a force is larger than `gate.max_force`, the engine's output has other atoms or
-            another order, or `check_stress` refuses the stress.
+            another order, or `check_stress` or `check_beside` refuses the rest.
     """
     if label.structure is not None:
         _check_order(atoms, label.structure)
@@ -120,6 +125,7 @@ def check_label(atoms: Atoms, label: Label, gate: Gate, stress: bool = False) ->
         )
     if stress:
         check_stress(atoms, label)
+    check_beside(atoms, label, beside)
     if not forces.any() and not may_vanish(atoms):
         raise LabelError(
             "all forces are exactly zero, and no symmetry of the structure makes them so",
@@ -200,6 +206,34 @@ class EnergyGate:
                 f"{self._limit:g} eV/atom",
                 kind=LabelFailure.ENERGY,
             )
+
+
+def check_beside(atoms: Atoms, label: Label, wanted: Collection[str]) -> None:
+    """Let a label pass if it has, beside energy, forces and stress, what training needs.
+
+    A structure that is periodic in any direction needs no dipole.
+
+    Raises:
+        LabelError: Not transient: something that is wanted is missing, or something that is there
+            has another shape than (3,) or (N,), or is not finite.
+    """
+    for name in BESIDE:
+        value = getattr(label, name)
+        if value is None:
+            if name in wanted and not (name == "dipole" and atoms.pbc.any()):
+                raise LabelError(
+                    f"no {NAMES[name]}, but the models train on it", kind=LabelFailure.ANSWER
+                )
+            continue
+        shape = (3,) if name == "dipole" else (len(atoms),)
+        array = real(value, NAMES[name])
+        if array.shape != shape:
+            raise LabelError(
+                f"{NAMES[name]} of shape {array.shape}; it should be {shape}",
+                kind=LabelFailure.ANSWER,
+            )
+        if not np.isfinite(array).all():
+            raise LabelError(f"{NAMES[name]} is not finite", kind=LabelFailure.ANSWER)
 
 
 def check_stress(atoms: Atoms, label: Label) -> None:

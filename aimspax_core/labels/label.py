@@ -1,4 +1,4 @@
-"""A label: energy, forces and stress of a structure, from a reference method."""
+"""A label: energy, forces, stress and more of a structure, from a reference method."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
+
+BESIDE = ("dipole", "hirshfeld_ratios")
+"""What a label may have beside energy, forces and stress, by its names in `Label`."""
+
+NAMES = {"dipole": "dipole", "hirshfeld_ratios": "Hirshfeld ratios"}
+"""What these are called in messages."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,11 @@ class Label:
             and `cores` that it took.
         structure: The structure in the engine's output, in the engine's order of atoms; None if
             the output has none.
+        dipole: (3,), e·Å, from negative to positive charge; of a charged structure about the origin
+            of its coordinates. Only of what is periodic in no direction; None if it was not
+            computed.
+        hirshfeld_ratios: (N,), each atom's Hirshfeld volume over that of the free atom; None if
+            they were not computed.
     """
 
     energy: float
@@ -29,3 +40,5 @@ class Label:
     stress: NDArray[np.float64] | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     structure: Atoms | None = None
+    dipole: NDArray[np.float64] | None = None
+    hirshfeld_ratios: NDArray[np.float64] | None = None

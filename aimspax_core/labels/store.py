@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 
 from aimspax_core.errors import CampaignError, NewerReleaseError
-from aimspax_core.labels.label import Label
+from aimspax_core.labels.label import BESIDE, Label
 from aimspax_core.locks import held
 from aimspax_core.safe_files import write_text
 from aimspax_core.storage import Patience, naming, patiently, require_room
@@ -127,11 +127,14 @@ class LabelStore:
             content = json.loads(text, parse_constant=_refuse)
             atoms = _verified(content, key)
             stress = content["stress"]
+            beside = {k: np.asarray(content[k], dtype=float) for k in BESIDE if k in content}
             label = Label(
                 energy=float(content["energy"]),
                 forces=np.asarray(content["forces"], dtype=float).reshape(len(atoms), 3),
                 stress=None if stress is None else np.asarray(stress, dtype=float),
                 provenance=content["provenance"],
+                dipole=beside.get("dipole"),
+                hirshfeld_ratios=beside.get("hirshfeld_ratios"),
             )
             return StoredLabel(key, atoms, label)
         except FileNotFoundError:
@@ -196,6 +199,8 @@ class LabelStore:
             "stress": None if label.stress is None else np.asarray(label.stress).tolist(),
             "provenance": label.provenance,
         }
+        beside = {name: getattr(label, name) for name in BESIDE}
+        content |= {k: np.asarray(v).tolist() for k, v in beside.items() if v is not None}
         if identity is not None:
             content["reference"] = concerning(atoms, identity)
         # The checksum is of what a reader gets: JSON changes some numbers and containers.

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from aimspax_core.errors import ModelError
-from aimspax_core.labels.dataset import DEFAULT_KEYS, DataKeys, read_labels
+from aimspax_core.labels.dataset import DEFAULT_KEYS, DataKeys, put_beside, read_labels
 from aimspax_core.model.family import Graph, family_of
 from aimspax_core.model.learner import Metrics, required
 from aimspax_core.model.trained import trained_model
@@ -18,7 +18,11 @@ from aimspax_core.settings.model import ModelSettings
 
 
 def held_out(
-    file: Path, keys: DataKeys, settings: ModelSettings, elements: Sequence[int]
+    file: Path,
+    keys: DataKeys,
+    settings: ModelSettings,
+    elements: Sequence[int],
+    electrons: Mapping[str, float] | None = None,
 ) -> list[Graph]:
     """Read a labelled dataset as graphs.
 
@@ -27,17 +31,19 @@ def held_out(
         keys: What the quantities are called in it.
         settings: Of the models.
         elements: Atomic numbers that they know.
+        electrons: `charge` (e) and `spin` (2S+1) of frames that say nothing of them.
 
     Raises:
         CampaignError: It cannot be read, or a frame has no energy or forces.
         ModelError: A structure has an element that the models do not know.
     """
     structures = []
-    for atoms, label in read_labels(file, keys):
+    for atoms, label in read_labels(file, keys, electrons, settings.measured):
         atoms.info[DEFAULT_KEYS.energy] = label.energy
         atoms.arrays[DEFAULT_KEYS.forces] = label.forces
         if label.stress is not None:
             atoms.info[DEFAULT_KEYS.stress] = label.stress
+        put_beside(atoms, label)
         structures.append(atoms)
     return family_of(settings).graphs(structures, elements, settings)
 

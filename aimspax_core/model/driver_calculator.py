@@ -11,7 +11,21 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from aimspax_core.model.family import Driver
 
 
-class DriverCalculator(Calculator):
+class ElectronsCalculator(Calculator):
+    """A calculator for which a structure is another one if it has another charge or multiplicity.
+
+    ASE does not look at `info`, and would give what was computed of the same positions before.
+    """
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed since the last calculation."""
+        changes = list(super().check_state(atoms, tol))
+        if not changes and self.atoms is not None:
+            return [n for n in ("charge", "spin") if atoms.info.get(n) != self.atoms.info.get(n)]
+        return changes
+
+
+class DriverCalculator(ElectronsCalculator):
     """Energy (eV), forces (eV/Å) and, where all directions are periodic, stress (eV/Å³).
 
     Args:

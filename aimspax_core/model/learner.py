@@ -23,6 +23,7 @@ from aimspax_core.settings.model import ModelSettings
 if TYPE_CHECKING:
     from aimspax_core.model.family import Family
 
+_MAY_BE = ("stress", "dipole", "hirshfeld_ratios")
 _ERRORS = ("mae_f", "rmse_f", "mae_e", "rmse_e", "mae_e_per_atom", "rmse_e_per_atom")
 
 
@@ -39,6 +40,8 @@ class Metrics:
         mae_stress: Of the stress components; none without labels.
         lr: Learning rate of the epoch.
         seconds: Time of the epoch, this validation included.
+        mae_dipole: Of the components of dipoles (e·Å); none where they are not looked at.
+        mae_hirshfeld_ratios: Of the ratios of the atoms' Hirshfeld volumes; likewise.
     """
 
     epoch: int
@@ -54,6 +57,10 @@ class Metrics:
     rmse_stress: float | None
     lr: float
     seconds: float
+    mae_dipole: float | None = None
+    rmse_dipole: float | None = None
+    mae_hirshfeld_ratios: float | None = None
+    rmse_hirshfeld_ratios: float | None = None
 
 
 class Learner:
@@ -280,7 +287,7 @@ class Learner:
 
 
 def required(found: dict[str, float | None], which: str) -> dict[str, Any]:
-    """Return errors by their names in `Metrics`; those of stress are None if it is not labelled.
+    """Return errors by their names in `Metrics`; those of what need not be labelled may be None.
 
     Raises:
         ModelError: The set, `which`, has no energies or forces.
@@ -289,7 +296,8 @@ def required(found: dict[str, float | None], which: str) -> dict[str, Any]:
     if missing:
         raise ModelError(f"the {which} has no labels for {', '.join(missing)}")
     errors: dict[str, Any] = {name: found[name] for name in _ERRORS}
-    return errors | {name: found.get(name) for name in ("mae_stress", "rmse_stress")}
+    kinds = (f"{kind}_{name}" for name in _MAY_BE for kind in ("mae", "rmse"))
+    return errors | {name: found.get(name) for name in kinds}
 
 
 def require_kernels(learner: dict[str, Any], wanted: str) -> None:

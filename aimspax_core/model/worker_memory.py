@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -99,18 +99,31 @@ class WorkerMemory:
         return self._graphs.get([(given, elements, key) for key in keys], make)
 
     def held_out(
-        self, file: Path, keys: DataKeys, settings: ModelSettings, elements: tuple[int, ...]
+        self,
+        file: Path,
+        keys: DataKeys,
+        settings: ModelSettings,
+        elements: tuple[int, ...],
+        electrons: Mapping[str, float],
     ) -> list[Graph]:
         """Return the graphs of a labelled dataset, read anew if the file is another one now.
+
+        Args:
+            file: See `assessing.held_out`, like all others.
+            keys: Names in the file.
+            settings: Of the models.
+            elements: That they know.
+            electrons: Of frames that say nothing of them.
 
         Raises:
             CampaignError, ModelError: See `assessing.held_out`.
         """
 
         def make(_: object) -> tuple[list[Graph], float]:
-            return held_out(file, keys, settings, elements), 1.0
+            return held_out(file, keys, settings, elements, electrons), 1.0
 
-        key = settings.model_dump_json(), elements, file, _stamp(file), keys
+        told = tuple(sorted(electrons.items()))
+        key = settings.model_dump_json(), elements, file, _stamp(file), keys, told
         return self._held_out.get([key], make)[0]
 
     def ensemble(self, settings: ModelSettings, elements: tuple[int, ...]) -> Ensemble:

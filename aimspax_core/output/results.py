@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -151,12 +151,12 @@ def publish_final(
         The tags of those in `results/last_ensemble/`.
     """
     store, names = LabelStore(run.labels), DataKeys.of(settings.misc)
-    stress = False
+    there: set[str] = set()
     for member in members:
         for kind, name in (("training", "train"), ("validation", "valid")):
             keys = member.training if kind == "training" else member.validation
             structures = _structures(store, keys, names)
-            stress = stress or any(names.stress in atoms.info for atoms in structures)
+            there.update(name for atoms in structures for name in (*atoms.info, *atoms.arrays))
             file = f"{name}_set_{member.tag}.xyz"
             write(run.data / "final" / kind / file, structures)
             write(run.results / file, structures)
@@ -165,7 +165,7 @@ def publish_final(
     Chosen(settings.al.uncertainty_type, settings.al.uncertainty_of).write(run.results)
     table = settings.model.MISC.error_table
     write_text(run.results / "errors.csv", _table(members, table))
-    write_text(run.results / "README.txt", _readme(settings, members, stress, bool(last)))
+    write_text(run.results / "README.txt", _readme(settings, members, there, bool(last)))
     return last
 
 
@@ -252,11 +252,17 @@ def _seen(member: Holdings) -> str:
 _UNDER = 25 * " "  # the second column of README.txt
 
 
-def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last: bool) -> str:
-
+def _readme(
+    settings: Settings, members: Sequence[Holdings], there: Collection[str], last: bool
+) -> str:
     names = DataKeys.of(settings.misc)
     quantities = [f"{names.energy} in eV", f"{names.forces} in eV/Å"]
-    quantities += [f"{names.stress} in eV/Å^3"] if stress else []
+    more = {
+        names.stress: "in eV/Å^3",
+        names.dipole: "in e·Å about the origin",
+        names.hirshfeld_ratios: "over the volume of the free atom",
+    }
+    quantities += [f"{name} {unit}" for name, unit in more.items() if name in there]
     lines = [
         "Models and data of a finished campaign.",
         "",
@@ -268,7 +274,9 @@ def _readme(settings: Settings, members: Sequence[Holdings], stress: bool, last:
             subsequent_indent=_UNDER,
         ),
         "train_set_NAME.xyz       what it was trained on (extended XYZ with",
-        f"                         {', '.join(quantities)})",
+        *textwrap.wrap(
+            f"{', '.join(quantities)})", 98, initial_indent=_UNDER, subsequent_indent=_UNDER
+        ),
         "valid_set_NAME.xyz       what it was validated on",
         "errors.csv               errors of each model on its valid_set_NAME.xyz"
         + (", and (test_) on the held-out set" if any(m.assessed for m in members) else ""),

@@ -87,7 +87,8 @@ def _assessed(settings: Settings, checkpoint: Path, late: Late) -> dict[str, Err
     model, keys, memory = settings.model, DataKeys.of(settings.misc), worker_memory()
     files = settings.misc.test_files(settings.directory)
     sets: dict[str, Any] = {
-        name: memory.held_out(file, keys, model, late.elements) for name, file in files.items()
+        name: memory.held_out(file, keys, model, late.elements, settings.electrons_of_set(name))
+        for name, file in files.items()
     }
     found = Assessor(model, sets).errors_of(checkpoint, late.constants)
     return {name: Errors.model_validate(asdict(metrics)) for name, metrics in found.items()}

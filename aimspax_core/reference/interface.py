@@ -25,6 +25,8 @@ class Reference(Protocol):
     def label(self, atoms: Atoms) -> Label:
         """Return energy (eV), forces (eV/Å) and, if there is one, stress (eV/Å³) of a structure.
 
+        What else comes with them, such as a dipole, belongs to the label, too.
+
         Args:
             atoms: N atoms, positions in Å; `info["charge"]` (e) and `info["spin"]` (2S+1) hold
                 before the settings. Left as they are.
@@ -87,6 +89,10 @@ def _multiplicity_of_the_atom(number: int) -> int | None:
     return None
 
 
+def _gives_nothing_more(section: Any, directory: Path, quantity: str) -> str:
+    return "it gives energy, forces and stress alone"
+
+
 def _of_its_keys(section: EngineSection, directory: Path) -> dict[str, float]:
     """Return what the keys `charge` and `spin` say, if there are such."""
     fields = type(section).model_fields
@@ -121,6 +127,8 @@ class Kind:
             another than nature's, because the method has fewer electrons; otherwise None.
         electrons: Returns, for a section and the run directory, `charge` (e) and `spin` (2S+1) of
             structures that say nothing of them, as far as the settings tell.
+        lacks: Says why labels by a section (and the run directory) lack something of `label.BESIDE`
+            that is asked for by name, or would ask for more in the settings; empty if they have it.
     """
 
     section: type[EngineSection]
@@ -133,6 +141,7 @@ class Kind:
     in_vacuum: Callable[[Any, Path, Path, int], EngineSection] = _section_kept
     atom_multiplicity: Callable[[int], int | None] = _multiplicity_of_the_atom
     electrons: Callable[[Any, Path], Mapping[str, float]] = _of_its_keys
+    lacks: Callable[[Any, Path, str], str] = _gives_nothing_more
 
     @property
     def name(self) -> str:

@@ -67,6 +67,16 @@ def _stress(kind: str) -> Column:
     return Column(name, f"stress {kind}", "meV/Å³", 3, f"{name}_meV_per_A3")
 
 
+def _dipole(kind: str) -> Column:
+    name = f"{kind.lower()}_dipole"
+    return Column(name, f"dipole {kind}", "me·Å", 2, f"{name}_me_A")
+
+
+def _hirshfeld(kind: str) -> Column:
+    name = f"{kind.lower()}_hirshfeld_ratios"
+    return Column(name, f"Hirshfeld ratio {kind}", "10⁻³", 2, f"{name}_per_mille")
+
+
 _TABLES = {
     **{f"PerAtom{kind}": (_force(kind), _energy(kind)) for kind in ("MAE", "RMSE")},
     **{f"Total{kind}": (_force(kind), _total_energy(kind)) for kind in ("MAE", "RMSE")},
@@ -82,14 +92,16 @@ def columns(table: str, found: Iterable[Errors | None] = ()) -> tuple[Column, ..
 
     Args:
         table: `MISC.error_table`. The two tables of `stressvirials` always have a column for the
-            stress, the others if it was measured: MACE's name, but nothing that was trained on is
-            hidden. MACE's relative force errors are not measured and have no column.
+            stress, the others if it was measured, and so with dipoles and Hirshfeld ratios: MACE's
+            names, but nothing that was trained on is hidden. MACE's relative force errors are not
+            measured and have no column.
         found: What the table will show.
     """
-    chosen = _TABLES[table]
+    chosen, found = _TABLES[table], list(found)
     kind = "RMSE" if "RMSE" in table else "MAE"
-    measured = any(_stress(kind).value(errors) is not None for errors in found)
-    return (*chosen, _stress(kind)) if measured and _stress(kind) not in chosen else chosen
+    more = [column(kind) for column in (_stress, _dipole, _hirshfeld)]
+    measured = [c for c in more if any(c.value(errors) is not None for errors in found)]
+    return (*chosen, *(column for column in measured if column not in chosen))
 
 
 def heading_of(key: str) -> str:

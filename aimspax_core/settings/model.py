@@ -62,6 +62,10 @@ else:
         AnyArchitecture = Annotated[sections, Field(discriminator="model_choice")]
 
 
+WEIGHTS = {"dipole": "dipole_weight", "hirshfeld_ratios": "hirshfeld_weight"}
+"""The keys of TRAINING that weigh what a label may have beside energy, forces and stress."""
+
+
 class General(Section):
     """GENERAL: names, folders, number format."""
 
@@ -94,15 +98,26 @@ class Training(FineTuning):
     config_type_weights: dict[str, NonNegative] = Field(
         {"Default": 1.0}, description="Weight of structures in the loss, by their `config_type`."
     )
+    dipole_weight: NonNegative = Field(
+        1.0,
+        description="Weight of dipoles in the losses that have them (SO3LR, molecules); a label "
+        "then needs a dipole.",
+    )
     ema: bool = Field(True, description="Exponential moving average of the weights.")
     ema_decay: Number = Field(0.99, gt=0, lt=1, description="Decay of that average.")
     energy_weight: NonNegative = Field(1.0, description="Weight of the energy in the loss.")
     forces_weight: NonNegative = Field(1000.0, description="Weight of the forces in the loss.")
+    hirshfeld_weight: NonNegative = Field(
+        1.0,
+        description="Weight of Hirshfeld ratios (volume of an atom over that of the free atom) in "
+        "the losses that have them (SO3LR); a label then needs them.",
+    )
     loss: Annotated[AnyLoss, AnyCase()] = Field(
         "weighted",
         description="Loss function, by MACE's names; `weighted_stress` is another name of "
         "`stress`. `stress`, `virials`, `huber` and `universal` train on stress, and so need "
-        "labels with stress for periodic structures.",
+        "labels with stress for periodic structures. SO3LR can train on dipoles, Hirshfeld ratios, "
+        "or both besides.",
     )
     lr: Positive = Field(0.01, description="Learning rate at the start.")
     lr_factor: Number = Field(0.8, gt=0, lt=1, description="Factor of ReduceLROnPlateau.")
@@ -146,6 +161,11 @@ class Training(FineTuning):
 class ModelMisc(Section):
     """MISC: where models run and what is logged."""
 
+    compute_dipole: bool = Field(
+        False,
+        description="Measure the errors of SO3LR's dipoles where labels have them, also without "
+        "training on them.",
+    )
     device: Device = Field("cpu", description="Where models train and run MD.")
     enable_cueq: bool = Field(
         False, description="NVIDIA's cuEquivariance kernels (device `cuda` only)."
@@ -231,6 +251,18 @@ class ModelSettings(Section):
     def family(self) -> FamilyRow:
         """The family that `model_choice` names."""
         return row_of(self.ARCHITECTURE.model_choice)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """What labels need beside energy, forces and stress, by its names in `Label`."""
+        trained = self.family.trains.get(self.TRAINING.loss, ())
+        return tuple(one for one in trained if getattr(self.TRAINING, WEIGHTS[one]) > 0)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Of what beside energy, forces and stress errors are measured, where labels have it."""
+        asked = ("dipole",) if self.MISC.compute_dipole else ()
+        return tuple(dict.fromkeys((*asked, *self.beside)))
 
     @property
     def stress(self) -> bool:

@@ -29,6 +29,7 @@ from aimspax_core.settings.reading.mistakes import missing_section, settings_err
 from aimspax_core.settings.reading.places import Places
 from aimspax_core.settings.reading.wording import schema_of
 from aimspax_core.settings.samples import Rattle
+from aimspax_core.structures import with_electrons
 
 PROJECT_FILES = ("aimsPAX.yaml", "aimsPAX.yml")
 PROJECT_FILE = PROJECT_FILES[0]
@@ -53,6 +54,8 @@ class Settings:
             if that is not how their files are read today.
         held: What each geometry, by index, holds while atoms move, in the campaign that begins or
             goes on; those that are not named hold nothing. None: what their files say.
+        electrons: Charge and multiplicity that REFERENCE gives structures of each geometry, by
+            index, and that models which read them are told; nothing where they are told nothing.
         places: Where the keys of either file stand, for messages.
     """
 
@@ -62,6 +65,7 @@ class Settings:
     notes: tuple[str, ...] = ()
     begun_without: Mapping[int, Earlier] = field(default_factory=dict)
     held: Mapping[int, HeldAtoms] | None = None
+    electrons: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     places: tuple[Places, Places] = (Places(PROJECT_FILE), Places(MODEL_FILES[0]))
 
     @property
@@ -192,7 +196,33 @@ class Settings:
         wanted = range(len(files)) if indices is None else indices
         begun = self.begun_without
         earlier = {place: begun[i] for place, i in enumerate(wanted) if i in begun}
-        return structures_as_begun([files[i] for i in wanted], earlier, self.misc.electron_names)
+        found = structures_as_begun([files[i] for i in wanted], earlier, self.misc.electron_names)
+        return [self.told(atoms, i) for i, atoms in zip(wanted, found, strict=True)]
+
+    def told(self, atoms: Atoms, geometry: int) -> Atoms:
+        """Return a structure of a geometry with the charge and multiplicity of its labels.
+
+        What it says of itself stays. Whatever reads structures after this, be it an engine, a
+        model, or who opens a dataset, reads the same of them.
+        """
+        return with_electrons(atoms, self.electrons.get(geometry, {}))
+
+    def electrons_of_frames(self, geometry: int | None = None) -> Mapping[str, float]:
+        """Return charge and multiplicity of frames of a dataset that say nothing of them.
+
+        Args:
+            geometry: Whose they are; None: of any, so that it is what all geometries share.
+        """
+        if geometry is not None:
+            return self.electrons.get(geometry, {})
+        first, *others = [self.electrons.get(i, {}) for i in range(len(self.geometry_files))]
+        return {k: v for k, v in first.items() if all(one.get(k) == v for one in others)}
+
+    def electrons_of_set(self, name: str) -> Mapping[str, float]:
+        """Return the same of frames of a held-out set, by its name in `Misc.test_files`."""
+        return self.electrons_of_frames(
+            int(name) if isinstance(self.misc.test_dataset, dict) else None
+        )
 
     def held_atoms(self, geometry: int) -> HeldAtoms:
         """Return which atoms of a start geometry do not move, or in some directions only.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -98,6 +98,7 @@ class _Resolved:
     device: str = "cpu"
     keys: DataKeys = DEFAULT_KEYS
     measure: UncertaintyType = MEASURES[0].name
+    electrons: Mapping[str, float] = field(default_factory=dict)
 
 
 def evaluate(
@@ -131,7 +132,7 @@ def evaluate(
     from aimspax_core.evaluation import frames as frame_files
     from aimspax_core.evaluation.delivered import delivered_together
 
-    frames = frame_files.read_frames(data, keys, tuple(quantities))
+    frames = frame_files.read_frames(data, keys, tuple(quantities), resolved.electrons)
     for quantity in quantities:
         has, key = frames.labelled(quantity), getattr(keys, quantity)
         molecules = quantity == "stress" and not frames.pbc.any() and not has
@@ -344,6 +345,8 @@ def _resolve(options: EvaluationOptions, overrides: Mapping[str, Any]) -> _Resol
     if options.directory is None and options.models:
         folder = options.save or Path("evaluation")
         return _Resolved(find_models(options.models), folder, options.device or "cpu")
+    from aimspax_core.campaign.journal import load as load_journal
+    from aimspax_core.inputs.electrons_of_models import told_to_models
     from aimspax_core.run_directory import RunDir
     from aimspax_core.settings.load import load
     from aimspax_core.settings.reading.which_files import settings_files
@@ -351,6 +354,7 @@ def _resolve(options: EvaluationOptions, overrides: Mapping[str, Any]) -> _Resol
     directory = options.directory or Path()
     settings = load(directory, *settings_files(directory, overrides))
     run = RunDir.of(settings)
+    settings = replace(settings, electrons=told_to_models(settings, load_journal(run)[1]))
     places = options.models or (run.results if any(run.results.glob("*.model")) else run.models,)
     return _Resolved(
         find_models(places),
@@ -358,6 +362,7 @@ def _resolve(options: EvaluationOptions, overrides: Mapping[str, Any]) -> _Resol
         options.device or settings.model.MISC.device,
         DataKeys.of(settings.misc),
         settings.al.uncertainty_type,
+        settings.electrons_of_frames(),
     )
 
 

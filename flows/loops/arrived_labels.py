@@ -68,7 +68,8 @@ class ArrivedLabels:
             # Counted as a loss: the store may never show what workers write.
             return TaskLost(action_id=action_id, reason="its label is gone from the store")
         try:
-            check_label(stored.atoms, stored.label, settings.gate, settings.stress)
+            beside = settings.model.beside
+            check_label(stored.atoms, stored.label, settings.gate, settings.stress, beside)
             self._energies.admit(stored.atoms, stored.label.energy)
         except LabelError as error:
             if error.kind is LabelFailure.ENERGY:

@@ -57,7 +57,7 @@ class TaskRequests:
         reference = settings.reference_of(state.points[action.key].geometry)
         return LabelRequest.of(
             action.key, self.inputs.run, reference, settings.gate, settings.directory,
-            settings.stress, campaign=state.campaign,
+            settings.stress, campaign=state.campaign, beside=settings.model.beside,
         )  # fmt: skip
 
     def sample(self, action: Sample, state: CampaignState) -> SampleRequest:

@@ -73,6 +73,10 @@ class Task:
     control_text: str
     geometry_text: str
 
+    def prints(self, what: str) -> bool:
+        """Whether control.in has a line `output WHAT`."""
+        return any(words(line) == ["output", what] for line in self.control_text.splitlines())
+
     def asks(self, key: str) -> bool:
         return self.control.get(key, "").lower() == ".true."
 
@@ -83,11 +87,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """Energy (eV), forces (eV/Å), stress (eV/Å³); None stands for no convergence."""
+    """Energy (eV), forces (eV/Å), stress (eV/Å³), dipole (e·Å)."""
 
     energy: float
     forces: np.ndarray
     stress: np.ndarray | None
+    dipole: np.ndarray | None = None
 
 
 # Input
@@ -210,7 +215,10 @@ def compute(task: Task) -> Answer | None:
     except CalculationFailed:
         return None
     stressed = task.asks("compute_analytical_stress") and atoms.pbc.all()
-    return Answer(energy, forces, atoms.get_stress(voigt=False) if stressed else None)
+    moment = None
+    if task.prints("dipole") and not atoms.pbc.any():
+        moment = atoms.get_dipole_moment()
+    return Answer(energy, forces, atoms.get_stress(voigt=False) if stressed else None, moment)
 
 
 # Output
@@ -417,8 +425,43 @@ def stress_block(stress: np.ndarray) -> str:
     return "\n".join([*head, *rows, blank, pressure, blank, edge]) + "\n"
 
 
+def dipole_block(task: Task, dipole: np.ndarray) -> str:
+    charge = float(task.control.get("charge", 0))
+    caution = f""" * Warning: The system has a total charge of {charge:15.8f} .
+ * The dipole moment depends on the choice of the origin.
+"""
+    return f"""
+  Computing monopole / dipole moments
+{caution if charge else ""}  | Total dipole moment [eAng]          : {"".join(map(fortran, dipole))}
+  | Absolute dipole moment              : {fortran(float(np.linalg.norm(dipole)))} eAng  /  ...
+"""
+
+
+def hirshfeld_block(atoms: Atoms) -> str:
+    """Return an analysis by which an atom is the smaller, the more others are near."""
+    rule = f"  {'-' * 70}\n"
+    parts = [f"\n  {HIRSHFELD}\n", rule]
+    for i, (symbol, number) in enumerate(zip(atoms.symbols, atoms.numbers, strict=True), start=1):
+        others = np.delete(atoms.get_distances(i - 1, range(len(atoms)), mic=True), i - 1)
+        free = 10.0 + number
+        parts.append(f"""  | Atom {i:5d}: {symbol}
+  |   Hirshfeld charge        : {0.0:15.8f}
+  |   Free atom volume        : {free:15.8f}
+  |   Hirshfeld volume        : {free / (1 + 0.2 * np.exp(-others).sum()):15.8f}
+  |   Hirshfeld dipole moment : {0.0:15.8f}
+{rule}""")
+    return "".join(parts)
+
+
+HIRSHFELD = "Performing Hirshfeld analysis of fragment charges and moments."
+
+
 def results(task: Task, answer: Answer) -> str:
     parts = [] if answer.stress is None else [stress_block(answer.stress)]
+    if answer.dipole is not None:
+        parts.append(dipole_block(task, answer.dipole))
+    if task.prints("hirshfeld"):
+        parts.append(hirshfeld_block(task.atoms))
     energy = fortran(answer.energy)
     caution = "  <-- do not rely on this value for anything but (periodic) metals"
     parts.append(f"""

@@ -326,22 +326,38 @@ def test_what_keeps_so3lr_from_driving_is_told(
 
 
 @pytest.mark.parametrize(
-    ("given", "said", "noted"),
+    ("given", "told"),
     [
-        ({"ACTIVE_LEARNING": {"use_foundational": True} | SO3LR}, "", True),
-        ({"ACTIVE_LEARNING": {"use_foundational": True} | SO3LR}, "charge=1 spin=3", False),
-        ({"GENERAL.model_choice": "so3lr", "ARCHITECTURE.r_max_lr": 12.0}, "", True),
-        ({}, "", False),
+        ({"ACTIVE_LEARNING": {"use_foundational": True} | SO3LR}, True),
+        ({"GENERAL.model_choice": "so3lr", "ARCHITECTURE.r_max_lr": 12.0}, True),
+        ({}, False),
     ],
 )
-def test_charges_of_the_reference_that_so3lr_does_not_learn_of_are_noted(
-    directory: Path, given: dict[str, Any], said: str, noted: bool
+def test_who_reads_charges_is_told_that_of_the_reference(
+    directory: Path, given: dict[str, Any], told: bool
 ) -> None:
     for name, z in (("a", 1.0), ("b", 1.1)):
-        (directory / "geometries" / f"{name}.xyz").write_text(f"2\n{said}\nO 0 0 0\nH 0 0 {z}\n")
+        (directory / "geometries" / f"{name}.xyz").write_text(f"2\n\nO 0 0 0\nH 0 0 {z}\n")
     asked = {"REFERENCE": {"engine": "tblite", "charge": 1, "spin": 3}} | given
-    notes = Inputs.read(directory, asked).settings.notes
-    assert any("a.xyz, b.xyz are with charge=1 spin=3" in note for note in notes) == noted
+    inputs = Inputs.read(directory, asked)
+    known = {"charge": 1.0, "spin": 3.0} if told else {}
+    assert [atoms.info for atoms in inputs.geometries] == [known, known]
+    shown = "\n".join(plan(inputs.settings, inputs.geometries, tuple(inputs.seeds)))
+    assert ("HO with charge 1 and multiplicity 3" in shown) == told
+
+
+def test_a_campaign_begun_without_charges_is_told_that_its_models_do_not_know_them(
+    directory: Path,
+) -> None:
+    asked = {"GENERAL.model_choice": "so3lr", "ARCHITECTURE.r_max_lr": 12.0}
+    asked |= {"REFERENCE": {"engine": "tblite", "charge": 2}}
+    inputs = Inputs.read(directory, asked)
+    with Journal(inputs.run) as journal:
+        rules = inputs.rules.but(tells_electrons=False)
+        journal.append(Started(rules=rules))
+    again = Inputs.read(directory, asked)
+    assert [atoms.info for atoms in again.geometries] == [{}, {}]
+    assert any("a.xyz, b.xyz are with charge=2" in note for note in again.settings.notes)
 
 
 def test_what_a_control_file_says_of_electrons_is_known(directory: Path) -> None:

@@ -14,7 +14,7 @@ from ase.constraints import FixAtoms
 
 from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import DataKeys, labelled, read, read_labels, write
-from aimspax_core.labels.label import Label
+from aimspax_core.labels.label import BESIDE, Label
 from aimspax_core.labels.store import StoredLabel
 from aimspax_core.model.mace.graphs import KEYS
 from aimspax_core.settings.misc import Misc
@@ -248,3 +248,32 @@ def test_forces_on_held_atoms_are_in_datasets(tmp_path: Path, key: str) -> None:
     write(tmp_path / "again.xyz", [again])
     ((_, label),) = read_labels(tmp_path / "again.xyz", keys)
     np.testing.assert_allclose(label.forces, kept.label.forces, atol=1e-7)
+
+
+def test_dipoles_and_ratios_are_taken_where_they_are_looked_at(tmp_path: Path) -> None:
+    water = molecule("H2O")
+    water.info |= {"REF_energy": -1.0, "mu": np.array([0.1, 0.2, 0.3])}
+    water.arrays |= {"REF_forces": np.zeros((3, 3)), "ratios": np.array([0.8, 0.6, 0.6])}
+    bare = molecule("H2O")
+    bare.info["REF_energy"], bare.arrays["REF_forces"] = -1.0, np.zeros((3, 3))
+    names = DataKeys(dipole="mu", hirshfeld_ratios="ratios")
+    write(tmp_path / "set.xyz", [water, bare])
+    (_, first), (_, second) = read_labels(tmp_path / "set.xyz", names, beside=BESIDE)
+    assert first.dipole is not None
+    assert first.hirshfeld_ratios is not None
+    assert first.dipole.tolist() == [0.1, 0.2, 0.3]
+    assert first.hirshfeld_ratios.tolist() == [0.8, 0.6, 0.6]
+    assert (second.dipole, second.hirshfeld_ratios) == (None, None)
+    again = labelled(StoredLabel("", water, first), names)
+    assert again.info["mu"].tolist() == [0.1, 0.2, 0.3]
+    assert again.arrays["ratios"].tolist() == [0.8, 0.6, 0.6]
+
+
+def test_one_of_another_shape_is_refused_where_it_is_looked_at(tmp_path: Path) -> None:
+    water = molecule("H2O")
+    water.info |= {"REF_energy": -1.0, "REF_dipole": np.array([0.1, 0.2])}
+    water.arrays["REF_forces"] = np.zeros((3, 3))
+    write(tmp_path / "set.xyz", [water])
+    read_labels(tmp_path / "set.xyz")
+    with pytest.raises(CampaignError, match=r"dipole under 'REF_dipole' has shape \(2,\)"):
+        read_labels(tmp_path / "set.xyz", beside=("dipole",))

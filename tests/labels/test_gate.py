@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -305,3 +307,29 @@ def test_forces_that_are_nearly_zero_pass() -> None:
     """A relaxed structure has forces that are small, not gone."""
     water = molecule("H2O")
     check_label(water, Label(-1.0, np.full((3, 3), 1e-9)), GATE)
+
+
+# ---- beside energy, forces and stress -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, "no dipole"),
+        ({"dipole": np.zeros(3)}, "no Hirshfeld ratios"),
+        ({"dipole": np.zeros(2), "hirshfeld_ratios": np.ones(2)}, r"dipole of shape \(2,\)"),
+        ({"dipole": np.full(3, np.nan), "hirshfeld_ratios": np.ones(2)}, "not finite"),
+        ({"dipole": np.zeros(3), "hirshfeld_ratios": np.ones(3)}, "ratios of shape"),
+    ],
+)
+def test_a_label_has_what_is_trained_on(changes: dict[str, Any], says: str) -> None:
+    wanted = ("dipole", "hirshfeld_ratios")
+    with pytest.raises(LabelError, match=says):
+        check_label(pair(1.0), label(**changes), GATE, beside=wanted)
+    full = {"dipole": np.zeros(3), "hirshfeld_ratios": np.ones(2)}
+    check_label(pair(1.0), label(**full), GATE, beside=wanted)
+    check_label(pair(1.0), label(), GATE)
+
+
+def test_what_is_periodic_needs_no_dipole() -> None:
+    check_label(pair(1.0, **CELL), label(), GATE, beside=("dipole",))

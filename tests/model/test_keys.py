@@ -95,10 +95,11 @@ BY_THEMSELVES = {
     *("freeze", "lora_rank", "lora_alpha", "lora_freeze_A", "convert_to_lora"),
     *("freeze_embedding", "freeze_zbl", "freeze_hirshfeld", "freeze_partial_charges"),
     *("freeze_shifts", "freeze_scales"),
+    *("compute_dipole", "dipole_weight", "hirshfeld_weight"),
 }
 """Keys that need a GPU, or change rounding alone; see the last test, test_cueq, test_kernel. What
 tasks do around training; see test_energies. And what members begin from; see test_fine_tuning, and
-test_tuned_weights of So3krates."""
+test_tuned_weights of So3krates. And what SO3LR alone predicts; see its test_dipoles."""
 NOT_OF_THE_MODEL = {
     *("name_exp", "checkpoints_dir", "loss_dir", "model_dir", "seed"),
     *("error_table", "keep_checkpoints", "log_level"),

@@ -129,3 +129,12 @@ def test_a_narrow_terminal_shows_all_names_and_errors(width: int) -> None:
     for tag in tags:
         assert text.count(tag) == 2, "in validation, and on the held-out set"
     assert text.count("11.1") == text.count("3.33") == 4
+
+
+def test_dipoles_and_ratios_that_were_measured_are_shown_in_every_table() -> None:
+    known = {"mae_dipole": 0.0123, "mae_hirshfeld_ratios": 0.0045}
+    found = ERRORS.model_copy(update=known)
+    text = errors_text("PerAtomMAE", [found])
+    assert text.endswith("dipole MAE 12.30 me·Å, Hirshfeld ratio MAE 4.50 10⁻³")
+    keys = [column.key for column in columns("TotalMAE", [found])]
+    assert keys[-2:] == ["mae_dipole_me_A", "mae_hirshfeld_ratios_per_mille"]

@@ -48,6 +48,8 @@ class Graph:
         energy: eV.
         forces: (N, 3), eV/Å.
         stress: (3, 3), eV/Å³; of structures that are periodic in all directions alone.
+        dipole: (3,), e·Å, about the origin; of structures that are periodic in no direction alone.
+        hirshfeld_ratios: (N,), Hirshfeld volumes over those of free atoms.
     """
 
     numbers: NDArray[np.int64]
@@ -61,6 +63,8 @@ class Graph:
     energy: float | None = None
     forces: Array | None = None
     stress: Array | None = None
+    dipole: Array | None = None
+    hirshfeld_ratios: Array | None = None
 
 
 def structure_graph(atoms: ase.Atoms, r_max: float, r_far: float | None, **labels: Any) -> Graph:
@@ -109,6 +113,7 @@ def graphs(
                 energy=_energy(atoms),
                 forces=atoms.arrays.get("REF_forces"),
                 stress=_stress(atoms),
+                **_beside(atoms, settings),
             )
         )
     return made
@@ -139,18 +144,26 @@ def collated(data: Sequence[Graph], dtype: torch.dtype) -> Batch:
     def has(name: str) -> torch.Tensor:
         return real([getattr(graph, name) is not None for graph in data])
 
-    forces = [np.zeros_like(g.positions) if g.forces is None else g.forces for g in data]
-    stresses = [np.zeros((3, 3)) if g.stress is None else g.stress for g in data]
+    def known(name: str, *shapes: tuple[int, ...]) -> list[Array]:
+        found = (getattr(graph, name) for graph in data)
+        return [np.zeros(s) if one is None else one for one, s in zip(found, shapes, strict=True)]
+
+    per_atom, cells, vectors = [(n,) for n in sizes], [(3, 3)] * len(data), [(3,)] * len(data)
+    forces = known("forces", *((n, 3) for n in sizes))
     return Batch(
         unlabelled(data, dtype)
         | {
             "weight": real([graph.weight for graph in data]),
             "energy": real([graph.energy or 0.0 for graph in data]),
             "forces": real(np.concatenate(forces)),
-            "stress": real(np.stack(stresses)),
+            "stress": real(np.stack(known("stress", *cells))),
+            "dipole": real(np.stack(known("dipole", *vectors))),
+            "hirshfeld_ratios": real(np.concatenate(known("hirshfeld_ratios", *per_atom))),
             "energy_weight": has("energy"),
             "forces_weight": has("forces"),
             "stress_weight": has("stress"),
+            "dipole_weight": has("dipole"),
+            "hirshfeld_ratios_weight": has("hirshfeld_ratios"),
             "sizes": torch.tensor(sizes),
         }
     )
@@ -231,6 +244,18 @@ def _pairs(positions: Array, radius: float) -> Edges:
 def _energy(atoms: ase.Atoms) -> float | None:
     energy = atoms.info.get("REF_energy")
     return None if energy is None else float(energy)
+
+
+def _beside(atoms: ase.Atoms, settings: ModelSettings) -> dict[str, Array]:
+    """Return what labels have beside energy, forces and stress, where it is looked at.
+
+    What is only carried along may be of any shape.
+    """
+    places = {"dipole": atoms.info, "hirshfeld_ratios": atoms.arrays}
+    found = {name: places[name].get(f"REF_{name}") for name in settings.measured}
+    if atoms.pbc.any():
+        found.pop("dipole", None)
+    return {k: np.asarray(v, dtype=np.float64) for k, v in found.items() if v is not None}
 
 
 def _stress(atoms: ase.Atoms) -> Array | None:

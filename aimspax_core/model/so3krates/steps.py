@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from so3krates_torch.modules.loss import WeightedEnergyForcesLoss
+from so3krates_torch.modules.loss import (
+    WeightedEnergyForcesDipoleHirshfeldLoss,
+    WeightedEnergyForcesDipoleLoss,
+    WeightedEnergyForcesHirshfeldLoss,
+    WeightedEnergyForcesLoss,
+)
 from torch_ema import ExponentialMovingAverage
 
 from aimspax_core.errors import DivergedError, ModelError
@@ -18,7 +23,7 @@ from aimspax_core.model.residuals import Residuals
 from aimspax_core.model.so3krates.constants import Constants
 from aimspax_core.model.so3krates.graphs import Batch, Graph, collated
 from aimspax_core.model.so3krates.network import call, without_free_atoms
-from aimspax_core.settings.model import ModelSettings
+from aimspax_core.settings.model import WEIGHTS, ModelSettings
 
 
 class WithStress(torch.nn.Module):
@@ -45,6 +50,37 @@ class WithStress(torch.nn.Module):
         return found + self.weight * (weights * (stress - ref.stress) ** 2).mean()
 
 
+_LOSSES: Mapping[tuple[str, ...], Callable[..., torch.nn.Module]] = {
+    (): WeightedEnergyForcesLoss,
+    ("dipole",): WeightedEnergyForcesDipoleLoss,
+    ("hirshfeld_ratios",): WeightedEnergyForcesHirshfeldLoss,
+    ("dipole", "hirshfeld_ratios"): WeightedEnergyForcesDipoleHirshfeldLoss,
+}
+"""The package's losses, by what they train on beside energy and forces."""
+
+
+class WhereLabelled(torch.nn.Module):
+    """A loss of the package, to which a structure without a label has no error.
+
+    The package's loss of dipoles compares those of every structure, whatever its weight. Here the
+    prediction stands in for a label that is missing: value and gradient of its error are zero.
+
+    Args:
+        loss: The package's.
+    """
+
+    def __init__(self, loss: torch.nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, ref: Batch, pred: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss of a batch of labels and the model's output."""
+        has = (ref.dipole_weight > 0).view(-1, 1)
+        dipole = torch.where(has, pred["dipole"], ref.dipole)
+        found: torch.Tensor = self.loss(ref, {**pred, "dipole": dipole})
+        return found
+
+
 class So3kratesSteps:
     """See `aimspax_core.model.steps.Steps`.
 
@@ -59,6 +95,7 @@ class So3kratesSteps:
         self._device = torch.device(settings.MISC.device)
         self._trains_stress = settings.TRAINING.loss in settings.family.stress_losses
         self._measures_stress = settings.stress
+        self._beside, self._measured = settings.beside, settings.measured
 
     def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
         """Return a fresh optimizer of all weights."""
@@ -73,10 +110,13 @@ class So3kratesSteps:
 
     def loss(self) -> torch.nn.Module:
         """Return the loss function that `TRAINING.loss` names."""
+        weights = [getattr(self._training, WEIGHTS[name]) for name in self._beside]
         with number_format(self._format):
-            rest = WeightedEnergyForcesLoss(
-                self._training.energy_weight, self._training.forces_weight
+            rest = _LOSSES[self._beside](
+                self._training.energy_weight, self._training.forces_weight, *weights
             )
+        if "dipole" in self._beside:
+            rest = WhereLabelled(rest)
         if self._trains_stress:
             return WithStress(rest, self._training.stress_weight).to(self._device)
         return rest.to(self._device)
@@ -130,7 +170,8 @@ class So3kratesSteps:
         """Return the loss over the number of structures, as MACE has it, and errors (eV, Å)."""
         model.eval()
         total, structures = 0.0, 0
-        errors: dict[str, list[torch.Tensor]] = {"e": [], "e_per_atom": [], "f": [], "stress": []}
+        names = ("e", "e_per_atom", "f", "stress", *self._measured)
+        errors: dict[str, list[torch.Tensor]] = {name: [] for name in names}
         for batch in batches:
             found = self._predicted(model, batch, self._measures_stress, training=False)
             with torch.no_grad():
@@ -191,7 +232,7 @@ def misses(
     return Residuals(counts.astype(np.float64), bound)
 
 
-_LABELS = ("energy", "forces", "stress", "weight", "sizes")
+_LABELS = ("energy", "forces", "stress", "dipole", "hirshfeld_ratios", "weight", "sizes")
 
 
 def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
@@ -213,3 +254,8 @@ def _collect(
     if found.get("stress") is not None:
         cells = batch.stress_weight > 0
         errors["stress"].append((found["stress"] - batch.stress).detach()[cells].flatten())
+    for name in errors.keys() & {"dipole", "hirshfeld_ratios"}:
+        labelled = batch[f"{name}_weight"] > 0
+        if name == "hirshfeld_ratios":
+            labelled = labelled.repeat_interleave(batch.sizes)
+        errors[name].append((found[name] - batch[name]).detach()[labelled].flatten())

@@ -231,6 +231,8 @@ class AimsEngine:
             forces=result.forces,
             stress=result.stress,
             structure=result.atoms,
+            dipole=result.dipole,
+            hirshfeld_ratios=result.hirshfeld_ratios,
             provenance={
                 "engine": "aims",
                 "version": result.version,

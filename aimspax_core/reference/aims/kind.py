@@ -82,9 +82,29 @@ def _electrons(section: AimsReference, directory: Path) -> dict[str, float]:
     control, _ = Control.read(directory / section.control)
     found = {"charge": control.number("charge")}
     polarised = (control.get("spin") or ("none",))[0].lower() == "collinear"
-    if polarised and control.get("fixed_spin_moment"):
-        found["spin"] = control.number("fixed_spin_moment") + 1.0
+    moment = control.number("fixed_spin_moment")
+    if polarised and moment == round(moment) and control.get("fixed_spin_moment"):
+        found["spin"] = abs(moment) + 1.0
     return found
+
+
+_ANALYSES = ("vdw_correction_hirshfeld", "many_body_dispersion")
+"""Keywords by which FHI-aims analyses and prints Hirshfeld volumes besides."""
+
+
+def _lacks(section: AimsReference, directory: Path, quantity: str) -> str:
+    """Say what control.in has to ask for."""
+    from aimspax_core.settings.aims_control.control import Control
+
+    assert not isinstance(section.control, dict)
+    control, _ = Control.read(directory / section.control)
+    asked = {"dipole": "dipole", "hirshfeld_ratios": "hirshfeld"}[quantity]
+    outputs = [k.values[:1] for k in control.keywords if k.name.lower() == "output"]
+    if (asked,) in [tuple(value.lower() for value in values) for values in outputs]:
+        return ""
+    if quantity == "hirshfeld_ratios" and any(control.flag(name) for name in _ANALYSES):
+        return ""
+    return f"FHI-aims gives them with `output {asked}`, which {section.control.name} has not"
 
 
 def _make(section: AimsReference, directory: Path) -> Reference:
@@ -103,4 +123,5 @@ AIMS = Kind(
     takes_aims_lines=True,
     in_vacuum=_in_vacuum,
     electrons=_electrons,
+    lacks=_lacks,
 )

@@ -24,6 +24,8 @@ _LOOP = "Begin self-consistency loop"
 _CONVERGED = "Self-consistency cycle converged."
 _END = "Have a nice day."
 _FORCES = "Total atomic forces"
+_DIPOLE = "| Total dipole moment [eAng]"
+_HIRSHFELD = "Performing Hirshfeld analysis of fragment charges and moments."
 
 # ASE does not know the first, and would take the first structure for the last.
 _MD_END = "Final atomic structure (and velocities) as used"
@@ -132,6 +134,8 @@ class AimsResult:
         version: Of FHI-aims as printed; empty if it was not.
         tasks: Number of MPI tasks, if printed.
         warnings: At most five distinct lines in which FHI-aims warns of something.
+        dipole: (3,), e·Å, about the origin; of a molecule, if it was printed.
+        hirshfeld_ratios: (N,), if Hirshfeld volumes were printed.
     """
 
     atoms: Atoms
@@ -142,6 +146,8 @@ class AimsResult:
     version: str
     tasks: int | None
     warnings: tuple[str, ...]
+    dipole: NDArray[np.float64] | None = None
+    hirshfeld_ratios: NDArray[np.float64] | None = None
 
 
 def read_result(files: AimsFiles) -> AimsResult:
@@ -197,13 +203,45 @@ def _values(text: str) -> AimsResult:
         version=version[1] if version else "",
         tasks=int(tasks[1]) if tasks else None,
         warnings=tuple(dict.fromkeys(_clean(w) for w in _WARNING.findall(text)))[:_MAX_WARNINGS],
+        dipole=None if atoms.pbc.any() else _dipole(text),
+        hirshfeld_ratios=_hirshfeld_ratios(text, header.n_atoms),
     )
     values = [result.energy, result.free_energy, result.atoms.positions, result.forces]
-    if stress is not None:
-        values.append(stress)
+    values += [v for v in (stress, result.dipole, result.hirshfeld_ratios) if v is not None]
     if not all(np.isfinite(v).all() for v in values):
         raise ValueError("a number is not finite")
     return result
+
+
+def _dipole(text: str) -> NDArray[np.float64] | None:
+    """Return the last dipole (e·Å) that `output dipole` has printed.
+
+    Raises:
+        ValueError: It is not of three numbers.
+    """
+    _, title, rest = text.rpartition(_DIPOLE)
+    if not title:
+        return None
+    x, y, z = rest.partition("\n")[0].partition(":")[2].split()
+    return np.array([float(x), float(y), float(z)])
+
+
+def _hirshfeld_ratios(text: str, n_atoms: int) -> NDArray[np.float64] | None:
+    """Return volumes of the last Hirshfeld analysis over those of free atoms, (N,).
+
+    Raises:
+        ValueError: They are not of each atom.
+    """
+    _, title, analysis = text.rpartition(_HIRSHFELD)
+    if not title:
+        return None
+    volumes = [
+        np.array([float(value) for value in re.findall(rf"\| +{name} volume +: +(\S+)", analysis)])
+        for name in ("Hirshfeld", "Free atom")
+    ]
+    if any(len(each) != n_atoms for each in volumes):
+        raise ValueError(f"its Hirshfeld analysis is not of {n_atoms} atoms")
+    return volumes[0] / volumes[1]
 
 
 def _check_force_rows(text: str, n_atoms: int) -> None:

@@ -30,13 +30,16 @@ _QUICK = {
 have one inside them."""
 
 
-def usable(settings: AseReference, directory: Path, stress: bool = False) -> str | None:
+def usable(
+    settings: AseReference, directory: Path, stress: bool = False, more: tuple[str, ...] = ()
+) -> str | None:
     """Make the calculator once, to find a user's mistake before anything is launched.
 
     Args:
         settings: Which calculator, and its arguments.
         directory: The run directory; the names of files begin there.
         stress: Whether stress is needed too.
+        more: What else is needed, by ASE's names.
 
     Returns:
         One sentence on what is wrong, beginning with the key (`calculator` or `arguments`), or
@@ -58,7 +61,7 @@ def usable(settings: AseReference, directory: Path, stress: bool = False) -> str
     known = getattr(made, "implemented_properties", None)
     if known is None or not callable(getattr(made, "calculate", None)):
         return f"calculator: {settings.calculator} is no ASE calculator but {type(made).__name__}"
-    needed = ("energy", "forces", "stress") if stress else ("energy", "forces")
+    needed = ("energy", "forces", *(("stress",) if stress else ()), *more)
     missing = [name for name in needed if name not in computed_properties(made)]
     if missing:
         return f"calculator: {settings.calculator} does not compute {' and '.join(missing)}"

@@ -122,6 +122,7 @@ class AseEngine:
             forces=real(results["forces"], "forces"),
             stress=None if stress is None else _square(real(stress, "stress")),
             structure=structure,
+            dipole=None if atoms.pbc.any() else _dipole(results.get("dipole")),
             provenance={**provenance, "wall_s": time.perf_counter() - began},
         )
 
@@ -258,6 +259,7 @@ def _calculated(calculator: Any, atoms: Atoms, stress: bool) -> dict[str, Any]:
         raise PropertyNotImplementedError(
             f"it gave no {' and no '.join(missing)}; its arguments may have to ask for them"
         )
+    found["dipole"] = calculator.results.get("dipole")
     return {name: copy.copy(value) for name, value in found.items() if value is not None}
 
 
@@ -291,6 +293,17 @@ def _read_back(calculator: Any) -> Atoms | None:
     read = getattr(getattr(calculator, "calc", None), "atoms", None)  # by NWChem's calculator
     found = getattr(calculator, "atoms", None) if read is None else read
     return found if isinstance(found, Atoms) else None
+
+
+def _dipole(found: Any) -> NDArray[np.float64] | None:
+    """Return a dipole (e·Å) that came with the forces; it was not asked for, and may be unfit."""
+    if found is None:
+        return None
+    try:
+        dipole = real(found, "dipole")
+    except LabelError:
+        return None
+    return dipole if dipole.shape == (3,) and np.isfinite(dipole).all() else None
 
 
 def _square(stress: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -31,10 +31,25 @@ def _finding(refused: str | None) -> Iterator[Finding]:
         yield Finding(key, text)
 
 
+def _lacks(section: AseReference, directory: Path, quantity: str) -> str:
+    from aimspax_core.reference.ase.checks import usable
+
+    if quantity != "dipole":
+        return "calculators of ASE give no Hirshfeld ratios"
+    refused = usable(section, directory, more=("dipole",))
+    return "" if refused is None else refused.partition(": ")[2]
+
+
 def _make(section: AseReference, directory: Path) -> Reference:
     from aimspax_core.reference.ase.engine import AseEngine
 
     return AseEngine(section, directory)
 
 
-ASE = Kind(section=AseReference, make=_make, check=_check, check_structure=_check_structure)
+ASE = Kind(
+    section=AseReference,
+    make=_make,
+    check=_check,
+    check_structure=_check_structure,
+    lacks=_lacks,
+)

@@ -112,6 +112,7 @@ class PyscfEngine:
             virial = None if virial is None else virial + beside["virial"]
         hartree, bohr = nist.HARTREE2EV, param.BOHR
         return Label(
+            dipole=method.dipole(),
             energy=energy * hartree,
             forces=-gradient * (hartree / bohr),
             stress=None if virial is None else virial * (hartree / atoms.get_volume()),
@@ -176,6 +177,14 @@ class _Method:
         if self._k_grid is None and is_dft(self._settings):
             gradients.grid_response = True
         return np.array(gradients.kernel(), float)
+
+    def dipole(self) -> NDArray[np.float64] | None:
+        """Return a molecule's dipole moment about the origin of its coordinates, (3,), in e·Å."""
+        if self._k_grid is not None:
+            return None
+        from pyscf.lib import param
+
+        return np.array(self.scf.dip_moment(unit="AU", verbose=0), float) * param.BOHR
 
     def virial(self) -> NDArray[np.float64] | None:
         """Return the derivatives by strain, (3, 3), or None if they are not to be had."""

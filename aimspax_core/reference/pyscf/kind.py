@@ -40,6 +40,10 @@ def _in_vacuum(
     return section.model_copy(update={"k_grid": None, "compute_stress": False})
 
 
+def _lacks(section: PyscfReference, directory: Path, quantity: str) -> str:
+    return "" if quantity == "dipole" else "it gives dipoles, and no Hirshfeld ratios"
+
+
 def _make(section: PyscfReference, directory: Path) -> Reference:
     from aimspax_core.reference.pyscf.engine import PyscfEngine
 
@@ -52,4 +56,5 @@ PYSCF = Kind(
     check=_check,
     check_structure=_check_structure,
     in_vacuum=_in_vacuum,
+    lacks=_lacks,
 )

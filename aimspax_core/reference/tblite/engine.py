@@ -85,6 +85,7 @@ class TbliteEngine:
         except (CalculationFailed, InputError) as error:
             raise LabelError(f"{self._settings.method}: {error}") from error
         stress = bare.get_stress(voigt=False) if bare.pbc.all() else None
+        dipole = None if bare.pbc.any() else np.array(bare.get_dipole_moment())
         seconds = time.perf_counter() - began
         provenance = {"engine": "tblite", "method": self._settings.method, "version": self._version}
-        return Label(energy, forces, stress, {**provenance, "wall_s": seconds})
+        return Label(energy, forces, stress, {**provenance, "wall_s": seconds}, dipole=dipole)

@@ -48,6 +48,10 @@ def _atom_multiplicity(number: int) -> int | None:
     return 2 if number in F_IN_CORE else None
 
 
+def _lacks(section: TbliteReference, directory: Path, quantity: str) -> str:
+    return "" if quantity == "dipole" else "it gives dipoles, and no Hirshfeld ratios"
+
+
 def _make(section: TbliteReference, directory: Path) -> Reference:
     from aimspax_core.reference.tblite.engine import TbliteEngine
 
@@ -59,4 +63,5 @@ TBLITE = Kind(
     make=_make,
     check_structure=_check_structure,
     atom_multiplicity=_atom_multiplicity,
+    lacks=_lacks,
 )

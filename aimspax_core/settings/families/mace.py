@@ -173,6 +173,8 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
     if known is not None and set(elements) - set(known):
         missing = ", ".join(chemical_symbols[z] for z in sorted(set(elements) - set(known)))
         yield f"ARCHITECTURE.atomic_energies: no energy for {missing}"
+    if settings.MISC.compute_dipole:
+        yield "MISC.compute_dipole: found True; MACE models predict no dipoles, SO3LR does"
     why = why_no_cueq(settings) if here else None
     if why is not None:
         yield f"MISC.enable_cueq: {why}"

@@ -81,6 +81,10 @@ class ModelSections(Protocol):
     def MISC(self) -> Any:
         """Device, kernels, logs."""
 
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """What labels need beside energy, forces and stress, by its names in `Label`."""
+
 
 def model_choice(name: str) -> Any:
     """Return the field `model_choice` of a family's section.
@@ -150,6 +154,8 @@ class FamilyRow:
             when a model is needed, since that takes torch.
         losses: The names that `TRAINING.loss` may have.
         stress_losses: Those of them that train on stress or virials.
+        trains: What losses train on beside energy, forces and stress, by the loss's name; by its
+            names in `Label`.
         mistakes: Yields what is wrong with the settings and can be known before anything is
             launched, as `SECTION.key: text`. Given: the settings, the atomic numbers of all
             geometries, and whether the models run on this machine (else in batch jobs).
@@ -183,6 +189,7 @@ class FamilyRow:
     implementation: str
     losses: tuple[str, ...]
     stress_losses: tuple[str, ...] = ()
+    trains: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mistakes: Callable[[ModelSections, Sequence[int], bool], Iterator[str]] = _no_mistakes
     notes: Callable[[ModelSections], Iterator[str]] = _no_notes
     frozen: tuple[tuple[str, str], ...] = ()

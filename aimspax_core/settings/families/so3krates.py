@@ -199,6 +199,7 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
             f"not divide num_features ({architecture.num_features})"
         )
     yield from _far_mistakes(architecture)
+    yield from _unpredicted(settings)
     known = architecture.atomic_energies
     if known is not None and set(elements) - set(known):
         missing = ", ".join(chemical_symbols[z] for z in sorted(set(elements) - set(known)))
@@ -221,6 +222,26 @@ def _far_mistakes(architecture: So3kratesArchitecture) -> Iterator[str]:
         yield (
             f"ARCHITECTURE.r_max_lr: found {architecture.r_max_lr:g}, which is less than r_max "
             f"({architecture.r_max:g})"
+        )
+
+
+def _unpredicted(settings: ModelSections) -> Iterator[str]:
+    """Yield keys that ask for dipoles or Hirshfeld ratios of networks that predict none."""
+    architecture, training = settings.ARCHITECTURE, settings.TRAINING
+    asked = {
+        "dipole": f"TRAINING.dipole_weight: found {training.dipole_weight:g}",
+        "hirshfeld_ratios": f"TRAINING.hirshfeld_weight: found {training.hirshfeld_weight:g}",
+    }
+    for quantity in settings.beside:
+        if not getattr(architecture, part := _PART_OF[quantity]):
+            yield f"{asked[quantity]}, which needs ARCHITECTURE.{part}: True"
+    predicts = (
+        isinstance(architecture, So3lrArchitecture) and architecture.electrostatic_energy_bool
+    )
+    if settings.MISC.compute_dipole and not predicts:
+        yield (
+            "MISC.compute_dipole: found True; only SO3LR with electrostatic_energy_bool predicts "
+            "dipoles"
         )
 
 
@@ -301,6 +322,19 @@ _NOT_OF_A_MODEL = {
 
 _STRESS_LOSSES = ("stress", "weighted_stress")
 
+_TRAINS = {
+    "weighted_energy_forces_dipole": ("dipole",),
+    "weighted_energy_forces_hirshfeld": ("hirshfeld_ratios",),
+    "weighted_energy_forces_dipole_hirshfeld": ("dipole", "hirshfeld_ratios"),
+}
+"""Losses of SO3LR that train on more than energy and forces; So3krates predicts nothing more."""
+
+_PART_OF = {
+    "dipole": "electrostatic_energy_bool",
+    "hirshfeld_ratios": "dispersion_energy_bool",
+}
+"""The part of SO3LR that predicts it."""
+
 
 _OF_THE_CALCULATOR = (
     "It takes the total charge (e) from info['charge'] and S from info['total_spin']; datasets "
@@ -314,13 +348,15 @@ def _row(
     architecture: type[So3kratesArchitecture],
     called: str,
     far: Mapping[str, float] | None = None,
+    trains: Mapping[str, tuple[str, ...]] | None = None,
     **more: Any,
 ) -> FamilyRow:
     return FamilyRow(
         name=name,
         architecture=architecture,
         implementation=f"aimspax_core.model.so3krates.family:{name.upper()}",
-        losses=("weighted", *_STRESS_LOSSES),
+        losses=("weighted", *_STRESS_LOSSES, *(trains or {})),
+        trains=trains or {},
         stress_losses=_STRESS_LOSSES,
         mistakes=_mistakes,
         notes=_notes,
@@ -350,6 +386,7 @@ SO3LR = _row(
     So3lrArchitecture,
     "SO3LR",
     {"r_max_lr": USUAL_FAR["r_max_lr"]},
+    _TRAINS,
     cites=("frank2024", "kabylda2025"),
     foundation_cites=("kabylda2025",),
     foundations=("so3lr",),

@@ -58,8 +58,7 @@ _START_PROGRAMS = tuple(s.engine_name() for s in SECTIONS if s.starts_programs)
 _NO_MOLECULES = "uncertainty between molecules is not available"
 _NO_LES_MODELS = "models with latent Ewald summation are not available"
 _NO_HEADS = "models with several heads are not available"
-_NO_DIPOLES = "dipoles are not trained on"
-_NO_HIRSHFELD = "Hirshfeld ratios are not trained on"
+_NO_DIPOLES = "MACE models that predict dipoles are not available; SO3LR predicts them"
 _OTHER_MODELS = ("maceles",)
 _NO_LES = "it belongs to models with latent Ewald summation, which are not available"
 PARSL_OPTIONS = (
@@ -107,15 +106,13 @@ MODEL = OtherKeys(
         "unless compute_avg_num_neighbors is False",
         ("MISC", "enable_cueq_train"): "enable_cueq is for training too",
         ("MISC", "compute_stress"): "GENERAL.compute_stress says it",
+        ("GENERAL", "compute_dipole"): "MISC.compute_dipole says it",
     },
     refused={
         **dict.fromkeys(["les_arguments", "atomic_inter_*"], _NO_LES),
         **dict.fromkeys(
             ["convert_to_multihead", "use_multihead_model", "num_multihead_heads"], _NO_HEADS
         ),
-        "compute_dipole": _NO_DIPOLES,
-        "dipole_weight": _NO_DIPOLES,
-        "hirshfeld_weight": _NO_HIRSHFELD,
     },
     refused_values={
         ("GENERAL", "model_choice"): dict.fromkeys(_OTHER_MODELS, _NO_LES_MODELS),
@@ -126,9 +123,6 @@ MODEL = OtherKeys(
         },
         ("TRAINING", "loss"): {
             **dict.fromkeys(["dipole", "dipole_polar", "energy_forces_dipole"], _NO_DIPOLES),
-            "weighted_energy_forces_dipole": _NO_DIPOLES,
-            "weighted_energy_forces_hirshfeld": _NO_HIRSHFELD,
-            "weighted_energy_forces_dipole_hirshfeld": _NO_DIPOLES,
         },
     },
 )

@@ -107,6 +107,30 @@ def test_the_last_structure_of_a_real_trajectory_is_read(heading: str) -> None:
     assert result.energy == -0.206774765059873e04
 
 
+def test_the_dipole_of_the_last_structure_is_read() -> None:
+    result = read_result(AimsFiles((REAL / "md.out").read_text()))
+    assert result.dipole is not None
+    expected = [0.258425779687042, 0.338975725843162, 0.506568449291219e-16]
+    assert result.dipole.tolist() == expected
+    assert result.hirshfeld_ratios is None
+
+
+def test_a_hirshfeld_analysis_is_of_all_atoms_or_the_output_is_damaged() -> None:
+    atom = "|   Free atom volume        :  20.0\n|   Hirshfeld volume        :  1{}.0\n"
+    title = "Performing Hirshfeld analysis of fragment charges and moments.\n"
+    head, _, end = SINGLE.rpartition(NICE)
+    for count in (3, 2):
+        analysis = title + "".join(atom.format(number) for number in range(count))
+        found = outcome(f"{head}{analysis}{NICE}{end}")
+        if count == 3:
+            assert isinstance(found, AimsResult)
+            assert found.hirshfeld_ratios is not None
+            assert found.hirshfeld_ratios.tolist() == [0.5, 0.55, 0.6]
+        else:
+            assert isinstance(found, LabelError)
+            assert "not of 3 atoms" in str(found)
+
+
 def test_a_numerical_stress_is_read_with_the_forces_after_it() -> None:
     real = (REAL / "numerical_stress.out").read_text()
     table = real[real.index("  Calculation of numerical stress completed") :]

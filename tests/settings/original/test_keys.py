@@ -188,6 +188,7 @@ def test_any_other_key_of_the_model_is_refused(inputs, section):
 
 NO_LES = "models with latent Ewald summation are not available"
 NO_MOLECULES = "uncertainty between molecules is not available"
+NO_DIPOLES = "MACE models that predict dipoles are not available; SO3LR predicts them"
 
 
 def _with_needs(inputs, section):
@@ -212,7 +213,7 @@ def test_an_ignored_key_is_noted_once(inputs, file, place, why):
 @pytest.mark.parametrize(
     ("file", "section", "key", "value", "told"),
     [
-        ("mace.yaml", "TRAINING", "loss", "dipole", "dipoles are not trained on"),
+        ("mace.yaml", "TRAINING", "loss", "dipole", NO_DIPOLES),
         ("mace.yaml", "GENERAL", "model_choice", "maceles", NO_LES),
         ("mace.yaml", "ARCHITECTURE", "model", "maceles", NO_LES),
         ("mace.yaml", "ARCHITECTURE", "model", "so3lr", "model_choice says the kind of model"),
@@ -227,7 +228,6 @@ def test_a_value_that_is_refused_is_told(inputs, file, section, key, value, told
 @pytest.mark.parametrize(
     ("file", "section", "key", "value", "why"),
     [
-        ("mace.yaml", "GENERAL", "compute_dipole", "True", "dipoles are not trained on"),
         ("mace.yaml", "ARCHITECTURE", "use_multihead_model", "True", "heads are not available"),
         ("aimsPAX.yaml", "MISC", "mol_idxs", "[[0, 1]]", NO_MOLECULES),
         ("aimsPAX.yaml", AL, "intermol_forces_weight", "100", NO_MOLECULES),
