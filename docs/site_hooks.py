@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import posixpath
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = "docs"
 PACKAGE = "aimspax_core"
+BESIDE = "modules"
 
 _LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 _FENCE = re.compile(r"^(\s*)(```+|~~~+).*?^\1\2\s*$", re.MULTILINE | re.DOTALL)
@@ -43,7 +45,7 @@ def _with_api(menu: list[Any]) -> None:
     for entry in menu:
         for title, below in entry.items() if isinstance(entry, dict) else ():
             if below == "api.md":
-                entry[title] = [below, *(f"api/{room.stem}.md" for room in _rooms())]
+                entry[title] = [below, *(name for name, _ in _api_pages())]
             elif isinstance(below, list):
                 _with_api(below)
 
@@ -87,7 +89,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return _outside_fences(markdown, led) + table
 
 
-def _outside_fences(markdown: str, led: Any) -> str:
+def _outside_fences(markdown: str, led: Callable[[re.Match[str]], str]) -> str:
     """Replace links, but for those that stand in fenced blocks."""
     done, at = [], 0
     for fence in _FENCE.finditer(markdown):
@@ -105,15 +107,17 @@ def _of_repository(page: Path, target: str) -> str:
 
 
 def _rooms() -> list[Path]:
-    """Return the packages and modules that lie on top of the package."""
-    found = (ROOT / PACKAGE).iterdir()
-    named = [one for one in found if not one.name.startswith("_")]
-    return sorted(one for one in named if one.suffix == ".py" or (one / "__init__.py").is_file())
+    """Return the packages that lie on top of the package, by name."""
+    return sorted(path.parent for path in (ROOT / PACKAGE).glob("*/__init__.py"))
 
 
-def _modules(room: Path) -> list[Path]:
-    """Return the files of a room that say something, by name."""
-    files = [room] if room.is_file() else sorted(room.rglob("*.py"))
+def _beside() -> list[Path]:
+    """Return the modules that lie beside them."""
+    return sorted((ROOT / PACKAGE).glob("[!_]*.py"))
+
+
+def _with_code(files: Iterable[Path]) -> list[Path]:
+    """Return the files that have more than a docstring."""
     return [file for file in files if ast.parse(file.read_text(encoding="utf-8")).body[1:]]
 
 
@@ -123,18 +127,25 @@ def _dotted(path: Path) -> str:
 
 
 def _api_pages() -> list[tuple[str, str]]:
-    """Return a page for each room: name and text."""
-    pages = []
-    for room in _rooms():
-        lines = [f"# `{_dotted(room)}`", "", _first_line(room), ""]
-        for file in _modules(room):
-            lines += [f"## `{_dotted(file)}`", "", f"::: {_dotted(file)}", ""]
-        pages.append((f"api/{room.stem}.md", "\n".join(lines)))
-    return pages
+    """Return a page for each room, and one for what lies beside them: name and text."""
+    pages = [
+        _api_page(room.name, [f"# `{_dotted(room)}`", "", _first_line(room)], room.rglob("*.py"))
+        for room in _rooms()
+    ]
+    return [*pages, _api_page(BESIDE, ["# Modules beside the rooms"], _beside())]
+
+
+def _api_page(name: str, head: list[str], files: Iterable[Path]) -> tuple[str, str]:
+    lines = [*head, ""]
+    for file in _with_code(sorted(files)):
+        lines += [f"## `{_dotted(file)}`", "", f"::: {_dotted(file)}", ""]
+    return f"api/{name}.md", "\n".join(lines)
 
 
 def _rooms_table() -> str:
-    rows = (f"| [`{_dotted(one)}`](api/{one.stem}.md) | {_first_line(one)} |" for one in _rooms())
+    rows = [f"| [`{_dotted(one)}`](api/{one.name}.md) | {_first_line(one)} |" for one in _rooms()]
+    names = ", ".join(f"`{one.stem}`" for one in _beside())
+    rows.append(f"| [beside them](api/{BESIDE}.md) | {names} |")
     return "\n".join(["| room | what is in it |", "| --- | --- |", *rows])
 
 

@@ -1,0 +1,39 @@
+"""The Python of the tutorial on using a force field runs, with a campaign that has finished."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import ROOT, Block, blocks_of
+
+FINISHED = ROOT / "tests" / "fixtures" / "0.1.0-8e65e71" / "finished"
+PYTHON = [
+    block for block in blocks_of(ROOT / "docs" / "tutorials" / "using.md")
+    if block.language == "python"
+]  # fmt: skip
+
+
+@pytest.fixture
+def beside_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A working directory in which DIR is a run directory; torch's default is put back."""
+    import torch
+
+    shutil.copytree(FINISHED, tmp_path / "DIR")
+    results = tmp_path / "DIR" / "results"
+    shutil.copyfile(results / "water-511.model", results / "water-472.model")
+    monkeypatch.chdir(tmp_path)
+    before = torch.get_default_dtype()
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("beside_a_run")
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.place)
+def test_the_block_runs(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
+    exec(compile(block.text, block.place, "exec"), {})
+    assert capsys.readouterr().out.strip()
