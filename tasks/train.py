@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from aimspax_core.campaign.events import ConvergenceAdvanced, TrainingFinished
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.rounds import exploded
 from aimspax_core.errors import DamagedError, DivergedError
+from aimspax_core.labels.dataset import DataKeys
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
@@ -222,7 +223,8 @@ def _require_better(request: TrainRequest, member: Member, mae: float, data: _Da
 class _Data:
     """A member's graphs: what it trains on, what it is validated on, its whole training set.
 
-    `name` tells that set from all others.
+    `name` tells that set from all others. What it is trained on has replayed data, too, if it is
+    trained on any.
     """
 
     training: list[Graph]
@@ -244,7 +246,18 @@ def _data(request: TrainRequest, memory: WorkerMemory) -> _Data:
     wanted = list(dict.fromkeys(key for keys in sets.values() for key in keys))
     graphs = dict(zip(wanted, memory.graphs(store, wanted, model, elements), strict=True))
     name = hashlib.sha256(" ".join(sets["constants"]).encode()).hexdigest()
-    return _Data(**{n: [graphs[key] for key in keys] for n, keys in sets.items()}, name=name)
+    data = _Data(**{n: [graphs[key] for key in keys] for n, keys in sets.items()}, name=name)
+    return replace(data, training=[*data.training, *_replayed(request, memory)])
+
+
+def _replayed(request: TrainRequest, memory: WorkerMemory) -> list[Graph]:
+    """Return what the member is trained on beside its labels."""
+    settings, training = request.settings, request.settings.model.TRAINING
+    if not training.replays:
+        return []
+    assert training.pt_train_file is not None
+    file, keys = settings.directory / training.pt_train_file, DataKeys.of(settings.misc)
+    return memory.replayed(file, keys, settings.model, request.elements, request.seed)
 
 
 def _checkpoint(request: TrainRequest, name: str) -> Path:

@@ -40,6 +40,7 @@ from aimspax_core.inputs.pretrained import (
     refuse_beside_given_models,
     with_its_architecture,
 )
+from aimspax_core.inputs.replayed_data import notes_on_replay
 from aimspax_core.inputs.what_is_wrong import (
     engine_findings,
     missing_device,
@@ -140,6 +141,7 @@ class Inputs:
             *_notes(settings, geometries, tuple(seeds), adopts),
             *_models_notes(settings),
             *notes_on_fine_tuning(settings, begun=state is not None),
+            *notes_on_replay(settings, geometries, begun=state is not None),
             *notes_on_electrons(settings, geometries, frames=given is not None),
             *notes_on_elements(
                 settings.model,

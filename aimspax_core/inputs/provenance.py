@@ -217,6 +217,7 @@ def _contents(settings: Settings) -> Iterator[tuple[str, str]]:
         f"{_AL}.initial_valid_dataset": settings.al.initial_valid_dataset,
         "TRAINING.pretrained_model": settings.model.TRAINING.pretrained_model,
         "TRAINING.pretrained_weights": settings.model.TRAINING.pretrained_weights,
+        "TRAINING.pt_train_file": settings.model.TRAINING.pt_train_file,
     }
     for key, value in _flat(named).items():
         if not isinstance(value, str | Path) or not str(value) or key.endswith(".command"):

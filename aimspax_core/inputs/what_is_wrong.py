@@ -26,6 +26,7 @@ from aimspax_core.inputs.pretrained import (
     not_of_its_loaded_elements,
     with_its_architecture,
 )
+from aimspax_core.inputs.replayed_data import unfit_replay
 from aimspax_core.inputs.trained_quantities import labels_without
 from aimspax_core.reference.interface import Finding, Use
 from aimspax_core.run_directory import RunDir
@@ -183,6 +184,7 @@ def _checks(
     if starts:
         checks += [
             _Check(("TRAINING",), lambda: not_of_its_loaded_elements(settings, geometries)),
+            _Check(("TRAINING", "MISC"), lambda: unfit_replay(settings, geometries)),
             _Check(("MD",), lambda: cannot_be_kept(settings, read)),
             _Check(("REFERENCE", "ARCHITECTURE", *_TUNED), lambda: fields_refused(settings, read)),
             _Check(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase import Atoms
 
 from aimspax_core.errors import ModelError
 from aimspax_core.labels.dataset import DEFAULT_KEYS, DataKeys, put_beside, read_labels
@@ -37,6 +38,27 @@ def held_out(
         CampaignError: It cannot be read, or a frame has no energy or forces.
         ModelError: A structure has an element that the models do not know.
     """
+    frames = labelled_frames(file, keys, settings, electrons)
+    return family_of(settings).graphs(frames, elements, settings)
+
+
+def labelled_frames(
+    file: Path,
+    keys: DataKeys,
+    settings: ModelSettings,
+    electrons: Mapping[str, float] | None = None,
+) -> list[Atoms]:
+    """Read a labelled dataset, with labels under the names by which a family finds them.
+
+    Args:
+        file: As for `held_out`, like the others.
+        keys: See there.
+        settings: Of the models.
+        electrons: See there.
+
+    Raises:
+        CampaignError: It cannot be read, or a frame has no energy or forces.
+    """
     structures = []
     for atoms, label in read_labels(file, keys, electrons, settings.measured):
         atoms.info[DEFAULT_KEYS.energy] = label.energy
@@ -45,7 +67,7 @@ def held_out(
             atoms.info[DEFAULT_KEYS.stress] = label.stress
         put_beside(atoms, label)
         structures.append(atoms)
-    return family_of(settings).graphs(structures, elements, settings)
+    return structures
 
 
 class Assessor:

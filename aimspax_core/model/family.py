@@ -243,6 +243,8 @@ class Family:
             the form that is given to users.
         save: `(model, file)`: write such a model; the file appears complete or not at all.
         load: `(file)`: read such a file. Raises `ModelError` if it holds no model of the family.
+        replay: The same of structures that a model was trained on before, and that are trained on
+            beside the labels; see `replay`. None: its models cannot.
         copy: A copy of a model on the CPU, as it is; quicker than building one.
         fused: Returns a model as it is published, with what was trained beside its weights added to
             them; it takes the model over. By default the model itself.
@@ -289,6 +291,7 @@ class Family:
     copy_with: Callable[[torch.nn.Module, dict[str, torch.Tensor], ModelSettings], torch.nn.Module]
     save: Callable[[torch.nn.Module, Path], None]
     load: Callable[[Path], torch.nn.Module]
+    replay: MakeGraphs | None = None
     copy: Callable[[torch.nn.Module], torch.nn.Module] = _copy
     fused: Callable[[torch.nn.Module], torch.nn.Module] = _itself
     kernels: Callable[[ModelSettings], str] = _one_form

@@ -15,6 +15,7 @@ from aimspax_core.model.family import Foundation, Graph, family_of, load_foundat
 from aimspax_core.model.known_structures import KnownStructures
 from aimspax_core.model.member import Member
 from aimspax_core.model.recent import Recent
+from aimspax_core.model.replay import replayed
 from aimspax_core.model.skeletons import skeletons
 from aimspax_core.settings.engines import FoundationalModel
 from aimspax_core.settings.model import ModelSettings
@@ -44,6 +45,7 @@ class WorkerMemory:
         self._members: Recent[tuple[str, Path], tuple[Path, _Stamp, Member]] = Recent(MAX_MEMBERS)
         self._graphs: Recent[tuple[str, tuple[int, ...], str], Graph] = Recent(MAX_GRAPH_ATOMS)
         self._held_out: Recent[tuple[object, ...], list[Graph]] = Recent(MAX_HELD_OUT)
+        self._replayed: Recent[tuple[object, ...], list[Graph]] = Recent(MAX_MEMBERS)
         self._ensembles: Recent[tuple[str, tuple[int, ...]], Ensemble] = Recent(MAX_ENSEMBLES)
         self._known: Recent[tuple[str, Path], KnownStructures] = Recent(1)
         self._foundations: Recent[tuple[str, str], Foundation] = Recent(MAX_FOUNDATIONS)
@@ -126,6 +128,26 @@ class WorkerMemory:
         key = settings.model_dump_json(), elements, file, _stamp(file), keys, told
         return self._held_out.get([key], make)[0]
 
+    def replayed(
+        self,
+        file: Path,
+        keys: DataKeys,
+        settings: ModelSettings,
+        elements: tuple[int, ...],
+        seed: int,
+    ) -> list[Graph]:
+        """Return what a member trains on beside its labels, read anew if the file is another one.
+
+        Raises:
+            CampaignError, ModelError: See `replay.replayed`.
+        """
+
+        def make(_: object) -> tuple[list[Graph], float]:
+            return replayed(file, keys, settings, elements, seed), 1.0
+
+        key = settings.model_dump_json(), elements, file, _stamp(file), keys, seed
+        return self._replayed.get([key], make)[0]
+
     def ensemble(self, settings: ModelSettings, elements: tuple[int, ...]) -> Ensemble:
         """Return the ensemble of members with these settings, which know these elements."""
         key = settings.model_dump_json(), elements
@@ -168,6 +190,7 @@ class WorkerMemory:
         for kept in (self._members, self._graphs, self._ensembles, self._known, self._foundations):
             kept.clear()
         self._held_out.clear()
+        self._replayed.clear()
         skeletons().clear()
 
 

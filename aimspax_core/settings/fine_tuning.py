@@ -119,7 +119,30 @@ class FineTuning(Section):
         False, description="`lora`: of the two, train only the second, which is zero at first."
     )
 
-    @field_validator("convert_to_lora", *(f"freeze_{part}" for part in PARTS))
+    multiheads_finetuning: bool = Field(
+        False,
+        description="MACE only: members have a second head, and are trained on data that "
+        "`pretrained_model` was trained on as well (`pt_train_file`), so that they forget less. "
+        "Published models have the member's own head alone.",
+    )
+    pt_train_file: ExistingFile | None = Field(
+        None,
+        description="`multiheads_finetuning`: file of these data, labelled by the method of "
+        "`pretrained_model`; quantities by the names in MISC.",
+    )
+    num_samples_pt: Count = Field(
+        100,
+        description="`multiheads_finetuning`: of the frames of `pt_train_file` whose elements are "
+        "those of the geometries, each member draws so many, and trains on them in every epoch. "
+        "MACE itself draws 10000.",
+    )
+    weight_pt_head: Positive = Field(
+        1.0, description="`multiheads_finetuning`: weight of these frames in the loss."
+    )
+
+    @field_validator(
+        "convert_to_lora", "multiheads_finetuning", *(f"freeze_{part}" for part in PARTS)
+    )
     @classmethod
     def _only_if_tuned(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("perform_finetuning") is False:
@@ -145,6 +168,16 @@ class FineTuning(Section):
         return self
 
     @model_validator(mode="after")
+    def _replays_a_file(self) -> Self:
+        if self.replays and self.pt_train_file is None:
+            why = "`multiheads_finetuning: True` needs it, what members are trained on beside"
+            raise mistaken(Mistake(MistakeKind.MISSING, why=why, key="pt_train_file"))
+        if self.pt_train_file is not None and not self.multiheads_finetuning:
+            found, why = f"'{self.pt_train_file}'", "it is for `multiheads_finetuning: True`"
+            raise mistaken(Mistake(MistakeKind.CONFLICT, found, why, key="pt_train_file"))
+        return self
+
+    @model_validator(mode="after")
     def _one_choice(self) -> Self:
         said = "finetuning_choice" in self.model_fields_set
         if self.convert_to_lora and said and self.finetuning_choice != "lora":
@@ -158,6 +191,11 @@ class FineTuning(Section):
         """Whether members hold what is added to their linear maps."""
         chosen = self.finetuning_choice == "lora" or self.convert_to_lora
         return self.perform_finetuning and chosen
+
+    @property
+    def replays(self) -> bool:
+        """Whether members are trained on earlier data, too, by a head of their own."""
+        return self.perform_finetuning and self.multiheads_finetuning
 
     @property
     def frozen_parts(self) -> tuple[str, ...]:
@@ -175,6 +213,14 @@ class FineTuning(Section):
     @property
     def tuning_text(self) -> str:
         """What is trained, in words, for the plan of a run."""
+        return self._trained_text + (
+            f", beside at most {self.num_samples_pt} frames of {self.pt_train_file}"
+            if self.replays
+            else ""
+        )
+
+    @property
+    def _trained_text(self) -> str:
         if self.uses_lora:
             fixed = ", the first matrix fixed" if self.lora_freeze_A else ""
             frozen = f", {self._frozen_text} frozen" if self.frozen_parts else ""

@@ -47,6 +47,8 @@ FROZEN = (
     Frozen("mace.yaml", "TRAINING.finetuning_choice", "the members' weights are held so"),
     Frozen("mace.yaml", "TRAINING.convert_to_lora", "the members' weights are held so"),
     Frozen("mace.yaml", "TRAINING.freeze*", "the optimizer's moments are kept"),
+    Frozen("mace.yaml", "TRAINING.multiheads_finetuning", "the members have such heads, or not"),
+    Frozen("mace.yaml", "TRAINING.pt_train_file", "the members are trained on it"),
     Frozen("mace.yaml", "TRAINING.lora_*", "the members' weights are held so"),
     Frozen("mace.yaml", "TRAINING.pretrained_*", "the members have begun from it"),
     Frozen("mace.yaml", "TRAINING.seed", "the order of the batches follows from it"),

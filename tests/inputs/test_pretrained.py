@@ -19,6 +19,7 @@ from aimspax_core.errors import SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.pretrained import with_its_architecture
 from aimspax_core.inputs.provenance import changed, write_provenance
+from aimspax_core.labels.dataset import write
 from aimspax_core.model.family import family
 from aimspax_core.model.mace import build, model_files
 from aimspax_core.report.plan import plan
@@ -240,6 +241,44 @@ def test_an_element_that_a_loaded_model_does_not_know_is_told(directory: Path) -
 def test_a_model_that_does_not_tell_its_elements_is_noted(directory: Path, told: bool) -> None:
     notes = Inputs.read(directory, so3krates_file(directory, told)).settings.notes
     assert any("does not say which elements" in note for note in notes) == (not told)
+
+
+REPLAY = {**TUNED, "TRAINING.multiheads_finetuning": True, "TRAINING.pt_train_file": "old.xyz"}
+
+
+def replay(directory: Path, *names: str) -> None:
+    """Write labelled molecules as what the model was trained on before."""
+    frames = [molecule(name) for name in names]
+    for frame in frames:
+        frame.info["REF_energy"], frame.arrays["REF_forces"] = -1.0, 0.1 * frame.positions
+    write(directory / "old.xyz", frames)
+
+
+def test_frames_of_other_elements_than_the_geometries_are_noted(directory: Path) -> None:
+    replay(directory, "H2O", "NH3", "H2O2")
+    inputs = Inputs.read(directory, REPLAY)
+    (note,) = (one for one in inputs.settings.notes if "pt_train_file" in one)
+    assert "2 of 3 frames" in note
+    line = next(line for line in plan(inputs.settings, [molecule("H2O")], ("a",)) if "fine" in line)
+    assert "beside at most 100 frames of old.xyz" in line
+    write_provenance(inputs.run, inputs.settings, inputs.geometries)
+    replay(directory, "H2O")
+    with pytest.raises(SettingsError, match=r"pt_train_file \(content\)"):
+        changed(inputs.run, inputs.settings, inputs.geometries)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [(["NH3"], "none of its 1 frames"), (["unlabelled"], "REF_energy")]
+)
+def test_replayed_data_that_cannot_be_used_are_told(
+    directory: Path, names: list[str], told: str
+) -> None:
+    if names == ["unlabelled"]:
+        ase.io.write(directory / "old.xyz", molecule("H2O"))
+    else:
+        replay(directory, *names)
+    with pytest.raises(SettingsError, match=rf"TRAINING\.pt_train_file: .*{told}"):
+        Inputs.read(directory, REPLAY)
 
 
 @needs_so3krates

@@ -17,6 +17,7 @@ from aimspax_core.campaign.actions import Converge, Train
 from aimspax_core.campaign.events import Published
 from aimspax_core.campaign.members import Errors
 from aimspax_core.errors import DamagedError, DivergedError
+from aimspax_core.labels.dataset import write
 from aimspax_core.labels.store import LabelStore, label_key
 from aimspax_core.model import worker_memory as memory_module
 from aimspax_core.model.checkpoint import read_checkpoint
@@ -113,6 +114,37 @@ def test_a_member_that_is_fine_tuned_tells_the_energies_of_atoms_that_it_begins_
     began = converge.fn(request(tuned, run, keys, converging("c2", "c3")))
     assert began.atomic_energies == {}
     assert Member.load(run.checkpoint(TAG, "c3"), tuned.model).keeps_scaling
+
+
+def test_a_member_that_replays_is_trained_on_frames_of_the_file_as_it_is_now(
+    settings: Settings, run: RunDir, keys: list[str]
+) -> None:
+    train.fn(request(settings, run, keys, training(None, "plain")))
+    member = Member.load(run.checkpoint(TAG, "plain"), settings.model)
+    family_of(settings.model).save(member.averaged_model(), settings.directory / "theirs.model")
+    tuning = {
+        "perform_finetuning": True, "pretrained_model": "theirs.model",
+        "multiheads_finetuning": True, "pt_train_file": Path("replay.xyz"),
+    }  # fmt: skip
+    chosen = settings.model.TRAINING.model_copy(update=tuning)
+    tuned = replace(settings, model=settings.model.model_copy(update={"TRAINING": chosen}))
+
+    def replayed(by: float) -> None:
+        frame = molecule("H2O")
+        frame.info["REF_energy"], frame.arrays["REF_forces"] = -10.0, by * frame.positions
+        write(settings.directory / "replay.xyz", [frame])
+
+    replayed(0.1)
+    train.fn(request(tuned, run, keys, training(None, "a")))
+    train.fn(request(tuned, run, keys, training(None, "b")))
+    forget()
+    train.fn(request(tuned, run, keys, training(None, "c")))
+    replayed(0.2)
+    train.fn(request(tuned, run, keys, training(None, "d")))
+    a, b, c, d = (run.checkpoint(TAG, name) for name in "abcd")
+    assert equal(a, b)
+    assert equal(a, c)
+    assert not equal(a, d)
 
 
 def test_an_event_tells_whether_its_steps_were_compiled(

@@ -22,7 +22,7 @@ from mace.tools.torch_geometric.batch import Batch
 from numpy.typing import ArrayLike
 
 from aimspax_core.errors import ModelError
-from aimspax_core.model.mace.graphs import HEAD, arguments, batches
+from aimspax_core.model.mace.graphs import arguments, batches, heads
 from aimspax_core.model.mace.model_files import model_lock
 from aimspax_core.model.mace.product_basis import couplings
 from aimspax_core.model.number_format import number_format
@@ -113,8 +113,12 @@ def build(
     elements = sorted(int(z) for z in elements)
     args = arguments(settings)
     args.avg_num_neighbors = constants.avg_num_neighbors
-    args.mean, args.std = constants.shift, constants.scale
-    energies = np.array([[constants.atomic_energies[z] for z in elements]])
+    names = heads(settings)
+    args.mean, args.std = (
+        [number] * len(names) if len(names) > 1 else number
+        for number in (constants.shift, constants.scale)
+    )
+    energies = np.array([[constants.atomic_energies[z] for z in elements]] * len(names))
     table = AtomicNumberTable(elements)
     dtype = settings.GENERAL.default_dtype
     # MACE converts weights to cuEquivariance's kernels by the tensors of the package itself.
@@ -131,21 +135,24 @@ def build(
         # torch.manual_seed would seed CUDA's generators too, which are not forked here.
         torch.default_generator.manual_seed(seed)
         try:
-            model, _ = configure_model(args, None, energies, heads=[HEAD], z_table=table)
+            model, _ = configure_model(args, None, energies, heads=names, z_table=table)
         except (AssertionError, IndexError, RuntimeError, ValueError) as error:
             raise ModelError(f"MACE cannot build this ARCHITECTURE: {error}") from error
     return model
 
 
 def set_constants(model: torch.nn.Module, constants: Constants, elements: Sequence[int]) -> None:
-    """Renew the data-dependent constants of `model` in place; its weights stay."""
+    """Renew the data-dependent constants of `model` in place; its weights stay.
+
+    Of several heads the member's own has them, the first.
+    """
     parts: Any = model
     energies = [constants.atomic_energies[z] for z in sorted(int(z) for z in elements)]
     with torch.no_grad():
         buffer = parts.atomic_energies_fn.atomic_energies
-        buffer.copy_(torch.tensor(energies, dtype=buffer.dtype).reshape(buffer.shape))
-        parts.scale_shift.scale.fill_(constants.scale)
-        parts.scale_shift.shift.fill_(constants.shift)
+        buffer.view(-1, len(energies))[0] = torch.tensor(energies, dtype=buffer.dtype)
+        parts.scale_shift.scale.view(-1)[0] = constants.scale
+        parts.scale_shift.shift.view(-1)[0] = constants.shift
     for interaction in parts.interactions:  # a plain attribute, so not in the state dict
         interaction.avg_num_neighbors = constants.avg_num_neighbors
 

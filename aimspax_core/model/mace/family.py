@@ -13,13 +13,14 @@ from aimspax_core.model.mace import build
 from aimspax_core.model.mace.cueq import kernels, to_cueq, to_e3nn
 from aimspax_core.model.mace.foundation import foundation
 from aimspax_core.model.mace.given_file import given_model
-from aimspax_core.model.mace.graphs import graphs
+from aimspax_core.model.mace.graphs import graphs, replay_graphs
+from aimspax_core.model.mace.heads import with_one_head
 from aimspax_core.model.mace.invariants import invariants
 from aimspax_core.model.mace.kernel import evaluator
 from aimspax_core.model.mace.lammps import write_lammps
 from aimspax_core.model.mace.lora import fused, with_lora
 from aimspax_core.model.mace.model_files import copy_model, load_model, save_model
-from aimspax_core.model.mace.pretrained import architecture_of, pretrained
+from aimspax_core.model.mace.pretrained import architecture_of, pretrained, with_replay_head
 from aimspax_core.model.mace.product_basis import settings_of
 from aimspax_core.model.mace.scripts import SCRIPTS
 from aimspax_core.model.mace.steps import MaceSteps, misses
@@ -41,8 +42,13 @@ def _pretrained(
     source: Pretrained, settings: ModelSettings, elements: Sequence[int], seed: int
 ) -> GivenModel:
     """Return a model that is to be fine-tuned, with LoRA if that is to be trained."""
-    given = pretrained(source, settings, elements, seed)
+    given = with_replay_head(pretrained(source, settings, elements, seed), settings, seed)
     return replace(given, model=with_lora(given.model, settings, seed))
+
+
+def _fused(model: torch.nn.Module) -> torch.nn.Module:
+    """Return a model as it is published: without LoRA, with the member's own head alone."""
+    return with_one_head(fused(model))
 
 
 def _copy_with(
@@ -53,7 +59,7 @@ def _copy_with(
     with torch.no_grad():
         for name, parameter in copy.named_parameters():
             parameter.copy_(weights[name])
-    return to_e3nn(fused(copy), settings)
+    return to_e3nn(_fused(copy), settings)
 
 
 def _settle(steps: Any, model: torch.nn.Module, train: Sequence[Any], ahead_s: float) -> Settled:
@@ -71,6 +77,7 @@ def _loaded_by(settings: ModelSettings, file: str) -> tuple[str, ...]:
 
 MACE = Family(
     graphs=graphs,
+    replay=replay_graphs,
     constants=build.Constants,
     constants_of=build.constants_of,
     set_constants=build.set_constants,
@@ -81,7 +88,7 @@ MACE = Family(
     save=save_model,
     load=load_model,
     copy=copy_model,
-    fused=fused,
+    fused=_fused,
     kernels=kernels,
     settle=_settle,
     settings_of=settings_of,

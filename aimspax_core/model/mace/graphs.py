@@ -19,7 +19,13 @@ from aimspax_core.settings.families.mace import mace_architecture
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.structures import symbols_text
 
-HEAD = "Default"
+HEAD, REPLAY_HEAD = "Default", "pt_head"
+"""A member's own head, and that of replayed data, by MACE's names."""
+
+
+def heads(settings: ModelSettings) -> list[str]:
+    """Return the heads of members in training; a model with one has the first of them."""
+    return [HEAD, REPLAY_HEAD] if settings.TRAINING.replays else [HEAD]
 
 
 KEYS = KeySpecification(
@@ -47,8 +53,24 @@ def arguments(settings: ModelSettings) -> argparse.Namespace:
     return args
 
 
-def graphs(
+def replay_graphs(
     structures: Sequence[ase.Atoms], elements: Sequence[int], settings: ModelSettings
+) -> list[AtomicData]:
+    """Turn replayed structures into graphs of their own head; see `graphs`.
+
+    Their weight in the loss is multiplied by `TRAINING.weight_pt_head`.
+    """
+    made = graphs(structures, elements, settings, REPLAY_HEAD)
+    for graph in made:
+        graph.weight *= settings.TRAINING.weight_pt_head
+    return made
+
+
+def graphs(
+    structures: Sequence[ase.Atoms],
+    elements: Sequence[int],
+    settings: ModelSettings,
+    head: str = HEAD,
 ) -> list[AtomicData]:
     """Turn structures, labelled or not, into MACE's graphs.
 
@@ -60,6 +82,7 @@ def graphs(
             `info["config_type"]` weighs the structure.
         elements: Atomic numbers that the models know.
         settings: For `r_max`, `config_type_weights` and `default_dtype`.
+        head: By which the models predict them.
 
     Raises:
         ModelError: A structure has an element that the models do not know.
@@ -75,10 +98,10 @@ def graphs(
                     f"structure {index} ({atoms.get_chemical_formula()}) has "
                     f"{symbols_text(unknown)}, but the models know only {symbols_text(table.zs)}"
                 )
-            config = config_from_atoms(atoms, KEYS, weights, HEAD)
+            config = config_from_atoms(atoms, KEYS, weights, head)
             _settle_stress(config)
             r_max = mace_architecture(settings).r_max
-            graph = AtomicData.from_config(config, table, r_max, heads=[HEAD])
+            graph = AtomicData.from_config(config, table, r_max, heads=heads(settings))
             setattr(graph, _LABEL, config.properties["energy"])
             made.append(graph)
     return made

@@ -38,7 +38,7 @@ def architecture_of(source: Pretrained, settings: ModelSettings) -> dict[str, An
     Raises:
         ModelError: It cannot be read, or members cannot be like it.
     """
-    theirs, settings = _loaded(source), _without_energies(settings)
+    theirs, settings = _loaded(source), _plain(settings)
     require_adoptable(theirs, [int(z) for z in theirs.atomic_numbers], source.name, settings)
     found: dict[str, Any] = {key: read(reader, theirs) for key, reader in READERS.items()}
     found["radial_type"] = _BASES.get(found["radial_type"])
@@ -80,7 +80,7 @@ def pretrained(
         ModelError: The file cannot be read, is of another architecture, or does not know an
             element.
     """
-    theirs, settings = _loaded(source), _without_energies(settings)
+    theirs, settings = _loaded(source), _plain(settings)
     elements = sorted(int(z) for z in elements)
     unknown = {*elements} - {int(z) for z in theirs.atomic_numbers}
     if unknown:
@@ -100,10 +100,27 @@ def pretrained(
     return GivenModel(to_cueq(ours, settings), tuple(elements), constants)
 
 
-def _without_energies(settings: ModelSettings) -> ModelSettings:
-    """Leave out energies that are given: they are of the campaign's elements and reference."""
+def with_replay_head(given: GivenModel, settings: ModelSettings, seed: int) -> GivenModel:
+    """Return a model with a second head, if the settings replay data; both begin as the model's.
+
+    Args:
+        given: A model with one head.
+        settings: Settings of the members.
+        seed: Of the model that the weights are put into.
+    """
+    if not settings.TRAINING.replays:
+        return given
+    held = settings_of(settings, given.model.state_dict())
+    ours = build(held, given.elements, given.constants, seed)
+    _take_elements(ours, given.model, given.elements, held)
+    return replace(given, model=ours)
+
+
+def _plain(settings: ModelSettings) -> ModelSettings:
+    """Leave out energies that are given, of the campaign's elements and reference; and replay."""
     bare = mace_architecture(settings).model_copy(update={"atomic_energies": None})
-    return settings.model_copy(update={"ARCHITECTURE": bare})
+    once = settings.TRAINING.model_copy(update={"multiheads_finetuning": False})
+    return settings.model_copy(update={"ARCHITECTURE": bare, "TRAINING": once})
 
 
 def _loaded(source: Pretrained) -> Any:

@@ -60,13 +60,23 @@ def settings_of(settings: ModelSettings, weights: Mapping[str, torch.Tensor]) ->
         settings: The user's.
         weights: A state dict of a model with MACE's own kernels; of others nothing can be told.
     """
-    tensors = [(int(m[1]), one) for name, one in weights.items() if (m := _TENSORS.search(name))]
     asked = mace_architecture(settings)
     for reduced in (asked.use_reduced_cg, not asked.use_reduced_cg):
-        if all(one.shape[-1] == _paths(one, order, reduced) for order, one in tensors):
+        if _is_basis(weights, reduced):
             held = asked.model_copy(update={"use_reduced_cg": reduced})
             return settings.model_copy(update={"ARCHITECTURE": held})
     return settings  # of another architecture, as whoever loads them will find
+
+
+def is_reduced(weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a state dict has couplings that only the reduced basis has."""
+    return _is_basis(weights, True) and not _is_basis(weights, False)
+
+
+def _is_basis(weights: Mapping[str, torch.Tensor], reduced: bool) -> bool:
+    """Whether the couplings of a state dict are as many as in one of the bases."""
+    tensors = [(int(m[1]), one) for name, one in weights.items() if (m := _TENSORS.search(name))]
+    return all(one.shape[-1] == _paths(one, order, reduced) for order, one in tensors)
 
 
 def _paths(tensors: torch.Tensor, order: int, reduced: bool) -> int:

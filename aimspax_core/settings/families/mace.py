@@ -183,13 +183,13 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
             f"TRAINING.freeze_{part}: found True, which keeps a part of So3krates and SO3LR; "
             "allowed: False, and TRAINING.freeze, which counts MACE's layers"
         )
-    lora = settings.TRAINING.uses_lora
-    if lora and settings.MISC.enable_cueq:
-        yield "MISC.enable_cueq: found True, which TRAINING.finetuning_choice lora does not have"
-    if lora and settings.MISC.kernel == "lean":
+    alone = _by_mace_alone(settings)
+    if alone is not None and settings.MISC.enable_cueq:
+        yield f"MISC.enable_cueq: found True, which TRAINING.{alone} does not have"
+    if alone is not None and settings.MISC.kernel == "lean":
         yield (
-            "MISC.kernel: found lean, which training by TRAINING.finetuning_choice lora does not "
-            "have; allowed: auto or mace"
+            f"MISC.kernel: found lean, which training by TRAINING.{alone} does not have; allowed: "
+            "auto or mace"
         )
     if settings.MISC.kernel == "lean":
         if settings.MISC.enable_cueq:
@@ -217,15 +217,23 @@ def _notes(settings: ModelSections) -> Iterator[str]:
     no_form = why_no_lean(settings)
     if settings.MISC.kernel == "auto" and not settings.MISC.enable_cueq and no_form is not None:
         yield f"MISC.kernel: auto: {no_form} has no lean form, so MACE itself is used"
-    if settings.TRAINING.uses_lora and settings.MISC.kernel == "auto":
+    alone = _by_mace_alone(settings)
+    if alone is not None and settings.MISC.kernel == "auto":
         yield (
-            "MISC.kernel: auto: TRAINING.finetuning_choice lora is trained by MACE itself; MD "
-            "takes what kernel there is, as what was trained is added in"
+            f"MISC.kernel: auto: with TRAINING.{alone} members are trained by MACE itself; MD "
+            "takes what kernel there is, by models as they are published"
         )
     if settings.MISC.compile == "on":
         why = _why_not_compiled(settings, no_form)
         if why is not None:
             yield f"MISC.compile: on: nothing is compiled, as {why}"
+
+
+def _by_mace_alone(settings: ModelSections) -> str | None:
+    """Return what of TRAINING has no other kernel than MACE's own; None if all has."""
+    if settings.TRAINING.uses_lora:
+        return "finetuning_choice lora"
+    return "multiheads_finetuning" if settings.TRAINING.replays else None
 
 
 def _why_not_compiled(settings: ModelSections, no_form: str | None) -> str | None:
@@ -234,8 +242,8 @@ def _why_not_compiled(settings: ModelSections, no_form: str | None) -> str | Non
         return "MISC.kernel is mace"
     if settings.MISC.enable_cueq:
         return "MISC.enable_cueq is True"
-    if settings.TRAINING.uses_lora:
-        return "TRAINING.finetuning_choice is lora"
+    if (alone := _by_mace_alone(settings)) is not None:
+        return f"TRAINING has {alone}"
     return None if no_form is None else f"{no_form} has no lean form"
 
 

@@ -256,6 +256,8 @@ def _not_of_these(settings: ModelSections) -> Iterator[str]:
             f"TRAINING.freeze: found {training.freeze}, which counts layers of MACE; allowed: 0, "
             "and freeze_embedding and the like"
         )
+    if training.replays:
+        yield "TRAINING.multiheads_finetuning: found True, which MACE alone has; allowed: False"
     for part in training.frozen_parts:
         if part in _OF_SO3LR and not getattr(settings.ARCHITECTURE, _OF_SO3LR[part], False):
             yield (

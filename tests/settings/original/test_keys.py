@@ -104,7 +104,7 @@ OURS = {
 
 OURS_MODEL = {
     "ARCHITECTURE": "use_reduced_cg solve_energies",
-    "TRAINING": "freeze",
+    "TRAINING": "freeze multiheads_finetuning pt_train_file num_samples_pt weight_pt_head",
     "MISC": "compile kernel",
 }
 
@@ -187,6 +187,7 @@ def test_any_other_key_of_the_model_is_refused(inputs, section):
 
 
 NO_LES = "models with latent Ewald summation are not available"
+NO_HEADS = "SO3LR with several heads is not available; of MACE see `multiheads_finetuning`"
 NO_MOLECULES = "uncertainty between molecules is not available"
 NO_DIPOLES = "MACE models that predict dipoles are not available; SO3LR predicts them"
 
@@ -228,7 +229,7 @@ def test_a_value_that_is_refused_is_told(inputs, file, section, key, value, told
 @pytest.mark.parametrize(
     ("file", "section", "key", "value", "why"),
     [
-        ("mace.yaml", "ARCHITECTURE", "use_multihead_model", "True", "heads are not available"),
+        ("mace.yaml", "ARCHITECTURE", "use_multihead_model", "True", NO_HEADS),
         ("aimsPAX.yaml", "MISC", "mol_idxs", "[[0, 1]]", NO_MOLECULES),
         ("aimsPAX.yaml", AL, "intermol_forces_weight", "100", NO_MOLECULES),
     ],
