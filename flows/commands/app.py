@@ -152,15 +152,20 @@ def export(
 
 @app.command
 def report(
-    directory: Directory = Path(),
-    *,
+    *directories: Annotated[Path, Parameter(help="The run directory; several are compared.")],
     options: Options = NONE,
-    save: Annotated[Path | None, Parameter(help="Where to write; none: into DIR.")] = None,
+    save: Annotated[
+        Path | None,
+        Parameter(help="Where to write; none: the run directory, or here if there are several."),
+    ] = None,
 ) -> int:
-    """Write a page on a campaign that needs no network: report.html, report.json, report.bib."""
+    """Write a page on a campaign, or on several, that needs no network.
+
+    Beside it lie its numbers, and what to cite.
+    """
     from flows.commands.report import report as reported
 
-    return reported(directory, options.overrides, save)
+    return reported(directories or (Path(),), options.overrides, save)
 
 
 @app.command

@@ -1,29 +1,40 @@
-"""The command `aimspax report`: a page on a campaign, its numbers, and what to cite."""
+"""The command `aimspax report`: a page on a campaign, or on several held against each other."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.commands.exit_codes import DONE, console
 
 
-def report(directory: Path, overrides: Mapping[str, Any], save: Path | None) -> int:
-    """Write the report of a campaign; print the files.
+def report(directories: Sequence[Path], overrides: Mapping[str, Any], save: Path | None) -> int:
+    """Write the report of a campaign, or the comparison of several; print the files.
 
     Args:
-        directory: The run directory.
-        overrides: As for a run.
-        save: Where to write; None: into the run directory.
+        directories: The run directories, at least one.
+        overrides: As for a run; for all of them.
+        save: Where to write; None: a report into the run directory, a comparison into the working
+            directory.
 
     Raises:
-        SettingsError: The settings of the directory cannot be used.
+        SettingsError: The settings of a directory cannot be used.
         CampaignError: There is no campaign; or a file of the user's stands in the page's place.
     """
     from aimspax_core.inputs.campaign_inputs import Inputs
-    from flows.loops.report import written
+    from aimspax_core.report.document.comparison import names_of
+    from aimspax_core.report.document.writing import write_comparison
+    from flows.loops.report import source, written
 
-    for path in written(Inputs.of_campaign(directory, overrides), save):
+    directories = list(dict.fromkeys(path.resolve() for path in directories))
+    campaigns = [Inputs.of_campaign(directory, overrides) for directory in directories]
+    if len(campaigns) == 1:
+        paths = written(campaigns[0], save)
+    else:
+        names = names_of(directories)
+        sources = {name: source(one) for name, one in zip(names, campaigns, strict=True)}
+        paths = write_comparison(sources, save or Path())
+    for path in paths:
         console.print(str(path), markup=False, soft_wrap=True)
     return DONE

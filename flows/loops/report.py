@@ -7,12 +7,16 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aimspax_core.campaign.journal import entries
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import AimspaxError, ModelError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.storage import text
+
+if TYPE_CHECKING:
+    from aimspax_core.report.document.source import Source
 
 LEAST_S = 60.0
 """From one report to the next, at least."""
@@ -31,19 +35,28 @@ def written(inputs: Inputs, save: Path | None = None) -> tuple[Path, ...]:
         save: Where to write; None: into the run directory.
 
     Raises:
-        CampaignError: There is no campaign, its journal is too damaged, or a file of another's
-            making stands in the place of the page.
+        CampaignError: Its journal is too damaged, or a file of another's making stands in the place
+            of the page.
         OSError: A file cannot be written.
     """
-    # What makes a report takes its time to import.
+    from aimspax_core.report.document.writing import write_report  # takes its time to import
+
+    return write_report(source(inputs), save or inputs.run.output)
+
+
+def source(inputs: Inputs) -> Source:
+    """Return what a campaign's report is made from, as its files are.
+
+    Raises:
+        CampaignError: Its journal is too damaged.
+    """
     from aimspax_core.report.document.source import Source
     from aimspax_core.report.document.story import Story
-    from aimspax_core.report.document.writing import write_report
 
     story = Story.of(entries(inputs.run.journal))
     state = inputs.state if inputs.state is not None else story.last
     assert state is not None, "a campaign has a state"
-    source = Source(
+    return Source(
         run=inputs.run,
         settings=inputs.settings,
         geometries=inputs.geometries,
@@ -52,7 +65,6 @@ def written(inputs: Inputs, save: Path | None = None) -> tuple[Path, ...]:
         state=state,
         model_card=_model_card(inputs, state),
     )
-    return write_report(source, save or inputs.run.output)
 
 
 def _model_card(inputs: Inputs, state: CampaignState) -> str | None:

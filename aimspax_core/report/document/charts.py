@@ -155,32 +155,36 @@ def series(report: contents.Report, field: str, title: str) -> Figure:
     return _figure(traces, _layout("MD time (ps)", title))
 
 
-def compared(reports: dict[str, contents.Report]) -> dict[str, Figure]:
-    """Return the figures of several campaigns over each other, by name.
-
-    Args:
-        reports: By the name that tells each from the others.
-    """
-    by_labels, by_hours, of_cores = [], [], []
-    for (name, report), colour in zip(reports.items(), COLOURS * len(reports), strict=False):
-        rounds = report.learning.rounds
-        best = [(r, r.held_out_mae_f_meV_per_A) for r in rounds if r.held_out_mae_f_meV_per_A]
-        told = best or [(r, r.validation_mae_f_meV_per_A) for r in rounds]
-        label = f"{name} ({'held-out' if best else 'validation'})"
-        by_labels.append(_line([(r.labels_seen, e) for r, e in told], label, colour, width=2))
-        by_hours.append(
-            _line([(r.hours, e) for r, e in told if r.hours is not None], label, colour, width=2)
-        )
-        of_cores.append(
-            _line([(r.core_hours, e) for r, e in told if r.core_hours], label, colour, width=2)
-        )
-    error = "force MAE (meV/Å)"
-    drawn = {
-        "labels": _figure(by_labels, _layout("labels seen by the models", error, log_y=True)),
-        "hours": _figure(by_hours, _layout("running time (h)", error, log_y=True)),
-        "core-hours": _figure(of_cores, _layout("core-hours of labels", error, log_y=True)),
+def compared(campaigns: Sequence[contents.Summary]) -> dict[str, Figure]:
+    """Return the figures of several campaigns over each other, by name."""
+    axes = {
+        "labels": ("labels_seen", "labels seen by the models"),
+        "hours": ("hours", "running time (h)"),
+        "core-hours": ("core_hours", "core-hours of the reference"),
     }
+    drawn = {}
+    for name, (field, title) in axes.items():
+        traces = []
+        for number, one in enumerate(campaigns):
+            told, on = _told(one.rounds)
+            points = [(getattr(r, field), error) for r, error in told]
+            points = [(x, error) for x, error in points if x is not None]
+            colour = COLOURS[number % len(COLOURS)]
+            traces.append(_line(points, f"{one.name} ({on})", colour, width=2))
+        drawn[name] = _figure(traces, _layout(title, "force MAE (meV/Å)", log_y=True))
     return {name: figure for name, figure in drawn.items() if figure["data"]}
+
+
+def _told(rounds: Sequence[contents.Round]) -> tuple[list[tuple[contents.Round, float]], str]:
+    """Return the rounds with their errors on the held-out set, if there is one; and on what."""
+    held_out = [
+        (one, one.held_out_mae_f_meV_per_A)
+        for one in rounds
+        if one.held_out_mae_f_meV_per_A is not None
+    ]
+    if held_out:
+        return held_out, "held-out set"
+    return [(one, one.validation_mae_f_meV_per_A) for one in rounds], "validation"
 
 
 def thinned(values: Sequence[Any], most: int = POINTS) -> list[Any]:

@@ -331,3 +331,32 @@ class Report(Content):
     data_card: DataCard
     model_card: str | None = Field(description="Markdown; null: there are no results yet.")
     structures: list[Structure]
+
+
+class Summary(Content):
+    """A campaign among others."""
+
+    name: str = Field(description="By which it is told from the others.")
+    experiment: str
+    phase: str
+    selection: str
+    labels: int
+    core_hours: float
+    hours: float
+    error_name: str | None = Field(description="What the error is: of which models, on what.")
+    error_meV_per_A: float | None
+    rounds: list[Round]
+    targets: list[Target]
+
+
+class Comparison(Content):
+    """Campaigns held against each other."""
+
+    format: Literal["aimspax-comparison"] = "aimspax-comparison"
+    version: int = VERSION
+    written: str = Field(description="UTC, ISO 8601.")
+    aimspax: str = Field(description="The release that wrote it.")
+    campaigns: list[Summary]
+    differing: dict[str, dict[str, str]] = Field(
+        description="Settings and versions that are not the same in all, by key and campaign."
+    )

@@ -19,6 +19,12 @@ from aimspax_core.uncertainty.measures import measure_of
 from aimspax_core.uncertainty.threshold import WINDOW
 
 _CITED = re.compile(r"\s*\[\[([\w, ]+)\]\]")
+_OPTIMIZERS = {
+    "adam": ("Adam", "kingma2015"),
+    "adamw": ("AdamW", "kingma2015", "loshchilov2019"),
+}
+"""What optimizers are called, and what is cited for them."""
+
 _LOOSE = re.compile(r" ([.,;:)])")
 _SPECIAL = re.compile(r"([&%$#_{}])")
 
@@ -94,14 +100,16 @@ def _what(source: Source, versions: dict[str, str]) -> Iterator[str]:
     )  # fmt: skip
     yield (
         f"A force field for {subject} was made by active learning after aims-PAX "
-        f"{_cite('henkes2025')} with aimspax{_version(versions, 'aimspax')}, whose tasks run by "
-        f"Prefect{_version(versions, 'prefect')} {_cite('prefect')} on Dask "
+        f"{_cite('henkes2025')} with aimspax{_version(versions, 'aimspax')}, whose tasks are run "
+        f"by Prefect{_version(versions, 'prefect')} {_cite('prefect')} on Dask "
         f"{_cite('rocklin2015')}, and whose structures and dynamics are those of ASE"
         f"{_version(versions, 'ase')} {_cite('larsen2017')}."
     )
-    models = "model" if len(rules.tags) == 1 else f"committee of {len(rules.tags)} models"
+    called = row.example.called or row.name
+    many = len(rules.tags)
+    models = f"{called} model" if many == 1 else f"committee of {many} {called} models"
     yield (
-        f"The {models} of the family {row.name} {_cite(*row.cites)} ({', '.join(told)}; PyTorch"
+        f"The {models} {_cite(*row.cites)} ({', '.join(told)}; PyTorch"
         f"{_version(versions, 'torch')} {_cite('paszke2019')}) learnt energies and forces"
         f"{' and stress' if settings.stress else ''} of the reference "
         f"{settings.reference.engine_text} {_cite(*settings.reference.cites)}."
@@ -191,16 +199,16 @@ def _md_time(source: Source) -> str:
 
 def _training(source: Source) -> Iterator[str]:
     training, state = source.settings.model.TRAINING, source.state
-    amsgrad = "reddi2018" if training.amsgrad else ""
-    variant = f"{training.optimizer.capitalize()}{' in its AMSGrad variant' if amsgrad else ''}"
-    cites = _cite(*filter(None, ("kingma2015", amsgrad)))
-    converged = sum(m.converged for m in state.members.values())
+    name, *keys = _OPTIMIZERS[training.optimizer]
+    variant = f"{name} in its AMSGrad variant" if training.amsgrad else name
+    cites = _cite(*keys, *(("reddi2018",) if training.amsgrad else ()))
+    converged = sum(m.converged and m.converge_epochs > 0 for m in state.members.values())
     share = source.settings.al.valid_ratio
     yield (
         f"Training used {variant} {cites} with a learning rate of {training.lr:g}, batches of "
-        f"{training.batch_size}, and the loss {training.loss} (weights {training.energy_weight:g} "
-        f"of energies and {training.forces_weight:g} of forces); {share:.0%} of the points were "
-        "for validation."
+        f"{training.batch_size}, and the loss named {training.loss} (weights "
+        f"{training.energy_weight:g} of energies and {training.forces_weight:g} of forces); "
+        f"{share:.0%} of the points were for validation."
     )
     if converged:
         who = "one model was" if converged == 1 else f"{converged} models were"

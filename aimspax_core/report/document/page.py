@@ -138,3 +138,24 @@ def _rendered(template: str, **values: Any) -> str:
             **values,
         )
     )
+
+
+def comparison_page(found: contents.Comparison, figures: Mapping[str, Figure]) -> str:
+    """Return the page that holds campaigns against each other.
+
+    Args:
+        found: What it shows.
+        figures: Its figures, by name; see `charts.compared`.
+    """
+    return _rendered(
+        "comparison.html.j2",
+        beside="comparison.json",
+        written=found.written,
+        release=found.aimspax,
+        figures=figures,
+        structures=[],
+        names=[one.name for one in found.campaigns],
+        summary_rows=[tables.summary(one) for one in found.campaigns],
+        target_rows=tables.costs_to_targets(found.campaigns),
+        differing_rows=[{"key": key, **values} for key, values in found.differing.items()],
+    )

@@ -35,7 +35,7 @@ def setup(source: Source, machines: Mapping[str, int]) -> contents.Setup:
     sections = list(md.values()) if isinstance(md, dict) else [md]
     return contents.Setup(
         reference=settings.reference.engine_text,
-        family=settings.model.family.name,
+        family=settings.model.family.example.called or settings.model.family.name,
         members=dict(source.seeds),
         general_seed=settings.model.GENERAL.seed,
         md_seeds=sorted({one.MD_seed for one in sections}),

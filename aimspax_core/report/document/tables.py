@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Headline:
-    """The number that a campaign is judged by: what it is, and how much."""
+    """The error (meV/Å) that a campaign is judged by: what it is, and how large."""
 
     name: str
-    value: str
+    value: float
 
 
 def headline(report: contents.Report) -> Headline | None:
@@ -36,7 +36,7 @@ def headline(report: contents.Report) -> Headline | None:
                 kind = "MAE" if any("mae_f_meV_per_A" in getattr(m, field) for m in members) else (
                     "RMSE"
                 )  # fmt: skip
-                return Headline(f"force {kind}, {on}, {of}", f"{sum(found) / len(found):.1f}")
+                return Headline(f"force {kind}, {on}, {of}", sum(found) / len(found))
     return None
 
 
@@ -183,24 +183,33 @@ def data(card: contents.DataCard) -> list[Row]:
     return [{"": name, "value": text} for name, text in found.items()]
 
 
-def summaries(reports: Mapping[str, contents.Report]) -> list[Row]:
-    """Return a row for each of several campaigns."""
-    rows = []
-    for name, one in reports.items():
-        told = headline(one)
-        rows.append(
-            {
-                "campaign": name,
-                "phase": one.phase,
-                "selection": one.uncertainty.selection,
-                "labels": one.counts.labels,
-                "rounds": one.counts.rounds,
-                "error (meV/Å)": None if told is None else told.value,
-                "which is": None if told is None else told.name,
-                "reference": core_hours_text(one.costs.core_hours),
-                "running": duration_text(3600 * one.costs.hours),
-            }
-        )
+def summary(one: contents.Summary) -> Row:
+    """Return the row of a campaign among others."""
+    return {
+        "campaign": one.name,
+        "phase": one.phase,
+        "structures are labelled": one.selection,
+        "labels": one.labels,
+        "error (meV/Å)": None if one.error_meV_per_A is None else f"{one.error_meV_per_A:.1f}",
+        "which is the": one.error_name,
+        "reference": core_hours_text(one.core_hours),
+        "running": duration_text(3600 * one.hours),
+    }
+
+
+def costs_to_targets(campaigns: Sequence[contents.Summary]) -> list[Row]:
+    """Return a row for each error: what each campaign had spent when it reached it first."""
+    targets = {(t.on, t.mae_f_meV_per_A) for one in campaigns for t in one.targets}
+    rows: list[Row] = []
+    for on, error in sorted(targets, key=lambda target: (target[0], -target[1])):
+        row: Row = {"force MAE (meV/Å)": f"{error:g} {on}"}
+        for one in campaigns:
+            then = next((t for t in one.targets if (t.on, t.mae_f_meV_per_A) == (on, error)), None)
+            row[one.name] = "-" if then is None else (
+                f"{then.labels} labels, {core_hours_text(then.core_hours)}, "
+                f"{duration_text(3600 * then.hours)}"
+            )  # fmt: skip
+        rows.append(row)
     return rows
 
 

@@ -30,6 +30,21 @@ def test_report_of_a_campaign(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (tmp_path / "there" / "report.html").is_file()
 
 
+def test_several_campaigns_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(FINISHED, tmp_path / name)
+    text = (tmp_path / "b" / "aimsPAX.yaml").read_text().replace("max_force: 12", "max_force: 13")
+    (tmp_path / "b" / "aimsPAX.yaml").write_text(text)
+    asked = ["report", str(tmp_path / "a"), str(tmp_path / "b"), "--save", str(tmp_path)]
+    assert app(asked, result_action="return_value") == DONE
+    written = [Path(line) for line in capsys.readouterr().out.split()]
+    assert [path.name for path in written] == ["comparison.html", "comparison.json"]
+    found = json.loads(written[1].read_text())
+    assert found["differing"] == {"GATE.max_force": {"a": "12.0", "b": "13.0"}}
+    assert [one["name"] for one in found["campaigns"]] == ["a", "b"]
+    assert not (tmp_path / "a" / "report.html").exists()
+
+
 def test_where_there_is_no_campaign_there_is_no_report(tmp_path: Path) -> None:
     for name in ("aimsPAX.yaml", "mace.yaml", "geometry.xyz"):
         shutil.copy(FINISHED / name, tmp_path / name)

@@ -20,9 +20,10 @@ from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.fresh import move_aside
 from aimspax_core.report.document import contents
-from aimspax_core.report.document.charts import figures
+from aimspax_core.report.document.charts import compared, figures
+from aimspax_core.report.document.comparison import comparison, names_of
 from aimspax_core.report.document.gather import report
-from aimspax_core.report.document.page import page
+from aimspax_core.report.document.page import comparison_page, page
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.document.story import Story
 from aimspax_core.report.document.writing import write_report
@@ -297,6 +298,24 @@ def test_campaign_that_has_only_begun_has_a_report(sources: dict[str, Source]) -
         early = Source(known.run, known.settings, known.geometries, known.seeds, story, story.last)
         found = report(early)
         assert "report of a campaign" in page(found, figures(found, story))
+
+
+def test_campaigns_are_held_against_each_other(reports: dict[str, contents.Report]) -> None:
+    found = comparison(reports)
+    text = comparison_page(found, compared(found.campaigns))
+    assert not Tags(text).loads
+    assert all(name in text for name in NAMES)
+    assert [one.labels for one in found.campaigns] == [r.counts.labels for r in reports.values()]
+    assert set(found.differing["GENERAL.name_exp"]) == set(NAMES)
+    assert all(len(set(values.values())) > 1 for values in found.differing.values())
+    assert found.differing["GATE.min_distance"]["finished"] == "0.5"  # it does not name the key
+    for figure in compared(found.campaigns).values():
+        assert len(figure["data"]) <= len(NAMES)
+
+
+def test_campaigns_have_names_that_tell_them_apart() -> None:
+    assert names_of([Path("/x/a"), Path("/x/b")]) == ["a", "b"]
+    assert names_of([Path("/x/run"), Path("/y/run")]) == ["x/run", "y/run"]
 
 
 def test_running_time_leaves_out_the_time_between_two_processes(

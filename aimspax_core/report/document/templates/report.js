@@ -14,13 +14,19 @@
     Plotly.newPlot(place, figure.data, figure.layout, settings);
   }
   // Paper has another width than the window.
-  function fit(width) {
+  const heights = places.map(place => place.style.height);
+  window.addEventListener("beforeprint", function () {
     for (const place of places) {
-      Plotly.relayout(place, { width: width, autosize: width === null });
+      place.style.height = "290px";
+      Plotly.relayout(place, { width: 680, height: 290, autosize: false });
     }
-  }
-  window.addEventListener("beforeprint", function () { fit(680); });
-  window.addEventListener("afterprint", function () { fit(null); });
+  });
+  window.addEventListener("afterprint", function () {
+    places.forEach(function (place, number) {
+      place.style.height = heights[number];
+      Plotly.relayout(place, { width: null, height: null, autosize: true });
+    });
+  });
 
   for (const input of document.querySelectorAll(".filter")) {
     const rows = Array.from(input.closest("details").querySelectorAll("tbody tr"));
