@@ -73,7 +73,7 @@ generated-pages: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	@set -e; for bench in tests/benchmarks/bench_*.py; do \
 	    if [ ! -e "$$bench" ]; then echo "no benchmarks in tests/benchmarks"; break; fi; \
-	    case "$$bench" in *bench_serial.py|*bench_selection.py) size=--quick;; *) size=;; esac; \
+	    case "$$bench" in *bench_serial.py|*bench_selection.py|*bench_finetuning.py) size=--quick;; *) size=;; esac; \
 	    echo "== $$bench"; $(BIN)/python "$$bench" $$size; \
 	done
 

@@ -65,6 +65,7 @@ class Rules(Record):
     share_of_line: float = 0.0  # of a curve of calibration; releases before 0.2 mixed none in
     counts_all_costs: bool = False  # begun since those of labels computed again are foreseen
     tells_electrons: bool = False  # begun since models learn of charge and spin of REFERENCE
+    tuning_lr: bool = False  # begun since fine-tuning has a learning rate of its own
     architecture: dict[str, Any] = Field(default_factory=dict)  # of what members are tuned from
     assessed: bool = False  # whether there is a held-out set
     threshold_scope: Literal["shared", "geometry"] = "shared"
@@ -142,6 +143,7 @@ class Rules(Record):
             compile_chosen=begun is None
             or begun.compile_chosen
             or "compile" in settings.model.MISC.model_fields_set,
+            tuning_lr=begun is None or begun.tuning_lr,
             architecture=_pretrained_architecture(settings, begun),
             assessed=settings.misc.test_dataset is not None,
             converge_on_analysis=al.converge_on_analysis,

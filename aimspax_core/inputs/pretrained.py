@@ -14,6 +14,7 @@ from aimspax_core.inputs.begun_choices import unless_named
 from aimspax_core.inputs.model_elements import elements_missing, notes_on_elements
 from aimspax_core.settings.families.known_families import FAMILIES
 from aimspax_core.settings.fine_tuning import Pretrained
+from aimspax_core.settings.model import Training
 from aimspax_core.settings.reading.mistakes import value_text
 from aimspax_core.settings.settings import Settings
 
@@ -30,7 +31,7 @@ def with_its_architecture(settings: Settings, state: CampaignState | None) -> Se
     """Return settings with the ARCHITECTURE of the model that members begin from, if they do.
 
     The model is read as a campaign begins, which takes torch; from then on the campaign's record
-    has its ARCHITECTURE.
+    has its ARCHITECTURE. Where nobody names a learning rate, it is the family's for fine-tuning.
 
     Raises:
         SettingsError: The model cannot be used, or keys of ARCHITECTURE say otherwise; the text
@@ -69,8 +70,17 @@ def with_its_architecture(settings: Settings, state: CampaignState | None) -> Se
     if wrong:
         raise SettingsError("\n".join(wrong))
     architecture = unless_named(section, keys)
-    model = unless_named(settings.model, {"ARCHITECTURE": architecture}, True)
-    return replace(settings, model=model)
+    new = {"ARCHITECTURE": architecture, "TRAINING": _with_its_rate(settings, state)}
+    return replace(settings, model=unless_named(settings.model, new, True))
+
+
+def _with_its_rate(settings: Settings, state: CampaignState | None) -> Training:
+    """Return TRAINING with the learning rate of fine-tuning, if the campaign begins with it."""
+    training, rates = settings.model.TRAINING, settings.model.family.tuning_lr
+    choice = "lora" if training.uses_lora else "naive"
+    if choice not in rates or not (state is None or state.rules.tuning_lr):
+        return training
+    return unless_named(training, {"lr": rates[choice]})
 
 
 def _require_name(settings: Settings, name: str) -> None:

@@ -119,7 +119,11 @@ class Training(FineTuning):
         "labels with stress for periodic structures. SO3LR can train on dipoles, Hirshfeld ratios, "
         "or both besides.",
     )
-    lr: Positive = Field(0.01, description="Learning rate at the start.")
+    lr: Positive = Field(
+        0.01,
+        description="Learning rate at the start; not given, So3krates and SO3LR are fine-tuned "
+        "with 0.0003, or 0.001 by `lora`.",
+    )
     lr_factor: Number = Field(0.8, gt=0, lt=1, description="Factor of ReduceLROnPlateau.")
     lr_scheduler_gamma: Number = Field(0.9993, gt=0, le=1, description="Gamma of ExponentialLR.")
     optimizer: Annotated[Literal["adam", "adamw"], AnyCase()] = Field(

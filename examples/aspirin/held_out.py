@@ -1,10 +1,11 @@
 """Make a held-out set: frames of GFN2-xTB trajectories of aspirin that no campaign has seen.
 
-    python examples/aspirin/held_out.py FILE [--seed N]
+    python examples/aspirin/held_out.py FILE [--seed N] [--geometry FILE]
 
 Four Langevin trajectories at 500 K, each with a seed of its own: 1 ps to forget the start geometry,
 then 25 frames, one each 50 fs, labelled by GFN2-xTB. `held_out.xyz` was made so, with the seed that
-is the default; another seed makes an independent set. It takes about two minutes of a core.
+is the default; another seed makes an independent set. It takes about two minutes of a core. Another
+geometry makes one of that molecule.
 """
 
 import argparse
@@ -31,11 +32,11 @@ REFERENCE = TbliteReference(engine="tblite", method="GFN2-xTB")
 TRAJECTORIES, EQUILIBRATION, SPACING, FRAMES = 4, 1000, 50, 25
 
 
-def trajectory(seed: int) -> Iterator[Atoms]:
-    """Run the reference's own dynamics, and yield its frames with their labels."""
+def trajectory(file: Path, seed: int) -> Iterator[Atoms]:
+    """Run the reference's own dynamics of a geometry; yield its frames with their labels."""
     md = MD(stat_ensemble="NVT", temperature=500, timestep=1.0, friction=0.01, MD_seed=seed)
     engine = build_reference(REFERENCE, HERE)
-    (geometry,) = read_geometries([HERE / "geometry.in"])
+    (geometry,) = read_geometries([file])
     dynamics, _ = resume(start(geometry, md, random_stream(seed)), md, engine.calculator())
     dynamics.run(EQUILIBRATION)
     for _ in range(FRAMES):
@@ -52,10 +53,11 @@ def main() -> None:
     )
     parser.add_argument("file", type=Path)
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--geometry", type=Path, default=HERE / "geometry.in")
     options = parser.parse_args()
     frames: list[Atoms] = []
     for number in range(TRAJECTORIES):
-        frames += trajectory(options.seed + number)
+        frames += trajectory(options.geometry, options.seed + number)
         print(f"{len(frames)} of {TRAJECTORIES * FRAMES} frames", flush=True)
     dataset.write(options.file, frames)
 

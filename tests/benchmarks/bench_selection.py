@@ -45,6 +45,7 @@ from typing import Any
 
 import numpy as np
 from bench_serial import BIN, measured
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -107,13 +108,28 @@ def changes(way: str, seed: int, share: float | None) -> dict[str, object]:
     return changed if share is None else changed | {"ACTIVE_LEARNING.random_share": share}
 
 
-def campaign(directory: Path, changed: dict[str, object]) -> Outcome:
-    """Run a campaign to its end, unless it has been, and return what it came to."""
-    told = timed(directory, changed)
+def example(directory: Path) -> None:
+    """Make a run directory of the example."""
+    shutil.copytree(EXAMPLE, directory)
+
+
+def campaign(
+    directory: Path, changed: dict[str, object], inputs: Callable[[Path], None] = example
+) -> Outcome:
+    """Run a campaign to its end, unless it has been, and return what it came to.
+
+    Args:
+        directory: The run directory.
+        changed: What it has other than its files, for `--set`.
+        inputs: Makes the directory with these files.
+    """
+    told = timed(directory, changed, inputs)
     return outcome(directory, told["wall_s"], told["cpu_s"], told["resumed"])
 
 
-def timed(directory: Path, changed: dict[str, object]) -> dict[str, Any]:
+def timed(
+    directory: Path, changed: dict[str, object], inputs: Callable[[Path], None] = example
+) -> dict[str, Any]:
     """Run a campaign to its end, unless it has been, and return what `measured` said of it."""
     note = directory.parent / f"{directory.name}.json"
     told = json.loads(note.read_text()) if note.exists() else {}
@@ -126,7 +142,7 @@ def timed(directory: Path, changed: dict[str, object]) -> dict[str, Any]:
     if "wall_s" not in told:
         note.write_text(json.dumps({"changed": changed}))
         if not resumed:
-            shutil.copytree(EXAMPLE, directory)
+            inputs(directory)
         aimspax, home = str(BIN / "aimspax"), {"PREFECT_HOME": str(directory.parent / "prefect")}
         without = ["env", *(p for n in os.environ if n.startswith("PREFECT_") for p in ("-u", n))]
         without += [f"{name}={value}" for name, value in home.items()]
@@ -189,12 +205,12 @@ COLUMNS: dict[str, Callable[[Outcome], float]] = {
 TIMES = ("wall s", "CPU s")
 
 
-def row(name: str, share: str, values: Sequence[str]) -> str:
-    """Return a line of the table."""
-    return f"{name:<20}{share:>8}" + "".join(f"{value:>14}" for value in values)
+def row(name: str, share: str, values: Sequence[str], width: int = 14) -> str:
+    """Return a line of a table, with so wide columns."""
+    return f"{name:<24}{share:>6}" + "".join(f"{value:>{width}}" for value in values)
 
 
-def texts(one: Outcome) -> list[str]:
+def values_text(one: Outcome) -> list[str]:
     """Return its values for the table."""
     return [
         f"{value(one):.1f}{'*' if one.resumed and name in TIMES else ''}"
@@ -248,7 +264,6 @@ def draw(found: dict[str, list[Outcome]], path: Path) -> None:
     figure = Figure(figsize=(7.2, 4.0), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    frame(axes, "labels", "held-out force MAE (meV/Å)")
     for way, some in found.items():
         color, name = WAYS[way], {"uncertainty": "chosen by uncertainty"}.get(way, "by chance")
         for one in some:
@@ -260,6 +275,14 @@ def draw(found: dict[str, list[Outcome]], path: Path) -> None:
             *zip(*ends, strict=True), linestyle="none", marker="*", markersize=12, color=color,
             markeredgecolor="white", label=f"… converged ({mean:.0f} on average)",
         )  # fmt: skip
+    of_errors(axes)
+    axes.legend(fontsize=9.5, frameon=False)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def of_errors(axes: Axes) -> None:
+    """Make axes those of held-out errors against labels."""
+    frame(axes, "labels", "held-out force MAE (meV/Å)")
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -267,8 +290,6 @@ def draw(found: dict[str, list[Outcome]], path: Path) -> None:
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlim(left=0)
-    axes.legend(fontsize=9.5, frameon=False)
-    figure.savefig(path, metadata={"Software": None})
 
 
 def mean_curve(some: Sequence[Points]) -> tuple[list[int], list[float]]:
@@ -280,6 +301,21 @@ def mean_curve(some: Sequence[Points]) -> tuple[list[int], list[float]]:
     return labels, np.exp(np.mean(logs, axis=0)).tolist()
 
 
+@contextlib.contextmanager
+def folder_of_runs(given: Path | None) -> Iterator[Path]:
+    """Yield the folder that was given, or a temporary one; SIGTERM ends what runs in it as Ctrl-C.
+
+    Args:
+        given: By the command line.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server is stopped then, too
+    with contextlib.ExitStack() as stack:
+        if given is None:
+            given = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aimspax-bench-")))
+        given.mkdir(parents=True, exist_ok=True)
+        yield given.resolve()
+
+
 def main() -> None:
     """Run the campaigns and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -289,19 +325,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="of the runs; not given: a temporary one")
     parser.add_argument("--figure", type=Path, help="a PNG to draw")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server is stopped then, too
     found: dict[str, list[Outcome]] = {way: [] for way in WAYS}
-    with contextlib.ExitStack() as stack:
-        folder = options.folder
-        if folder is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aimspax-bench-")))
-        folder = folder.resolve()
-        folder.mkdir(parents=True, exist_ok=True)
+    with folder_of_runs(options.folder) as folder:
         print(row("", "share", list(COLUMNS)))
         for seed in range(options.first, options.first + options.seeds):
             for way, one in twins(folder, seed, QUICK if options.quick else {}):
                 found[way].append(one)
-                print(row(f"{way}, seed {seed}", f"{one.share:.2f}", texts(one)), flush=True)
+                print(row(f"{way}, seed {seed}", f"{one.share:.2f}", values_text(one)), flush=True)
         show(found)
         if options.figure:
             draw(found, options.figure)

@@ -48,6 +48,7 @@ def test_rules_are_the_settings_own(tmp_path: Path) -> None:
         solve_energies="auto", samples_ahead=True, compile_chosen=True, pays_again=True,
         counts_ensembles=True, counts_all_costs=True, share_of_line=SHARE_OF_LINE,
         tells_electrons=True,
+        tuning_lr=True,
     )  # fmt: skip
     more = Rules.of(load(tmp_path), ("x-1", "x-2"), geometries=8)
     assert more.num_trajectories == 8, "as many as there are geometries, at least"

@@ -337,3 +337,35 @@ def test_a_name_of_another_family_is_told(
     given = {"GENERAL.model_choice": choice, "TRAINING.pretrained_model": name}
     with pytest.raises(SettingsError, match=rf"pretrained_model: found '{name}'.*{told}"):
         with_its_architecture(load(directory, TUNED | given), None)
+
+
+@needs_so3krates
+def test_so3lr_is_tuned_with_a_rate_that_it_survives(directory: Path) -> None:
+    tuned = so3lr_tuned()
+    inputs = Inputs.read(directory, tuned)
+    assert inputs.settings.model.TRAINING.lr == 0.0003
+    line = next(line for line in plan(inputs.settings, [molecule("H2O")], ("a",)) if "fine" in line)
+    assert "learning rate 0.0003" in line
+    named = Inputs.read(directory, tuned | {"TRAINING.lr": 0.01})
+    assert named.settings.model.TRAINING.lr == 0.01
+    anew = {"GENERAL.model_choice": "so3lr", "ARCHITECTURE.r_max_lr": 12}
+    assert Inputs.read(directory, anew).settings.model.TRAINING.lr == 0.01
+    lora = tuned | {"TRAINING.finetuning_choice": "lora"}
+    assert Inputs.read(directory, lora).settings.model.TRAINING.lr == 0.001
+
+
+@needs_so3krates
+def test_a_campaign_that_was_begun_before_goes_on_with_the_rate_of_then(directory: Path) -> None:
+    inputs = Inputs.read(directory, so3lr_tuned())
+    for before, lr in ((False, 0.0003), (True, 0.01)):
+        rules = inputs.rules.but(tuning_lr=not before)
+        state = apply(None, Started(rules=rules))
+        for _ in range(2):
+            settings = with_its_architecture(load(directory, so3lr_tuned()), state)
+            assert settings.model.TRAINING.lr == lr
+            rules = Rules.of(settings, rules.tags, 1, rules)
+            assert rules.tuning_lr is not before
+
+
+def so3lr_tuned() -> dict[str, Any]:
+    return TUNED | {"GENERAL.model_choice": "so3lr", "TRAINING.pretrained_model": "so3lr"}

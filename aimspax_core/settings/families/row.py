@@ -178,6 +178,8 @@ class FamilyRow:
             calculator, in sentences.
         elements_by_loading: Whether a file's elements are found by loading its model, with torch.
         pretrained_names: Models that can be fine-tuned by a name.
+        tuning_lr: Learning rates of fine-tuning, by `finetuning_choice`, where `TRAINING.lr` is not
+            given; else it is that of members that begin from nothing.
         example: What `aimspax init` writes.
         cites: What is to be cited for its models, by the keys of `references.toml`.
         foundation_cites: Likewise for its foundation models, beside those.
@@ -200,6 +202,7 @@ class FamilyRow:
     reads_electrons: bool = False
     calculator_note: str = ""
     pretrained_names: tuple[str, ...] = ()
+    tuning_lr: Mapping[str, float] = field(default_factory=dict)
     elements_by_loading: bool = False
     example: Example = Example()
     cites: tuple[str, ...] = ()

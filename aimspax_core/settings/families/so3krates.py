@@ -322,6 +322,9 @@ _NOT_OF_A_MODEL = {
 }
 """Keys of ARCHITECTURE that a trained model says nothing of, or that leave no choice."""
 
+_TUNING_LR = {"naive": 0.0003, "lora": 0.001}
+"""By the usual rate SO3LR loses what it knows, or diverges; docs/fine-tuning.md has figures."""
+
 _STRESS_LOSSES = ("stress", "weighted_stress")
 
 _TRAINS = {
@@ -366,10 +369,11 @@ def _row(
         reads_electrons=True,
         elements_by_loading=True,
         calculator_note=_OF_THE_CALCULATOR,
+        tuning_lr=_TUNING_LR,
         example=Example(
             architecture={"num_features": 64, "num_layers": 2, **(far or {})},
             training={"lr": 0.005},
-            fine_tuning={"lr": 0.001},
+            fine_tuning={"lr": _TUNING_LR["naive"]},
             called=called,
             names="those of so3krates-torch",
             larger="num_features 128, num_layers 3",
