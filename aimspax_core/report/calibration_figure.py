@@ -33,9 +33,18 @@ def calibration_figure(run: RunDir, path: Path) -> bool:
     Returns:
         Whether there was anything to draw; else nothing is written.
     """
-    found = judgements(entries(run.journal))
-    if found.state is None or not any(one.spread > 0 and one.error > 0 for one in found.points):
+    figure = calibration_drawing(judgements(entries(run.journal)))
+    if figure is None:
         return False
+    with replacing(path) as aside:
+        figure.savefig(aside, metadata={"Software": None})
+    return True
+
+
+def calibration_drawing(found: Judgements) -> Figure | None:
+    """Return the drawing of what judgements tell; None if there is nothing to draw."""
+    if found.state is None or not any(one.spread > 0 and one.error > 0 for one in found.points):
+        return None
     figure = Figure(figsize=(9.0, 4.2), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     pairs, factors = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
@@ -43,9 +52,7 @@ def calibration_figure(run: RunDir, path: Path) -> bool:
     _headings(figure, found, found.state)
     _draw_pairs(pairs, found, found.state)
     _draw_factors(factors, found)
-    with replacing(path) as aside:
-        figure.savefig(aside, metadata={"Software": None})
-    return True
+    return figure
 
 
 def _headings(figure: Figure, found: Judgements, state: CampaignState) -> None:

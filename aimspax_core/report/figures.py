@@ -32,7 +32,13 @@ def learning_curve(run: RunDir, path: Path) -> None:
         run: A run directory, its campaign finished or not.
         path: The PNG to write; at every moment it is either the old one or the new one.
     """
-    found = curves(entries(run.journal))
+    figure = learning_figure(curves(entries(run.journal)))
+    with replacing(path) as aside:
+        figure.savefig(aside, metadata={"Software": None})
+
+
+def learning_figure(found: Curves) -> Figure:
+    """Return the drawing of what curves tell; see `learning_curve`."""
     figure = Figure(figsize=(9.0, 4.2), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     errors, checks = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
@@ -40,8 +46,7 @@ def learning_curve(run: RunDir, path: Path) -> None:
     _headings(figure, found)
     _draw_errors(errors, found)
     _draw_checks(checks, found)
-    with replacing(path) as aside:
-        figure.savefig(aside, metadata={"Software": None})
+    return figure
 
 
 def _headings(figure: Figure, found: Curves) -> None:

@@ -115,7 +115,7 @@ def _labels(state: CampaignState) -> str:
 
 def _sets(state: CampaignState) -> str:
     own = max(len(m.validation) for m in state.members.values())
-    initial = f", {state.initial_set_size} points of the initial dataset in all members' together"
+    initial = f"; initial dataset {state.initial_set_size}"
     sizes = f"training {state.training_set_size}, validation {own + len(state.validation)}"
     return sizes + (initial if state.initial_set_size else "")
 

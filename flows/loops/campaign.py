@@ -290,18 +290,21 @@ class Campaign:
                     figures.expect(self.state)
                     self._record_next(executor, LOOK_S)
                     page.show(self.state)
-                    page.learn(self._kept_files.learning)
+                    page.learn(self._kept_files.story.curves.learning)
+                    page.draw(self.inputs, self._kept_files.story, self.state)
                     reports.renew(self.inputs, self.state)
                 self._land(executor)
             finally:
                 executor.cancel()
             page.show(self.state, force=True)
+            if not stopped.asked():
+                page.draw(self.inputs, self._kept_files.story, self.state, last=True)
             if self.state.finished:
                 with best_effort("figures"):
                     figures.draw()
-                    page.show_picture(self.run.report, progress_text(self.state))
             if self.state.phase in (Phase.FINISHED, Phase.FAILED):
                 reports.finish(self.inputs, self.state)
+                page.draw(self.inputs, self._kept_files.story, self.state, last=True)  # its link
 
     def _keep_to_budget(self, executor: Executor) -> None:
         """Tell for how long the campaign has run; put labels back that it is too late to begin."""

@@ -17,7 +17,7 @@ from aimspax_core.output.analysis import Analysis
 from aimspax_core.output.loss_logs import append_losses
 from aimspax_core.output.thinning import Thinning
 from aimspax_core.output.trajectories import gather, settle
-from aimspax_core.report.forecast import Learning
+from aimspax_core.report.document.story import Story
 from aimspax_core.report.narrative import lines
 from flows.runs.best_effort import best_effort
 from flows.runs.listeners import Listener
@@ -39,11 +39,11 @@ class KeptFiles:
 
     Attributes:
         settings: Those in force; others may be set.
-        learning: What a forecast is made from.
+        story: What the campaign's page tells of it so far.
     """
 
     def __init__(self, inputs: Inputs, insist: Callable[[Callable[[], Any]], Any]) -> None:
-        self.settings, self.learning = inputs.settings, Learning()
+        self.settings, self.story = inputs.settings, Story()
         self._run, self._insist = inputs.run, insist
         self._analysis: Analysis | None = None
         self._analysed = time.monotonic()
@@ -52,9 +52,8 @@ class KeptFiles:
         """Bring all in line with the journal, as a process begins."""
         with best_effort("trajectories"):
             settle(self._run, state)
-        with best_effort("forecasting"):
-            if state.explored:
-                self.learning = Learning.of(entries(self._run.journal))
+        with best_effort("what the page tells"):
+            self.story = Story.of(entries(self._run.journal))
         with best_effort("analysis"):  # a part of the journal may be damaged
             self._analysis = Analysis.of(self._run, self.settings)
 
@@ -70,7 +69,7 @@ class KeptFiles:
             self._gather_frames,
             self._remove_obsolete_files,
             self._note_for_analysis,
-            self._note_for_forecast,
+            self._note_for_page,
         )
 
     def _log_event(self, before: CampaignState | None, event: Event, after: CampaignState) -> None:
@@ -104,10 +103,12 @@ class KeptFiles:
             self._analysis.note(event, after)
             self.write_analysis()
 
-    def _note_for_forecast(
+    def _note_for_page(
         self, before: CampaignState | None, event: Event, after: CampaignState
     ) -> None:
-        self.learning.note(before, event, after, time.time())
+        # Events that come together have the same states: what changed between them counts once.
+        known = before if self.story.last is not after else after
+        self.story.note(known, event, after, time.time())
 
     def write_analysis(self, force: bool = False) -> None:
         """Renew `analysis/`, now and then or at once."""

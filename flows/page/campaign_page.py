@@ -1,4 +1,4 @@
-"""What a campaign shows on its page in Prefect: progress, errors, failed labels, Slurm jobs."""
+"""What a campaign shows on its page in Prefect: how far it is, errors, costs, jobs, pictures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 
 from aimspax_core.campaign.state import CampaignState
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.report.document.story import Story
 from aimspax_core.report.error_tables import error_rows
-from aimspax_core.report.failed_labels import by_reason, rows
 from aimspax_core.report.forecast import BASIS, NOTHING, Learning, forecast_rows
 from aimspax_core.report.geometry_table import geometry_rows
 from aimspax_core.report.progress import progress
 from aimspax_core.settings.settings import Settings
 from flows.page.artifacts import Cards, link_dask
+from flows.page.drawn import Drawn
 from flows.runs.api_watch import api_watch
 from flows.runs.best_effort import best_effort
 from flows.runs.teller import tell
@@ -45,9 +46,9 @@ class CampaignPage:
     def __init__(self, settings: Settings, job_rows: Callable[[], JobRows]) -> None:
         self._settings, self._job_rows = settings, job_rows
         self._cards = Cards(settings.directory.name)
+        self._drawn = Drawn(self._cards)
         self._shown = self._tabled = self._listed = 0.0
         self._rounds: tuple[int, int] = (-1, -1)
-        self._failures = 0
         self._jobs: dict[str, list[dict[str, str]]] = {}
         self._outages = 0
         self._foretold: tuple[object, ...] | None = None
@@ -56,6 +57,20 @@ class CampaignPage:
     def link(self, pool: str, dashboard: str, workers: int) -> None:
         """Link the Dask dashboard of a pool; see `link_dask`."""
         tell(partial(link_dask, self._cards, pool, dashboard, workers))
+        self._drawn.workers[pool] = workers
+        self._drawn.links[f"Dask dashboard of the {pool} pool"] = dashboard
+
+    def draw(self, inputs: Inputs, story: Story, state: CampaignState, last: bool = False) -> None:
+        """Have the cards with pictures drawn, if it is time; nobody waits for that.
+
+        Args:
+            inputs: What the user has given.
+            story: What the journal tells so far.
+            state: The campaign.
+            last: Draw them now, and return once they are drawn: this is the end.
+        """
+        draw = self._drawn.finish if last else self._drawn.renew
+        draw(inputs, story, state)
 
     def learn(self, learning: Learning) -> None:
         """Have it shown what the errors so far foretell, if that may have changed since."""
@@ -83,29 +98,9 @@ class CampaignPage:
         now = progress(state, self._settings.al.max_convergence_epochs)
         self._cards.progress("progress", now.fraction or 0.0, f"{now.title}: {now.reached}")
         with best_effort("renewing the tables"):
-            self._show_failed_labels(state)
             self._show_jobs(force)
             self._show_errors(state, force)
             self._show_outages()
-
-    def show_picture(self, path: Path, description: str) -> None:
-        """Have the learning curve shown, a PNG file."""
-        tell(partial(self._show_picture, path, description))
-
-    def _show_picture(self, path: Path, description: str) -> None:
-        with best_effort("showing the learning curve"):
-            self._cards.image("learning-curve", path.read_bytes(), description)
-
-    def _show_failed_labels(self, state: CampaignState) -> None:
-        if state.failed_labels != self._failures:
-            self._failures = state.failed_labels
-            reasons = "; ".join(f"{count} × {reason}" for reason, count in by_reason(state))
-            self._cards.table(
-                "without-label",
-                rows(state),
-                f"{state.failed_labels} points have no label "
-                f"({state.refused} refused by the gate): {reasons}",
-            )
 
     def _show_jobs(self, force: bool) -> None:
         """Show the Slurm jobs of each pool if more than their remaining times has changed."""

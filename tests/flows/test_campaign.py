@@ -303,7 +303,16 @@ def test_prefect_shows_the_run_and_nothing_runs_for_ever(
 def test_prefect_shows_progress_errors_and_links(story: Story, prefect_server: Server) -> None:
     found = api(prefect_server, "artifacts/latest/filter")
     by_key = {artifact["key"]: artifact for artifact in found}
-    kinds = ("progress", "validation-errors", "dask-ml", "dask-reference", "learning-curve")
+    kinds = (
+        "progress",
+        "validation-errors",
+        "dask-ml",
+        "dask-reference",
+        "learning-curve",
+        "campaign",
+        "trajectories",
+        "costs",
+    )
     assert {f"water-{kind}" for kind in kinds} <= set(by_key)
     table = json.loads(by_key["water-validation-errors"]["data"])
     assert {row["member"] for row in table} == set(load(story.run)[1].members)  # type: ignore[union-attr]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -10,12 +12,22 @@ from aimspax_core.report.document import contents
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.document.story import Work
 from aimspax_core.report.forecast import HELD_OUT, IN_VALIDATION
+from aimspax_core.settings.settings import Settings
 
 BINS = 60
 """Points of a curve of a pool's use."""
 
 TARGETS = (400.0, 300.0, 200.0, 150.0, 100.0, 75.0, 50.0, 40.0, 30.0, 20.0, 15.0, 10.0, 7.5, 5.0)
 """Force MAE (meV/Å) whose cost is told, as far as they have been reached while exploring."""
+
+
+@dataclass(frozen=True)
+class PoolWork:
+    """A pool of workers: its name, how many it has at most, and the tasks that it has done."""
+
+    name: str
+    workers: int
+    done: Sequence[Work]
 
 
 def costs(source: Source) -> contents.Costs:
@@ -41,16 +53,22 @@ def utc(time: float | None) -> str | None:
 def pools(source: Source) -> list[contents.Pool]:
     """Return what each pool of workers did; journals of early releases tell of labels only."""
     settings, seconds = source.settings, source.story.seconds
+    done = by_pool(settings, source.story.work)
+    return [
+        _pool("reference", settings.cluster.labels_at_once, seconds, done["reference"]),
+        _pool("ml", source.state.rules.max_segments, seconds, done["ml"]),
+    ]
+
+
+def by_pool(settings: Settings, work: Iterable[Work]) -> dict[str, list[Work]]:
+    """Return tasks by the name of the pool that did them."""
     by_reference = {"labels"}
     if settings.idg.initial_sampling == "aimd":
         by_reference.add("sampling")
-    done = source.story.work
-    return [
-        _pool("reference", settings.cluster.labels_at_once, seconds,
-              [one for one in done if one.kind in by_reference]),
-        _pool("ml", source.state.rules.max_segments, seconds,
-              [one for one in done if one.kind not in by_reference]),
-    ]  # fmt: skip
+    found: dict[str, list[Work]] = {"reference": [], "ml": []}
+    for one in work:
+        found["reference" if one.kind in by_reference else "ml"].append(one)
+    return found
 
 
 def _pool(name: str, workers: int, seconds: float, done: list[Work]) -> contents.Pool:

@@ -1,0 +1,235 @@
+"""The cards with pictures on a campaign's page: drawn in a thread, so seldom that it costs nothing.
+
+Only what has changed is drawn again.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable
+from copy import copy
+from functools import partial
+from typing import Any
+
+from aimspax_core.campaign.state import CampaignState, Point
+from aimspax_core.errors import AimspaxError, LabelError
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.report.document.source import Source
+from aimspax_core.report.document.story import Story
+from flows.page.artifacts import Cards
+from flows.runs.best_effort import best_effort
+from flows.runs.teller import tell
+
+LEAST_S = 60.0
+"""From one drawing to the next, at least (s)."""
+
+SHARE = 0.01
+"""Of the time: what drawing may take of one core."""
+
+_PICTURES = 4
+"""Structures without a label that are shown: the last."""
+
+log = logging.getLogger(f"aimspax.{__name__}")
+
+
+class Drawn:
+    """The cards with pictures.
+
+    Args:
+        cards: Those of the flow run.
+
+    Attributes:
+        workers: How many workers each pool has at most, by its name.
+        links: Addresses that the card "campaign" tells, by their names.
+    """
+
+    def __init__(self, cards: Cards) -> None:
+        self._cards = cards
+        self.workers: dict[str, int] = {}
+        self.links: dict[str, str] = {}
+        self._thread: threading.Thread | None = None
+        self._begun, self._took = time.monotonic() - LEAST_S, 0.0
+        self._stamps: dict[str, object] = {}
+        self._curve: bytes | None = None
+
+    def renew(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
+        """Have the cards drawn in a thread, if it is time."""
+        due = time.monotonic() - self._begun >= max(LEAST_S, self._took / SHARE)
+        if not due or (self._thread is not None and self._thread.is_alive()):
+            return
+        self._begun = time.monotonic()
+        source = _source(inputs, story, state)
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._draw, source), name="drawn", daemon=True
+        )
+        self._thread.start()
+
+    def finish(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
+        """Draw the cards at the end."""
+        if self._thread is not None:
+            self._thread.join()
+        self._draw(_source(inputs, story, state))
+
+    def _draw(self, source: Source) -> None:
+        before = time.thread_time()
+        for draw in (
+            self._learning, self._campaign, self._trajectories, self._calibration, self._parity,
+            self._costs, self._without_label,
+        ):  # fmt: skip
+            try:
+                with best_effort("drawing the run's page"):
+                    draw(source)
+            except AimspaxError as error:  # of files that are damaged, or of a newer release
+                log.warning("the run's page: %s", error)
+            except Exception:  # a campaign can do without its page: a bug in it must not end one
+                log.exception("the run's page")
+        self._took = time.thread_time() - before
+
+    def _is_new(self, card: str, stamp: object) -> bool:
+        """Return whether a card has to be drawn, as what it shows is not what it was."""
+        new = self._stamps.get(card) != stamp
+        self._stamps[card] = stamp
+        return new
+
+    def _learning(self, source: Source) -> None:
+        curves = source.story.curves
+        stamp = (
+            source.state.phase, source.state.rounds, len(curves.held_out), len(curves.checks),
+            tuple(curves.converged.items()), tuple(curves.delivered.items()),
+        )  # fmt: skip
+        if not curves.mean or not self._is_new("learning-curve", stamp):
+            return
+        from aimspax_core.report.figures import learning_figure
+        from aimspax_core.report.pictures import png
+
+        self._curve = png(learning_figure(curves))
+        labels, error = curves.mean[-1]
+        told = f"force MAE in validation after {labels} labels: {error:.3g} meV/Å"
+        self._show(self._cards.image, "learning-curve", self._curve, told)
+
+    def _campaign(self, source: Source) -> None:
+        from aimspax_core.report.page_texts import campaign_card
+
+        report, links = source.run.report_files[0], self.links
+        if report.exists():
+            links = {"report on this campaign": f"`{report}`", **links}
+        self._show(self._cards.markdown, "campaign", *campaign_card(source, self._curve, links))
+
+    def _trajectories(self, source: Source) -> None:
+        state, story = source.state, source.story
+        if not state.trajectories or not self._is_new("trajectories", state.trajectories):
+            return
+        from aimspax_core.report.page_texts import trajectories_card
+        from aimspax_core.report.trajectory_figure import trajectory_figure
+
+        figure = trajectory_figure(story.checks, state.rules.uncertainty_unit)
+        card = trajectories_card(source, _png(figure))
+        self._show(self._cards.markdown, "trajectories", *card)
+
+    def _calibration(self, source: Source) -> None:
+        points = source.story.judgements.points
+        if not points or not self._is_new("calibration", len(points)):
+            return
+        from aimspax_core.report.calibration_figure import calibration_drawing
+        from aimspax_core.report.calibration_text import calibration_text
+
+        drawn, found = (
+            _png(calibration_drawing(source.story.judgements)),
+            source.state.calibration(),
+        )
+        if drawn is not None:
+            told = "true error" if found is None else f"true error: {calibration_text(found)}"
+            self._show(self._cards.image, "calibration", drawn, told)
+
+    def _parity(self, source: Source) -> None:
+        count = len(source.story.judgements.points)
+        if not count or not self._is_new("parity", count):
+            return
+        from aimspax_core.output.compared import last_compared
+        from aimspax_core.report.parity import parity_figure
+
+        drawn = _png(parity_figure(last_compared(source.run, source.state)))
+        if drawn is not None:
+            told = "the last labels against what the committee had said before it learnt them"
+            self._show(self._cards.image, "parity", drawn, told)
+
+    def _costs(self, source: Source) -> None:
+        work = source.story.work
+        if not work or not self._is_new("costs", (len(work), len(source.story.asked))):
+            return
+        from aimspax_core.report.document.costs import PoolWork, by_pool
+        from aimspax_core.report.page_texts import costs_card
+        from aimspax_core.report.use_figure import use_figure
+
+        pools = [
+            PoolWork(name, self.workers.get(name, 0), done)
+            for name, done in by_pool(source.settings, work).items()
+        ]
+        figure = use_figure(pools, source.story.seconds)
+        self._show(self._cards.markdown, "costs", *costs_card(source, pools, _png(figure)))
+
+    def _without_label(self, source: Source) -> None:
+        state = source.state
+        if not state.failed_labels or not self._is_new("without-label", state.failed_labels):
+            return
+        from aimspax_core.report.failed_labels import failed_points, rows
+        from aimspax_core.report.page_texts import without_label_card
+
+        last = failed_points(state)[: -_PICTURES - 1 : -1]
+        shown = [(point, drawn) for point in last if (drawn := _structure(source, point))]
+        card = without_label_card(state, shown, rows(state))
+        self._show(self._cards.markdown, "without-label", *card)
+
+    def _show(self, how: Callable[..., None], *card: Any) -> None:
+        tell(partial(how, *card))
+
+
+def _source(inputs: Inputs, story: Story, state: CampaignState) -> Source:
+    return Source(
+        run=inputs.run,
+        settings=inputs.settings,
+        geometries=inputs.geometries,
+        seeds=inputs.seeds,
+        story=_still(story),
+        state=state,
+    )
+
+
+def _still(value: Any) -> Any:
+    """Return a copy of what is collected that does not grow while it is drawn."""
+    if isinstance(value, list):
+        return [*value]
+    if isinstance(value, dict):
+        return {key: _still(one) for key, one in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type) and _grows(value):
+        found = copy(value)
+        for one in dataclasses.fields(value):
+            setattr(found, one.name, _still(getattr(value, one.name)))
+        return found
+    return value
+
+
+def _grows(value: Any) -> bool:
+    return not value.__dataclass_params__.frozen
+
+
+def _png(figure: Any) -> bytes | None:
+    from aimspax_core.report.pictures import png
+
+    return None if figure is None else png(figure)
+
+
+def _structure(source: Source, point: Point) -> bytes | None:
+    """Return the picture of a structure without a label; None where there is none any more."""
+    from aimspax_core.labels.waiting import waiting_structure
+    from aimspax_core.report.pictures import structure_picture
+
+    try:
+        return structure_picture(waiting_structure(source.run.structure(point.key)))
+    except (LabelError, OSError):
+        return None

@@ -1,0 +1,92 @@
+"""The cards with pictures: drawn when something has changed, and seldom."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.report.document.source import Source
+from flows.page import drawn
+from flows.page.drawn import Drawn
+from tests.flows.commands.test_run import FINISHED
+from tests.report.document.test_report import source
+
+
+class Noting:
+    """Cards that note what they show, by their keys."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def __getattr__(self, kind: str) -> Any:
+        return lambda key, *what: self.told.append(key)
+
+
+@pytest.fixture(scope="module")
+def finished() -> Source:
+    return source("finished")
+
+
+@pytest.fixture(scope="module")
+def inputs() -> Inputs:
+    return Inputs.read(FINISHED)
+
+
+def cards_of(inputs: Inputs, finished: Source, times: int = 1) -> tuple[Drawn, Noting]:
+    cards = Noting()
+    page = Drawn(cards)  # type: ignore[arg-type]
+    for _ in range(times):
+        page.finish(inputs, finished.story, finished.state)
+    return page, cards
+
+
+def test_a_finished_campaign_has_all_its_cards(inputs: Inputs, finished: Source) -> None:
+    _, cards = cards_of(inputs, finished)
+    assert {"campaign", "learning-curve", "trajectories", "costs"} <= set(cards.told)
+    assert len(cards.told) == len(set(cards.told))
+
+
+def test_what_has_not_changed_is_not_drawn_again(inputs: Inputs, finished: Source) -> None:
+    _, once = cards_of(inputs, finished)
+    _, twice = cards_of(inputs, finished, times=2)
+    assert twice.told == [*once.told, "campaign"], "a text; it is sent only if it is another one"
+
+
+def test_a_card_that_cannot_be_drawn_costs_no_other(
+    inputs: Inputs, finished: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Drawn, "_learning", lambda *_: 1 / 0)
+    _, cards = cards_of(inputs, finished)
+    assert {"campaign", "costs"} <= set(cards.told)
+
+
+def test_drawing_takes_a_small_share_of_the_time(
+    inputs: Inputs, finished: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(drawn.time, "monotonic", lambda: clock[0])
+    page = Drawn(Noting())  # type: ignore[arg-type]
+    begun: list[float] = []
+    monkeypatch.setattr(drawn, "_source", lambda *_: begun.append(clock[0]))
+    monkeypatch.setattr(Drawn, "_draw", lambda self, _: setattr(self, "_took", 1.5))
+    while clock[0] < 1400:
+        page.renew(inputs, finished.story, finished.state)
+        for thread in threading.enumerate():
+            if thread.name == "drawn":
+                thread.join()
+        clock[0] += 10
+    assert begun == [1000, 1150, 1300], "1.5 s of 150 s"
+
+
+def test_what_is_drawn_does_not_change_meanwhile(inputs: Inputs, finished: Source) -> None:
+    story = source("finished").story
+    still = drawn._source(inputs, story, finished.state).story
+    checks, points = len(still.checks), len(still.curves.mean)
+    story.checks.append((0, 1, 0.1, None))
+    story.curves.mean.append((1, 1.0))
+    story.curves.learning.validation.append((1, 1.0))
+    assert (len(still.checks), len(still.curves.mean)) == (checks, points)
+    assert still.curves.learning.validation != story.curves.learning.validation
