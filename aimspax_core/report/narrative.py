@@ -45,6 +45,8 @@ from aimspax_core.report.setbacks import damaged_text, diverged_text, given_up_l
 from aimspax_core.report.threshold_text import calibrated_text, frozen_text, threshold_text
 from aimspax_core.text import number_of
 
+_ENDS = {Phase.INITIAL: "the initial dataset is complete", Phase.ACTIVE: "exploring ends"}
+
 _NEWS = {
     Phase.ACTIVE: "active learning begins: the sets fill with structures that the models are "
     "unsure of, so that validation errors may rise at first",
@@ -81,12 +83,20 @@ def lines(
     news += given_up_lines(before, after)
     if before.phase is not after.phase:
         if after.stop_reason and after.stop_reason != before.stop_reason:
-            news.append(f"{'FAILED: ' if after.phase is Phase.FAILED else ''}{after.stop_reason}")
+            news.append(_ended(before.phase, after))
         if after.phase in _NEWS:
             news.append(_NEWS[after.phase])
         if after.phase is Phase.CONVERGE:
             news += converging_lines(after)
     return news
+
+
+def _ended(phase: Phase, after: CampaignState) -> str:
+    """Return why a phase has ended."""
+    if after.phase is Phase.FAILED:
+        return f"FAILED: {after.stop_reason}"
+    what = _ENDS.get(phase)
+    return after.stop_reason if what is None else f"{what} ({after.stop_reason})"
 
 
 def _event_line(

@@ -283,11 +283,12 @@ def test_a_change_of_phase_tells_its_reason_once() -> None:
     news = [line for step in STEPS for line in lines(*step)]
     reason = STEPS[-1][2].stop_reason
     assert reason.startswith("max_train_set_size")
-    assert news.count(reason) == 1
+    told = f"exploring ends ({reason})"
+    assert news.count(told) == 1
     begins = [line for line in news if line.startswith("active learning begins")]
     assert len(begins) == news.count("finished") == 1
     (converging,) = (line for line in news if line.startswith("converging on the final dataset"))
-    assert news.index(reason) < news.index(converging)
+    assert news.index(told) < news.index(converging)
 
 
 def test_a_loss_that_we_caused_is_no_news() -> None:
