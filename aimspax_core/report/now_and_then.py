@@ -28,7 +28,7 @@ class NowAndThen:
         news = mark != self._mark
         if now - self._said < (self._least_s if news else self._pause_s):
             return False
-        self._pause_s = self._least_s if news else min(2 * self._pause_s, _MOST_S)
+        self._pause_s = min(2 * (self._least_s if news else self._pause_s), _MOST_S)
         self._said, self._mark = now, mark
         return True
 

@@ -73,6 +73,7 @@ class _Sign(logging.Handler):
         self._console, self._tick_s = console, min(_TICK_S, silence_s)
         self._pauses = NowAndThen(time.monotonic(), silence_s)
         self._state: CampaignState | None = None
+        self._launched = False  # something, since this process began
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="sign of life", daemon=True)
         self._thread.start()
@@ -84,6 +85,7 @@ class _Sign(logging.Handler):
     def on_state(self, before: CampaignState | None, event: Event, after: CampaignState) -> None:
         """Keep the state after an event."""
         self._state = after
+        self._launched = self._launched or bool(after.in_flight)
 
     def close(self) -> None:
         """Say nothing more."""
@@ -94,7 +96,8 @@ class _Sign(logging.Handler):
     def _watch(self) -> None:
         while not self._over.wait(self._tick_s):
             state = self._state
-            if state is not None and state.paused is not None:
+            idle = state is not None and not state.in_flight and self._launched  # as at the end
+            if idle or (state is not None and state.paused is not None):
                 continue
             if self._pauses.due(time.monotonic(), None):
                 now = time.strftime("%H:%M:%S")

@@ -94,6 +94,15 @@ def test_where_there_is_no_bar_a_silent_campaign_says_what_it_is_doing() -> None
     assert "under way: 1 label" in said_in_silence(Console(file=io.StringIO()), state)
 
 
+def test_at_the_end_of_a_run_no_worker_is_said_to_start() -> None:
+    console = Console(file=io.StringIO())
+    with signs_of_life(console, silence_s=0.1):
+        tell(EXPLORING.but(in_flight={"label:a": Label(key="a")}))
+        tell(EXPLORING)
+        time.sleep(0.4)
+    assert "workers are starting" not in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("terminal", "state"),
     [(True, EXPLORING), (False, EXPLORING.but(paused=Pause(since=0.0, by="Ada")))],
