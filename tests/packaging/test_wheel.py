@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
+
+import aimspax_core
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("aimspax_core", "flows", "tasks")
@@ -54,3 +58,11 @@ def test_nothing_else_is_in_it(names: set[str]) -> None:
     about = f"{project['name']}-{project['version']}.dist-info"
     assert {name.partition("/")[0] for name in names} == {*PACKAGES, about}
     assert f"{about}/licenses/LICENSE" in names
+
+
+def test_package_citation_and_changelog_name_the_same_release() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = YAML(typ="safe").load((ROOT / "CITATION.cff").read_text())
+    released = re.findall(r"^## \[(\d[^\]]*)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert aimspax_core.__version__ == project["version"] == citation["version"]
+    assert released[0] == (citation["version"], citation["date-released"])
