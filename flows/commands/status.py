@@ -147,7 +147,10 @@ def show_results(run_dir: RunDir, state: CampaignState, settings: Settings) -> i
         return DONE
     table = Table("file", "kB", title=f"Results in {run_dir.results}")
     for path in files:
-        table.add_row(path.name, _kilobytes(path.stat().st_size))
+        folder = path.is_dir()
+        inside = [file for file in path.rglob("*") if file.is_file()] if folder else [path]
+        size = sum(file.stat().st_size for file in inside)
+        table.add_row(f"{path.name}/" if folder else path.name, _kilobytes(size))
     console.print(table)
     return DONE
 

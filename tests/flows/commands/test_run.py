@@ -39,6 +39,18 @@ def test_a_finished_campaign_shows_its_results_and_runs_nothing(
     assert "water-511.model" in capsys.readouterr().out
 
 
+def test_a_folder_of_the_results_is_told_with_all_that_it_holds(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ensemble = finished / "results" / "last_ensemble"
+    ensemble.mkdir()
+    for name in ("a.model", "b.model"):
+        (ensemble / name).write_bytes(b"0" * 100 * 1024)
+    assert execute(prepare("all", finished, {})) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "last_ensemble" in line)
+    assert [cell.strip() for cell in row.split("│")[1:3]] == ["last_ensemble/", "200"]
+
+
 def test_the_status_of_a_finished_campaign_tells_of_nothing_that_goes_on(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
