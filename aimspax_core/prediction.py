@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ class Prediction:
         member_forces: Shape (M, N, 3), in eV/Å.
         stress: Mean stress, shape (3, 3), in eV/Å³, with ASE's sign; None if it was not asked for,
             or the structure is not periodic in all three directions.
+        beside: What the models predict besides, by its names in `Label`, as their mean: `dipole`
+            (3,), e·Å, about the origin; `hirshfeld_ratios` (N,).
     """
 
     energy: float
@@ -28,3 +31,4 @@ class Prediction:
     member_energies: Array
     member_forces: Array
     stress: Array | None = None
+    beside: Mapping[str, Array] = field(default_factory=dict)

@@ -6,8 +6,8 @@ frames, forces over all components of all atoms, stresses over all nine componen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,27 +28,42 @@ from aimspax_core.uncertainty.true_error import mirrored
 
 @dataclass(frozen=True)
 class Tested:
-    """A model that is compared with a dataset: its name, its file, and how it is evaluated."""
+    """A model that is compared with a dataset: its name, its file, and how it is evaluated.
+
+    `beside` is what models of its family may predict beside energy, forces and stress.
+    """
 
     tag: str
     path: Path
     elements: tuple[int, ...]
     committee: Committee
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predictions of M models for all frames; shapes and units of `Frames` with M in front."""
+    """The predictions of M models for all frames; shapes and units of `Frames` with M in front.
+
+    `beside` has what the frames have; of models that do not predict it, NaN.
+    """
 
     energy: Array
     forces: Array
     stress: Array
+    beside: Mapping[str, Array] = field(default_factory=dict)
 
     def of(self, model: int | None) -> tuple[Array, Array, Array]:
         """Return energy, forces and stress of a model, or of the mean of all (None)."""
         if model is None:
             return self.energy.mean(axis=0), self.forces.mean(axis=0), self.stress.mean(axis=0)
         return self.energy[model], self.forces[model], self.stress[model]
+
+    def beside_of(self, model: int | None) -> dict[str, Array]:
+        """Return what else a model predicts, or the mean of all (None)."""
+        return {
+            name: values.mean(axis=0) if model is None else values[model]
+            for name, values in self.beside.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,8 @@ class FrameErrors:
     energy: Deviation | None
     forces: Deviation | None
     stress: Deviation | None
+    dipole: Deviation | None = None
+    hirshfeld_ratios: Deviation | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +184,7 @@ def open_models(files: dict[str, Path], device: str = "cpu") -> tuple[Tested, ..
         # What torch says of a device that it does not know, was not built for, or does not find.
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"{path} cannot be put on device {device!r}: {error}") from error
-        models.append(Tested(tag, path, committee.evaluator.elements, committee))
+        models.append(Tested(tag, path, committee.evaluator.elements, committee, family.beside))
     return tuple(models)
 
 
@@ -192,8 +209,8 @@ def evaluate(
     """
     _require_elements(frames, models)
     found = _predict(frames, models, batch_size, on_batch)
-    scores = {model.tag: _scores(frames, *found.of(m)) for m, model in enumerate(models)}
-    mean = _scores(frames, *found.of(None)) if len(models) > 1 else None
+    scores = {model.tag: _scores(frames, found, m) for m, model in enumerate(models)}
+    mean = _scores(frames, found, None) if len(models) > 1 else None
     trust = trusts(frames, found) if len(models) > 1 else {}
     if known is not None:
         trust = {kind: _expecting(one, known.by_measure.get(kind)) for kind, one in trust.items()}
@@ -226,6 +243,7 @@ def _predict(
         energy=np.full((len(models), count), np.nan),
         forces=np.full((len(models), len(frames.numbers), 3), np.nan),
         stress=np.full((len(models), count, 3, 3), np.nan),
+        beside={k: np.full((len(models), *v.shape), np.nan) for k, v in frames.beside.items()},
     )
     for m, model in enumerate(models):
         for first in range(0, count, batch_size):
@@ -241,16 +259,27 @@ def _predict(
                 found.forces[m, frames.own(frame)] = one.forces
                 if one.stress is not None:
                     found.stress[m, frame] = one.stress
+                for name in found.beside.keys() & one.beside.keys():
+                    place = frame if name == "dipole" else frames.own(frame)
+                    found.beside[name][m, place] = one.beside[name]
             on_batch(len(batch))
     return found
 
 
-def _scores(frames: Frames, energy: Array, forces: Array, stress: Array) -> Scores:
-    """Return the errors of one prediction, of the shapes of `Frames`."""
+def _scores(frames: Frames, predictions: Predictions, model: int | None) -> Scores:
+    """Return the errors of a model, or of the mean of all (None)."""
+    energy, forces, stress = predictions.of(model)
+    beside = predictions.beside_of(model)
     names, group = np.unique(np.array(frames.groups), return_inverse=True)
     elements, element = np.unique(frames.numbers, return_inverse=True)
     off_energy = (energy - frames.energy)[:, None]
     off_forces, off_stress = forces - frames.forces, (stress - frames.stress).reshape(-1, 9)
+
+    def besides(name: str, group: NDArray[np.int_], count: int) -> list[Deviation | None]:
+        if name not in beside:
+            return [None] * count
+        off = beside[name] - frames.beside[name]
+        return _deviations(off.reshape(len(group), -1), group, count)
 
     def errors(group: NDArray[np.int_], count: int) -> list[FrameErrors]:
         columns = (
@@ -260,6 +289,8 @@ def _scores(frames: Frames, energy: Array, forces: Array, stress: Array) -> Scor
             _deviations(off_energy, group, count),
             _deviations(off_forces, np.repeat(group, frames.sizes), count),
             _deviations(off_stress, group, count),
+            besides("dipole", group, count),
+            besides("hirshfeld_ratios", np.repeat(group, frames.sizes), count),
         )
         return [FrameErrors(*row) for row in zip(*columns, strict=True)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,6 +17,7 @@ from aimspax_core.errors import CampaignError
 from aimspax_core.labels.dataset import (
     DEFAULT_KEYS,
     DataKeys,
+    beside_of,
     frame_name,
     stress_of,
     taken,
@@ -50,6 +51,7 @@ class Frames:
         forces: Shape (A, 3), in eV/Å.
         stress: Shape (F, 3, 3), in eV/Å³, with ASE's sign.
         electrons: `charge` (e) and `spin` (2S+1) of each frame, as far as they are known; F.
+        beside: What else of `label.BESIDE` was asked for: `dipole` (F, 3), `hirshfeld_ratios` (A,).
     """
 
     path: Path
@@ -63,6 +65,7 @@ class Frames:
     forces: Array
     stress: Array
     electrons: tuple[Mapping[str, float], ...]
+    beside: Mapping[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of frames F."""
@@ -105,6 +108,7 @@ def read_frames(
     keys: DataKeys = DEFAULT_KEYS,
     quantities: Sequence[Quantity] = QUANTITIES,
     electrons: Mapping[str, float] | None = None,
+    beside: Sequence[str] = (),
 ) -> Frames:
     """Read a dataset frame by frame, with whatever labels each has.
 
@@ -113,12 +117,14 @@ def read_frames(
         keys: What the quantities are called in it.
         quantities: Which labels to take.
         electrons: `charge` (e) and `spin` (2S+1) of frames that say nothing of them.
+        beside: Which of `label.BESIDE` to take, too.
 
     Raises:
         CampaignError: The file cannot be read, no frame has any label, a label is not finite or of
             a wrong shape, or a frame has no atoms; the text names file and frame (from 0).
     """
     rows: list[tuple[Any, ...]] = []
+    more: dict[str, list[Array]] = {name: [] for name in beside}
     names: list[str] = []
     for frame, atoms in enumerate(_structures(path)):
         where = frame_name(path, frame, atoms)
@@ -133,6 +139,10 @@ def read_frames(
             forces = taken(atoms.arrays, keys.forces, (len(atoms), 3), "forces", where)
         if "stress" in quantities and (label := stress_of(atoms, keys, where)) is not None:
             stress = label
+        found = beside_of(atoms, keys, where, beside)
+        for name, values in more.items():
+            shape = 3 if name == "dipole" else len(atoms)
+            values.append(found.get(name, np.full(shape, np.nan)))
         group = str(atoms.info.get("config_type") or atoms.get_chemical_formula())
         place = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
         own = {key: atoms.info[key] for key in ("charge", "spin") if key in atoms.info}
@@ -156,6 +166,7 @@ def read_frames(
         forces=np.concatenate(all_forces),
         stress=np.array(stresses),
         electrons=told,
+        beside={n: (np.stack if n == "dipole" else np.concatenate)(v) for n, v in more.items()},
     )
 
 

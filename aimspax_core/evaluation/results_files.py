@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aimspax_core import __version__
 from aimspax_core.evaluation.evaluation import Deviation, Evaluation, FrameErrors, Scores
 from aimspax_core.evaluation.frames import QUANTITIES
+from aimspax_core.labels.label import BESIDE
 from aimspax_core.safe_files import replacing, write_text
 from aimspax_core.uncertainty.force_spread import atomic_sd
 from aimspax_core.uncertainty.measures import measure_of
@@ -34,7 +35,16 @@ _SHOWN = (
 )
 """Field of `FrameErrors`, its short name as in `errors.csv`, unit, and that unit in eV and Å."""
 
-_NAMES = {"energy_per_atom": "e_per_atom", "energy": "e", "forces": "f", "stress": "stress"}
+_BESIDE = (
+    ("dipole", "dipole", "me_A", _MILLI),
+    ("hirshfeld_ratios", "hirshfeld_ratios", "per_mille", _MILLI),
+)
+"""Likewise, of what is there only if it was measured."""
+
+_NAMES = {
+    **{"energy_per_atom": "e_per_atom", "energy": "e", "forces": "f", "stress": "stress"},
+    **{name: name for name in BESIDE},
+}
 """The original's names of the errors."""
 
 _STATISTICS = ("mae", "rmse", "max")
@@ -52,8 +62,9 @@ def as_json(found: Evaluation) -> dict[str, Any]:
         the frames by the expected error, both means (null and empty without `calibration.json`),
         `factor` (error over uncertainty), and the correlations `pearson`, `spearman` of the two.
         Errors have `total`, `by_geometry` (both: `frames`, `atoms`, and `mae_`, `rmse_`, `max_`
-        with `e_meV_per_atom`, `e_meV`, `f_meV_per_A`, `stress_meV_per_A3`, `stress_GPa`) and
-        `by_element` (`atoms`, and the three of `f_meV_per_A`).
+        with `e_meV_per_atom`, `e_meV`, `f_meV_per_A`, `stress_meV_per_A3`, `stress_GPa`, and where
+        they were measured `dipole_me_A` and `hirshfeld_ratios_per_mille`) and `by_element`
+        (`atoms`, and the three of `f_meV_per_A`).
     """
     frames = found.frames
     return {
@@ -174,6 +185,9 @@ def _errors(errors: FrameErrors) -> dict[str, Any]:
     shown: dict[str, Any] = {"frames": errors.frames, "atoms": errors.atoms}
     for field, name, unit, factor in _SHOWN:
         shown |= _deviation(getattr(errors, field), name, unit, factor)
+    for field, name, unit, factor in _BESIDE:
+        if (deviation := getattr(errors, field)) is not None:
+            shown |= _deviation(deviation, name, unit, factor)
     return shown
 
 

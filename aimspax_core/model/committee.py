@@ -28,11 +28,15 @@ class Outputs:
         energies: Shape (M, n), in eV.
         forces: Shape (M, N, 3), in eV/Å; the structures one after the other.
         stresses: Shape (M, n, 3, 3), in eV/Å³, with ASE's sign; None if it was not asked for.
+        dipoles: Shape (M, n, 3), in e·Å, about the origin; None if the models predict none.
+        hirshfeld_ratios: Shape (M, N), likewise.
     """
 
     energies: Array
     forces: Array
     stresses: Array | None
+    dipoles: Array | None = None
+    hirshfeld_ratios: Array | None = None
 
 
 class Evaluator(Protocol):
@@ -149,6 +153,7 @@ class Committee:
                     member_energies=found.energies[:, i],
                     member_forces=found.forces[:, own],
                     stress=stresses[i] if stresses is not None and periodic else None,
+                    beside=_beside(found, i, own),
                 )
             )
         return predictions
@@ -162,6 +167,16 @@ class Committee:
             member_energies=np.full(members, np.nan),
             member_forces=np.full((members, n_atoms, 3), np.nan),
         )
+
+
+def _beside(found: Outputs, structure: int, own: slice) -> dict[str, Array]:
+    """Return the means of what is predicted of a structure beside energy, forces and stress."""
+    beside = {}
+    if found.dipoles is not None:
+        beside["dipole"] = found.dipoles[:, structure].mean(axis=0)
+    if found.hirshfeld_ratios is not None:
+        beside["hirshfeld_ratios"] = found.hirshfeld_ratios[:, own].mean(axis=0)
+    return beside
 
 
 def _is_usable(atoms: Atoms) -> bool:

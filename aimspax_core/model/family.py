@@ -279,6 +279,7 @@ class Family:
             `aimspax_core.evaluation.export`.
         loaded_by: `(settings, file)`: the lines of Python by which a user makes a published model
             the calculator of ASE's `atoms`; they are in `results/README.txt`.
+        beside: What models may predict beside energy, forces and stress, by its names in `Label`.
     """
 
     graphs: MakeGraphs
@@ -310,6 +311,7 @@ class Family:
     )
     lammps: Callable[[Path, Path, str], Path] | None = None
     scripts: Mapping[str, str] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
     loaded_by: Callable[[ModelSettings, str], tuple[str, ...]] = _by_committee
 
 

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from aimspax_core.errors import ModelError, SettingsError
 from aimspax_core.labels.dataset import DEFAULT_KEYS, DataKeys
+from aimspax_core.labels.label import BESIDE
 from aimspax_core.safe_files import write_text
 from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType, measure_of
 from flows.commands.exit_codes import DONE, console
@@ -132,7 +133,9 @@ def evaluate(
     from aimspax_core.evaluation import frames as frame_files
     from aimspax_core.evaluation.delivered import delivered_together
 
-    frames = frame_files.read_frames(data, keys, tuple(quantities), resolved.electrons)
+    models = evaluation.open_models(resolved.models, resolved.device)
+    beside = [name for name in BESIDE if any(name in model.beside for model in models)]
+    frames = frame_files.read_frames(data, keys, tuple(quantities), resolved.electrons, beside)
     for quantity in quantities:
         has, key = frames.labelled(quantity), getattr(keys, quantity)
         molecules = quantity == "stress" and not frames.pbc.any() and not has
@@ -141,7 +144,6 @@ def evaluate(
             console.print(
                 f"{quantity}: only {has} of {len(frames)} frames have it ({key})", markup=False
             )
-    models = evaluation.open_models(resolved.models, resolved.device)
     known = delivered_together(list(resolved.models.values()))
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("predicting", total=len(frames) * len(models))
@@ -297,6 +299,8 @@ _COLUMNS = (
     *(_Column("energy", kind, "energy", "meV", 1, brief=False) for kind in ("mae", "rmse")),
     *(_Column("stress", kind, "stress", "meV/Å³", 3) for kind in ("mae", "rmse")),
     *(_Column("stress", kind, "stress", "GPa", 3, 1 / GPa, False) for kind in ("mae", "rmse")),
+    *(_Column("dipole", kind, "dipole", "me·Å", 2) for kind in ("mae", "rmse")),
+    *(_Column("hirshfeld_ratios", kind, "Hirshfeld", "10⁻³", 2) for kind in ("mae", "rmse")),
 )
 
 

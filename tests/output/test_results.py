@@ -230,7 +230,7 @@ def test_readme_and_table_say_which_is_which(finished: Finished) -> None:
     assert finished.best.best_metrics is not None
     best = 1000 * finished.best.best_metrics.mae_f
     assert f"best epoch, force MAE {best:.1f} meV/Å, energy MAE " in first
-    assert "REF_energy in eV, REF_forces in eV/Å)" in text
+    assert "REF_energy in eV, REF_forces in eV/Å, REF_dipole in e·Å about the origin)" in text
     with (finished.run.results / "errors.csv").open(encoding="utf-8") as file:
         rows = {row["member"]: row for row in csv.DictReader(file)}
     assert rows["water-89"]["state"] == "converged"
@@ -289,7 +289,7 @@ def test_datasets_and_readme_have_the_users_own_keys(finished: Finished, tmp_pat
     assert np.allclose(first.arrays["dft_forces"], stored.label.forces)
     assert not {"REF_energy", "REF_forces"} & {*first.info, *first.arrays}
     text = (run.results / "README.txt").read_text(encoding="utf-8")
-    assert "dft_energy in eV, dft_forces in eV/Å)" in text
+    assert "dft_energy in eV, dft_forces in eV/Å, REF_dipole in" in text
 
 
 def test_error_table_decides_the_columns(finished: Finished, tmp_path: Path) -> None:

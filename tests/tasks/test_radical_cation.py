@@ -199,14 +199,24 @@ def test_frames_that_are_evaluated_have_a_charge(
     directory: Path, said: dict[str, int], given: list[tuple[float, float]]
 ) -> None:
     water = molecule("H2O")
-    water.info |= {"REF_energy": -1.0, **said}
+    water.info |= {"REF_energy": -1.0, "REF_dipole": np.array([0.1, 0.0, 0.5]), **said}
     water.arrays["REF_forces"] = np.zeros((3, 3))
+    water.arrays["REF_hirshfeld_ratios"] = np.array([0.8, 0.6, 0.6])
     write(directory / "held.xyz", [water])
     model = load_any(packaged_file())[1]
     family("so3lr").save(model, directory / "model" / "a.model")
     options = EvaluationOptions(directory=directory, save=directory / "out")
-    evaluate(directory / "held.xyz", options)
+    found = evaluate(directory / "held.xyz", options)
     assert {*given} == ({(0.0, 0.0)} if said else {(1.0, 1.0)})
+    total, dipole = found.scores["a"].total, found.predictions.beside["dipole"][0]
+    assert total.dipole is not None
+    assert total.dipole.mae == pytest.approx(np.abs(dipole - [[0.1, 0.0, 0.5]]).mean())
+    assert total.hirshfeld_ratios is not None
+    ratios = found.predictions.beside["hirshfeld_ratios"][0]
+    assert total.hirshfeld_ratios.mae == pytest.approx(np.abs(ratios - [0.8, 0.6, 0.6]).mean())
+    written = json.loads((directory / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    errors = written["models"]["a"]["errors"]["total"]
+    assert errors["mae_dipole_me_A"] == pytest.approx(1000 * total.dipole.mae)
 
 
 def test_a_calculator_computes_anew_what_has_another_charge(directory: Path) -> None:

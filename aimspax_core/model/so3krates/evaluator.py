@@ -89,6 +89,8 @@ class So3kratesEvaluator:
             energies=_gather(outputs, "energy"),
             forces=_gather(outputs, "forces"),
             stresses=_gather(outputs, "stress") if stress else None,
+            dipoles=_gather_if_any(outputs, "dipole"),
+            hirshfeld_ratios=_gather_if_any(outputs, "hirshfeld_ratios"),
         )
 
 
@@ -96,6 +98,11 @@ def _gather(outputs: Sequence[dict[str, torch.Tensor]], name: str) -> Array:
     """Return one output of all members, shape (M, …), copied from the device in one piece."""
     found: Any = torch.stack([output[name].detach() for output in outputs]).double().cpu().numpy()
     return np.asarray(found)
+
+
+def _gather_if_any(outputs: Sequence[dict[str, torch.Tensor]], name: str) -> Array | None:
+    """Return the same, or None if the models do not predict it."""
+    return _gather(outputs, name) if all(o.get(name) is not None for o in outputs) else None
 
 
 def _shared(what: str, found: Sequence[Any]) -> Any:

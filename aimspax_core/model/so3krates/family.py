@@ -109,5 +109,6 @@ def _family(name: str, **more: Any) -> Family:
 SO3KRATES = _family("so3krates")
 SO3LR = _family(
     "so3lr",
+    beside=("dipole", "hirshfeld_ratios"),
     foundation=partial(foundation, partial(load, "so3lr")),
 )
