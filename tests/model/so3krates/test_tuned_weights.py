@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -86,7 +87,11 @@ def graphs(name: str) -> list[Graph]:
 
 
 def begun(folder: Path, name: str, chosen: ModelSettings, seed: int = 1) -> Member:
-    return begin_member(chosen, ELEMENTS, f"t-{seed}", seed, graphs(name), folder)
+    """Return a member as it begins; the same one again is read, which is quicker."""
+    path = folder / hashlib.sha256(f"{seed} {chosen.model_dump_json()}".encode()).hexdigest()
+    if not path.exists():
+        begin_member(chosen, ELEMENTS, f"t-{seed}", seed, graphs(name), folder).save(path)
+    return Member.load(path, chosen)
 
 
 def trained(member: Member, name: str, epochs: int = 2) -> Member:
