@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
+
 import dask
 import dask.config
 import distributed  # noqa: F401  # has the settings that there are
@@ -9,6 +12,7 @@ import pytest
 
 from flows.pools.environment import CALM, CALM_JOB
 from flows.pools.local import local_pool
+from flows.runs.library_warnings import NAME, kept_apart
 
 
 @pytest.mark.parametrize("key", CALM)
@@ -30,3 +34,9 @@ def test_flow_and_workers_do_not_watch_themselves() -> None:
         assert "stealing" not in pool._scheduler.extensions
         remembered = pool._scheduler.transition_log.maxlen  # of tasks that are over
         assert remembered is not None and remembered <= 100
+
+
+def test_what_libraries_warn_of_on_workers_is_in_the_file_of_the_run(tmp_path: Path) -> None:
+    with kept_apart(tmp_path), local_pool("ml", 1) as pool:
+        pool.runner.client.run(warnings.warn, "the lot is old", FutureWarning)
+    assert (tmp_path / NAME).read_text().count("FutureWarning: the lot is old") == 1
