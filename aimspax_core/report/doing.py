@@ -24,10 +24,14 @@ def doing_text(state: CampaignState | None) -> str:
     Args:
         state: The campaign's; None before its first event.
     """
-    parts = [] if state is None else [*_under_way(state)]
-    if parts:
-        return f"under way: {and_list(parts)}"
-    return "workers are starting"
+    parts = "" if state is None else under_way(state)
+    return f"under way: {parts}" if parts else "workers are starting"
+
+
+def under_way(state: CampaignState) -> str:
+    """Return the work that has been launched and has not come back; empty if there is none."""
+    parts = [*_under_way(state)]
+    return and_list(parts) if parts else ""
 
 
 def _under_way(state: CampaignState) -> Iterator[str]:

@@ -24,7 +24,7 @@ from rich.progress import (
 
 from aimspax_core.campaign.events import Event
 from aimspax_core.campaign.state import CampaignState
-from aimspax_core.report.doing import doing_text
+from aimspax_core.report.doing import doing_text, under_way
 from aimspax_core.report.now_and_then import NowAndThen
 from aimspax_core.report.progress import progress
 from flows.runs.listeners import listening
@@ -33,6 +33,9 @@ _SILENCE_S = 30.0
 """Where there is no bar, after so long without a line the campaign says what it is doing (s)."""
 
 _TICK_S = 1.0
+
+_WIDE = 110
+"""Columns of a terminal that has room for what is under way beside the bar."""
 
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bold red"}
 
@@ -62,7 +65,10 @@ class _Lines(logging.Handler):
             self._title = now.title
             self._task = self._bar.add_task(now.title, total=1.0)
         total = None if now.fraction is None else 1.0
-        self._bar.update(self._task, completed=now.fraction or 0.0, total=total)
+        wide = self._bar.console.width >= _WIDE
+        doing = under_way(after) if wide else ""
+        text = f"{now.title}: {doing}" if doing else now.title
+        self._bar.update(self._task, completed=now.fraction or 0.0, total=total, description=text)
 
 
 class _Sign(logging.Handler):

@@ -79,6 +79,14 @@ def test_the_bar_moves_at_an_event_that_nobody_logs() -> None:
     assert "active learning" in screen.getvalue()
 
 
+@pytest.mark.parametrize(("width", "told"), [(120, True), (80, False)])
+def test_a_wide_terminal_shows_beside_the_bar_what_is_under_way(width: int, told: bool) -> None:
+    screen = io.StringIO()
+    with following(Console(file=screen, force_terminal=True, width=width), 100):
+        tell(EXPLORING.but(in_flight={"label:a": Label(key="a"), "label:b": Label(key="b")}))
+    assert ("active learning: 2 labels" in screen.getvalue()) is told
+
+
 def said_in_silence(console: Console, state: CampaignState) -> str:
     """What is said while a campaign in this state says nothing, in two seconds at most."""
     end = time.monotonic() + 2.0
