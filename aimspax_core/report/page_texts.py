@@ -20,7 +20,7 @@ from aimspax_core.report.failed_labels import by_reason
 from aimspax_core.report.forecast import BASIS, forecast_rows
 from aimspax_core.report.markdown import picture, plain, sections, table
 from aimspax_core.report.progress import progress
-from aimspax_core.report.summary import Fact, core_hours_text, goal_rows, summary
+from aimspax_core.report.summary import core_hours_text, error_of, goal_rows, summary
 from aimspax_core.text import duration_text
 
 
@@ -45,17 +45,9 @@ def campaign_card(source: Source, curve: bytes | None, links: Mapping[str, str])
             "More": "\n".join(f"- {name}: {address}" for name, address in links.items()),
         }
     )
-    return text, campaign_sentence(facts, progress(state, epochs).title)
-
-
-def campaign_sentence(facts: Sequence[Fact], title: str) -> str:
-    """Return phase, error and labels of a campaign in a few words."""
-    by = {fact.of: fact.text for fact in facts}
-    on = next((of for of in ("held-out set", "in validation") if of in by), None)
-    error = (
-        "" if on is None else f"; {by[on].split(' (')[0]} {'on the ' * (on != 'in validation')}{on}"
-    )
-    return f"**{title}**{error}; labels: {by['labels']}"
+    error, labels = error_of(state), next(fact.text for fact in facts if fact.of == "labels")
+    told = f"**{progress(state, epochs).title}**{f'; force MAE {error}' if error else ''}"
+    return text, f"{told}; labels: {labels}"
 
 
 def trajectories_card(source: Source, figure: bytes | None) -> tuple[str, str]:

@@ -56,6 +56,14 @@ def summary(
     return facts
 
 
+def error_of(state: CampaignState) -> str:
+    """Return the force MAE that a campaign is judged by first; nothing before there is one."""
+    for fact in _errors(state):
+        on = "in validation" if fact.of == "in validation" else "on the held-out set"
+        return f"{fact.text.removeprefix('force MAE ').partition(' (')[0]} {on}"
+    return ""
+
+
 def goal_rows(state: CampaignState) -> list[dict[str, str]]:
     """Return a row for each stopping rule that may end the present phase, the nearest first."""
     stage = STAGES.get(state.phase)

@@ -297,7 +297,9 @@ class Campaign:
             finally:
                 executor.cancel()
             page.show(self.state, force=True)
-            if not stopped.asked():
+            if stopped.asked():
+                page.end(self._kept_files.story, self.state, f"stopped ({stopped.reason})")
+            else:
                 page.draw(self.inputs, self._kept_files.story, self.state, last=True)
             if self.state.finished:
                 with best_effort("figures"):

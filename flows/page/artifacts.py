@@ -100,7 +100,7 @@ class Cards:
     def _send(self, run: UUID, key: str, kind: Kind, data: Any, description: str) -> None:
         client, name = get_client(sync_client=True), f"{self._name}-{key}".strip("-")
         known = self._ids.get(key) or _find(client, run, name, kind)
-        if known is None or not _renew(client, known, data, description):
+        if known is None or not renew_card(client, known, data, description):
             card = ArtifactCreate(
                 key=name, type=kind, data=data, description=description, flow_run_id=run
             )
@@ -142,7 +142,7 @@ def _find(client: SyncPrefectClient, run: UUID, name: str, kind: Kind) -> UUID |
     return found[0].id if found else None
 
 
-def _renew(client: SyncPrefectClient, card: UUID, data: Any, description: str) -> bool:
+def renew_card(client: SyncPrefectClient, card: UUID, data: Any, description: str) -> bool:
     """Change what a card shows; return whether it is still there.
 
     Not by `update_artifact`, which also sends all that the card shows as an event: with a picture a

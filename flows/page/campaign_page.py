@@ -15,7 +15,9 @@ from aimspax_core.report.error_tables import error_rows
 from aimspax_core.report.forecast import BASIS, NOTHING, Learning, forecast_rows
 from aimspax_core.report.geometry_table import geometry_rows
 from aimspax_core.report.progress import progress
+from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
+from flows.page.all_campaigns import AllCampaigns
 from flows.page.artifacts import Cards, link_dask
 from flows.page.drawn import Drawn
 from flows.runs.api_watch import api_watch
@@ -47,6 +49,7 @@ class CampaignPage:
         self._settings, self._job_rows = settings, job_rows
         self._cards = Cards(settings.directory.name)
         self._drawn = Drawn(self._cards)
+        self._all = AllCampaigns(RunDir.of(settings).output, settings.al.max_convergence_epochs)
         self._shown = self._tabled = self._listed = 0.0
         self._rounds: tuple[int, int] = (-1, -1)
         self._jobs: dict[str, list[dict[str, str]]] = {}
@@ -71,6 +74,11 @@ class CampaignPage:
         """
         draw = self._drawn.finish if last else self._drawn.renew
         draw(inputs, story, state)
+        self._all.renew(state, story.seconds)
+
+    def end(self, story: Story, state: CampaignState, why: str) -> None:
+        """Have the page of all campaigns say that the run has ended, and why."""
+        self._all.renew(state, story.seconds, why)
 
     def learn(self, learning: Learning) -> None:
         """Have it shown what the errors so far foretell, if that may have changed since."""

@@ -20,6 +20,7 @@ from aimspax_core.errors import AimspaxError, LabelError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.document.story import Story
+from flows.page.all_campaigns import KEY
 from flows.page.artifacts import Cards
 from flows.runs.best_effort import best_effort
 from flows.runs.teller import tell
@@ -115,7 +116,8 @@ class Drawn:
     def _campaign(self, source: Source) -> None:
         from aimspax_core.report.page_texts import campaign_card
 
-        report, links = source.run.report_files[0], self.links
+        report = source.run.report_files[0]
+        links = {**self.links, "all campaigns of this server": f"[{KEY}](/artifacts/key/{KEY})"}
         if report.exists():
             links = {"report on this campaign": f"`{report}`", **links}
         self._show(self._cards.markdown, "campaign", *campaign_card(source, self._curve, links))
