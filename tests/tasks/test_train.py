@@ -145,6 +145,10 @@ def test_a_member_that_replays_is_trained_on_frames_of_the_file_as_it_is_now(
     assert equal(a, b)
     assert equal(a, c)
     assert not equal(a, d)
+    published(tuned, run, keys, checkpoint="d")
+    model: Any = load_any(run.results / f"{TAG}.model")[1]
+    assert model.heads == ["Default"]
+    assert abs(constant(run, keys)) < 1e-6  # of its own head
 
 
 def test_an_event_tells_whether_its_steps_were_compiled(

@@ -130,9 +130,10 @@ def _initial(source: Source) -> Iterator[str]:
     if training.perform_finetuning:
         row = settings.model.family
         by = f" by LoRA {_cite('hu2022')}" if training.uses_lora else ""
+        beside = ", with frames of what it was trained on replayed" if training.replays else ""
         yield (
-            f"Its members were fine-tuned{by} from {training.pretrained_model} "
-            f"{_cite(*row.foundation_cites)}."
+            f"Its members were fine-tuned{by} from {training.pretrained_text} "
+            f"{_cite(*row.foundation_cites)}{beside}."
         )
     if state.adopted:
         yield "It began from models and datasets that were there."
