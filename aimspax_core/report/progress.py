@@ -10,9 +10,6 @@ from aimspax_core.campaign.state import CampaignState, Pause, Phase
 from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.stopping.rule import Stage
 
-_OF_ONE_PIECE = (Phase.ADOPT, Phase.INITIAL_PUBLISH, Phase.DRAIN, Phase.PUBLISH)
-"""Phases that are done or not, with nothing to measure in between."""
-
 _TITLES = {
     Phase.ADOPT: "taking over members and datasets",
     Phase.INITIAL: "initial dataset",
@@ -51,7 +48,7 @@ def progress(state: CampaignState, max_convergence_epochs: int) -> Progress:
     """Return how far a campaign is in its present phase."""
     phase = state.failed_in or state.phase
     fraction: float | None = 1.0
-    if phase in _OF_ONE_PIECE:
+    if phase is Phase.ADOPT:
         fraction = None
     elif phase in STAGES:
         fraction = _nearest(state, STAGES[phase])
