@@ -88,7 +88,8 @@ class Status:
         settings, _ = in_force(self._directory, self._overrides, self._settings, state)
         now = progress(state, settings.al.max_convergence_epochs)
         self.fraction = now.fraction or 0.0
-        yield f"{now.title}: {now.reached} ({running})"
+        whose = "" if state.finished and who is None else f" ({running})"
+        yield f"{now.title}: {now.reached}{whose}"
         if state.paused is not None:
             yield f"{paused_text(state.paused)}; `aimspax resume` lets it go on"
         yield from origins(state, self._directory, self._overrides)
