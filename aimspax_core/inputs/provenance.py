@@ -134,6 +134,31 @@ def adopted(run: RunDir) -> bool | None:
     return known if isinstance(known, bool) else None
 
 
+def recorded_otherwise(run: RunDir, settings: Settings) -> dict[str, Any]:
+    """Return the settings that a campaign was last run with and that are others now, by key.
+
+    They are values as overrides have them. Files may have changed since, and what was given beside
+    them, on the command line or in the environment, need not be given now.
+
+    Args:
+        run: Where everything lies.
+        settings: Those in force now; sections that they do not have are left out.
+    """
+    recorded = _recorded(run)
+    if not (isinstance(recorded.get("frozen"), dict) and isinstance(recorded.get("free"), dict)):
+        return {}
+    was = _by_key(recorded["free"]) | recorded["frozen"]
+    now: dict[str, Any] = {}
+    for sections in (settings.project, settings.model):
+        content = sections.model_dump(mode="json")
+        now |= _flat({name: keys for name, keys in content.items() if keys is not None})
+    return {
+        key: was[key]
+        for key, value in now.items()
+        if was.get(key) is not None and was[key] != value
+    }
+
+
 def _without_record(run: RunDir, frozen: str) -> str:
     """Say what is lost with a damaged record, whose digest the journal has.
 

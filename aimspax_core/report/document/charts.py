@@ -30,7 +30,7 @@ def figures(report: contents.Report, story: Story) -> dict[str, Figure]:
         "pools": pools(report),
         "label-times": label_times(report),
         "temperature": series(report, "temperature_K", "temperature (K)"),
-        "energy": series(report, "energy_eV_per_atom", "energy (eV/atom)"),
+        "energy": series(report, "energy_eV_per_atom", "change of energy (meV/atom)"),
         "density": series(report, "density_g_per_cm3", "density (g/cm³)"),
     }
     return {name: figure for name, figure in drawn.items() if figure["data"]}
@@ -146,6 +146,8 @@ def series(report: contents.Report, field: str, title: str) -> Figure:
         values = getattr(one, field)
         if values is None:
             continue
+        if field.startswith("energy"):  # total energies of two formulas are far from each other
+            values = [1000 * (value - values[0]) for value in values]
         colour = COLOURS[one.index % len(COLOURS)]
         name = f"trajectory {one.index}" if one.kind == "exploring" else f"sampling {one.index}"
         line = _line(_gaps(one.time_ps, values), name, colour, width=1.2, mode="lines")
@@ -162,6 +164,7 @@ def compared(campaigns: Sequence[contents.Summary]) -> dict[str, Figure]:
         "hours": ("hours", "running time (h)"),
         "core-hours": ("core_hours", "core-hours of the reference"),
     }
+    sets = {_told(one.rounds)[1] for one in campaigns if one.rounds}
     drawn = {}
     for name, (field, title) in axes.items():
         traces = []
@@ -170,8 +173,10 @@ def compared(campaigns: Sequence[contents.Summary]) -> dict[str, Figure]:
             points = [(getattr(r, field), error) for r, error in told]
             points = [(x, error) for x, error in points if x is not None]
             colour = COLOURS[number % len(COLOURS)]
-            traces.append(_line(points, f"{one.name} ({on})", colour, width=2))
-        drawn[name] = _figure(traces, _layout(title, "force MAE (meV/Å)", log_y=True))
+            label = f"{one.name} ({on})" if len(sets) > 1 else one.name
+            traces.append(_line(points, label, colour, width=2))
+        which = f"force MAE, {min(sets)} (meV/Å)" if len(sets) == 1 else "force MAE (meV/Å)"
+        drawn[name] = _figure(traces, _layout(title, which, log_y=True))
     return {name: figure for name, figure in drawn.items() if figure["data"]}
 
 
@@ -275,8 +280,8 @@ def _layout(x: str, y: str, log_y: bool = False) -> Figure:
     return {
         "xaxis": {**axis, "title": {"text": x}},
         "yaxis": {**axis, "title": {"text": y}, **({"type": "log"} if log_y else {})},
-        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        "margin": {"l": 60, "r": 16, "t": 34, "b": 48},
+        "legend": {"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
+        "margin": {"l": 60, "r": 16, "t": 30, "b": 48},
         "hovermode": "closest",
         "plot_bgcolor": "white",
         "paper_bgcolor": "white",

@@ -57,6 +57,7 @@ class Setup(Content):
     geometries: list[Geometry]
     plan: list[str] = Field(description="What the campaign does, in sentences.")
     changed: list[Change] = Field(description="Settings that are not the defaults.")
+    held_out_set: bool = Field(description="Whether there is one (`MISC.test_dataset`).")
     versions: dict[str, str]
     machines: dict[str, int] = Field(description="Hosts that computed labels, and how many.")
     notes: list[str]

@@ -88,6 +88,11 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def minute(time: str) -> str:
+    """Return a time in ISO 8601 to the minute."""
+    return time[:16].replace("T", " ")
+
+
 @cache
 def scripts() -> tuple[str, ...]:
     """Return the scripts of every page: plotly's, and ours."""
@@ -121,7 +126,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "duration": duration_text}
+    environment.filters |= {"shown": shown, "duration": duration_text, "utc": minute}
     return environment
 
 

@@ -43,6 +43,7 @@ def setup(source: Source, machines: Mapping[str, int]) -> contents.Setup:
         geometries=[_geometry(source, index) for index in range(len(source.geometries))],
         plan=plan(settings, list(source.geometries), rules.tags),
         changed=list(changed(settings)),
+        held_out_set=rules.assessed,
         versions=versions_of_run(source.run),
         machines=dict(machines),
         notes=list(settings.notes),

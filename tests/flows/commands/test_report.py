@@ -33,6 +33,8 @@ def test_report_of_a_campaign(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_several_campaigns_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
         shutil.copytree(FINISHED, tmp_path / name)
+    record = tmp_path / "b" / "aimspax" / "settings.json"
+    record.unlink()  # else it says what was in force
     text = (tmp_path / "b" / "aimsPAX.yaml").read_text().replace("max_force: 12", "max_force: 13")
     (tmp_path / "b" / "aimsPAX.yaml").write_text(text)
     asked = ["report", str(tmp_path / "a"), str(tmp_path / "b"), "--save", str(tmp_path)]
@@ -40,9 +42,18 @@ def test_several_campaigns_are_compared(tmp_path: Path, capsys: pytest.CaptureFi
     written = [Path(line) for line in capsys.readouterr().out.split()]
     assert [path.name for path in written] == ["comparison.html", "comparison.json"]
     found = json.loads(written[1].read_text())
-    assert found["differing"] == {"GATE.max_force": {"a": "12.0", "b": "13.0"}}
+    assert found["differing"]["GATE.max_force"] == {"a": "12.0", "b": "13.0"}
     assert [one["name"] for one in found["campaigns"]] == ["a", "b"]
     assert not (tmp_path / "a" / "report.html").exists()
+
+
+def test_report_is_of_the_settings_that_the_campaign_was_run_with(tmp_path: Path) -> None:
+    shutil.copytree(FINISHED, tmp_path / "run")
+    text = (tmp_path / "run" / "aimsPAX.yaml").read_text().replace("c_x: -0.5", "c_x: -0.25")
+    (tmp_path / "run" / "aimsPAX.yaml").write_text(text)
+    assert app(["report", str(tmp_path / "run")], result_action="return_value") == DONE
+    changed = json.loads((tmp_path / "run" / "report.json").read_text())["setup"]["changed"]
+    assert [one["value"] for one in changed if one["key"] == "ACTIVE_LEARNING.c_x"] == ["-0.5"]
 
 
 def test_where_there_is_no_campaign_there_is_no_report(tmp_path: Path) -> None:
