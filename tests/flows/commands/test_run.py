@@ -58,7 +58,7 @@ def test_the_status_of_a_finished_campaign_tells_of_nothing_that_goes_on(
     said = capsys.readouterr().out
     assert said.startswith("finished: ")
     assert "nobody runs it" not in said
-    assert not any(word in said for word in ("running", "waiting", "in-segment"))
+    assert not any(f"│ {word}" in said for word in ("running", "waiting", "in-segment"))
 
 
 def test_a_finished_campaign_whose_results_were_moved_away_says_so(
