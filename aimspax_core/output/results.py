@@ -292,7 +292,8 @@ def _readme(
         lines.append("../analysis/             errors against uncertainties, and losses, as arrays")
     if settings.idg.save_trajectories or settings.al.save_trajectories:
         lines.append("../trajectories/         the MD, frame by frame")
-    lines += ["", *_one_model_lines(settings, members), *_calculator_lines(members)]
+    lines += ["", *_electrons_lines(settings)]
+    lines += [*_one_model_lines(settings, members), *_calculator_lines(members)]
     why = " (converge_best: only the best one is)" if any(m.converged for m in members) else ""
     for member in members:
         what = (
@@ -321,6 +322,21 @@ def _offsets_line(offsets: dict[str, float]) -> str:
         "  its energies lack a constant (meV/atom, mean of label - model in training): "
         f"{shown}{more}; atomic energies were given, and stay (ARCHITECTURE.solve_energies)"
     )
+
+
+def _electrons_lines(settings: Settings) -> list[str]:
+    """Return how a structure says the charge and multiplicity that REFERENCE gives all labels."""
+    told = settings.electrons_of_frames()
+    if not told:
+        return []
+    charge, spin = told.get("charge", 0.0), told.get("spin", 1.0)
+    own = f"charge={charge:g}, spin={spin:g}, total_spin={(spin - 1) / 2:g}"
+    return [
+        f"Labels are of charge {charge:g} and multiplicity {spin:g}; calculators learn it from the",
+        "structure (total_spin: S, for the calculator of so3krates-torch):",
+        f"  atoms.info.update({own})",
+        "",
+    ]
 
 
 def _one_model_lines(settings: Settings, members: Sequence[Holdings]) -> list[str]:

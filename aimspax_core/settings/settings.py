@@ -213,6 +213,8 @@ class Settings:
         Args:
             geometry: Whose they are; None: of any, so that it is what all geometries share.
         """
+        if not self.electrons:
+            return {}
         if geometry is not None:
             return self.electrons.get(geometry, {})
         first, *others = [self.electrons.get(i, {}) for i in range(len(self.geometry_files))]

@@ -269,9 +269,11 @@ def test_seeds_are_kept_by_tag_as_the_original_does(finished: Finished) -> None:
         assert {tag: int(found[tag]) for tag in found} == seeds
 
 
-def republished(finished: Finished, folder: Path, project: str, model: str = MODEL) -> RunDir:
+def republished(
+    finished: Finished, folder: Path, project: str, model: str = MODEL, **changes: Any
+) -> RunDir:
     """The same campaign published elsewhere, with other settings."""
-    settings = settings_of(folder, project, model)
+    settings = replace(settings_of(folder, project, model), **changes)
     run = replace(finished.run, output=folder, data=folder / "data", models=folder / "model")
     shutil.copytree(finished.run.labels, run.labels)
     publish_final(run, settings, finished.members)
@@ -290,6 +292,15 @@ def test_datasets_and_readme_have_the_users_own_keys(finished: Finished, tmp_pat
     assert not {"REF_energy", "REF_forces"} & {*first.info, *first.arrays}
     text = (run.results / "README.txt").read_text(encoding="utf-8")
     assert "dft_energy in eV, dft_forces in eV/Å, REF_dipole in" in text
+
+
+def test_readme_says_how_a_structure_tells_the_charge_of_the_labels(
+    finished: Finished, tmp_path: Path
+) -> None:
+    told = {0: {"charge": 1.0, "spin": 2.0}}
+    run = republished(finished, tmp_path / "charged", PROJECT, electrons=told)
+    text = (run.results / "README.txt").read_text(encoding="utf-8")
+    assert "  atoms.info.update(charge=1, spin=2, total_spin=0.5)\n" in text
 
 
 def test_error_table_decides_the_columns(finished: Finished, tmp_path: Path) -> None:
