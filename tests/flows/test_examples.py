@@ -40,6 +40,17 @@ def test_there_is_nothing_to_say_about_an_example(folder: Path) -> None:
     assert Inputs.read(folder).settings.notes == ()
 
 
+@pytest.mark.parametrize(
+    ("example", "installed"),
+    [("aspirin", "'.[so3lr]'"), ("ethanol", "'.[pyscf]'"), ("silicon", "."), ("slab", ".")],
+)
+def test_make_demo_installs_what_its_example_needs(example: str, installed: str) -> None:
+    asked = ["make", "-n", "demo", f"EXAMPLE={example}", "VENV=nowhere"]
+    done = subprocess.run(asked, cwd=EXAMPLES.parent, capture_output=True, text=True, check=True)
+    (pip,) = (line for line in done.stdout.splitlines() if " -e " in line)
+    assert pip.endswith(f" -e {installed}")
+
+
 @pytest.fixture
 def aspirin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The example of aspirin, where SO3LR's package is not installed."""
