@@ -57,8 +57,8 @@ def trajectories_card(source: Source, figure: bytes | None) -> tuple[str, str]:
     rows = [tables.trajectory(one) for one in trajectories(source)]
     shown = "" if figure is None else picture(figure, "uncertainty along each trajectory")
     text = sections({"": table(rows), "Uncertainty against threshold, the last checks": shown})
-    told = [by[of] for of in ("trajectories", "uncertainty") if of in by]
-    return text, "; ".join(told)
+    told = [f"trajectories: {by['trajectories']}"] if "trajectories" in by else []
+    return text, "; ".join([*told, *([by["uncertainty"]] if "uncertainty" in by else [])])
 
 
 def costs_card(source: Source, pools: Sequence[PoolWork], figure: bytes | None) -> tuple[str, str]:

@@ -148,4 +148,4 @@ def _trajectories(state: CampaignState) -> str:
     counts = Counter(t.status for t in state.trajectories if t.over or not state.finished)
     told = ", ".join(f"{counts[one]} {one.value}" for one in TrajectoryStatus if counts[one])
     each = f"{state.mean_md_steps:.0f} MD steps each on average"
-    return f"{len(state.trajectories)}{f' ({told})' if told else ''}, {each}"
+    return f"{len(state.trajectories)} in all{f' ({told})' if told else ''}, {each}"

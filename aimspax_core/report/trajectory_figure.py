@@ -6,6 +6,7 @@ from math import ceil, isfinite
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from aimspax_core.report.looks import BLUE, GREY, VERMILION
 
@@ -45,6 +46,9 @@ def trajectory_figure(checks: list[Check], unit: str) -> Figure | None:
         axes.set_title(f"trajectory {index}", size=9, loc="left", pad=3)
         axes.tick_params(labelsize=8, color=GREY)
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     for axes in panels[len(by) :]:
@@ -55,7 +59,7 @@ def trajectory_figure(checks: list[Check], unit: str) -> Figure | None:
         handles=[panels[0].collections[0], *panels[0].lines[:1]], labels=["check", "threshold"],
         ncols=2, loc="upper right", fontsize=9, frameon=False, borderaxespad=0.1,
     )  # fmt: skip
-    figure.tight_layout(rect=(0, 0, 1, 0.97), pad=0.4)
+    figure.tight_layout(rect=(0.02, 0, 1, 1 - 0.22 / (0.7 + 1.75 * rows)), pad=0.4)
     return figure
 
 

@@ -36,12 +36,12 @@ def use_figure(pools: Sequence[PoolWork], seconds: float) -> Figure | None:
         axes.stackplot(times, busy, labels=kinds, colors=_COLORS[: len(kinds)], linewidth=0)
         axes.axhline(pool.workers, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
         frame(axes, f"running ({unit})", "busy workers")
-        axes.set_title(f"{pool.name}: {pool.workers} workers at most", size=10, loc="left")
+        axes.set_title(f"{pool.name} pool", size=10, loc="left")
         axes.set_xlim(0, scale * seconds / 3600)
         axes.set_ylim(bottom=0)
         axes.legend(
-            fontsize=9, frameon=False, ncols=len(kinds), loc="lower right",
-            bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1,
+            fontsize=8.5, handlelength=1.0, columnspacing=1.2, frameon=False, ncols=len(kinds),
+            loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.1,
         )  # fmt: skip
     figure.tight_layout(pad=0.5)
     return figure

@@ -1,0 +1,36 @@
+"""Pages as a browser shows them: Chromium without a window."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+_PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+
+_RENDERED_MS = 20_000
+"""So much time passes for the page, as fast as it can, before it is read."""
+
+
+def chromium() -> str:
+    """The program; a test that needs it is skipped where there is none."""
+    found = next((path for name in _PROGRAMS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no Chromium here, some 150 MB that CI does without: apt install chromium")
+    return found
+
+
+def shown(url: str) -> str:
+    """The document that a page has become once its scripts have run."""
+    with tempfile.TemporaryDirectory() as profile:
+        done = subprocess.run(
+            [
+                chromium(), "--headless", "--no-sandbox", "--disable-gpu",
+                f"--user-data-dir={profile}", f"--virtual-time-budget={_RENDERED_MS}",
+                "--window-size=1400,2000", "--dump-dom", url,
+            ],
+            capture_output=True, text=True, timeout=300, check=True,
+        )  # fmt: skip
+    return done.stdout
