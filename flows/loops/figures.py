@@ -9,7 +9,11 @@ from importlib import import_module
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.run_directory import RunDir
 
-_MODULES = ("aimspax_core.report.calibration_figure", "aimspax_core.report.figures")
+_MODULES = (
+    "aimspax_core.report.calibration_figure",
+    "aimspax_core.report.figures",
+    "aimspax_core.report.document.writing",  # at the end there is a report, too
+)
 
 
 class Figures:

@@ -39,7 +39,11 @@ def test_what_draws_is_imported_once_and_not_before_the_last_convergence(
     for _ in range(2):
         drawn.expect(state.but(phase=Phase.CONVERGE))
     drawn.draw()
-    assert imported == ["aimspax_core.report.calibration_figure", "aimspax_core.report.figures"]
+    assert imported == [
+        "aimspax_core.report.calibration_figure",
+        "aimspax_core.report.figures",
+        "aimspax_core.report.document.writing",
+    ]
 
 
 SCRIPT = """
