@@ -84,15 +84,13 @@ def given(**sections: Any) -> str:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        pytest.param({"dipole_weight": 1.0}, {"dipole_weight": 9.0},
-                     marks=pytest.mark.key("Training", "dipole_weight")),
-        pytest.param({"hirshfeld_weight": 1.0}, {"hirshfeld_weight": 9.0},
-                     marks=pytest.mark.key("Training", "hirshfeld_weight")),
+        ({"dipole_weight": 1.0}, {"dipole_weight": 9.0}),
+        ({"hirshfeld_weight": 1.0}, {"hirshfeld_weight": 9.0}),
         ({"loss": "weighted"}, {"loss": "weighted_energy_forces_dipole"}),
         ({"loss": "weighted"}, {"loss": "weighted_energy_forces_hirshfeld"}),
         ({"loss": "weighted_energy_forces_dipole"}, {"loss": BOTH}),
     ],
-)  # fmt: skip
+)
 def test_the_loss_and_its_weights_change_what_is_learnt(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
@@ -107,7 +105,6 @@ def test_errors_are_measured_of_what_is_trained(quantity: str) -> None:
     assert weighted[quantity] == (None, None)
 
 
-@pytest.mark.key("ModelMisc", "compute_dipole")
 def test_errors_of_dipoles_are_measured_without_training_if_that_is_asked_for() -> None:
     plain = trained(given(TRAINING={"loss": "weighted"}))
     asked = trained(given(TRAINING={"loss": "weighted"}, MISC={"compute_dipole": True}))
