@@ -298,7 +298,8 @@ class Campaign:
                 executor.cancel()
             page.show(self.state, force=True)
             if stopped.asked():
-                page.end(self._kept_files.story, self.state, f"stopped ({stopped.reason})")
+                why = f"stopped ({stopped.reason})"
+                page.stop(self.inputs, self._kept_files.story, self.state, why)
             else:
                 page.draw(self.inputs, self._kept_files.story, self.state, last=True)
             if self.state.finished:

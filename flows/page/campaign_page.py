@@ -76,8 +76,9 @@ class CampaignPage:
         draw(inputs, story, state)
         self._all.renew(state, story.seconds)
 
-    def end(self, story: Story, state: CampaignState, why: str) -> None:
-        """Have the page of all campaigns say that the run has ended, and why."""
+    def stop(self, inputs: Inputs, story: Story, state: CampaignState, why: str) -> None:
+        """Have it told where the campaign was stopped, and why; see `draw`."""
+        self._drawn.stop(inputs, story, state)
         self._all.renew(state, story.seconds, why)
 
     def learn(self, learning: Learning) -> None:

@@ -26,7 +26,7 @@ from flows.runs.best_effort import best_effort
 from flows.runs.teller import tell
 
 LEAST_S = 60.0
-"""From one drawing to the next, at least (s)."""
+"""From one drawing to the next, at least (s); the card "campaign" is renewed as often."""
 
 SHARE = 0.01
 """Of the time: what drawing may take of one core."""
@@ -53,22 +53,29 @@ class Drawn:
         self.workers: dict[str, int] = {}
         self.links: dict[str, str] = {}
         self._thread: threading.Thread | None = None
-        self._begun, self._took = time.monotonic() - LEAST_S, 0.0
+        self._begun = self._told = time.monotonic() - LEAST_S
+        self._took = 0.0
         self._stamps: dict[str, object] = {}
         self._curve: bytes | None = None
 
     def renew(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
         """Have the cards drawn in a thread, if it is time."""
-        due = time.monotonic() - self._begun >= max(LEAST_S, self._took / SHARE)
-        if not due or (self._thread is not None and self._thread.is_alive()):
+        now = time.monotonic()
+        if now - self._told < LEAST_S or (self._thread is not None and self._thread.is_alive()):
             return
-        self._begun = time.monotonic()
+        self._told, work = now, self._tell
+        if now - self._begun >= max(LEAST_S, self._took / SHARE):
+            self._begun, work = now, self._draw
         source = _source(inputs, story, state)
         context = contextvars.copy_context()
         self._thread = threading.Thread(
-            target=context.run, args=(self._draw, source), name="drawn", daemon=True
+            target=context.run, args=(work, source), name="drawn", daemon=True
         )
         self._thread.start()
+
+    def stop(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
+        """Have the card "campaign" tell where the campaign was stopped; no picture is drawn."""
+        self._tell(_source(inputs, story, state))
 
     def finish(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
         """Draw the cards at the end."""
@@ -78,10 +85,17 @@ class Drawn:
 
     def _draw(self, source: Source) -> None:
         before = time.thread_time()
-        for draw in (
-            self._learning, self._campaign, self._trajectories, self._calibration, self._parity,
-            self._costs, self._without_label,
-        ):  # fmt: skip
+        self._try(
+            source, self._learning, self._campaign, self._trajectories, self._calibration,
+            self._parity, self._costs, self._without_label,
+        )  # fmt: skip
+        self._took = time.thread_time() - before
+
+    def _tell(self, source: Source) -> None:
+        self._try(source, self._campaign)
+
+    def _try(self, source: Source, *draws: Callable[[Source], None]) -> None:
+        for draw in draws:
             try:
                 with best_effort("drawing the run's page"):
                     draw(source)
@@ -89,7 +103,6 @@ class Drawn:
                 log.warning("the run's page: %s", error)
             except Exception:  # a campaign can do without its page: a bug in it must not end one
                 log.exception("the run's page")
-        self._took = time.thread_time() - before
 
     def _is_new(self, card: str, stamp: object) -> bool:
         """Return whether a card has to be drawn, as what it shows is not what it was."""

@@ -63,22 +63,37 @@ def test_a_card_that_cannot_be_drawn_costs_no_other(
     assert {"campaign", "costs"} <= set(cards.told)
 
 
-def test_drawing_takes_a_small_share_of_the_time(
+def test_drawing_takes_a_small_share_of_the_time_and_the_text_is_renewed_each_minute(
     inputs: Inputs, finished: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
+    drawings: list[float] = []
+    texts: list[float] = []
+
+    def draw(self: Drawn, _: Source) -> None:
+        drawings.append(clock[0])
+        self._took = 1.5
+
     monkeypatch.setattr(drawn.time, "monotonic", lambda: clock[0])
     page = Drawn(Noting())  # type: ignore[arg-type]
-    begun: list[float] = []
-    monkeypatch.setattr(drawn, "_source", lambda *_: begun.append(clock[0]))
-    monkeypatch.setattr(Drawn, "_draw", lambda self, _: setattr(self, "_took", 1.5))
+    monkeypatch.setattr(Drawn, "_draw", draw)
+    monkeypatch.setattr(Drawn, "_tell", lambda self, _: texts.append(clock[0]))
     while clock[0] < 1400:
         page.renew(inputs, finished.story, finished.state)
         for thread in threading.enumerate():
             if thread.name == "drawn":
                 thread.join()
         clock[0] += 10
-    assert begun == [1000, 1150, 1300], "1.5 s of 150 s"
+    assert drawings == [1000, 1180, 1360], "1.5 s of more than 150 s"
+    assert texts == [1060, 1120, 1240, 1300]
+
+
+def test_where_a_campaign_was_stopped_is_told_without_a_picture(
+    inputs: Inputs, finished: Source
+) -> None:
+    cards = Noting()
+    Drawn(cards).stop(inputs, finished.story, finished.state)  # type: ignore[arg-type]
+    assert cards.told == ["campaign"]
 
 
 def test_what_is_drawn_does_not_change_meanwhile(inputs: Inputs, finished: Source) -> None:
