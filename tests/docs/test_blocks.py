@@ -50,8 +50,8 @@ def test_every_page_with_blocks_for_a_copy_of_the_code_is_run_by_a_test() -> Non
         assert f'extended("{Path(page).name}"' in tests
 
 
-RUN = "docs/tutorials/using.md"  # by test_using.py
-PYTHON = [one for one in blocks("python") if not one.for_a_copy and one.page != RUN]
+RUN = ("docs/tutorials/using.md", "docs/analysis.md")  # by test_using.py
+PYTHON = [one for one in blocks("python") if not one.for_a_copy and one.page not in RUN]
 
 
 @pytest.mark.torch

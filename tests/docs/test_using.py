@@ -1,4 +1,4 @@
-"""The Python of the tutorial on using a force field runs, with a campaign that has finished."""
+"""The Python of pages on what a campaign leaves runs, with a campaign that has finished."""
 
 from __future__ import annotations
 
@@ -37,3 +37,13 @@ def beside_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 def test_the_block_runs(block: Block, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(block.text, block.place, "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.torch
+@pytest.mark.usefixtures("beside_a_run")
+def test_the_picture_of_an_analysis_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.chdir("DIR")
+    (block,) = (one for one in blocks_of(ROOT / "docs" / "analysis.md") if one.language == "python")
+    exec(compile(block.text, block.place, "exec"), {})
+    assert Path("error_against_uncertainty.png").stat().st_size > 1000
