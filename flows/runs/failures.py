@@ -7,10 +7,12 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any, ParamSpec, Protocol
 from uuid import UUID
 
 import httpx
+import prefect
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import CancelledRun, FailedRun
@@ -25,6 +27,8 @@ from flows.runs.over_already import over_already
 from flows.runs.teller import tell
 
 P = ParamSpec("P")
+
+_PREFECT = str(Path(prefect.__file__).parent)
 
 _LATE = "it ended while the Prefect API was away"
 
@@ -83,9 +87,10 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
 def _is_news(record: logging.LogRecord) -> bool:
     """Keep out what Prefect says of each run, and tracebacks where the state says the same.
 
-    The log of a run is ours; that it has begun, or ended well, its state says.
+    The log of a run is ours; that it has begun, or ended well, its state says. What somebody's own
+    flow logs, of which ours is a part, is let through.
     """
-    if record.levelno < logging.WARNING:
+    if record.levelno < logging.WARNING and record.pathname.startswith(_PREFECT):
         return False
     error = record.exc_info[1] if record.exc_info else None
     told = isinstance(error, OSError) and error.filename is not None

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import prefect.flow_engine
 import pytest
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
@@ -57,10 +58,16 @@ def test_the_log_of_a_run_has_nothing_of_prefects_but_what_went_wrong(
 ) -> None:
     plain_failures(lambda: Completed())
     prefects = logging.getLogger("prefect.flow_runs")
+    engine = prefect.flow_engine.__file__
     with caplog.at_level(logging.DEBUG, logger=prefects.name):
-        prefects.info("Beginning flow run 'water' for flow 'aims-pax'")
-        prefects.error("Crash detected! Execution was aborted")
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
+        for level, text in ((logging.INFO, "Beginning flow run"), (logging.ERROR, "Crash")):
+            told = prefects.makeRecord(prefects.name, level, engine, 1, text, (), None)
+            prefects.handle(told)
+        prefects.info("a line of somebody's own flow")
+    assert [record.getMessage() for record in caplog.records] == [
+        "Crash",
+        "a line of somebody's own flow",
+    ]
 
 
 def test_a_bug_of_ours_is_raised() -> None:
