@@ -4,7 +4,7 @@
   const place = document.getElementById("viewer");
   const choice = document.getElementById("which");
   if (!place || !scenes.length) { return; }
-  const light = { ambient: 0.55, diffuse: 0.8, specular: 0.25, roughness: 0.4, fresnel: 0.1 };
+  const light = { ambient: 0.8, diffuse: 0.6, specular: 0.15, roughness: 0.5, fresnel: 0.05 };
 
   // The points of a sphere of radius 1, by latitude and longitude, and its triangles.
   function sphere(rings) {
@@ -98,7 +98,7 @@
       margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false, paper_bgcolor: "white",
       scene: {
         xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "data", dragmode: "orbit",
-        camera: { projection: { type: "orthographic" }, eye: { x: 0.9, y: 0.9, z: 0.7 } },
+        camera: { projection: { type: "orthographic" }, eye: { x: 0.65, y: 0.65, z: 0.5 } },
       },
     };
     Plotly.react(place, balls(scene).concat(sticks(scene), cell(scene)), layout, {
