@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.report.progress import progress
@@ -146,10 +146,7 @@ _TITLE = "Campaigns of this server, one a run directory; the last sign of life f
 
 def _read(client: SyncPrefectClient) -> tuple[UUID | None, list[Row]]:
     """Return the artifact and its rows; none if there is none yet."""
-    try:
-        found = client.request("GET", "/artifacts/{key}/latest", path_params={"key": KEY}).json()
-    except httpx.HTTPStatusError as error:
-        if error.response.status_code != httpx.codes.NOT_FOUND:
-            raise
-        return None, []
-    return UUID(found["id"]), json.loads(found["data"])
+    mine = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(any_=[KEY]))
+    for found in client.read_latest_artifacts(artifact_filter=mine):
+        return found.latest_id, json.loads(str(found.data))
+    return None, []

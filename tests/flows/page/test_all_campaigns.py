@@ -70,6 +70,7 @@ def test_the_latest_comes_first_and_the_oldest_is_left_out() -> None:
 def test_all_runs_of_a_server_share_one_table(prefect_server: Server) -> None:
     names = ["water", "ethanol", "aspirin"]
     waits: list[float] = []
+    versions = len(call("POST", url(prefect_server, "filter"), MINE))
 
     @flow
     def running() -> None:
@@ -83,20 +84,33 @@ def test_all_runs_of_a_server_share_one_table(prefect_server: Server) -> None:
         waits.append(seconds)
         if len(waits) == 1:
             rest = [row for row in rows_of(prefect_server) if row["campaign"] != "water"]
-            card = call("GET", url(prefect_server, f"{KEY}/latest"))["id"]
-            call("PATCH", url(prefect_server, card), {"data": json.dumps(rest)})
+            call(
+                "PATCH",
+                url(prefect_server, table(prefect_server)["latest_id"]),
+                {"data": json.dumps(rest)},
+            )
 
     running()
     rows = {one["campaign"]: one for one in rows_of(prefect_server)}
     assert set(names) <= set(rows)
     assert rows["water"]["labels"] == "77", "it was written again"
-    latest = call("GET", url(prefect_server, f"{KEY}/latest"))
-    assert latest["flow_run_id"] is None, "it is of no run"
+    assert len(waits) > 1, "it looked again"
+    assert table(prefect_server)["flow_run_id"] is None, "it is of no run"
+    of_all = call("POST", url(prefect_server, "filter"), MINE)
+    assert len(of_all) == versions + (versions == 0), "it is one artifact, renewed in place"
+
+
+MINE = {"artifacts": {"key": {"any_": [KEY]}}}
 
 
 def url(server: Server, path: str) -> str:
     return f"{server.api_url}/artifacts/{path}"
 
 
+def table(server: Server) -> dict[str, Any]:
+    (found,) = call("POST", url(server, "latest/filter"), MINE)
+    return found
+
+
 def rows_of(server: Server) -> list[Row]:
-    return json.loads(call("GET", url(server, f"{KEY}/latest"))["data"])
+    return json.loads(table(server)["data"])

@@ -58,7 +58,9 @@ def text_of(page: str) -> str:
 def test_the_page_of_the_run_shows_each_card_once(
     prefect_server: Server, run: str, cards: dict[str, dict[str, Any]]
 ) -> None:
-    text = text_of(shown(f"{prefect_server.url}/v2/runs/flow-run/{run}?tab=Artifacts"))
+    text = text_of(
+        shown(f"{prefect_server.url}/v2/runs/flow-run/{run}?tab=Artifacts", "finished-progress")
+    )
     assert {"finished-campaign", "finished-progress", "finished-costs"} <= set(cards)
     assert {key: text.count(f" {key} ") for key in cards} == dict.fromkeys(cards, 1)
 
@@ -68,7 +70,7 @@ def test_the_card_of_the_campaign_is_shown_with_its_picture(
     prefect_server: Server, cards: dict[str, dict[str, Any]], version: str
 ) -> None:
     card = cards["finished-campaign"]["id"]
-    page = shown(f"{prefect_server.url}{version}/artifacts/artifact/{card}")
+    page = shown(f"{prefect_server.url}{version}/artifacts/artifact/{card}", "in validation")
     text = text_of(page)
     for said in ("in validation", "labels", "Learning curve", "Members", "all campaigns"):
         assert said in text
