@@ -7,8 +7,10 @@ Source: MACE, Batatia et al., arXiv:2206.07697; `mace.cli.run_train`.
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,6 +131,7 @@ def build(
         couplings(reduced=ours),
         torch.random.fork_rng(devices=[]),
         warnings.catch_warnings(),
+        _root_logger_left_alone(),
     ):
         # Fifteen a model, from e3nn; the user can do nothing about them.
         warnings.filterwarnings("ignore", message="The TorchScript type system")
@@ -139,6 +142,20 @@ def build(
         except (AssertionError, IndexError, RuntimeError, ValueError) as error:
             raise ModelError(f"MACE cannot build this ARCHITECTURE: {error}") from error
     return model
+
+
+@contextmanager
+def _root_logger_left_alone() -> Iterator[None]:
+    """Keep MACE from giving the root logger a handler: all lines of a run would be printed twice.
+
+    MACE logs by `logging.info`, which makes one where there is none.
+    """
+    root, nowhere = logging.getLogger(), logging.NullHandler()
+    root.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        root.removeHandler(nowhere)
 
 
 def set_constants(model: torch.nn.Module, constants: Constants, elements: Sequence[int]) -> None:

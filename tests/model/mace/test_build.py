@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -407,3 +408,11 @@ def test_dispersion_cutoff_reaches_mace_in_angstrom(
     )
     assert asked["dispersion_cutoff"] == pytest.approx(12.0)
     assert (asked["dispersion_xc"], asked["damping"]) == ("pbe", "bj")
+
+
+def test_building_gives_the_root_logger_no_handler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one, each line of a campaign that begins from a model would be printed twice."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    constants = build.Constants(dict.fromkeys(ELEMENTS, -1.0), 5.0, 1.0, 0.0)
+    build.build(settings(), ELEMENTS, constants, seed=1)
+    assert logging.getLogger().handlers == []
