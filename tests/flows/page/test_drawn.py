@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ase.build import molecule
 
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.report.document.source import Source
+from aimspax_core.report.failed_labels import failed_points
+from aimspax_core.structures import digest, encode
 from flows.page import drawn
 from flows.page.drawn import Drawn
 from tests.flows.commands.test_run import FINISHED
@@ -20,9 +26,14 @@ class Noting:
 
     def __init__(self) -> None:
         self.told: list[str] = []
+        self.texts: dict[str, Any] = {}
 
     def __getattr__(self, kind: str) -> Any:
-        return lambda key, *what: self.told.append(key)
+        def show(key: str, content: Any, description: str) -> None:
+            self.told.append(key)
+            self.texts[key] = content
+
+        return show
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +116,17 @@ def test_what_is_drawn_does_not_change_meanwhile(inputs: Inputs, finished: Sourc
     story.curves.learning.validation.append((1, 1.0))
     assert (len(still.checks), len(still.curves.mean)) == (checks, points)
     assert still.curves.learning.validation != story.curves.learning.validation
+
+
+def test_points_without_a_label_are_shown_with_their_structure(
+    tmp_path: Path, finished: Source
+) -> None:
+    shutil.copytree(FINISHED, tmp_path / "water")
+    inputs = Inputs.read(tmp_path / "water")
+    for point in failed_points(finished.state):
+        path, content = inputs.run.structure(point.key), encode(molecule("H2O"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**content, "checksum": digest(content)}))
+    cards = Noting()
+    Drawn(cards).finish(inputs, finished.story, finished.state)  # type: ignore[arg-type]
+    assert cards.texts["without-label"].count("data:image/png") == finished.state.failed_labels
