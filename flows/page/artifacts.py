@@ -73,29 +73,30 @@ class Cards:
         """
         self._show(key, "table", json.dumps([dict(row) for row in rows]), description)
 
-    def markdown(self, key: str, text: str, description: str) -> None:
-        """Show a text in Markdown; see `table`."""
-        self._show(key, "markdown", text, description)
+    def markdown(self, key: str, text: str, description: str) -> bool:
+        """Show a text in Markdown; see `table`; return whether it is shown."""
+        return self._show(key, "markdown", text, description)
 
-    def image(self, key: str, png: bytes, description: str) -> None:
-        """Show a picture, the content of a PNG file; see `table`."""
-        self._show(key, "image", data_url(png), description)
+    def image(self, key: str, png: bytes, description: str) -> bool:
+        """Show a picture, the content of a PNG file; see `markdown`."""
+        return self._show(key, "image", data_url(png), description)
 
     def link(self, key: str, url: str, text: str, description: str) -> None:
         """Show a link; see `table`."""
         self._show(key, "markdown", f"[{text}]({url})", description)
 
-    def _show(self, key: str, kind: Kind, data: Any, description: str) -> None:
+    def _show(self, key: str, kind: Kind, data: Any, description: str) -> bool:
         context = FlowRunContext.get()
         if context is None or context.flow_run is None:
-            return
+            return True
         content = f"{kind}\n{description}\n{data}"
         digest = hashlib.sha256(content.encode()).hexdigest()
         if self._sent.get(key) == digest:
-            return
+            return True
         with best_effort("renewing the run's page"):
             self._send(context.flow_run.id, key, kind, data, description)
             self._sent[key] = digest
+        return self._sent.get(key) == digest
 
     def _send(self, run: UUID, key: str, kind: Kind, data: Any, description: str) -> None:
         client, name = get_client(sync_client=True), f"{self._name}-{key}".strip("-")

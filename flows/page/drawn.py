@@ -55,7 +55,9 @@ class Drawn:
         self._thread: threading.Thread | None = None
         self._begun = self._told = time.monotonic() - LEAST_S
         self._took = 0.0
-        self._stamps: dict[str, object] = {}
+        self._stamps: dict[str, object] = {}  # of each card that is shown, what it shows
+        self._failing: dict[str, str] = {}
+        self._stopped = False
         self._curve: bytes | None = None
 
     def renew(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
@@ -75,6 +77,7 @@ class Drawn:
 
     def stop(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
         """Have the card "campaign" tell where the campaign was stopped; no picture is drawn."""
+        self._stopped = True
         self._tell(_source(inputs, story, state))
 
     def finish(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
@@ -99,16 +102,26 @@ class Drawn:
             try:
                 with best_effort("drawing the run's page"):
                     draw(source)
-            except AimspaxError as error:  # of files that are damaged, or of a newer release
-                log.warning("the run's page: %s", error)
-            except Exception:  # a campaign can do without its page: a bug in it must not end one
-                log.exception("the run's page")
+            # Of files that are damaged or of a newer release, or a bug in the page: a campaign can do
+            # without.
+            except Exception as error:
+                self._failed(draw.__name__, error)
+            else:
+                self._failing.pop(draw.__name__, None)
+
+    def _failed(self, draw: str, error: Exception) -> None:
+        """Log why a card could not be drawn, once as long as it is the same."""
+        known, self._failing[draw] = self._failing.get(draw), repr(error)
+        if known == repr(error):
+            log.debug("the run's page", exc_info=True)
+        elif isinstance(error, AimspaxError):
+            log.warning("the run's page: %s", error)
+        else:
+            log.error("the run's page", exc_info=True)
 
     def _is_new(self, card: str, stamp: object) -> bool:
-        """Return whether a card has to be drawn, as what it shows is not what it was."""
-        new = self._stamps.get(card) != stamp
-        self._stamps[card] = stamp
-        return new
+        """Return whether a card has to be drawn, as what it shows is not what is shown."""
+        return self._stamps.get(card) != stamp
 
     def _learning(self, source: Source) -> None:
         curves = source.story.curves
@@ -124,7 +137,7 @@ class Drawn:
         self._curve = png(learning_figure(curves))
         labels, error = curves.mean[-1]
         told = f"force MAE in validation after {labels} labels: {error:.3g} meV/Å"
-        self._show(self._cards.image, "learning-curve", self._curve, told)
+        self._show(self._cards.image, "learning-curve", stamp, self._curve, told)
 
     def _campaign(self, source: Source) -> None:
         from aimspax_core.report.page_texts import campaign_card
@@ -133,7 +146,8 @@ class Drawn:
         links = {**self.links, "all campaigns of this server": f"[{KEY}](/artifacts/key/{KEY})"}
         if report.exists():
             links = {"report on this campaign": f"`{report}`", **links}
-        self._show(self._cards.markdown, "campaign", *campaign_card(source, self._curve, links))
+        card = campaign_card(source, self._curve, links)
+        self._show(self._cards.markdown, "campaign", None, *card)
 
     def _trajectories(self, source: Source) -> None:
         state, story = source.state, source.story
@@ -144,7 +158,7 @@ class Drawn:
 
         figure = trajectory_figure(story.checks, state.rules.uncertainty_unit)
         card = trajectories_card(source, _png(figure))
-        self._show(self._cards.markdown, "trajectories", *card)
+        self._show(self._cards.markdown, "trajectories", state.trajectories, *card)
 
     def _calibration(self, source: Source) -> None:
         points = source.story.judgements.points
@@ -157,9 +171,11 @@ class Drawn:
             _png(calibration_drawing(source.story.judgements)),
             source.state.calibration(),
         )
-        if drawn is not None:
+        if drawn is None:
+            self._stamps["calibration"] = len(points)
+        else:
             told = "true error" if found is None else f"true error: {calibration_text(found)}"
-            self._show(self._cards.image, "calibration", drawn, told)
+            self._show(self._cards.image, "calibration", len(points), drawn, told)
 
     def _parity(self, source: Source) -> None:
         count = len(source.story.judgements.points)
@@ -169,13 +185,16 @@ class Drawn:
         from aimspax_core.report.parity import parity_figure
 
         drawn = _png(parity_figure(last_compared(source.run, source.state)))
-        if drawn is not None:
+        if drawn is None:
+            self._stamps["parity"] = count
+        else:
             told = "the last labels against what the committee had said before it learnt them"
-            self._show(self._cards.image, "parity", drawn, told)
+            self._show(self._cards.image, "parity", count, drawn, told)
 
     def _costs(self, source: Source) -> None:
         work = source.story.work
-        if not work or not self._is_new("costs", (len(work), len(source.story.asked))):
+        stamp = len(work), len(source.story.asked)
+        if not work or not self._is_new("costs", stamp):
             return
         from aimspax_core.report.document.costs import PoolWork, by_pool
         from aimspax_core.report.page_texts import costs_card
@@ -186,7 +205,7 @@ class Drawn:
             for name, done in by_pool(source.settings, work).items()
         ]
         figure = use_figure(pools, source.story.seconds)
-        self._show(self._cards.markdown, "costs", *costs_card(source, pools, _png(figure)))
+        self._show(self._cards.markdown, "costs", stamp, *costs_card(source, pools, _png(figure)))
 
     def _without_label(self, source: Source) -> None:
         state = source.state
@@ -198,10 +217,20 @@ class Drawn:
         last = failed_points(state)[: -_PICTURES - 1 : -1]
         shown = [(point, drawn) for point in last if (drawn := _structure(source, point))]
         card = without_label_card(state, shown, rows(state))
-        self._show(self._cards.markdown, "without-label", *card)
+        self._show(self._cards.markdown, "without-label", state.failed_labels, *card)
 
-    def _show(self, how: Callable[..., None], *card: Any) -> None:
-        tell(partial(how, *card))
+    def _show(self, how: Callable[..., bool], card: str, stamp: object, *content: Any) -> None:
+        """Have a card sent; it counts as drawn once it is shown."""
+        meanwhile = threading.current_thread() is self._thread
+        tell(partial(self._send, how, card, stamp, content, meanwhile))
+
+    def _send(
+        self, how: Callable[..., bool], card: str, stamp: object, content: Any, meanwhile: bool
+    ) -> None:
+        if card == "campaign" and meanwhile and self._stopped:
+            return  # it is older than the one that tells where the campaign was stopped
+        if how(card, *content):
+            self._stamps[card] = stamp
 
 
 def _source(inputs: Inputs, story: Story, state: CampaignState) -> Source:

@@ -27,11 +27,15 @@ class Noting:
     def __init__(self) -> None:
         self.told: list[str] = []
         self.texts: dict[str, Any] = {}
+        self.away = False
 
     def __getattr__(self, kind: str) -> Any:
-        def show(key: str, content: Any, description: str) -> None:
+        def show(key: str, content: Any, description: str) -> bool:
+            if self.away:
+                return False
             self.told.append(key)
             self.texts[key] = content
+            return True
 
         return show
 
@@ -74,6 +78,28 @@ def test_a_card_that_cannot_be_drawn_costs_no_other(
     assert {"campaign", "costs"} <= set(cards.told)
 
 
+def test_a_card_that_could_not_be_sent_is_drawn_again(finished: Source) -> None:
+    cards = Noting()
+    page = Drawn(cards)  # type: ignore[arg-type]
+    for cards.away in (True, False, False):
+        page._costs(finished)
+    assert cards.told == ["costs"]
+
+
+def test_a_card_that_could_not_be_drawn_is_tried_again_and_told_once(
+    finished: Source, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cards = Noting()
+    page = Drawn(cards)  # type: ignore[arg-type]
+    with monkeypatch.context() as broken, caplog.at_level("ERROR"):
+        broken.setattr(drawn, "_png", lambda _: 1 / 0)
+        for _ in range(2):
+            page._try(finished, page._costs)
+    assert len(caplog.records) == 1
+    page._try(finished, page._costs)
+    assert cards.told == ["costs"]
+
+
 def test_drawing_takes_a_small_share_of_the_time_and_the_text_is_renewed_each_minute(
     inputs: Inputs, finished: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +131,21 @@ def test_where_a_campaign_was_stopped_is_told_without_a_picture(
     cards = Noting()
     Drawn(cards).stop(inputs, finished.story, finished.state)  # type: ignore[arg-type]
     assert cards.told == ["campaign"]
+
+
+def test_nothing_older_follows_the_card_that_tells_where_a_campaign_was_stopped(
+    inputs: Inputs, finished: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards, go_on = Noting(), threading.Event()
+    page = Drawn(cards)  # type: ignore[arg-type]
+    monkeypatch.setattr(Drawn, "_learning", lambda *_: go_on.wait(30))
+    page.renew(inputs, finished.story, finished.state)
+    page.stop(inputs, finished.story, finished.state)
+    go_on.set()
+    assert page._thread is not None
+    page._thread.join()
+    assert cards.told.count("campaign") == 1
+    assert "costs" in cards.told
 
 
 def test_what_is_drawn_does_not_change_meanwhile(inputs: Inputs, finished: Source) -> None:
