@@ -91,7 +91,11 @@ def status(
     *,
     options: Options = NONE,
     watch: Annotated[
-        bool, Parameter(help="Show it anew as it goes on, until it is over.", negative=())
+        bool,
+        Parameter(
+            help="Show it anew as it goes on, until it is over or nobody runs it any more.",
+            negative=(),
+        ),
     ] = False,
 ) -> int:
     """Say how far a campaign is."""

@@ -21,6 +21,8 @@ from flows.commands.status import Status
 LOOK_S = 1.0
 """From one look at the journal to the next (s)."""
 
+GONE = "whoever ran it is gone: nothing new will come until somebody runs it again"
+
 
 def watch(
     directory: Path,
@@ -28,7 +30,7 @@ def watch(
     terminal: Console | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Show how far a campaign is, again and again, until it is over.
+    """Show how far a campaign is, again and again, until it is over or whoever ran it is gone.
 
     In a terminal the text is renewed where it stands. Elsewhere, as in a pipe or a dumb terminal, a
     new one follows whenever something has changed.
@@ -78,12 +80,13 @@ class _Look:
         status: What tells how far it is.
 
     Attributes:
-        over: Whether nothing new will come, as the campaign has ended.
+        over: Whether nothing new will come, as the campaign has ended, or nobody runs it any more.
     """
 
     def __init__(self, status: Status) -> None:
         self._status = status
         self._seen: object = None
+        self._was_run = False
         self.over = False
 
     def news(self) -> Sequence[RenderableType] | None:
@@ -92,10 +95,12 @@ class _Look:
         if seen == self._seen:
             return None
         self._seen = seen
+        runs = holder(self._status.run) is not None  # first: it may end in this moment
         blocks, state = self._status.blocks(), self._status.state
         ended = state is not None and state.phase in (Phase.FINISHED, Phase.FAILED)
-        self.over = ended and holder(self._status.run) is None
-        return blocks
+        self.over = not runs and (ended or self._was_run)
+        self._was_run = runs
+        return [*blocks, Text(GONE)] if self.over and not ended else blocks
 
     def _stamp(self) -> object:
         """Return what changes with whatever is shown: the journal, and who writes it."""

@@ -1,4 +1,4 @@
-"""The page of all campaigns of a server: an artifact of its own, a row for each run directory.
+"""The page of all campaigns of a server: an artifact of its own, a row for each.
 
 Each run keeps its own row in a table that all of them share, and marks the rows of others that give
 no sign of life any more. Two that write in the same moment may undo each other's row: a run that
@@ -49,6 +49,12 @@ _MOMENT_S = 0.2, 0.8
 
 _DEAD = "; no sign of life"
 
+_RUN_ON = "its tasks run on"
+"""Of a paused campaign, whose process waits for them."""
+
+NAME = "its own name"
+"""Heading of the column of the names that campaigns have by chance."""
+
 _OVER = (Phase.FINISHED, Phase.FAILED)
 
 Row = dict[str, str]
@@ -80,7 +86,8 @@ class AllCampaigns:
             seconds: For how long it has run (s).
             ended: What ended the run, if the campaign does not say so itself.
         """
-        last = bool(ended) or state.phase in _OVER
+        rests = state.paused is not None and not state.in_flight
+        last = bool(ended) or rests or state.phase in _OVER
         if last or time.monotonic() - self._told >= REFRESH_S:
             self._told = time.monotonic()
             row = row_of(self._directory, state, self._epochs, seconds, ended)
@@ -93,29 +100,40 @@ def row_of(
     """Return the row of a campaign; see `AllCampaigns`."""
     now = progress(state, epochs)
     done = "" if now.fraction is None or state.phase in _OVER else f", {now.fraction:.0%}"
+    left = f", {_RUN_ON}" if state.paused is not None and state.in_flight else ""
     return {
         "campaign": directory.name,
-        "state": f"{now.title}{done}{f'; {ended}' if ended else ''}",
+        "state": f"{now.title}{done}{left}{f'; {ended}' if ended else ''}",
         "force MAE": error_of(state) or "-",
         "labels": str(state.labels),
         "cost": f"{core_hours_text(state.core_hours)}, {duration_text(seconds)} of running",
         "last sign of life": datetime.now().astimezone().isoformat(" ", "seconds"),
         "directory": f"{socket.gethostname()}:{directory}",
+        NAME: state.campaign,
     }
 
 
 def merged(rows: Sequence[Row], mine: Row, now: datetime) -> list[Row]:
-    """Return a table with one row renewed, the dead marked, and the latest first."""
-    others = [row for row in rows if row.get("directory") != mine["directory"]]
+    """Return a table with one row renewed, the dead marked, and the latest first.
+
+    A campaign that goes on from another machine is known by its name. Another one in its directory
+    takes its row: it is no more.
+    """
+    others = [
+        {**row, NAME: row.get(NAME, "")}  # a release before had no names
+        for row in rows
+        if row.get("directory") != mine["directory"]
+        and (not mine[NAME] or row.get(NAME) != mine[NAME])
+    ]
     found = [mine, *(_marked(row, now) for row in others)]
     return sorted(found, key=_heard, reverse=True)[:_ROWS]
 
 
 def _marked(row: Row, now: datetime) -> Row:
     """Return a row, marked if its run gives no sign of life any more though it has not ended."""
-    goes_on = not any(
-        word in row["state"] for word in ("finished", "failed", "done", "paused", ";")
-    )
+    said = row["state"]
+    ended = any(word in said for word in ("finished", "failed", "done", ";"))
+    goes_on = not ended and ("paused" not in said or _RUN_ON in said)
     silent = (now - datetime.fromtimestamp(_heard(row), now.tzinfo)).total_seconds()
     return {**row, "state": row["state"] + _DEAD} if goes_on and silent > DEAD_S else row
 

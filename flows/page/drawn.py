@@ -102,9 +102,7 @@ class Drawn:
             try:
                 with best_effort("drawing the run's page"):
                     draw(source)
-            # Of files that are damaged or of a newer release, or a bug in the page: a campaign can do
-            # without.
-            except Exception as error:
+            except Exception as error:  # a campaign can do without its page
                 self._failed(draw.__name__, error)
             else:
                 self._failing.pop(draw.__name__, None)
@@ -114,7 +112,7 @@ class Drawn:
         known, self._failing[draw] = self._failing.get(draw), repr(error)
         if known == repr(error):
             log.debug("the run's page", exc_info=True)
-        elif isinstance(error, AimspaxError):
+        elif isinstance(error, AimspaxError):  # of files that are damaged, or of a newer release
             log.warning("the run's page: %s", error)
         else:
             log.error("the run's page", exc_info=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import os
@@ -26,7 +27,7 @@ from rich.console import Console
 from aimspax_core.campaign.events import Paused, Started
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.inputs.campaign_inputs import Inputs
-from flows.commands.watch import watch
+from flows.commands.watch import GONE, watch
 from tests.flows.commands.test_run import FINISHED
 from tests.flows.loops.test_executor import PROJECT
 
@@ -114,6 +115,15 @@ def test_it_ends_by_itself_once_the_campaign_is_over(tmp_path: Path) -> None:
     assert watch(tmp_path / "water", {}, terminal, lambda _: pytest.fail("it waits")) == 0
     assert isinstance(terminal.file, io.StringIO)
     assert "finished" in terminal.file.getvalue()
+
+
+def test_it_ends_once_whoever_ran_the_campaign_is_gone(begun: Path) -> None:
+    held = contextlib.ExitStack()
+    steps = iter([nothing, lambda: held.enter_context(Journal(Inputs.read(begun).run)), held.close])
+    terminal = Console(file=io.StringIO(), width=80)
+    assert watch(begun, {}, terminal, lambda _: next(steps)()) == 0
+    assert isinstance(terminal.file, io.StringIO)
+    assert terminal.file.getvalue().count(GONE) == 1
 
 
 def test_a_campaign_that_has_not_begun_is_waited_for(begun: Path) -> None:

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 from prefect import flow
 
+from aimspax_core.campaign.actions import Sample
 from aimspax_core.campaign.state import Pause, Phase
-from flows.page.all_campaigns import DEAD_S, KEY, AllCampaigns, Row, merged, row_of
+from flows.page.all_campaigns import DEAD_S, KEY, NAME, AllCampaigns, Row, merged, row_of
 from flows.server import Server
 from tests.prefect_api import call
 from tests.report.test_error_tables import campaign
 
 NOW = datetime.now().astimezone()
 LONG = 2 * DEAD_S
+PAUSE = Pause(since=1.0, by="a person")
+ACTION = Sample(geometry=0, step=1, points=5)
 
 
 def row(name: str, ago_s: float = 0.0, **changes: Any) -> Row:
@@ -40,6 +43,25 @@ def test_directories_of_one_name_are_two_campaigns() -> None:
     assert len(merged([other], row("water"), NOW)) == 2
 
 
+def test_a_campaign_that_goes_on_from_another_machine_has_one_row() -> None:
+    before = {**row("water", campaign="a1"), "directory": "login-1:/runs/water"}
+    after = {**row("water", campaign="a1"), "directory": "login-2:/runs/water"}
+    assert merged([before], after, NOW) == [after]
+    assert merged([before], row("water", campaign="b2"), NOW)[1:] == [before], "another campaign"
+
+
+def test_a_campaign_begun_anew_in_a_directory_takes_the_row() -> None:
+    anew = row("water", campaign="b2")
+    assert merged([row("water", campaign="a1")], anew, NOW) == [anew]
+
+
+def test_rows_of_a_release_before_have_all_columns() -> None:
+    old = row("ethanol")
+    del old[NAME]
+    _, other = merged([old], row("water"), NOW)
+    assert [*other] == [*row("water")]
+
+
 @pytest.mark.parametrize(
     ("silent", "dead"),
     [
@@ -49,7 +71,9 @@ def test_directories_of_one_name_are_two_campaigns() -> None:
         (row("ethanol", LONG, phase=Phase.READY), False),
         (row("ethanol", LONG, phase=Phase.FAILED), False),
         (row("ethanol", LONG, ended="stopped (SIGTERM)"), False),
-        (row("ethanol", LONG, paused=Pause(since=1.0, by="a person")), False),
+        (row("ethanol", LONG, paused=PAUSE), False),
+        (row("ethanol", LONG, paused=PAUSE, in_flight={"1": ACTION}), True),
+        (row("ethanol", LONG, paused=PAUSE, in_flight={"1": ACTION}, ended="stopped"), False),
     ],
     ids=lambda one: one["state"] if isinstance(one, dict) else str(one),
 )
