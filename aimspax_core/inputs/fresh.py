@@ -78,11 +78,10 @@ def began_from_given(run_dir: RunDir) -> bool | None:
 
 
 def _move_report(run_dir: RunDir, aside: Path) -> None:
-    """Move the report, unless the user has a page of that name."""
-    page, *others = run_dir.report_files
-    if page.is_file() and is_report(page):
-        aside.mkdir(parents=True, exist_ok=True)
-        for path in (*filter(Path.is_file, others), page):
+    """Move the report, but for files of the user's that have such names."""
+    for path in run_dir.report_files:
+        if path.is_file() and is_report(path):
+            aside.mkdir(parents=True, exist_ok=True)
             path.rename(aside / path.name)
 
 

@@ -24,6 +24,15 @@ from aimspax_core.report.forecast import Ahead, Learning, ahead
 Points = list[tuple[int, float]]
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What a campaign had spent: labels that had come, their core-hours, running time (s)."""
+
+    labels: int
+    core_hours: float
+    seconds: float
+
+
 @dataclass
 class Curves:
     """What the figures show.
@@ -32,9 +41,11 @@ class Curves:
         members: Validation force MAE (meV/Å) of each member after each round, against the number
             of labels in all members' sets in that round.
         mean: The same, averaged over the members.
+        spent: What had been spent then, for each of these points.
         converged: Lowest force MAE (meV/Å) of a convergence, by the number of labels it was on.
         held_out: Force MAE (meV/Å) on the held-out set, averaged over the members, against the
             number of labels that they had seen; before the convergence.
+        held_out_spent: What had been spent when those models were there, for each of these points.
         delivered: The same of what has converged.
         explored_from: Number of labels when active learning began; None if it has not.
         checks: Finite uncertainties in the order in which the threshold saw them.
@@ -47,8 +58,10 @@ class Curves:
 
     members: dict[str, Points] = field(default_factory=dict)
     mean: Points = field(default_factory=list)
+    spent: list[Spent] = field(default_factory=list)
     converged: dict[int, float] = field(default_factory=dict)
     held_out: Points = field(default_factory=list)
+    held_out_spent: list[Spent] = field(default_factory=list)
     delivered: dict[int, float] = field(default_factory=dict)
     explored_from: int | None = None
     checks: list[float] = field(default_factory=list)
@@ -57,6 +70,7 @@ class Curves:
     seconds: float = 0.0
     state: CampaignState | None = None
     _now: float | None = None
+    _unassessed: dict[int, Spent] = field(default_factory=dict)  # by the number of the assessment
 
     @property
     def ahead(self) -> list[Ahead]:
@@ -85,11 +99,15 @@ def curves(journal: Iterable[Entry]) -> Curves:
 
 
 def _note(found: Curves, before: CampaignState, event: Event, after: CampaignState) -> None:
+    spent = Spent(after.labels, after.core_hours, found.learning.seconds)
+    for one in after.unassessed:
+        found._unassessed.setdefault(one.number, spent)
     if isinstance(event, ExplorationAsked) and found.explored_from is None:
         found.explored_from = labels_used(after)
     if after.ensemble != before.ensemble and after.mean_force_mae is not None:
         labels = labels_used(before)
         found.mean.append((labels, 1000 * after.mean_force_mae))
+        found.spent.append(spent)
         for tag, member in after.members.items():
             if member.errors is not None:
                 curve = found.members.setdefault(tag, [])
@@ -107,6 +125,8 @@ def _note(found: Curves, before: CampaignState, event: Event, after: CampaignSta
             found.delivered.update(points)
         else:
             found.held_out += points
+            then = found._unassessed.get(event.number, spent)
+            found.held_out_spent += [then] * len(points)
     if isinstance(event, SegmentFinished):
         found.checks.extend(value for value in event.uncertainties if isfinite(value))
         for number, window in enumerate(windows(after)):

@@ -69,9 +69,7 @@ def costs_card(source: Source, pools: Sequence[PoolWork], figure: bytes | None) 
             "Labels": table(label_rows(source)),
             "Workers": table([_pool_row(pool, seconds) for pool in pools]),
             "Use over time": "" if figure is None else picture(figure, "use of the pools"),
-            "What it cost to reach an error": table(
-                [tables.target(one) for one in targets(source)]
-            ),
+            "What it cost to reach an error": table(tables.targets(targets(source))),
         }
     )
     spent = core_hours_text(source.state.core_hours)

@@ -30,7 +30,7 @@ class MaceReference(EngineSection):
     @property
     def cites(self) -> tuple[str, ...]:
         """The architecture of the teacher."""
-        return ("batatia2022",)
+        return "batatia2022", "batatia2025design"
 
     @property
     def method_text(self) -> str:
@@ -60,7 +60,8 @@ class MaceMpReference(MaceFoundation, EngineSection):
     @property
     def cites(self) -> tuple[str, ...]:
         """The model, and its dispersion."""
-        return "batatia2022", "batatia2025foundation", *(("grimme2010",) if self.dispersion else ())
+        dispersion = ("grimme2010",) if self.dispersion else ()
+        return "batatia2022", "batatia2025design", "batatia2025foundation", *dispersion
 
     @property
     def method_text(self) -> str:

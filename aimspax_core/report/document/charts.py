@@ -171,7 +171,6 @@ def compared(campaigns: Sequence[contents.Summary]) -> dict[str, Figure]:
         for number, one in enumerate(campaigns):
             told, on = _told(one.rounds)
             points = [(getattr(r, field), error) for r, error in told]
-            points = [(x, error) for x, error in points if x is not None]
             colour = COLOURS[number % len(COLOURS)]
             label = f"{one.name} ({on})" if len(sets) > 1 else one.name
             traces.append(_line(points, label, colour, width=2))

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aimspax_core.report.document import contents
-from aimspax_core.report.document.setup import MANDATORY
 from aimspax_core.report.document.tables import headline
 
 
@@ -22,48 +21,45 @@ def names_of(directories: Sequence[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def comparison(reports: Mapping[str, contents.Report]) -> contents.Comparison:
+def comparison(
+    reports: Mapping[str, contents.Report], settings: Mapping[str, Mapping[str, str]]
+) -> contents.Comparison:
     """Return what there is to say of several campaigns.
 
     Args:
         reports: At least one, by the name that tells each from the others.
+        settings: All that each was run with, as `setup.resolved` returns them, by the same names.
     """
     first = next(iter(reports.values()))
     return contents.Comparison(
         written=first.written,
         aimspax=first.aimspax,
         campaigns=[_summary(name, one) for name, one in reports.items()],
-        differing=differing(reports),
+        differing=differing(reports, settings),
     )
 
 
-def differing(reports: Mapping[str, contents.Report]) -> dict[str, dict[str, str]]:
+def differing(
+    reports: Mapping[str, contents.Report], settings: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, str]]:
     """Return what is not the same in all: settings, then versions, by key and campaign.
 
-    A campaign that does not name a setting has its default.
+    A key that only some have, such as one of their engine, is told if one of these names it.
+
+    Args:
+        reports: See `comparison`.
+        settings: Likewise.
     """
-    defaults = {one.key: one.default for r in reports.values() for one in r.setup.changed}
-    settings = {
-        name: {key: _unnamed(default) for key, default in defaults.items()}
-        | {one.key: one.value for one in report.setup.changed}
-        for name, report in reports.items()
-    }
+    named = {one.key for report in reports.values() for one in report.setup.changed}
+    keys = dict.fromkeys(key for values in settings.values() for key in values)
+    told = [key for key in keys if key in named or all(key in s for s in settings.values())]
     packages = dict.fromkeys(key for r in reports.values() for key in r.setup.versions)
-    versions = {
-        name: {f"version of {key}": report.setup.versions.get(key, "-") for key in packages}
-        for name, report in reports.items()
-    }
-    found: dict[str, dict[str, str]] = {}
-    for values in (settings, versions):
-        for key in next(iter(values.values())):
-            by_name = {name: values[name][key] for name in reports}
-            if len(set(by_name.values())) > 1:
-                found[key] = by_name
-    return found
-
-
-def _unnamed(default: str) -> str:
-    return "-" if default == MANDATORY else default
+    rows = {key: {name: settings[name].get(key, "-") for name in reports} for key in told}
+    for package in packages:
+        rows[f"version of {package}"] = {
+            name: report.setup.versions.get(package, "-") for name, report in reports.items()
+        }
+    return {key: by_name for key, by_name in rows.items() if len(set(by_name.values())) > 1}
 
 
 def _summary(name: str, report: contents.Report) -> contents.Summary:

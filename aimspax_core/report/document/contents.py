@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT = "aimspax-report"
+FORMAT, COMPARED_FORMAT = "aimspax-report", "aimspax-comparison"
 VERSION = 1
 """Goes up when a field changes its meaning or goes; new fields alone do not raise it."""
 
@@ -103,9 +103,9 @@ class Round(Content):
     """What a campaign had spent when a round of training ended, and how large errors were."""
 
     labels_seen: int = Field(description="Labels in the sets of all members together.")
-    labels: int | None
-    core_hours: float | None
-    hours: float | None
+    labels: int
+    core_hours: float
+    hours: float
     validation_mae_f_meV_per_A: float
     held_out_mae_f_meV_per_A: float | None
 
@@ -241,6 +241,9 @@ class Target(Content):
     labels: int
     core_hours: float
     hours: float
+    from_the_beginning: bool = Field(
+        False, description="Whether the first models were as good: it may have cost less."
+    )
 
 
 class Costs(Content):
@@ -248,7 +251,7 @@ class Costs(Content):
 
     hours: float
     core_hours: float = Field(description="Of the labels.")
-    core_seconds_a_label: float | None
+    core_seconds_a_label: float | None = Field(description="Median of those that were computed.")
     began: str | None = Field(description="UTC, ISO 8601.")
     ended: str | None
     pools: list[Pool]

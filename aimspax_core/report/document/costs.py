@@ -18,7 +18,7 @@ BINS = 60
 """Points of a curve of a pool's use."""
 
 TARGETS = (400.0, 300.0, 200.0, 150.0, 100.0, 75.0, 50.0, 40.0, 30.0, 20.0, 15.0, 10.0, 7.5, 5.0)
-"""Force MAE (meV/Å) whose cost is told, as far as they have been reached while exploring."""
+"""Force MAE (meV/Å) whose cost is told, as far as they have been reached before the convergence."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,11 @@ class PoolWork:
 def costs(source: Source) -> contents.Costs:
     """Return what a campaign took so far."""
     story, state = source.story, source.state
-    took = [one.core_hours for one in story.asked.values() if one.core_hours is not None]
+    took = [
+        one.core_hours
+        for one in story.asked.values()
+        if one.core_hours is not None and not one.from_store
+    ]
     return contents.Costs(
         hours=story.seconds / 3600,
         core_hours=state.core_hours,
@@ -113,26 +117,25 @@ def use(done: list[Work], seconds: float) -> list[tuple[float, float]]:
 
 
 def targets(source: Source) -> list[contents.Target]:
-    """Return what the first round cost that was at least as good as each target, by set of data.
-
-    Those that the first round had reached already tell nothing, and are left out.
-    """
-    learning = source.story.curves.learning
-    spent = {one.seen: one for one in learning.rounds}
+    """Return what it cost until an error was at most as large as each target, by set of data."""
+    curves = source.story.curves
     found = []
-    for on, curve in ((HELD_OUT, learning.held_out), (IN_VALIDATION, learning.validation)):
+    for on, curve, spent in (
+        (HELD_OUT, curves.held_out, curves.held_out_spent),
+        (IN_VALIDATION, curves.mean, curves.spent),
+    ):
         for target in TARGETS:
-            reached = next((n for n, error in curve if 1000 * error <= target), None)
-            if reached is None or reached == curve[0][0] or reached not in spent:
+            reached = next((i for i, (_, error) in enumerate(curve) if error <= target), None)
+            if reached is None:
                 continue
-            then = spent[reached]
             found.append(
                 contents.Target(
                     mae_f_meV_per_A=target,
                     on=on,
-                    labels=then.labels,
-                    core_hours=then.core_hours,
-                    hours=then.seconds / 3600,
+                    labels=spent[reached].labels,
+                    core_hours=spent[reached].core_hours,
+                    hours=spent[reached].seconds / 3600,
+                    from_the_beginning=reached == 0,
                 )
             )
     return found

@@ -88,6 +88,11 @@ def _why(source: Source, point: Point, asked: Asked) -> str:
         return "taken by chance"
     if asked.uncertainty is None or asked.threshold is None:
         return "uncertainty above its threshold"
+    if not asked.uncertainty > asked.threshold:
+        return (
+            f"taken anyway, by `uncert_not_crossed_limit`: uncertainty {asked.uncertainty:.3g}, "
+            f"not above {asked.threshold:.3g}"
+        )
     return f"uncertainty {asked.uncertainty:.3g} above {asked.threshold:.3g}"
 
 

@@ -73,22 +73,18 @@ def _errors(errors: Errors | None, table: str) -> dict[str, float]:
 def _rounds(source: Source) -> list[contents.Round]:
     """Return a point of the learning curve for each ensemble, with what it had cost by then."""
     curves = source.story.curves
-    spent = {one.seen: one for one in curves.learning.rounds}
     held_out = dict(curves.held_out)
-    found = []
-    for labels, error in curves.mean:
-        then = spent.get(labels)
-        found.append(
-            contents.Round(
-                labels_seen=labels,
-                labels=None if then is None else then.labels,
-                core_hours=None if then is None else then.core_hours,
-                hours=None if then is None else then.seconds / 3600,
-                validation_mae_f_meV_per_A=error,
-                held_out_mae_f_meV_per_A=held_out.get(labels),
-            )
+    return [
+        contents.Round(
+            labels_seen=labels,
+            labels=then.labels,
+            core_hours=then.core_hours,
+            hours=then.seconds / 3600,
+            validation_mae_f_meV_per_A=error,
+            held_out_mae_f_meV_per_A=held_out.get(labels),
         )
-    return found
+        for (labels, error), then in zip(curves.mean, curves.spent, strict=True)
+    ]
 
 
 def _goals(state: CampaignState) -> dict[str, float]:

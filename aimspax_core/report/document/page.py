@@ -56,7 +56,7 @@ def page(report: contents.Report, figures: Mapping[str, Figure]) -> str:
         label_rows=[tables.label(one) for one in labels],
         trajectory_rows=[tables.trajectory(one) for one in report.trajectories],
         pool_rows=tables.pools(report),
-        target_rows=[tables.target(one) for one in report.costs.targets],
+        target_rows=tables.targets(report.costs.targets),
         phase_rows=[
             {"phase": phase, "begun after": duration_text(3600 * hours)}
             for phase, hours in report.phases

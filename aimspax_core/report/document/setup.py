@@ -52,13 +52,25 @@ def setup(source: Source, machines: Mapping[str, int]) -> contents.Setup:
 
 def changed(settings: Settings) -> Iterator[contents.Change]:
     """Yield the settings whose values are not the defaults, in the order of the sections."""
+    for file, path, value, default in _resolved(settings):
+        if value != default:
+            yield contents.Change(file=file, key=path, value=value, default=default)
+
+
+def resolved(settings: Settings) -> dict[str, str]:
+    """Return the values of all settings, defaults too, by key."""
+    return {path: value for _, path, value, _ in _resolved(settings)}
+
+
+def _resolved(settings: Settings) -> Iterator[tuple[str, str, str, str]]:
+    """Yield file, key, value and default of each setting."""
     files = (
         (settings.project_places.file, settings.project),
         (settings.model_places.file, settings.model),
     )
     for file, sections in files:
-        for path, value, default in _differences(sections, ()):
-            yield contents.Change(file=file, key=".".join(path), value=value, default=default)
+        for path, value, default in _values(sections, ()):
+            yield file, ".".join(path), value, default
 
 
 def versions_of_run(run: RunDir) -> dict[str, str]:
@@ -94,20 +106,21 @@ def _number(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _differences(
+def _values(
     section: BaseModel, path: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """Yield key, value and default of what is not the default, sections inside sections too."""
+    """Yield key, value and default of each field, those of sections inside sections too."""
     known = dict(section)
     for name, field in type(section).model_fields.items():
         value, here = known[name], (*path, name)
         parts = _parts(value)
         if parts:
             for key, inner in parts:
-                yield from _differences(inner, (*here, *key))
+                yield from _values(inner, (*here, *key))
         elif field.is_required():
             yield here, value_yaml(_plain(value)), MANDATORY
-        elif _plain(value) != (default := _plain(_default(field, known))):
+        else:
+            default = _plain(_default(field, known))
             yield here, value_yaml(_plain(value)), value_yaml(default)
 
 

@@ -23,9 +23,12 @@ class Headline:
 
 def headline(report: contents.Report) -> Headline | None:
     """Return the force MAE (meV/Å) of what is delivered, on the held-out set if there is one."""
-    done = [one for one in report.members if one.state in ("converged", "converging")]
+    done = [one for one in report.members if one.state == "converged"]
     for field, on in (("held_out", "held-out set"), ("errors", "validation")):
-        for members, of in ((done, "converged"), (report.members, "mean")):
+        # What converges still is held against the held-out set as it was before.
+        under_way = [m for m in report.members if m.state == "converging" and field == "errors"]
+        groups = ((done, "converged"), (under_way, "converging"), (report.members, "mean"))
+        for members, of in groups:
             found = [
                 value
                 for one in members
@@ -136,15 +139,25 @@ def pools(report: contents.Report) -> list[Row]:
     return rows
 
 
-def target(one: contents.Target) -> Row:
-    """Return the row of an error that was reached."""
-    return {
-        "force MAE (meV/Å)": f"{one.mae_f_meV_per_A:g}",
-        "": one.on,
-        "labels": one.labels,
-        "reference": core_hours_text(one.core_hours),
-        "running": duration_text(3600 * one.hours),
-    }
+def targets(reached: Sequence[contents.Target]) -> list[Row]:
+    """Return a row for each error that was reached; of those of the first models the smallest."""
+    first: dict[str, contents.Target] = {}
+    for one in reached:
+        if one.from_the_beginning:
+            first[one.on] = min(one, first.get(one.on, one), key=lambda t: t.mae_f_meV_per_A)
+    return [
+        {
+            "force MAE (meV/Å)": f"{one.mae_f_meV_per_A:g}",
+            "": one.on,
+            "labels": f"from the beginning (≤ {one.labels})" if one.from_the_beginning else (
+                str(one.labels)
+            ),
+            "reference": core_hours_text(one.core_hours),
+            "running": duration_text(3600 * one.hours),
+        }
+        for one in reached
+        if not one.from_the_beginning or first[one.on] is one
+    ]  # fmt: skip
 
 
 def geometry(one: contents.Geometry) -> Row:
@@ -198,19 +211,37 @@ def summary(one: contents.Summary) -> Row:
 
 
 def costs_to_targets(campaigns: Sequence[contents.Summary]) -> list[Row]:
-    """Return a row for each error: what each campaign had spent when it reached it first."""
-    targets = {(t.on, t.mae_f_meV_per_A) for one in campaigns for t in one.targets}
-    rows: list[Row] = []
-    for on, error in sorted(targets, key=lambda target: (target[0], -target[1])):
-        row: Row = {"force MAE (meV/Å)": f"{error:g} {on}"}
-        for one in campaigns:
-            then = next((t for t in one.targets if (t.on, t.mae_f_meV_per_A) == (on, error)), None)
-            row[one.name] = "-" if then is None else (
-                f"{then.labels} labels, {core_hours_text(then.core_hours)}, "
-                f"{duration_text(3600 * then.hours)}"
-            )  # fmt: skip
-        rows.append(row)
-    return rows
+    """Return a row for each error: what each campaign had spent when it reached it first.
+
+    Those that all had reached from the beginning tell nothing, and are left out.
+    """
+    by_name = {one.name: {(t.on, t.mae_f_meV_per_A): t for t in one.targets} for one in campaigns}
+    told = {
+        at for found in by_name.values() for at, t in found.items() if not t.from_the_beginning
+    } | {
+        at
+        for found in by_name.values()
+        for at in found
+        if any(at not in f for f in by_name.values())
+    }
+    return [
+        {
+            "force MAE (meV/Å)": f"{error:g} {on}",
+            **{name: _cost(found.get((on, error))) for name, found in by_name.items()},
+        }
+        for on, error in sorted(told, key=lambda target: (target[0], -target[1]))
+    ]
+
+
+def _cost(then: contents.Target | None) -> str:
+    if then is None:
+        return "-"
+    if then.from_the_beginning:
+        return f"from the beginning (≤ {then.labels} labels)"
+    return (
+        f"{then.labels} labels, {core_hours_text(then.core_hours)}, "
+        f"{duration_text(3600 * then.hours)}"
+    )
 
 
 def _rounded(value: float | None) -> str:

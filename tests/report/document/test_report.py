@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import copy
 import csv
 import hashlib
 import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,17 @@ from aimspax_core.inputs.fresh import move_aside
 from aimspax_core.report.document import contents
 from aimspax_core.report.document.charts import compared, figures
 from aimspax_core.report.document.comparison import comparison, names_of
+from aimspax_core.report.document.costs import TARGETS, costs
 from aimspax_core.report.document.gather import report
+from aimspax_core.report.document.labels import labels
 from aimspax_core.report.document.page import comparison_page, page
+from aimspax_core.report.document.setup import resolved
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.document.story import Story
-from aimspax_core.report.document.writing import write_report
+from aimspax_core.report.document.tables import costs_to_targets, headline
+from aimspax_core.report.document.tables import targets as target_rows
+from aimspax_core.report.document.writing import write_comparison, write_report
+from aimspax_core.report.forecast import IN_VALIDATION
 from aimspax_core.run_directory import RunDir
 
 OLD = Path(__file__).parents[2] / "fixtures" / "0.1.0-8e65e71"
@@ -257,15 +265,37 @@ def test_report_changes_nothing_in_the_run_directory(tmp_path: Path) -> None:
     assert all(f"{{{one['key']}," in bib for one in data["methods"]["references"])
 
 
-def test_page_of_a_user_is_not_written_over(tmp_path: Path) -> None:
-    mine = tmp_path / "report.html"
-    mine.write_text("<html>mine</html>")
-    with pytest.raises(CampaignError, match=r"report\.html"):
+@pytest.mark.parametrize("name", ["report.html", "report.json", "report.bib"])
+def test_file_of_a_user_is_not_written_over(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / name
+    mine.write_text("mine")
+    with pytest.raises(CampaignError, match=re.escape(name)):
         write_report(source("finished"), tmp_path)
-    assert mine.read_text() == "<html>mine</html>"
+    assert mine.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [mine]
     mine.unlink()
     write_report(source("finished"), tmp_path)
     write_report(source("finished"), tmp_path)  # its own is renewed
+
+
+def test_references_of_release_0_2_are_renewed(tmp_path: Path) -> None:
+    write_report(source("finished"), tmp_path)
+    file = tmp_path / "report.bib"
+    file.write_text(file.read_text().partition("\n\n")[2])
+    write_report(source("finished"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["comparison.html", "comparison.json"])
+def test_comparison_writes_over_no_file_of_a_user(
+    sources: dict[str, Source], tmp_path: Path, name: str
+) -> None:
+    mine = tmp_path / name
+    mine.write_text('{"format": "mine"}')
+    with pytest.raises(CampaignError, match=re.escape(name)):
+        write_comparison(sources, tmp_path)
+    mine.unlink()
+    write_comparison(sources, tmp_path)
+    write_comparison(sources, tmp_path)
 
 
 def test_fresh_moves_the_report_and_leaves_a_page_of_the_users(tmp_path: Path) -> None:
@@ -300,8 +330,10 @@ def test_campaign_that_has_only_begun_has_a_report(sources: dict[str, Source]) -
         assert "report of a campaign" in page(found, figures(found, story))
 
 
-def test_campaigns_are_held_against_each_other(reports: dict[str, contents.Report]) -> None:
-    found = comparison(reports)
+def test_campaigns_are_held_against_each_other(
+    sources: dict[str, Source], reports: dict[str, contents.Report]
+) -> None:
+    found = comparison(reports, {name: resolved(one.settings) for name, one in sources.items()})
     text = comparison_page(found, compared(found.campaigns))
     assert not Tags(text).loads
     assert all(name in text for name in NAMES)
@@ -311,6 +343,119 @@ def test_campaigns_are_held_against_each_other(reports: dict[str, contents.Repor
     assert found.differing["GATE.min_distance"]["finished"] == "0.5"  # it does not name the key
     for figure in compared(found.campaigns).values():
         assert len(figure["data"]) <= len(NAMES)
+
+
+def test_values_of_a_campaign_are_its_own_and_never_defaults_of_another(
+    sources: dict[str, Source], reports: dict[str, contents.Report]
+) -> None:
+    settings = {name: resolved(one.settings) for name, one in sources.items()}
+    settings["adopted"].pop("ACTIVE_LEARNING.c_x")
+    found = comparison(reports, settings).differing
+    assert found["ACTIVE_LEARNING.c_x"]["adopted"] == "-"
+    assert found["ACTIVE_LEARNING.c_x"]["finished"] == "-0.5"
+    own = {one.key for r in reports.values() for one in r.setup.changed}
+    settings["finished"]["REFERENCE.unnamed"] = "1"
+    assert "REFERENCE.unnamed" not in own | comparison(reports, settings).differing.keys()
+    settings = {name: {"TRAINING.lr": name} for name in NAMES}
+    assert comparison(reports, settings).differing["TRAINING.lr"] == {n: n for n in NAMES}
+
+
+def test_first_arrivals_at_an_error_are_those_of_the_learning_curve(
+    reports: dict[str, contents.Report],
+) -> None:
+    assert any(one.costs.targets for one in reports.values())
+    for report_ in reports.values():
+        rounds = report_.learning.rounds
+        reached = {
+            target: next(r for r in rounds if r.validation_mae_f_meV_per_A <= target)
+            for target in TARGETS
+            if any(r.validation_mae_f_meV_per_A <= target for r in rounds)
+        }
+        found = {t.mae_f_meV_per_A: t for t in report_.costs.targets if t.on == IN_VALIDATION}
+        assert found.keys() == reached.keys()
+        for target, one in found.items():
+            assert one.labels == reached[target].labels
+            assert one.from_the_beginning is (reached[target] is rounds[0])
+
+
+def test_initial_ensembles_have_cost_what_they_have_cost(
+    sources: dict[str, Source], reports: dict[str, contents.Report]
+) -> None:
+    rounds = reports["finished"].learning.rounds
+    curves = sources["finished"].story.curves
+    assert curves.explored_from is not None
+    first = [one for one in rounds if one.labels_seen <= curves.explored_from]
+    assert first
+    assert all(one.labels >= one.labels_seen and one.core_hours > 0 for one in first)
+
+
+def test_errors_of_the_first_models_are_told_as_such() -> None:
+    def one(error: float, first: bool) -> contents.Target:
+        return contents.Target(
+            mae_f_meV_per_A=error, on="x", labels=20, core_hours=1, hours=1,
+            from_the_beginning=first,
+        )  # fmt: skip
+
+    def campaign(name: str, *targets: contents.Target) -> contents.Summary:
+        return contents.Summary(
+            name=name, experiment="", phase="", selection="", labels=0, core_hours=0, hours=0,
+            error_name=None, error_meV_per_A=None, rounds=[], targets=list(targets),
+        )  # fmt: skip
+
+    good = campaign("good", one(300, True), one(200, True), one(100, False))
+    bad = campaign("bad", one(300, True), one(200, False))
+    rows = {row["force MAE (meV/Å)"]: row for row in costs_to_targets([good, bad])}
+    assert list(rows) == ["200 x", "100 x"]
+    assert "beginning" in rows["200 x"]["good"]
+    assert "20 labels" in rows["200 x"]["bad"]
+    assert rows["100 x"]["bad"] == "-"
+    assert [row["labels"] for row in target_rows(good.targets)] == [
+        "from the beginning (≤ 20)", "20"
+    ]  # fmt: skip
+
+
+def test_point_that_a_limit_of_steps_took_does_not_say_that_it_crossed(
+    sources: dict[str, Source],
+) -> None:
+    known = sources["finished"]
+    key, asked = next((k, a) for k, a in known.story.asked.items() if a.threshold is not None)
+    assert asked.threshold is not None
+    below = replace(asked, uncertainty=asked.threshold / 2)
+    story = copy.copy(known.story)
+    story.asked = {**story.asked, key: below}
+    (told,) = (one for one in labels(replace(known, story=story)) if one.key == key)
+    assert "uncert_not_crossed_limit" in told.why
+    assert not told.why.startswith("uncertainty")
+
+
+def test_headline_is_of_converged_members_alone(reports: dict[str, contents.Report]) -> None:
+    report_ = reports["finished"]
+    errors = ({"mae_f_meV_per_A": 60.0}, {"mae_f_meV_per_A": 100.0})
+    for states, told in (
+        (("converged", "converging"), ("converged", 60.0)),
+        (("converging", "converging"), ("converging", 80.0)),
+        (("as active learning ended", "converging"), ("converging", 100.0)),
+        (("exploring", "exploring"), ("mean", 80.0)),
+    ):
+        members = [
+            report_.members[0].model_copy(update={"state": state, "errors": own, "held_out": {}})
+            for state, own in zip(states, errors, strict=True)
+        ]
+        found = headline(report_.model_copy(update={"members": members}))
+        assert found is not None
+        assert (found.name.split(", ")[-1], found.value) == told
+
+
+def test_labels_from_the_store_are_not_in_the_median_of_what_labels_took(
+    sources: dict[str, Source],
+) -> None:
+    known = sources["interrupted"]
+    story = copy.copy(known.story)
+    story.asked = {
+        key: replace(one, core_hours=0.0, from_store=True) if number else replace(one, core_hours=2)
+        for number, (key, one) in enumerate(story.asked.items())
+    }
+    assert costs(replace(known, story=story)).core_seconds_a_label == 7200
 
 
 def test_campaigns_have_names_that_tell_them_apart() -> None:
