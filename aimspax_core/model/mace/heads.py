@@ -20,8 +20,13 @@ from aimspax_core.model.mace.product_basis import couplings, is_reduced
 from aimspax_core.model.number_format import number_format
 
 
-def with_one_head(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the model with a member's own head alone: itself, if it has no other."""
+def with_one_head(model: torch.nn.Module, head: str = HEAD) -> torch.nn.Module:
+    """Return the model with one head alone: itself, if it has no other.
+
+    Args:
+        model: A model of one head or several.
+        head: Which is kept; a member's own unless named.
+    """
     held: Any = model
     if len(getattr(held, "heads", None) or [HEAD]) == 1:
         return model
@@ -35,5 +40,5 @@ def with_one_head(model: torch.nn.Module) -> torch.nn.Module:
     ):
         # As in `build`: from e3nn, and the user can do nothing about them.
         warnings.filterwarnings("ignore", message="The TorchScript type system")
-        single: torch.nn.Module = remove_pt_head(held, HEAD)
+        single: torch.nn.Module = remove_pt_head(held, head)
     return single

@@ -18,6 +18,8 @@ from aimspax_core.model.mace.build import build
 from aimspax_core.model.mace.cueq import to_cueq
 from aimspax_core.model.mace.foundation import foundation_file
 from aimspax_core.model.mace.given_file import READERS, alike, read, rebuilt, require_adoptable
+from aimspax_core.model.mace.graphs import heads
+from aimspax_core.model.mace.heads import with_one_head
 from aimspax_core.model.mace.model_files import load_model, model_lock
 from aimspax_core.model.mace.product_basis import settings_of
 from aimspax_core.model.weights_file import weights_of
@@ -107,12 +109,21 @@ def with_replay_head(given: GivenModel, settings: ModelSettings, seed: int) -> G
         given: A model with one head.
         settings: Settings of the members.
         seed: Of the model that the weights are put into.
+
+    Raises:
+        ModelError: MACE does not bring the weights of such a model to two heads, or back to one.
     """
     if not settings.TRAINING.replays:
         return given
     held = settings_of(settings, given.model.state_dict())
     ours = build(held, given.elements, given.constants, seed)
     _take_elements(ours, given.model, given.elements, held)
+    singles = (with_one_head(ours, head) for head in heads(settings))
+    if not all(alike(one, given.model, given.elements, held) for one in (ours, *singles)):
+        raise ModelError(
+            "TRAINING.multiheads_finetuning: with a second head, or with one alone again, the "
+            "pretrained model predicts something else; MACE cannot do that with its architecture"
+        )
     return replace(given, model=ours)
 
 

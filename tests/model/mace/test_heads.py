@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,12 @@ from aimspax_core.model.mace import build, model_files
 from aimspax_core.model.mace.graphs import REPLAY_HEAD, batches, graphs, heads
 from aimspax_core.model.mace.kernel import evaluator
 from aimspax_core.model.mace.lean import why_not
+from aimspax_core.model.mace.pretrained import pretrained, with_replay_head
 from aimspax_core.model.member import Member
 from aimspax_core.model.replay import replayed
 from aimspax_core.model.trained import trained_model
 from aimspax_core.settings.families.known_families import row_of
+from aimspax_core.settings.fine_tuning import Pretrained
 from aimspax_core.settings.model import ModelSettings
 from tests.model.test_fine_tuning import CONSTANTS, ELEMENTS, KNOWN, TINY, forces, structures
 
@@ -136,6 +139,28 @@ def test_both_heads_begin_as_the_model_each_with_energies_of_its_reference(folde
     ours = sum(member.constants.atomic_energies[z] * n for z, n in ((1, 2), (8, 1)))
     before = sum(KNOWN[z] * n for z, n in ((1, 2), (8, 1)))
     assert ours - before == pytest.approx(700.0, abs=1.0)
+
+
+@pytest.mark.parametrize("at", ["pretrained.load_foundations_elements", "heads.remove_pt_head"])
+def test_a_model_that_mace_cannot_bring_to_two_heads_and_back_is_refused(
+    at: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a release of MACE left readouts out, which then stay random."""
+    place = f"aimspax_core.model.mace.{at}"
+    of_mace = pkgutil.resolve_name(place)
+
+    def without_readouts(model: Any, *args: Any, **more: Any) -> Any:
+        made = of_mace(model, *args, **more)
+        made = model if made is None else made
+        for weight in made.readouts.parameters():
+            torch.nn.init.normal_(weight)
+        return made
+
+    theirs = Pretrained(str(folder / "foundation.model"))
+    given = pretrained(theirs, plain(), ELEMENTS, 1)
+    monkeypatch.setattr(place, without_readouts)
+    with pytest.raises(ModelError, match="multiheads_finetuning"):
+        with_replay_head(given, settings(), 1)
 
 
 def test_replayed_data_are_forgotten_less(folder: Path) -> None:
