@@ -33,6 +33,8 @@ _MEANT = {
 }
 """What a record means that does not have a key of a later version."""
 
+_LORA = "TRAINING.convert_to_lora"
+
 
 def write_provenance(
     run: RunDir, settings: Settings, geometries: list[Atoms], adopted: bool = False
@@ -196,7 +198,11 @@ def _recorded(run: RunDir) -> dict[str, Any]:
     if not isinstance(content, dict):
         return {}
     checksum = content.pop("checksum", None)
-    return content if checksum in (None, digest(content)) else {}
+    if checksum not in (None, digest(content)):
+        return {}
+    if isinstance(frozen := content.get("frozen"), dict):
+        content["frozen"] = _in_one_spelling(frozen)
+    return content
 
 
 def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
@@ -213,12 +219,20 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
                 frozen[key] = value
             else:
                 free[f"{file}.{key}"] = value
+    frozen = _in_one_spelling(frozen)
     frozen |= _trajectory_seeds(settings) | dict(_contents(settings))
     frozen |= _flat(_identity(settings, geometries), METHOD)
     for index, atoms in enumerate(geometries):  # as their files say them
         bare = without_electrons(atoms, settings.electrons.get(index, {}))
         frozen[f"geometry.{index}"] = _structure_text(bare)
     return {"frozen": frozen, "free": free, "versions": versions()}
+
+
+def _in_one_spelling(frozen: dict[str, Any]) -> dict[str, Any]:
+    """Return what may not change with one of the two keys that ask for LoRA; both mean the same."""
+    if frozen.get(_LORA) is not True:
+        return frozen
+    return {**frozen, _LORA: False, "TRAINING.finetuning_choice": "lora"}
 
 
 def _trajectory_seeds(settings: Settings) -> dict[str, int]:

@@ -367,6 +367,30 @@ def test_a_frozen_key_that_an_older_version_did_not_have_is_no_change(inputs):
     assert _changes(inputs, run) == ()
 
 
+@pytest.mark.parametrize("then", ["convert_to_lora", "finetuning_choice"])
+def test_lora_may_be_asked_for_by_either_of_its_names(inputs, then):
+    (inputs.directory / "foundation.model").write_bytes(b"model")
+    asked = {"convert_to_lora": "True", "finetuning_choice": "lora"}
+    inputs.plant("mace.yaml", "TRAINING", "perform_finetuning", "True")
+    inputs.plant("mace.yaml", "TRAINING", "pretrained_model", "foundation.model")
+    inputs.plant("mace.yaml", "TRAINING", then, asked.pop(then))
+    run = _started(inputs)
+    content = json.loads(run.settings.read_text())
+    del content["checksum"]
+    if then == "convert_to_lora":  # as 0.2.0 recorded it
+        content["frozen"] |= {
+            "TRAINING.convert_to_lora": True, "TRAINING.finetuning_choice": "naive"
+        }  # fmt: skip
+        run.settings.write_text(json.dumps(content))
+    assert _changes(inputs, run) == ()
+    del inputs.model["TRAINING"][then]
+    with pytest.raises(SettingsError, match="finetuning_choice: was 'lora', is 'naive'"):
+        _changes(inputs, run)
+    ((other, value),) = asked.items()
+    inputs.plant("mace.yaml", "TRAINING", other, value)
+    assert _changes(inputs, run) == ()
+
+
 def test_models_of_a_version_without_the_reduced_basis_stay_in_the_full_one(inputs):
     run = _started(inputs)
     _rewrite(run, lambda content: content["frozen"].pop("ARCHITECTURE.use_reduced_cg"))
