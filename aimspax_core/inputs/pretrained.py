@@ -47,6 +47,13 @@ def with_its_architecture(settings: Settings, state: CampaignState | None) -> Se
             f"{places.of('TRAINING.perform_finetuning')}: found True, but {name} models cannot be "
             "fine-tuned; allowed: False"
         )
+    if source.model is None and not settings.model.family.weights_alone:
+        return settings  # its mistakes have it
+    where = (
+        "as the campaign was begun"
+        if source.model is None
+        else f"in {training.pretrained_model}, which members are fine-tuned from"
+    )
     if state is not None:
         keys = dict(state.rules.architecture)
     else:
@@ -62,8 +69,7 @@ def with_its_architecture(settings: Settings, state: CampaignState | None) -> Se
             raise SettingsError(f"{places.of(_key(source))}: {error}") from error
     wrong = [
         f"{places.of(f'ARCHITECTURE.{key}')}: found {value_text(getattr(section, key))}, but it is "
-        f"{value_text(value)} in {training.pretrained_model}, which members are fine-tuned from; "
-        f"allowed: {value_text(value)}, or no key"
+        f"{value_text(value)} {where}; allowed: {value_text(value)}, or no key"
         for key, value in keys.items()
         if key in section.model_fields_set and getattr(section, key) != value
     ]

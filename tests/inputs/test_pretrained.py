@@ -292,6 +292,10 @@ def test_weights_alone_are_of_the_architecture_that_is_written(directory: Path) 
     small = {f"ARCHITECTURE.{key}": value for key, value in SMALL.items()}
     inputs = Inputs.read(directory, alone | small)
     assert inputs.rules.architecture["num_features"] == SMALL["num_features"]
+    state = apply(None, Started(rules=inputs.rules))
+    other = load(directory, alone | small | {"ARCHITECTURE.num_layers": 2})
+    with pytest.raises(SettingsError, match=r"num_layers: found 2, but it is 1 as the campaign"):
+        with_its_architecture(other, state)
     line = next(line for line in plan(inputs.settings, [molecule("H2O")], ("a",)) if "fine" in line)
     assert "the weights of weights.pt in the network of ARCHITECTURE" in line
     assert any("mean number of neighbours" in note for note in inputs.settings.notes)
@@ -304,8 +308,9 @@ def test_weights_alone_are_of_the_architecture_that_is_written(directory: Path) 
 def test_weights_alone_do_not_make_a_network_of_mace(directory: Path) -> None:
     (directory / "weights.pt").write_bytes(b"weights")
     given = {"TRAINING.perform_finetuning": True, "TRAINING.pretrained_weights": "weights.pt"}
-    with pytest.raises(SettingsError, match=r"pretrained_(model|weights): missing; "):
-        Inputs.read(directory, given)
+    with pytest.raises(SettingsError, match=r"TRAINING\.pretrained_model: missing; ") as found:
+        Inputs.read(directory, given | {"MISC.compute_dipole": True})
+    assert "MISC.compute_dipole" in str(found.value), "with all else that is wrong"
 
 
 @needs_so3krates

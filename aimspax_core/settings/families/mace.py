@@ -178,7 +178,13 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
     why = why_no_cueq(settings) if here else None
     if why is not None:
         yield f"MISC.enable_cueq: {why}"
-    for part in settings.TRAINING.frozen_parts:
+    training = settings.TRAINING
+    if training.perform_finetuning and training.pretrained_model is None:
+        yield (
+            "TRAINING.pretrained_model: missing; TRAINING.pretrained_weights alone do not say how "
+            "MACE's network is made; allowed: the model that they are of"
+        )
+    for part in training.frozen_parts:
         yield (
             f"TRAINING.freeze_{part}: found True, which keeps a part of So3krates and SO3LR; "
             "allowed: False, and TRAINING.freeze, which counts MACE's layers"

@@ -178,6 +178,7 @@ class FamilyRow:
             calculator, in sentences.
         elements_by_loading: Whether a file's elements are found by loading its model, with torch.
         pretrained_names: Models that can be fine-tuned by a name.
+        weights_alone: Whether members can begin from weights alone, in a network of ARCHITECTURE.
         tuning_lr: Learning rates of fine-tuning, by `finetuning_choice`, where `TRAINING.lr` is not
             given; else it is that of members that begin from nothing.
         example: What `aimspax init` writes.
@@ -202,6 +203,7 @@ class FamilyRow:
     reads_electrons: bool = False
     calculator_note: str = ""
     pretrained_names: tuple[str, ...] = ()
+    weights_alone: bool = False
     tuning_lr: Mapping[str, float] = field(default_factory=dict)
     elements_by_loading: bool = False
     example: Example = Example()

@@ -370,6 +370,7 @@ def _row(
         elements_by_loading=True,
         calculator_note=_OF_THE_CALCULATOR,
         tuning_lr=_TUNING_LR,
+        weights_alone=True,
         example=Example(
             architecture={"num_features": 64, "num_layers": 2, **(far or {})},
             training={"lr": 0.005},
