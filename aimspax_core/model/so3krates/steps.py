@@ -60,10 +60,11 @@ _LOSSES: Mapping[tuple[str, ...], Callable[..., torch.nn.Module]] = {
 
 
 class WhereLabelled(torch.nn.Module):
-    """A loss of the package, to which a structure without a label has no error.
+    """A loss of the package whose term for dipoles heeds labels that are missing, and weights.
 
-    The package's loss of dipoles compares those of every structure, whatever its weight. Here the
+    The package compares the dipoles of every structure, and does not weigh them. Here the
     prediction stands in for a label that is missing: value and gradient of its error are zero.
+    Both are scaled by the root of the structure's weight, as errors are squared.
 
     Args:
         loss: The package's.
@@ -76,8 +77,10 @@ class WhereLabelled(torch.nn.Module):
     def forward(self, ref: Batch, pred: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the loss of a batch of labels and the model's output."""
         has = (ref.dipole_weight > 0).view(-1, 1)
-        dipole = torch.where(has, pred["dipole"], ref.dipole)
-        found: torch.Tensor = self.loss(ref, {**pred, "dipole": dipole})
+        scale = ref.weight.sqrt().view(-1, 1)
+        label = scale * ref.dipole
+        dipole = torch.where(has, scale * pred["dipole"], label)
+        found: torch.Tensor = self.loss(Batch({**ref, "dipole": label}), {**pred, "dipole": dipole})
         return found
 
 
