@@ -98,6 +98,8 @@ def labelled(stored: StoredLabel, keys: DataKeys = DEFAULT_KEYS) -> Atoms:
         atoms.info[keys.stress] = np.array(stored.label.stress)
     put_beside(atoms, stored.label, keys)
     for quantity, value in stored.label.provenance.get(_CARRIED, {}).items():
+        if getattr(stored.label, quantity, None) is not None:
+            continue  # the label's own was looked at, what is carried was not
         per_atom = quantity in _PER_ATOM
         (atoms.arrays if per_atom else atoms.info)[getattr(keys, quantity)] = (
             np.array(value) if isinstance(value, list) else value

@@ -250,6 +250,14 @@ def test_forces_on_held_atoms_are_in_datasets(tmp_path: Path, key: str) -> None:
     np.testing.assert_allclose(label.forces, kept.label.forces, atol=1e-7)
 
 
+def test_what_is_carried_does_not_take_the_place_of_what_a_label_has() -> None:
+    given = {"carried": {"dipole": [0.0, 1.0], "polarizability": 4.0}}
+    label = Label(-1.0, np.zeros((3, 3)), provenance=given, dipole=np.array([0.1, 0.2, 0.3]))
+    atoms = labelled(StoredLabel("", molecule("H2O"), label))
+    assert atoms.info["REF_dipole"].tolist() == [0.1, 0.2, 0.3]
+    assert atoms.info["REF_polarizability"] == 4.0
+
+
 def test_dipoles_and_ratios_are_taken_where_they_are_looked_at(tmp_path: Path) -> None:
     water = molecule("H2O")
     water.info |= {"REF_energy": -1.0, "mu": np.array([0.1, 0.2, 0.3])}

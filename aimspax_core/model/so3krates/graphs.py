@@ -249,13 +249,24 @@ def _energy(atoms: ase.Atoms) -> float | None:
 def _beside(atoms: ase.Atoms, settings: ModelSettings) -> dict[str, Array]:
     """Return what labels have beside energy, forces and stress, where it is looked at.
 
-    What is only carried along may be of any shape.
+    What is only carried along may be of any shape; in another one than a label's it is none.
     """
     places = {"dipole": atoms.info, "hirshfeld_ratios": atoms.arrays}
     found = {name: places[name].get(f"REF_{name}") for name in settings.measured}
     if atoms.pbc.any():
         found.pop("dipole", None)
-    return {k: np.asarray(v, dtype=np.float64) for k, v in found.items() if v is not None}
+    shapes = {"dipole": (3,), "hirshfeld_ratios": (len(atoms),)}
+    read = {name: _numbers(value, shapes[name]) for name, value in found.items()}
+    return {name: value for name, value in read.items() if value is not None}
+
+
+def _numbers(value: Any, shape: tuple[int, ...]) -> Array | None:
+    """Return finite numbers of a shape; None of anything else."""
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return numbers if numbers.shape == shape and np.isfinite(numbers).all() else None
 
 
 def _stress(atoms: ase.Atoms) -> Array | None:

@@ -156,6 +156,21 @@ def test_a_structure_without_the_labels_has_no_part_in_their_errors() -> None:
     assert found > 0
 
 
+def test_structures_weigh_as_much_for_their_dipoles_as_for_all_else() -> None:
+    alone = settings(energy_weight=0.0, forces_weight=0.0, loss="weighted_energy_forces_dipole")
+    batch, model = batch_and_model(alone)
+    each = []
+    for index in range(3):
+        batch["weight"] = torch.eye(3, dtype=torch.float64)[index]
+        each.append(float(loss_of(alone, batch, model).detach()))
+    batch["weight"] = torch.tensor([1.0, 0.0, 2.5], dtype=torch.float64)
+    found = loss_of(alone, batch, model)
+    assert float(found.detach()) == pytest.approx(each[0] + 2.5 * each[2], rel=1e-12)
+    found.backward()
+    given = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    assert all(torch.isfinite(one).all() for one in given)
+
+
 @pytest.mark.parametrize("bare", [(), (0, 2)])
 def test_the_gradient_is_the_slope_of_the_loss(bare: tuple[int, ...]) -> None:
     chosen, step = settings(energy_weight=0.0, forces_weight=0.0), 1e-5
@@ -207,6 +222,10 @@ def test_what_is_only_carried_along_may_be_of_any_shape() -> None:
     water.info["REF_dipole"] = "of another program"
     (graph,) = graphs(settings(loss="weighted"), [water])
     assert graph.dipole is None
+    for carried in ("of another program", np.ones(6), np.full(3, np.nan)):
+        water.info["REF_dipole"], water.arrays["REF_hirshfeld_ratios"] = carried, np.ones((3, 2))
+        (graph,) = graphs(settings(misc={"compute_dipole": True}), [water])
+        assert (graph.dipole, graph.hirshfeld_ratios) == (None, None)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
