@@ -274,10 +274,16 @@ def _of_structure(control: Control, atoms: Atoms) -> Control:
         control = control.with_("charge", repr(float(atoms.info["charge"])))
     if "spin" in atoms.info:
         unpaired = round(float(atoms.info["spin"])) - 1
-        if unpaired or not _closed(control):
+        if (unpaired or not _closed(control)) and not _has_moment(control, unpaired):
             control = control.with_("spin", "collinear")
             control = control.with_("fixed_spin_moment", f"{unpaired:.1f}")
     return control
+
+
+def _has_moment(control: Control, unpaired: int) -> bool:
+    """Say whether control.in itself asks for so many unpaired electrons, of either spin."""
+    given = control.get("fixed_spin_moment") is not None and not _closed(control)
+    return given and abs(control.number("fixed_spin_moment")) == unpaired
 
 
 def _closed(control: Control) -> bool:

@@ -141,6 +141,18 @@ def test_charge_and_spin_of_a_structure_hold_before_the_file(tmp_path: Path):
     assert written.number("fixed_spin_moment") == 2.0
 
 
+@pytest.mark.parametrize(("spin", "written"), [(2, -1.0), (4, 3.0)])
+def test_a_moment_of_the_control_file_keeps_its_sign(tmp_path: Path, spin: int, written: float):
+    """A multiplicity has none; what the file says of another one does not hold."""
+    radical, control = molecule("OH"), OPEN_SHELL + "fixed_spin_moment -1\n"
+    radical.set_initial_magnetic_moments([-1.0, 0.0])
+    radical.info["spin"] = spin
+    engine(tmp_path, control, clean_dirs=False).label(radical)
+    (folder,) = folders(tmp_path)
+    found, _ = Control.read(folder / "control.in")
+    assert found.number("fixed_spin_moment") == written
+
+
 def test_a_fractional_charge_is_written_to_the_last_digit(tmp_path: Path):
     water = molecule("H2O")
     water.info["charge"] = 1 / 3
