@@ -35,6 +35,18 @@ def told_to_models(
     return _given(settings)
 
 
+def given_by_reference(settings: Settings) -> dict[int, Mapping[str, float]]:
+    """Return what REFERENCE says of `charge` (e) and `spin` (2S+1) of each geometry, by its index.
+
+    It holds for structures that say nothing of it; what it does not say is not there.
+    """
+    found: dict[int, Mapping[str, float]] = {}
+    for index in range(len(settings.geometry_files)):
+        engine = settings.reference.of_geometry(index)
+        found[index] = kind_of(engine).electrons(engine, settings.directory)
+    return found
+
+
 def notes_on_electrons(settings: Settings, geometries: list[Atoms], frames: bool) -> Iterator[str]:
     """Yield what is to be said of charges and multiplicities beside the plan, which has them.
 
@@ -82,9 +94,7 @@ def _untold(settings: Settings, geometries: list[Atoms], readers: str) -> Iterat
 def _given(settings: Settings) -> dict[int, Mapping[str, float]]:
     """Return what REFERENCE says of each geometry's charge and multiplicity, if it is unusual."""
     found: dict[int, Mapping[str, float]] = {}
-    for index in range(len(settings.geometry_files)):
-        engine = settings.reference.of_geometry(index)
-        given = kind_of(engine).electrons(engine, settings.directory)
+    for index, given in given_by_reference(settings).items():
         if unusual := {key: value for key, value in given.items() if value != _NEUTRAL[key]}:
             found[index] = unusual
     return found

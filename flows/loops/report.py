@@ -13,6 +13,7 @@ from aimspax_core.campaign.journal import entries
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.errors import AimspaxError, ModelError
 from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.electrons_of_models import given_by_reference
 from aimspax_core.storage import text
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def source(inputs: Inputs) -> Source:
         story=story,
         state=state,
         model_card=_model_card(inputs, state),
+        electrons=given_by_reference(inputs.settings),
     )
 
 

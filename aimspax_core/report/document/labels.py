@@ -88,12 +88,19 @@ def _why(source: Source, point: Point, asked: Asked) -> str:
         return "taken by chance"
     if asked.uncertainty is None or asked.threshold is None:
         return "uncertainty above its threshold"
-    if not asked.uncertainty > asked.threshold:
+    if is_below(asked):
         return (
             f"taken anyway, by `uncert_not_crossed_limit`: uncertainty {asked.uncertainty:.3g}, "
             f"not above {asked.threshold:.3g}"
         )
     return f"uncertainty {asked.uncertainty:.3g} above {asked.threshold:.3g}"
+
+
+def is_below(asked: Asked) -> bool:
+    """Return whether a structure was asked for though it was not above a known threshold."""
+    if asked.uncertainty is None or asked.threshold is None:
+        return False
+    return asked.uncertainty <= asked.threshold
 
 
 @dataclass

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from aimspax_core.campaign.state import Phase
+from aimspax_core.campaign.state import Phase, PointStatus
+from aimspax_core.campaign.thresholds import memories
 from aimspax_core.report.document import contents
 from aimspax_core.report.document.citations import citations
+from aimspax_core.report.document.labels import is_below
 from aimspax_core.report.document.learning import held_out_error
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.plan import sampler_text
@@ -38,6 +40,7 @@ def methods(source: Source, versions: dict[str, str]) -> contents.Methods:
     """
     sentences = [
         *_what(source, versions),
+        *_electrons(source),
         *_initial(source),
         *_exploring(source),
         *_training(source),
@@ -116,6 +119,19 @@ def _what(source: Source, versions: dict[str, str]) -> Iterator[str]:
     )
 
 
+def _electrons(source: Source) -> Iterator[str]:
+    """Yield charges and multiplicities that are not those of a neutral singlet."""
+    found: dict[str, str] = {}
+    for index, atoms in enumerate(source.geometries):
+        charge, spin = source.electrons_of(index)
+        if charge or spin not in (None, 1.0):
+            parts = [f"the charge {charge or 0:g} e"]
+            parts += [f"the multiplicity {spin:g}"] if spin is not None else []
+            found[atoms.get_chemical_formula()] = " and ".join(parts)
+    for formula, text in found.items():
+        yield f"{formula} has {text}."
+
+
 def _version(versions: dict[str, str], package: str) -> str:
     return f" {versions[package]}" if package in versions else ""
 
@@ -143,11 +159,24 @@ def _initial(source: Source) -> Iterator[str]:
             cites = idg.sampling_engine.cites
         elif idg.initial_sampling not in ("aimd", "rattle"):
             cites = row_of_foundation(idg.foundational_model).foundation_cites
-        number = sum(p.sampling_step is not None for p in state.points.values())
-        yield (
-            f"The first {number} structures were sampled by {sampler_text(settings)} "
-            f"{_cite(*cites)}."
+        number = sum(
+            p.sampling_step is not None and p.status is PointStatus.LABELLED
+            for p in state.points.values()
         )
+        moved = f" in MD {_dynamics(source)}" if idg.initial_sampling != "rattle" else ""
+        if number:
+            yield (
+                f"The first {number} structures were sampled by {sampler_text(settings)} "
+                f"{_cite(*cites)}{moved}."
+            )
+
+
+def _dynamics(source: Source) -> str:
+    """Return the dynamics of all geometries, in brackets, with what is cited for them."""
+    sections = [source.settings.md_section(index) for index in range(len(source.geometries))]
+    dynamics = dict.fromkeys(describe(section) for section in sections)
+    keys = dict.fromkeys(key for section in sections for key in section.row.cites)
+    return f"({'; '.join(dynamics)}) {_cite(*keys)}"
 
 
 def _exploring(source: Source) -> Iterator[str]:
@@ -155,17 +184,14 @@ def _exploring(source: Source) -> Iterator[str]:
     al, rules = settings.al, state.rules
     if not state.trajectories:
         return
-    sections = [settings.md_section(index) for index in range(len(source.geometries))]
-    dynamics = dict.fromkeys(describe(section) for section in sections)
-    keys = dict.fromkeys(key for section in sections for key in section.row.cites)
     driver = "by their mean"
     if al.use_foundational:
         row = row_of_foundation(al.foundational_model)
         model = al.foundational_model_settings.model_text(al.foundational_model)
         driver = f"by {model} {_cite(*row.foundation_cites)}"
     yield (
-        f"The models then explored: {len(state.trajectories)} trajectories ({'; '.join(dynamics)}) "
-        f"{_cite(*keys)} were driven {driver}, for {_md_time(source)} in all."
+        f"The models then explored: {len(state.trajectories)} trajectories "
+        f"{_dynamics(source)} were driven {driver}, for {_md_time(source)} in all."
     )
     measure = measure_of(al.uncertainty_type)
     checked = f"Every {al.skip_step_mlff} steps"
@@ -174,18 +200,45 @@ def _exploring(source: Source) -> Iterator[str]:
         yield f"{checked} a structure was taken by chance, with a probability of {share:g}."
         return
     of = "" if rules.uncertainty_of == "all" else " that can move"
-    if rules.threshold == "calibrated" and rules.force_error is not None:
-        held = (
-            f"the error to be expected with it, by the labels so far {_cite('holt1979')}, was held "
-            f"against {rules.force_error:g} {rules.uncertainty_unit}"
-        )
-    else:
-        margin = "" if rules.c_x == 0 else f", times {1 + rules.c_x:g}"
-        held = f"it was held against the mean of the last {WINDOW} checks{margin}"
+    first = "structures above were labelled and learnt"
+    if al.candidates == "largest_error":
+        first += ", those first whose expected errors were the largest"
+        first += ", but none that was nearly the same as others" if al.novelty else ""
     yield (
-        f"{checked} the committee's uncertainty ({measure.text}{of}) was measured, and {held}; "
-        "structures above were labelled and learnt."
+        f"{checked} the committee's uncertainty ({measure.text}{of}) was measured, and "
+        f"{_held_against(source)}; {first}."
     )
+    anyway = sum(
+        p.status is PointStatus.LABELLED and is_below(asked)
+        for key, asked in source.story.asked.items()
+        if (p := state.points.get(key)) is not None and not p.analysis
+    )
+    if anyway:
+        number = "One structure was" if anyway == 1 else f"{anyway} structures were"
+        yield f"{number} labelled after {al.uncert_not_crossed_limit:g} steps without one above."
+
+
+def _held_against(source: Source) -> str:
+    """Return what the uncertainty is held against, for whom, and whether that stays as it was."""
+    state, rules = source.state, source.state.rules
+    own = rules.threshold_scope == "geometry" and rules.geometries > 1
+    if rules.threshold == "calibrated" and rules.force_error is not None:
+        by = "the labels of its geometry so far, where these were enough" if own else (
+            "the labels so far"
+        )  # fmt: skip
+        return (
+            f"the error to be expected with it, by {by} {_cite('holt1979')}, was held against "
+            f"{rules.force_error:g} {rules.uncertainty_unit}"
+        )
+    margin = "" if rules.c_x == 0 else f", times {1 + rules.c_x:g}"
+    of = " of its geometry" if own else ""
+    held = f"it was held against the mean of the last {WINDOW} checks{of}{margin}"
+    frozen = [window.frozen for window in memories(state) if window.frozen is not None]
+    if not frozen:
+        return held
+    level = f" at {frozen[0]:.3g} {rules.uncertainty_unit}" if len(frozen) == 1 else ""
+    points = f"{rules.freeze_threshold_dataset:g} points of training"
+    return f"{held}, which stood still{level} from {points} on"
 
 
 def _md_time(source: Source) -> str:
@@ -219,8 +272,10 @@ def _training(source: Source) -> Iterator[str]:
 def _outcome(source: Source) -> Iterator[str]:
     state, story = source.state, source.story
     done = "were" if state.phase is Phase.FINISHED else "have so far been"
+    there = sum(p.from_store and p.status is PointStatus.LABELLED for p in state.points.values())
+    store = f", {there} of them by labels that were in the store already" if there else ""
     yield (
-        f"In all, {state.labels} structures {done} labelled, which took "
+        f"In all, {state.labels} structures {done} labelled{store}, which took "
         f"{_core_hours(state.core_hours)} in {duration_text(story.seconds)}."
     )
     error = held_out_error(state)

@@ -88,6 +88,7 @@ def _geometry(source: Source, index: int) -> contents.Geometry:
     atoms, settings = source.geometries[index], source.settings
     axes = "".join(axis for axis, is_so in zip("abc", atoms.pbc, strict=True) if is_so)
     held = settings.held_atoms(index)
+    charge, multiplicity = source.electrons_of(index)
     return contents.Geometry(
         index=index,
         file=settings.geometry_files[index].name,
@@ -95,15 +96,11 @@ def _geometry(source: Source, index: int) -> contents.Geometry:
         atoms=len(atoms),
         periodic=axes or "-",
         volume_A3=float(atoms.get_volume()) if atoms.pbc.all() else None,
-        charge=_number(atoms.info.get("charge")),
-        multiplicity=_number(atoms.info.get("spin")),
+        charge=charge,
+        multiplicity=multiplicity,
         dynamics=describe(settings.md_section(index)),
         held=held_text(held) if held else "",
     )
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 def _values(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ase import Atoms
 
@@ -25,6 +25,8 @@ class Source:
         story: What the journal tells.
         state: The campaign as its files know it, which may be more than a damaged journal tells.
         model_card: Of a finished campaign, Markdown; None: there is none yet.
+        electrons: What REFERENCE says of `charge` (e) and `spin` (2S+1) of structures that say
+            nothing of it themselves, by the index of their geometry.
     """
 
     run: RunDir
@@ -34,3 +36,10 @@ class Source:
     story: Story
     state: CampaignState
     model_card: str | None = None
+    electrons: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+
+    def electrons_of(self, geometry: int) -> tuple[float | None, float | None]:
+        """Return charge (e) and multiplicity of a geometry; None: nobody says."""
+        told = {**self.electrons.get(geometry, {}), **self.geometries[geometry].info}
+        charge, spin = (told.get(key) for key in ("charge", "spin"))
+        return (None if charge is None else float(charge), None if spin is None else float(spin))

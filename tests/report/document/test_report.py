@@ -18,8 +18,10 @@ from typing import Any
 import pytest
 
 from aimspax_core.campaign.journal import entries, load
+from aimspax_core.campaign.state import PointStatus
 from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.electrons_of_models import given_by_reference
 from aimspax_core.inputs.fresh import move_aside
 from aimspax_core.report.document import contents
 from aimspax_core.report.document.charts import compared, figures
@@ -51,6 +53,7 @@ def source(name: str) -> Source:
         seeds=inputs.seeds,
         story=Story.of(entries(inputs.run.journal)),
         state=inputs.state,
+        electrons=given_by_reference(inputs.settings),
         model_card="# card <b>of</b>\n\n| a |\n| --- |\n| 1 |\n",
     )
 
@@ -233,6 +236,73 @@ def test_methods_cite_what_was_used_and_nothing_else(
     for number in range(1, len(keys) + 1):
         assert re.search(rf"[\[ ]{number}[\],]", text)
     assert set(re.findall(r"[\w]+", " ".join(re.findall(r"\\cite\{([^}]*)\}", latex)))) == keys
+
+
+def test_structures_that_have_no_label_are_not_counted_among_the_first_ones(
+    sources: dict[str, Source], reports: dict[str, contents.Report]
+) -> None:
+    state = sources["interrupted"].state
+    key = next(k for k, p in state.points.items() if p.sampling_step is not None)
+    failed = state.points[key].but(status=PointStatus.FAILED)
+    fewer = replace(sources["interrupted"], state=state.but(points={**state.points, key: failed}))
+    before, after = (report(one).methods.text for one in (sources["interrupted"], fewer))
+    first, then = (int(re.findall(r"first (\d+) structures", one)[0]) for one in (before, after))
+    assert (first, then) == (reports["interrupted"].counts.initial_labels, first - 1)
+    assert re.search(r"sampled by [^.]* in MD \([^)]* K,", before)
+
+
+def test_methods_tell_thresholds_as_they_are(sources: dict[str, Source]) -> None:
+    known = sources["finished"]
+
+    def told(**rules: object) -> str:
+        return report(replace(known, state=known.state.but(**rules))).methods.text
+
+    rules, window = known.state.rules, known.state.window
+    assert "stood still" not in told()
+    assert "stood still at 0.25" in told(window=replace(window, frozen=0.25))
+    scoped = rules.model_copy(update={"threshold_scope": "geometry", "geometries": 2})
+    assert "checks of its geometry" in told(rules=scoped)
+
+
+def test_methods_count_structures_that_were_taken_below_the_threshold(
+    sources: dict[str, Source],
+) -> None:
+    known = sources["finished"]
+    key, asked = next(
+        (key, one)
+        for key, one in known.story.asked.items()
+        if one.threshold and known.state.points[key].status is PointStatus.LABELLED
+    )
+    assert asked.threshold is not None
+    story = copy.copy(known.story)
+    story.asked = {**story.asked, key: replace(asked, uncertainty=asked.threshold / 2)}
+    assert "without one above" not in report(known).methods.text
+    assert "One structure was labelled after" in report(replace(known, story=story)).methods.text
+
+
+def test_labels_from_the_store_are_told_in_the_methods(sources: dict[str, Source]) -> None:
+    known = sources["finished"]
+    points = {key: one.but(from_store=True) for key, one in known.state.points.items()}
+    there = report(replace(known, state=known.state.but(points=points)))
+    assert f"{there.counts.from_store} of them by labels that were in the store" in (
+        there.methods.text
+    )
+
+
+def test_charge_and_multiplicity_are_those_that_the_reference_gives(
+    sources: dict[str, Source],
+) -> None:
+    known = sources["finished"]
+    assert (report(known).setup.geometries[0].charge) == 0
+    charged = replace(known, electrons={0: {"charge": 1.0, "spin": 2.0}})
+    found = report(charged)
+    (geometry, *_) = found.setup.geometries
+    assert (geometry.charge, geometry.multiplicity) == (1.0, 2.0)
+    assert "the charge 1 e and the multiplicity 2" in found.methods.text
+    own = known.geometries[0].copy()  # what a structure says of itself holds before
+    own.info.update(charge=-1, spin=1)
+    (geometry, *_) = report(replace(charged, geometries=[own])).setup.geometries
+    assert (geometry.charge, geometry.multiplicity) == (-1.0, 1.0)
 
 
 def test_settings_that_are_not_the_defaults_are_told(reports: dict[str, contents.Report]) -> None:
