@@ -257,6 +257,10 @@ class FoundationalModel(MaceFoundation, So3lrFoundation):
         own = MaceFoundation if kind == "mace-mp" else So3lrFoundation
         return sorted(self.model_fields_set - set(own.model_fields))
 
+    def is_published(self, kind: str) -> bool:
+        """Return whether the model is known by name; else it is of a user's own file."""
+        return self.model_path is None if kind == "so3lr" else self.mace_model in FOUNDATION_MODELS
+
     def model_text(self, kind: str) -> str:
         """Return the model in words, for the plan of a run."""
         if kind == "mace-mp":

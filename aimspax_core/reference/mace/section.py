@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from aimspax_core.settings.engines import EngineSection, MaceFoundation
+from aimspax_core.settings.engines import FOUNDATION_MODELS, EngineSection, MaceFoundation
 from aimspax_core.settings.values import Device, ExistingFile
 
 
@@ -59,9 +59,12 @@ class MaceMpReference(MaceFoundation, EngineSection):
 
     @property
     def cites(self) -> tuple[str, ...]:
-        """The model, and its dispersion."""
-        dispersion = ("grimme2010",) if self.dispersion else ()
-        return "batatia2022", "batatia2025design", "batatia2025foundation", *dispersion
+        """The architecture, the model if MACE knows it by name, and its dispersion."""
+        return (
+            *("batatia2022", "batatia2025design"),
+            *(("batatia2025foundation",) if self.mace_model in FOUNDATION_MODELS else ()),
+            *(("grimme2010",) if self.dispersion else ()),
+        )
 
     @property
     def method_text(self) -> str:

@@ -15,7 +15,7 @@ from aimspax_core.report.error_tables import columns
 from aimspax_core.report.forecast import forecast_rows
 from aimspax_core.stopping.rule import Stage
 
-_AFTER = (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED)
+AFTER = (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED)
 
 
 def members(source: Source) -> list[contents.Member]:
@@ -58,7 +58,7 @@ def _condition(
     state: CampaignState, member: MemberState
 ) -> Literal["converged", "converging", "as active learning ended", "exploring"]:
     """Return what a member's errors are of."""
-    if state.phase not in _AFTER:
+    if state.phase not in AFTER:
         return "exploring"
     if member.converge_epochs and member.converging is not None:
         return "converged" if member.converged else "converging"

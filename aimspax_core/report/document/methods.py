@@ -13,8 +13,11 @@ from aimspax_core.report.document.labels import is_below
 from aimspax_core.report.document.learning import held_out_error
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.plan import sampler_text
+from aimspax_core.report.summary import core_hours_text
 from aimspax_core.sampling.dynamics import describe
+from aimspax_core.settings.engines import FoundationalModel
 from aimspax_core.settings.families.known_families import row_of_foundation
+from aimspax_core.settings.model import Training
 from aimspax_core.structures import symbols_text
 from aimspax_core.text import and_list, duration_text
 from aimspax_core.uncertainty.measures import measure_of
@@ -28,7 +31,28 @@ _OPTIMIZERS = {
 """What optimizers are called, and what is cited for them."""
 
 _LOOSE = re.compile(r" ([.,;:)])")
-_SPECIAL = re.compile(r"([&%$#_{}])")
+_FOLDERS = re.compile(r"(?<![\w/])(?:~|\.{1,2})?/(?:[^\s/'\"]+/)*(?=[^\s/'\"])")
+"""Of the user's disk, before the name of a file."""
+
+_IN_LATEX = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+        **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
+        **{"Å": "\\AA{}", "−": "$-$", "×": "$\\times$", "·": "$\\cdot$", "°": "$^\\circ$"},
+        **{"ω": "$\\omega$", "Γ": "$\\Gamma$", "²": "$^2$", "³": "$^3$", "–": "--"},
+    }
+)
+"""Signs that LaTeX takes for something else or does not know, and how they are written there."""
+
+_OWN = "(a file: cite where it comes from)"
+
+_SECOND = " and MACE's second stage, with its own learning rate and weights"
+
+_BESIDE = {
+    "dipole": ("dipoles", "dipole_weight"),
+    "hirshfeld_ratios": ("Hirshfeld ratios", "hirshfeld_weight"),
+}
+"""What is learnt beside energies, forces and stress: its name, and the key of its weight."""
 
 
 def methods(source: Source, versions: dict[str, str]) -> contents.Methods:
@@ -51,6 +75,7 @@ def methods(source: Source, versions: dict[str, str]) -> contents.Methods:
 
 def written(text: str) -> contents.Methods:
     """Return a paragraph, whose citations are written `[[key, key]]`, with what it cites."""
+    text = _FOLDERS.sub("", text)
     text = _LOOSE.sub(r"\1", " ".join(text.split()))  # a place without a citation leaves room
     order: dict[str, int] = {}
     for match in _CITED.finditer(text):
@@ -66,7 +91,8 @@ def written(text: str) -> contents.Methods:
 
     parts = _CITED.split(text)
     escaped = "".join(
-        f"[[{part}]]" if index % 2 else _latex(part) for index, part in enumerate(parts)
+        f"[[{part}]]" if index % 2 else part.translate(_IN_LATEX)
+        for index, part in enumerate(parts)
     )
     return contents.Methods(
         text=_CITED.sub(plain, text),
@@ -79,13 +105,6 @@ def written(text: str) -> contents.Methods:
 
 def _keys(match: re.Match[str]) -> list[str]:
     return [key.strip() for key in match[1].split(",")]
-
-
-def _latex(text: str) -> str:
-    text = _SPECIAL.sub(r"\\\1", text)
-    for sign, command in (("Å", "\\AA{}"), ("−", "$-$"), ("×", "$\\times$")):
-        text = text.replace(sign, command)
-    return text
 
 
 def _cite(*keys: str) -> str:
@@ -113,8 +132,8 @@ def _what(source: Source, versions: dict[str, str]) -> Iterator[str]:
     models = f"{called} model" if many == 1 else f"committee of {many} {called} models"
     yield (
         f"The {models} {_cite(*row.cites)} ({', '.join(told)}; PyTorch"
-        f"{_version(versions, 'torch')} {_cite('paszke2019')}) learnt energies and forces"
-        f"{' and stress' if settings.stress else ''} of the reference "
+        f"{_version(versions, 'torch')} {_cite('paszke2019')}) learnt "
+        f"{and_list([*_learnt(source)])} of the reference "
         f"{settings.reference.engine_text} {_cite(*settings.reference.cites)}."
     )
 
@@ -132,12 +151,33 @@ def _electrons(source: Source) -> Iterator[str]:
         yield f"{formula} has {text}."
 
 
+def _learnt(source: Source) -> dict[str, float]:
+    """Return what the loss is made of, with its weights."""
+    model = source.settings.model
+    training = model.TRAINING
+    found = {"energies": training.energy_weight} if training.loss != "forces_only" else {}
+    found["forces"] = training.forces_weight
+    if training.loss in model.family.stress_losses and any(a.pbc.any() for a in source.geometries):
+        virials = training.loss == "virials"
+        found["stress"] = training.virials_weight if virials else training.stress_weight
+    for one in model.beside:
+        name, key = _BESIDE[one]
+        found[name] = getattr(training, key)
+    return found
+
+
 def _version(versions: dict[str, str], package: str) -> str:
     return f" {versions[package]}" if package in versions else ""
 
 
 def _value(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _of_foundation(kind: str, model: FoundationalModel) -> str:
+    """Cite a foundation model; where one of a user's own file comes from is not known."""
+    cites = row_of_foundation(kind).foundation_cites
+    return _cite(*cites) if model.is_published(kind) else _OWN
 
 
 def _initial(source: Source) -> Iterator[str]:
@@ -147,18 +187,22 @@ def _initial(source: Source) -> Iterator[str]:
         row = settings.model.family
         by = f" by LoRA {_cite('hu2022')}" if training.uses_lora else ""
         beside = ", with frames of what it was trained on replayed" if training.replays else ""
+        known = training.pretrained_model in row.pretrained_names
+        cites = [_cite(*row.foundation_cites)] if known else []
+        if not known or training.pretrained_weights is not None:
+            cites.append(_OWN)
         yield (
             f"Its members were fine-tuned{by} from {training.pretrained_text} "
-            f"{_cite(*row.foundation_cites)}{beside}."
+            f"{' '.join(cites)}{beside}."
         )
     if state.adopted:
         yield "It began from models and datasets that were there."
     elif settings.has_initial:
-        cites: tuple[str, ...] = ()
+        sampler = ""
         if idg.initial_sampling == "engine" and idg.sampling_engine is not None:
-            cites = idg.sampling_engine.cites
+            sampler = _cite(*idg.sampling_engine.cites)
         elif idg.initial_sampling not in ("aimd", "rattle"):
-            cites = row_of_foundation(idg.foundational_model).foundation_cites
+            sampler = _of_foundation(idg.foundational_model, idg.foundation)
         number = sum(
             p.sampling_step is not None and p.status is PointStatus.LABELLED
             for p in state.points.values()
@@ -167,7 +211,7 @@ def _initial(source: Source) -> Iterator[str]:
         if number:
             yield (
                 f"The first {number} structures were sampled by {sampler_text(settings)} "
-                f"{_cite(*cites)}{moved}."
+                f"{sampler}{moved}."
             )
 
 
@@ -186,9 +230,8 @@ def _exploring(source: Source) -> Iterator[str]:
         return
     driver = "by their mean"
     if al.use_foundational:
-        row = row_of_foundation(al.foundational_model)
-        model = al.foundational_model_settings.model_text(al.foundational_model)
-        driver = f"by {model} {_cite(*row.foundation_cites)}"
+        kind, model = al.foundational_model, al.foundational_model_settings
+        driver = f"by {model.model_text(kind)} {_of_foundation(kind, model)}"
     yield (
         f"The models then explored: {len(state.trajectories)} trajectories "
         f"{_dynamics(source)} were driven {driver}, for {_md_time(source)} in all."
@@ -258,15 +301,33 @@ def _training(source: Source) -> Iterator[str]:
     cites = _cite(*keys, *(("reddi2018",) if training.amsgrad else ()))
     converged = sum(m.converged and m.converge_epochs > 0 for m in state.members.values())
     share = source.settings.al.valid_ratio
+    weights = [f"{weight:g} of {name}" for name, weight in _learnt(source).items()]
+    limit = (
+        "" if training.clip_grad is None else f", gradient norms of {training.clip_grad:g} at most"
+    )
     yield (
-        f"Training used {variant} {cites} with a learning rate of {training.lr:g}, batches of "
-        f"{training.batch_size}, and the loss named {training.loss} (weights "
-        f"{training.energy_weight:g} of energies and {training.forces_weight:g} of forces); "
+        f"Training used {variant} {cites} with a learning rate of {training.lr:g}, a weight decay "
+        f"of {training.weight_decay:g}, batches of {training.batch_size}{limit}, and the loss "
+        f"named {training.loss} (weights {and_list(weights)}); "
         f"{share:.0%} of the points were for validation."
     )
+    if training.ema:
+        decay = f"{training.ema_decay:g}"
+        yield f"Weights were averaged exponentially, with a decay of {decay}."
     if converged:
         who = "one model was" if converged == 1 else f"{converged} models were"
-        yield f"In the end {who} trained to convergence on the whole dataset."
+        yield (
+            f"In the end {who} trained to convergence on the whole dataset, with the scheduler "
+            f"{_scheduler(training)}{_SECOND if training.swa else ''}."
+        )
+
+
+def _scheduler(training: Training) -> str:
+    if training.scheduler == "ExponentialLR":
+        return f"ExponentialLR (gamma {training.lr_scheduler_gamma:g})"
+    return (
+        f"ReduceLROnPlateau (factor {training.lr_factor:g}, patience {training.scheduler_patience})"
+    )
 
 
 def _outcome(source: Source) -> Iterator[str]:
@@ -276,12 +337,8 @@ def _outcome(source: Source) -> Iterator[str]:
     store = f", {there} of them by labels that were in the store already" if there else ""
     yield (
         f"In all, {state.labels} structures {done} labelled{store}, which took "
-        f"{_core_hours(state.core_hours)} in {duration_text(story.seconds)}."
+        f"{core_hours_text(state.core_hours)} in {duration_text(story.seconds)}."
     )
     error = held_out_error(state)
     if error is not None:
         yield f"On a held-out set the force MAE is {error:.1f} meV/Å."
-
-
-def _core_hours(hours: float) -> str:
-    return f"{hours:.3g} core-hours" if hours >= 0.1 else f"{3600 * hours:.3g} core-seconds"

@@ -21,6 +21,7 @@ from aimspax_core.report.document import contents, tables
 from aimspax_core.report.document.charts import Figure
 from aimspax_core.report.document.ours import GENERATOR
 from aimspax_core.report.document.viewer import scenes
+from aimspax_core.report.summary import core_hours_text
 from aimspax_core.text import duration_text
 
 LABEL_ROWS = 500
@@ -47,7 +48,7 @@ def page(report: contents.Report, figures: Mapping[str, Figure]) -> str:
         structures=scenes(report.structures),
         r=report,
         headline=tables.headline(report),
-        core_hours=tables.core_hours_text(report.costs.core_hours),
+        core_hours=core_hours_text(report.costs.core_hours),
         has_held_out=any(one.held_out for one in report.members),
         model_card=None if card is None else markdown(card),
         member_rows=tables.members(report),

@@ -8,6 +8,7 @@ from typing import Any
 
 from aimspax_core.report.document import contents
 from aimspax_core.report.error_tables import HELD_OUT, heading_of
+from aimspax_core.report.summary import core_hours_text
 from aimspax_core.text import duration_text
 
 Row = dict[str, Any]
@@ -41,11 +42,6 @@ def headline(report: contents.Report) -> Headline | None:
                 )  # fmt: skip
                 return Headline(f"force {kind}, {on}, {of}", sum(found) / len(found))
     return None
-
-
-def core_hours_text(hours: float) -> str:
-    """Return core-hours for a reader."""
-    return f"{hours:.3g} core-hours" if hours >= 0.1 else f"{3600 * hours:.3g} core-seconds"
 
 
 def members(report: contents.Report) -> list[Row]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from aimspax_core.campaign.state import Phase, PointStatus
+from aimspax_core.campaign.state import PointStatus
 from aimspax_core.report.conditions import condition_text
 from aimspax_core.report.document import contents
+from aimspax_core.report.document.learning import AFTER
 from aimspax_core.report.document.source import Source
-
-_AFTER = (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED)
 
 
 def trajectories(source: Source) -> list[contents.Trajectory]:
@@ -20,7 +19,7 @@ def trajectories(source: Source) -> list[contents.Trajectory]:
         for point in state.points.values()
         if point.status is PointStatus.LABELLED and not point.analysis
     )
-    over = state.phase in _AFTER
+    over = state.phase in AFTER
     found = []
     for one in state.trajectories:
         md = settings.md(one.geometry, one.index // state.rules.geometries)

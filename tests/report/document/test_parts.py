@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,21 @@ from ase import units
 from ase.build import bulk
 from ase.md.velocitydistribution import thermalize_momenta
 
+from aimspax_core.reference.mace.section import MaceMpReference
 from aimspax_core.report.document.charts import thinned
 from aimspax_core.report.document.citations import bibtex, citations
 from aimspax_core.report.document.costs import use
 from aimspax_core.report.document.frames import FRAMES, density, read, temperature
 from aimspax_core.report.document.labels import evenly
-from aimspax_core.report.document.methods import written
+from aimspax_core.report.document.methods import methods, written
 from aimspax_core.report.document.story import Work
 from aimspax_core.report.document.viewer import bonds
 from aimspax_core.sampling.snapshots import Snapshot, write_snapshots
+from aimspax_core.settings.engines import FoundationalModel
 from aimspax_core.settings.ensembles import ENSEMBLES
 from aimspax_core.settings.families.known_families import FAMILIES
 from aimspax_core.settings.known_engines import SECTIONS
+from tests.report.document.test_report import source
 
 
 def frames_file(path: Path, number: int) -> tuple[Path, list[Snapshot]]:
@@ -124,6 +128,46 @@ def test_citations_are_numbered_in_the_order_in_which_they_come() -> None:
         "Here~\\cite{larsen2017,henkes2025} and 5 \\% there~\\cite{henkes2025}~\\cite{prefect}."
     )
     assert [one.key for one in found.references] == ["larsen2017", "henkes2025", "prefect"]
+
+
+def test_latex_has_no_sign_that_it_takes_for_something_else() -> None:
+    found = written(r"a \ ~ ^ & % $ # _ { } b: 10–20°, ω, 3 meV/Å")
+    spelt = r"\textbackslash{} \textasciitilde{} \textasciicircum{}"
+    assert found.latex.startswith(f"a {spelt} " + r"\& \% \$ \# \_ \{ \} b")
+    assert found.latex.isascii()
+
+
+def test_methods_name_files_without_the_folders_of_a_disk() -> None:
+    found = written("from /home/me/my.model, '../a/b.model' and models/c.model, by 3 eV/Å")
+    assert found.text == "from my.model, 'b.model' and models/c.model, by 3 eV/Å"
+
+
+def test_only_models_that_are_known_by_name_are_cited() -> None:
+    for section in (FoundationalModel(), FoundationalModel(mace_model="medium-mpa-0")):
+        assert section.is_published("mace-mp")
+        assert section.is_published("so3lr")
+    assert not FoundationalModel.model_construct(mace_model="mine.model").is_published("mace-mp")
+    own = FoundationalModel.model_construct(model_path=Path("mine.model"))
+    assert not own.is_published("so3lr")
+    teachers = [MaceMpReference.model_construct(mace_model=m) for m in ("small", "mine.model")]
+    assert ["batatia2025foundation" in one.cites for one in teachers] == [True, False]
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+def test_methods_tell_what_the_loss_is_made_of(periodic: bool) -> None:
+    water = source("finished")
+    training = {"loss": "stress", "stress_weight": 7.0, "swa": True, "ema": False}
+    model = water.settings.model
+    changed = model.TRAINING.model_copy(update=training)
+    settings = replace(water.settings, model=model.model_copy(update={"TRAINING": changed}))
+    cells = [atoms.copy() for atoms in water.geometries]
+    for atoms in cells:
+        atoms.pbc = periodic
+    text = methods(replace(water, settings=settings, geometries=cells), {}).text
+    assert ("energies, forces and stress" in text) is periodic
+    assert ("7 of stress" in text) is periodic
+    assert "second stage" in text
+    assert "exponentially" not in text
 
 
 def test_thinning_keeps_the_last_and_no_more_than_asked() -> None:
