@@ -65,6 +65,7 @@ def notes_on_electrons(settings: Settings, geometries: list[Atoms], frames: bool
             f"{settings.project_places.of('REFERENCE')}: frames of given datasets that say nothing "
             f"of it are taken to have {_text(told)}"
         )
+    yield from _undecided(settings, frames)
     engine = settings.idg.sampling_engine
     if settings.idg.initial_sampling == "engine" and engine is not None:
         for key, value in told.items():
@@ -74,6 +75,23 @@ def notes_on_electrons(settings: Settings, geometries: list[Atoms], frames: bool
                     f"{settings.project_places.of(f'{_SAMPLING}.{key}')}: found {own:g}, but "
                     f"structures have {key}={value:g} of REFERENCE, which holds"
                 )
+
+
+def _undecided(settings: Settings, frames: bool) -> Iterator[str]:
+    """Yield a note on frames that are told nothing, as nobody knows of which geometry they are."""
+    each = [settings.electrons.get(index, {}) for index in range(len(settings.geometry_files))]
+    unlike = sorted({key for one in each for key in one} - {*settings.electrons_of_frames()})
+    held_out = settings.misc.test_dataset
+    if unlike and (frames or not (held_out is None or isinstance(held_out, dict))):
+        given = sorted(
+            {_text({key: one.get(key, _NEUTRAL[key])}) for one in each for key in unlike}
+        )
+        usual = _text({key: _NEUTRAL[key] for key in unlike})
+        yield (
+            f"{settings.project_places.of('REFERENCE')}: geometries are not alike in it "
+            f"({', '.join(given)}), so frames of given datasets that say nothing of it are taken "
+            f"to have {usual}"
+        )
 
 
 def _untold(settings: Settings, geometries: list[Atoms], readers: str) -> Iterator[str]:

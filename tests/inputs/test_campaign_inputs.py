@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from aimspax_core.campaign.events import Started
 from aimspax_core.campaign.journal import Journal
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.inputs.electrons_of_models import notes_on_electrons
 from aimspax_core.inputs.provenance import write_provenance
+from aimspax_core.labels.dataset import write
 from aimspax_core.reference.aims.kind import AIMS
 from aimspax_core.reference.aims.section import AimsReference
 from aimspax_core.reference.registry import build_reference
@@ -358,6 +361,27 @@ def test_a_campaign_begun_without_charges_is_told_that_its_models_do_not_know_th
     again = Inputs.read(directory, asked)
     assert [atoms.info for atoms in again.geometries] == [{}, {}]
     assert any("a.xyz, b.xyz are with charge=2" in note for note in again.settings.notes)
+
+
+@pytest.mark.parametrize("held_out", ["one", "by geometry", "none"])
+def test_frames_that_could_be_of_either_of_two_charges_are_noted(
+    directory: Path, held_out: str
+) -> None:
+    """What is alike in all of them is not."""
+    asked: dict[str, Any] = {"GENERAL.model_choice": "so3krates"}
+    frames = [molecule("H2O")]
+    frames[0].info["REF_energy"], frames[0].arrays["REF_forces"] = -1.0, np.zeros((3, 3))
+    write(directory / "held.xyz", frames)
+    named = {"one": "held.xyz", "by geometry": {0: "held.xyz", 1: "held.xyz"}}
+    asked |= {"MISC.test_dataset": named[held_out]} if held_out in named else {}
+    settings = load(directory, asked)
+    ions = {0: {"charge": 1.0, "spin": 2.0}, 1: {"charge": -1.0, "spin": 2.0}}
+    settings = replace(settings, electrons=ions)
+    for given in (True, False):
+        notes = list(notes_on_electrons(settings, settings.geometries(), frames=given))
+        noted = any("(charge=-1, charge=1)" in one and "to have charge=0" in one for one in notes)
+        assert noted == (given or held_out == "one")
+        assert any("to have spin=2" in one for one in notes) == (given or held_out != "none")
 
 
 def test_what_a_control_file_says_of_electrons_is_known(directory: Path) -> None:
