@@ -19,7 +19,7 @@ from aimspax_core.errors import ModelError
 from aimspax_core.evaluation.delivered import Delivered
 from aimspax_core.evaluation.frames import Array, Frames
 from aimspax_core.model.committee import Committee
-from aimspax_core.model.family import load_any
+from aimspax_core.model.family import load_any, reads_electrons
 from aimspax_core.prediction import Prediction
 from aimspax_core.uncertainty.calibration import Calibration
 from aimspax_core.uncertainty.measures import MEASURES, UncertaintyType
@@ -30,7 +30,8 @@ from aimspax_core.uncertainty.true_error import mirrored
 class Tested:
     """A model that is compared with a dataset: its name, its file, and how it is evaluated.
 
-    `beside` is what models of its family may predict beside energy, forces and stress.
+    `beside` is what models of its family may predict beside energy, forces and stress;
+    `reads_electrons` whether these depend on the charge and multiplicity of a structure.
     """
 
     tag: str
@@ -38,6 +39,7 @@ class Tested:
     elements: tuple[int, ...]
     committee: Committee
     beside: tuple[str, ...] = ()
+    reads_electrons: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ def open_models(files: dict[str, Path], device: str = "cpu") -> tuple[Tested, ..
         # What torch says of a device that it does not know, was not built for, or does not find.
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"{path} cannot be put on device {device!r}: {error}") from error
-        models.append(Tested(tag, path, committee.evaluator.elements, committee, family.beside))
+        known = (committee.evaluator.elements, committee, family.beside, reads_electrons(family))
+        models.append(Tested(tag, path, *known))
     return tuple(models)
 
 

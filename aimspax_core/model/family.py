@@ -364,6 +364,14 @@ def load_any(path: Path) -> tuple[Family, torch.nn.Module]:
     raise ModelError("; ".join(dict.fromkeys(problems)))
 
 
+def reads_electrons(found: Family) -> bool:
+    """Whether what models of a family predict depends on charge and multiplicity; see its row."""
+    return any(
+        row.reads_electrons and row.why_not_installed() is None and family(row.name) is found
+        for row in FAMILIES
+    )
+
+
 def _imported(place: str) -> Family:
     module, _, name = place.partition(":")
     found: Family = getattr(importlib.import_module(module), name)

@@ -92,7 +92,7 @@ DEFAULT_OPTIONS = EvaluationOptions()
 
 @dataclass(frozen=True)
 class _Resolved:
-    """Models, folder and settings of an evaluation: as named, or else a run directory's."""
+    """Models, folder and settings of an evaluation: a run directory's, or of models alone."""
 
     models: dict[str, Path]
     folder: Path
@@ -100,6 +100,7 @@ class _Resolved:
     keys: DataKeys = DEFAULT_KEYS
     measure: UncertaintyType = MEASURES[0].name
     electrons: Mapping[str, float] = field(default_factory=dict)
+    alone: bool = False
 
 
 def evaluate(
@@ -144,6 +145,13 @@ def evaluate(
             console.print(
                 f"{quantity}: only {has} of {len(frames)} frames have it ({key})", markup=False
             )
+    untold = sum(not told for told in frames.electrons)
+    if untold and resolved.alone and any(model.reads_electrons for model in models):
+        console.print(
+            f"{untold} of {len(frames)} frames say nothing of charge and multiplicity, and are "
+            "taken for neutral singlets; with --directory they have those of REFERENCE",
+            markup=False,
+        )
     known = delivered_together(list(resolved.models.values()))
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("predicting", total=len(frames) * len(models))
@@ -348,7 +356,7 @@ def _resolve(options: EvaluationOptions, overrides: Mapping[str, Any]) -> _Resol
     """Take from the run directory, if there is one, what the options do not name."""
     if options.directory is None and options.models:
         folder = options.save or Path("evaluation")
-        return _Resolved(find_models(options.models), folder, options.device or "cpu")
+        return _Resolved(find_models(options.models), folder, options.device or "cpu", alone=True)
     from aimspax_core.campaign.journal import load as load_journal
     from aimspax_core.inputs.electrons_of_models import told_to_models
     from aimspax_core.run_directory import RunDir

@@ -219,6 +219,20 @@ def test_frames_that_are_evaluated_have_a_charge(
     assert errors["mae_dipole_me_A"] == pytest.approx(1000 * total.dipole.mae)
 
 
+@pytest.mark.parametrize("said", [{}, {"total_charge": 0}])
+def test_models_without_their_campaign_are_said_to_take_frames_for_neutral(
+    directory: Path, said: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    water = molecule("H2O")
+    water.info |= {"REF_energy": -1.0, **said}
+    write(directory / "held.xyz", [water])
+    family("so3lr").save(load_any(packaged_file())[1], directory / "model" / "a.model")
+    options = EvaluationOptions((directory / "model",), save=directory / "out")
+    evaluate(directory / "held.xyz", options)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("1 of 1 frames say nothing of charge" in shown) == (not said)
+
+
 def test_a_calculator_computes_anew_what_has_another_charge(directory: Path) -> None:
     results = directory / "results"
     family("so3lr").save(load_any(packaged_file())[1], results / "a.model")
