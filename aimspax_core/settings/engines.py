@@ -120,6 +120,14 @@ class EngineSection(Section):
         """The engine and its method."""
         return f"{self.engine} {self.method_text}".strip()
 
+    def told(self, directory: Path) -> str:
+        """Return what a paper tells of the method, beside charge, multiplicity and versions.
+
+        Args:
+            directory: The run directory, where names of files begin.
+        """
+        return self.engine_text
+
     @property
     def cites(self) -> tuple[str, ...]:
         """What is to be cited for its labels, by the keys of `references.toml`."""

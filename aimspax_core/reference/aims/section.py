@@ -34,6 +34,14 @@ def _a_line(text: str) -> str:
     return text
 
 
+_OF_THE_METHOD = (
+    *("xc", "hybrid_xc_coeff", "hse_unit", "relativistic", "include_spin_orbit", "spin"),
+    *("vdw_correction_hirshfeld", "many_body_dispersion", "many_body_dispersion_nl"),
+    *("k_grid", "k_grid_density", "occupation_type"),
+)
+"""Keywords of `control.in` that a paper tells."""
+
+
 class AimsReference(ProgramSection):
     """REFERENCE with `engine: aims`: FHI-aims, run by the user's own launch line.
 
@@ -131,6 +139,20 @@ class AimsReference(ProgramSection):
         """See `EngineSection.method_text`."""
         files = self.control.values() if isinstance(self.control, dict) else [self.control]
         return ", ".join(map(str, dict.fromkeys(files)))
+
+    def told(self, directory: Path) -> str:
+        """See `EngineSection.told`; of each control file what is said of the method in it."""
+        from aimspax_core.settings.aims_control.control import Control
+
+        files = self.control.values() if isinstance(self.control, dict) else [self.control]
+        said: dict[str, None] = {}
+        for file in dict.fromkeys(files):
+            control, _ = Control.read(directory / file)
+            found = ((name, control.get(name)) for name in _OF_THE_METHOD)
+            parts = [" ".join((name, *values)) for name, values in found if values is not None]
+            said[", ".join(parts) or file.name] = None
+        species = "/".join(self.species_dir.parts[-2:])
+        return f"FHI-aims ({'; '.join(said)}; species defaults {species})"
 
     @property
     def command_text(self) -> str:

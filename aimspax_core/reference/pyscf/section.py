@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -25,6 +26,16 @@ _DISPERSION: dict[str, tuple[str, ...]] = {
     "d4": ("caldeweyher2019",),
 }
 """What is to be cited for a dispersion correction."""
+
+
+_CALLED = {"d3zero": "D3(0)", "d3bj": "D3(BJ)", "d4": "D4"}
+"""How the dispersion corrections are called."""
+
+
+def _names(of: str | dict[str, str]) -> str:
+    if isinstance(of, str):
+        return of
+    return ", ".join(f"{name} of {symbol}" for symbol, name in of.items())
 
 
 class PyscfReference(EngineSection):
@@ -118,6 +129,24 @@ class PyscfReference(EngineSection):
     def method_text(self) -> str:
         """See `EngineSection.method_text`."""
         return f"{self.xc} {self.basis}"
+
+    def told(self, directory: Path) -> str:
+        """See `EngineSection.told`."""
+        parts = [f"{self.xc} in the basis {_names(self.basis)}"]
+        if self.pseudo is not None:
+            parts.append(f"pseudopotentials {_names(self.pseudo)}")
+        if self.k_grid is not None:
+            parts.append(f"a k-grid of {'×'.join(map(str, self.k_grid))} points")
+        if self.ke_cutoff is not None:
+            parts.append(f"a cutoff of {self.ke_cutoff:g} Hartree")
+        if self.dispersion != "none":
+            parts.append(f"{_CALLED[self.dispersion]} dispersion")
+        if self.unrestricted or self.spin > 1:
+            parts.append("unrestricted orbitals")
+        if self.density_fit:
+            own = "" if self.auxbasis is None else f" by {_names(self.auxbasis)}"
+            parts.append(f"density fitting{own}")
+        return f"PySCF ({', '.join(parts)})"
 
     @property
     def atoms_in_cell(self) -> bool | None:

@@ -54,7 +54,7 @@ def report(source: Source) -> contents.Report:
         happenings=[
             contents.Happening(hours=one.at / 3600, text=one.text) for one in story.happenings
         ],
-        methods=methods(source, done.versions),
+        methods=methods(source, done.versions, files.versions_of(settings.reference.engine)),
         data_card=files.card(),
         model_card=source.model_card,
         structures=structures(source),

@@ -112,6 +112,7 @@ class Files:
         read: How many of the files were read.
         machines: Hosts that computed them.
         methods: Engine, method and version.
+        versions: Engine and version.
         formulas: Of the structures.
         warnings: Of the engine.
         energies: Energy per atom (eV) of each.
@@ -123,6 +124,7 @@ class Files:
     read: int = 0
     machines: Counter[str] = field(default_factory=Counter)
     methods: Counter[str] = field(default_factory=Counter)
+    versions: Counter[tuple[str, str]] = field(default_factory=Counter)
     formulas: Counter[str] = field(default_factory=Counter)
     warnings: Counter[str] = field(default_factory=Counter)
     energies: list[float] = field(default_factory=list)
@@ -152,8 +154,14 @@ class Files:
             self.machines[str(provenance["host"])] += 1
         names = (provenance.get(name) for name in ("engine", "method", "version"))
         self.methods[" ".join(str(name) for name in names if name) or "not known"] += 1
+        if provenance.get("version"):
+            self.versions[str(provenance.get("engine")), str(provenance["version"])] += 1
         for warning in provenance.get("warnings") or ():
             self.warnings[str(warning)] += 1
+
+    def versions_of(self, engine: str) -> list[str]:
+        """Return the versions of an engine that computed labels, the one of most of them first."""
+        return [version for (name, version), _ in self.versions.most_common() if name == engine]
 
     def card(self) -> contents.DataCard:
         """Return the card of the data."""

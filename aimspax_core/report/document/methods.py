@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from aimspax_core.campaign.state import Phase, PointStatus
 from aimspax_core.campaign.thresholds import memories
@@ -55,15 +55,18 @@ _BESIDE = {
 """What is learnt beside energies, forces and stress: its name, and the key of its weight."""
 
 
-def methods(source: Source, versions: dict[str, str]) -> contents.Methods:
+def methods(
+    source: Source, versions: dict[str, str], of_engine: Sequence[str] = ()
+) -> contents.Methods:
     """Return the paragraph.
 
     Args:
         source: The campaign.
         versions: Those that it was run with.
+        of_engine: Versions of the reference that computed its labels.
     """
     sentences = [
-        *_what(source, versions),
+        *_what(source, versions, of_engine),
         *_electrons(source),
         *_initial(source),
         *_exploring(source),
@@ -111,7 +114,7 @@ def _cite(*keys: str) -> str:
     return f"[[{', '.join(dict.fromkeys(keys))}]]" if keys else ""
 
 
-def _what(source: Source, versions: dict[str, str]) -> Iterator[str]:
+def _what(source: Source, versions: dict[str, str], of_engine: Sequence[str]) -> Iterator[str]:
     settings, rules = source.settings, source.state.rules
     row, sections = settings.model.family, settings.model
     told = (f"{key} {_value(getattr(sections.ARCHITECTURE, key))}" for key in row.told_keys)
@@ -127,6 +130,8 @@ def _what(source: Source, versions: dict[str, str]) -> Iterator[str]:
         f"{_cite('rocklin2015')}, and whose structures and dynamics are those of ASE"
         f"{_version(versions, 'ase')} {_cite('larsen2017')}."
     )
+    number = "version" if len(of_engine) == 1 else "versions"
+    by = f", {number} {and_list(of_engine)}" if of_engine else ""
     called = row.example.called or row.name
     many = len(rules.tags)
     models = f"{called} model" if many == 1 else f"committee of {many} {called} models"
@@ -134,7 +139,7 @@ def _what(source: Source, versions: dict[str, str]) -> Iterator[str]:
         f"The {models} {_cite(*row.cites)} ({', '.join(told)}; PyTorch"
         f"{_version(versions, 'torch')} {_cite('paszke2019')}) learnt "
         f"{and_list([*_learnt(source)])} of the reference "
-        f"{settings.reference.engine_text} {_cite(*settings.reference.cites)}."
+        f"{settings.reference.told(settings.directory)}{by} {_cite(*settings.reference.cites)}."
     )
 
 
