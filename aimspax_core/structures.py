@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,23 @@ def without_electrons(atoms: Atoms, given: Mapping[str, float]) -> Atoms:
     for key in less:
         del bare.info[key]
     return bare
+
+
+def said_otherwise(atoms: Atoms, given: Mapping[str, float]) -> Iterator[Atoms]:
+    """Yield a structure saying more or less of the charge and multiplicity that it has anyway.
+
+    Args:
+        atoms: The structure; it stays as it is, and is not yielded itself.
+        given: `charge` (e) and `spin` (2S+1) that it has where it says nothing of them.
+    """
+    said = [key for key in given if atoms.info.get(key) == given[key]]
+    unsaid = [key for key in given if key not in atoms.info]
+    alike = [*said, *unsaid]
+    for bits in product((False, True), repeat=len(alike)):
+        says = [key for key, bit in zip(alike, bits, strict=True) if bit]
+        if says != said:
+            bare = without_electrons(atoms, {key: given[key] for key in said})
+            yield with_electrons(bare, {key: given[key] for key in says})
 
 
 def digest(content: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +16,21 @@ from pydantic import BaseModel
 
 from aimspax_core.errors import CampaignError, LabelError, LabelFailure, StructureError
 from aimspax_core.labels import spare
-from aimspax_core.labels.gate import check_label, check_structure
+from aimspax_core.labels.gate import check_label, check_structure, lacking, without_unfit
 from aimspax_core.labels.label import Label
 from aimspax_core.labels.refused import refuse
 from aimspax_core.labels.store import LabelStore, StoredLabel, concerning, label_key
 from aimspax_core.labels.waiting import waiting_structure
 from aimspax_core.machine import worker_address
 from aimspax_core.reference.calculation_folder import held
-from aimspax_core.reference.registry import build_reference
+from aimspax_core.reference.interface import CanBeAsked
+from aimspax_core.reference.registry import build_reference, kind_of
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.known_engines import EngineSettings
 from aimspax_core.storage import blame, cannot_take, patiently
 from aimspax_core.storage import text as text_of
-from aimspax_core.structures import digest
+from aimspax_core.structures import digest, said_otherwise
 
 KEPT_S = 30.0
 """How long (s) a label waits for room in its store where it is kept for all machines meanwhile."""
@@ -162,7 +163,8 @@ def labelled(request: LabelRequest) -> LabelRecord:
     Raises:
         LabelError: The engine answered, but not with a usable label (`transient=False`), or could
             not be run at all (`transient=True`). A stored label that the gate does not let pass,
-            or without the stress that is needed, is not usable, but never replaced.
+            or without the stress that is needed, is not usable, but never replaced; one without
+            a dipole, or Hirshfeld ratios, that are needed is, once they are computed.
         EngineError: The engine refuses its input.
         CampaignError: The reference here is not the one that was asked for, or the label store
             may not be written to.
@@ -170,13 +172,13 @@ def labelled(request: LabelRequest) -> LabelRecord:
             is kept, if anywhere there is room, and the next call finds it.
     """
     store = LabelStore(request.store)
-    stored, computed = store.get(request.key), False
+    stored, computed = _complete(request, store.get(request.key)), False
     if stored is None:
         with store.claim(request.key):
-            stored = store.get(request.key)
+            stored = _complete(request, store.get(request.key)) or _same(request, store)
             if stored is None:
-                stored = spare.take(request.key, store) or _computed(request, store)
-                computed = True
+                kept = _complete(request, spare.take(request.key, store))
+                stored, computed = kept or _computed(request, store), True
     _check_stored(request, stored, store)
     provenance = stored.label.provenance
     ours = computed or (request.campaign and provenance.get("campaign") == request.campaign)
@@ -188,6 +190,45 @@ def labelled(request: LabelRequest) -> LabelRecord:
         worker=worker_address(),
         from_store=not ours,
     )
+
+
+def _complete(request: LabelRequest, found: StoredLabel | None) -> StoredLabel | None:
+    """Return a label that was found; None if it lacks something needed that the engine gives.
+
+    A campaign whose models are not trained on a dipole has stored it.
+    """
+    if found is None:
+        return None
+    lacks, engine = kind_of(request.reference).lacks, request.reference
+    names = lacking(found.atoms, found.label, request.beside)
+    given = [name for name in names if not lacks(engine, request.directory, name)]
+    return None if given else found
+
+
+def _same(request: LabelRequest, store: LabelStore) -> StoredLabel | None:
+    """Store again the label of a structure that says more or less of charge and multiplicity.
+
+    Campaigns whose models read them tell structures what REFERENCE says; others do not. The engine
+    computes the same.
+    """
+    engine, directory = request.reference, request.directory
+    given = kind_of(engine).electrons(engine, directory)
+    if not given:
+        return None
+    atoms = waiting_structure(request.structure)
+    identity = build_reference(engine, directory).identity()
+    if label_key(atoms, identity) != request.key:
+        return None
+    for key in (label_key(other, identity) for other in said_otherwise(atoms, given)):
+        if (found := _complete(request, store.get(key))) is not None:
+            # Who has paid for it has paid for the other.
+            paid = {k: v for k, v in found.label.provenance.items() if k != "campaign"}
+            reason = store.doubted(key)
+            stored = store.put(request.key, atoms, replace(found.label, provenance=paid), identity)
+            if reason:
+                store.doubt(request.key, reason)
+            return stored
+    return None
 
 
 def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
@@ -207,7 +248,10 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
         )
     with held():
         try:
-            answer = reference.label(atoms)
+            if isinstance(reference, CanBeAsked):
+                answer = reference.label_with(atoms, request.beside)
+            else:
+                answer = reference.label(atoms)
         except LabelError as error:
             blame(request.directory, Path(tempfile.gettempdir()))
             raise LabelError(
@@ -228,7 +272,7 @@ def _computed(request: LabelRequest, store: LabelStore) -> StoredLabel:
             raise refuse(
                 request.refused, request.key, atoms, str(error), answer, error.kind
             ) from error
-        return _put(store, request.key, atoms, answer, identity)
+        return _put(store, request.key, atoms, without_unfit(atoms, answer), identity)
 
 
 def _put(

@@ -65,6 +65,7 @@ class Rules(Record):
     share_of_line: float = 0.0  # of a curve of calibration; releases before 0.2 mixed none in
     counts_all_costs: bool = False  # begun since those of labels computed again are foreseen
     tells_electrons: bool = False  # begun since models learn of charge and spin of REFERENCE
+    electrons: dict[int, dict[str, float]] | None = None  # what they are told; None: not recorded
     tuning_lr: bool = False  # begun since fine-tuning has a learning rate of its own
     architecture: dict[str, Any] = Field(default_factory=dict)  # of what members are tuned from
     assessed: bool = False  # whether there is a held-out set
@@ -140,6 +141,7 @@ class Rules(Record):
             share_of_line=SHARE_OF_LINE if begun is None else begun.share_of_line,
             counts_all_costs=begun is None or begun.counts_all_costs,
             tells_electrons=begun is None or begun.tells_electrons,
+            electrons=_electrons(settings, begun),
             compile_chosen=begun is None
             or begun.compile_chosen
             or "compile" in settings.model.MISC.model_fields_set,
@@ -168,6 +170,16 @@ def _pretrained_architecture(settings: Settings, begun: Rules | None) -> dict[st
         return {}
     section = settings.model.ARCHITECTURE
     return {key: getattr(section, key) for key in settings.model.family.pretrained_keys}
+
+
+def _electrons(settings: Settings, begun: Rules | None) -> dict[int, dict[str, float]] | None:
+    """Return what structures of each geometry are told of charge and spin, from now on.
+
+    None if the campaign was begun before there was such a thing.
+    """
+    if begun is not None and (begun.electrons is not None or not begun.tells_electrons):
+        return begun.electrons
+    return {index: dict(told) for index, told in settings.electrons.items()}
 
 
 def _limits(settings: Settings) -> dict[str, float]:

@@ -40,10 +40,10 @@ def start_geometries(
     for index, file in enumerate(settings.geometry_files):
         try:
             one = read_file(file, settings.misc.electron_names)
-            found.append(one if state is None else _as_begun(run, index, file, one))
+            found.append(one if state is None else _as_begun(run, state, index, file, one))
         except StructureError as error:
             before = None if state is None else read_as_before(file)
-            if before is None or not begun_with(run, index, before):
+            if state is None or before is None or not _begun_with(run, state, index, before):
                 wrong.append(str(error))
                 continue
             found.append(Geometry(before, refused=str(error).splitlines()[0]))
@@ -52,12 +52,17 @@ def start_geometries(
     return found
 
 
-def _as_begun(run: RunDir, index: int, file: Path, one: Geometry) -> Geometry:
+def _begun_with(run: RunDir, state: CampaignState, index: int, atoms: Atoms) -> bool:
+    told = (state.rules.electrons or {}).get(index)
+    return begun_with(run, index, atoms, told)
+
+
+def _as_begun(run: RunDir, state: CampaignState, index: int, file: Path, one: Geometry) -> Geometry:
     """Return a geometry with what the campaign was begun with, if ASE alone reads that of it."""
-    if begun_with(run, index, one.atoms) or begun_with(run, index, one.before):
+    if _begun_with(run, state, index, one.atoms) or _begun_with(run, state, index, one.before):
         return one
     before = read_as_before(file)
-    if before is None or not begun_with(run, index, before):
+    if before is None or not _begun_with(run, state, index, before):
         return one
     return replace(one, otherwise=before)
 
@@ -66,14 +71,16 @@ def begun_without(
     run: RunDir, read: Sequence[Geometry], state: CampaignState | None
 ) -> dict[int, Earlier]:
     """Return how those geometries were read that a campaign was not begun with as read today."""
-    found = {}
-    for index, one in enumerate(read if state is not None else ()):
+    found: dict[int, Earlier] = {}
+    if state is None:
+        return found
+    for index, one in enumerate(read):
         if one.refused or one.otherwise is not None:
             found[index] = Earlier.BY_ASE
         elif (
             encode(one.before) != encode(one.atoms)
-            and begun_with(run, index, one.before)
-            and not begun_with(run, index, one.atoms)
+            and _begun_with(run, state, index, one.before)
+            and not _begun_with(run, state, index, one.atoms)
         ):
             found[index] = Earlier.LESS
     return found

@@ -28,11 +28,14 @@ def told_to_models(
 
     Args:
         settings: The settings in force.
-        state: The campaign; one that was begun without goes on so. None: it is to begin.
+        state: The campaign; it goes on as it was begun, whatever reads them now. None: it is to
+            begin.
     """
-    if (state is not None and not state.rules.tells_electrons) or not any(_readers(settings)):
+    if state is not None and not state.rules.tells_electrons:
         return {}
-    return _given(settings)
+    if state is not None and state.rules.electrons is not None:
+        return dict(state.rules.electrons)
+    return _given(settings) if any(_readers(settings)) else {}
 
 
 def given_by_reference(settings: Settings) -> dict[int, Mapping[str, float]]:

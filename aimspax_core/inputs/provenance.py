@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,11 +60,21 @@ def write_provenance(
     return changes
 
 
-def begun_with(run: RunDir, index: int, atoms: Atoms) -> bool:
-    """Whether the campaign is recorded to have begun with a structure as its start geometry."""
+def begun_with(
+    run: RunDir, index: int, atoms: Atoms, told: Mapping[str, float] | None = None
+) -> bool:
+    """Whether the campaign is recorded to have begun with a structure as its start geometry.
+
+    Args:
+        run: Where everything lies.
+        index: Of the geometry.
+        atoms: The structure.
+        told: Charge and multiplicity that structures of it are told; the record is without.
+    """
     frozen = _recorded(run).get("frozen")
     begun = frozen.get(f"geometry.{index}") if isinstance(frozen, dict) else None
-    return begun == _structure_text(atoms)
+    bare = without_electrons(atoms, told or {})
+    return begun in (_structure_text(atoms), _structure_text(bare))
 
 
 def begun_holding(run: RunDir) -> dict[int, HeldAtoms] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -214,26 +216,45 @@ def check_beside(atoms: Atoms, label: Label, wanted: Collection[str]) -> None:
     A structure that is periodic in any direction needs no dipole.
 
     Raises:
-        LabelError: Not transient: something that is wanted is missing, or something that is there
-            has another shape than (3,) or (N,), or is not finite.
+        LabelError: Not transient: something that is wanted is missing, has another shape than (3,)
+            or (N,), or is not finite.
     """
+    for name in lacking(atoms, label, wanted):
+        raise LabelError(f"no {NAMES[name]}, but the models train on it", kind=LabelFailure.ANSWER)
     for name in BESIDE:
-        value = getattr(label, name)
-        if value is None:
-            if name in wanted and not (name == "dipole" and atoms.pbc.any()):
-                raise LabelError(
-                    f"no {NAMES[name]}, but the models train on it", kind=LabelFailure.ANSWER
-                )
-            continue
-        shape = (3,) if name == "dipole" else (len(atoms),)
-        array = real(value, NAMES[name])
-        if array.shape != shape:
-            raise LabelError(
-                f"{NAMES[name]} of shape {array.shape}; it should be {shape}",
-                kind=LabelFailure.ANSWER,
-            )
-        if not np.isfinite(array).all():
-            raise LabelError(f"{NAMES[name]} is not finite", kind=LabelFailure.ANSWER)
+        if name in wanted and getattr(label, name) is not None:
+            _check_one(atoms, label, name)
+
+
+def lacking(atoms: Atoms, label: Label, wanted: Collection[str]) -> list[str]:
+    """Return what a label lacks of what training needs beside energy, forces and stress."""
+    none = (name for name in BESIDE if name in wanted and getattr(label, name) is None)
+    return [name for name in none if not (name == "dipole" and atoms.pbc.any())]
+
+
+def without_unfit(atoms: Atoms, label: Label) -> Label:
+    """Return a label without what is unfit of `BESIDE`: what nobody wants costs no label."""
+    unfit: dict[str, Any] = {}
+    for name in BESIDE:
+        if getattr(label, name) is not None:
+            try:
+                _check_one(atoms, label, name)
+            except LabelError:
+                unfit[name] = None
+    return replace(label, **unfit)
+
+
+def _check_one(atoms: Atoms, label: Label, name: str) -> None:
+    """Refuse what a label has of `BESIDE` if it has another shape, or is not finite."""
+    shape = (3,) if name == "dipole" else (len(atoms),)
+    array = real(getattr(label, name), NAMES[name])
+    if array.shape != shape:
+        raise LabelError(
+            f"{NAMES[name]} of shape {array.shape}; it should be {shape}",
+            kind=LabelFailure.ANSWER,
+        )
+    if not np.isfinite(array).all():
+        raise LabelError(f"{NAMES[name]} is not finite", kind=LabelFailure.ANSWER)
 
 
 def check_stress(atoms: Atoms, label: Label) -> None:

@@ -1,4 +1,4 @@
-"""The label store: content-addressed and immutable, so that a label is paid for once."""
+"""The label store: content-addressed; labels stay, so that each is paid for once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -179,6 +179,9 @@ class LabelStore:
     ) -> StoredLabel:
         """Store a label unless there is one; return the stored one, which is on the disk.
 
+        One that is there makes room for a label with something of `label.BESIDE` that it lacks;
+        what only the former has of it stays.
+
         Args:
             key: Its key.
             atoms: The structure.
@@ -188,7 +191,9 @@ class LabelStore:
         """
         stored = self.get(key)
         if stored is not None:
-            return stored
+            if not _adds(label, stored.label):
+                return stored
+            label = _together(label, stored.label)
         content = {
             "format": FORMAT,
             "aimspax": release(),
@@ -252,7 +257,8 @@ class LabelStore:
             OSError: It cannot be written here; then the other store keeps it.
         """
         found = other.get(key)
-        if found is not None and not self.has(key):
+        own = None if found is None else self.get(key)
+        if found is not None and (own is None or _adds(found.label, own.label)):
             write_text(self.path(key), other.path(key).read_text(encoding="utf-8"))
         if found is not None:
             other.path(key).unlink(missing_ok=True)
@@ -274,6 +280,17 @@ class LabelStore:
             finally:
                 with contextlib.suppress(OSError):  # what the block has done counts
                     path.unlink(missing_ok=True)
+
+
+def _adds(label: Label, to: Label) -> bool:
+    """Whether a label has something of `BESIDE` that another one of its key lacks."""
+    return any(getattr(label, k) is not None and getattr(to, k) is None for k in BESIDE)
+
+
+def _together(label: Label, former: Label) -> Label:
+    """Return a label with what only a former one has of `BESIDE`."""
+    lacking = [name for name in BESIDE if getattr(label, name) is None]
+    return replace(label, **{name: getattr(former, name) for name in lacking})
 
 
 def _refuse(constant: str) -> float:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -38,6 +38,20 @@ class Reference(Protocol):
 
     def calculator(self) -> Calculator:
         """Return an ASE calculator of the same method, for MD driven by the reference."""
+        ...
+
+
+@runtime_checkable
+class CanBeAsked(Protocol):
+    """An engine that computes more of `label.BESIDE` where it is asked for it."""
+
+    def label_with(self, atoms: Atoms, beside: Collection[str]) -> Label:
+        """See `Reference.label`.
+
+        Args:
+            atoms: N atoms, positions in Å.
+            beside: What else of `label.BESIDE` is wanted.
+        """
         ...
 
 

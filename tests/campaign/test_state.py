@@ -47,7 +47,7 @@ def test_rules_are_the_settings_own(tmp_path: Path) -> None:
         points_counted=3, steps_while_training=50, converge_on="all",
         solve_energies="auto", samples_ahead=True, compile_chosen=True, pays_again=True,
         counts_ensembles=True, counts_all_costs=True, share_of_line=SHARE_OF_LINE,
-        tells_electrons=True,
+        tells_electrons=True, electrons={},
         tuning_lr=True,
     )  # fmt: skip
     more = Rules.of(load(tmp_path), ("x-1", "x-2"), geometries=8)

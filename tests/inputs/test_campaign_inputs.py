@@ -19,7 +19,7 @@ from aimspax_core.campaign.journal import Journal
 from aimspax_core.errors import SettingsError, StructureError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.electrons_of_models import notes_on_electrons
-from aimspax_core.inputs.provenance import write_provenance
+from aimspax_core.inputs.provenance import require_unchanged, write_provenance
 from aimspax_core.labels.dataset import write
 from aimspax_core.reference.aims.kind import AIMS
 from aimspax_core.reference.aims.section import AimsReference
@@ -382,6 +382,30 @@ def test_frames_that_could_be_of_either_of_two_charges_are_noted(
         noted = any("(charge=-1, charge=1)" in one and "to have charge=0" in one for one in notes)
         assert noted == (given or held_out == "one")
         assert any("to have spin=2" in one for one in notes) == (given or held_out != "none")
+
+
+@pytest.mark.parametrize("read_first", [True, False])
+def test_a_campaign_goes_on_with_the_electrons_that_it_was_begun_with(
+    directory: Path, read_first: bool
+) -> None:
+    """Whatever reads them today; one of its geometry files says of itself what REFERENCE does."""
+    file = directory / "geometries" / "a.xyz"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([lines[0], "total_charge=2", *lines[2:], ""]))
+    plain: dict[str, Any] = {"REFERENCE": {"engine": "tblite", "charge": 2}}
+    driven = plain | {"ACTIVE_LEARNING": {"use_foundational": True} | SO3LR}
+    first, then = (driven, plain) if read_first else (plain, driven)
+    inputs = Inputs.read(directory, first)
+    write_provenance(inputs.run, inputs.settings, inputs.geometries)
+    with Journal(inputs.run) as journal:
+        journal.append(Started(rules=inputs.rules))
+    again = Inputs.read(directory, then)
+    told = {0: {"charge": 2.0}, 1: {"charge": 2.0}} if read_first else {}
+    assert inputs.settings.electrons == again.settings.electrons == told
+    assert [a.info for a in again.geometries] == [a.info for a in inputs.geometries]
+    assert again.rules.electrons == inputs.rules.electrons
+    require_unchanged(again.run, again.settings, again.geometries)
+    assert not again.settings.begun_without
 
 
 def test_what_a_control_file_says_of_electrons_is_known(directory: Path) -> None:

@@ -268,7 +268,7 @@ def test_every_number_of_the_rules_can_be_changed_or_is_the_campaign_itself(
         "threshold_scope", "solve_energies", "compile_chosen",  # of a start, and of mace.yaml
         "samples_ahead",  # of a start
         "pays_again", "counts_ensembles", "counts_all_costs", "share_of_line",  # likewise
-        "tells_electrons",
+        "tells_electrons", "electrons",
         "architecture", "tuning_lr",  # of a start, and of mace.yaml
         "assessed",  # by a file that only a start reads
     }  # fmt: skip

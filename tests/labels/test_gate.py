@@ -12,7 +12,13 @@ from ase.constraints import FixAtoms
 from ase.data import covalent_radii
 
 from aimspax_core.errors import LabelError, LabelFailure, StructureError
-from aimspax_core.labels.gate import EnergyGate, check_label, check_stress, check_structure
+from aimspax_core.labels.gate import (
+    EnergyGate,
+    check_label,
+    check_stress,
+    check_structure,
+    without_unfit,
+)
 from aimspax_core.labels.label import Label
 from aimspax_core.settings.engines import Gate
 
@@ -329,6 +335,15 @@ def test_a_label_has_what_is_trained_on(changes: dict[str, Any], says: str) -> N
     full = {"dipole": np.zeros(3), "hirshfeld_ratios": np.ones(2)}
     check_label(pair(1.0), label(**full), GATE, beside=wanted)
     check_label(pair(1.0), label(), GATE)
+
+
+def test_what_nobody_trains_on_costs_no_label() -> None:
+    unfit = label(dipole=np.zeros(2), hirshfeld_ratios=np.array([0.5, np.nan]))
+    check_label(pair(1.0), unfit, GATE)
+    kept = without_unfit(pair(1.0), unfit)
+    assert (kept.dipole, kept.hirshfeld_ratios) == (None, None)
+    fit = label(dipole=np.zeros(3), hirshfeld_ratios=np.ones(2))
+    assert without_unfit(pair(1.0), fit) == fit
 
 
 def test_what_is_periodic_needs_no_dipole() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.calculator import Calculator, all_changes
 
 import tasks.label as module
 from aimspax_core import storage
@@ -26,11 +27,26 @@ from aimspax_core.labels.waiting import keep_structure
 from aimspax_core.machine import WORKER_ADDRESS
 from aimspax_core.reference.ase.section import AseReference
 from aimspax_core.reference.registry import build_reference
+from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.engines import Gate
 from aimspax_core.settings.settings import Settings
 from tasks.label import LabelRequest, label, label_cache_key
 from tests.disks import fill
+
+
+class OnlyIfAsked(Calculator):
+    """A calculator that computes a dipole only if it is asked for it, as sums of others do."""
+
+    implemented_properties = ("energy", "forces", "dipole")  # type: ignore[assignment]
+
+    def calculate(
+        self, atoms: Any = None, properties: Any = (), system_changes: Any = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": -1.0, "forces": np.ones((len(atoms), 3))}
+        if "dipole" in properties:
+            self.results["dipole"] = np.array([0.1, 0.2, 0.3])
 
 
 class Counting:
@@ -531,3 +547,106 @@ def test_a_damaged_structure_costs_its_point_and_is_not_computed(
     assert engine.calls == 0
     assert request(settings, run) == asked  # whoever finds the structure again writes it anew
     assert asked.structure.read_text(encoding="utf-8") == text
+
+
+# ---- the same label under another key, and one that has not all that is needed ---------------
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_structure_that_is_told_what_the_reference_says_has_its_label_already(
+    settings: Settings, run: RunDir, swapped: bool
+) -> None:
+    """A campaign whose models read no charge has labelled it; or one whose models do, first."""
+    ion = TbliteReference(engine="tblite", charge=1, spin=2)
+    settings = replace(settings, project=settings.project.model_copy(update={"REFERENCE": ion}))
+    told = molecule("H2O")
+    told.info |= {"charge": 1.0, "spin": 2.0}
+    first, second = (told, molecule("H2O")) if swapped else (molecule("H2O"), told)
+    cost = label.fn(request(settings, run, first)).core_hours
+    again = request(settings, run, second)
+    record = label.fn(replace(again, campaign="theirs"))
+    assert cost > 0
+    assert (record.core_hours, record.from_store) == (0.0, True)
+    stored = LabelStore(run.labels).get(again.key)
+    assert stored is not None
+    assert stored.atoms.info == second.info
+    other = molecule("H2O")
+    other.info["charge"] = -1.0
+    with_others = label.fn(request(settings, run, other))
+    assert not with_others.from_store
+
+
+def test_a_doubt_goes_with_the_label(settings: Settings, run: RunDir, engine: Counting) -> None:
+    first, told = request(settings, run), molecule("H2O")
+    label.fn(first)
+    LabelStore(run.labels).doubt(first.key, "an energy of another state")
+    told.info["spin"] = 1.0
+    with pytest.raises(LabelError, match="an energy of another state"):
+        label.fn(request(settings, run, told))
+    assert engine.calls == 1
+
+
+def test_a_stored_label_without_a_dipole_that_is_needed_is_computed_again(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    ratios = np.ones(3)
+    engine.answer = Label(-1.0, np.ones((3, 3)), hirshfeld_ratios=ratios)
+    asked, store = request(settings, run), LabelStore(run.labels)
+    label.fn(asked)
+    needed = replace(asked, beside=("dipole",))
+    engine.answer = LabelError("the node failed", transient=True)
+    with pytest.raises(LabelError, match="the node failed"):
+        label.fn(needed)
+    assert store.has(asked.key), "the old one is there while there is no other"
+    engine.answer = Label(-2.0, np.ones((3, 3)), dipole=np.zeros(3))
+    record = label.fn(needed)
+    assert record.core_hours > 0
+    stored = store.get(asked.key)
+    assert stored is not None
+    assert stored.label.energy == -2.0
+    np.testing.assert_array_equal(stored.label.dipole, np.zeros(3))
+    np.testing.assert_array_equal(stored.label.hirshfeld_ratios, ratios)
+    calls = engine.calls
+    assert label.fn(needed).from_store
+    assert engine.calls == calls
+
+
+def test_a_label_without_what_the_engine_never_gives_is_not_computed_for_it(
+    settings: Settings, run: RunDir, engine: Counting
+) -> None:
+    asked = request(settings, run)
+    label.fn(asked)
+    with pytest.raises(LabelError, match="no Hirshfeld ratios"):
+        label.fn(replace(asked, beside=("hirshfeld_ratios",)))
+    assert engine.calls == 1
+
+
+def test_a_dipole_that_found_no_room_takes_the_place_of_a_label_without(
+    settings: Settings, run: RunDir, engine: Counting, tmp_path: Path
+) -> None:
+    asked, store = request(settings, run), LabelStore(run.labels)
+    label.fn(asked)
+    kept = LabelStore(tmp_path / "spare")
+    kept.put(asked.key, molecule("H2O"), replace(engine.answer, dipole=np.zeros(3)))  # type: ignore[type-var]
+    store.take_over(asked.key, kept)
+    stored = store.get(asked.key)
+    assert stored is not None
+    assert stored.label.dipole is not None
+    assert not kept.has(asked.key)
+
+
+def test_an_engine_is_asked_for_what_is_trained_on(settings: Settings, run: RunDir) -> None:
+    ase_section = AseReference(engine="ase", calculator=f"{__name__}.OnlyIfAsked")
+    settings = replace(
+        settings, project=settings.project.model_copy(update={"REFERENCE": ase_section})
+    )
+    asked = replace(request(settings, run), beside=("dipole",))
+    label.fn(asked)
+    stored = LabelStore(run.labels).get(asked.key)
+    assert stored is not None
+    np.testing.assert_array_equal(stored.label.dipole, [0.1, 0.2, 0.3])
+    other = request(settings, run, molecule("CH3OH"))
+    label.fn(other)
+    plain = LabelStore(run.labels).get(other.key)
+    assert plain is not None
+    assert plain.label.dipole is None, "who does not need it does not pay for it"

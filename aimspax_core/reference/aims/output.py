@@ -27,6 +27,8 @@ _FORCES = "Total atomic forces"
 _DIPOLE = "| Total dipole moment [eAng]"
 _HIRSHFELD = "Performing Hirshfeld analysis of fragment charges and moments."
 
+_OF_ASE_TOO = re.compile(f"{re.escape(_DIPOLE)}|{re.escape(_HIRSHFELD)}")
+
 # ASE does not know the first, and would take the first structure for the last.
 _MD_END = "Final atomic structure (and velocities) as used"
 _MD_STEP = "Atomic structure (and velocities) as used"
@@ -134,8 +136,8 @@ class AimsResult:
         version: Of FHI-aims as printed; empty if it was not.
         tasks: Number of MPI tasks, if printed.
         warnings: At most five distinct lines in which FHI-aims warns of something.
-        dipole: (3,), e·Å, about the origin; of a molecule, if it was printed.
-        hirshfeld_ratios: (N,), if Hirshfeld volumes were printed.
+        dipole: (3,), e·Å, about the origin; of a molecule, if it was printed and can be read.
+        hirshfeld_ratios: (N,), if Hirshfeld volumes were printed and can be read.
     """
 
     atoms: Atoms
@@ -185,7 +187,8 @@ def read_result(files: AimsFiles) -> AimsResult:
 def _values(text: str) -> AimsResult:
     """Read the values of the last structure."""
     text = text.replace(_MD_END, _MD_STEP)
-    lines = iter(_LONG_EXPONENT.sub(r"\1E\2", text).splitlines())
+    hidden = _OF_ASE_TOO.sub("", text)  # it trips over those that cannot be read
+    lines = iter(_LONG_EXPONENT.sub(r"\1E\2", hidden).splitlines())
     header = get_header_chunk(lines)
     chunks = list(get_aims_out_chunks(lines, header))
     # ASE cuts a relaxation so that what follows its last structure is a chunk too.
@@ -207,41 +210,42 @@ def _values(text: str) -> AimsResult:
         hirshfeld_ratios=_hirshfeld_ratios(text, header.n_atoms),
     )
     values = [result.energy, result.free_energy, result.atoms.positions, result.forces]
-    values += [v for v in (stress, result.dipole, result.hirshfeld_ratios) if v is not None]
+    values += [] if stress is None else [stress]
     if not all(np.isfinite(v).all() for v in values):
         raise ValueError("a number is not finite")
     return result
 
 
 def _dipole(text: str) -> NDArray[np.float64] | None:
-    """Return the last dipole (e·Å) that `output dipole` has printed.
-
-    Raises:
-        ValueError: It is not of three numbers.
-    """
+    """Return the last dipole (e·Å) that `output dipole` has printed; None if it is unreadable."""
     _, title, rest = text.rpartition(_DIPOLE)
     if not title:
         return None
-    x, y, z = rest.partition("\n")[0].partition(":")[2].split()
-    return np.array([float(x), float(y), float(z)])
+    return _numbers(rest.partition("\n")[0].partition(":")[2].split(), 3)
 
 
 def _hirshfeld_ratios(text: str, n_atoms: int) -> NDArray[np.float64] | None:
     """Return volumes of the last Hirshfeld analysis over those of free atoms, (N,).
 
-    Raises:
-        ValueError: They are not of each atom.
+    None if they are not of each atom, or unreadable.
     """
     _, title, analysis = text.rpartition(_HIRSHFELD)
     if not title:
         return None
-    volumes = [
-        np.array([float(value) for value in re.findall(rf"\| +{name} volume +: +(\S+)", analysis)])
+    bound, free = (
+        _numbers(re.findall(rf"\| +{name} volume +: +(\S+)", analysis), n_atoms)
         for name in ("Hirshfeld", "Free atom")
-    ]
-    if any(len(each) != n_atoms for each in volumes):
-        raise ValueError(f"its Hirshfeld analysis is not of {n_atoms} atoms")
-    return volumes[0] / volumes[1]
+    )
+    return None if bound is None or free is None or not free.all() else bound / free
+
+
+def _numbers(texts: list[str], count: int) -> NDArray[np.float64] | None:
+    """Return so many finite numbers; None if they are others: Fortran prints stars, too."""
+    try:
+        found = np.array([float(text) for text in texts])
+    except ValueError:
+        return None
+    return found if len(found) == count and np.isfinite(found).all() else None
 
 
 def _check_force_rows(text: str, n_atoms: int) -> None:

@@ -8,7 +8,7 @@ import functools
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,17 @@ class AseEngine:
         return _Driver(self)
 
     def label(self, atoms: Atoms) -> Label:
-        """See `Reference.label`; periodic structures have a stress if the calculator has one.
+        """See `label_with`."""
+        return self.label_with(atoms, ())
+
+    def label_with(self, atoms: Atoms, beside: Collection[str]) -> Label:
+        """Label a structure; a periodic one has a stress if the calculator has one.
+
+        Some calculators compute a dipole only if it is asked for.
+
+        Args:
+            atoms: N atoms, positions in Å.
+            beside: What else of `label.BESIDE` is wanted.
 
         Raises:
             LabelError: Transient if a file, a process or memory failed; not transient for
@@ -110,7 +120,8 @@ class AseEngine:
         """
         began = time.perf_counter()
         try:
-            results, structure = self.results(atoms, stress=bool(atoms.pbc.all()))
+            dipole = "dipole" in beside and not atoms.pbc.any()
+            results, structure = self.results(atoms, bool(atoms.pbc.all()), dipole)
         except CalculationFailed as error:
             unconverged = isinstance(error, SCFError)
             kind = LabelFailure.SCF if unconverged else LabelFailure.OTHER
@@ -144,13 +155,16 @@ class AseEngine:
             failure = self._failure("to be made", error)
         raise failure
 
-    def results(self, atoms: Atoms, stress: bool) -> tuple[dict[str, Any], Atoms | None]:
+    def results(
+        self, atoms: Atoms, stress: bool, dipole: bool = False
+    ) -> tuple[dict[str, Any], Atoms | None]:
         """Compute energy (eV), forces (N × 3, eV/Å) and perhaps stress, all in one calculation.
 
         Args:
             atoms: N atoms; left as they are.
             stress: Ask for the stress too (eV/Å³), if the calculator implements it. It is left
                 out if the calculator then gives none.
+            dipole: Ask for the dipole too (e·Å), likewise.
 
         Returns:
             The results, and the structure in the program's output, if there is one.
@@ -161,9 +175,10 @@ class AseEngine:
             SettingsError: A file of the arguments has changed since `identity` was computed.
         """
         bare = decode(encode(atoms))
+        more = [name for name, asked in (("stress", stress), ("dipole", dipole)) if asked]
         try:
             with self._lent() as calculator:
-                return self._answered(calculator, bare, stress)
+                return self._answered(calculator, bare, more)
         except AimspaxError:
             raise
         except Exception as error:  # see `properties`
@@ -171,15 +186,15 @@ class AseEngine:
         raise failure
 
     def _answered(
-        self, calculator: Any, atoms: Atoms, stress: bool
+        self, calculator: Any, atoms: Atoms, more: list[str]
     ) -> tuple[dict[str, Any], Atoms | None]:
         if not runs_a_program(calculator):
-            return _calculated(calculator, atoms, stress), None
+            return _calculated(calculator, atoms, more), None
         with (
             calculation_folder(self._folders, atoms, self._settings.clean_dirs) as folder,
             _program(calculator, folder),
         ):
-            return _calculated(calculator, atoms, stress), _read_back(calculator)
+            return _calculated(calculator, atoms, more), _read_back(calculator)
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[Any]:
@@ -246,11 +261,10 @@ class _Driver(Calculator):
         self.results, _ = self._engine.results(self.atoms, self._stress)
 
 
-def _calculated(calculator: Any, atoms: Atoms, stress: bool) -> dict[str, Any]:
+def _calculated(calculator: Any, atoms: Atoms, more: list[str]) -> dict[str, Any]:
     """Run a calculator that is fresh or reset, once; see `AseEngine.results`."""
-    wanted = ["energy", "forces"]
-    if stress and "stress" in computed_properties(calculator):
-        wanted.append("stress")
+    known = computed_properties(calculator) if more else ()
+    wanted = ["energy", "forces", *(name for name in more if name in known)]
     calculator.atoms = atoms.copy()
     calculator.calculate(atoms, wanted, list(all_changes))
     found = {name: calculator.results.get(name) for name in wanted}
@@ -296,7 +310,7 @@ def _read_back(calculator: Any) -> Atoms | None:
 
 
 def _dipole(found: Any) -> NDArray[np.float64] | None:
-    """Return a dipole (e·Å) that came with the forces; it was not asked for, and may be unfit."""
+    """Return a dipole (e·Å) that came with the forces; it may be unfit, and not asked for."""
     if found is None:
         return None
     try:

@@ -115,20 +115,22 @@ def test_the_dipole_of_the_last_structure_is_read() -> None:
     assert result.hirshfeld_ratios is None
 
 
-def test_a_hirshfeld_analysis_is_of_all_atoms_or_the_output_is_damaged() -> None:
+def test_a_dipole_that_cannot_be_read_costs_no_label() -> None:
+    printed = "  | Total dipole moment [eAng]          :       {} 0.1 0.2\n"
+    head, _, end = SINGLE.rpartition(NICE)
+    for number, read in (("0.3", [0.3, 0.1, 0.2]), ("******", None), ("NaN", None), ("", None)):
+        dipole = read_result(AimsFiles(f"{head}{printed.format(number)}{NICE}{end}")).dipole
+        assert (None if dipole is None else dipole.tolist()) == read
+
+
+def test_a_hirshfeld_analysis_counts_if_it_is_of_all_atoms() -> None:
     atom = "|   Free atom volume        :  20.0\n|   Hirshfeld volume        :  1{}.0\n"
     title = "Performing Hirshfeld analysis of fragment charges and moments.\n"
     head, _, end = SINGLE.rpartition(NICE)
-    for count in (3, 2):
-        analysis = title + "".join(atom.format(number) for number in range(count))
-        found = outcome(f"{head}{analysis}{NICE}{end}")
-        if count == 3:
-            assert isinstance(found, AimsResult)
-            assert found.hirshfeld_ratios is not None
-            assert found.hirshfeld_ratios.tolist() == [0.5, 0.55, 0.6]
-        else:
-            assert isinstance(found, LabelError)
-            assert "not of 3 atoms" in str(found)
+    for numbers, ratios in (("012", [0.5, 0.55, 0.6]), ("01", None), ("01*", None)):
+        analysis = title + "".join(atom.format(number) for number in numbers)
+        found = read_result(AimsFiles(f"{head}{analysis}{NICE}{end}")).hirshfeld_ratios
+        assert (None if found is None else found.tolist()) == ratios
 
 
 def test_a_numerical_stress_is_read_with_the_forces_after_it() -> None:
