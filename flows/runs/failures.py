@@ -30,6 +30,9 @@ P = ParamSpec("P")
 
 _PREFECT = str(Path(prefect.__file__).parent)
 
+_ENDED = "Finished in state "
+"""How Prefect's last line of a run begins; its name and message follow."""
+
 _LATE = "it ended while the Prefect API was away"
 
 
@@ -87,11 +90,12 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
 def _is_news(record: logging.LogRecord) -> bool:
     """Keep out what Prefect says of each run, and tracebacks where the state says the same.
 
-    The log of a run is ours; that it has begun, or ended well, its state says. What somebody's own
-    flow logs, of which ours is a part, is let through.
+    The log of a run is ours; that it has begun, or ended well, its state says. Why it has not ended
+    well stays. What somebody's own flow logs, of which ours is a part, is let through.
     """
     if record.levelno < logging.WARNING and record.pathname.startswith(_PREFECT):
-        return False
+        end = record.getMessage().partition(_ENDED)[2]
+        return bool(end) and not end.startswith("Completed(")
     error = record.exc_info[1] if record.exc_info else None
     told = isinstance(error, OSError) and error.filename is not None
     return not (told or isinstance(error, AimspaxError | FailedRun | CancelledRun))

@@ -13,7 +13,7 @@ import httpx
 import prefect.flow_engine
 import pytest
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from aimspax_core.errors import CampaignError
 from flows.runs.failures import LostTasks, mark_crashed, plain_failures
@@ -59,12 +59,20 @@ def test_the_log_of_a_run_has_nothing_of_prefects_but_what_went_wrong(
     plain_failures(lambda: Completed())
     prefects = logging.getLogger("prefect.flow_runs")
     engine = prefect.flow_engine.__file__
+    wrong = f"Finished in state {Failed(message='did you mean num_trajectories?')}"
+    lines = [
+        (logging.INFO, "Beginning flow run"),
+        (logging.INFO, f"Finished in state {Completed()}"),
+        (logging.INFO, wrong),
+        (logging.ERROR, "Crash"),
+    ]
     with caplog.at_level(logging.DEBUG, logger=prefects.name):
-        for level, text in ((logging.INFO, "Beginning flow run"), (logging.ERROR, "Crash")):
+        for level, text in lines:
             told = prefects.makeRecord(prefects.name, level, engine, 1, text, (), None)
             prefects.handle(told)
         prefects.info("a line of somebody's own flow")
     assert [record.getMessage() for record in caplog.records] == [
+        wrong,
         "Crash",
         "a line of somebody's own flow",
     ]
