@@ -48,6 +48,7 @@ def test_all_that_a_campaign_writes_lies_in_output_dir(folder: Path) -> None:
     named = [name for name in vars(RunDir) if isinstance(vars(RunDir)[name], property)]
     fields = [name for name in run.__dataclass_fields__ if name != "store"]  # the user's own
     written = [run.output, *(getattr(run, name) for name in (*fields, *named))]
+    written = [path for one in written for path in (one if isinstance(one, tuple) else (one,))]
     assert len(written) > 15
     assert all(path.is_relative_to(folder / "out") for path in written)
 

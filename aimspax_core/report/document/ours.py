@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from aimspax_core.report.document import contents
-from aimspax_core.report.document.citations import bibtex
 
 GENERATOR = "aimspax report"
 """What a page, and a file of references, say of what wrote them."""
@@ -20,7 +19,7 @@ _FORMATS = (contents.FORMAT, contents.COMPARED_FORMAT)
 _MARKS = {
     ".html": (f'content="{GENERATOR}"',),
     ".json": tuple(f'"format": "{name}"' for name in _FORMATS),
-    ".bib": (REFERENCES_HEAD, bibtex(["henkes2025"])),  # release 0.2.0 began with that entry
+    ".bib": (REFERENCES_HEAD,),
 }
 """What is within each kind of file."""
 

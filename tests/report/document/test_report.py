@@ -348,13 +348,6 @@ def test_file_of_a_user_is_not_written_over(tmp_path: Path, name: str) -> None:
     write_report(source("finished"), tmp_path)  # its own is renewed
 
 
-def test_references_of_release_0_2_are_renewed(tmp_path: Path) -> None:
-    write_report(source("finished"), tmp_path)
-    file = tmp_path / "report.bib"
-    file.write_text(file.read_text().partition("\n\n")[2])
-    write_report(source("finished"), tmp_path)
-
-
 @pytest.mark.parametrize("name", ["comparison.html", "comparison.json"])
 def test_comparison_writes_over_no_file_of_a_user(
     sources: dict[str, Source], tmp_path: Path, name: str
