@@ -468,6 +468,16 @@ def test_a_store_that_campaigns_share_may_hold_what_is_not_ours(tmp_path: Path) 
     assert {f.kind for f in found(directory)} == {K.MISSING}
 
 
+def test_events_of_an_older_release_know_fewer_kinds_of_errors(tmp_path: Path) -> None:
+    directory = copied("finished", tmp_path)
+    later = of_state(
+        lambda state: [m["errors"].update(mae_new=None) for m in state["members"].values()]
+    )
+    before = found(directory)
+    later(directory, SNAPSHOT)
+    assert found(directory) == before
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize(
     ("file", "expected"),
