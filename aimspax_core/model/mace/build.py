@@ -150,7 +150,7 @@ def _root_logger_left_alone() -> Iterator[None]:
 
     MACE logs by `logging.info`, which makes one where there is none.
     """
-    root, nowhere = logging.getLogger(), logging.NullHandler()
+    root, nowhere = logging.root, logging.NullHandler()
     root.addHandler(nowhere)
     try:
         yield
