@@ -12,7 +12,15 @@ from typing import NoReturn
 
 import httpx
 
-from flows.runs.exits import SIGNALS, STOPPED, end_at_once, stop_at_once
+from flows.runs.exits import (
+    IS_COMMAND,
+    SIGNALS,
+    STOP_S,
+    STOPPED,
+    end_at_once,
+    end_within,
+    stop_at_once,
+)
 
 _DRAIN_S = 3.0
 """How long the end waits for what Prefect has still to send (s)."""
@@ -23,7 +31,7 @@ class Interrupted(BaseException):
 
 
 def interruptible() -> Callable[[], bool]:
-    """Let Ctrl-C and SIGTERM interrupt whatever runs; the second one ends the process.
+    """Let Ctrl-C and SIGTERM interrupt whatever runs; the second one ends the process, or the time.
 
     Also where an interruption was swallowed, by a library that was just being imported.
 
@@ -31,12 +39,14 @@ def interruptible() -> Callable[[], bool]:
         What tells whether a signal came: a library may make another error of an interruption.
     """
     asked = False
+    IS_COMMAND.set()
 
     def interrupt(_: int, __: FrameType | None) -> None:
         nonlocal asked
         if asked:
             end_at_once("stopped at once")
         asked = True
+        end_within(STOP_S, "stopped", tidy=lambda: None)
         raise Interrupted
 
     for number in SIGNALS:

@@ -49,7 +49,7 @@ from flows.loops.page_switch import PageSwitch
 from flows.loops.read_inputs import read_inputs
 from flows.loops.report import Reports
 from flows.loops.room import Room, StoppedWaitingError, look_for_campaigns_room
-from flows.loops.stop import GRACE_S, Stop, StopRequested, stop_signals
+from flows.loops.stop import Stop, StopRequested, stop_signals
 from flows.loops.taking_requests import LOOK_S, Requests
 from flows.loops.time_spent import TimeSpent
 from flows.page.campaign_page import CampaignPage
@@ -293,7 +293,7 @@ class Campaign:
                     page.learn(self._kept_files.story.curves.learning)
                     page.draw(self.inputs, self._kept_files.story, self.state)
                     reports.renew(self.inputs, self.state)
-                self._land(executor)
+                self._land(executor, stopped.grace_ends)
             finally:
                 executor.cancel()
             page.show(self.state, force=True)
@@ -332,9 +332,8 @@ class Campaign:
         """Write something down, and wait for room if there is none."""
         return write() if self._room is None else self._room.insist(write)
 
-    def _land(self, executor: Executor) -> None:
-        """Wait a little for the tasks that still run."""
-        end = time.monotonic() + GRACE_S
+    def _land(self, executor: Executor, end: float) -> None:
+        """Wait until a time, by `time.monotonic`, for the tasks that still run."""
         while executor.hold() and (left := end - time.monotonic()) > 0:
             self._record_next(executor, left)
         self._kept_files.write_analysis(force=True)

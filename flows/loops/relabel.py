@@ -30,7 +30,7 @@ from aimspax_core.storage import text
 from aimspax_core.text import duration_text, per_minute
 from flows.loops.losses import Losses
 from flows.loops.room import Room, look_for_room
-from flows.loops.stop import GRACE_S, POLL_S, Stop
+from flows.loops.stop import POLL_S, Stop
 from flows.page.events import DirectoryEvents
 from flows.page.relabel_page import RelabelPage
 from flows.pools.open import reference_pool
@@ -147,7 +147,7 @@ class Relabelling:
                         raise CampaignError(pool.trouble)
                     self._report(page)
                 self._hold(pool)
-                end = time.monotonic() + GRACE_S
+                end = stopped.grace_ends
                 while self._submitted and (left := end - time.monotonic()) > 0:
                     self._settle(lost_tasks, left)
                 if not self.waiting and not self._submitted:

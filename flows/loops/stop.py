@@ -6,7 +6,8 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -20,11 +21,13 @@ from flows.runs.api_watch import api_watch
 from flows.runs.previous_attempt import deployed
 from flows.runs.restarts import INTERRUPTED, count_stop
 
-GRACE_S = 15.0
+GRACE_S = exits.STOP_S / 2
 """How long a stop waits for running tasks before it gives them up (s)."""
 
 POLL_S = 2.0
 """From one look at whether to stop to the next (s)."""
+
+_OUT_OF_TIME = "stopped, in the middle of something that took too long; start again to go on"
 
 _CANCELLED = ("CANCELLING", "CANCELLED")
 
@@ -50,6 +53,12 @@ class Stop:
         self.signal = False
         self.counted_in: Path | None = None
         self._at_once = False
+        self._since: float | None = None
+
+    @property
+    def grace_ends(self) -> float:
+        """Until when running tasks are waited for, by `time.monotonic`."""
+        return (time.monotonic() if self._since is None else self._since) + GRACE_S
 
     def asked(self) -> bool:
         """Return whether the run should stop.
@@ -84,10 +93,11 @@ class Stop:
         if self.reason and number == signal.SIGINT:
             end_at_once()
         self.reason, self.signal = signal.Signals(number).name, True
+        self._since = self._since or time.monotonic()
         if self._at_once:
             self._at_once = False
             raise StopRequested
-        log.info("%s: stopping, at most %d s", self.reason, 2 * GRACE_S)
+        log.info("%s: stopping, at most %d s", self.reason, exits.STOP_S)
 
     def state(self, message: str) -> State[Any]:
         """Return the state that the run ends in, now that it has stopped."""
@@ -123,18 +133,29 @@ def end_at_once() -> NoReturn:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Let Ctrl-C and SIGTERM end the loop cleanly; a second Ctrl-C ends the process at once."""
+    """Let Ctrl-C and SIGTERM end the loop cleanly; a second Ctrl-C ends the process at once.
+
+    So does the time that is promised (`exits.STOP_S`), if something is waited for that does not
+    come: what the journal has is kept, as after a second Ctrl-C.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
+    call_off: list[Callable[[], None]] = []
+
     def ask(number: int, _: FrameType | None) -> None:
+        if not call_off:
+            call_off.append(exits.end_within(exits.STOP_S, _OUT_OF_TIME, remove_scratch))
         stop.signalled(number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
+        # The process of a command, or of a deployed run, has still to tell Prefect how it ended.
+        if call_off and not (exits.IS_COMMAND.is_set() or deployed()):
+            call_off[0]()
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -12,6 +14,37 @@ STOPPED: Final = 130
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 """The signals that stop a command."""
+
+
+STOP_S: Final = 30.0
+"""So long after the signal that stops it a command has ended (s)."""
+
+IS_COMMAND: Final = threading.Event()
+"""Set in the process of a command, which ends with what it runs."""
+
+
+def end_within(seconds: float, line: str, tidy: Callable[[], None]) -> Callable[[], None]:
+    """End the process after a time, whatever it waits for then.
+
+    What ends in order is over by then, unless it waits for somebody who does not answer.
+
+    Args:
+        seconds: The time (s).
+        line: What is printed then, on standard error.
+        tidy: Removes what nobody else would, before.
+
+    Returns:
+        What calls that off.
+    """
+
+    def end() -> None:
+        tidy()
+        end_at_once(line)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    return timer.cancel
 
 
 def end_at_once(line: str) -> NoReturn:

@@ -1,7 +1,8 @@
 """Ctrl-C and SIGTERM at random moments of a run, its start above all; `make soak-stops`.
 
-Each time the command has to end soon, with our line and our exit code, and leave nothing but the
-server; the same command then goes on. What else has to hold at the end is as in `soak_kills`.
+One time in three the Prefect server holds still (SIGSTOP) until the command has ended. Each time
+the command has to end soon, with our line and our exit code, and leave nothing but the server; the
+same command then goes on. What else has to hold at the end is as in `soak_kills`.
 """
 
 from __future__ import annotations
@@ -27,13 +28,20 @@ NOT_YET_OURS_S = 0.5
 """So long Python itself starts, in which a signal ends it as it ends any Python program."""
 
 
-def stop_once(campaign: Campaign, after_s: float, number: signal.Signals) -> str:
+STILL = 1 / 3
+"""Share of the stops for which the server holds still."""
+
+
+def stop_once(
+    campaign: Campaign, after_s: float, number: signal.Signals, still: bool = False
+) -> str:
     """Begin a run, send it a signal, and return how it ended.
 
     Args:
         campaign: What is run.
         after_s: When the signal is sent, after the command was given (s).
         number: The signal.
+        still: Whether the server holds still from then on, until the command has ended.
     """
     said = campaign.directory / "output.txt"
     before = said.stat().st_size if said.exists() else 0
@@ -43,13 +51,20 @@ def stop_once(campaign: Campaign, after_s: float, number: signal.Signals) -> str
     with contextlib.suppress(TimeoutError):
         campaign.wait(after_s)
         return f"ended by itself, code {process.returncode}"
+    servers = campaign.processes("server") if still else []
+    what = f"{number.name} after {after_s:.2f} s{', no server' if servers else ''}"
+    for server in servers:
+        server.suspend()
     process.send_signal(number)
-    what, sent = f"{number.name} after {after_s:.2f} s", time.monotonic()
+    sent = time.monotonic()
     try:
         campaign.wait(SOON_S)
     except TimeoutError:
         campaign.findings.append(f"{what}: still there after {SOON_S:.0f} s")
         return "hangs"
+    finally:
+        for server in servers:
+            server.resume()
     took, printed = time.monotonic() - sent, said.read_bytes()[before:].decode().splitlines()
     line = printed[-1] if printed else ""
     print(f"{what}: code {process.returncode} within {took:.1f} s: {line}", flush=True)
@@ -74,7 +89,7 @@ def main() -> int:
         for _ in range(asked.stops):
             number = signal.Signals[str(rng.choice(["SIGINT", "SIGINT", "SIGTERM"]))]
             after_s = float(rng.uniform(NOT_YET_OURS_S, asked.within))
-            ends[stop_once(campaign, after_s, number)] += 1
+            ends[stop_once(campaign, after_s, number, bool(rng.random() < STILL))] += 1
         findings = campaign.findings or judge_so_far(campaign, asked.patience)
     print(f"{dict(ends)}; findings: {len(findings)}", *findings, sep="\n", flush=True)
     tidy(folder, keep=lambda: bool(findings))

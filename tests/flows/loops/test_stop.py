@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,71 @@ def test_an_error_that_a_library_makes_of_a_stop_is_a_stop() -> None:
 def test_an_error_without_a_stop_is_an_error() -> None:
     with pytest.raises(ImportError), Stop().at_once():
         raise ImportError("no such module")
+
+
+HANGING = """
+import socket, time, httpx
+from flows.commands.ends import interruptible
+from flows.loops.stop import stop_signals
+from flows.runs import exits
+
+exits.STOP_S = 1.0
+
+def ask(server):  # a Prefect API that holds still: it takes the question, and never answers
+    host, port = server.getsockname()
+    httpx.get(f"http://{host}:{port}", timeout=None)
+
+def wait(stopped):
+    print("runs", flush=True)
+    while not stopped.reason:
+        time.sleep(0.01)
+
+if COMMAND:
+    interruptible()
+with socket.create_server(("127.0.0.1", 0)) as server:
+    with stop_signals() as stopped:
+        if WHERE == "in the run":
+            print("runs", flush=True)
+            ask(server)
+        wait(stopped)
+    if WHERE == "behind the run":
+        ask(server)
+time.sleep(2.0)
+print("goes on", flush=True)
+"""
+
+
+def stopped(command: bool, where: str) -> tuple[int, str, str]:
+    """Stop a process that waits for an API that never answers; return its code and its output."""
+    script = f"COMMAND, WHERE = {command}, {where!r}{HANGING}"
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            printed, told = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return process.returncode, printed, told
+
+
+@pytest.mark.parametrize(
+    ("command", "where"), [(True, "in the run"), (True, "behind the run"), (False, "in the run")]
+)
+def test_a_stop_ends_by_itself_though_an_api_never_answers(command: bool, where: str) -> None:
+    code, printed, told = stopped(command, where)
+    assert (code, printed) == (130, "")
+    assert told.splitlines()[-1].endswith("start again to go on")
+
+
+def test_a_process_that_is_not_the_runs_own_goes_on_behind_it() -> None:
+    assert stopped(False, "nowhere") == (0, "goes on\n", "")
+
+
+def test_tasks_are_waited_for_from_the_signal_on_and_no_longer() -> None:
+    asked = Stop()
+    asked.signalled(signal.SIGTERM)
+    assert asked.grace_ends == asked.grace_ends
