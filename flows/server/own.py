@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
-
 from aimspax_core.versions import version_of
 from flows.server.api import (
     AUTH,
@@ -31,8 +29,8 @@ from flows.server.api import (
     prefect_home,
     problem,
     setting,
-    silence,
 )
+from flows.server.coming_up import busy_text, comes_up
 from flows.server.own_files import (
     Server,
     State,
@@ -48,13 +46,6 @@ from flows.server.own_files import (
 from flows.server.password import Choice, Need, need, password_for
 
 logger = logging.getLogger(f"aimspax.{__name__}")
-
-STARTUP_S = 240.0
-"""How long a server that lives may take until it answers (s): on a busy machine, or with a large
-database that it brings up to date."""
-
-_SLOW_S = 45.0
-"""When a person is told that this takes its time (s)."""
 
 _STARTS = 3
 """How often a server is started that is killed while it starts, or whose port was taken."""
@@ -84,7 +75,7 @@ def find_or_start(host: str | None, choice: Choice) -> Server:
     with starting_or_stopping(home):
         found = running(home)
         # The server may still be starting, also if the process that started it has died.
-        if found is not None and not (_comes_up(home, found, spawned=False) or alive(home)):
+        if found is not None and not (comes_up(home, found, spawned=False) or alive(home)):
             found = None
         if found is not None:
             _insist(home, found)
@@ -232,7 +223,8 @@ def _start(
             why=wanted.why if (password is not None) is wanted.password else "you have set one",
         )
         write_state(home, state)
-        if _comes_up(home, state, spawned=True):
+        began = time.monotonic()
+        if comes_up(home, state, spawned=True):
             logger.info("the local Prefect server answers at %s", state.url)
             return state
         code = _exit_code(process, home)
@@ -243,7 +235,8 @@ def _start(
             port = None
         elif code is None or code >= 0:
             break  # it was not killed by somebody
-    what = "ended at once" if code is not None else f"did not answer within {STARTUP_S:.0f} s"
+    late = f"did not answer within {time.monotonic() - began:.0f} s{busy_text()}"
+    what = "ended at once" if code is not None else late
     raise ServerError(_failure(home, what, state))
 
 
@@ -317,48 +310,6 @@ def _exit_code(process: subprocess.Popen[bytes], home: Path) -> int | None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         return process.wait(5.0)  # its lock goes a moment before it
     return None
-
-
-def _listens(state: State) -> bool:
-    """Return whether it is our server that listens on its port.
-
-    Two servers of different folders that start in the same seconds have found the same port free:
-    what answers there may be the other one, while ours has yet to find the port taken. Where that
-    cannot be told, as in a container that shows nobody's sockets, it is taken to be ours.
-    """
-    try:
-        return any(
-            one.status == psutil.CONN_LISTEN and one.laddr.port == state.port
-            for one in psutil.Process(state.pid).net_connections("tcp")
-        )
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
-
-
-def _comes_up(home: Path, state: State, spawned: bool) -> bool:
-    """Wait until the server answers; False if it died or takes longer than it may.
-
-    Args:
-        home: Prefect's folder.
-        state: What is known of the server.
-        spawned: Whether this process has just started it: it may not have its port yet.
-    """
-    began, told = time.monotonic(), False
-    while (waited_s := time.monotonic() - began) < STARTUP_S:
-        if not alive(home):
-            return False
-        if silence(f"{state.url}/api") is None and (not spawned or _listens(state)):
-            return True
-        if waited_s > _SLOW_S and not told:
-            told = True
-            logger.warning(
-                "the local Prefect server has not answered for %.0f s (log: %s); it has %.0f s",
-                *(waited_s, log_file(home), STARTUP_S),
-            )
-        time.sleep(0.2)
-    return False
 
 
 def _end(home: Path, pid: int) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import secrets
 import socket
@@ -29,6 +30,11 @@ from flows.server.api import ServerError
 
 KEY = "aimspax-server.key"
 """The file with the password."""
+
+_TOLD_AFTER_S = 3.0
+"""When it is told that another process starts or stops the server (s)."""
+
+logger = logging.getLogger(f"aimspax.{__name__}")
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,11 @@ def last_state(home: Path) -> State | None:
 @contextlib.contextmanager
 def starting_or_stopping(home: Path) -> Iterator[None]:
     """Let one process at a time start or stop the server, which does not inherit this lock."""
-    with _locks_required(), held(_lock(home), math.inf, required=True, mode=0o600):
+    with _locks_required(), contextlib.ExitStack() as stack:
+        lock = _lock(home)
+        if stack.enter_context(held(lock, _TOLD_AFTER_S, required=True, mode=0o600)) is None:
+            logger.info("waiting: another process is starting or stopping the local Prefect server")
+            stack.enter_context(held(lock, math.inf, required=True, mode=0o600))
         yield
 
 

@@ -23,7 +23,8 @@ import psutil
 import pytest
 
 from flows import server
-from flows.server import ServerError, api, own
+from flows.server import ServerError, api, coming_up, own, own_files
+from flows.server.coming_up import LONGEST_S, STARTUP_S, Patience
 from flows.server.password import CHOICE, Need, password_for
 from tests.flows.busy_api import RESET, busy_at_first
 
@@ -200,12 +201,37 @@ def test_stale_state_of_a_reused_process_number_is_not_believed_nor_killed(home:
     assert not (home / "aimspax-server.json").exists()
 
 
-def test_starting_and_stopping_wait_for_each_other(home: Path) -> None:
+@pytest.mark.parametrize(
+    ("cpu_share", "longest_s"),
+    [(0.0, STARTUP_S), (0.001, STARTUP_S), (0.05, LONGEST_S), (1.0, LONGEST_S)],
+)
+def test_a_server_is_waited_for_as_long_as_it_gets_on(cpu_share: float, longest_s: float) -> None:
+    waited_s = 0.0
+    patience = Patience(lambda: cpu_share * waited_s)
+    while patience.left(waited_s):
+        waited_s += 0.5
+    assert waited_s == longest_s
+
+
+def test_a_server_that_computes_no_more_is_given_up() -> None:
+    waited_s = 0.0
+    patience = Patience(lambda: 0.05 * min(waited_s, 500.0))
+    while patience.left(waited_s):
+        waited_s += 0.5
+    assert STARTUP_S < waited_s <= LONGEST_S / 2
+
+
+def test_starting_and_stopping_wait_for_each_other(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(own_files, "_TOLD_AFTER_S", 0.1)
+    caplog.set_level("INFO", logger="aimspax")
     with (home / "aimspax-server.lock").open("a") as lock, ThreadPoolExecutor() as other:
         fcntl.flock(lock, fcntl.LOCK_EX)
         stopping = other.submit(server.stop)
         with pytest.raises(TimeoutError):
             stopping.result(timeout=0.3)
+        wait_until(lambda: "another process" in caplog.text)
         fcntl.flock(lock, fcntl.LOCK_UN)
         assert stopping.result(timeout=60) is False
 
@@ -228,7 +254,8 @@ def test_a_server_whose_sockets_nobody_shows_is_taken_to_listen(
 
     monkeypatch.setattr(psutil.Process, "net_connections", denied)
     with answering("application/json", b"true") as url, alive_lock_held(home) as holder:
-        monkeypatch.setattr(own, "alive", lambda _: holder.poll() is None)
+        for module in (own, coming_up):
+            monkeypatch.setattr(module, "alive", lambda _: holder.poll() is None)
         monkeypatch.setattr(own, "running", lambda _: None)
         monkeypatch.setattr(own, "free_port", lambda _: int(url.rpartition(":")[2]))
         monkeypatch.setattr(own, "_spawn", lambda *_: holder)
@@ -238,8 +265,8 @@ def test_a_server_whose_sockets_nobody_shows_is_taken_to_listen(
 def test_a_server_that_was_there_is_used_whoever_of_its_processes_listens(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(own, "STARTUP_S", 1.0)
-    monkeypatch.setattr(own, "_SLOW_S", 0.0)
+    monkeypatch.setattr(coming_up, "STARTUP_S", 1.0)
+    monkeypatch.setattr(coming_up, "_SLOW_S", 0.0)
     with answering("application/json", b"true") as url, alive_lock_held(home) as holder:
         write_state(home, pid=holder.pid, url=url, port=int(url.rpartition(":")[2]))
         assert server.ensure().url == url
