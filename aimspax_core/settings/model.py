@@ -224,6 +224,9 @@ class ModelSettings(Section):
             name: data[name] for name in ("GENERAL", "ARCHITECTURE") if name in data
         }
         sections = {k: v for k, v in sections.items() if isinstance(v, dict)}
+        if sections.get("GENERAL", {}).get("model_choice", "") is None:  # the second generation's
+            sections["GENERAL"] = sections["GENERAL"].copy()
+            del sections["GENERAL"]["model_choice"]
         found = {name: lower(section.get("model_choice")) for name, section in sections.items()}
         known = [row.name for row in FAMILIES]
         chosen = {name: choice for name, choice in found.items() if choice in known}
