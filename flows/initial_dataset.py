@@ -19,7 +19,8 @@ def initial_dataset(directory: Path, overrides: dict[str, Any] | None = None) ->
     """Sample, label and train until the initial dataset is good enough.
 
     Args:
-        directory: The run directory, with `aimsPAX.yaml`, `mace.yaml` and a geometry.
+        directory: The run directory, with `aimsPAX.yaml`, `mace.yaml` and a geometry; from the web
+            page its absolute path.
         overrides: Values that replace those of the files, such as
             `{"INITIAL_DATASET_GENERATION.desired_acc": 0.05}`; `aimsPAX_settings` and
             `model_settings` name other files than the usual two.

@@ -19,7 +19,8 @@ def aims_pax(directory: Path, overrides: dict[str, Any] | None = None) -> State[
     """Make an initial dataset, explore with the committee until a stopping rule holds, converge.
 
     Args:
-        directory: The run directory, with `aimsPAX.yaml`, `mace.yaml` and a geometry.
+        directory: The run directory, with `aimsPAX.yaml`, `mace.yaml` and a geometry; from the web
+            page its absolute path.
         overrides: Values that replace those of the files, such as
             `{"ACTIVE_LEARNING.desired_acc": 0.05}`; `aimsPAX_settings` and `model_settings` name
             other files than the usual two.

@@ -21,10 +21,10 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
-from prefect.utilities.callables import parameter_schema
 from pydantic import ValidationError
 
 from aimspax_core.errors import SettingsError
+from flows.deployments.form import form
 from flows.deployments.profile import (
     TAG,
     AutomationPlan,
@@ -164,7 +164,7 @@ def _deploy_flow(client: SyncPrefectClient, plan: DeploymentPlan) -> Iterator[Do
         "tags": list(plan.tags),
         "work_pool_name": plan.work_pool.name,
         "job_variables": plan.work_pool.job_variables,
-        "parameter_openapi_schema": parameter_schema(flow).model_dump(exclude_unset=True),
+        "parameter_openapi_schema": form(flow),
         "enforce_parameter_schema": True,
     }
     found = _deployment(client, full_name)

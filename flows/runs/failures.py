@@ -15,7 +15,9 @@ import httpx
 import prefect
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.exceptions import CancelledRun, FailedRun
+from prefect.logging import get_run_logger
 from prefect.states import Completed, Crashed, Failed
 
 from aimspax_core.errors import AimspaxError, HeldError, StalledError
@@ -31,7 +33,10 @@ P = ParamSpec("P")
 _PREFECT = str(Path(prefect.__file__).parent)
 
 _ENDED = "Finished in state "
-"""How Prefect's last line of a run begins; its name and message follow."""
+"""How Prefect's last line of a run begins; its name and message follow, line breaks escaped."""
+
+_told: set[str] = set()
+"""Flow runs in whose logs stands how they ended."""
 
 _LATE = "it ended while the Prefect API was away"
 
@@ -80,6 +85,7 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
                     raise
                 logging.getLogger("aimspax").debug("the run ends", exc_info=True)
                 outcome = Failed(message=text(error), data=error)
+            _tell_end(outcome)
         return hand_back(outcome, watch)
 
     # Prefect evaluates annotations where the function that it is given was written: here.
@@ -87,15 +93,25 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     return failing_plainly
 
 
+def _tell_end(outcome: State[Any]) -> None:
+    """Write into the run's log, as an error, why it has not ended well; it is read there first."""
+    context = FlowRunContext.get()
+    if outcome.is_completed() or context is None or context.flow_run is None:
+        return
+    get_run_logger().error("%s: %s", outcome.name, outcome.message)
+    _told.add(str(context.flow_run.id))
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     """Keep out what Prefect says of each run, and tracebacks where the state says the same.
 
     The log of a run is ours; that it has begun, or ended well, its state says. Why it has not ended
-    well stays. What somebody's own flow logs, of which ours is a part, is let through.
+    well stays, once. What somebody's own flow logs, of which ours is a part, is let through.
     """
     if record.levelno < logging.WARNING and record.pathname.startswith(_PREFECT):
         end = record.getMessage().partition(_ENDED)[2]
-        return bool(end) and not end.startswith("Completed(")
+        told = getattr(record, "flow_run_id", "") in _told
+        return bool(end) and not told and not end.startswith("Completed(")
     error = record.exc_info[1] if record.exc_info else None
     told = isinstance(error, OSError) and error.filename is not None
     return not (told or isinstance(error, AimspaxError | FailedRun | CancelledRun))

@@ -10,12 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import prefect
 import prefect.flow_engine
 import pytest
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from aimspax_core.errors import CampaignError
+from aimspax_core.errors import CampaignError, SettingsError
 from flows.runs.failures import LostTasks, mark_crashed, plain_failures
 
 
@@ -76,6 +77,23 @@ def test_the_log_of_a_run_has_nothing_of_prefects_but_what_went_wrong(
         "Crash",
         "a line of somebody's own flow",
     ]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_why_a_run_failed_is_an_error_in_its_log_once_with_its_line_breaks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mistakes = "2 mistakes in the settings:\n  aimsPAX.yaml  not found\n  mace.yaml  not found"
+
+    @prefect.flow
+    @plain_failures
+    def failing() -> State[Any]:
+        raise SettingsError(mistakes)
+
+    with caplog.at_level(logging.INFO, logger="prefect.flow_runs"):
+        failing(return_state=True)
+    told = [one for one in caplog.records if "mace.yaml" in one.getMessage()]
+    assert [(one.levelname, one.getMessage()) for one in told] == [("ERROR", f"Failed: {mistakes}")]
 
 
 def test_a_bug_of_ours_is_raised() -> None:
