@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import itertools
+import json
 import os
 import shutil
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from websockets.sync.client import connect
 
 _PROGRAMS = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
 
@@ -15,6 +25,20 @@ _LOADS = 4
 
 _RENDERED_MS = 20_000
 """So much time passes for the page, as fast as it can, before it is read."""
+
+
+PATIENCE_S = 240.0
+"""How long anything on a page may take on a busy machine."""
+
+_WHERE = """(wanted => {
+  const words = e => [e.innerText, e.getAttribute("aria-label")].map(t => (t || "").trim());
+  const shown = e => e.getClientRects().length && !e.disabled && words(e).includes(wanted);
+  const kinds = "button,a,label,span,div,p,[role=menuitem],[role=tab]";
+  const found = [...document.querySelectorAll(kinds)].filter(shown);
+  found.sort((a, b) => a.querySelectorAll("*").length - b.querySelectorAll("*").length);
+  return found[0];
+})"""
+"""The innermost thing on a page that has these words."""
 
 
 def chromium() -> str:
@@ -50,3 +74,111 @@ def _loaded(url: str) -> str:
             capture_output=True, text=True, timeout=300, check=True,
         )  # fmt: skip
     return done.stdout
+
+
+class Page:
+    """A page on which one can read, click and write, by Chromium's protocol for developers."""
+
+    def __init__(self, socket: Any) -> None:
+        self._socket = socket
+        self._numbers = itertools.count(1)
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Have the browser do something; return what it answers."""
+        number = next(self._numbers)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=PATIENCE_S))
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']['message']}")
+                result: dict[str, Any] = answer["result"]
+                return result
+
+    def resize(self, width: int, height: int) -> None:
+        """Give the page a size in pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.ask("Emulation.setDeviceMetricsOverride", **size)
+
+    def go(self, url: str) -> None:
+        """Open an address."""
+        self.ask("Page.navigate", url=url)
+
+    def value(self, script: str) -> Any:
+        """Return the value of an expression in the page's language."""
+        found = self.ask("Runtime.evaluate", expression=script, returnByValue=True)
+        return found["result"].get("value")
+
+    def text(self) -> str:
+        """Return what is to be read on the page."""
+        return str(self.value("document.body ? document.body.innerText : ''"))
+
+    def wait_for(self, word: str) -> None:
+        """Wait until something is to be read."""
+        self._until(f"(document.body?.innerText || '').includes({json.dumps(word)})", word)
+
+    def click(self, words: str) -> None:
+        """Click on what has these words, once it is there."""
+        thing = f"{_WHERE}({json.dumps(words)})"
+        self._until(f"!!{thing}", words)
+        self._click(thing)
+
+    def write(self, selector: str, text: str) -> None:
+        """Write into a box, once it is there."""
+        thing = f"document.querySelector({json.dumps(selector)})"
+        self._until(f"!!{thing}", selector)
+        self._click(thing)
+        self.ask("Input.insertText", text=text)
+
+    def picture(self) -> bytes:
+        """Return what is to be seen, as PNG."""
+        return base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
+
+    def _click(self, thing: str) -> None:
+        x, y = self.value(
+            f"(e => {{ e.scrollIntoView({{block: 'center'}}); const r = e.getBoundingClientRect();"
+            f" return [r.x + r.width / 2, r.y + r.height / 2]; }})({thing})"
+        )
+        for kind, button in (
+            ("mouseMoved", "none"),
+            ("mousePressed", "left"),
+            ("mouseReleased", "left"),
+        ):
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=1)
+
+    def _until(self, condition: str, wanted: str) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not self.value(condition):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{wanted!r} is not on the page, but:\n{self.text()}")
+            time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Page]:
+    """Start Chromium with one empty page, and end it."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        command = [chromium(), "--headless=new", "--no-sandbox", "--disable-gpu"]
+        command += ["--hide-scrollbars", "--remote-debugging-port=0", f"--user-data-dir={folder}"]
+        process = subprocess.Popen(
+            [*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            address = _address(Path(folder) / "DevToolsActivePort")
+            pages = httpx.get(f"http://{address}/json", trust_env=False, timeout=PATIENCE_S).json()
+            url = next(one["webSocketDebuggerUrl"] for one in pages if one["type"] == "page")
+            with connect(url, max_size=None, open_timeout=PATIENCE_S) as socket:
+                yield Page(socket)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _address(file: Path) -> str:
+    """Return where Chromium listens, once it has written that."""
+    end = time.monotonic() + PATIENCE_S
+    while not file.is_file() or not file.read_text():
+        if time.monotonic() > end:
+            raise TimeoutError("Chromium does not start")
+        time.sleep(0.2)
+    return f"127.0.0.1:{file.read_text().splitlines()[0]}"

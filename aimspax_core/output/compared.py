@@ -7,8 +7,8 @@ import numpy as np
 from aimspax_core.campaign.state import CampaignState, PointStatus
 from aimspax_core.labels.store import LabelStore
 from aimspax_core.output.predictions import read_prediction
+from aimspax_core.report.compared import Compared
 from aimspax_core.report.document.labels import label_content
-from aimspax_core.report.parity import Compared
 from aimspax_core.run_directory import RunDir
 from aimspax_core.structures import decode
 
@@ -34,7 +34,12 @@ def last_compared(run: RunDir, state: CampaignState, most: int = 50) -> list[Com
             forces = np.asarray(content["forces"], dtype=float).reshape(-1, 3)
             symbols = decode(content["structure"]).get_chemical_symbols()
             energies = kept[0].energy, float(content["energy"])
-            found.append(Compared(tuple(symbols), kept[0].forces, forces, *energies))
+            dipole = content.get("dipole")
+            dipoles = (
+                kept[0].beside.get("dipole"),
+                None if dipole is None else np.asarray(dipole, dtype=float),
+            )
+            found.append(Compared(tuple(symbols), kept[0].forces, forces, *energies, *dipoles))
         if len(found) == most:
             break
     return found

@@ -56,11 +56,12 @@ def read_prediction(path: Path) -> tuple[Prediction, float | None, NDArray[np.bo
             forces, members = found["forces"], found["member_forces"]
             energies, threshold = found["member_energies"], float(found["threshold"])
             free = found["free"] if "free" in found else np.ones(len(forces), dtype=bool)
+            beside = {"dipole": found["dipole"]} if "dipole" in found else {}
     except (FileNotFoundError, KeyError):
         return None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         log.warning("%s is left out of the calibration: %s", path, error)
         return None
     mean = float(np.mean(energies, dtype=float))
-    said = Prediction(mean, np.asarray(forces, dtype=float), energies, members)
+    said = Prediction(mean, np.asarray(forces, dtype=float), energies, members, beside=beside)
     return said, None if np.isnan(threshold) else threshold, free

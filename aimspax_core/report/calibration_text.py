@@ -30,4 +30,4 @@ def calibration_text(found: Calibration) -> str:
     """Return a calibration in a few words."""
     labels = f"{found.points} label{'s' if found.points != 1 else ''}"
     rank = "" if found.spearman is None else f", rank correlation {found.spearman:.2f}"
-    return f"{found.factor:.2f} x the uncertainty, by {labels}{rank}"
+    return f"{found.factor:.2f} × the uncertainty, by {labels}{rank}"

@@ -17,6 +17,7 @@ from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.report.curves import Curves, curves
 from aimspax_core.report.forecast import HELD_OUT, Ahead
 from aimspax_core.report.looks import BLUE, GREEN, GREY, PALE, SKY, VERMILION, frame
+from aimspax_core.report.progress import title_of
 from aimspax_core.run_directory import RunDir
 from aimspax_core.safe_files import replacing
 from aimspax_core.stopping.rule import Stage
@@ -64,12 +65,12 @@ def _headings(figure: Figure, found: Curves) -> None:
         case Phase.FAILED:
             below = f"stopped: {state.stop_reason}"
         case _:
-            below = f"not finished yet; phase: {state.phase}"
+            below = f"so far: {title_of(state.phase)}"
     figure.text(0.075, 0.88, below, size=9.5, color=GREY)
 
 
 def _draw_errors(axes: Axes, found: Curves) -> None:
-    frame(axes, "labels", "validation force MAE (meV/Å)")
+    frame(axes, "labels", "force MAE (meV/Å)")
     if not found.mean or found.state is None:
         _nothing(axes, "no model has been trained yet")
         return
@@ -136,9 +137,10 @@ def _draw_ahead(axes: Axes, one: Ahead) -> None:
     )
     axes.fill_between(one.labels, least, most, color=color, alpha=0.13, linewidth=0, zorder=0)
     said = f"{value[-1]:.3g} ({least[-1]:.3g} to {most[-1]:.3g})"
+    where = "held-out set" if one.on == HELD_OUT else "validation"
     axes.plot(
         one.labels, value, color=color, linewidth=1.2, linestyle=(0, (2, 2)),
-        label=f"forecast, {one.labels[-1]:.0f} labels: {said}",
+        label=f"at {one.labels[-1]:.0f} labels, {where}: {said}",
     )  # fmt: skip
 
 
@@ -220,7 +222,7 @@ def _legend(axes: Axes, right: float = 1.0) -> None:
     once: dict[str, Any] = dict(zip(labels, handles, strict=True))
     axes.legend(
         once.values(), once.keys(), loc="upper right", bbox_to_anchor=(right, 1.0),
-        fontsize=9.5, frameon=False, borderaxespad=0.2,
+        fontsize=9.5, facecolor="white", edgecolor="none", framealpha=0.75, borderaxespad=0.2,
     )  # fmt: skip
 
 

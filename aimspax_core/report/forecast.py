@@ -152,7 +152,7 @@ class Forecast:
             "forecast": self.what,
             "labels seen by the models": self._labels,
             **errors,
-            "at the pace of late in": self._time,
+            "takes, at the pace of late": self._time,
         }
 
     @property

@@ -38,7 +38,7 @@ def campaign_card(source: Source, curve: bytes | None, links: Mapping[str, str])
     text = sections(
         {
             "": table([{"": fact.of, " ": fact.text} for fact in facts], headings=False),
-            "Ends when": table(goal_rows(state)),
+            "Stopping rules": table(goal_rows(state)),
             "Learning curve": "" if curve is None else picture(curve, "learning curve"),
             "Members": table(error_rows(state, settings.model.MISC.error_table)),
             f"What more labels will bring ({BASIS})": table(forecast_rows(story.curves.learning)),

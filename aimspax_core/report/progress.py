@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from aimspax_core.campaign.assessing import converged_errors
-from aimspax_core.campaign.state import CampaignState, Pause, Phase
+from aimspax_core.campaign.state import CampaignState, Pause, Phase, TrajectoryStatus
 from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.stopping.rule import Stage
 
@@ -26,6 +26,26 @@ _TITLES = {
 
 STAGES: dict[Phase, Stage] = {Phase.INITIAL: "initial", Phase.ACTIVE: "active"}
 """Phases that stopping rules end."""
+
+
+_DOES = {
+    TrajectoryStatus.RUNNING: "ready for MD",
+    TrajectoryStatus.IN_SEGMENT: "in MD",
+    TrajectoryStatus.WAITING: "waiting for a label",
+    TrajectoryStatus.TRAINING: "waiting for training",
+    TrajectoryStatus.FINISHED: "finished",
+    TrajectoryStatus.FAILED: "given up",
+}
+
+
+def status_text(status: TrajectoryStatus) -> str:
+    """Return what a trajectory does, in words."""
+    return _DOES[status]
+
+
+def title_of(phase: Phase) -> str:
+    """Return a phase in words."""
+    return _TITLES[phase]
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,8 @@ def save_prediction(
 
     Args:
         path: The file. Its arrays: `member_forces` (M, N, 3) and `forces` (N, 3), their mean, in
-            eV/Å, `member_energies` (M,) in eV, and as single numbers `step`, `trajectory` and
+            eV/Å, `member_energies` (M,) in eV, `dipole` (3,), in e·Å, their mean, where models
+            predict one, and as single numbers `step`, `trajectory` and
             `threshold`, in the unit of the campaign's measure, NaN if there was none.
         prediction: The prediction.
         trajectory: Index of the structure's trajectory.
@@ -110,7 +111,9 @@ def save_prediction(
         threshold: In force then; None during warm-up.
         free: Of which atoms the uncertainty is, (N,), written as `free`; None: of all, not written.
     """
-    parts = {} if free is None or free.all() else {"free": free}
+    parts: dict[str, Any] = {} if free is None or free.all() else {"free": free}
+    if "dipole" in prediction.beside:
+        parts["dipole"] = prediction.beside["dipole"]
     with replacing(path) as aside:
         np.savez(
             aside,

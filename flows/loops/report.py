@@ -51,6 +51,7 @@ def source(inputs: Inputs) -> Source:
     Raises:
         CampaignError: Its journal is too damaged.
     """
+    from aimspax_core.output.compared import last_compared
     from aimspax_core.report.document.source import Source
     from aimspax_core.report.document.story import Story
 
@@ -66,6 +67,7 @@ def source(inputs: Inputs) -> Source:
         state=state,
         model_card=_model_card(inputs, state),
         electrons=given_by_reference(inputs.settings),
+        compared=last_compared(inputs.run, state),
     )
 
 

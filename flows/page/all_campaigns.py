@@ -106,8 +106,8 @@ def row_of(
         "state": f"{now.title}{done}{left}{f'; {ended}' if ended else ''}",
         "force MAE": error_of(state) or "-",
         "labels": str(state.labels),
-        "cost": f"{core_hours_text(state.core_hours)}, {duration_text(seconds)} of running",
         "last sign of life": datetime.now().astimezone().isoformat(" ", "seconds"),
+        "cost": f"{core_hours_text(state.core_hours)}, {duration_text(seconds)} of running",
         "directory": f"{socket.gethostname()}:{directory}",
         NAME: state.campaign,
     }

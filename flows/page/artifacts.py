@@ -128,7 +128,7 @@ def link_dask(cards: Cards, pool: str, url: str, workers: int) -> None:
         f"dask-{pool}",
         url,
         f"Dask dashboard of the {pool} pool ({count})",
-        f"Watch the {count} of the {pool} pool at work",
+        f"What the {pool} pool does now ({count})",
     )
 
 

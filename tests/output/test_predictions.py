@@ -48,6 +48,15 @@ def test_atoms_that_cannot_move_do_not_count_where_they_did_not_for_the_threshol
     assert ({*found.elements}, found.atoms) == ({"H"}, 3)
 
 
+def test_the_dipole_that_was_said_is_kept(run: RunDir) -> None:
+    dipole = np.array([0.1, -0.2, 0.3])
+    said = Prediction(1.5, SAID.forces, SAID.member_energies, FORCES, beside={"dipole": dipole})
+    save_prediction(run.prediction("abc"), said, 3, 25, 0.05)
+    kept = read_prediction(run.prediction("abc"))
+    assert kept is not None
+    np.testing.assert_array_equal(kept[0].beside["dipole"], dipole)
+
+
 def test_without_a_prediction_nothing_is_held_against_a_label(run: RunDir) -> None:
     assert judged(run, STORED, 0, "max_atomic_sd") is None
 

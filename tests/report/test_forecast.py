@@ -200,7 +200,7 @@ def test_no_fewer_labels_are_told_than_there_are() -> None:
     assert "any round now" in found.text()
     sure = Forecast("desired_acc", Estimate(77, 77, 77), found.errors, Estimate(0, 0, 0), 77)
     assert "any round now" in sure.text() and "pace" not in sure.text()
-    assert sure.row()["at the pace of late in"] == ""
+    assert sure.row()["takes, at the pace of late"] == ""
 
 
 def test_converging_until_a_budget_was_raised_is_no_pace_of_exploring() -> None:

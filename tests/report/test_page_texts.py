@@ -11,6 +11,7 @@ from ase.build import bulk, molecule
 
 from aimspax_core.campaign.state import CampaignState, PointStatus
 from aimspax_core.report.calibration_figure import calibration_drawing
+from aimspax_core.report.compared import Compared
 from aimspax_core.report.document.costs import PoolWork, by_pool
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.document.story import Work
@@ -24,7 +25,7 @@ from aimspax_core.report.page_texts import (
     trajectories_card,
     without_label_card,
 )
-from aimspax_core.report.parity import Compared, parity_figure
+from aimspax_core.report.parity import parity_figure
 from aimspax_core.report.pictures import png, structure_picture
 from aimspax_core.report.trajectory_figure import trajectory_figure
 from aimspax_core.report.use_figure import use_figure

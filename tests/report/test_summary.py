@@ -53,8 +53,8 @@ def test_stopping_rules_are_told_the_nearest_first() -> None:
 
 def test_trajectories_that_went_on_to_the_end_do_nothing_in_a_finished_campaign() -> None:
     state = exploring().state
-    assert "running" in told(state)["trajectories"]
-    assert "running" not in told(state.but(phase=Phase.FINISHED))["trajectories"]
+    assert "ready for MD" in told(state)["trajectories"]
+    assert "ready for MD" not in told(state.but(phase=Phase.FINISHED))["trajectories"]
 
 
 def test_few_core_hours_are_told_in_seconds() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, floor, log10
 from typing import Any
 
@@ -18,6 +18,7 @@ POINTS = 3000
 """Points of a cloud that are drawn at most; of more, evenly spaced ones."""
 
 Figure = dict[str, Any]
+Pairs = Sequence[tuple[float, float]]
 
 
 def figures(report: contents.Report, story: Story) -> dict[str, Figure]:
@@ -27,6 +28,7 @@ def figures(report: contents.Report, story: Story) -> dict[str, Figure]:
         "checks": checks(report, story),
         "calibration": calibration(report),
         "factors": factors(report),
+        **parities(report.parity),
         "pools": pools(report),
         "label-times": label_times(report),
         "temperature": series(report, "temperature_K", "temperature (K)"),
@@ -112,6 +114,32 @@ def factors(report: contents.Report) -> Figure:
     layout = _layout("labels held against a prediction", "true error / uncertainty")
     layout["yaxis"]["rangemode"] = "tozero"
     return _figure(traces, layout)
+
+
+def parities(found: contents.Parity | None) -> dict[str, Figure]:
+    """Draw forces, energies and dipoles of labels against what the committee had said of them."""
+    if found is None:
+        return {}
+    return {
+        "forces": parity(found.forces_eV_per_A, "force", "eV/Å"),
+        "energies": parity({"a structure": found.energies_meV_per_atom}, "energy", "meV/atom"),
+        "dipoles": parity({"a component": found.dipoles_e_A}, "dipole", "e·Å"),
+    }
+
+
+def parity(pairs: Mapping[str, Pairs], what: str, unit: str) -> Figure:
+    """Draw values of labels, and what the committee had said of them, by what they are of."""
+    traces = [
+        _dots(some, kind, COLOURS[number % len(COLOURS)], 4.0, 0.5)
+        for number, (kind, some) in enumerate(pairs.items())
+    ]
+    values = [value for some in pairs.values() for pair in some for value in pair]
+    if values:
+        ends = [(end, end) for end in (min(values), max(values))]
+        equal = _line(ends, "equal", GREY, width=1, mode="lines")
+        equal["line"]["dash"] = "dash"
+        traces.append(equal)
+    return _figure(traces, _layout(f"{what} of the label ({unit})", f"{what} said before ({unit})"))
 
 
 def pools(report: contents.Report) -> Figure:
@@ -277,10 +305,14 @@ def _layout(x: str, y: str, log_y: bool = False) -> Figure:
     axis = {"showline": True, "linecolor": GREY, "ticks": "outside", "zeroline": False,
             "gridcolor": "#E5E5E5", "automargin": True}  # fmt: skip
     return {
-        "xaxis": {**axis, "title": {"text": x}},
-        "yaxis": {**axis, "title": {"text": y}, **({"type": "log"} if log_y else {})},
-        "legend": {"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0},
-        "margin": {"l": 60, "r": 16, "t": 30, "b": 48},
+        "xaxis": {**axis, "title": {"text": x, "standoff": 6}},
+        "yaxis": {
+            **axis,
+            "title": {"text": y, "standoff": 6},
+            **({"type": "log"} if log_y else {}),
+        },
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
+        "margin": {"l": 60, "r": 16, "t": 34, "b": 64},
         "hovermode": "closest",
         "plot_bgcolor": "white",
         "paper_bgcolor": "white",

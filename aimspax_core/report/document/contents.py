@@ -148,6 +148,7 @@ class Uncertainty(Content):
     """How unsure the committee was, and how well that told the true error."""
 
     measure: str
+    measured: str = Field(description="The measure in words.")
     unit: str
     of: str
     selection: str
@@ -220,6 +221,21 @@ class WorkOfKind(Content):
     kind: str
     tasks: int
     hours: float = Field(description="Of workers, all together.")
+
+
+class Parity(Content):
+    """The last labels that exploring asked for: each value, and what the committee had said."""
+
+    labels: int
+    mae_f_meV_per_A: float
+    mae_dipole_me_A: float | None = Field(description="Of components; null: none are learnt.")
+    forces_eV_per_A: dict[str, list[tuple[float, float]]] = Field(
+        description="Components, by element: evenly spaced ones, if they are too many."
+    )
+    energies_meV_per_atom: list[tuple[float, float]] = Field(
+        description="Each less its mean over the structures of the same composition."
+    )
+    dipoles_e_A: list[tuple[float, float]] = Field(description="Components.")
 
 
 class Pool(Content):
@@ -324,6 +340,7 @@ class Report(Content):
     geometries: list[dict[str, Any]] = Field(description="A row each, where there are several.")
     learning: Learning
     uncertainty: Uncertainty
+    parity: Parity | None = Field(description="null: nothing was kept of what was said.")
     labels: list[Label]
     failures: list[tuple[str, int]] = Field(description="Reasons, with how many labels failed so.")
     trajectories: list[Trajectory]

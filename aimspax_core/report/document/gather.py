@@ -12,6 +12,7 @@ from aimspax_core.report.document.frames import series
 from aimspax_core.report.document.labels import Files, labels
 from aimspax_core.report.document.learning import learning, members
 from aimspax_core.report.document.methods import methods
+from aimspax_core.report.document.parity import parity
 from aimspax_core.report.document.setup import setup
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.document.story import Story
@@ -20,7 +21,7 @@ from aimspax_core.report.document.trajectories import trajectories
 from aimspax_core.report.document.uncertainty import uncertainty
 from aimspax_core.report.failed_labels import by_reason
 from aimspax_core.report.geometry_table import geometry_rows
-from aimspax_core.report.progress import progress
+from aimspax_core.report.progress import progress, title_of
 from aimspax_core.versions import release
 
 
@@ -45,12 +46,13 @@ def report(source: Source) -> contents.Report:
         geometries=geometry_rows(state),
         learning=learning(source),
         uncertainty=uncertainty(source),
+        parity=parity(source),
         labels=labels(source),
         failures=by_reason(state),
         trajectories=trajectories(source),
         series=series(source),
         costs=costs(source),
-        phases=[(phase.value, seconds / 3600) for phase, seconds in story.phases],
+        phases=[(title_of(phase), seconds / 3600) for phase, seconds in story.phases],
         happenings=[
             contents.Happening(hours=one.at / 3600, text=one.text) for one in story.happenings
         ],

@@ -142,4 +142,6 @@ def _plain(value: Any) -> Any:
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, tuple | list | set | frozenset):
         return [_plain(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 8.0 and the default 8 are the same
     return value

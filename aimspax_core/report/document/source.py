@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ase import Atoms
 
 from aimspax_core.campaign.state import CampaignState
+from aimspax_core.report.compared import Compared
 from aimspax_core.report.document.story import Story
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
@@ -27,6 +28,7 @@ class Source:
         model_card: Of a finished campaign, Markdown; None: there is none yet.
         electrons: What REFERENCE says of `charge` (e) and `spin` (2S+1) of structures that say
             nothing of it themselves, by the index of their geometry.
+        compared: The last labels beside what the committee had said of them.
     """
 
     run: RunDir
@@ -37,6 +39,7 @@ class Source:
     state: CampaignState
     model_card: str | None = None
     electrons: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    compared: Sequence[Compared] = ()
 
     def electrons_of(self, geometry: int) -> tuple[float | None, float | None]:
         """Return charge (e) and multiplicity of a geometry; None: nobody says."""

@@ -241,7 +241,10 @@ def _cost(then: contents.Target | None) -> str:
 
 
 def _rounded(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    """Return an error with about three digits."""
+    if value is None:
+        return "-"
+    return f"{value:.{1 if value >= 10 else 2 if value >= 1 else 3}f}"
 
 
 def _counted(found: Mapping[str, int]) -> str:

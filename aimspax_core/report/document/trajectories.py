@@ -9,6 +9,7 @@ from aimspax_core.report.conditions import condition_text
 from aimspax_core.report.document import contents
 from aimspax_core.report.document.learning import AFTER
 from aimspax_core.report.document.source import Source
+from aimspax_core.report.progress import status_text
 
 
 def trajectories(source: Source) -> list[contents.Trajectory]:
@@ -28,7 +29,7 @@ def trajectories(source: Source) -> list[contents.Trajectory]:
                 index=one.index,
                 geometry=one.geometry,
                 conditions=condition_text(md),
-                status="exploring ended" if over and not one.over else one.status.value,
+                status="exploring ended" if over and not one.over else status_text(one.status),
                 steps=one.step,
                 time_ps=one.step * md.timestep / 1000,
                 labels=labelled[one.index],

@@ -7,6 +7,7 @@ import numpy as np
 from aimspax_core.campaign.judged import Judged, element_factors, energy_factor
 from aimspax_core.report.document import contents
 from aimspax_core.report.document.source import Source
+from aimspax_core.uncertainty.measures import measure_of
 
 _NODES = 40
 
@@ -24,6 +25,7 @@ def uncertainty(source: Source) -> contents.Uncertainty:
     pairs = zip(judged.ensembles, tuple(judged.points), strict=True)
     return contents.Uncertainty(
         measure=al.uncertainty_type,
+        measured=measure_of(al.uncertainty_type).text,
         unit=rules.uncertainty_unit,
         of=rules.uncertainty_of,
         selection=_selection(source),

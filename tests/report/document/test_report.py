@@ -308,7 +308,7 @@ def test_charge_and_multiplicity_are_those_that_the_reference_gives(
 def test_settings_that_are_not_the_defaults_are_told(reports: dict[str, contents.Report]) -> None:
     changed = {one.key: one for one in reports["finished"].setup.changed}
     assert changed["ACTIVE_LEARNING.c_x"].value == "-0.5"
-    assert changed["GATE.max_force"].default == "50.0"
+    assert changed["GATE.max_force"].default == "50"
     assert "GATE.min_distance" not in changed
     assert changed["CLUSTER.ml.max_workers"].value == "1"
 
