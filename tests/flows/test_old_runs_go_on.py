@@ -1,4 +1,4 @@
-"""Run directories that commit 8e65e71 (version 0.1.0) left, taken up by today's command line."""
+"""Run directories that earlier releases left, taken up by today's command line."""
 
 from __future__ import annotations
 
@@ -18,11 +18,21 @@ import pytest
 from aimspax_core.campaign.journal import entries, load
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.run_directory import RunDir
+from aimspax_core.settings.families.so3krates import why_not_installed
 from aimspax_core.settings.load import load as load_settings
+from flows.commands.app import app
+from flows.commands.exit_codes import DONE
 from flows.server import Server
 from tests.prefect_api import call
 
-OLD = Path(__file__).parents[1] / "fixtures" / "0.1.0-8e65e71"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIRST, SECOND = "0.1.0-8e65e71", "0.2.0-d0e02b3"
+ENDS = {
+    "initial": ["--set", "ACTIVE_LEARNING.max_train_set_size=6"],
+    "exploring": ["--set", "ACTIVE_LEARNING.max_train_set_size=9"],
+    "converging": [],
+}
+"""Of what release 0.2.0 left: the phase in which each was killed, and how it ends soon."""
 AIMSPAX = [sys.executable, "-c", "from flows.commands.app import main; main()"]
 
 pytestmark = pytest.mark.slow
@@ -43,12 +53,12 @@ class Story:
     @classmethod
     def of(cls, name: str, folder: Path) -> Story:
         """Copy an old run directory, and note what is in it."""
-        record = json.loads((OLD / name / "aimspax" / "settings.json").read_text())
+        record = json.loads((FIXTURES / name / "aimspax" / "settings.json").read_text())
         then, now = record["versions"]["tblite"], importlib.metadata.version("tblite")
         if then != now:
             pytest.skip(f"labels of tblite {then} and of tblite {now} do not go together")
         directory = folder / name
-        shutil.copytree(OLD / name, directory)
+        shutil.copytree(FIXTURES / name, directory)
         run = RunDir.of(load_settings(directory))
         state = load(run)[1]
         assert state is not None
@@ -81,7 +91,7 @@ def stored(run: RunDir) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server) -> Story:
     """Killed in active learning, with a label and a segment in flight; now run to its end."""
-    told = Story.of("interrupted", tmp_path_factory.mktemp("old"))
+    told = Story.of(f"{FIRST}/interrupted", tmp_path_factory.mktemp("old"))
     told.aimspax()
     return told
 
@@ -89,10 +99,24 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server) -> Story:
     """Finished then; now run again, and again with more to reach."""
-    told = Story.of("finished", tmp_path_factory.mktemp("old"))
+    told = Story.of(f"{FIRST}/finished", tmp_path_factory.mktemp("old"))
     told.aimspax()
     told.between = told.run.journal.read_text().splitlines()
     told.aimspax("--set", "ACTIVE_LEARNING.max_train_set_size=17")
+    return told
+
+
+@pytest.fixture(scope="module", params=ENDS)
+def killed(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    prefect_server: Server,
+) -> Story:
+    """Killed in a phase by release 0.2.0, now run to its end."""
+    if request.param == "initial" and (why := why_not_installed()) is not None:
+        pytest.skip(why)
+    told = Story.of(f"{SECOND}/{request.param}", tmp_path_factory.mktemp("old"))
+    told.aimspax(*ENDS[request.param])
     return told
 
 
@@ -122,11 +146,15 @@ def test_its_old_settings_count_as_unchanged(interrupted: Story) -> None:
 
 
 def test_its_old_labels_stay_and_none_is_counted_twice(interrupted: Story) -> None:
-    now = stored(interrupted.run)
-    assert len(now) > len(interrupted.labels)
-    assert {key: now[key] for key in interrupted.labels} == interrupted.labels
+    assert len(stored(interrupted.run)) > len(interrupted.labels)
+    assert_counted_once(interrupted)
+
+
+def assert_counted_once(story: Story) -> None:
+    now = stored(story.run)
+    assert {key: now[key] for key in story.labels} == story.labels
     arrived = Counter(
-        e.event.key for e in entries(interrupted.run.journal) if e.event.kind == "label-arrived"
+        e.event.key for e in entries(story.run.journal) if e.event.kind == "label-arrived"
     )
     assert set(arrived) == set(now)
     assert max(arrived.values()) == 1
@@ -174,3 +202,19 @@ def test_an_old_campaign_that_was_finished_goes_on_if_more_is_asked_for(finished
     assert finished.state.training_set_size >= 17 > finished.before.training_set_size
     lines = finished.run.journal.read_text().splitlines()
     assert lines[: len(finished.lines)] == finished.lines
+
+
+def test_a_campaign_that_was_killed_in_any_phase_comes_to_its_end(killed: Story) -> None:
+    assert killed.before.phase is not Phase.FINISHED
+    assert killed.codes == [0], killed.outputs[0]
+    assert killed.state.phase is Phase.FINISHED
+    lines = killed.run.journal.read_text().splitlines()
+    assert lines[: len(killed.lines)] == killed.lines
+    assert_counted_once(killed)
+    for tag, before in killed.before.members.items():
+        assert killed.state.dataset(tag)[0][: len(before.training)] == before.training
+
+
+@pytest.mark.parametrize("command", ["verify", "status", "report", "export"])
+def test_all_is_well_in_it_and_it_is_told_and_exported(killed: Story, command: str) -> None:
+    assert app([command, str(killed.directory)], result_action="return_value") == DONE
