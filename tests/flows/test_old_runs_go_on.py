@@ -67,7 +67,7 @@ class Story:
     def aimspax(self, *arguments: str) -> None:
         done = subprocess.run(
             [*AIMSPAX, "run", str(self.directory), *arguments],
-            capture_output=True, text=True, timeout=240, check=False,
+            capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         self.outputs.append(done.stdout + done.stderr)
         self.codes.append(done.returncode)
