@@ -134,6 +134,9 @@ def pip(command: Command, words: list[str]) -> None:
             assert {*wanted} <= {*extras}, f"{word}: extras are {', '.join(extras)}"
         elif not word.startswith("-"):
             assert command.block.why_not_run or word in {"aimspax", "torch"}, word
+            if re.match(r"torch\b(?!-)", word) and "-c" not in words:
+                # any newer one would be taken away again with the next line
+                assert word in project()["dependencies"], f"{word}: not the torch of pyproject.toml"
 
 
 def python(command: Command, words: list[str]) -> None:

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from ruamel.yaml import YAML
 
 import aimspax_core
@@ -66,3 +69,21 @@ def test_package_citation_and_changelog_name_the_same_release() -> None:
     released = re.findall(r"^## \[(\d[^\]]*)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.M)
     assert aimspax_core.__version__ == project["version"] == citation["version"]
     assert released[0] == (citation["version"], citation["date-released"])
+
+
+def test_what_is_pinned_installs_on_every_python_that_is_said_to_do() -> None:
+    """On 3.11.2 of Debian 12, say: some releases want a later patch release than their fellows."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line.split("==") for line in lines if re.match(r"\w.*==", line)]
+    pinned = {canonicalize_name(name): version for name, version in pins}
+    wants = {
+        canonicalize_name(one.name): one.metadata["Requires-Python"]
+        for one in distributions()
+        if one.version == pinned.get(canonicalize_name(one.name))
+    }
+    assert len(wants) > len(pinned) / 2
+    oldest = "3.11.0"
+    refuse = {
+        name: want for name, want in wants.items() if not SpecifierSet(want or "").contains(oldest)
+    }
+    assert not refuse

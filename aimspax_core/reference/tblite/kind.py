@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.data import atomic_numbers
 
+from aimspax_core.errors import SettingsError
 from aimspax_core.reference.electrons import beside, own_or
 from aimspax_core.reference.interface import Finding, Kind, Reference, Use
 from aimspax_core.reference.tblite.section import TbliteReference
@@ -16,6 +17,27 @@ from aimspax_core.reference.tblite.states import F_IN_CORE, electrons_refused
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+
+def _check(section: TbliteReference, use: Use) -> Iterator[Finding]:
+    why = _why_not_loaded()
+    if why is not None:
+        yield Finding("engine", why)
+
+
+def _why_not_loaded() -> str | None:
+    """Say why tblite cannot be imported: a bare Linux has not GCC's OpenMP, which it is linked to.
+
+    PyTorch brings a copy of its own, so that it hides what is missing once it is imported.
+    """
+    try:
+        import tblite.interface  # noqa: F401
+    except ImportError as error:
+        return (
+            f"tblite cannot be loaded ({error.__cause__ or error}); if it is libgomp that is "
+            "missing: apt install libgomp1 (Debian, Ubuntu), dnf install libgomp (Fedora, RHEL)"
+        )
+    return None
 
 
 def _check_structure(section: TbliteReference, use: Use, atoms: Atoms) -> Iterator[Finding]:
@@ -53,6 +75,9 @@ def _lacks(section: TbliteReference, directory: Path, quantity: str) -> str:
 
 
 def _make(section: TbliteReference, directory: Path) -> Reference:
+    why = _why_not_loaded()
+    if why is not None:
+        raise SettingsError(f"engine: {why}")
     from aimspax_core.reference.tblite.engine import TbliteEngine
 
     return TbliteEngine(section)
@@ -61,6 +86,7 @@ def _make(section: TbliteReference, directory: Path) -> Reference:
 TBLITE = Kind(
     section=TbliteReference,
     make=_make,
+    check=_check,
     check_structure=_check_structure,
     atom_multiplicity=_atom_multiplicity,
     lacks=_lacks,
