@@ -142,7 +142,9 @@ def pip(command: Command, words: list[str]) -> None:
 def python(command: Command, words: list[str]) -> None:
     """`python FILE FLAGS`, `python -m MODULE`: a file of ours, which knows the flags."""
     if words[:1] == ["-m"]:
-        assert words[1] == "venv" or (ROOT / f"{words[1].replace('.', '/')}.py").is_file()
+        assert (
+            words[1] in ("venv", "build") or (ROOT / f"{words[1].replace('.', '/')}.py").is_file()
+        )
         return
     folders = (ROOT, (ROOT / command.block.page).parent)
     script = next((one / words[0] for one in folders if (one / words[0]).is_file()), None)

@@ -13,6 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+PUBLISHED = "https://example.org/aimspax/"
+"""Where the site is said to be served from: below the root, as GitHub Pages does."""
+
 pytestmark = pytest.mark.slow
 
 
@@ -21,7 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
-        cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=ROOT, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "SITE_URL": PUBLISHED},
         capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -47,6 +50,10 @@ class Loaded(HTMLParser):
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     loaded = {one for page in site.rglob("*.html") for one in Loaded(page).found}
     assert [one for one in loaded if one.startswith(("http:", "https:", "//"))] == []
+
+
+def test_the_page_of_what_is_not_found_looks_like_the_site_wherever_it_is_shown(site: Path) -> None:
+    assert {one.startswith("/aimspax/") for one in Loaded(site / "404.html").found} == {True}
 
 
 def test_pages_beside_docs_and_files_that_pages_link_to_are_there(site: Path) -> None:
