@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from ase import Atoms
 
 from aimspax_core.settings.engines import FoundationalModel
 from aimspax_core.settings.families.known_families import row_of_foundation
+from aimspax_core.settings.families.row import FamilyRow
 from aimspax_core.settings.settings import Settings
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
@@ -40,11 +42,22 @@ def foundation_mistakes(settings: Settings, geometries: list[Atoms]) -> Iterator
         file = driver.model.file(driver.kind, settings.directory)
         if missing := row.elements_missing(file, needed):
             yield f"{driver.section}.{driver.key}", missing
+        elif here and file is not None and file.is_file() and (wrong := _wrong(row, file, needed)):
+            yield f"{driver.section}.{driver.key}", wrong
         if driver.kind != "mace-mp" and driver.model.dispersion:
             yield (
                 f"{driver.section}.{_SETTINGS}.dispersion",
                 f"found True; {driver.kind} has a dispersion of its own",
             )
+
+
+def _wrong(row: FamilyRow, file: Path, needed: set[int]) -> str | None:
+    """Say what is wrong with a file that has to be loaded to tell its elements."""
+    if not row.elements_by_loading:
+        return None
+    from aimspax_core.model.elements_of_files import wrong_with_file  # takes torch
+
+    return wrong_with_file(row, file, needed)
 
 
 def drivers(settings: Settings) -> Iterator[Driver]:

@@ -119,7 +119,7 @@ def not_of_its_elements(settings: Settings, geometries: list[Atoms]) -> Iterator
 def not_of_its_loaded_elements(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
     """Yield the same of a model that tells its elements only when it is loaded."""
     source = settings.model.TRAINING.pretrained(settings.directory)
-    if source is not None:
+    if source is not None and not any(not_of_its_elements(settings, geometries)):
         needed = {int(z) for atoms in geometries for z in atoms.numbers}
         if missing := elements_missing(settings.model, source, needed):
             yield f"{settings.model_places.of(_key(source))}: {missing}"

@@ -8,13 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, missing, mistaken
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, conflict, missing, mistaken
 from aimspax_core.settings.usual import Usual
 from aimspax_core.settings.values import (
     AnyCase,
     ExistingFile,
     Fraction,
-    NonNegative,
     Place,
     Positive,
     Section,
@@ -217,23 +216,39 @@ class So3lrFoundation(Section):
     )
     r_max_lr: Positive | None = Field(
         None,
-        description="Cutoff radius (Å) of SO3LR's electrostatics and dispersion; none: 12.",
+        description="Cutoff radius (Å) of SO3LR's electrostatics and dispersion; none: that of "
+        "`model_path`, if its file has one, or 12.",
     )
-    dispersion_lr_damping: NonNegative | None = Field(
+    dispersion_lr_damping: Positive | None = Field(
         None,
-        description="Width (Å) over which SO3LR's dispersion fades out before `r_max_lr`; none: 2.",
+        description="Width (Å) over which SO3LR's dispersion fades out before `r_max_lr`; none: "
+        "that of `model_path`, if its file has one, or 2.",
     )
+
+    @field_validator("dispersion_lr_damping")
+    @classmethod
+    def _within_the_long_range(cls, value: float | None, info: ValidationInfo) -> float | None:
+        far = info.data.get("r_max_lr") or (12.0 if info.data.get("model_path") is None else None)
+        if value is not None and far is not None and value > far:
+            why = "dispersion fades out before `r_max_lr`"
+            raise conflict(why, f"{value:g}", f"at most {far:g}")
+        return value
 
     def for_so3lr(self, directory: Path) -> dict[str, Any]:
         """Return these settings as arguments of the family's `foundation`, which loads the model.
 
+        The radii are None where a file of the user's has the word.
+
         Args:
             directory: The run directory, where the name of a local file may begin.
         """
-        damping = self.dispersion_lr_damping
+        far, damping = self.r_max_lr, self.dispersion_lr_damping
+        if self.model_path is not None:
+            file = str(directory / self.model_path)
+            return {"file": file, "r_max_lr": far, "dispersion_lr_damping": damping}
         return {
-            "file": None if self.model_path is None else str(directory / self.model_path),
-            "r_max_lr": 12.0 if self.r_max_lr is None else self.r_max_lr,
+            "file": None,
+            "r_max_lr": 12.0 if far is None else far,
             "dispersion_lr_damping": 2.0 if damping is None else damping,
         }
 
@@ -297,15 +312,20 @@ class Gate(Section):
 class Teacher(Section):
     """`teacher_reference_settings`: the second generation's way to write REFERENCE.
 
-    With `use_teacher_reference: True` in either phase it is read as `REFERENCE: {engine: mace, …}`
-    or `{engine: mace-mp, …}` for both; beside a section REFERENCE it is a mistake.
+    With `use_teacher_reference: True` in either phase it is read as `REFERENCE: {engine: mace, …}`,
+    `{engine: mace-mp, …}` or `{engine: so3lr, …}` for both; beside a section REFERENCE it is a
+    mistake.
     """
 
-    model_type: Annotated[Literal["mace", "mace-mp"], AnyCase()] = Field(
-        "mace", description="Kind of teacher: a model file, or one of MACE's foundation models."
+    model_type: Annotated[Literal["mace", "mace-mp", "so3lr"], AnyCase()] = Field(
+        "mace",
+        description="Kind of teacher: a MACE model file, one of MACE's foundation models, or "
+        "SO3LR.",
     )
     model_path: ExistingFile | None = Field(
-        None, description="The teacher's `.model` file (`model_type: mace`)."
+        None,
+        description="The teacher's `.model` file: of `model_type: mace`, which needs it, or of "
+        "`so3lr` in place of the one that comes with its package.",
     )
     mace_model: FoundationName = Field(
         "small", description="Size, name or file of the foundation model (`model_type: mace-mp`)."

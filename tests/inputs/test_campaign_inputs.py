@@ -328,6 +328,35 @@ def test_what_keeps_so3lr_from_driving_is_told(
     assert f"{section}.foundational_model_settings.dispersion: " in text
 
 
+@pytest.mark.skipif(so3krates.why_not_installed() is not None, reason="of its package")
+@pytest.mark.parametrize(
+    ("section", "walks"),
+    [
+        ("INITIAL_DATASET_GENERATION", {"initial_sampling": "foundational"}),
+        ("ACTIVE_LEARNING", {"use_foundational": True}),
+    ],
+)
+def test_a_file_that_cannot_drive_as_so3lr_is_told(
+    directory: Path, section: str, walks: dict[str, Any]
+) -> None:
+    from tests.reference.mace.test_engine import saved
+    from tests.reference.so3lr.test_engine import save_own
+
+    save_own(directory)
+    saved(directory / "mace.model")
+    key = "foundational_model_settings"
+
+    def driven(file: str) -> dict[str, Any]:
+        return {section: walks | SO3LR | {key: {"model_path": file}}}
+
+    assert Inputs.read(directory, driven("own.model"))
+    with pytest.raises(SettingsError, match=rf"{section}\.{key}\.model_path: .* no so3lr model"):
+        Inputs.read(directory, driven("mace.model"))
+    ase.io.write(directory / "geometries" / "c.xyz", molecule("SiH4"))
+    with pytest.raises(SettingsError, match=rf"{key}\.model_path: own\.model does not know Si;"):
+        Inputs.read(directory, driven("own.model"))
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

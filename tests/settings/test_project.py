@@ -11,6 +11,7 @@ import pytest
 
 from aimspax_core.errors import SettingsError
 from aimspax_core.reference.mace.section import MaceMpReference, MaceReference
+from aimspax_core.reference.so3lr.section import So3lrReference
 from aimspax_core.reference.tblite.section import TbliteReference
 from aimspax_core.settings.engines import FOUNDATION_MODELS
 from aimspax_core.settings.reading.mistakes import MistakeKind
@@ -640,6 +641,13 @@ def test_a_teacher_may_be_a_foundation_model(inputs):
         inputs, IDG, AL, settings="{model_type: MACE-MP, mace_model: medium}"
     ).load()
     assert settings.reference == MaceMpReference(engine="mace-mp", mace_model="medium")
+
+
+@pytest.mark.parametrize(("more", "file"), [("", None), (", model_path: teacher.model", "teacher")])
+def test_a_teacher_may_be_so3lr(inputs, more, file):
+    settings = _teacher(inputs, IDG, AL, settings=f"{{model_type: SO3LR{more}}}").load()
+    path = None if file is None else Path("teacher.model")
+    assert settings.reference == So3lrReference(engine="so3lr", model_path=path)
 
 
 @pytest.mark.parametrize("text", ["True", "true", "yes", "on", "1"])

@@ -78,6 +78,7 @@ def _loaded_by(settings: ModelSettings, file: str) -> tuple[str, ...]:
         "from so3krates_torch.calculator.so3 import TorchkratesCalculator",
         "atoms.calc = TorchkratesCalculator(",
         f'    "{file}", model_type="{name}", r_max_lr={far}, device="cpu", default_dtype="{dtype}"',
+        *(["    , compute_stress=True"] if settings.stress else []),
         ")",
     )
 

@@ -52,10 +52,12 @@ def foundation(
     dtype: str = "float32",
     kernel: str = "auto",
     file: str | None = None,
-    r_max_lr: float = 12.0,
-    dispersion_lr_damping: float = 2.0,
+    r_max_lr: float | None = None,
+    dispersion_lr_damping: float | None = None,
 ) -> So3lrFoundation:
-    """Load SO3LR, whose weights do not say how far its long range goes.
+    """Load SO3LR; the file of the package does not say how far its long range goes.
+
+    What neither the arguments nor a file say is as usual (`USUAL_FAR`).
 
     Args:
         load: Loads a model file; it is a pickle, so only of the package, or one the user named.
@@ -63,12 +65,16 @@ def foundation(
         dtype: Its number format.
         kernel: `MISC.kernel`; there is one way to compute.
         file: The user's; None: the weights of the package.
-        r_max_lr: Cutoff radius (Å) of electrostatics and dispersion.
-        dispersion_lr_damping: Width (Å) over which dispersion fades out before that.
+        r_max_lr: Cutoff radius (Å) of electrostatics and dispersion; None: the file's.
+        dispersion_lr_damping: Width (Å) over which dispersion fades out before that; None: the
+            file's.
 
     Raises:
         ModelError: The file cannot be read, or holds no SO3LR.
     """
     model: Any = load(packaged_file() if file is None else Path(file))
-    model.r_max_lr, model.dispersion_energy_cutoff_lr_damping = r_max_lr, dispersion_lr_damping
+    asked = {"r_max_lr": r_max_lr, "dispersion_energy_cutoff_lr_damping": dispersion_lr_damping}
+    for name, value in asked.items():
+        if value is not None:
+            setattr(model, name, value)
     return So3lrFoundation(model, device, dtype)

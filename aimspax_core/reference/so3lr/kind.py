@@ -29,9 +29,15 @@ def _check(section: So3lrReference, use: Use) -> Iterator[Finding]:
 
 def _check_structure(section: So3lrReference, use: Use, atoms: Atoms) -> Iterator[Finding]:
     """The model knows some elements only."""
-    path = None if section.model_path is None else use.directory / section.model_path
-    if missing := _ROW.elements_missing(path, set(atoms.numbers.tolist())):
-        yield Finding("engine" if path is None else "model_path", missing)
+    needed = set(atoms.numbers.tolist())
+    if section.model_path is None:
+        if missing := _ROW.elements_missing(None, needed):
+            yield Finding("engine", missing)
+    elif use.here:
+        from aimspax_core.model.elements_of_files import wrong_with_file  # takes torch
+
+        if wrong := wrong_with_file(_ROW, use.directory / section.model_path, needed):
+            yield Finding("model_path", wrong)
 
 
 def _frozen(

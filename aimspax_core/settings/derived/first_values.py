@@ -52,19 +52,21 @@ def phases(sampling: Mapping[str, Any], count: int) -> Sections:
     }
 
 
-def quick_phases(sampling: Mapping[str, Any], count: int) -> Sections:
+def quick_phases(sampling: Mapping[str, Any], count: int, tuned: bool) -> Sections:
     """Return what is set for a first result: few labels, far apart in time, and many epochs.
 
     Args:
         sampling: What drives the first MD.
         count: How many geometries there are.
+        tuned: Whether members begin from one model. They differ by their sets alone then: each has
+            points of its own, so that there are fewer for each, of as many labels in all.
     """
     return {
         "INITIAL_DATASET_GENERATION": {
             **sampling,
-            "n_points_per_sampling_step_idg": max(2, 20 // count),
+            "n_points_per_sampling_step_idg": max(2, (7 if tuned else 20) // count),
             "skip_step_initial": 40,
-            "distinct_model_sets": False,
+            "distinct_model_sets": tuned,
             "ensemble_size": 3,
             "valid_ratio": 0.1,
             "intermediate_epochs_idg": 30,
@@ -72,7 +74,7 @@ def quick_phases(sampling: Mapping[str, Any], count: int) -> Sections:
         },
         "ACTIVE_LEARNING": {
             "num_trajectories": max(6, count),
-            "max_train_set_size": 48,
+            "max_train_set_size": 40 if tuned else 48,
             "skip_step_mlff": 50,
             "valid_ratio": 0.1,
             "epochs_per_worker": 2,

@@ -272,9 +272,13 @@ def _project_text(
     model_file: str,
     quick: bool,
 ) -> str:
+    sampling = _sampling(engine, models.family)
+    tuned = models.pretrained is not None
     sections: dict[str, dict[str, Any]] = {
         "REFERENCE": engine.example(system.charge, system.spin, system.periodic),
-        **(quick_phases if quick else phases)(_sampling(engine, models.family), system.count),
+        **(
+            quick_phases(sampling, system.count, tuned) if quick else phases(sampling, system.count)
+        ),
         "MD": {
             "stat_ensemble": "NVT",
             "thermostat": "Langevin",

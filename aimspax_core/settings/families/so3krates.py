@@ -25,7 +25,7 @@ from aimspax_core.settings.families.row import (
     model_choice,
 )
 from aimspax_core.settings.fine_tuning import PARTS
-from aimspax_core.settings.values import AnyCase, Count, NonNegative, Number, Positive
+from aimspax_core.settings.values import AnyCase, Count, Number, Positive
 from aimspax_core.structures import symbols_text
 from aimspax_core.text import and_list
 
@@ -117,7 +117,7 @@ class So3lrArchitecture(So3kratesArchitecture):
     """ARCHITECTURE: So3krates with ZBL repulsion, electrostatics and dispersion."""
 
     dispersion_energy_bool: bool = Field(True, description="Add dispersion.")
-    dispersion_energy_cutoff_lr_damping: NonNegative = Field(
+    dispersion_energy_cutoff_lr_damping: Positive = Field(
         2.0, description="Width (Å) over which dispersion fades out before `r_max_lr`."
     )
     dispersion_energy_scale: Number = Field(1.2, description="Scale of dispersion's damping.")
@@ -173,7 +173,7 @@ FOUNDATION_ELEMENTS = (1, 6, 7, 8, 9, 15, 16, 17)
 
 
 def _foundation_misses(path: Path | None, needed: Collection[int]) -> str | None:
-    """Say which elements the package's SO3LR lacks; a user's file is asked when it is loaded."""
+    """Say which elements the package's SO3LR lacks; a user's file has to be loaded to tell."""
     unknown = set(needed) - set(FOUNDATION_ELEMENTS)
     own = path is None or (path.name == FOUNDATION and not path.is_file())
     if not own or not unknown:
@@ -222,6 +222,12 @@ def _far_mistakes(architecture: So3kratesArchitecture) -> Iterator[str]:
         yield (
             f"ARCHITECTURE.r_max_lr: found {architecture.r_max_lr:g}, which is less than r_max "
             f"({architecture.r_max:g})"
+        )
+    elif architecture.dispersion_energy_cutoff_lr_damping > architecture.r_max_lr:
+        yield (
+            "ARCHITECTURE.dispersion_energy_cutoff_lr_damping: found "
+            f"{architecture.dispersion_energy_cutoff_lr_damping:g}, which is more than r_max_lr "
+            f"({architecture.r_max_lr:g}), before which dispersion fades out"
         )
 
 

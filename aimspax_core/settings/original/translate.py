@@ -345,9 +345,14 @@ def teacher_as_reference(file: YamlFile, data: dict[str, Any]) -> bool:
         allowed = "a section with model_path, the teacher's file"
         wrong = Mistake(MistakeKind.WRONG_VALUE, value_text(teacher), allowed=allowed)
         file.mistake((first, "teacher_reference_settings"), wrong)
-    elif str(teacher.get("model_type", "mace")).lower() == "mace-mp":
-        named = {k: v for k, v in teacher.items() if k == "mace_model"}
-        data["REFERENCE"] = {"engine": "mace-mp", **named}
     else:
-        data["REFERENCE"] = {"engine": "mace", "model_path": teacher.get("model_path")}
+        data["REFERENCE"] = _teaching(teacher)
     return True
+
+
+def _teaching(teacher: dict[str, Any]) -> dict[str, Any]:
+    """Return the REFERENCE that a section `teacher_reference_settings` means."""
+    kind = str(teacher.get("model_type", "mace")).lower()
+    key = "mace_model" if kind == "mace-mp" else "model_path"
+    named = {key: teacher[key]} if key in teacher else {}
+    return {"engine": kind if kind in ("mace-mp", "so3lr") else "mace", **named}

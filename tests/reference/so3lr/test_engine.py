@@ -90,6 +90,23 @@ def test_an_element_that_it_does_not_know_is_told_before_and_after_launch(tmp_pa
     assert not caught.value.transient
 
 
+def test_what_is_wrong_with_a_file_is_told_before_launch(tmp_path: Path) -> None:
+    save_own(tmp_path)
+    (tmp_path / "no.model").write_bytes(b"no model")
+    use = Use(tmp_path)
+
+    def told(name: str, atoms: Atoms, use: Use = use) -> list[tuple[str, str]]:
+        found = KIND.check_structure(section(model_path=name), use, atoms)
+        return [(one.key, one.text) for one in found]
+
+    assert told("own.model", molecule("CH3OH")) == []
+    ((key, text),) = told("own.model", molecule("SiH4"))
+    assert (key, text.partition(";")[0]) == ("model_path", "own.model does not know Si")
+    ((key, text),) = told("no.model", molecule("CH3OH"))
+    assert (key, "is not a readable so3lr model file" in text) == ("model_path", True)
+    assert told("no.model", molecule("CH3OH"), Use(tmp_path, here=False)) == []
+
+
 def test_without_its_package_the_install_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -261,6 +261,18 @@ def test_members_may_begin_from_a_model_that_has_a_name(
     assert not re.findall(rf"^\s*#?\s*({'|'.join(model.family.pretrained_keys)}):", text, re.M)
 
 
+def test_the_quick_one_gives_members_that_begin_from_one_model_sets_of_their_own(
+    geometry: Callable[[str, Atoms], Path], tmp_path: Path
+) -> None:
+    files = [geometry("a.xyz", water())]
+    write_inputs(tmp_path / "run", files, None, "tblite", pretrained="so3lr", quick=True)
+    settings = Inputs.read(tmp_path / "run").settings
+    assert not settings.notes
+    assert settings.idg.distinct_model_sets
+    labels = settings.idg.n_points_per_sampling_step_idg * settings.idg.ensemble_size
+    assert labels < settings.al.max_train_set_size < settings.project.BUDGET.labels
+
+
 @pytest.mark.parametrize("within", [False, True])
 def test_members_may_begin_from_a_file(
     geometry: Callable[[str, Atoms], Path],

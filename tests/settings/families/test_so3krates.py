@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from aimspax_core.settings.engines import So3lrFoundation
 from aimspax_core.settings.families import so3krates
 from aimspax_core.settings.families.known_families import row_of
 from aimspax_core.settings.model import ModelSettings
@@ -59,6 +60,7 @@ def test_names_and_defaults_are_those_of_release_0_2(name: str, defaults: dict[s
     [
         ("degrees", []), ("degrees", [2, 1]), ("degrees", [1, 1]), ("activation_fn", "sine"),
         ("output_is_zero_at_init", True), ("num_heads", 0), ("r_max_lr", 12.0),
+        ("dispersion_energy_cutoff_lr_damping", 2.0),
     ],
 )  # fmt: skip
 def test_what_the_network_cannot_be_is_refused(key: str, value: Any) -> None:
@@ -72,6 +74,10 @@ def test_what_the_network_cannot_be_is_refused(key: str, value: Any) -> None:
         ({}, ["ARCHITECTURE.r_max_lr"]),
         ({"r_max_lr": 3.0}, ["ARCHITECTURE.r_max_lr"]),
         ({"r_max_lr": 12.0}, []),
+        (
+            {"r_max_lr": 5.0, "dispersion_energy_cutoff_lr_damping": 6.0},
+            ["ARCHITECTURE.dispersion_energy_cutoff_lr_damping"],
+        ),
         ({"electrostatic_energy_bool": False}, ["ARCHITECTURE.r_max_lr"]),
         ({"electrostatic_energy_bool": False, "dispersion_energy_bool": False}, []),
         ({"r_max_lr": 12.0, "num_heads": 3}, ["ARCHITECTURE.num_heads"]),
@@ -81,6 +87,19 @@ def test_what_the_network_cannot_be_is_refused(key: str, value: Any) -> None:
 )
 def test_what_does_not_fit_together_is_told(keys: dict[str, Any], told: list[str]) -> None:
     assert [one.split(":")[0] for one in mistakes(settings("so3lr", **keys))] == told
+
+
+@pytest.mark.parametrize("value", [0.0, 13.0])
+def test_dispersion_fades_out_over_some_of_the_long_range(value: float) -> None:
+    """Over nothing its forces are no numbers, in the package."""
+    with pytest.raises(ValidationError, match="dispersion_lr_damping"):
+        So3lrFoundation(r_max_lr=12.0, dispersion_lr_damping=value)
+    assert So3lrFoundation(r_max_lr=14.0, dispersion_lr_damping=13.0).dispersion_lr_damping == 13.0
+
+
+def test_the_network_has_such_a_width_too() -> None:
+    with pytest.raises(ValidationError, match="dispersion_energy_cutoff_lr_damping"):
+        settings("so3lr", r_max_lr=12.0, dispersion_energy_cutoff_lr_damping=0.0)
 
 
 @pytest.mark.parametrize(
