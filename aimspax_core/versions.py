@@ -10,6 +10,9 @@ PACKAGES = (
     *("tblite", "torch"),
 )
 
+EXTRAS = ("so3krates-torch",)
+"""Packages of extras that models are trained by."""
+
 
 def version_of(package: str) -> str | None:
     """Return the version of an installed package; None if it is not installed."""
@@ -25,6 +28,12 @@ def release() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of `PACKAGES`, by name."""
+    """Return the versions of Python and of `PACKAGES`, by name: of what all workers have."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **found}
+
+
+def versions_here() -> dict[str, str]:
+    """Return these, and the versions of those of `EXTRAS` that are installed here."""
+    extras = {name: version for name in EXTRAS if (version := version_of(name))}
+    return versions() | extras

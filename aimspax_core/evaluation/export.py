@@ -30,8 +30,8 @@ def export(campaign: Finished, folder: Path, lammps: Sequence[str] | None = None
     Args:
         campaign: A finished campaign.
         folder: Where to write; what an earlier export wrote there is replaced.
-        lammps: Formats of models for LAMMPS, by the family's names; None: `mliap`, if the family's
-            models can be written for LAMMPS.
+        lammps: Formats of models for LAMMPS, by the family's names; None: `mliap`, if the models
+            can be written for LAMMPS.
 
     Raises:
         CampaignError: The campaign has no results yet, or the folder has models that no export
@@ -42,9 +42,12 @@ def export(campaign: Finished, folder: Path, lammps: Sequence[str] | None = None
     if next(run.results.glob("*.model"), None) is None:
         raise CampaignError(f"{run.results}: no models to export; a campaign's end writes them")
     family = family_of(settings.model)
-    if lammps and family.lammps is None:
-        raise ModelError(f"{settings.model.family.name} models cannot be written for LAMMPS")
-    formats = lammps if lammps is not None else ("mliap",) if family.lammps else ()
+    why_not = _not_for_lammps(campaign)
+    if lammps and why_not:
+        raise ModelError(
+            f"{settings.model.family.name} models cannot be written for LAMMPS{why_not}"
+        )
+    formats = lammps if lammps is not None else () if why_not else ("mliap",)
     files = files_of(run.results)
     models, ensemble = list(files.averaged.values()), list(files.ensemble.values())
     _begin(campaign, folder, list(files.averaged))
@@ -72,6 +75,21 @@ def export(campaign: Finished, folder: Path, lammps: Sequence[str] | None = None
         write_text(folder / script, filled)
         yield folder / script
     yield folder / CARD
+
+
+def _not_for_lammps(campaign: Finished) -> str | None:
+    """Say why models cannot be written for LAMMPS, as the end of a sentence; None if they can."""
+    row = campaign.settings.model.family
+    if family_of(campaign.settings.model).lammps is None:
+        return ": the package has no way"
+    for atoms in campaign.geometries if row.reads_electrons else ():
+        charge, spin = atoms.info.get("charge", 0), atoms.info.get("spin", 1)
+        if (charge, spin) != (0, 1):
+            return (
+                f": they take every structure for neutral and without unpaired electrons there, "
+                f"and {atoms.get_chemical_formula()} has charge={charge:g} spin={spin:g}"
+            )
+    return None
 
 
 def _begin(campaign: Finished, folder: Path, names: Sequence[str]) -> None:

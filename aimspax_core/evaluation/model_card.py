@@ -22,7 +22,7 @@ from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import symbols_text
 from aimspax_core.uncertainty.chosen import Chosen
 from aimspax_core.uncertainty.measures import measure_of
-from aimspax_core.versions import versions
+from aimspax_core.versions import versions_here
 
 CARD = "MODEL_CARD.md"
 
@@ -33,8 +33,10 @@ LICENCES = {
     **dict.fromkeys(["medium-0b3", "medium-mpa-0"], _MIT),
     **dict.fromkeys(["small-omat-0", "medium-omat-0"], _ASL),
     **dict.fromkeys(["mace-matpes-pbe-0", "mace-matpes-r2scan-0", "mh-0", "mh-1"], _ASL),
+    "so3lr": _MIT,
 }
-"""Licences of foundation models by the names that MACE knows, by its list of them (README)."""
+"""Licences of foundation models: by the names that MACE knows, by its list of them (README); of the
+one that comes with so3krates-torch, that of the package."""
 
 
 def model_card(campaign: Finished, names: Sequence[str]) -> str:
@@ -102,9 +104,10 @@ def _origin(settings: Settings, state: CampaignState) -> Iterator[str]:
         if path is not None and path.is_file():
             yield f"{what}: `{path.name}`, SHA-256 `{sha256(path)}`."
     licence = LICENCES.get(str(name))
+    whose = "so3krates-torch's, which it comes with" if name == "so3lr" else "as MACE's authors say"
     yield (
         "Its licence holds for these models too: "
-        + (f"{licence}, as MACE's authors say." if licence else "ask those it is from.")
+        + (f"{licence}, {whose}." if licence else "ask those it is from.")
     )
 
 
@@ -173,7 +176,7 @@ def _uncertainty(results: Path) -> Iterator[str]:
 
 
 def _settings(run: RunDir, settings: Settings) -> Iterator[str]:
-    recorded = _versions(run) or versions()
+    recorded = _versions(run) or versions_here()
     yield "Made with " + ", ".join(f"{name} {version}" for name, version in recorded.items()) + "."
     yield ""
     yield "```yaml"

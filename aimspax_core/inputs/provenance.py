@@ -22,7 +22,7 @@ from aimspax_core.settings.reading.mistakes import value_text
 from aimspax_core.settings.reading.nested import leaves
 from aimspax_core.settings.settings import Settings
 from aimspax_core.structures import digest, encode, without_electrons
-from aimspax_core.versions import versions
+from aimspax_core.versions import versions_here
 
 _IDG, _AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 
@@ -235,7 +235,7 @@ def _described(settings: Settings, geometries: list[Atoms]) -> dict[str, Any]:
     for index, atoms in enumerate(geometries):  # as their files say them
         bare = without_electrons(atoms, settings.electrons.get(index, {}))
         frozen[f"geometry.{index}"] = _structure_text(bare)
-    return {"frozen": frozen, "free": free, "versions": versions()}
+    return {"frozen": frozen, "free": free, "versions": versions_here()}
 
 
 def _in_one_spelling(frozen: dict[str, Any]) -> dict[str, Any]:

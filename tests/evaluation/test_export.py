@@ -19,10 +19,16 @@ from aimspax_core.evaluation.export import export
 from aimspax_core.evaluation.finished import Finished
 from aimspax_core.evaluation.model_card import model_card
 from aimspax_core.inputs.campaign_inputs import Inputs
+from aimspax_core.model.family import family_of
+from aimspax_core.settings.families.so3krates import why_not_installed
 from aimspax_core.settings.geometries.held_atoms import HeldAtoms
 from aimspax_core.settings.load import load
 from aimspax_core.settings.md import MD
 from aimspax_core.settings.model import ModelSettings
+
+needs_so3krates = pytest.mark.skipif(
+    why_not_installed() is not None, reason="so3krates-torch is not installed"
+)
 
 CAMPAIGNS = Path(__file__).parents[1] / "fixtures" / "0.1.0-8e65e71"
 FINISHED = CAMPAIGNS / "finished"
@@ -96,7 +102,13 @@ def test_the_card_has_the_calibration(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "licence"), [("medium", "MIT"), ("mh-1", "Academic"), ("mine.model", "ask those")]
+    ("name", "licence"),
+    [
+        ("medium", "MIT, as MACE"),
+        ("so3lr", "MIT, so3krates-torch"),
+        ("mh-1", "Academic"),
+        ("mine.model", "ask those"),
+    ],
 )
 def test_the_card_has_the_licence_of_the_foundation_model(
     name: str, licence: str, directory: Path
@@ -177,6 +189,38 @@ def test_families_without_lammps_are_exported_unless_it_is_asked_for(
     files = [path.name for path in export(other, tmp_path / "out")]
     assert "water-511.model" in files
     assert not any(name.endswith(".pt") for name in files)
+
+
+@needs_so3krates
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", ["so3krates", "so3lr"])
+def test_so3krates_and_so3lr_have_a_script_that_runs_by_their_package_alone(
+    directory: Path, tmp_path: Path, choice: str
+) -> None:
+    begun, folder = finished(directory), tmp_path / "out"
+    network = {"num_features": 8, "num_heads": 2, "degrees": [1, 2], "num_layers": 1}
+    far = {"r_max_lr": 6.0} if choice == "so3lr" else {}
+    model = ModelSettings.model_validate(
+        {"GENERAL": {"name_exp": "water", "model_choice": choice}, "ARCHITECTURE": network | far}
+    )
+    made = family_of(model)
+    constants = made.constants(atomic_energies={1: -10.0, 8: -100.0}, avg_num_neighbors=2.0)
+    results = directory / "results"
+    for seed, file in enumerate(sorted(results.rglob("*.model"))):
+        weights = made.build(model, (1, 8), constants, seed)
+        made.save(made.copy_with(weights, dict(weights.named_parameters()), model), file)
+    other = replace(begun, settings=replace(begun.settings, model=model))
+    files = [path.name for path in export(other, folder)]
+    assert any(name.endswith("-mliap_lammps.pt") for name in files) == (choice == "so3lr")
+    script = [sys.executable, str(folder / "ase_md.py")]
+    said = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    assert "largest spread of a force" in said
+    charged = begun.geometries[0].copy()
+    charged.info["charge"] = 1
+    ion = replace(other, geometries=[charged])
+    assert not any(path.suffix == ".pt" for path in export(ion, folder))
+    with pytest.raises(ModelError, match="no way" if choice == "so3krates" else "charge=1"):
+        list(export(ion, folder, ("mliap",)))
 
 
 def test_a_second_export_leaves_nothing_of_the_first(directory: Path, tmp_path: Path) -> None:

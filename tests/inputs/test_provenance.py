@@ -24,7 +24,7 @@ from aimspax_core.settings.frozen import FROZEN
 from aimspax_core.settings.model import ModelSettings
 from aimspax_core.settings.project import ProjectSettings
 from aimspax_core.settings.reading.wording import fields_of
-from aimspax_core.versions import versions
+from aimspax_core.versions import version_of, versions_here
 
 IDG, AL = "INITIAL_DATASET_GENERATION", "ACTIVE_LEARNING"
 EMT = "ase.calculators.emt.EMT"
@@ -78,7 +78,9 @@ def test_the_record_is_json_without_infinities(inputs):
 
 def test_the_record_has_the_versions_of_what_matters(inputs):
     content = json.loads(_started(inputs).settings.read_text())
-    assert content["versions"] == versions()
+    assert content["versions"] == versions_here()
+    extra = "so3krates-torch"
+    assert content["versions"].get(extra) == version_of(extra)
 
 
 @pytest.mark.parametrize(

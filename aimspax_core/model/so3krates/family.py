@@ -25,6 +25,8 @@ from aimspax_core.model.so3krates.given_file import (
     pretrained,
 )
 from aimspax_core.model.so3krates.graphs import graphs
+from aimspax_core.model.so3krates.lammps import write_lammps
+from aimspax_core.model.so3krates.scripts import SCRIPTS
 from aimspax_core.model.so3krates.steps import So3kratesSteps, misses
 from aimspax_core.model.so3krates.tuned_weights import fused, tuned
 from aimspax_core.settings.families.so3krates import far_cutoff, so3krates_architecture
@@ -103,6 +105,7 @@ def _family(name: str, **more: Any) -> Family:
         architecture_of=partial(architecture_of, partial(load, name)),
         elements_of=partial(elements_told, partial(load, name)),
         loaded_by=_loaded_by,
+        scripts=SCRIPTS,
         **more,
     )
 
@@ -112,4 +115,5 @@ SO3LR = _family(
     "so3lr",
     beside=("dipole", "hirshfeld_ratios"),
     foundation=partial(foundation, partial(load, "so3lr")),
+    lammps=partial(write_lammps, partial(load, "so3lr")),
 )
