@@ -59,7 +59,9 @@ class EvaluationOptions:
 
     models: Annotated[
         tuple[Path, ...],
-        _flag("models", "MACE's .model files, or folders of them; none: the run's.", several=True),
+        _flag(
+            "models", "Files of models (.model), or folders of them; none: the run's.", several=True
+        ),
     ] = ()
     directory: Annotated[
         Path | None,

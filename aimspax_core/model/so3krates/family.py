@@ -76,11 +76,12 @@ def _pretrained(
 def _loaded_by(settings: ModelSettings, file: str) -> tuple[str, ...]:
     name, dtype = settings.family.name, settings.GENERAL.default_dtype
     far = far_cutoff(so3krates_architecture(settings))
+    stress = ", compute_stress=True" * settings.stress
     return (
         "from so3krates_torch.calculator.so3 import TorchkratesCalculator",
         "atoms.calc = TorchkratesCalculator(",
-        f'    "{file}", model_type="{name}", r_max_lr={far}, device="cpu", default_dtype="{dtype}"',
-        *(["    , compute_stress=True"] if settings.stress else []),
+        f'    "{file}", model_type="{name}", r_max_lr={far}, device="cpu", '
+        f'default_dtype="{dtype}"{stress}',
         ")",
     )
 

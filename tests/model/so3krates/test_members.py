@@ -119,6 +119,13 @@ def test_the_lines_that_users_are_given_load_what_is_published(name: str, tmp_pa
     with number_format("float64"):  # the calculator sets it for good
         exec("\n".join(lines), {"atoms": water})  # as a user would paste them
         assert found.energy == pytest.approx(water.get_potential_energy(), rel=1e-10)
+    chosen = settings(name)
+    trains = chosen.GENERAL.model_copy(update={"compute_stress": True})
+    lines = family(name).loaded_by(chosen.model_copy(update={"GENERAL": trains}), str(file))
+    crystal = next(atoms for atoms in structures(6, seed=0) if atoms.pbc.all())
+    with number_format("float64"):
+        exec("\n".join(lines), {"atoms": crystal})
+        assert np.isfinite(crystal.get_stress()).all()
 
 
 @each
