@@ -68,6 +68,10 @@ class ModelError(AimspaxError):
     """A model file cannot be loaded, downloaded or built."""
 
 
+class WeightsError(ModelError):
+    """A file of weights, which take the place of a model's own, holds none or others."""
+
+
 class DivergedError(ModelError):
     """Training left the physical: a loss or a weight is not finite, or errors have exploded."""
 

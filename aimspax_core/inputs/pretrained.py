@@ -9,7 +9,7 @@ from pathlib import Path
 from ase import Atoms
 
 from aimspax_core.campaign.state import CampaignState
-from aimspax_core.errors import ModelError, SettingsError
+from aimspax_core.errors import ModelError, SettingsError, WeightsError
 from aimspax_core.inputs.begun_choices import unless_named
 from aimspax_core.inputs.model_elements import elements_missing, notes_on_elements
 from aimspax_core.settings.families.known_families import FAMILIES
@@ -66,7 +66,8 @@ def with_its_architecture(settings: Settings, state: CampaignState | None) -> Se
         try:
             keys = read(source, settings.model)
         except ModelError as error:
-            raise SettingsError(f"{places.of(_key(source))}: {error}") from error
+            key = _WEIGHTS if isinstance(error, WeightsError) else _key(source)
+            raise SettingsError(f"{places.of(key)}: {error}") from error
     wrong = [
         f"{places.of(f'ARCHITECTURE.{key}')}: found {value_text(getattr(section, key))}, but it is "
         f"{value_text(value)} {where}; allowed: {value_text(value)}, or no key"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from aimspax_core.errors import ModelError
+from aimspax_core.errors import WeightsError
 
-_UNREADABLE = (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError)
+_UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError)
 
 
 def weights_of(file: Path) -> Mapping[str, torch.Tensor]:
@@ -21,13 +21,20 @@ def weights_of(file: Path) -> Mapping[str, torch.Tensor]:
             so3krates-torch write their checkpoints.
 
     Raises:
-        ModelError: It holds no such thing.
+        WeightsError: It holds no such thing.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # with pages of advice to run what is in it
+        raise WeightsError(
+            f"{file} holds no weights by name (a state dict), but other objects, such as a whole "
+            "model, which `pretrained_model` names"
+            if "Unsupported global" in str(error)
+            else f"{file} holds no weights that can be read: torch has not written it so"
+        ) from error
     except _UNREADABLE as error:
-        raise ModelError(f"{file} holds no weights that can be read: {error}") from error
+        raise WeightsError(f"{file} holds no weights that can be read: {error}") from error
     state = content.get("model", content) if isinstance(content, dict) else content
     if not isinstance(state, dict):
-        raise ModelError(f"{file} holds no weights by name but a {type(state).__name__}")
+        raise WeightsError(f"{file} holds no weights by name but a {type(state).__name__}")
     return state

@@ -289,6 +289,9 @@ def test_weights_alone_are_of_the_architecture_that_is_written(directory: Path) 
     alone = given | {"TRAINING.pretrained_model": None, "TRAINING.pretrained_weights": "weights.pt"}
     with pytest.raises(SettingsError, match=r"pretrained_weights: .* network of ARCHITECTURE"):
         Inputs.read(directory, alone)
+    both = given | {"TRAINING.pretrained_weights": "foundation.model"}
+    with pytest.raises(SettingsError, match=r"pretrained_weights: .* a whole model"):
+        Inputs.read(directory, both)
     small = {f"ARCHITECTURE.{key}": value for key, value in SMALL.items()}
     inputs = Inputs.read(directory, alone | small)
     assert inputs.rules.architecture["num_features"] == SMALL["num_features"]

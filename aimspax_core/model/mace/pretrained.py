@@ -12,7 +12,7 @@ import torch
 from mace.tools import AtomicNumberTable
 from mace.tools.finetuning_utils import load_foundations_elements
 
-from aimspax_core.errors import ModelError
+from aimspax_core.errors import ModelError, WeightsError
 from aimspax_core.model.family import GivenModel
 from aimspax_core.model.mace.build import build
 from aimspax_core.model.mace.cueq import to_cueq
@@ -146,11 +146,16 @@ def _loaded(source: Pretrained) -> Any:
 
 def _take_state(model: torch.nn.Module, file: Path) -> None:
     """Load a state dict, bare or in a checkpoint of MACE's `run_train`, into a model."""
-    state = weights_of(file)
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, AttributeError) as error:
-        raise ModelError(f"{file} does not fit the pretrained model: {error}") from error
+    state, wanted = weights_of(file), model.state_dict()
+    shapes, ours = (
+        {k: getattr(v, "shape", None) for k, v in one.items()} for one in (state, wanted)
+    )
+    if others := {name for name, _ in shapes.items() ^ ours.items()}:
+        raise WeightsError(
+            f"{file} does not fit the pretrained model: weights differ in "
+            f"{', '.join(sorted(others)[:3])}"
+        )
+    model.load_state_dict(state)
 
 
 def _take_elements(

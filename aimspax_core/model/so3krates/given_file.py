@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from aimspax_core.errors import ModelError
+from aimspax_core.errors import ModelError, WeightsError
 from aimspax_core.model.committee import Committee
 from aimspax_core.model.family import GivenModel
 from aimspax_core.model.so3krates.constants import Constants
@@ -123,7 +123,7 @@ def _take_weights(model: torch.nn.Module, source: Pretrained) -> None:
     unlike = {n for n, w in wanted.items() if n not in state or state[n].shape != w.shape}
     if others | unlike:
         network = "ARCHITECTURE" if source.model is None else source.name
-        raise ModelError(
+        raise WeightsError(
             f"{source.weights} does not fit the network of {network}: weights differ in "
             f"{', '.join(sorted(others | unlike)[:3])}"
         )

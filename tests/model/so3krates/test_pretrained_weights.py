@@ -56,6 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     single = {key: value.float() for key, value in drawn("so3lr", 2).state_dict().items()}
     torch.save(single, place / "so3lr-single.pt")
     torch.save(drawn("so3lr", 2, num_features=12).state_dict(), place / "so3lr-small.pt")
+    torch.save(drawn("so3lr", 2), place / "so3lr-whole.pt")
     torch.save(drawn("so3krates", 2).state_dict(), place / "so3lr-near.pt")
     more = drawn("so3lr", 2).state_dict() | {"mlp.weight": torch.zeros(2)}
     torch.save(more, place / "so3lr-more.pt")
@@ -127,6 +128,7 @@ def test_weights_of_single_precision_are_read(folder: Path) -> None:
         ("more", r"weights differ in mlp\.weight"),
         ("list", "no weights by name"),
         ("text", "no weights that can be read"),
+        ("whole", r"a whole model, which `pretrained_model` names$"),
     ],
 )
 def test_a_file_without_fitting_weights_is_refused(
