@@ -189,7 +189,9 @@ def test_servers_of_two_folders_that_start_at_once_have_ports_of_their_own(
         settings = [api.ask(url, timeout_s=60.0, patience_s=60.0) for url in urls]
         assert [Path(one["home"]) for one in settings] == [*homes]
     finally:
-        server.stop()  # that of the other folder
+        for one in homes:
+            monkeypatch.setenv("PREFECT_HOME", str(one))
+            server.stop()
 
 
 def test_stale_state_of_a_reused_process_number_is_not_believed_nor_killed(home: Path) -> None:
