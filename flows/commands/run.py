@@ -118,7 +118,11 @@ def make_ready(settings: Settings) -> None:
         importlib.import_module("flows.pools.jobs.script_check")
     loading = threading.Thread(target=importlib.import_module, args=("flows.pipeline",))
     loading.start()
-    show_dashboard(server_for(settings, prefect_reads=False))
+    try:
+        show_dashboard(server_for(settings, prefect_reads=False))
+    except Exception:
+        loading.join()  # a process that ends meanwhile would show its traceback
+        raise
     loading.join()
     server.read_again()
 

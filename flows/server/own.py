@@ -39,6 +39,7 @@ from flows.server.own_files import (
     held_by_server,
     last_state,
     log_file,
+    make_home,
     running,
     starting_or_stopping,
     write_state,
@@ -70,7 +71,7 @@ def find_or_start(host: str | None, choice: Choice) -> Server:
         ServerError: The server cannot be used, or cannot be started.
     """
     home = prefect_home()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_home(home)
     port = None
     with starting_or_stopping(home):
         found = running(home)

@@ -17,6 +17,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import secrets
 import socket
 from collections.abc import Iterator
@@ -212,6 +213,24 @@ def _locks_required() -> Iterator[None]:
         yield
     except NoLocksError as error:
         raise ServerError(f"{error}: set PREFECT_HOME to a folder on a local disk") from error
+
+
+def make_home(home: Path) -> None:
+    """Make the folder of Prefect's files, unless it is there.
+
+    Raises:
+        ServerError: It cannot be made, or nothing can be written there.
+    """
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        why = None if os.access(home, os.W_OK) else "nothing can be written there"
+    except OSError as error:
+        why = error.strerror
+    if why is not None:
+        raise ServerError(
+            f"{home}, the folder of the local Prefect server: {why}. "
+            "Set PREFECT_HOME to a folder in which you can write."
+        )
 
 
 def make_key(home: Path) -> str:

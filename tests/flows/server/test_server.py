@@ -310,6 +310,14 @@ def test_a_server_that_is_killed_while_it_starts_is_started_again(
     assert server.status() is None
 
 
+def test_a_home_in_which_nothing_can_be_written_is_told_with_its_remedy(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", "/proc/no-such-folder/prefect")  # not even root can
+    with pytest.raises(ServerError, match="Set PREFECT_HOME"):
+        server.ensure()
+
+
 def test_named_server_that_does_not_answer_is_named(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
