@@ -69,7 +69,7 @@ class PropagateRequest:
         windows: What each threshold follows from: one that all share, or one for each geometry.
         time_budget_s: Time after which trajectories halt at their next check.
         tags: The members' tags, in the order of their checkpoints; in saved frames, members
-            without one are numbered.
+            without one are numbered, and heads of one always.
         most_steps: Of each trajectory, the steps after which it halts at its next check; none: its
             steps are not bounded.
         numbers: Of each trajectory, which of its geometry's it is, from 0; none: all are the first.
@@ -276,7 +276,7 @@ def _result(
         info = {"trajectory": before.index, "geometry": before.geometry}
         info |= {"rollbacks": before.rollbacks}
         frames = part(request.run, "trajectory", before.index, request.number)
-        write_snapshots(frames, result.snapshots, info, request.tags)
+        write_snapshots(frames, result.snapshots, info, _names(request))
     if result.state is not None:
         save_state(request.run.trajectory(result.trajectory, request.number), result.state)
         if result.outcome is Outcome.CROSSED:
@@ -295,6 +295,14 @@ def _result(
         sketch=() if place is None else place.sketch,
         unit=None if place is None else place.unit,
     )
+
+
+def _names(request: PropagateRequest) -> tuple[str, ...]:
+    """Return the names of those that make up the committee: members, or heads of the only one."""
+    heads = request.settings.model.heads
+    if heads == 1:
+        return request.tags
+    return tuple(f"{tag}-head-{head}" for tag in request.tags for head in range(heads))
 
 
 def _keep_prediction(request: PropagateRequest, key: str, result: Result) -> None:

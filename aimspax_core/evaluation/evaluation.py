@@ -46,13 +46,25 @@ class Tested:
 class Predictions:
     """The predictions of M models for all frames; shapes and units of `Frames` with M in front.
 
-    `beside` has what the frames have; of models that do not predict it, NaN.
+    `beside` has what the frames have; of models that do not predict it, NaN. `heads` has energies
+    and forces of all heads, where models have several.
     """
 
     energy: Array
     forces: Array
     stress: Array
     beside: Mapping[str, Array] = field(default_factory=dict)
+    heads: tuple[Array, Array] | None = None
+
+    @property
+    def member_energy(self) -> Array:
+        """The energies whose spread is the uncertainty: of models, or of all their heads."""
+        return self.energy if self.heads is None else self.heads[0]
+
+    @property
+    def member_forces(self) -> Array:
+        """The forces likewise."""
+        return self.forces if self.heads is None else self.heads[1]
 
     def of(self, model: int | None) -> tuple[Array, Array, Array]:
         """Return energy, forces and stress of a model, or of the mean of all (None)."""
@@ -155,8 +167,8 @@ class Evaluation:
         predictions: Their predictions for it.
         scores: The errors of each model, by its tag.
         mean: The errors of the mean prediction; None for a single model.
-        trust: By measure of uncertainty; empty for a single model, and without a measure for whose
-            error no frame has the labels.
+        trust: By measure of uncertainty; empty for a single model with one head, and without a
+            measure for whose error no frame has the labels.
     """
 
     frames: Frames
@@ -214,7 +226,7 @@ def evaluate(
     found = _predict(frames, models, batch_size, on_batch)
     scores = {model.tag: _scores(frames, found, m) for m, model in enumerate(models)}
     mean = _scores(frames, found, None) if len(models) > 1 else None
-    trust = trusts(frames, found) if len(models) > 1 else {}
+    trust = trusts(frames, found) if len(found.member_energy) > 1 else {}
     if known is not None:
         trust = {kind: _expecting(one, known.by_measure.get(kind)) for kind, one in trust.items()}
     return Evaluation(frames, tuple(models), found, scores, mean, trust)
@@ -242,13 +254,19 @@ def _predict(
     frames: Frames, models: Sequence[Tested], batch_size: int, on_batch: Callable[[int], None]
 ) -> Predictions:
     count, stress = len(frames), frames.labelled("stress") > 0
+    ends = np.cumsum([len(model.committee) for model in models])
     found = Predictions(
         energy=np.full((len(models), count), np.nan),
         forces=np.full((len(models), len(frames.numbers), 3), np.nan),
         stress=np.full((len(models), count, 3, 3), np.nan),
         beside={k: np.full((len(models), *v.shape), np.nan) for k, v in frames.beside.items()},
+        heads=(
+            np.full((ends[-1], count), np.nan),
+            np.full((ends[-1], len(frames.numbers), 3), np.nan),
+        ),
     )
     for m, model in enumerate(models):
+        members = slice(ends[m] - len(model.committee), ends[m])
         for first in range(0, count, batch_size):
             batch = range(first, min(first + batch_size, count))
             structures = [frames.atoms(frame) for frame in batch]
@@ -260,6 +278,8 @@ def _predict(
                     )
                 found.energy[m, frame] = one.energy
                 found.forces[m, frames.own(frame)] = one.forces
+                found.member_energy[members, frame] = one.member_energies
+                found.member_forces[members, frames.own(frame)] = one.member_forces
                 if one.stress is not None:
                     found.stress[m, frame] = one.stress
                 for name in found.beside.keys() & one.beside.keys():
@@ -344,7 +364,7 @@ def trusts(frames: Frames, found: Predictions) -> dict[UncertaintyType, Trust]:
 
 def _prediction(found: Predictions, frame: int, own: slice) -> Prediction:
     """Return the models' predictions for a frame as those of one committee."""
-    energies, forces = found.energy[:, frame], found.forces[:, own]
+    energies, forces = found.member_energy[:, frame], found.member_forces[:, own]
     stress = found.stress[:, frame].mean(axis=0)
     return Prediction(
         energy=float(energies.mean()),

@@ -67,7 +67,8 @@ def _what(settings: Settings, geometries: Sequence[Atoms], names: Sequence[str])
         f"# {settings.model.GENERAL.name_exp}",
         "",
         f"{len(names)} {settings.model.family.name} model{'s' * (len(names) != 1)} "
-        f"({', '.join(f'`{name}.model`' for name in names)}) for {symbols_text(elements)}, trained "
+        f"({', '.join(f'`{name}.model`' for name in names)}{_heads(settings)}) for "
+        f"{symbols_text(elements)}, trained "
         f"by active learning with aimspax on {settings.reference.engine_text}. Energies are total "
         "energies of that method in eV, forces in eV/Å.",
         "",
@@ -75,6 +76,11 @@ def _what(settings: Settings, geometries: Sequence[Atoms], names: Sequence[str])
         "far from these structures their errors are larger than what stands here.",
         *_of_the_calculator(settings),
     ]
+
+
+def _heads(settings: Settings) -> str:
+    heads = settings.model.heads
+    return f", with {heads} heads, whose spread is its uncertainty" if heads > 1 else ""
 
 
 def _of_the_calculator(settings: Settings) -> list[str]:

@@ -146,8 +146,8 @@ def write_predictions(found: Evaluation, path: Path) -> None:
 
     `MACE_energy` (eV), `MACE_forces` (eV/Å) and, if the dataset has stress, `MACE_stress` (eV/Å³)
     are the mean prediction, or that of the one model. With two models and more each one's own
-    end in its tag (`MACE_forces_TAG`, blanks and slashes as `_`), and `MACE_forces_sd` is each
-    atom's uncertainty.
+    end in its tag (`MACE_forces_TAG`, blanks and slashes as `_`). `MACE_forces_sd` is each atom's
+    uncertainty, of several models or of one with several heads.
     """
     own: list[tuple[str, int | None]] = [("", None)]
     if found.mean is not None:
@@ -164,8 +164,8 @@ def write_predictions(found: Evaluation, path: Path) -> None:
                 atoms.arrays[f"MACE_forces{suffix}"] = predicted["forces"][atoms_slice]
                 if "stress" in predicted and atoms.pbc.all():
                     atoms.info[f"MACE_stress{suffix}"] = predicted["stress"][frame]
-            if found.mean is not None:
-                spread = atomic_sd(found.predictions.forces[:, atoms_slice])
+            if len(found.predictions.member_forces) > 1:
+                spread = atomic_sd(found.predictions.member_forces[:, atoms_slice])
                 atoms.arrays["MACE_forces_sd"] = spread
             write_xyz(file, [atoms])
 

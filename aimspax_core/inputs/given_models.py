@@ -47,7 +47,8 @@ def find_given_models(settings: Settings, run: RunDir) -> GivenModels:
         SettingsError: Something is missing; the text has a line for each mistake.
     """
     models = {path.stem: path for path in sorted(run.models.glob("*.model"))}
-    if len(models) < _MIN_MEMBERS:
+    heads = settings.model.heads
+    if len(models) < (_MIN_MEMBERS if heads == 1 else 1):
         found = f"only {next(iter(models.values()))}" if models else "no *.model file"
         raise SettingsError(
             f"active learning needs an ensemble, and there is none yet: {found} in {run.models}\n"
@@ -57,6 +58,11 @@ def find_given_models(settings: Settings, run: RunDir) -> GivenModels:
     training, wrong_training = _datasets(settings, run, tuple(models), "train")
     validation, wrong_validation = _datasets(settings, run, tuple(models), "valid")
     mistakes = [*_twins(models), *wrong_training, *wrong_validation]
+    if heads > 1 and len(models) > 1:
+        mistakes.append(
+            f"{run.models}: found {len(models)} models ({_listed(models)}); allowed with "
+            f"ARCHITECTURE.use_multihead_model: one, with {heads} heads"
+        )
     given = settings.al.seeds_tags_dict
     if given is not None and set(given) != set(models):
         mistakes.append(

@@ -293,7 +293,7 @@ def _readme(
     if settings.idg.save_trajectories or settings.al.save_trajectories:
         lines.append("../trajectories/         the MD, frame by frame")
     lines += ["", *_electrons_lines(settings)]
-    lines += [*_one_model_lines(settings, members), *_calculator_lines(members)]
+    lines += [*_one_model_lines(settings, members), *_calculator_lines(settings, members)]
     why = " (converge_best: only the best one is)" if any(m.converged for m in members) else ""
     for member in members:
         what = (
@@ -348,12 +348,15 @@ def _one_model_lines(settings: Settings, members: Sequence[Holdings]) -> list[st
     return ["One of them, as the calculator of ASE's atoms:", *(f"  {line}" for line in lines), ""]
 
 
-def _calculator_lines(members: Sequence[Holdings]) -> list[str]:
+def _calculator_lines(settings: Settings, members: Sequence[Holdings]) -> list[str]:
     """Return how all models are loaded at once, and what of them then predicts."""
-    if len(members) < 2:
+    heads = settings.model.heads
+    if len(members) < 2 and heads == 1:
         return []
     converged = sum(member.converged is not None for member in members)
-    if converged in (0, len(members)):
+    if heads > 1:
+        whose = f"Energy, forces and stress are the mean of {heads} heads, the spread is theirs."
+    elif converged in (0, len(members)):
         whose = "Energy, forces and stress are the mean of all models, the spread is theirs."
     else:
         which = "the converged model's" if converged == 1 else "the converged models' mean"

@@ -15,7 +15,7 @@ def converging_lines(state: CampaignState) -> Iterator[str]:
         state: The campaign as its last convergence begins.
     """
     tags = [tag for tag, member in state.members.items() if not member.converged]
-    who = tags[0] if len(tags) == 1 < len(state.members) else f"{len(tags)} members"
+    who = tags[0] if len(tags) == 1 else f"{len(tags)} members"
     yield f"converging on the final dataset: {who} on {_what(state, tags[0])}"
     if state.rules.converge_on == "all" and state.converging_on == "own":
         yield "members converge on their own sets: no validation point is new to all of them"

@@ -106,7 +106,8 @@ def _event_line(
         case Started():
             rules = event.rules
             geometries = number_of(rules.geometries, "geometry", "geometries")
-            return f"{len(rules.tags)} members, {geometries}: {', '.join(rules.tags)}"
+            members = number_of(len(rules.tags), "member")
+            return f"{members}, {geometries}: {', '.join(rules.tags)}"
         case Resumed():
             changed = f"; changed: {', '.join(event.changes)}" if event.changes else ""
             return f"taken up again in phase {after.phase}, {after.labels} labels so far{changed}"

@@ -49,7 +49,7 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
     al = settings.al
     return [
         f"geometries: {len(geometries)} ({', '.join(_geometries(settings, geometries))})",
-        f"members: {', '.join(tags)} on {settings.model.MISC.device}, "
+        f"members: {', '.join(tags)}{_heads(settings)} on {settings.model.MISC.device}, "
         f"{settings.model.GENERAL.default_dtype}",
         *_fine_tuning(settings),
         f"reference: {_engine(settings.reference)}, "
@@ -70,6 +70,12 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         f"convergence: {_convergence(settings)}",
         *_budget(settings),
     ]
+
+
+def _heads(settings: Settings) -> str:
+    """Return what an only member has in the place of others."""
+    heads = settings.model.heads
+    return f", with {heads} heads," if heads > 1 else ""
 
 
 def _fine_tuning(settings: Settings) -> Iterator[str]:

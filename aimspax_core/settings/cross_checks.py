@@ -102,6 +102,22 @@ def check_member_seeds(file: YamlFile, project: ProjectSettings) -> None:
     file.mistake((_AL, "seeds_tags_dict"), Mistake(MistakeKind.CONFLICT, found, allowed=allowed))
 
 
+def check_members(file: YamlFile, project: ProjectSettings, model: ModelSettings) -> None:
+    """A spread needs two members, or one network with several heads, which stands alone."""
+    heads = model.heads
+    for name in (_IDG, _AL):
+        phase = getattr(project, name)
+        if phase is None or (name == _AL and "ensemble_size" not in phase.model_fields_set):
+            continue
+        place, size = (name, "ensemble_size"), phase.ensemble_size
+        if heads > 1 and size != 1:
+            why = f"with use_multihead_model, the {heads} heads of one network are compared"
+            file.mistake(place, Mistake(MistakeKind.CONFLICT, str(size), why, allowed="1"))
+        if heads == 1 and size < 2:
+            allowed = "a whole number of at least 2"
+            file.mistake(place, Mistake(MistakeKind.WRONG_VALUE, str(size), allowed=allowed))
+
+
 def second_stage_notes(project: ProjectSettings, model: ModelSettings) -> Iterator[str]:
     """Yield a note for each convergence that ends before the second stage would begin."""
     idg, al = project.INITIAL_DATASET_GENERATION, project.ACTIVE_LEARNING

@@ -55,7 +55,7 @@ _PHASES = {
         0, 2, "", "usual are -0.3 to 0.5: the threshold is 1 + c_x times the mean uncertainty"
     ),
     "force_error": Usual(2e-4, 5.0, " eV/Å", "usual are 0.01 to 0.5 eV/Å"),
-    "ensemble_size": Usual(2, 16, " members", "usual are 2 to 8"),
+    "ensemble_size": Usual(1, 16, " members", "usual are 2 to 8"),
 }
 _GATE = {
     "min_distance": Usual(0, 0.8, "", "usual are 0.4 to 0.6: bonds are about 1"),

@@ -119,6 +119,11 @@ class FineTuning(Section):
         False, description="`lora`: of the two, train only the second, which is zero at first."
     )
 
+    convert_to_multihead: bool = Field(
+        False,
+        description="SO3LR: `pretrained_model` has one head, and each of the heads of "
+        "`ARCHITECTURE.use_multihead_model` begins as a copy of it; see `docs/several-heads.md`.",
+    )
     multiheads_finetuning: bool = Field(
         False,
         description="MACE only: members have a second head, and are trained on data that "
@@ -141,7 +146,8 @@ class FineTuning(Section):
     )
 
     @field_validator(
-        "convert_to_lora", "multiheads_finetuning", *(f"freeze_{part}" for part in PARTS)
+        *("convert_to_lora", "convert_to_multihead", "multiheads_finetuning"),
+        *(f"freeze_{part}" for part in PARTS),
     )
     @classmethod
     def _only_if_tuned(cls, value: bool, info: ValidationInfo) -> bool:

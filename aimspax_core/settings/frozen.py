@@ -46,6 +46,7 @@ FROZEN = (
     Frozen("mace.yaml", "TRAINING.perform_finetuning", "the members have begun"),
     Frozen("mace.yaml", "TRAINING.finetuning_choice", "the members' weights are held so"),
     Frozen("mace.yaml", "TRAINING.convert_to_lora", "the members' weights are held so"),
+    Frozen("mace.yaml", "TRAINING.convert_to_multihead", "the members have begun"),
     Frozen("mace.yaml", "TRAINING.freeze*", "the optimizer's moments are kept"),
     Frozen("mace.yaml", "TRAINING.multiheads_finetuning", "the members have such heads, or not"),
     Frozen("mace.yaml", "TRAINING.pt_train_file", "the members are trained on it"),

@@ -15,6 +15,7 @@ from aimspax_core.settings.cross_checks import (
     check_by_geometry,
     check_md_sections,
     check_member_seeds,
+    check_members,
     check_samples,
     cluster_notes,
     project_notes,
@@ -109,6 +110,8 @@ def load(
             file.leave_out(tuple(key.split(".")))
     project = _project(project_yaml, directory)
     model = _model(model_yaml, directory)
+    if project is not None and model is not None:
+        check_members(project_yaml, project, model)
     controls = list(_controls(directory, project_yaml))
     mistakes += [mistake for _, _, wrong in controls for mistake in wrong]
     mistakes += project_yaml.mistakes + model_yaml.mistakes

@@ -260,6 +260,11 @@ class ModelSettings(Section):
         return row_of(self.ARCHITECTURE.model_choice)
 
     @property
+    def heads(self) -> int:
+        """How many heads a member has; with several, their spread is the uncertainty."""
+        return self.family.heads(self)
+
+    @property
     def beside(self) -> tuple[str, ...]:
         """What labels need beside energy, forces and stress, by its names in `Label`."""
         trained = self.family.trains.get(self.TRAINING.loss, ())

@@ -51,8 +51,9 @@ class _Phase(Section):
 
     ensemble_size: Whole = Field(
         4,
-        ge=2,
-        description="Members of the ensemble; INITIAL_DATASET_GENERATION's holds for both phases.",
+        ge=1,
+        description="Members of the ensemble, at least 2; INITIAL_DATASET_GENERATION's holds for "
+        "both phases. With a network of several heads (`use_multihead_model`) 1.",
     )
     valid_ratio: Fraction = Field(0.1, description="Share of the points kept for validation.")
     valid_skip: Count = Field(1, description="Epochs from one validation to the next.")

@@ -97,11 +97,12 @@ BY_THEMSELVES = {
     *("freeze_shifts", "freeze_scales"),
     *("compute_dipole", "dipole_weight", "hirshfeld_weight"),
     *("multiheads_finetuning", "pt_train_file", "num_samples_pt", "weight_pt_head"),
+    "convert_to_multihead",
 }
 """Keys that need a GPU, or change rounding alone; see the last test, test_cueq, test_kernel. What
 tasks do around training; see test_energies. What members begin from; see test_fine_tuning,
-test_tuned_weights of So3krates and test_heads of MACE. And what SO3LR alone predicts; see its
-test_dipoles."""
+test_tuned_weights and test_heads of So3krates, and test_heads of MACE. And what SO3LR alone
+predicts; see its test_dipoles."""
 NOT_OF_THE_MODEL = {
     *("name_exp", "checkpoints_dir", "loss_dir", "model_dir", "seed"),
     *("error_table", "keep_checkpoints", "log_level"),

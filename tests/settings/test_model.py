@@ -64,6 +64,7 @@ DEFAULTS = {
         "ema_decay": 0.99,
         "finetuning_choice": "naive",
         "convert_to_lora": False,
+        "convert_to_multihead": False,
         "freeze": 0,
         "freeze_embedding": False,
         "freeze_hirshfeld": False,

@@ -14,6 +14,7 @@ from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Array, Outputs
 from aimspax_core.model.number_format import number_format
 from aimspax_core.model.so3krates.graphs import Graph, structure_graph, unlabelled
+from aimspax_core.model.so3krates.heads import for_us, heads_of
 from aimspax_core.model.so3krates.network import call, elements_of
 from aimspax_core.settings.families.so3krates import USUAL_FAR
 from aimspax_core.structures import symbols_text
@@ -52,12 +53,14 @@ class So3kratesEvaluator:
         self.r_max, self._r_far = _shared("cutoff radii", [_cutoffs(model) for model in models])
         self.max_edges = _CPU_EDGES if self._device.type == "cpu" else math.inf
         self._models = [
-            model.to(self._device, self.dtype).eval().requires_grad_(False) for model in models
+            for_us(model).to(self._device, self.dtype).eval().requires_grad_(False)
+            for model in models
         ]
+        self._heads = [heads_of(model) for model in self._models]
 
     def __len__(self) -> int:
-        """Return the number of models M."""
-        return len(self._models)
+        """Return the number M of models, or of the heads of those that have several."""
+        return sum(self._heads)
 
     def graph(self, atoms: Atoms) -> Graph:
         """Return a structure with all its neighbours.
@@ -85,24 +88,34 @@ class So3kratesEvaluator:
                 )
                 for model in self._models
             ]
+        structures, atoms = len(batch), len(inputs.positions)
         return Outputs(
-            energies=_gather(outputs, "energy"),
-            forces=_gather(outputs, "forces"),
-            stresses=_gather(outputs, "stress") if stress else None,
-            dipoles=_gather_if_any(outputs, "dipole"),
-            hirshfeld_ratios=_gather_if_any(outputs, "hirshfeld_ratios"),
+            energies=self._gathered(outputs, "energy", structures),
+            forces=self._gathered(outputs, "forces", atoms, 3),
+            stresses=self._gathered(outputs, "stress", structures, 3, 3) if stress else None,
+            dipoles=self._gathered_if_any(outputs, "dipole", structures, 3),
+            hirshfeld_ratios=self._gathered_if_any(outputs, "hirshfeld_ratios", atoms),
         )
 
+    def _gathered(self, outputs: Sequence[dict[str, Any]], name: str, *shape: int) -> Array:
+        """Return one output of all members, (M, …), copied from the device in one piece.
 
-def _gather(outputs: Sequence[dict[str, torch.Tensor]], name: str) -> Array:
-    """Return one output of all members, shape (M, …), copied from the device in one piece."""
-    found: Any = torch.stack([output[name].detach() for output in outputs]).double().cpu().numpy()
-    return np.asarray(found)
+        What a model with several heads predicts once is that of each of them.
+        """
+        each = [
+            output[name].detach().reshape(-1, *shape).expand(heads, *shape)
+            for output, heads in zip(outputs, self._heads, strict=True)
+        ]
+        found: Any = torch.cat(each).double().cpu().numpy()
+        return np.asarray(found)
 
-
-def _gather_if_any(outputs: Sequence[dict[str, torch.Tensor]], name: str) -> Array | None:
-    """Return the same, or None if the models do not predict it."""
-    return _gather(outputs, name) if all(o.get(name) is not None for o in outputs) else None
+    def _gathered_if_any(
+        self, outputs: Sequence[dict[str, Any]], name: str, *shape: int
+    ) -> Array | None:
+        """Return the same, or None if the models do not predict it."""
+        if any(output.get(name) is None for output in outputs):
+            return None
+        return self._gathered(outputs, name, *shape)
 
 
 def _shared(what: str, found: Sequence[Any]) -> Any:

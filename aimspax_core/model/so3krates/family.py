@@ -53,7 +53,7 @@ def load(name: str, file: Path) -> torch.nn.Module:
         model = torch.load(file, map_location="cpu", weights_only=False)
     except (*_BROKEN, *_OTHER_VERSION) as error:
         raise ModelError(f"{file} is not a readable {name} model file: {error}") from error
-    if type(model) is not network.CLASSES[name]:
+    if type(model) not in network.CLASSES[name]:
         raise ModelError(f"{file} holds no {name} model but a {type(model).__name__}")
     return model
 
@@ -77,6 +77,13 @@ def _loaded_by(settings: ModelSettings, file: str) -> tuple[str, ...]:
     name, dtype = settings.family.name, settings.GENERAL.default_dtype
     far = far_cutoff(so3krates_architecture(settings))
     stress = ", compute_stress=True" * settings.stress
+    if settings.heads > 1:
+        return (
+            "from so3krates_torch.calculator.so3 import MultiHeadSO3LRCalculator",
+            "atoms.calc = MultiHeadSO3LRCalculator(",
+            f'    "{file}", r_max_lr={far}, device="cpu", default_dtype="{dtype}"{stress}',
+            ")",
+        )
     return (
         "from so3krates_torch.calculator.so3 import TorchkratesCalculator",
         "atoms.calc = TorchkratesCalculator(",

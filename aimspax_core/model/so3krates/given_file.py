@@ -16,6 +16,7 @@ from aimspax_core.model.family import GivenModel
 from aimspax_core.model.so3krates.constants import Constants
 from aimspax_core.model.so3krates.evaluator import So3kratesEvaluator
 from aimspax_core.model.so3krates.foundation import packaged_file
+from aimspax_core.model.so3krates.heads import copies_of_one, heads_of
 from aimspax_core.model.so3krates.network import (
     build,
     copied,
@@ -50,7 +51,7 @@ def given_model(load: Load, path: Path, settings: ModelSettings, seed: int) -> G
     Raises:
         ModelError: The file cannot be read, or is not what the settings say.
     """
-    theirs = load(path)
+    theirs = _with_heads(load(path), str(path), settings)
     return _rebuilt(theirs, path, settings, elements_of(theirs), seed)
 
 
@@ -103,12 +104,37 @@ def _loaded(load: Load, source: Pretrained, settings: ModelSettings) -> torch.nn
         ModelError: A file cannot be read, or the weights are not of that network.
     """
     if source.model is None:
-        theirs = plain(settings)
+        theirs = plain(settings, 1 if settings.TRAINING.convert_to_multihead else settings.heads)
     else:
         theirs = load(packaged_file() if source.model == FOUNDATION else Path(source.model))
     if source.weights is not None:
         _take_weights(theirs, source)
-    return theirs
+    return _with_heads(theirs, source.name, settings)
+
+
+def _with_heads(theirs: torch.nn.Module, name: str, settings: ModelSettings) -> torch.nn.Module:
+    """Return a model with as many heads as the settings ask for.
+
+    Raises:
+        ModelError: It has another number, and nothing says that they are copies of its one.
+    """
+    asked, found = settings.heads, heads_of(theirs)
+    has = f"{name} has {found} heads" if found > 1 else f"{name} has one head"
+    if settings.TRAINING.convert_to_multihead:
+        if found > 1:
+            raise ModelError(f"{has} already; allowed: TRAINING.convert_to_multihead: False")
+        return copies_of_one(theirs, asked)
+    if found == asked:
+        return theirs
+    if found == 1:
+        raise ModelError(
+            f"{has}, and ARCHITECTURE.num_multihead_heads is {asked}; allowed: TRAINING."
+            "convert_to_multihead: True, by which each head of a fine-tuned model begins as a copy"
+        )
+    raise ModelError(
+        f"{has}; allowed: ARCHITECTURE.use_multihead_model: True, num_multihead_heads: {found}, "
+        "and ensemble_size: 1"
+    )
 
 
 def _take_weights(model: torch.nn.Module, source: Pretrained) -> None:

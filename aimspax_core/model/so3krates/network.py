@@ -10,69 +10,66 @@ from typing import Any, cast
 
 import torch
 from ase.data import chemical_symbols
-from so3krates_torch.blocks.output_block import AtomicEnergyOutputHead
-from so3krates_torch.modules.models import SO3LR, So3krates
+from so3krates_torch.modules.models import SO3LR, MultiHeadSO3LR, So3krates
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.number_format import number_format
 from aimspax_core.model.so3krates.constants import Constants
+from aimspax_core.model.so3krates.heads import for_the_package, for_us
 from aimspax_core.model.so3krates.tuned_weights import all_trained, fused
 from aimspax_core.settings.families.so3krates import so3krates_architecture
 from aimspax_core.settings.model import ModelSettings
 
-CLASSES: Mapping[str, type[So3krates]] = {"so3krates": So3krates, "so3lr": SO3LR}
+CLASSES: Mapping[str, tuple[type[So3krates], ...]] = {
+    "so3krates": (So3krates,),
+    "so3lr": (SO3LR, MultiHeadSO3LR),
+}
+"""The package's classes of a family: with one head and, of SO3LR, with several."""
 
 N_ELEMENTS = len(chemical_symbols) - 1
 """118; a network has weights for all elements, whichever it is trained on."""
+
+_OURS = {
+    *("model_choice", "atomic_energies", "solve_energies"),
+    *("use_multihead_model", "num_multihead_heads"),
+}
+"""Keys of ARCHITECTURE that the package does not take."""
 
 _ELEMENTS = "aimspax_elements"
 """The attribute with the atomic numbers that a network was made for."""
 
 
-class TrainedEnergies(AtomicEnergyOutputHead):
-    """The energy's last layers, with energies of free atoms beside the shifts that are trained.
-
-    The package has one number an element for both. Averages of the weights and the steps of the
-    optimizer are of the shifts alone here, so that the energies can follow the training set as it
-    grows; `for_users` adds them up.
-    """
-
-    free: torch.Tensor
-
-    @classmethod
-    def in_place_of(cls, head: AtomicEnergyOutputHead) -> TrainedEnergies:
-        """Turn a model's last layers into these, with energies of zero."""
-        head.__class__ = cls
-        head.register_buffer("free", torch.zeros_like(head.energy_shifts.detach()))
-        assert isinstance(head, cls)
-        return head
-
-    def forward(self, *inputs: Any, **named: Any) -> torch.Tensor:
-        """Return the energy (eV) of each atom."""
-        numbers = (
-            named["data"]["atomic_numbers"] if "data" in named else inputs[1]["atomic_numbers"]
-        )
-        found: torch.Tensor = super().forward(*inputs, **named)
-        return found + self.free[numbers - 1].reshape(found.shape)
-
-
 def build(
-    settings: ModelSettings, elements: Sequence[int], constants: Constants, seed: int
+    settings: ModelSettings,
+    elements: Sequence[int],
+    constants: Constants,
+    seed: int,
+    heads: int | None = None,
 ) -> torch.nn.Module:
     """Return a new model on the CPU; see `aimspax_core.model.family.Build`.
+
+    Args:
+        settings: As there, like all others.
+        elements: See there.
+        constants: See there.
+        seed: See there.
+        heads: How many it has; None: as many as the settings say.
 
     Raises:
         ModelError: The package cannot build this architecture.
     """
     architecture = so3krates_architecture(settings)
-    ours = {"model_choice", "atomic_energies", "solve_energies"}
-    given = architecture.model_dump(exclude=ours)
+    given: dict[str, Any] = architecture.model_dump(exclude=_OURS)
+    made = CLASSES[architecture.model_choice][0]
+    heads = settings.heads if heads is None else heads
+    if heads > 1:
+        made, given["num_output_heads"] = MultiHeadSO3LR, heads
     dtype = settings.GENERAL.default_dtype
     with number_format(dtype), torch.random.fork_rng(devices=[]):
         # torch.manual_seed would seed CUDA's generators too, which are not forked here.
         torch.default_generator.manual_seed(seed)
         try:
-            model: Any = CLASSES[architecture.model_choice](
+            model: Any = made(
                 **given,
                 num_elements=N_ELEMENTS,
                 avg_num_neighbors=constants.avg_num_neighbors,
@@ -80,15 +77,15 @@ def build(
             )
         except (AssertionError, NotImplementedError, RuntimeError, ValueError) as error:
             raise ModelError(f"so3krates-torch cannot build this ARCHITECTURE: {error}") from error
-    TrainedEnergies.in_place_of(model.atomic_energy_output_block)
+    for_us(model)
     setattr(model, _ELEMENTS, tuple(sorted(int(z) for z in elements)))
     set_constants(model, constants, elements)
     return model
 
 
-def plain(settings: ModelSettings) -> torch.nn.Module:
+def plain(settings: ModelSettings, heads: int | None = None) -> torch.nn.Module:
     """Return a network as the package builds it, for whichever elements, with random weights."""
-    model = build(settings, (), Constants({}, 1.0), 0)
+    model = build(settings, (), Constants({}, 1.0), 0, heads)
     delattr(model, _ELEMENTS)
     return for_users(model, dict(model.named_parameters()), settings)
 
@@ -142,13 +139,7 @@ def for_users(
     with torch.no_grad():
         for name, parameter in copy.named_parameters():
             parameter.copy_(weights[name])
-    head = copy.atomic_energy_output_block
-    if isinstance(head, TrainedEnergies):
-        with torch.no_grad():
-            head.energy_shifts += head.free
-        del head.free
-        head.__class__ = AtomicEnergyOutputHead
-    return all_trained(fused(copy))
+    return all_trained(fused(for_the_package(copy)))
 
 
 def copied(model: torch.nn.Module) -> torch.nn.Module:
@@ -171,7 +162,8 @@ def told_elements(model: torch.nn.Module) -> tuple[int, ...] | None:
     if known is not None:
         return known
     parts: Any = model
-    scales = parts.atomic_energy_output_block.energy_scales.weight.detach().flatten().tolist()
+    scales = parts.atomic_energy_output_block.energy_scales
+    scales = getattr(scales, "weight", scales).detach().flatten().tolist()
     ((untrained, count),) = Counter(scales).most_common(1)
     if count in (1, len(scales)):
         return None

@@ -22,6 +22,7 @@ from aimspax_core.model.number_format import number_format
 from aimspax_core.model.residuals import Residuals
 from aimspax_core.model.so3krates.constants import Constants
 from aimspax_core.model.so3krates.graphs import Batch, Graph, collated
+from aimspax_core.model.so3krates.heads import SHARES, alike, dealt, is_of_a_head, one_each
 from aimspax_core.model.so3krates.network import call, without_free_atoms
 from aimspax_core.settings.model import WEIGHTS, ModelSettings
 
@@ -99,12 +100,21 @@ class So3kratesSteps:
         self._trains_stress = settings.TRAINING.loss in settings.family.stress_losses
         self._measures_stress = settings.stress
         self._beside, self._measured = settings.beside, settings.measured
+        self._heads = settings.heads
 
     def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
-        """Return a fresh optimizer of all weights."""
+        """Return a fresh optimizer of all weights.
+
+        Those of several heads do not decay: Adam would move a head that a batch does not train by
+        that alone, as far as by a gradient.
+        """
         kinds: dict[str, Any] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        trained = {n: weight for n, weight in model.named_parameters() if weight.requires_grad}
+        heads = [trained.pop(name) for name in list(trained) if is_of_a_head(name)]
+        groups: list[dict[str, Any]] = [{"params": list(trained.values())}]
+        groups += [{"params": heads, "weight_decay": 0.0}] if heads else []
         optimizer: torch.optim.Optimizer = kinds[self._training.optimizer](
-            [weight for weight in model.parameters() if weight.requires_grad],
+            groups,
             lr=self._training.lr,
             weight_decay=self._training.weight_decay,
             amsgrad=self._training.amsgrad,
@@ -140,16 +150,22 @@ class So3kratesSteps:
         """Train on every batch once; see `Steps.train_epoch`.
 
         Batches are shuffled, and the last is dropped if it is incomplete; with fewer structures
-        than `batch_size` each is a batch.
+        than `batch_size` each is a batch. With several heads, each structure trains one of them;
+        see `heads.dealt`.
         """
         if not train:
             raise ModelError("there are no training structures")
         size = self._training.batch_size if len(train) >= self._training.batch_size else 1
-        dealt = np.random.default_rng(list(order)).permutation(len(train))
+        random = np.random.default_rng(list(order))
+        shuffled = random.permutation(len(train))
+        heads = dealt(train, self._heads, random) if self._heads > 1 else None
         found = []
         model.train()
         for start in range(0, len(train) - size + 1, size):
-            batch = collated([train[i] for i in dealt[start : start + size]], self._dtype)
+            own = shuffled[start : start + size]
+            batch = collated([train[i] for i in own], self._dtype)
+            if heads is not None:
+                batch[SHARES] = one_each(heads[own], self._heads, self._dtype)
             found.append(self._step(model, loss, batch.to(self._device), optimizer))
             if ema is not None:
                 ema.update()
@@ -163,9 +179,16 @@ class So3kratesSteps:
             self._training.valid_batch_size if len(valid) >= self._training.valid_batch_size else 1
         )
         return [
-            collated(valid[start : start + size], self._dtype).to(self._device)
+            self._together(valid[start : start + size]).to(self._device)
             for start in range(0, len(valid), size)
         ]
+
+    def _together(self, some: Sequence[Graph]) -> Batch:
+        """Return graphs as one batch, to be predicted by the mean of the heads."""
+        batch = collated(some, self._dtype)
+        if self._heads > 1:
+            batch[SHARES] = alike(len(some), self._heads, self._dtype)
+        return batch
 
     def validate(
         self, model: torch.nn.Module, loss: torch.nn.Module, batches: Sequence[Batch]

@@ -20,6 +20,7 @@ from so3krates_torch.blocks.euclidean_transformer import (
 from so3krates_torch.tools.finetune import model_to_lora
 
 from aimspax_core.model.number_format import number_format
+from aimspax_core.model.so3krates.heads import READOUT
 from aimspax_core.settings.model import ModelSettings
 
 _PARTS: Mapping[str, tuple[str, ...]] = {
@@ -51,7 +52,8 @@ def tuned(model: torch.nn.Module, settings: ModelSettings, seed: int) -> torch.n
     training = settings.TRAINING
     if training.uses_lora:
         _add_lora(model, settings, seed)
-        _freeze_but(model, tuple(name for part in _PARTS.values() for name in part))
+        # Heads that began as copies would stay alike beside LoRA.
+        _freeze_but(model, (*(name for part in _PARTS.values() for name in part), *READOUT))
     frozen = tuple(name for part in training.frozen_parts for name in _PARTS[part])
     for name, weight in model.named_parameters():
         if frozen and name.startswith(frozen):

@@ -135,6 +135,7 @@ def _what(source: Source, versions: dict[str, str], of_engine: Sequence[str]) ->
     called = row.example.called or row.name
     many = len(rules.tags)
     models = f"{called} model" if many == 1 else f"committee of {many} {called} models"
+    models += f" with {sections.heads} heads" if sections.heads > 1 else ""
     yield (
         f"The {models} {_cite(*row.cites)} ({', '.join(told)}; PyTorch"
         f"{_version(versions, 'torch')} {_cite('paszke2019')}) learnt "
@@ -248,12 +249,13 @@ def _exploring(source: Source) -> Iterator[str]:
         yield f"{checked} a structure was taken by chance, with a probability of {share:g}."
         return
     of = "" if rules.uncertainty_of == "all" else " that can move"
+    whose = "heads'" if settings.model.heads > 1 else "committee's"
     first = "structures above were labelled and learnt"
     if al.candidates == "largest_error":
         first += ", those first whose expected errors were the largest"
         first += ", but none that was nearly the same as others" if al.novelty else ""
     yield (
-        f"{checked} the committee's uncertainty ({measure.text}{of}) was measured, and "
+        f"{checked} the {whose} uncertainty ({measure.text}{of}) was measured, and "
         f"{_held_against(source)}; {first}."
     )
     anyway = sum(

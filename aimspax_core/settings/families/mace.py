@@ -189,6 +189,11 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
             f"TRAINING.freeze_{part}: found True, which keeps a part of So3krates and SO3LR; "
             "allowed: False, and TRAINING.freeze, which counts MACE's layers"
         )
+    if training.convert_to_multihead:
+        yield (
+            "TRAINING.convert_to_multihead: found True, which gives heads to SO3LR; allowed: "
+            "False, and TRAINING.multiheads_finetuning"
+        )
     alone = _by_mace_alone(settings)
     if alone is not None and settings.MISC.enable_cueq:
         yield f"MISC.enable_cueq: found True, which TRAINING.{alone} does not have"

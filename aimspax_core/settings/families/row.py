@@ -108,6 +108,11 @@ def _no_notes(settings: ModelSections) -> Iterator[str]:
     yield from ()
 
 
+def _one_head(settings: ModelSections) -> int:
+    """Have one."""
+    return 1
+
+
 def _installed() -> str | None:
     """Need nothing beyond what aimspax itself needs."""
     return None
@@ -185,6 +190,8 @@ class FamilyRow:
         cites: What is to be cited for its models, by the keys of `references.toml`.
         foundation_cites: Likewise for its foundation models, beside those.
         told_keys: Keys of ARCHITECTURE that a paper tells of its models.
+        heads: How many heads a network of some settings has, whose spread is the uncertainty. One
+            with several takes the place of an ensemble.
     """
 
     name: str
@@ -210,3 +217,4 @@ class FamilyRow:
     cites: tuple[str, ...] = ()
     foundation_cites: tuple[str, ...] = ()
     told_keys: tuple[str, ...] = ()
+    heads: Callable[[ModelSections], int] = _one_head

@@ -11,12 +11,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from ase.data import chemical_symbols
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from aimspax_core.settings.families.not_of_so3krates import OF_SO3LR, not_of_these
 from aimspax_core.settings.families.row import (
     Architecture,
     Example,
@@ -24,8 +25,10 @@ from aimspax_core.settings.families.row import (
     ModelSections,
     model_choice,
 )
+from aimspax_core.settings.families.so3lr_heads import head_mistakes, head_notes, heads_asked
 from aimspax_core.settings.fine_tuning import PARTS
-from aimspax_core.settings.values import AnyCase, Count, Number, Positive
+from aimspax_core.settings.reading.mistakes import Mistake, MistakeKind, mistaken
+from aimspax_core.settings.values import AnyCase, Count, Number, Positive, Whole
 from aimspax_core.structures import symbols_text
 from aimspax_core.text import and_list
 
@@ -131,12 +134,28 @@ class So3lrArchitecture(So3kratesArchitecture):
     neighborlist_format_lr: Literal["sparse"] = Field(
         "sparse", description="Format of the list of far neighbours."
     )
+    num_multihead_heads: Whole | None = Field(
+        None, ge=2, description="`use_multihead_model`: number of heads."
+    )
     r_max_lr: Positive | None = Field(
         None,
         description="Cutoff radius (Å) of electrostatics and dispersion, which need one; usual: "
         "12.",
     )
+    use_multihead_model: bool = Field(
+        False,
+        description="One network with several heads takes the place of the ensemble, with "
+        "`ensemble_size: 1`: the spread of the heads is the uncertainty; see "
+        "`docs/several-heads.md`.",
+    )
     zbl_repulsion_bool: bool = Field(True, description="Add the ZBL repulsion of nuclei.")
+
+    @model_validator(mode="after")
+    def _says_how_many_heads(self) -> Self:
+        if self.use_multihead_model and self.num_multihead_heads is None:
+            why = "`use_multihead_model: True` needs it, how many heads there are"
+            raise mistaken(Mistake(MistakeKind.MISSING, why=why, key="num_multihead_heads"))
+        return self
 
 
 def so3krates_architecture(settings: ModelSections) -> So3kratesArchitecture:
@@ -200,11 +219,12 @@ def _mistakes(settings: ModelSections, elements: Sequence[int], here: bool) -> I
         )
     yield from _far_mistakes(architecture)
     yield from _unpredicted(settings)
+    yield from head_mistakes(settings)
     known = architecture.atomic_energies
     if known is not None and set(elements) - set(known):
         missing = ", ".join(chemical_symbols[z] for z in sorted(set(elements) - set(known)))
         yield f"ARCHITECTURE.atomic_energies: no energy for {missing}"
-    yield from _not_of_these(settings)
+    yield from not_of_these(settings)
 
 
 def _far_mistakes(architecture: So3kratesArchitecture) -> Iterator[str]:
@@ -251,34 +271,10 @@ def _unpredicted(settings: ModelSections) -> Iterator[str]:
         )
 
 
-def _not_of_these(settings: ModelSections) -> Iterator[str]:
-    """Yield keys of other sections that ask for what these families do not have."""
-    name = settings.ARCHITECTURE.model_choice
-    if settings.TRAINING.swa:
-        yield f"TRAINING.swa: found True; {name} models have no second stage"
-    training = settings.TRAINING
-    if training.freeze:
-        yield (
-            f"TRAINING.freeze: found {training.freeze}, which counts layers of MACE; allowed: 0, "
-            "and freeze_embedding and the like"
-        )
-    if training.replays:
-        yield "TRAINING.multiheads_finetuning: found True, which MACE alone has; allowed: False"
-    for part in training.frozen_parts:
-        if part in _OF_SO3LR and not getattr(settings.ARCHITECTURE, _OF_SO3LR[part], False):
-            yield (
-                f"TRAINING.freeze_{part}: found True, but these {name} models have no "
-                f"{PARTS[part]}; allowed: False"
-            )
-    if settings.MISC.kernel == "lean":
-        yield f"MISC.kernel: found lean, which {name} models do not have; allowed: auto"
-    if settings.MISC.enable_cueq:
-        yield f"MISC.enable_cueq: found True; {name} models have no such kernels"
-
-
 def _notes(settings: ModelSections) -> Iterator[str]:
     """Yield what has no effect, what is trained beside LoRA, what becomes of given energies."""
     architecture = so3krates_architecture(settings)
+    yield from head_notes(settings)
     if settings.TRAINING.uses_lora:
         beside = [text for part, text in PARTS.items() if _trained(settings, part)]
         if beside:
@@ -301,13 +297,6 @@ def _notes(settings: ModelSections) -> Iterator[str]:
         yield f"MISC.compile: on: {settings.ARCHITECTURE.model_choice} models are not compiled"
 
 
-_OF_SO3LR = {
-    "zbl": "zbl_repulsion_bool",
-    "hirshfeld": "dispersion_energy_bool",
-    "partial_charges": "electrostatic_energy_bool",
-}
-"""Keys of ARCHITECTURE without which a model has no such part; So3krates has none of them."""
-
 _LEARNT = {
     "shifts": "energy_learn_atomic_type_shifts",
     "scales": "energy_learn_atomic_type_scales",
@@ -318,15 +307,17 @@ def _trained(settings: ModelSections, part: str) -> bool:
     """Whether the models have a part that is not frozen, and train it."""
     if part in settings.TRAINING.frozen_parts:
         return False
-    key = (_OF_SO3LR | _LEARNT).get(part)
+    key = (OF_SO3LR | _LEARNT).get(part)
     return key is None or getattr(settings.ARCHITECTURE, key, False)
 
 
 _NOT_OF_A_MODEL = {
     *("model_choice", "atomic_energies", "solve_energies", "neighborlist_format_lr"),
     *("layers_behave_like_identity_fn_at_init", "output_is_zero_at_init", "input_convention"),
+    *("use_multihead_model", "num_multihead_heads"),
 }
-"""Keys of ARCHITECTURE that a trained model says nothing of, or that leave no choice."""
+"""Keys of ARCHITECTURE that a trained model says nothing of, that leave no choice, or that say how
+many members there are."""
 
 _TUNING_LR = {"naive": 0.0003, "lora": 0.001}
 """By the usual rate SO3LR loses what it knows, or diverges; docs/fine-tuning.md has figures."""
@@ -345,7 +336,6 @@ _PART_OF = {
     "hirshfeld_ratios": "dispersion_energy_bool",
 }
 """The part of SO3LR that predicts it."""
-
 
 _OF_THE_CALCULATOR = (
     "It takes the total charge (e) from info['charge'] and S from info['total_spin']; datasets "
@@ -377,6 +367,7 @@ def _row(
         calculator_note=_OF_THE_CALCULATOR,
         tuning_lr=_TUNING_LR,
         weights_alone=True,
+        heads=heads_asked,
         example=Example(
             architecture={"num_features": 64, "num_layers": 2, **(far or {})},
             training={"lr": 0.005},

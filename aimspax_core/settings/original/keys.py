@@ -57,7 +57,6 @@ _NO_PROGRAM = "the reference here runs no program of its own"
 _START_PROGRAMS = tuple(s.engine_name() for s in SECTIONS if s.starts_programs)
 _NO_MOLECULES = "uncertainty between molecules is not available"
 _NO_LES_MODELS = "models with latent Ewald summation are not available"
-_NO_HEADS = "SO3LR with several heads is not available; of MACE see `multiheads_finetuning`"
 _NO_DIPOLES = "MACE models that predict dipoles are not available; SO3LR predicts them"
 _OTHER_MODELS = ("maceles",)
 _NO_LES = "it belongs to models with latent Ewald summation, which are not available"
@@ -110,9 +109,6 @@ MODEL = OtherKeys(
     },
     refused={
         **dict.fromkeys(["les_arguments", "atomic_inter_*"], _NO_LES),
-        **dict.fromkeys(
-            ["convert_to_multihead", "use_multihead_model", "num_multihead_heads"], _NO_HEADS
-        ),
     },
     refused_values={
         ("GENERAL", "model_choice"): dict.fromkeys(_OTHER_MODELS, _NO_LES_MODELS),

@@ -73,6 +73,7 @@ OF_SO3LR: list[tuple[str, Any, str, dict[str, Any]]] = [
     ("zbl_repulsion_bool", False, "predicted", FAR),
 ]
 BY_ITSELF = {"solve_energies"}  # see test_members
+OF_HEADS = {"use_multihead_model", "num_multihead_heads"}  # see test_heads
 ONE_VALUE = {
     *("model_choice", "input_convention", "layers_behave_like_identity_fn_at_init"),
     *("neighborlist_format_lr", "output_is_zero_at_init"),
@@ -156,4 +157,5 @@ def test_no_key_of_the_architecture_is_forgotten() -> None:
     both, more = ({row[0] for row in rows} for rows in (OF_BOTH, OF_SO3LR))
     both |= BY_ITSELF
     assert both | ONE_VALUE - {"neighborlist_format_lr"} == set(So3kratesArchitecture.model_fields)
+    more |= OF_HEADS
     assert both | more | ONE_VALUE == set(So3lrArchitecture.model_fields)

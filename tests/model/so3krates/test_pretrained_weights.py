@@ -25,6 +25,7 @@ if (why := why_not_installed()) is not None:
     pytest.skip(why, allow_module_level=True)
 
 from aimspax_core.model.so3krates import network
+from aimspax_core.model.so3krates.heads import for_us
 
 each = pytest.mark.parametrize("name", ["so3krates", "so3lr"])
 
@@ -73,7 +74,7 @@ def with_average(name: str, model: torch.nn.Module, average: float) -> np.ndarra
     """The forces of a model that divides its messages by an average number of neighbours."""
     constants = family(name).constants(dict.fromkeys(ELEMENTS, 0.0), average)
     held: Any = family(name).copy(model)
-    network.TrainedEnergies.in_place_of(held.atomic_energy_output_block)
+    for_us(held)
     network.set_constants(held, constants, ELEMENTS)
     return forces(name, held)
 

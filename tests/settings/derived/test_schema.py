@@ -94,7 +94,6 @@ WRONG = [
     ("aimsPAX.yaml", AL, "converge_al", "maybe", f"{AL}.converge_al"),
     ("mace.yaml", "TRAINING", "loss", "weigted", "TRAINING.loss"),
     ("mace.yaml", "TRAINING", "num_channels", "16", "TRAINING"),
-    ("mace.yaml", "TRAINING", "convert_to_multihead", "True", "TRAINING.convert_to_multihead"),
     ("mace.yaml", "MISC", "device", "gpu", "MISC.device"),
 ]
 

@@ -30,7 +30,7 @@ OF_SO3LR = {
     "zbl_repulsion_bool": True, "electrostatic_energy_bool": True,
     "electrostatic_energy_scale": 4.0, "dispersion_energy_bool": True,
     "dispersion_energy_scale": 1.2, "dispersion_energy_cutoff_lr_damping": 2.0, "r_max_lr": None,
-    "neighborlist_format_lr": "sparse",
+    "neighborlist_format_lr": "sparse", "use_multihead_model": False, "num_multihead_heads": None,
 }  # fmt: skip
 
 

@@ -187,7 +187,7 @@ def test_any_other_key_of_the_model_is_refused(inputs, section):
 
 
 NO_LES = "models with latent Ewald summation are not available"
-NO_HEADS = "SO3LR with several heads is not available; of MACE see `multiheads_finetuning`"
+NO_LES_KEYS = "it belongs to models with latent Ewald summation, which are not available"
 NO_MOLECULES = "uncertainty between molecules is not available"
 NO_DIPOLES = "MACE models that predict dipoles are not available; SO3LR predicts them"
 
@@ -229,7 +229,7 @@ def test_a_value_that_is_refused_is_told(inputs, file, section, key, value, told
 @pytest.mark.parametrize(
     ("file", "section", "key", "value", "why"),
     [
-        ("mace.yaml", "ARCHITECTURE", "use_multihead_model", "True", NO_HEADS),
+        ("mace.yaml", "ARCHITECTURE", "atomic_inter_scale", "1.0", NO_LES_KEYS),
         ("aimsPAX.yaml", "MISC", "mol_idxs", "[[0, 1]]", NO_MOLECULES),
         ("aimsPAX.yaml", AL, "intermol_forces_weight", "100", NO_MOLECULES),
     ],
