@@ -267,7 +267,6 @@ def draw(found: dict[str, dict[str, list[Outcome]]], plain: dict[str, float], pa
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(found), squeeze=False, sharey=True)[0]
     for axes, (molecule, ways) in zip(panels, found.items(), strict=True):
-        of_errors(axes)
         axes.set_title(f"{molecule}, 500 K, GFN2-xTB", size=10.5)
         for name, some in ways.items():
             way = WAYS[name]
@@ -280,7 +279,9 @@ def draw(found: dict[str, dict[str, list[Outcome]]], plain: dict[str, float], pa
                 *zip(*ends, strict=True), linestyle="none", marker="*", markersize=10,
                 color=way.color, markeredgecolor="white",
             )  # fmt: skip
-    panels[0].legend(fontsize=9, frameon=False)
+        of_errors(axes)
+    lines, names = panels[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     figure.savefig(path, metadata={"Software": None})
 
 

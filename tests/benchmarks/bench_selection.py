@@ -281,7 +281,7 @@ def draw(found: dict[str, list[Outcome]], path: Path) -> None:
 
 
 def of_errors(axes: Axes) -> None:
-    """Make axes those of held-out errors against labels."""
+    """Make axes, on which all is drawn, those of held-out errors against labels."""
     frame(axes, "labels", "held-out force MAE (meV/Å)")
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
