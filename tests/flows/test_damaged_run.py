@@ -10,7 +10,7 @@ from aimspax_core.campaign.events import FileDamaged
 from aimspax_core.campaign.journal import entries
 from aimspax_core.campaign.state import Phase
 from flows.server import Server
-from tests.flows.test_old_runs_go_on import AIMSPAX, Story, stored
+from tests.flows.test_old_runs_go_on import AIMSPAX, FIRST, Story, stored
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory, prefect_server: Server) -> Story:
     """Killed in active learning; then a disk spoilt a byte here, and lost a file there."""
-    told = Story.of("interrupted", tmp_path_factory.mktemp("damaged"))
+    told = Story.of(f"{FIRST}/interrupted", tmp_path_factory.mktemp("damaged"))
     run, state = told.run, told.before
     checkpoint = run.checkpoint(
         state.rules.tags[0], str(next(iter(state.members.values())).checkpoint)
