@@ -46,8 +46,9 @@ class CommitteeCalculator(ElectronsCalculator):
     Where all members have converged, the spread is theirs. Where only some have (`converge_best`),
     it is that of the last ensemble, of which `results/last_ensemble/` has the models that have
     converged since; a folder of an earlier release has them not, and there the converged models
-    stand in for them. Where none has, the mean is of all as active learning ended. One model alone
-    has no spread.
+    stand in for them. Where none has, the mean is of all as active learning ended. A model with
+    several heads stands for so many models, one for each head; one model with one head has no
+    spread.
 
     Args:
         results: The folder `results/` of a campaign.
@@ -99,7 +100,7 @@ class CommitteeCalculator(ElectronsCalculator):
         properties: Any = None,
         system_changes: Any = all_changes,
     ) -> None:
-        """Predict all there is; results have no spread where there is one model alone."""
+        """Predict all there is; results have no spread where one model with one head is alone."""
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
         (mean,) = self._mean.evaluate([self.atoms], stress=bool(self.atoms.pbc.all()))

@@ -260,7 +260,9 @@ def _predict(
         forces=np.full((len(models), len(frames.numbers), 3), np.nan),
         stress=np.full((len(models), count, 3, 3), np.nan),
         beside={k: np.full((len(models), *v.shape), np.nan) for k, v in frames.beside.items()},
-        heads=(
+        heads=None
+        if ends[-1] == len(models)
+        else (
             np.full((ends[-1], count), np.nan),
             np.full((ends[-1], len(frames.numbers), 3), np.nan),
         ),

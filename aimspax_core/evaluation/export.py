@@ -79,9 +79,12 @@ def export(campaign: Finished, folder: Path, lammps: Sequence[str] | None = None
 
 def _not_for_lammps(campaign: Finished) -> str | None:
     """Say why models cannot be written for LAMMPS, as the end of a sentence; None if they can."""
-    row = campaign.settings.model.family
-    if family_of(campaign.settings.model).lammps is None:
+    model = campaign.settings.model
+    row = model.family
+    if family_of(model).lammps is None:
         return ": the package has no way"
+    if model.heads > 1:
+        return f": the package has no way for those with several heads, and they have {model.heads}"
     for atoms in campaign.geometries if row.reads_electrons else ():
         charge, spin = atoms.info.get("charge", 0), atoms.info.get("spin", 1)
         if (charge, spin) != (0, 1):

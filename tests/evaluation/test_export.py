@@ -191,6 +191,27 @@ def test_families_without_lammps_are_exported_unless_it_is_asked_for(
     assert not any(name.endswith(".pt") for name in files)
 
 
+def of_so3krates(begun: Finished, choice: str, **architecture: Any) -> Finished:
+    """The campaign with small models of another family in the place of its own."""
+    network = {"num_features": 8, "num_heads": 2, "degrees": [1, 2], "num_layers": 1}
+    far = {"r_max_lr": 6.0} if choice == "so3lr" else {}
+    general = {"name_exp": "water", "model_choice": choice}
+    model = ModelSettings.model_validate(
+        {"GENERAL": general, "ARCHITECTURE": network | far | architecture}
+    )
+    made = family_of(model)
+    constants = made.constants(atomic_energies={1: -10.0, 8: -100.0}, avg_num_neighbors=2.0)
+    for seed, file in enumerate(sorted(begun.run.results.rglob("*.model"))):
+        weights = made.build(model, (1, 8), constants, seed)
+        made.save(made.copy_with(weights, dict(weights.named_parameters()), model), file)
+    return replace(begun, settings=replace(begun.settings, model=model))
+
+
+def said_by_script(folder: Path) -> str:
+    script = [sys.executable, str(folder / "ase_md.py")]
+    return subprocess.run(script, capture_output=True, text=True, check=True).stdout
+
+
 @needs_so3krates
 @pytest.mark.slow
 @pytest.mark.parametrize("choice", ["so3krates", "so3lr"])
@@ -198,29 +219,33 @@ def test_so3krates_and_so3lr_have_a_script_that_runs_by_their_package_alone(
     directory: Path, tmp_path: Path, choice: str
 ) -> None:
     begun, folder = finished(directory), tmp_path / "out"
-    network = {"num_features": 8, "num_heads": 2, "degrees": [1, 2], "num_layers": 1}
-    far = {"r_max_lr": 6.0} if choice == "so3lr" else {}
-    model = ModelSettings.model_validate(
-        {"GENERAL": {"name_exp": "water", "model_choice": choice}, "ARCHITECTURE": network | far}
-    )
-    made = family_of(model)
-    constants = made.constants(atomic_energies={1: -10.0, 8: -100.0}, avg_num_neighbors=2.0)
-    results = directory / "results"
-    for seed, file in enumerate(sorted(results.rglob("*.model"))):
-        weights = made.build(model, (1, 8), constants, seed)
-        made.save(made.copy_with(weights, dict(weights.named_parameters()), model), file)
-    other = replace(begun, settings=replace(begun.settings, model=model))
+    other = of_so3krates(begun, choice)
     files = [path.name for path in export(other, folder)]
     assert any(name.endswith("-mliap_lammps.pt") for name in files) == (choice == "so3lr")
-    script = [sys.executable, str(folder / "ase_md.py")]
-    said = subprocess.run(script, capture_output=True, text=True, check=True).stdout
-    assert "largest spread of a force" in said
+    assert "largest spread of a force" in said_by_script(folder)
     charged = begun.geometries[0].copy()
     charged.info["charge"] = 1
     ion = replace(other, geometries=[charged])
     assert not any(path.suffix == ".pt" for path in export(ion, folder))
     with pytest.raises(ModelError, match="no way" if choice == "so3krates" else "charge=1"):
         list(export(ion, folder, ("mliap",)))
+
+
+@needs_so3krates
+@pytest.mark.slow
+def test_the_script_of_a_model_with_several_heads_has_their_spread(
+    directory: Path, tmp_path: Path
+) -> None:
+    table = directory / "results" / "errors.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(line for line in lines if "water-472" not in line))
+    heads = {"use_multihead_model": True, "num_multihead_heads": 3}
+    alone = of_so3krates(finished(directory), "so3lr", **heads)
+    files = [path.name for path in export(alone, tmp_path / "out")]
+    assert [name for name in files if ".model" in name] == ["water-511.model"]
+    assert "largest spread of a force" in said_by_script(tmp_path / "out")
+    with pytest.raises(ModelError, match="several heads, and they have 3"):
+        list(export(alone, tmp_path / "out", ("mliap",)))
 
 
 def test_a_second_export_leaves_nothing_of_the_first(directory: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """SO3LR models as LAMMPS loads them, by the package's own class.
 
 Source: `so3krates_torch.cli.create_lammps_model`, for LAMMPS's `pair_style mliap unified`. There it
-takes every structure for neutral and without unpaired electrons.
+takes every structure for neutral and without unpaired electrons, and has no way for several heads.
 """
 
 from __future__ import annotations

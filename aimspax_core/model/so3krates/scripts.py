@@ -5,6 +5,7 @@ from __future__ import annotations
 ASE = '''"""MD with the models of this folder, by ASE and so3krates-torch alone.
 
 Energy and forces are the mean of `models`; the spread, which costs as much again, is of `ensemble`.
+Of a model with several heads both are of its heads.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from ase import units
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
-from so3krates_torch.calculator.so3 import TorchkratesCalculator
+from so3krates_torch.calculator.so3 import MultiHeadSO3LRCalculator, TorchkratesCalculator
 
 here = Path(__file__).resolve().parent
 models = [here / name for name in [$models]]
@@ -23,13 +24,11 @@ ensemble = [here / name for name in [$ensemble]]
 
 def calculator(paths):
     loaded = [torch.load(path, map_location="$device", weights_only=False) for path in paths]
-    return TorchkratesCalculator(
-        models=loaded,
-        model_type=type(loaded[0]).__name__.lower(),
-        r_max_lr=getattr(loaded[0], "r_max_lr", None),
-        device="$device",
-        default_dtype="float64",
-    )
+    kind, far = type(loaded[0]).__name__, getattr(loaded[0], "r_max_lr", None)
+    options = {"r_max_lr": far, "device": "$device", "default_dtype": "float64"}
+    if kind == "MultiHeadSO3LR":
+        return MultiHeadSO3LRCalculator(model=loaded, **options)
+    return TorchkratesCalculator(models=loaded, model_type=kind.lower(), **options)
 
 
 atoms = ase.io.read(here / "$start")
@@ -46,7 +45,7 @@ dynamics = Langevin(
 
 def show():
     line = f"{atoms.get_potential_energy():.4f} eV"
-    if len(ensemble) > 1:
+    if len(ensemble) > 1 or isinstance(several, MultiHeadSO3LRCalculator):
         several.calculate(atoms)
         spread = several.results["forces_comm"].std(axis=0).max()
         line += f", largest spread of a force {spread:.3f} eV/A"

@@ -135,7 +135,7 @@ class So3lrArchitecture(So3kratesArchitecture):
         "sparse", description="Format of the list of far neighbours."
     )
     num_multihead_heads: Whole | None = Field(
-        None, ge=2, description="`use_multihead_model`: number of heads."
+        None, ge=2, description="`use_multihead_model`: number of heads, at least 2."
     )
     r_max_lr: Positive | None = Field(
         None,
