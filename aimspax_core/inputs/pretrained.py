@@ -132,7 +132,8 @@ def notes_on_fine_tuning(settings: Settings, begun: bool) -> Iterator[str]:
     if source is not None and not begun:
         for note in notes_on_elements(settings.model, [source]):
             yield f"{settings.model_places.of(_key(source))}: {note}"
-    if settings.model.TRAINING.perform_finetuning and not settings.idg.distinct_model_sets:
+    alone = settings.model.heads > 1  # one member, whose heads differ by what trains them
+    if source is not None and not alone and not settings.idg.distinct_model_sets:
         yield (
             f"{settings.project_places.file}: INITIAL_DATASET_GENERATION.distinct_model_sets is "
             "False, and all members begin from the same model: their spread is many times smaller "

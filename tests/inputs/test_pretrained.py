@@ -185,6 +185,15 @@ def test_members_that_will_hardly_differ_are_noted(directory: Path, distinct: bo
     assert not any("distinct_model_sets" in note for note in notes)
 
 
+@needs_so3krates
+def test_several_heads_of_one_member_need_no_sets_of_their_own(directory: Path) -> None:
+    idg = "INITIAL_DATASET_GENERATION"
+    given = so3lr_tuned() | {f"{idg}.distinct_model_sets": False, f"{idg}.ensemble_size": 1}
+    given |= {"ARCHITECTURE.use_multihead_model": True, "ARCHITECTURE.num_multihead_heads": 3}
+    found = Inputs.read(directory, given | {"TRAINING.convert_to_multihead": True})
+    assert not any("distinct_model_sets" in note for note in found.settings.notes)
+
+
 def test_members_that_are_there_are_not_begun_from_another_model(
     directory: Path, model: bytes
 ) -> None:
