@@ -35,7 +35,7 @@ class So3lrFoundation:
 
     @cached_property
     def driver(self) -> Committee:
-        """The model in the place of a committee, with M = 1."""
+        """The model in the place of a committee; M is the number of its heads, mostly 1."""
         return Committee(So3kratesEvaluator([self._model], self._device, self._dtype))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,13 @@ _ROW = row_of_foundation("so3lr")
 
 
 def _check(section: So3lrReference, use: Use) -> Iterator[Finding]:
-    """Package and GPU must be there; jobs of a cluster have theirs."""
+    """Package, GPU and a readable file must be there; jobs of a cluster have theirs."""
     if use.here and (why := _ROW.why_not_installed()) is not None:
         yield Finding("engine", why)
     if use.here and (missing := missing_gpu(section.device)) is not None:
         yield Finding("device", missing)
+    if wrong := _wrong_with_file(section, use, ()):
+        yield Finding("model_path", wrong)
 
 
 def _check_structure(section: So3lrReference, use: Use, atoms: Atoms) -> Iterator[Finding]:
@@ -33,11 +35,17 @@ def _check_structure(section: So3lrReference, use: Use, atoms: Atoms) -> Iterato
     if section.model_path is None:
         if missing := _ROW.elements_missing(None, needed):
             yield Finding("engine", missing)
-    elif use.here:
-        from aimspax_core.model.elements_of_files import wrong_with_file  # takes torch
+    elif wrong := _wrong_with_file(section, use, needed):
+        yield Finding("model_path", wrong)
 
-        if wrong := wrong_with_file(_ROW, use.directory / section.model_path, needed):
-            yield Finding("model_path", wrong)
+
+def _wrong_with_file(section: So3lrReference, use: Use, needed: Collection[int]) -> str | None:
+    """Say what is wrong with a file of the user's, which has to be loaded to tell its elements."""
+    if section.model_path is None or not use.here:
+        return None
+    from aimspax_core.model.elements_of_files import wrong_with_file  # takes torch
+
+    return wrong_with_file(_ROW, use.directory / section.model_path, needed)
 
 
 def _frozen(

@@ -12,7 +12,8 @@ from ase import Atoms
 from ase.build import molecule
 
 from aimspax_core.errors import LabelError, ModelError
-from aimspax_core.model.family import load_foundation
+from aimspax_core.inputs.engine_findings import findings
+from aimspax_core.model.family import family
 from aimspax_core.reference.interface import Use
 from aimspax_core.reference.registry import build_reference, kind_of
 from aimspax_core.reference.so3lr.section import So3lrReference
@@ -21,6 +22,7 @@ from aimspax_core.settings.families import so3krates
 if (why := so3krates.why_not_installed()) is not None:
     pytest.skip(why, allow_module_level=True)
 
+from aimspax_core.model.so3krates.foundation import packaged_file
 
 KIND = kind_of(So3lrReference(engine="so3lr"))
 
@@ -35,7 +37,7 @@ def energy(folder: Path, atoms: Atoms, **keys: Any) -> float:
 
 def save_own(folder: Path) -> None:
     """A model of the user's: other weights."""
-    model: Any = load_foundation("so3lr").driver.evaluator._models[0]
+    model = family("so3lr").load(packaged_file())
     with torch.no_grad():
         for weight in model.parameters():
             weight *= 1.01
@@ -95,16 +97,16 @@ def test_what_is_wrong_with_a_file_is_told_before_launch(tmp_path: Path) -> None
     (tmp_path / "no.model").write_bytes(b"no model")
     use = Use(tmp_path)
 
-    def told(name: str, atoms: Atoms, use: Use = use) -> list[tuple[str, str]]:
-        found = KIND.check_structure(section(model_path=name), use, atoms)
-        return [(one.key, one.text) for one in found]
+    def told(name: str, *molecules: str, use: Use = use) -> list[tuple[str, str]]:
+        asked = [(section(model_path=name), one, molecule(one)) for one in molecules]
+        return [(one.finding.key, one.finding.text) for one in findings(asked, use)]
 
-    assert told("own.model", molecule("CH3OH")) == []
-    ((key, text),) = told("own.model", molecule("SiH4"))
+    assert told("own.model", "CH3OH") == []
+    ((key, text),) = told("own.model", "CH3OH", "SiH4")
     assert (key, text.partition(";")[0]) == ("model_path", "own.model does not know Si")
-    ((key, text),) = told("no.model", molecule("CH3OH"))
+    ((key, text),) = told("no.model", "CH3OH", "H2O")
     assert (key, "is not a readable so3lr model file" in text) == ("model_path", True)
-    assert told("no.model", molecule("CH3OH"), Use(tmp_path, here=False)) == []
+    assert told("no.model", "CH3OH", use=Use(tmp_path, here=False)) == []
 
 
 def test_without_its_package_the_install_is_named(
