@@ -25,7 +25,6 @@ from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
 from flows import server
-from flows.page.all_campaigns import KEY
 from flows.page.artifacts import key_of
 from tests.browser import Page, browser
 
@@ -66,11 +65,6 @@ PICTURES = (
         "page-campaign.png",
         lambda state: state.phase is Phase.FINISHED,
         "{name}-campaign", "Members", 1300,
-    ),
-    Picture(
-        "page-all-campaigns.png",
-        lambda state: state.phase is Phase.FINISHED,
-        KEY, "sign of life", 420,
     ),
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,16 @@ def force_pairs(compared: Sequence[Compared]) -> dict[str, Array]:
     kinds, counts = np.unique(symbols, return_counts=True)
     ordered = kinds[np.argsort(-counts, kind="stable")]
     return {str(kind): pairs[symbols == kind].reshape(-1, 2) for kind in ordered}
+
+
+def thinned(pairs: Mapping[str, Array], most: int) -> dict[str, Array]:
+    """Return evenly spaced ones of pairs, by element, where they are more than so many in all.
+
+    Rows are x, y and z of one atom after another: every third would be of one direction alone.
+    """
+    every = max(1, -(-sum(len(found) for found in pairs.values()) // most))
+    every += every % 3 == 0
+    return {kind: found[::every] for kind, found in pairs.items()}
 
 
 def energy_pairs(compared: Sequence[Compared]) -> Array:

@@ -16,6 +16,7 @@ from aimspax_core.report.compared import (
     energy_pairs,
     force_pairs,
     mean_error,
+    thinned,
 )
 from aimspax_core.report.looks import BLUE, GREEN, GREY, VERMILION, frame
 
@@ -52,9 +53,8 @@ def parity_figure(compared: Sequence[Compared]) -> Figure | None:
 
 def _draw_forces(axes: Axes, pairs: dict[str, Array]) -> None:
     _name(axes, "force", "eV/Å")
-    every = max(1, sum(one.size // 2 for one in pairs.values()) // _DOTS)
-    for color, (kind, found) in zip(_COLORS, pairs.items(), strict=False):
-        true, said = found[::every].T
+    for color, (kind, found) in zip(_COLORS, thinned(pairs, _DOTS).items(), strict=False):
+        true, said = found.T
         axes.scatter(true, said, s=5, color=color, alpha=0.5, linewidths=0, label=kind)
     _equal(axes, np.concatenate([*pairs.values()]))
     axes.legend(fontsize=9.5, frameon=False, loc="upper left", markerscale=2.5)

@@ -64,7 +64,7 @@ _scratch: set[str] = set()
 
 def remove_scratch() -> None:
     """Remove the folders of pools that are open: the process is about to end at once."""
-    for folder in _scratch:
+    for folder in tuple(_scratch):  # pools may be closing meanwhile
         shutil.rmtree(folder, ignore_errors=True)
 
 

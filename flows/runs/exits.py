@@ -19,6 +19,9 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 STOP_S: Final = 30.0
 """So long after the signal that stops it a command has ended (s)."""
 
+_TIDY_S: Final = 3.0
+"""How long what is removed before a forced end may take (s)."""
+
 IS_COMMAND: Final = threading.Event()
 """Set in the process of a command, which ends with what it runs."""
 
@@ -38,8 +41,12 @@ def end_within(seconds: float, line: str, tidy: Callable[[], None]) -> Callable[
     """
 
     def end() -> None:
-        tidy()
-        end_at_once(line)
+        try:
+            tidying = threading.Thread(target=tidy, daemon=True)
+            tidying.start()
+            tidying.join(_TIDY_S)  # a disk may be what does not answer
+        finally:
+            end_at_once(line)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
@@ -49,8 +56,10 @@ def end_within(seconds: float, line: str, tidy: Callable[[], None]) -> Callable[
 
 def end_at_once(line: str) -> NoReturn:
     """End the process now, whatever its threads do, with a line on standard error."""
-    os.write(2, f"{line}\n".encode())
-    os._exit(STOPPED)
+    try:
+        os.write(2, f"{line}\n".encode())
+    finally:  # also where the terminal is gone
+        os._exit(STOPPED)
 
 
 def stop_at_once(_: int, __: FrameType | None) -> None:

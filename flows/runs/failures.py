@@ -94,11 +94,15 @@ def plain_failures(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
 
 
 def _tell_end(outcome: State[Any]) -> None:
-    """Write into the run's log, as an error, why it has not ended well; it is read there first."""
+    """Write into the run's log why it has not ended well, as an error; it is read there first.
+
+    That somebody has stopped it is no error.
+    """
     context = FlowRunContext.get()
     if outcome.is_completed() or context is None or context.flow_run is None:
         return
-    get_run_logger().error("%s: %s", outcome.name, outcome.message)
+    level = logging.INFO if outcome.is_cancelled() else logging.ERROR
+    get_run_logger().log(level, "%s: %s", outcome.name, outcome.message)
     _told.add(str(context.flow_run.id))
 
 

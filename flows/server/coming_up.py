@@ -92,8 +92,9 @@ def _cpu_s(pid: int) -> float:
     with contextlib.suppress(psutil.Error):
         server = psutil.Process(pid)
         for process in (server, *server.children(recursive=True)):
-            times = process.cpu_times()
-            total += times.user + times.system
+            with contextlib.suppress(psutil.Error):  # one may end meanwhile
+                times = process.cpu_times()
+                total += times.user + times.system
     return total
 
 

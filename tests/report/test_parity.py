@@ -12,6 +12,7 @@ from aimspax_core.report.compared import (
     energy_pairs,
     force_pairs,
     mean_error,
+    thinned,
 )
 from aimspax_core.report.parity import parity_figure
 
@@ -30,6 +31,14 @@ def test_forces_are_told_by_element_those_of_the_label_first() -> None:
     assert [(kind, len(found)) for kind, found in pairs.items()] == [("H", 12), ("O", 6)]
     np.testing.assert_allclose(pairs["O"][:3], [[0.0, 0.1], [1.0, 1.1], [2.0, 2.1]])
     assert mean_error(pairs["H"]) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("most", [30, 60, 90, 180, 1000])
+def test_of_many_forces_some_of_each_direction_are_shown(most: int) -> None:
+    shown = thinned(force_pairs([compared(1.0)] * 20), most)
+    assert sum(len(found) for found in shown.values()) <= most
+    for found in shown.values():
+        assert {*(found[:, 0] % 3)} == {0.0, 1.0, 2.0}  # x, y and z, as FORCES has them
 
 
 def test_a_constant_error_of_the_energy_is_not_shown() -> None:

@@ -158,6 +158,7 @@ class Uncertainty(Content):
         description="The threshold after so many checks, by geometry (or `all`)."
     )
     factor: float | None = Field(description="True error over spread, today.")
+    factor_points: int = Field(0, description="How many of the latest points tell it.")
     factors: list[tuple[int, float]]
     factor_by_geometry: dict[str, float]
     spearman: float | None

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from aimspax_core.report.compared import Array, dipole_pairs, energy_pairs, force_pairs, mean_error
+from aimspax_core.report.compared import (
+    Array,
+    dipole_pairs,
+    energy_pairs,
+    force_pairs,
+    mean_error,
+    thinned,
+)
 from aimspax_core.report.document import contents
 from aimspax_core.report.document.source import Source
 
@@ -18,12 +25,12 @@ def parity(source: Source) -> contents.Parity | None:
         return None
     forces, dipoles = force_pairs(source.compared), dipole_pairs(source.compared)
     everything = np.concatenate([*forces.values()])
-    every = -(-len(everything) // POINTS)
+    listed = thinned(forces, POINTS)
     return contents.Parity(
         labels=len(source.compared),
         mae_f_meV_per_A=1000 * mean_error(everything),
         mae_dipole_me_A=1000 * mean_error(dipoles) if len(dipoles) else None,
-        forces_eV_per_A={kind: _listed(found[::every]) for kind, found in forces.items()},
+        forces_eV_per_A={kind: _listed(found) for kind, found in listed.items()},
         energies_meV_per_atom=_listed(energy_pairs(source.compared)),
         dipoles_e_A=_listed(dipoles),
     )

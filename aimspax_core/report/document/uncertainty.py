@@ -36,6 +36,7 @@ def uncertainty(source: Source) -> contents.Uncertainty:
             for number, points in sorted(story.curves.thresholds.items())
         },
         factor=None if calibration is None else calibration.factor,
+        factor_points=0 if calibration is None else calibration.points,
         factors=judged.factors,
         factor_by_geometry=by_geometry,
         spearman=None if calibration is None else calibration.spearman,

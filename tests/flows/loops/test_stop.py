@@ -134,6 +134,30 @@ def test_a_stop_ends_by_itself_though_an_api_never_answers(command: bool, where:
     assert told.splitlines()[-1].endswith("start again to go on")
 
 
+def test_a_forced_end_does_not_wait_for_what_it_cannot_remove() -> None:
+    script = """
+import threading
+from flows.runs import exits
+exits._TIDY_S = 0.1
+exits.end_within(0.1, "stopped", tidy=threading.Event().wait)
+threading.Event().wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, b"stopped\n")
+
+
+def test_a_forced_end_needs_nobody_who_reads_its_line() -> None:
+    script = """
+import os
+from flows.runs.exits import end_at_once
+os.close(2)
+end_at_once("stopped")
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 130
+
+
 def test_a_process_that_is_not_the_runs_own_goes_on_behind_it() -> None:
     assert stopped(False, "nowhere") == (0, "goes on\n", "")
 

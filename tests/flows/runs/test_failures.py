@@ -14,7 +14,7 @@ import prefect
 import prefect.flow_engine
 import pytest
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from aimspax_core.errors import CampaignError, SettingsError
 from flows.runs.failures import LostTasks, mark_crashed, plain_failures
@@ -94,6 +94,21 @@ def test_why_a_run_failed_is_an_error_in_its_log_once_with_its_line_breaks(
         failing(return_state=True)
     told = [one for one in caplog.records if "mace.yaml" in one.getMessage()]
     assert [(one.levelname, one.getMessage()) for one in told] == [("ERROR", f"Failed: {mistakes}")]
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_that_a_run_was_stopped_is_in_its_log_once_and_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @prefect.flow
+    @plain_failures
+    def stopped() -> State[Any]:
+        return Cancelled(message="SIGINT: stopped after 3 labels")
+
+    with caplog.at_level(logging.INFO, logger="prefect.flow_runs"):
+        stopped(return_state=True)
+    told = [one for one in caplog.records if "after 3 labels" in one.getMessage()]
+    assert [one.levelname for one in told] == ["INFO"]
 
 
 def test_a_bug_of_ours_is_raised() -> None:

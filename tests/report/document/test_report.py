@@ -15,14 +15,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aimspax_core.campaign.journal import entries, load
+from aimspax_core.campaign.judged import KEPT
 from aimspax_core.campaign.state import PointStatus
 from aimspax_core.errors import CampaignError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.inputs.electrons_of_models import given_by_reference
 from aimspax_core.inputs.fresh import move_aside
+from aimspax_core.report.compared import Compared
 from aimspax_core.report.document import contents
 from aimspax_core.report.document.charts import compared, figures
 from aimspax_core.report.document.comparison import comparison, names_of
@@ -198,6 +201,28 @@ def test_points_that_exploring_asked_for_say_with_which_uncertainty(
         assert one.uncertainty is not None
         assert one.threshold is not None
         assert one.uncertainty > one.threshold
+
+
+def test_what_was_said_of_the_last_labels_is_drawn_against_them(
+    sources: dict[str, Source], pages: dict[str, str]
+) -> None:
+    forces, dipole = np.arange(9.0).reshape(3, 3), np.ones(3)
+    one = Compared(("O", "H", "H"), forces + 0.1, forces, 2.0, 1.0, dipole + 0.2, dipole)
+    told = report(replace(sources["finished"], compared=(one, one)))
+    assert told.parity is not None
+    assert (told.parity.labels, told.parity.mae_f_meV_per_A) == (2, pytest.approx(100))
+    assert told.parity.mae_dipole_me_A == pytest.approx(200)
+    drawn = figures(told, sources["finished"].story)
+    assert {"forces", "energies", "dipoles"} <= set(drawn)
+    text = page(told, drawn)
+    assert "force MAE 100.0 meV/Å there" in text and "MAE 200.0 me·Å" in text
+    assert "was said of the last" not in pages["finished"], "nothing was kept of what was said"
+
+
+def test_how_many_labels_tell_the_factor_is_told(reports: dict[str, contents.Report]) -> None:
+    found = reports["finished"].uncertainty
+    assert (found.factor_points > 0) == (found.factor is not None)
+    assert found.factor_points <= min(KEPT, len(found.points))
 
 
 def test_refused_points_are_told_with_their_reasons(reports: dict[str, contents.Report]) -> None:
