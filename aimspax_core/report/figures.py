@@ -40,10 +40,10 @@ def learning_curve(run: RunDir, path: Path) -> None:
 
 def learning_figure(found: Curves) -> Figure:
     """Return the drawing of what curves tell; see `learning_curve`."""
-    figure = Figure(figsize=(9.0, 4.2), dpi=150, facecolor="white")
+    figure = Figure(figsize=(9.0, 4.8), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
     errors, checks = figure.subplots(1, 2, width_ratios=(1.25, 1.0))
-    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.125, top=0.79, wspace=0.2)
+    figure.subplots_adjust(left=0.075, right=0.985, bottom=0.245, top=0.82, wspace=0.2)
     _headings(figure, found)
     _draw_errors(errors, found)
     _draw_checks(checks, found)
@@ -53,12 +53,12 @@ def learning_figure(found: Curves) -> Figure:
 def _headings(figure: Figure, found: Curves) -> None:
     state = found.state
     if state is None:
-        figure.text(0.075, 0.93, "Nothing has been run yet", size=13, weight="bold")
+        figure.text(0.075, 0.94, "Nothing has been run yet", size=13, weight="bold")
         return
     name = state.rules.tags[0].rpartition("-")[0] or state.rules.tags[0]
     counts = f"{state.labels} labels, {len(state.members)} models"
     title = f"{name}: {counts}, {duration_text(found.seconds)}"
-    figure.text(0.075, 0.93, title, size=13, weight="bold")
+    figure.text(0.075, 0.94, title, size=13, weight="bold")
     match state.phase:
         case Phase.FINISHED:
             below = f"explored until: {state.stop_reason}"
@@ -66,7 +66,7 @@ def _headings(figure: Figure, found: Curves) -> None:
             below = f"stopped: {state.stop_reason}"
         case _:
             below = f"so far: {title_of(state.phase)}"
-    figure.text(0.075, 0.88, below, size=9.5, color=GREY)
+    figure.text(0.075, 0.895, below, size=9.5, color=GREY)
 
 
 def _draw_errors(axes: Axes, found: Curves) -> None:
@@ -82,12 +82,12 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
         )  # fmt: skip
     axes.plot(
         *zip(*found.mean, strict=True), color=BLUE, linewidth=2.4, marker="o",
-        markersize=2.8, label=f"their mean (last {found.mean[-1][1]:.3g})",
+        markersize=2.8, label=f"their mean (last {_short(found.mean[-1][1])})",
     )  # fmt: skip
     if found.held_out:
         axes.plot(
             *zip(*found.held_out, strict=True), color=GREEN, linewidth=1.8, marker="s",
-            markersize=3.0, label=f"held-out set (last {found.held_out[-1][1]:.3g})",
+            markersize=3.0, label=f"held-out set (last {_short(found.held_out[-1][1])})",
         )  # fmt: skip
     for one in foretold:
         _draw_ahead(axes, one)
@@ -95,13 +95,13 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
         axes.plot(
             *zip(*found.converged.items(), strict=True), linestyle="none", marker="*",
             markersize=15, color=VERMILION, markeredgecolor="white", zorder=5,
-            label=f"converged ({list(found.converged.values())[-1]:.3g})",
+            label=f"converged ({_short(list(found.converged.values())[-1])})",
         )  # fmt: skip
     if found.delivered:
         axes.plot(
             *zip(*found.delivered.items(), strict=True), linestyle="none", marker="*",
             markersize=15, color=GREEN, markeredgecolor="white", zorder=5,
-            label=f"… on the held-out set ({list(found.delivered.values())[-1]:.3g})",
+            label=f"… on the held-out set ({_short(list(found.delivered.values())[-1])})",
         )  # fmt: skip
     last = found.mean[-1][0]
     farthest = (one.labels[-1] for one in foretold)
@@ -123,10 +123,8 @@ def _draw_errors(axes: Axes, found: Curves) -> None:
     _log_scale(axes, [error for curve in found.members.values() for _, error in curve]
                + [*found.converged.values(), *found.delivered.values()]
                + [error for _, error in found.held_out]
-               + [1000 * error for one in foretold for error in _bounds(one)],
-               0.12 + 0.15 * len(foretold))  # fmt: skip
-    share = (boundary or end) / axes.get_xlim()[1]
-    _legend(axes, right=share if share > 0.6 else 1.0)
+               + [1000 * error for one in foretold for error in _bounds(one)])  # fmt: skip
+    _legend(axes, columns=2)
 
 
 def _draw_ahead(axes: Axes, one: Ahead) -> None:
@@ -136,7 +134,7 @@ def _draw_ahead(axes: Axes, one: Ahead) -> None:
         [1000 * getattr(error, name) for error in one.errors] for name in ("least", "value", "most")
     )
     axes.fill_between(one.labels, least, most, color=color, alpha=0.13, linewidth=0, zorder=0)
-    said = f"{value[-1]:.3g} ({least[-1]:.3g} to {most[-1]:.3g})"
+    said = f"{_short(value[-1])} ({_short(least[-1])} to {_short(most[-1])})"
     where = "held-out set" if one.on == HELD_OUT else "validation"
     axes.plot(
         one.labels, value, color=color, linewidth=1.2, linestyle=(0, (2, 2)),
@@ -172,14 +170,13 @@ def _draw_checks(axes: Axes, found: Curves) -> None:
         axes.plot(*zip(*curve, strict=True), color=color, linewidth=2.2, label=name)
     axes.set_xlim(0, 1.02 * len(found.checks))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    curves_shown = min(len(found.thresholds), len(_THRESHOLDS))
-    _log_scale(axes, list(values), 0.03 + 0.09 * max(1, curves_shown))
+    _log_scale(axes, list(values))
     _above(axes, "above the threshold: halted and labelled")
-    _legend(axes)
+    _legend(axes, columns=1 if len(found.thresholds) == 1 else 2)
 
 
-def _log_scale(axes: Axes, values: list[float], room: float = 0.12) -> None:
-    """Log axis with plain numbers, and room at the top for the legend."""
+def _log_scale(axes: Axes, values: list[float]) -> None:
+    """Log axis with plain numbers."""
     low, high = axes.get_ylim() if not values else (min(values), max(values))
     axes.set_yscale("log")
     decades = log10(high / low) if low > 0 else 1.0
@@ -187,8 +184,6 @@ def _log_scale(axes: Axes, values: list[float], room: float = 0.12) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=subs))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, top * (top / bottom) ** room)
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -217,13 +212,19 @@ def _above(axes: Axes, text: str, side: Literal["left", "right"] = "left") -> No
     )  # fmt: skip
 
 
-def _legend(axes: Axes, right: float = 1.0) -> None:
+def _legend(axes: Axes, columns: int) -> None:
+    """Say below the axes what each line is, wherever the lines run."""
     handles, labels = axes.get_legend_handles_labels()
     once: dict[str, Any] = dict(zip(labels, handles, strict=True))
     axes.legend(
-        once.values(), once.keys(), loc="upper right", bbox_to_anchor=(right, 1.0),
-        fontsize=9.5, facecolor="white", edgecolor="none", framealpha=0.75, borderaxespad=0.2,
+        once.values(), once.keys(), loc="upper left", bbox_to_anchor=(-0.04, -0.165), ncols=columns,
+        fontsize=8.8, frameon=False, borderaxespad=0.0, columnspacing=1.2, handlelength=1.6,
     )  # fmt: skip
+
+
+def _short(value: float) -> str:
+    """Return a number with three digits, and no power of ten."""
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def _nothing(axes: Axes, why: str) -> None:
