@@ -77,7 +77,7 @@ def test_what_is_pinned_installs_on_every_python_that_is_said_to_do() -> None:
     pins = [line.split("==") for line in lines if re.match(r"\w.*==", line)]
     pinned = {canonicalize_name(name): version for name, version in pins}
     wants = {
-        canonicalize_name(one.name): one.metadata["Requires-Python"]
+        canonicalize_name(one.name): one.metadata.get("Requires-Python")
         for one in distributions()
         if one.version == pinned.get(canonicalize_name(one.name))
     }
