@@ -55,10 +55,13 @@ ACTIVE_LEARNING:
   max_train_set_size: {most}
   max_convergence_epochs: 2
   save_trajectories: False
-MD: {{stat_ensemble: NVT, temperature: 300, timestep: 0.5, friction: 0.01}}
+MD: {{stat_ensemble: NVT, temperature: 300, timestep: 0.1, friction: 0.01}}
 REFERENCE: {{engine: aims}}
 MISC: {{path_to_geometry: water.xyz}}
 """
+# The time step is short: models of two epochs would soon tear water apart by a longer one, and the
+# gate refuse the labels.
+
 # As in the example of aims-PAX, but for partition, time and path.
 CLUSTER = """
 CLUSTER:
