@@ -46,7 +46,11 @@ def deployed(
         yield call("GET", f"{prefect_server.api_url}/deployments/name/aims-pax/local")
     finally:
         worker.terminate()
-        worker.wait()
+        try:
+            worker.wait(30)
+        except subprocess.TimeoutExpired:  # at a question to a server that is busy, say
+            worker.kill()
+            worker.wait()
         with get_client(sync_client=True) as client:
             list(remove(client, profile))
 
