@@ -42,7 +42,7 @@ def test_several_campaigns_are_compared(tmp_path: Path, capsys: pytest.CaptureFi
     written = [Path(line) for line in capsys.readouterr().out.split()]
     assert [path.name for path in written] == ["comparison.html", "comparison.json"]
     found = json.loads(written[1].read_text())
-    assert found["differing"]["GATE.max_force"] == {"a": "12.0", "b": "13.0"}
+    assert found["differing"]["GATE.max_force"] == {"a": "12", "b": "13"}
     assert [one["name"] for one in found["campaigns"]] == ["a", "b"]
     assert not (tmp_path / "a" / "report.html").exists()
 
