@@ -93,8 +93,20 @@ class StubbornNanny(Nanny):
         except Exception as error:
             log.debug("the process of a worker was not made", exc_info=True)
             self._fault = error
+            self._end_orphan()
             self.process = None
             return Status.failed
+
+    def _end_orphan(self) -> None:
+        """End a process that was forked by a parent that died before it could say so.
+
+        It would become a worker under its name, and the scheduler would refuse the one that is
+        started in its place. It ends when this pipe is closed. Dask leaves that to the garbage
+        collector, but its log keeps the error, and the error's traceback keeps the pipe.
+        """
+        process = None if self.process is None else self.process.process
+        if process is not None:
+            process._keep_child_alive.close()
 
     async def close(  # type: ignore[override]  # as the nanny itself
         self, timeout: float = 5, reason: str = "nanny-close"

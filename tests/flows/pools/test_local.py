@@ -10,6 +10,8 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import forkserver, popen_forkserver
+from types import SimpleNamespace
 
 import dask
 import psutil
@@ -131,6 +133,38 @@ def test_workers_come_back_whose_parent_is_killed_also_while_it_starts() -> None
         wait_for(lambda: len(processes(client) - before) == WORKERS, "workers are back")
 
 
+def test_a_worker_whose_parent_dies_as_it_has_forked_it_is_not_kept_beside_its_successor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forked: list[int] = []
+
+    def first_is_not_told(sentinel: int) -> int:
+        """The process is there, but whoever forked it dies before it says which it is."""
+        pid = forkserver.read_signed(sentinel)
+        if forked:
+            return pid
+        forked.append(pid)
+        raise EOFError("unexpected EOF")
+
+    ours = SimpleNamespace(**{**vars(forkserver), "read_signed": first_is_not_told})
+    monkeypatch.setattr(popen_forkserver, "forkserver", ours)
+    with (
+        dask.config.set(warm_parent.START_METHOD),
+        LocalCluster(
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            worker_class=StubbornNanny,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        client.wait_for_workers(WORKERS, timeout=PATIENCE_S)
+        (orphan,) = forked
+        wait_for(lambda: not psutil.pid_exists(orphan), "the orphan's end")
+        wait_for(lambda: len(processes(client) - {orphan}) == WORKERS, "all workers")
+
+
 def a_nanny(monkeypatch: pytest.MonkeyPatch, status: Status, fails: int) -> StubbornNanny:
     """A nanny whose process cannot be made so many times; nothing is waited for."""
     faults = iter(range(fails))
@@ -143,7 +177,9 @@ def a_nanny(monkeypatch: pytest.MonkeyPatch, status: Status, fails: int) -> Stub
     monkeypatch.setattr(Nanny, "instantiate", instantiate)
     monkeypatch.setattr(local, "_PAUSE_S", (0.0, 0.0))
     nanny = StubbornNanny.__new__(StubbornNanny)
-    nanny.__dict__.update(_pool="reference", _insists=False, _fault=None, _status=status)
+    nanny.__dict__.update(
+        process=None, _pool="reference", _insists=False, _fault=None, _status=status
+    )
     return nanny
 
 
