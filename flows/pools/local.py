@@ -88,6 +88,8 @@ class StubbornNanny(Nanny):
     async def _start_once(self) -> Status:
         self._fault = None
         try:
+            if dask.config.get(warm_parent.METHOD) == "forkserver":
+                warm_parent.keep()  # Dask would begin it anew in another environment
             return await super().instantiate()
         # Of whatever kind: it was not made, and there may be another try.
         except Exception as error:

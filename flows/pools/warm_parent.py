@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 
@@ -33,7 +34,14 @@ _ALL = ("distributed", "prefect", "tasks.label", "tasks.label_many", "flows.pool
 
 _DASKS = (*MEMORY, "PYTHONHASHSEED")  # given to workers by Dask itself
 
+_BEGINS_WITH = MEMORY | {"PYTHONSAFEPATH": "1"}
+"""Environment that the parent begins with: it imports no module of the folder it is started in.
+
+A user's `ase.py` or `queue.py` there would else be taken for the package or Python's own.
+"""
+
 _begun: list[frozenset[str]] = []  # what the parent imports besides, as it was first begun
+_one_at_a_time = threading.Lock()
 
 
 def learning_modules(settings: Settings) -> tuple[str, ...]:
@@ -72,9 +80,14 @@ def begin(modules: Sequence[str], gpu: bool = False) -> dict[str, str]:
         _begun.append(frozenset(modules))
         os.environ[IMPORTS] = ",".join((*_ALL, *modules))  # kept: a parent that dies begins again
     multiprocessing.set_forkserver_preload(["flows.pools.warm_imports"])
-    with changed_environment(MEMORY):  # read when a process begins
-        forkserver.ensure_running()
+    keep()
     return {METHOD: "spawn"} if gpu and not _begun[0] <= set(modules) else START_METHOD
+
+
+def keep() -> None:
+    """Start the parent if there is none, or it has died."""
+    with _one_at_a_time, changed_environment(_BEGINS_WITH):
+        forkserver.ensure_running()
 
 
 def environment(own: Mapping[str, str]) -> dict[str, str]:

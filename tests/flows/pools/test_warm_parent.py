@@ -42,13 +42,15 @@ def pages_given():
 
 def state():
     import numpy
-    names = ("OMP_NUM_THREADS", "CAME", "LEFT", "PREFECT_API_URL")
+    names = ("OMP_NUM_THREADS", "CAME", "LEFT", "PREFECT_API_URL", "PYTHONSAFEPATH")
+    files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
     return {
         "modules": [name for name in LOOKED_FOR if name in sys.modules],
         "environment": {name: os.environ[name] for name in names if name in os.environ},
         "url": sys.modules["prefect"].settings.PREFECT_API_URL.value(),
         "random": numpy.random.rand(),
         "pages_given": pages_given(),
+        "imported_here": [file for file in files if "started_in" in file],
     }
 
 
@@ -104,7 +106,8 @@ PROGRAM = {"engine": "ase", "calculator": "ase.calculators.emt.EMT", "arguments"
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What workers say of themselves: forked, with their engine, and after their parent died.
 
-    One of the modules that the parent imports cannot be imported.
+    One of the modules that the parent imports cannot be imported, and the folder it all is started
+    in has modules with the names of others.
     """
     folder = tmp_path_factory.mktemp("run")
     files = SettingsFiles(folder)
@@ -113,9 +116,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     script = folder / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
     (folder / "breaks.py").write_text("raise OSError('libcudart.so.12: no such file')")
+    (folder / "started_in").mkdir()
+    for name in ("ase", "queue"):
+        (folder / "started_in" / f"{name}.py").touch()
     path = os.pathsep.join((str(folder), *filter(None, sys.path)))
     done = subprocess.run(
         [sys.executable, script, folder],
+        cwd=folder / "started_in",
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -160,6 +167,12 @@ def test_workers_keep_memory_that_they_free_for_what_comes_next(found: dict[str,
 
 def test_workers_come_back_when_their_parent_is_killed(found: dict[str, Any]) -> None:
     assert [worker["modules"] for worker in found["anew"]] == 2 * [["prefect", "tasks.label"]]
+
+
+def test_no_worker_imports_what_lies_where_the_run_was_started(found: dict[str, Any]) -> None:
+    for worker in (*found["forked"], *found["built"], *found["anew"]):
+        assert worker["imported_here"] == []
+        assert "PYTHONSAFEPATH" not in worker["environment"]  # programs of the user's have theirs
 
 
 def test_workers_with_a_gpu_are_not_forked_if_the_parent_imports_more_than_they_may_have(
