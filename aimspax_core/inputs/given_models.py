@@ -50,10 +50,13 @@ def find_given_models(settings: Settings, run: RunDir) -> GivenModels:
     heads = settings.model.heads
     if len(models) < (_MIN_MEMBERS if heads == 1 else 1):
         found = f"only {next(iter(models.values()))}" if models else "no *.model file"
+        so3lr = settings.model.ARCHITECTURE.model_choice == "so3lr"
+        alone = "; or one with several heads, and ARCHITECTURE.use_multihead_model: True"
         raise SettingsError(
             f"active learning needs an ensemble, and there is none yet: {found} in {run.models}\n"
             "`aimspax initial-dataset` makes one, `aimspax run` does all; or put trained models "
             "there, with their datasets (ACTIVE_LEARNING.initial_train_dataset)"
+            f"{alone if so3lr else ''}"
         )
     training, wrong_training = _datasets(settings, run, tuple(models), "train")
     validation, wrong_validation = _datasets(settings, run, tuple(models), "valid")

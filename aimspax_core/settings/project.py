@@ -75,6 +75,13 @@ class _Phase(Section):
     )
 
 
+_KINDS = (
+    " or ".join(name for row in FAMILIES for name in row.foundations)
+    + " (a file of either: as foundational_model_settings.mace_model or .model_path)"
+)
+"""What `foundational_model` may say."""
+
+
 def _limits(stage: Stage) -> dict[str, Any]:
     """Return the fields for the keys of the rules that may end a phase."""
     types: dict[KeyKind, Any] = {"count": Limit, "amount": Amount, "accuracy": NonNegative}
@@ -120,6 +127,7 @@ class InitialDatasetGeneration(_Phase, Samples, _InitialLimits):
         "mace-mp",
         description="Kind of foundation model: MACE-MP, or SO3LR for molecules of H, C, N, O, F, "
         "P, S and Cl (`pip install 'aimspax[so3lr]'`).",
+        json_schema_extra={"allowed": _KINDS},
     )
     initial_foundational_size: FoundationName = Field(
         "small", description="The first generation's key for `mace_model`."
@@ -274,6 +282,7 @@ class ActiveLearning(_Phase, Thresholds, Samples, _ActiveLimits):
         "mace-mp",
         description="Kind of foundation model: MACE-MP, or SO3LR for molecules of H, C, N, O, F, "
         "P, S and Cl (`pip install 'aimspax[so3lr]'`).",
+        json_schema_extra={"allowed": _KINDS},
     )
     foundational_model_settings: FoundationalModel = Field(
         FoundationalModel(), description="Settings of the foundation model."

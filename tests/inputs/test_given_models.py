@@ -100,6 +100,15 @@ def test_less_than_two_models_are_no_ensemble(directory: Path, left: int) -> Non
         find_given_models(*read(directory))
 
 
+def test_of_so3lr_one_model_with_several_heads_is_an_ensemble_and_the_key_is_named(
+    directory: Path,
+) -> None:
+    (directory / "model" / "water-42.model").unlink()
+    settings = load(directory, {"GENERAL.model_choice": "so3lr"})
+    with pytest.raises(SettingsError, match="one with several heads, and ARCHITECTURE"):
+        find_given_models(settings, RunDir.of(settings))
+
+
 def test_seeds_are_the_numbers_that_tags_end_with(directory: Path) -> None:
     assert seeds_of([*TAGS, "mine"], *read(directory)) == {"water-4": 4, "water-42": 42, "mine": 2}
 
