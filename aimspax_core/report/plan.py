@@ -46,7 +46,6 @@ def split_table(settings: Settings, geometries: int) -> list[tuple[int, int, int
 
 def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> list[str]:
     """Say in sentences what would run."""
-    al = settings.al
     return [
         f"geometries: {len(geometries)} ({', '.join(_geometries(settings, geometries))})",
         f"members: {', '.join(tags)}{_heads(settings)} on {settings.model.MISC.device}, "
@@ -59,17 +58,27 @@ def plan(settings: Settings, geometries: list[Atoms], tags: tuple[str, ...]) -> 
         f"initial dataset: {_initial(settings, len(tags), len(geometries))}",
         *sampled_copies(settings, geometries),
         *_given_data(settings),
+        *_exploring(settings, geometries),
+        *_analysis(settings),
+        *_budget(settings),
+    ]
+
+
+def _exploring(settings: Settings, geometries: list[Atoms]) -> Iterator[str]:
+    al = settings.al
+    if settings.project.ACTIVE_LEARNING is None:
+        yield "active learning: none; `aimspax initial-dataset` makes the initial dataset alone"
+        return
+    yield (
         f"active learning: {max(al.num_trajectories, len(geometries))} trajectories"
         f"{_driver(settings)}, a check every "
         f"{al.skip_step_mlff} steps{_checked(al.uncertainty_of)}"
-        f"{_scope(settings, len(geometries))}, until {_end('active', al)}",
-        *first_copies(settings, geometries),
-        *restarts(settings, geometries),
-        *_replay(settings),
-        *_analysis(settings),
-        f"convergence: {_convergence(settings)}",
-        *_budget(settings),
-    ]
+        f"{_scope(settings, len(geometries))}, until {_end('active', al)}"
+    )
+    yield from first_copies(settings, geometries)
+    yield from restarts(settings, geometries)
+    yield from _replay(settings)
+    yield f"convergence: {_convergence(settings)}"
 
 
 def _heads(settings: Settings) -> str:

@@ -167,7 +167,9 @@ class Settings:
         needed = _IDG if part == "initial" else _AL
         if getattr(self.project, needed) is None:
             mistake = missing_section(schema_of(ProjectSettings), needed)
-            raise settings_error([replace(mistake, file=self.project_places.file, key=needed)])
+            hint = "; `aimspax initial-dataset` does without" if part == "all" else ""
+            file, why = self.project_places.file, mistake.why + hint
+            raise settings_error([replace(mistake, file=file, key=needed, why=why)])
 
     @property
     def stress(self) -> bool:

@@ -276,6 +276,14 @@ def test_given_datasets_are_not_named_where_they_have_no_effect():
     assert not any(line.startswith("datasets extended") for line in lines)
 
 
+def test_without_active_learning_the_command_that_does_without_is_named():
+    settings = _settings()
+    project = settings.project.model_copy(update={AL: None})
+    lines = plan(replace(settings, project=project), [WATER], TAGS)
+    (told,) = (line for line in lines if line.startswith(("active learning", "convergence")))
+    assert told.startswith("active learning: none; `aimspax initial-dataset` ")
+
+
 def _adopting(al: dict[str, Any]) -> list[str]:
     """The plan of a campaign without an initial dataset of its own."""
     settings = _settings(**{AL: al})

@@ -148,8 +148,9 @@ def test_what_has_no_section_cannot_be_run(inputs, section, refused, fine):
     for part in fine:
         settings.require(part)
     for part in refused:
-        with pytest.raises(SettingsError, match=f"aimsPAX.yaml  {section}: missing; needs "):
+        with pytest.raises(SettingsError, match=f"aimsPAX.yaml  {section}: missing; needs ") as no:
             settings.require(part)
+        assert ("`aimspax initial-dataset` does without" in str(no.value)) == (part == "all")
 
 
 def test_with_both_phases_everything_can_be_run(inputs):
