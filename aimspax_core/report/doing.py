@@ -1,4 +1,4 @@
-"""What a campaign is doing at the moment, in words."""
+"""What a campaign is doing at the moment, and what comes next, in words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aimspax_core.campaign.actions import (
     Sample,
     Train,
 )
-from aimspax_core.campaign.state import CampaignState
+from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.text import and_list, number_of
 
 
@@ -32,6 +32,24 @@ def under_way(state: CampaignState) -> str:
     """Return the work that has been launched and has not come back; empty if there is none."""
     parts = [*_under_way(state)]
     return and_list(parts) if parts else ""
+
+
+def next_text(state: CampaignState) -> str:
+    """Return what follows while a campaign has no errors or no uncertainties to show; else nothing.
+
+    Args:
+        state: The campaign.
+    """
+    match state.phase:
+        case Phase.ADOPT:
+            return "MD; labels of what the models are unsure of"
+        case Phase.INITIAL if state.rounds == 0:
+            if any(isinstance(action, Train) for action in state.in_flight.values()):
+                return "first errors, and the learning curve"
+            return "training, then errors and the learning curve"
+        case Phase.ACTIVE if not state.window.count:
+            return "checks of the uncertainty; labels where it is large"
+    return ""
 
 
 def _under_way(state: CampaignState) -> Iterator[str]:

@@ -110,6 +110,11 @@ def heading_of(key: str) -> str:
     return known.get(key, key)
 
 
+def have_data(state: CampaignState) -> bool:
+    """Return whether members have points or errors: before, a table of them says nothing."""
+    return state.training_set_size > 0 or any(m.last_errors for m in state.members.values())
+
+
 def error_rows(state: CampaignState, table: str) -> list[dict[str, str | int]]:
     """Return a row for each member: epochs, sizes of its sets, and its errors on validation.
 

@@ -10,44 +10,69 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-from aimspax_core.campaign.state import CampaignState, Point
+from aimspax_core.campaign.state import CampaignState, Phase, Point
 from aimspax_core.report.document import tables
 from aimspax_core.report.document.costs import PoolWork, targets
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.document.trajectories import trajectories
-from aimspax_core.report.error_tables import error_rows
+from aimspax_core.report.doing import doing_text, next_text, under_way
+from aimspax_core.report.error_tables import error_rows, have_data
 from aimspax_core.report.failed_labels import by_reason
 from aimspax_core.report.forecast import BASIS, forecast_rows
 from aimspax_core.report.markdown import picture, plain, sections, table
 from aimspax_core.report.progress import progress
-from aimspax_core.report.summary import core_hours_text, error_of, goal_rows, summary
+from aimspax_core.report.summary import Fact, core_hours_text, error_of, goal_rows, summary
 from aimspax_core.text import duration_text
 
 
-def campaign_card(source: Source, curve: bytes | None, links: Mapping[str, str]) -> tuple[str, str]:
+def campaign_card(
+    source: Source,
+    curve: bytes | None,
+    links: Mapping[str, str],
+    jobs: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+    stopped: bool = False,
+) -> tuple[str, str]:
     """Return what one looks for first, and the sentence on the card.
 
     Args:
         source: The campaign.
         curve: Its learning curve as a PNG, once there is one.
         links: Addresses, or paths, of other places to look at, by their names.
+        jobs: The batch jobs of each pool in a few words, by the pool's name.
+        seconds: For how long it has run (s); None: until the last event of its journal.
+        stopped: Whether nobody runs it any more, though it is not over.
     """
     state, settings, story = source.state, source.settings, source.story
     epochs = settings.al.max_convergence_epochs
-    facts = summary(state, epochs, story.seconds)
+    phase, *facts = summary(state, epochs, story.seconds if seconds is None else seconds)
+    told = [phase, *_now(state, jobs or {}, stopped), *facts]
+    members = error_rows(state, settings.model.MISC.error_table) if have_data(state) else []
     text = sections(
         {
-            "": table([{"": fact.of, " ": fact.text} for fact in facts], headings=False),
+            "": table([{"": fact.of, " ": fact.text} for fact in told], headings=False),
             "Stopping rules": table(goal_rows(state)),
             "Learning curve": "" if curve is None else picture(curve, "learning curve"),
-            "Members": table(error_rows(state, settings.model.MISC.error_table)),
+            "Members": table(members),
             f"What more labels will bring ({BASIS})": table(forecast_rows(story.curves.learning)),
             "More": "\n".join(f"- {name}: {address}" for name, address in links.items()),
         }
     )
     error, labels = error_of(state), next(fact.text for fact in facts if fact.of == "labels")
-    told = f"**{progress(state, epochs).title}**{f'; force MAE {error}' if error else ''}"
-    return text, f"{told}; labels: {labels}"
+    sentence = f"**{progress(state, epochs).title}**{f'; force MAE {error}' if error else ''}"
+    return text, f"{sentence}; labels: {labels}"
+
+
+def _now(state: CampaignState, jobs: Mapping[str, str], stopped: bool) -> list[Fact]:
+    """Return what is being done, by which jobs, and what comes next; nothing of what is over."""
+    if state.phase in (Phase.READY, Phase.FINISHED, Phase.FAILED):
+        return []
+    if stopped:
+        return [Fact("now", "stopped; start it again to go on")]
+    facts = {"now": under_way(state) or ("" if state.points else doing_text(state))}
+    facts |= {f"{pool} jobs": told for pool, told in jobs.items()}
+    facts["next"] = "" if state.paused is not None else next_text(state)
+    return [Fact(of, text) for of, text in facts.items() if text]
 
 
 def trajectories_card(source: Source, figure: bytes | None) -> tuple[str, str]:

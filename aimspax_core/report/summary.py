@@ -12,7 +12,7 @@ from aimspax_core.report.calibration_text import calibration_lines
 from aimspax_core.report.progress import STAGES, progress, status_text
 from aimspax_core.report.threshold_text import threshold_text
 from aimspax_core.stopping.budget import BUDGET_CORE_HOURS, BUDGET_HOURS, BUDGET_LABELS
-from aimspax_core.text import duration_text
+from aimspax_core.text import duration_text, number_of
 
 _NAMED = 6
 """So many members have their errors told one by one."""
@@ -41,8 +41,10 @@ def summary(
     facts = [Fact("phase", f"{now.title}{done}")]
     if state.stop_reason:
         facts.append(Fact("reason", state.stop_reason))
-    facts += [*_errors(state), Fact("labels", _labels(state)), Fact("sets", _sets(state))]
-    facts += [Fact("spent", spent_text(state, seconds))]
+    facts += [*_errors(state), Fact("labels", _labels(state))]
+    if sets := _sets(state):
+        facts.append(Fact("sets", sets))
+    facts.append(Fact("spent", spent_text(state, seconds)))
     if budget := _budget(state, seconds):
         facts.append(Fact("budget", budget))
     if state.trajectories:
@@ -82,8 +84,12 @@ def core_hours_text(hours: float) -> str:
 
 def spent_text(state: CampaignState, seconds: float | None) -> str:
     """Return what a campaign has taken so far; see `summary`."""
-    running = "" if seconds is None else f"{duration_text(seconds)} of running, "
-    return f"{running}{core_hours_text(state.core_hours)} of labels, {state.rounds} rounds"
+    parts = [] if seconds is None else [f"{duration_text(seconds)} of running"]
+    if state.core_hours:
+        parts.append(f"{core_hours_text(state.core_hours)} of labels")
+    if state.rounds:
+        parts.append(number_of(state.rounds, "round"))
+    return ", ".join(parts) or "nothing yet"
 
 
 def _errors(state: CampaignState) -> list[Fact]:
@@ -122,10 +128,12 @@ def _labels(state: CampaignState) -> str:
 
 
 def _sets(state: CampaignState) -> str:
+    """Return how large the members' sets are; nothing while no label is in one."""
     own = max(len(m.validation) for m in state.members.values())
-    initial = f"; initial dataset {state.initial_set_size}"
-    sizes = f"training {state.training_set_size}, validation {own + len(state.validation)}"
-    return sizes + (initial if state.initial_set_size else "")
+    training, validation = state.training_set_size, own + len(state.validation)
+    initial = f"; initial dataset {state.initial_set_size}" if state.initial_set_size else ""
+    some = training or validation
+    return f"training {training}, validation {validation}{initial}" if some else ""
 
 
 def _budget(state: CampaignState, seconds: float | None) -> str:

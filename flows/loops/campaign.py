@@ -270,7 +270,11 @@ class Campaign:
                 self.inputs, workers, client, self._room, explores=self.part != "initial"
             )
             executor.labels.learn(self.state)
-            page = CampaignPage(self.settings, lambda: {pool.name: pool.rows for pool in workers})
+            page = CampaignPage(
+                self.settings,
+                lambda: {pool.name: pool.rows for pool in workers},
+                lambda: {pool.name: pool.jobs_text for pool in workers},
+            )
             for pool in workers:
                 page.link(pool.name, pool.dashboard, pool.capacity)
             page.show(self.state, force=True)

@@ -104,7 +104,7 @@ def row_of(
     return {
         "campaign": directory.name,
         "state": f"{now.title}{done}{left}{f'; {ended}' if ended else ''}",
-        "force MAE": error_of(state) or "-",
+        "force MAE": error_of(state) or "–",
         "labels": str(state.labels),
         "last sign of life": datetime.now().astimezone().isoformat(" ", "seconds"),
         "cost": f"{core_hours_text(state.core_hours)}, {duration_text(seconds)} of running",

@@ -71,7 +71,8 @@ class Cards:
             rows: Its rows, whose columns are the same, by their headings.
             description: What it shows; Markdown.
         """
-        self._show(key, "table", json.dumps([dict(row) for row in rows]), description)
+        shown = [{heading: _cell(value) for heading, value in row.items()} for row in rows]
+        self._show(key, "table", json.dumps(shown), description)
 
     def markdown(self, key: str, text: str, description: str) -> bool:
         """Show a text in Markdown; see `table`; return whether it is shown."""
@@ -107,6 +108,11 @@ class Cards:
             )
             known = client.create_artifact(card).id
         self._ids[key] = known
+
+
+def _cell(value: Any) -> Any:
+    """Return what a cell shows: Prefect's page takes a text for Markdown, a dash for a list."""
+    return "–" if value == "-" else value
 
 
 def data_url(png: bytes) -> str:

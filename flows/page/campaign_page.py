@@ -11,7 +11,7 @@ from functools import partial
 from aimspax_core.campaign.state import CampaignState
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.report.document.story import Story
-from aimspax_core.report.error_tables import error_rows
+from aimspax_core.report.error_tables import error_rows, have_data
 from aimspax_core.report.forecast import BASIS, NOTHING, Learning, forecast_rows
 from aimspax_core.report.geometry_table import geometry_rows
 from aimspax_core.report.progress import progress
@@ -19,7 +19,7 @@ from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.settings import Settings
 from flows.page.all_campaigns import AllCampaigns
 from flows.page.artifacts import Cards, link_dask
-from flows.page.drawn import Drawn
+from flows.page.drawn import Drawn, running_s
 from flows.runs.api_watch import api_watch
 from flows.runs.best_effort import best_effort
 from flows.runs.teller import tell
@@ -43,12 +43,18 @@ class CampaignPage:
     Args:
         settings: The campaign's.
         job_rows: Returns the Slurm jobs of all pools as they are now.
+        job_texts: Returns what they do, in a few words, by the pool's name.
     """
 
-    def __init__(self, settings: Settings, job_rows: Callable[[], JobRows]) -> None:
-        self._settings, self._job_rows = settings, job_rows
+    def __init__(
+        self,
+        settings: Settings,
+        job_rows: Callable[[], JobRows],
+        job_texts: Callable[[], Mapping[str, str]] = dict,
+    ) -> None:
+        self._settings, self._job_rows, self._job_texts = settings, job_rows, job_texts
         self._cards = Cards(settings.directory.name)
-        self._drawn = Drawn(self._cards)
+        self._drawn = Drawn(self._cards, job_texts)
         self._all = AllCampaigns(RunDir.of(settings).output, settings.al.max_convergence_epochs)
         self._shown = self._tabled = self._listed = 0.0
         self._rounds: tuple[int, int] = (-1, -1)
@@ -56,6 +62,7 @@ class CampaignPage:
         self._outages = 0
         self._foretold: tuple[object, ...] | None = None
         self._foretold_at = -math.inf
+        self._foretells = False
 
     def link(self, pool: str, dashboard: str, workers: int) -> None:
         """Link the Dask dashboard of a pool; see `link_dask`."""
@@ -74,7 +81,7 @@ class CampaignPage:
         """
         draw = self._drawn.finish if last else self._drawn.renew
         draw(inputs, story, state)
-        self._all.renew(state, story.seconds)
+        self._all.renew(state, running_s(story, state))
 
     def stop(self, inputs: Inputs, story: Story, state: CampaignState, why: str) -> None:
         """Have it told where the campaign was stopped, and why; see `draw`."""
@@ -93,9 +100,11 @@ class CampaignPage:
 
     def _show_forecast(self, learning: Learning) -> None:
         with best_effort("forecasting"):
-            rows = forecast_rows(learning) or [{"forecast": NOTHING}]
-            what = f"What more labels will bring ({BASIS}; times at the pace of late)"
-            self._cards.table("forecast", rows, what)
+            rows = forecast_rows(learning)
+            self._foretells = self._foretells or bool(rows)
+            if self._foretells:  # what was said once may not hold any more
+                what = f"What more labels will bring ({BASIS}; times at the pace of late)"
+                self._cards.table("forecast", rows or [{"forecast": NOTHING}], what)
 
     def show(self, state: CampaignState, force: bool = False) -> None:
         """Have the cards renewed, if it is time or forced; nobody waits for that."""
@@ -120,13 +129,15 @@ class CampaignPage:
             known = [{**job, "ends": ""} for job in jobs]
             if known != self._jobs.get(pool, []):
                 self._jobs[pool] = known
-                self._cards.table(f"slurm-{pool}", jobs, f"Slurm jobs of the {pool} pool")
+                told = self._job_texts().get(pool, "")
+                what = f"Slurm jobs of the {pool} pool{f': {told}' if told else ''}"
+                self._cards.table(f"slurm-{pool}", jobs, what)
 
     def _show_errors(self, state: CampaignState, force: bool) -> None:
         """Show the members' errors if there was training since."""
         rounds = state.rounds, sum(m.converge_epochs for m in state.members.values())
         due = force or time.monotonic() - self._tabled > TABLE_S
-        if due and rounds != self._rounds:
+        if due and rounds != self._rounds and have_data(state):
             self._tabled, self._rounds = time.monotonic(), rounds
             self._cards.table(
                 "validation-errors",

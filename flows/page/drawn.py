@@ -5,17 +5,20 @@ Only what has changed is drawn again.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import dataclasses
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from functools import partial
+from importlib import import_module
 from typing import Any
 
-from aimspax_core.campaign.state import CampaignState, Point
+from aimspax_core.campaign.state import CampaignState, Phase, Point
 from aimspax_core.errors import AimspaxError, LabelError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.report.document.source import Source
@@ -28,8 +31,15 @@ from flows.runs.teller import tell
 LEAST_S = 60.0
 """From one drawing to the next, at least (s); the card "campaign" is renewed as often."""
 
-SHARE = 0.01
-"""Of the time: what drawing may take of one core."""
+SOON_S = 10.0
+"""The same of the card "campaign" while it has no picture, and is a few lines (s)."""
+
+CURVE_SHARE, OTHER_SHARE = 0.004, 0.006
+"""Of the time: what drawing may take of one core. The learning curve, which one looks for first,
+has a share of its own, so that it does not get old because all others together are dear."""
+
+_MODULES = ("figures", "trajectory_figure", "calibration_figure", "parity", "use_figure")
+"""What draws, in `aimspax_core.report`."""
 
 _PICTURES = 4
 """Structures without a label that are shown: the last."""
@@ -37,24 +47,47 @@ _PICTURES = 4
 log = logging.getLogger(f"aimspax.{__name__}")
 
 
+class Pace:
+    """When something may be drawn again, so that it takes a share of the time.
+
+    Args:
+        share: What it may take of one core.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share, self._begun, self._took = share, -math.inf, 0.0
+
+    def due(self, now: float) -> bool:
+        """Return whether it is time, by `time.monotonic`."""
+        return now - self._begun >= max(LEAST_S, self._took / self._share)
+
+    @contextlib.contextmanager
+    def drawing(self, now: float) -> Iterator[None]:
+        """Note what the block takes of a core."""
+        self._begun, before = now, time.thread_time()
+        yield
+        self._took = time.thread_time() - before
+
+
 class Drawn:
     """The cards with pictures.
 
     Args:
         cards: Those of the flow run.
+        job_texts: Returns what the batch jobs of each pool do, in a few words.
 
     Attributes:
         workers: How many workers each pool has at most, by its name.
         links: Addresses that the card "campaign" tells, by their names.
     """
 
-    def __init__(self, cards: Cards) -> None:
-        self._cards = cards
+    def __init__(self, cards: Cards, job_texts: Callable[[], Mapping[str, str]] = dict) -> None:
+        self._cards, self._job_texts = cards, job_texts
         self.workers: dict[str, int] = {}
         self.links: dict[str, str] = {}
         self._thread: threading.Thread | None = None
-        self._begun = self._told = time.monotonic() - LEAST_S
-        self._took = 0.0
+        self._told = -math.inf
+        self._curve_pace, self._other_pace = Pace(CURVE_SHARE), Pace(OTHER_SHARE)
         self._stamps: dict[str, object] = {}  # of each card that is shown, what it shows
         self._failing: dict[str, str] = {}
         self._stopped = False
@@ -62,40 +95,42 @@ class Drawn:
 
     def renew(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
         """Have the cards drawn in a thread, if it is time."""
-        now = time.monotonic()
-        if now - self._told < LEAST_S or (self._thread is not None and self._thread.is_alive()):
+        now, least_s = time.monotonic(), SOON_S if self._curve is None else LEAST_S
+        if now - self._told < least_s or (self._thread is not None and self._thread.is_alive()):
             return
-        self._told, work = now, self._tell
-        if now - self._begun >= max(LEAST_S, self._took / SHARE):
-            self._begun, work = now, self._draw
+        self._told = now
         source = _source(inputs, story, state)
         context = contextvars.copy_context()
         self._thread = threading.Thread(
-            target=context.run, args=(work, source), name="drawn", daemon=True
+            target=context.run, args=(self._draw, source), name="drawn", daemon=True
         )
         self._thread.start()
 
     def stop(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
         """Have the card "campaign" tell where the campaign was stopped; no picture is drawn."""
         self._stopped = True
-        self._tell(_source(inputs, story, state))
+        self._try(_source(inputs, story, state), self._campaign)
 
     def finish(self, inputs: Inputs, story: Story, state: CampaignState) -> None:
         """Draw the cards at the end."""
         if self._thread is not None:
             self._thread.join()
-        self._draw(_source(inputs, story, state))
+        self._draw(_source(inputs, story, state), last=True)
 
-    def _draw(self, source: Source) -> None:
-        before = time.thread_time()
-        self._try(
-            source, self._learning, self._campaign, self._trajectories, self._calibration,
-            self._parity, self._costs, self._without_label,
-        )  # fmt: skip
-        self._took = time.thread_time() - before
-
-    def _tell(self, source: Source) -> None:
+    def _draw(self, source: Source, last: bool = False) -> None:
+        """Draw what is due, or everything, the card "campaign" in any case."""
+        self._try(source, _load)
+        now = time.monotonic()
+        if last or self._curve is None or self._curve_pace.due(now):
+            with self._curve_pace.drawing(now):
+                self._try(source, self._learning)
         self._try(source, self._campaign)
+        if last or self._other_pace.due(now):
+            with self._other_pace.drawing(now):
+                self._try(
+                    source, self._trajectories, self._calibration, self._parity, self._costs,
+                    self._without_label,
+                )  # fmt: skip
 
     def _try(self, source: Source, *draws: Callable[[Source], None]) -> None:
         for draw in draws:
@@ -144,7 +179,14 @@ class Drawn:
         links = {**self.links, "all campaigns of this server": f"[{KEY}](/artifacts/key/{KEY})"}
         if report.exists():
             links = {"report on this campaign": f"`{report}`", **links}
-        card = campaign_card(source, self._curve, links)
+        card = campaign_card(
+            source,
+            self._curve,
+            links,
+            jobs=self._job_texts(),
+            seconds=None if self._stopped else running_s(source.story, source.state),
+            stopped=self._stopped,
+        )
         self._show(self._cards.markdown, "campaign", None, *card)
 
     def _trajectories(self, source: Source) -> None:
@@ -229,6 +271,19 @@ class Drawn:
             return  # it is older than the one that tells where the campaign was stopped
         if how(card, *content):
             self._stamps[card] = stamp
+
+
+def running_s(story: Story, state: CampaignState) -> float:
+    """Return for how long a campaign has run (s), also if nothing has come back for a while."""
+    over = state.phase in (Phase.FINISHED, Phase.FAILED)
+    return story.seconds if over else story.seconds_at(time.time())
+
+
+def _load(source: Source) -> None:
+    """Import what draws: that takes a second, once, and is no part of what a drawing takes."""
+    if source.story.work:
+        for module in _MODULES:
+            import_module(f"aimspax_core.report.{module}")
 
 
 def _source(inputs: Inputs, story: Story, state: CampaignState) -> Source:

@@ -128,6 +128,11 @@ class Pool:
         """The batch jobs of the pool, as rows of a table; none for a pool of this machine."""
         return self._workforce.rows()
 
+    @property
+    def jobs_text(self) -> str:
+        """What the batch jobs of the pool do, in a few words; empty for one of this machine."""
+        return self._workforce.told()
+
     def submit(
         self,
         task: Task[Any, Any],

@@ -57,6 +57,10 @@ class Workforce(Protocol):
         """Return the jobs that the workers are in, as rows of a table."""
         ...
 
+    def told(self) -> str:
+        """Return what these jobs do, in a few words; empty where there is no scheduler."""
+        ...
+
     def dismiss(self) -> None:
         """Ask that all workers go, and do not wait for them."""
         ...
@@ -85,6 +89,10 @@ class Steady:
     def rows(self) -> list[dict[str, str]]:
         """See `Workforce.rows`."""
         return []
+
+    def told(self) -> str:
+        """See `Workforce.told`."""
+        return ""
 
     def dismiss(self) -> None:
         """See `Workforce.dismiss`; these workers end with the pool, which takes no time."""

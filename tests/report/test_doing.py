@@ -14,8 +14,9 @@ from aimspax_core.campaign.actions import (
     Sample,
     Train,
 )
-from aimspax_core.campaign.state import CampaignState
-from aimspax_core.report.doing import doing_text
+from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.report.doing import doing_text, next_text
+from aimspax_core.uncertainty.threshold import Window
 from tests.campaign.test_journal import RULES
 
 TAG = RULES.tags[0]
@@ -61,3 +62,14 @@ def test_what_is_under_way_is_told(actions: list[Action], told: str) -> None:
 
 def test_before_the_first_event_workers_are_starting() -> None:
     assert doing_text(None) == "workers are starting"
+
+
+def test_what_comes_next_is_told_until_there_are_errors_and_uncertainties() -> None:
+    begun = CampaignState.begin(RULES)
+    training = begun.but(in_flight={trained(1).id: trained(1)})
+    texts = [next_text(begun), next_text(training), next_text(begun.but(phase=Phase.ACTIVE))]
+    assert len({*texts}) == 3
+    assert all(texts)
+    assert next_text(begun.but(rounds=1)) == ""
+    assert next_text(begun.but(phase=Phase.ACTIVE, window=Window().add(0.1))) == ""
+    assert next_text(begun.but(phase=Phase.FINISHED)) == ""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
+from aimspax_core.campaign.actions import Label
 from aimspax_core.campaign.state import CampaignState, PointStatus
 from aimspax_core.report.calibration_figure import calibration_drawing
 from aimspax_core.report.compared import Compared
@@ -62,8 +63,21 @@ def test_a_campaign_that_has_only_begun_has_its_cards(finished: Source) -> None:
     text, sentence = campaign_card(young, None, {})
     assert "0 done" in text
     assert "data:image" not in text
+    assert "workers are starting" in text
+    assert not [empty for empty in ("training 0", "Members", "0 rounds", "nan") if empty in text]
     assert sentence.startswith("**initial dataset**")
     assert costs_card(young, [], None)[1].startswith("0 core-seconds for 0 labels")
+
+
+def test_what_is_done_comes_after_the_phase_with_jobs_and_what_is_next(finished: Source) -> None:
+    label = Label(key="k")
+    begun = CampaignState.begin(finished.state.rules).but(in_flight={label.id: label})
+    young = replace(finished, state=begun, story=type(finished.story)())
+    text, _ = campaign_card(young, None, {}, jobs={"reference": "1 pending (Priority)"})
+    rows = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if " | " in line]
+    assert rows[rows.index("phase") :][:4] == ["phase", "now", "reference jobs", "next"]
+    assert "| now | 1 label |" in text
+    assert "| now |" not in campaign_card(finished, None, {})[0], "it is over"
 
 
 def test_each_stopping_rule_is_told_while_it_may_end_the_phase() -> None:

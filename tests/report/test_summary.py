@@ -57,6 +57,14 @@ def test_trajectories_that_went_on_to_the_end_do_nothing_in_a_finished_campaign(
     assert "ready for MD" not in told(state.but(phase=Phase.FINISHED))["trajectories"]
 
 
+def test_what_is_nothing_yet_is_not_told() -> None:
+    begun = told(CampaignState.begin(exploring().state.rules), seconds=3.0)
+    assert "sets" not in begun
+    assert begun["spent"] == "3 s of running"
+    one = told(campaign().but(rounds=1, core_hours=2.0), seconds=7200.0)
+    assert one["spent"] == "2 h of running, 2 core-hours of labels, 1 round"
+
+
 def test_few_core_hours_are_told_in_seconds() -> None:
     assert core_hours_text(12.34) == "12.3 core-hours"
     assert core_hours_text(0.001) == "3.6 core-seconds"

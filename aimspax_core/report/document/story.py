@@ -154,6 +154,10 @@ class Story:
         """For how long the campaign has run (s)."""
         return self._time.seconds
 
+    def seconds_at(self, time: float) -> float:
+        """Return the same at a time at which it still runs (s since 1970), event or not."""
+        return self._time.at(time)
+
     def note(
         self, before: CampaignState | None, event: Event, after: CampaignState, time: float
     ) -> None:

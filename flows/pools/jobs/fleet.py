@@ -24,7 +24,7 @@ from distributed.deploy.spec import SpecCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from flows.pools.jobs import answers, fleet_rules
-from flows.pools.jobs.job import Job
+from flows.pools.jobs.job import Job, jobs_text
 from flows.pools.jobs.ledger import (
     Action,
     Blame,
@@ -48,6 +48,9 @@ LOOK_S, SOON_S = 10.0, 2.0
 
 _FAILURES = 5
 """So many looks in a row that fail are no accident."""
+
+_ENDED = 10
+"""Jobs that have ended and are shown still: the last."""
 
 _TAIL = 12
 """Lines of a job's output that users are shown when it fails."""
@@ -157,10 +160,14 @@ class Fleet:
         return found
 
     def rows(self) -> list[dict[str, str]]:
-        """See `Workforce.rows`: the jobs that are there, and the last that ended."""
-        jobs, now = [*self._jobs.by_name.values()], time.monotonic()
-        ended = {job.name for job in [job for job in jobs if not job.live][-10:]}
-        return [job.row(now) for job in jobs if job.live or job.name in ended]
+        """See `Workforce.rows`: jobs that are there, then the last that ended; the latest first."""
+        jobs, now = [*self._jobs.by_name.values()][::-1], time.monotonic()
+        there, ended = [job for job in jobs if job.live], [job for job in jobs if not job.live]
+        return [job.row(now) for job in (*there, *ended[:_ENDED])]
+
+    def told(self) -> str:
+        """See `Workforce.told`."""
+        return jobs_text(self._jobs.by_name.values())
 
     def dismiss(self) -> None:
         """See `Workforce.dismiss`; the cleaner makes sure of it later."""
@@ -269,20 +276,26 @@ class Fleet:
         self._apply(lambda jobs: fleet_rules.blamed(jobs, job, how, away, now, self._policy))
 
     def _give_back(self, job: Job, why: str) -> None:
-        self._mark_leaving(job, True)  # from here on it gets no task
+        self._mark_leaving(job, why)  # from here on it gets no task
         if not job.id or self._crews().get(job.name, Crew()).busy:
-            self._mark_leaving(job, False)
+            self._mark_leaving(job, "")
             return
         try:
             self._queue.cancel([job.id])
         except (SchedulerSilentError, SchedulerRefusedError) as error:
             log.debug("cancelling %s: %s", job, error)
-            self._mark_leaving(job, False)
+            self._mark_leaving(job, "")
         else:
             log.info("%s is given back: %s", job, why)
 
-    def _mark_leaving(self, job: Job, leaving: bool) -> None:
-        self._change(lambda jobs: jobs.having(replace(jobs.by_name[job.name], leaving=leaving)))
+    def _mark_leaving(self, job: Job, why: str) -> None:
+        """Note why a job is given back; with an empty text, that it is not."""
+
+        def mark(jobs: Jobs) -> Jobs:
+            before = jobs.by_name[job.name]
+            return jobs.having(replace(before, leaving=bool(why), given_back=why))
+
+        self._change(mark)
 
     def _submit(self, number: int) -> None:
         for _ in range(number):

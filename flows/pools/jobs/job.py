@@ -6,6 +6,8 @@ Times are of one clock that only runs forward (`time.monotonic`), in seconds; `n
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -47,6 +49,7 @@ class Job:
         staffed: Whether a worker of it has come since it began.
         newest: Address of the worker of it that came last.
         leaving: Whether the pool has given it back.
+        given_back: Why it has.
         requeued: Whether it was put back into the queue.
         used: Whether it has had work since it began.
     """
@@ -71,6 +74,7 @@ class Job:
     staffed: bool = False
     newest: str = ""
     leaving: bool = False
+    given_back: str = ""
     requeued: bool = False
     used: bool = False
 
@@ -90,7 +94,7 @@ class Job:
         return {
             "job": self.id,
             "state": (self.state_text or self.state).lower(),
-            "why": self.reason,
+            "why": f"given back: {self.given_back}" if self.given_back else self.reason,
             "nodes": self.nodes,
             "ends": "" if ends is None else _time_of_day(ends - now),
         }
@@ -188,6 +192,19 @@ class Job:
     def __str__(self) -> str:
         """Return what users know the job by."""
         return f"{self.scheduler} job {self.id or '(no number yet)'}"
+
+
+def jobs_text(jobs: Iterable[Job]) -> str:
+    """Return what the jobs of a pool do, in a few words; those that have ended are left out.
+
+    Why jobs wait is told, such as in `2 running, 1 pending (Priority)`.
+    """
+    words: Counter[str] = Counter()
+    for job in jobs:
+        if not job.state.is_over:
+            why = f" ({job.reason})" if job.reason and job.state is State.WAITING else ""
+            words[f"{(job.state_text or job.state).lower()}{why}"] += 1
+    return ", ".join(f"{count} {word}" for word, count in words.items()) or "none at the moment"
 
 
 def margin_s(walltime_s: float) -> float:

@@ -72,6 +72,13 @@ def test_errors_are_shown_again_only_after_training(shown: Shown, page: Campaign
     assert len(shown.tables("validation-errors")) == 1
 
 
+def test_members_without_data_have_no_table(shown: Shown, page: CampaignPage) -> None:
+    page.show(CampaignState.begin(campaign().rules), force=True)
+    assert shown.tables("validation-errors") == []
+    page.show(campaign(), force=True)
+    assert len(shown.tables("validation-errors")) == 1
+
+
 def test_several_geometries_are_shown_one_by_one(shown: Shown, page: CampaignPage) -> None:
     page.show(campaign(), force=True)
     assert shown.tables("geometries") == [], "there is only one"
@@ -120,6 +127,16 @@ def test_a_forecast_is_shown_anew_with_other_limits_though_no_round_ended(
     assert first[0]["forecast"] == "BUDGET.labels"
     assert then != first
     assert (then == [{"forecast": NOTHING}]) is not bool(change["limits"])
+
+
+@pytest.mark.usefixtures("at_once")
+def test_before_anything_can_be_foretold_there_is_no_forecast(
+    shown: Shown, page: CampaignPage
+) -> None:
+    learning = made({"budget_labels": 120.0})
+    learning.rounds.clear()
+    page.learn(learning)
+    assert shown.tables("forecast") == []
 
 
 @pytest.mark.usefixtures("at_once")

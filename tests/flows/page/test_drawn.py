@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ase.build import molecule
 
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.inputs.campaign_inputs import Inputs
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.failed_labels import failed_points
@@ -100,29 +102,65 @@ def test_a_card_that_could_not_be_drawn_is_tried_again_and_told_once(
     assert cards.told == ["costs"]
 
 
-def test_drawing_takes_a_small_share_of_the_time_and_the_text_is_renewed_each_minute(
-    inputs: Inputs, finished: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [1000.0]
-    drawings: list[float] = []
-    texts: list[float] = []
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time by which pages are drawn: its only element."""
+    found = [1000.0]
+    monkeypatch.setattr(drawn.time, "monotonic", lambda: found[0])
+    return found
 
-    def draw(self: Drawn, _: Source) -> None:
-        drawings.append(clock[0])
-        self._took = 1.5
 
-    monkeypatch.setattr(drawn.time, "monotonic", lambda: clock[0])
-    page = Drawn(Noting())  # type: ignore[arg-type]
-    monkeypatch.setattr(Drawn, "_draw", draw)
-    monkeypatch.setattr(Drawn, "_tell", lambda self, _: texts.append(clock[0]))
-    while clock[0] < 1400:
-        page.renew(inputs, finished.story, finished.state)
+def looks(page: Drawn, inputs: Inputs, source: Source, clock: list[float], until: float) -> None:
+    """Let the page be renewed every 10 s, whenever it is due."""
+    while clock[0] < until:
+        page.renew(inputs, source.story, source.state)
         for thread in threading.enumerate():
             if thread.name == "drawn":
                 thread.join()
         clock[0] += 10
-    assert drawings == [1000, 1180, 1360], "1.5 s of more than 150 s"
-    assert texts == [1060, 1120, 1240, 1300]
+
+
+def test_drawing_takes_a_small_share_of_the_time_and_what_is_dear_makes_no_curve_old(
+    inputs: Inputs, finished: Source, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawings: list[tuple[str, float]] = []
+    spent = [0.0]  # of a core, by the thread that draws
+    costs = {"_learning": 0.2, "_campaign": 0.0, "_costs": 0.8}
+    monkeypatch.setattr(drawn.time, "thread_time", lambda: spent[0])
+
+    def draws(name: str, takes: float) -> None:
+        def draw(self: Drawn, _: Source) -> None:
+            drawings.append((name, clock[0]))
+            spent[0] += takes
+            self._curve = b"PNG"
+
+        monkeypatch.setattr(Drawn, name, draw)
+
+    for name in ("_learning", "_campaign", "_trajectories", "_calibration", "_parity", "_costs"):
+        draws(name, costs.get(name, 0.0))
+    looks(Drawn(Noting()), inputs, finished, clock, until=1400)  # type: ignore[arg-type]
+    at = {name: [time for one, time in drawings if one == name] for name in costs}
+    every_minute = [1000, 1060, 1120, 1180, 1240, 1300, 1360]
+    assert at == {
+        "_learning": every_minute,
+        "_campaign": every_minute,
+        "_costs": [1000, 1180, 1360],  # 0.8 s of 160 s
+    }
+
+
+def test_a_campaign_that_has_just_begun_is_told_anew_soon(
+    inputs: Inputs, finished: Source, clock: list[float]
+) -> None:
+    young = begun(finished)
+    cards = Noting()
+    looks(Drawn(cards), inputs, young, clock, until=1030)  # type: ignore[arg-type]
+    assert cards.told == ["campaign"] * 3, "no picture of nothing"
+
+
+def begun(finished: Source) -> Source:
+    """The campaign as it was before anything had come back."""
+    state = CampaignState.begin(finished.state.rules)
+    return replace(finished, state=state, story=type(finished.story)())
 
 
 def test_where_a_campaign_was_stopped_is_told_without_a_picture(
@@ -131,6 +169,18 @@ def test_where_a_campaign_was_stopped_is_told_without_a_picture(
     cards = Noting()
     Drawn(cards).stop(inputs, finished.story, finished.state)  # type: ignore[arg-type]
     assert cards.told == ["campaign"]
+
+
+def test_of_a_campaign_that_was_stopped_nothing_is_said_to_go_on(
+    inputs: Inputs, finished: Source
+) -> None:
+    cards, young = Noting(), begun(finished)
+    page = Drawn(cards)  # type: ignore[arg-type]
+    page._campaign(young)
+    assert "workers are starting" in cards.texts["campaign"]
+    page.stop(inputs, young.story, young.state)
+    assert "workers are starting" not in cards.texts["campaign"]
+    assert "stopped" in cards.texts["campaign"]
 
 
 def test_nothing_older_follows_the_card_that_tells_where_a_campaign_was_stopped(

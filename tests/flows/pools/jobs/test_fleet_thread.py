@@ -114,7 +114,8 @@ def test_jobs_are_submitted_for_the_work_that_there_is(place: Place) -> None:
         "reference-0.sh",
         "reference-1.sh",
     ]
-    assert [row["job"] for row in place.fleet.rows()] == ["1", "2"]
+    assert [row["job"] for row in place.fleet.rows()] == ["2", "1"], "the last first"
+    wait_for(lambda: place.fleet.told() == "2 waiting", "the scheduler has listed them")
 
 
 def test_more_jobs_come_and_fewer_stay_as_another_policy_says(place: Place) -> None:

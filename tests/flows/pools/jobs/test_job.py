@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aimspax_core.labels.tries import Fate
-from flows.pools.jobs.job import Job, margin_s
+from flows.pools.jobs.job import Job, jobs_text, margin_s
 from flows.pools.jobs.scheduler import State
 
 HOUR = 3600.0
@@ -145,3 +145,21 @@ def test_a_row_shows_the_schedulers_own_word_and_an_end_while_it_runs() -> None:
     assert (row["job"], row["state"], row["nodes"]) == ("7", "running", "n1")
     assert row["ends"]
     assert not _job(state=State.FAILED, ends_at=9.0).row(0.0)["ends"]
+
+
+def test_a_job_that_was_given_back_is_not_taken_for_one_that_somebody_cancelled() -> None:
+    ended = _job(state=State.CANCELLED, state_text="CANCELLED")
+    assert ended.row(0.0)["why"] == ""
+    left = replace(ended, leaving=True, given_back="nothing to do")
+    assert left.row(0.0)["why"] == "given back: nothing to do"
+
+
+def test_jobs_are_told_in_a_few_words_with_why_they_wait() -> None:
+    jobs = [
+        *[_running(state_text="RUNNING")] * 2,
+        _job(state=State.WAITING, state_text="PENDING", reason="Priority"),
+        _job(),
+        _job(state=State.CANCELLED, state_text="CANCELLED"),
+    ]
+    assert jobs_text(jobs) == "2 running, 1 pending (Priority), 1 submitted"
+    assert jobs_text(jobs[-1:]) == "none at the moment"
