@@ -62,10 +62,12 @@ here = Path(__file__).resolve().parent
 atoms = ase.io.read(here / "$start")
 loaded = torch.load(here / "$first", map_location="$device", weights_only=False)
 model = MaceModel(model=loaded, device=torch.device("$device"), dtype=torch.float64)
+# TorchSim 0.3, the newest for Python 3.11, has functions where later releases have names.
+integrators = getattr(ts, "Integrator", ts)
 final = ts.integrate(
     system=[atoms] * 8,
     model=model,
-    integrator=ts.Integrator.nvt_langevin,
+    integrator=integrators.nvt_langevin,
     n_steps=100,
     temperature=$kelvin,
     timestep=0.0005,
