@@ -66,7 +66,8 @@ def first_copies(settings: Settings, geometries: Sequence[Atoms]) -> Iterator[st
 def restarts(settings: Settings, geometries: Sequence[Atoms]) -> Iterator[str]:
     """Yield how often trajectories of each geometry begin anew from labels, if they do."""
     idg, al, number = settings.idg, settings.al, len(geometries)
-    initial = idg.restart_shares(number) if settings.has_initial else ()
+    walks = settings.has_initial and idg.initial_sampling != "rattle"
+    initial = idg.restart_shares(number) if walks else ()
     active = al.restart_shares(number) if settings.project.ACTIVE_LEARNING is not None else ()
     for index in range(number):
         said = []

@@ -420,3 +420,10 @@ def test_restarts_from_labels_are_told_by_geometry():
     assert _line(f"{begin} 0", geometries=2, **told) == "50% of sampling steps"
     both = "50% of sampling steps, after 25% of labels in active learning"
     assert _line(f"{begin} 1", geometries=2, **told) == both
+
+
+def test_restarts_of_sampling_steps_are_not_told_where_there_is_no_md():
+    told = {IDG: {"initial_sampling": "rattle", "restart_from_labels": 0.5}}
+    told |= {AL: {"restart_from_labels": 0.25}}
+    begin = "new beginnings from labelled points of geometry"
+    assert _line(f"{begin} 0", **told) == "after 25% of labels in active learning"
