@@ -77,6 +77,9 @@ def _hirshfeld(kind: str) -> Column:
     return Column(name, f"Hirshfeld ratio {kind}", "10⁻³", 2, f"{name}_per_mille")
 
 
+_MORE = (_stress, _dipole, _hirshfeld)
+"""Columns of what is told where it was measured."""
+
 _TABLES = {
     **{f"PerAtom{kind}": (_force(kind), _energy(kind)) for kind in ("MAE", "RMSE")},
     **{f"Total{kind}": (_force(kind), _total_energy(kind)) for kind in ("MAE", "RMSE")},
@@ -99,15 +102,16 @@ def columns(table: str, found: Iterable[Errors | None] = ()) -> tuple[Column, ..
     """
     chosen, found = _TABLES[table], list(found)
     kind = "RMSE" if "RMSE" in table else "MAE"
-    more = [column(kind) for column in (_stress, _dipole, _hirshfeld)]
+    more = [column(kind) for column in _MORE]
     measured = [c for c in more if any(c.value(errors) is not None for errors in found)]
     return (*chosen, *(column for column in measured if column not in chosen))
 
 
 def heading_of(key: str) -> str:
     """Return the head of a table's column by its key, such as those of `errors.csv`."""
-    known = {column.key: column.heading for shown in _TABLES.values() for column in shown}
-    return known.get(key, key)
+    known = [column for shown in _TABLES.values() for column in shown]
+    known += [column(kind) for kind in ("MAE", "RMSE") for column in _MORE]
+    return next((column.heading for column in known if column.key == key), key)
 
 
 def have_data(state: CampaignState) -> bool:

@@ -172,7 +172,8 @@ def _draw_checks(axes: Axes, found: Curves) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     _log_scale(axes, list(values))
     _above(axes, "above the threshold: halted and labelled")
-    _legend(axes, columns=1 if len(found.thresholds) == 1 else 2)
+    # On the right: what the error's legend says of the future is long.
+    _legend(axes, columns=1 if len(found.thresholds) == 1 else 2, side="right")
 
 
 def _log_scale(axes: Axes, values: list[float]) -> None:
@@ -212,12 +213,16 @@ def _above(axes: Axes, text: str, side: Literal["left", "right"] = "left") -> No
     )  # fmt: skip
 
 
-def _legend(axes: Axes, columns: int) -> None:
-    """Say below the axes what each line is, wherever the lines run."""
+def _legend(axes: Axes, columns: int, side: Literal["left", "right"] = "left") -> None:
+    """Say below the axes what each line is, wherever the lines run, from one side of them on."""
     handles, labels = axes.get_legend_handles_labels()
     once: dict[str, Any] = dict(zip(labels, handles, strict=True))
+    corner: Literal["upper left", "upper right"] = "upper left"
+    end = -0.04
+    if side == "right":
+        corner, end = "upper right", 1.02
     axes.legend(
-        once.values(), once.keys(), loc="upper left", bbox_to_anchor=(-0.04, -0.165), ncols=columns,
+        once.values(), once.keys(), loc=corner, bbox_to_anchor=(end, -0.165), ncols=columns,
         fontsize=8.8, frameon=False, borderaxespad=0.0, columnspacing=1.2, handlelength=1.6,
     )  # fmt: skip
 

@@ -34,20 +34,26 @@ def parity_figure(compared: Sequence[Compared]) -> Figure | None:
     if not compared:
         return None
     forces, dipoles = force_pairs(compared), dipole_pairs(compared)
-    parts = 3 if len(dipoles) else 2
-    figure = Figure(figsize=(4.5 * parts, 4.2), dpi=150, facecolor="white")
+    rows = 2 if len(dipoles) else 1  # in one row three would be too small to be read on a page
+    figure = Figure(figsize=(8.2, 4.2 * rows), dpi=150, facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, parts)
-    figure.subplots_adjust(left=0.16 / parts, right=0.985, bottom=0.125, top=0.86, wspace=0.22)
+    axes = figure.subplots(rows, 2).ravel()
+    edge = 0.53 / (4.2 * rows)
+    figure.subplots_adjust(
+        left=0.08, right=0.985, bottom=edge, top=1 - 1.1 * edge, wspace=0.22, hspace=0.27
+    )
     error = mean_error(np.concatenate([*forces.values()]))
     title = f"The last {len(compared)} labels, before they were learnt: force MAE"
-    figure.text(0.16 / parts, 0.93, f"{title} {1000 * error:.3g} meV/Å", size=13, weight="bold")
+    above = f"{title} {1000 * error:.3g} meV/Å"
+    figure.text(0.08, 1 - 0.55 * edge, above, size=13, weight="bold")
     _draw_forces(axes[0], forces)
     _draw(axes[1], energy_pairs(compared), "energy", "meV/atom")
     axes[1].set_title("less their mean", size=9.5, loc="left")
     if len(dipoles):
         _draw(axes[2], dipoles, "dipole", "e·Å")
         axes[2].set_title(f"MAE {1000 * mean_error(dipoles):.3g} me·Å", size=9.5, loc="left")
+    for unused in axes[3:]:
+        unused.set_visible(False)
     return figure
 
 
@@ -68,10 +74,13 @@ def _draw(axes: Axes, pairs: Array, what: str, unit: str) -> None:
 
 
 def _name(axes: Axes, what: str, unit: str) -> None:
-    frame(axes, f"{what} of the label ({unit})", f"{what} said by the committee ({unit})")
+    frame(axes, f"{what} of the label ({unit})", f"{what} by the committee ({unit})")
 
 
 def _equal(axes: Axes, pairs: Array) -> None:
-    """Draw the line on which both are equal, over all that is shown."""
-    ends = [pairs.min(), pairs.max()]
+    """Draw the line on which both are equal, as the diagonal of a square that shows all pairs."""
+    least, most = pairs.min(), pairs.max()
+    edge = 0.05 * (most - least) or 1.0
+    ends = [least - edge, most + edge]
     axes.plot(ends, ends, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=0)
+    axes.set(xlim=ends, ylim=ends, box_aspect=1)

@@ -24,6 +24,9 @@ _TITLES = {
     Phase.FAILED: "failed",
 }
 
+AFTER = (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED)
+"""Phases in which exploring is over."""
+
 STAGES: dict[Phase, Stage] = {Phase.INITIAL: "initial", Phase.ACTIVE: "active"}
 """Phases that stopping rules end."""
 

@@ -9,7 +9,7 @@ from aimspax_core.campaign.assessing import converged_errors
 from aimspax_core.campaign.state import CampaignState, TrajectoryStatus
 from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.report.calibration_text import calibration_lines
-from aimspax_core.report.progress import STAGES, progress, status_text
+from aimspax_core.report.progress import AFTER, STAGES, progress, status_text
 from aimspax_core.report.threshold_text import threshold_text
 from aimspax_core.stopping.budget import BUDGET_CORE_HOURS, BUDGET_HOURS, BUDGET_LABELS
 from aimspax_core.text import duration_text, number_of
@@ -152,8 +152,8 @@ def _budget(state: CampaignState, seconds: float | None) -> str:
 
 
 def _trajectories(state: CampaignState) -> str:
-    # At the end of a campaign those that were under way do nothing any more.
-    counts = Counter(t.status for t in state.trajectories if t.over or not state.finished)
+    # Once exploring has ended, those that were under way do nothing any more.
+    counts = Counter(t.status for t in state.trajectories if t.over or state.phase not in AFTER)
     told = ", ".join(f"{counts[one]} {status_text(one)}" for one in TrajectoryStatus if counts[one])
     each = f"{state.mean_md_steps:.0f} MD steps each on average"
     return f"{len(state.trajectories)} in all{f' ({told})' if told else ''}, {each}"

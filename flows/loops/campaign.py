@@ -263,7 +263,7 @@ class Campaign:
         Raises:
             StopRequested: A stop came before there were workers.
         """
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as afterwards, contextlib.ExitStack() as stack:
             with stopped.at_once():
                 workers = stack.enter_context(pools(self.settings))
             executor = Executor(
@@ -275,6 +275,7 @@ class Campaign:
                 lambda: {pool.name: pool.rows for pool in workers},
                 lambda: {pool.name: pool.jobs_text for pool in workers},
             )
+            afterwards.callback(page.show_last_jobs)
             for pool in workers:
                 page.link(pool.name, pool.dashboard, pool.capacity)
             page.show(self.state, force=True)

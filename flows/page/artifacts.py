@@ -7,7 +7,6 @@ a later attempt at the same flow run.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -27,10 +26,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.sorting import ArtifactSort
 from prefect.context import FlowRunContext
 
+from aimspax_core.report.markdown import picture
 from flows.runs.best_effort import best_effort
 
-Kind = Literal["progress", "table", "markdown", "image"]
-"""Sorts of artifacts, as Prefect names them; a link is `markdown`."""
+Kind = Literal["progress", "table", "markdown"]
+"""Sorts of artifacts, as Prefect names them; a link and a picture are `markdown`."""
 
 
 def key_of(name: str) -> str:
@@ -79,8 +79,11 @@ class Cards:
         return self._show(key, "markdown", text, description)
 
     def image(self, key: str, png: bytes, description: str) -> bool:
-        """Show a picture, the content of a PNG file; see `markdown`."""
-        return self._show(key, "image", data_url(png), description)
+        """Show a picture, the content of a PNG file; see `markdown`.
+
+        Not as an image of Prefect's, which shows the address of the picture, all of it, as well.
+        """
+        return self._show(key, "markdown", picture(png, key), description)
 
     def link(self, key: str, url: str, text: str, description: str) -> None:
         """Show a link; see `table`."""
@@ -113,11 +116,6 @@ class Cards:
 def _cell(value: Any) -> Any:
     """Return what a cell shows: Prefect's page takes a text for Markdown, a dash for a list."""
     return "–" if value == "-" else value
-
-
-def data_url(png: bytes) -> str:
-    """Return a picture as the address that holds it, for an image in Markdown."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def link_dask(cards: Cards, pool: str, url: str, workers: int) -> None:

@@ -112,6 +112,14 @@ class CampaignPage:
             self._shown = time.monotonic()
             tell(partial(self._renew, state, force))
 
+    def show_last_jobs(self) -> None:
+        """Have it shown what has become of the Slurm jobs, once the workers have been dismissed."""
+        tell(self._show_last_jobs)
+
+    def _show_last_jobs(self) -> None:
+        with best_effort("renewing the tables"):
+            self._show_jobs(force=True)
+
     def _renew(self, state: CampaignState, force: bool) -> None:
         now = progress(state, self._settings.al.max_convergence_epochs)
         self._cards.progress("progress", now.fraction or 0.0, f"{now.title}: {now.reached}")
@@ -126,7 +134,7 @@ class CampaignPage:
             return
         self._listed = time.monotonic()
         for pool, jobs in self._job_rows().items():
-            known = [{**job, "ends": ""} for job in jobs]
+            known = [{**job, "time limit at": ""} for job in jobs]
             if known != self._jobs.get(pool, []):
                 self._jobs[pool] = known
                 told = self._job_texts().get(pool, "")

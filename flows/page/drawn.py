@@ -191,14 +191,15 @@ class Drawn:
 
     def _trajectories(self, source: Source) -> None:
         state, story = source.state, source.story
-        if not state.trajectories or not self._is_new("trajectories", state.trajectories):
+        stamp = state.trajectories, state.phase
+        if not state.trajectories or not self._is_new("trajectories", stamp):
             return
         from aimspax_core.report.page_texts import trajectories_card
         from aimspax_core.report.trajectory_figure import trajectory_figure
 
         figure = trajectory_figure(story.checks, state.rules.uncertainty_unit)
         card = trajectories_card(source, _png(figure))
-        self._show(self._cards.markdown, "trajectories", state.trajectories, *card)
+        self._show(self._cards.markdown, "trajectories", stamp, *card)
 
     def _calibration(self, source: Source) -> None:
         points = source.story.judgements.points
@@ -234,7 +235,7 @@ class Drawn:
     def _costs(self, source: Source) -> None:
         work = source.story.work
         stamp = len(work), len(source.story.asked)
-        if not work or not self._is_new("costs", stamp):
+        if not source.state.labels or not work or not self._is_new("costs", stamp):
             return
         from aimspax_core.report.document.costs import PoolWork, by_pool
         from aimspax_core.report.page_texts import costs_card

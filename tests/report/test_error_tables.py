@@ -10,7 +10,13 @@ from rich.console import Console
 from aimspax_core.campaign.members import Errors
 from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.state import CampaignState
-from aimspax_core.report.error_tables import DEFAULT_TABLE, columns, error_rows, errors_text
+from aimspax_core.report.error_tables import (
+    DEFAULT_TABLE,
+    columns,
+    error_rows,
+    errors_text,
+    heading_of,
+)
 from aimspax_core.settings.model import ModelMisc
 from flows.commands.status import status_tables
 
@@ -138,3 +144,12 @@ def test_dipoles_and_ratios_that_were_measured_are_shown_in_every_table() -> Non
     assert text.endswith("dipole MAE 12.30 me·Å, Hirshfeld ratio MAE 4.50 10⁻³")
     keys = [column.key for column in columns("TotalMAE", [found])]
     assert keys[-2:] == ["mae_dipole_me_A", "mae_hirshfeld_ratios_per_mille"]
+
+
+@pytest.mark.parametrize("table", ["PerAtomMAE", "TotalRMSE", "PerAtomMAEstressvirials"])
+def test_each_column_that_may_be_shown_has_its_heading_by_its_key(table: str) -> None:
+    more = ("stress", "dipole", "hirshfeld_ratios")
+    every = ERRORS.model_copy(update={f"{k}_{q}": 0.1 for q in more for k in ("mae", "rmse")})
+    shown = columns(table, [every])
+    assert {"dipole", "Hirshfeld"} <= {column.title.split()[0] for column in shown}
+    assert [heading_of(column.key) for column in shown] == [column.heading for column in shown]

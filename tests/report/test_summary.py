@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from aimspax_core.campaign.actions import Label
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.report.summary import core_hours_text, goal_rows, summary
@@ -51,10 +53,11 @@ def test_stopping_rules_are_told_the_nearest_first() -> None:
     assert goal_rows(state.but(phase=Phase.CONVERGE)) == []
 
 
-def test_trajectories_that_went_on_to_the_end_do_nothing_in_a_finished_campaign() -> None:
+@pytest.mark.parametrize("phase", [Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED])
+def test_trajectories_that_went_on_to_the_end_do_nothing_after_exploring(phase: Phase) -> None:
     state = exploring().state
     assert "ready for MD" in told(state)["trajectories"]
-    assert "ready for MD" not in told(state.but(phase=Phase.FINISHED))["trajectories"]
+    assert "ready for MD" not in told(state.but(phase=phase))["trajectories"]
 
 
 def test_what_is_nothing_yet_is_not_told() -> None:

@@ -133,13 +133,19 @@ def parity(pairs: Mapping[str, Pairs], what: str, unit: str) -> Figure:
         _dots(some, kind, COLOURS[number % len(COLOURS)], 4.0, 0.5)
         for number, (kind, some) in enumerate(pairs.items())
     ]
+    layout = _layout(f"{what} of the label ({unit})", f"{what} said before ({unit})")
     values = [value for some in pairs.values() for pair in some for value in pair]
     if values:
-        ends = [(end, end) for end in (min(values), max(values))]
-        equal = _line(ends, "equal", GREY, width=1, mode="lines")
+        least, most = min(values), max(values)
+        edge = 0.05 * (most - least) or 1.0
+        ends = [least - edge, most + edge]
+        equal = _line([(end, end) for end in ends], "equal", GREY, width=1, mode="lines")
         equal["line"]["dash"] = "dash"
         traces.append(equal)
-    return _figure(traces, _layout(f"{what} of the label ({unit})", f"{what} said before ({unit})"))
+        for axis in ("xaxis", "yaxis"):  # a square, whose diagonal is where both are equal
+            layout[axis] |= {"range": ends, "constrain": "domain"}
+        layout["yaxis"]["scaleanchor"] = "x"
+    return _figure(traces, layout)
 
 
 def pools(report: contents.Report) -> Figure:

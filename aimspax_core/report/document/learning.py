@@ -7,15 +7,14 @@ from typing import Literal
 from aimspax_core.campaign.assessing import converged_errors
 from aimspax_core.campaign.final_sets import seen
 from aimspax_core.campaign.members import Errors, MemberState
-from aimspax_core.campaign.state import CampaignState, Phase
+from aimspax_core.campaign.state import CampaignState
 from aimspax_core.campaign.stopping import outlooks
 from aimspax_core.report.document import contents
 from aimspax_core.report.document.source import Source
 from aimspax_core.report.error_tables import columns
 from aimspax_core.report.forecast import forecast_rows
+from aimspax_core.report.progress import AFTER
 from aimspax_core.stopping.rule import Stage
-
-AFTER = (Phase.CONVERGE, Phase.PUBLISH, Phase.FINISHED)
 
 
 def members(source: Source) -> list[contents.Member]:

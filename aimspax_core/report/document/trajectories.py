@@ -7,9 +7,8 @@ from collections import Counter
 from aimspax_core.campaign.state import PointStatus
 from aimspax_core.report.conditions import condition_text
 from aimspax_core.report.document import contents
-from aimspax_core.report.document.learning import AFTER
 from aimspax_core.report.document.source import Source
-from aimspax_core.report.progress import status_text
+from aimspax_core.report.progress import AFTER, status_text
 
 
 def trajectories(source: Source) -> list[contents.Trajectory]:

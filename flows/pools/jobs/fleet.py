@@ -172,7 +172,10 @@ class Fleet:
     def dismiss(self) -> None:
         """See `Workforce.dismiss`; the cleaner makes sure of it later."""
         self._closed = True
-        ids = [job.id for job in self._jobs.by_name.values() if job.live and job.id]
+        live = [job for job in self._jobs.by_name.values() if job.live]
+        for job in live:
+            self._mark_leaving(job, "the run has ended")
+        ids = [job.id for job in live if job.id]
         with contextlib.suppress(SchedulerSilentError, SchedulerRefusedError):
             self._queue.cancel(ids, timeout_s=5.0)
 

@@ -96,7 +96,7 @@ class Job:
             "state": (self.state_text or self.state).lower(),
             "why": f"given back: {self.given_back}" if self.given_back else self.reason,
             "nodes": self.nodes,
-            "ends": "" if ends is None else _time_of_day(ends - now),
+            "time limit at": "" if ends is None else _time_of_day(ends - now),
         }
 
     def fits(self, seconds: float | None, now: float) -> bool:
@@ -195,13 +195,13 @@ class Job:
 
 
 def jobs_text(jobs: Iterable[Job]) -> str:
-    """Return what the jobs of a pool do, in a few words; those that have ended are left out.
+    """Return what the jobs of a pool do, in a few words; what has ended or is to end is left out.
 
     Why jobs wait is told, such as in `2 running, 1 pending (Priority)`.
     """
     words: Counter[str] = Counter()
     for job in jobs:
-        if not job.state.is_over:
+        if job.live:
             why = f" ({job.reason})" if job.reason and job.state is State.WAITING else ""
             words[f"{(job.state_text or job.state).lower()}{why}"] += 1
     return ", ".join(f"{count} {word}" for word, count in words.items()) or "none at the moment"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def test_each_card_is_one_card_however_often_it_is_renewed(prefect_server: Serve
         cards = Cards("Water (2)")
         for count in range(3):
             cards.progress("progress", count / 4, f"{count} labels")
-            cards.table("errors", [{"member": "a", "error": count}], "Errors")
+            cards.table("errors", [{"member": "-", "error": count}], "Errors")
             cards.markdown("summary", f"**{count}** labels", f"{count} labels")
             cards.image("curve", bytes([count]), "Learning")
             link_dask(cards, "ml", f"http://127.0.0.1:{count}/status", 1)
@@ -48,7 +49,9 @@ def test_each_card_is_one_card_however_often_it_is_renewed(prefect_server: Serve
         "water-2-dask-ml",
     }  # fmt: skip
     assert found["water-2-progress"]["data"] == 50.0
-    assert found["water-2-errors"]["data"] == '[{"member": "a", "error": 2}]'
+    rows = json.loads(found["water-2-errors"]["data"])
+    assert rows == [{"member": "–", "error": 2}], "a dash alone would be shown as a list"
+    assert found["water-2-curve"]["type"] == "markdown", "an image shows its address besides"
     assert found["water-2-summary"]["description"] == "2 labels"
     assert "1 worker" in found["water-2-dask-ml"]["description"]
     latest = call("GET", f"{prefect_server.api_url}/artifacts/water-2-progress/latest")

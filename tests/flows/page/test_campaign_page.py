@@ -87,14 +87,29 @@ def test_several_geometries_are_shown_one_by_one(shown: Shown, page: CampaignPag
     assert shown.tables("geometries") == [geometry_rows(state)]
 
 
-@pytest.mark.parametrize(("change", "tables"), [({"ends": "1 h"}, 1), ({"state": "PENDING"}, 2)])
+@pytest.mark.parametrize(
+    ("change", "tables"), [({"time limit at": "1 h"}, 1), ({"state": "PENDING"}, 2)]
+)
 def test_jobs_are_shown_again_if_more_than_their_time_has_changed(
     shown: Shown, page: CampaignPage, change: dict[str, str], tables: int
 ) -> None:
     for one in ({}, change):
-        shown.jobs = [{"job": "17", "state": "RUNNING", "ends": "2 h", **one}]
+        shown.jobs = [{"job": "17", "state": "RUNNING", "time limit at": "2 h", **one}]
         page.show(campaign(), force=True)
     assert len(shown.tables("slurm-reference")) == tables
+
+
+@pytest.mark.usefixtures("at_once")
+def test_no_job_is_shown_as_running_once_the_workers_have_gone(
+    shown: Shown, page: CampaignPage
+) -> None:
+    shown.jobs = [{"job": "17", "state": "running", "why": ""}]
+    page.show(campaign(), force=True)
+    shown.jobs = [{"job": "17", "state": "running", "why": "given back: the run has ended"}]
+    page.show_last_jobs()
+    assert [rows[0]["why"] for rows in shown.tables("slurm-reference")] == [
+        "", "given back: the run has ended"
+    ]  # fmt: skip
 
 
 def test_a_pool_without_jobs_has_no_table(shown: Shown, page: CampaignPage) -> None:

@@ -171,6 +171,15 @@ def test_where_a_campaign_was_stopped_is_told_without_a_picture(
     assert cards.told == ["campaign"]
 
 
+def test_costs_are_told_from_the_first_label_on(finished: Source) -> None:
+    cards = Noting()
+    page = Drawn(cards)  # type: ignore[arg-type]
+    page._costs(replace(finished, state=finished.state.but(labels=0)))
+    assert cards.told == []
+    page._costs(finished)
+    assert cards.told == ["costs"]
+
+
 def test_of_a_campaign_that_was_stopped_nothing_is_said_to_go_on(
     inputs: Inputs, finished: Source
 ) -> None:

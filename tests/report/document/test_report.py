@@ -214,6 +214,9 @@ def test_what_was_said_of_the_last_labels_is_drawn_against_them(
     assert told.parity.mae_dipole_me_A == pytest.approx(200)
     drawn = figures(told, sources["finished"].story)
     assert {"forces", "energies", "dipoles"} <= set(drawn)
+    for name in ("forces", "energies", "dipoles"):
+        x, y = (drawn[name]["layout"][axis] for axis in ("xaxis", "yaxis"))
+        assert (x["range"], y["scaleanchor"]) == (y["range"], "x"), "equal is a diagonal"
     text = page(told, drawn)
     assert "force MAE 100.0 meV/Å there" in text and "MAE 200.0 me·Å" in text
     assert "was said of the last" not in pages["finished"], "nothing was kept of what was said"

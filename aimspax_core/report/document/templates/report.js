@@ -17,8 +17,10 @@
   const heights = places.map(place => place.style.height);
   window.addEventListener("beforeprint", function () {
     for (const place of places) {
-      place.style.height = "290px";
-      Plotly.relayout(place, { width: 680, height: 290, autosize: false });
+      const square = figures[place.dataset.figure].layout.yaxis.scaleanchor;
+      const [width, height] = square ? [330, 350] : [680, 290];
+      place.style.height = `${height}px`;
+      Plotly.relayout(place, { width, height, autosize: false });
     }
   });
   window.addEventListener("afterprint", function () {

@@ -118,6 +118,15 @@ def test_jobs_are_submitted_for_the_work_that_there_is(place: Place) -> None:
     wait_for(lambda: place.fleet.told() == "2 waiting", "the scheduler has listed them")
 
 
+def test_jobs_of_a_run_that_has_ended_are_not_told_as_running(place: Place) -> None:
+    place.work.outstanding = 1
+    wait_for(lambda: place.fleet.told() == "1 waiting", "it waits")
+    place.fleet.dismiss()
+    assert place.fleet.told() == "none at the moment"
+    (row,) = place.fleet.rows()
+    assert row["why"] == "given back: the run has ended"
+
+
 def test_more_jobs_come_and_fewer_stay_as_another_policy_says(place: Place) -> None:
     place.work.outstanding = 9
     wait_for(lambda: place.queue.states() == ["waiting"] * 3, "as many as are allowed")

@@ -143,8 +143,8 @@ def test_what_became_of_a_worker_follows_from_its_job(
 def test_a_row_shows_the_schedulers_own_word_and_an_end_while_it_runs() -> None:
     row = _running(state_text="RUNNING", nodes="n1").row(0.0)
     assert (row["job"], row["state"], row["nodes"]) == ("7", "running", "n1")
-    assert row["ends"]
-    assert not _job(state=State.FAILED, ends_at=9.0).row(0.0)["ends"]
+    assert row["time limit at"]
+    assert not _job(state=State.FAILED, ends_at=9.0).row(0.0)["time limit at"]
 
 
 def test_a_job_that_was_given_back_is_not_taken_for_one_that_somebody_cancelled() -> None:
