@@ -23,7 +23,7 @@ from aimspax_core.report.error_tables import DEFAULT_TABLE, HELD_OUT, error_rows
 from aimspax_core.report.failed_labels import by_reason
 from aimspax_core.report.forecast import Learning, forecast_lines
 from aimspax_core.report.geometry_table import geometry_rows
-from aimspax_core.report.progress import limits_text, paused_text, progress
+from aimspax_core.report.progress import limits_text, paused_text, progress, status_text
 from aimspax_core.report.summary import spent_text
 from aimspax_core.report.threshold_text import threshold_text
 from aimspax_core.run_directory import RunDir
@@ -188,7 +188,7 @@ def status_tables(state: CampaignState, error_table: str = DEFAULT_TABLE) -> lis
     for trajectory in state.trajectories:
         if trajectory.over or not state.finished:  # those that went on to the end do nothing now
             counts[trajectory.status] += 1
-    doing = [{"trajectories": status.value, "count": n} for status, n in counts.items() if n]
+    doing = [{"trajectories": status_text(one), "count": n} for one, n in counts.items() if n]
     return [*tables, _table(doing, "Trajectories")] if doing else tables
 
 

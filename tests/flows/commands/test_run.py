@@ -17,9 +17,11 @@ from aimspax_core.errors import AimspaxError, SettingsError
 from aimspax_core.inputs.campaign_inputs import Inputs
 from flows.commands.app import finish
 from flows.commands.check import check
+from flows.commands.exit_codes import console
 from flows.commands.run import execute, prepare
-from flows.commands.status import status
+from flows.commands.status import status, status_tables
 from flows.server import Server
+from tests.campaign.test_modes import exploring
 from tests.disks import fill, mounted
 
 FINISHED = Path(__file__).parents[2] / "fixtures" / "0.1.0-8e65e71" / "finished"
@@ -58,7 +60,13 @@ def test_the_status_of_a_finished_campaign_tells_of_nothing_that_goes_on(
     said = capsys.readouterr().out
     assert said.startswith("finished: ")
     assert "nobody runs it" not in said
-    assert not any(f"│ {word}" in said for word in ("running", "waiting", "in-segment"))
+    assert not any(f"│ {word}" in said for word in ("ready for MD", "waiting", "in MD"))
+
+
+def test_the_status_says_in_words_what_trajectories_do(capsys: pytest.CaptureFixture[str]) -> None:
+    for table in status_tables(exploring().state):
+        console.print(table)
+    assert "│ ready for MD" in capsys.readouterr().out
 
 
 def test_a_finished_campaign_whose_results_were_moved_away_says_so(
