@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from flows.pools.dask_settings import DASK, scratch_folder, secret_prefix
 from flows.pools.environment import ONE_THREAD, QUIET
 from flows.pools.pool import Pool
 from flows.pools.preload import GPUS, NO_PAGES
+from flows.runs.exits import IS_COMMAND
 
 _STARTS = 5
 """So often the process of a worker is started that dies before it is there."""
@@ -131,6 +133,16 @@ def cause_of(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def _doubt() -> str:
+    """Ask of a script that has started the campaign whether it may be imported; else nothing."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    if script is None or sys.modules["__main__"].__spec__ is not None or IS_COMMAND.is_set():
+        return ""
+    return (
+        f'they import {script}, does it start the campaign below `if __name__ == "__main__":`, or '
+    )
+
+
 @contextlib.contextmanager
 def local_pool(
     name: str,
@@ -167,8 +179,8 @@ def local_pool(
         except (RuntimeError, TimeoutError) as error:  # Dask passes the latter on as it is
             raise CampaignError(
                 f"the workers of the {name} pool do not start on this machine "
-                f"({cause_of(error)}). Each was started {_STARTS} times: is there too little "
-                "memory, or does something kill them?"
+                f"({cause_of(error)}). Each was started {_STARTS} times: {_doubt()}is there too "
+                "little memory, or does something kill them?"
             ) from error
 
         def follow(settings: Settings) -> int:

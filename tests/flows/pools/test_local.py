@@ -7,11 +7,12 @@ import contextlib
 import logging
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from multiprocessing import forkserver, popen_forkserver
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import dask
 import psutil
@@ -202,6 +203,25 @@ def test_a_pool_that_does_not_start_names_itself_and_the_cause(
     monkeypatch.setattr(local, "_PAUSE_S", (0.0, 0.0))
     with (
         pytest.raises(CampaignError, match=f"reference pool.*{re.escape(str(fault))}"),
+        local_pool("reference", 1),
+    ):
+        pass
+
+
+def test_a_script_that_starts_a_campaign_is_asked_whether_workers_may_import_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def instantiate(self: Nanny) -> Status:
+        raise RuntimeError("no worker")
+
+    script = ModuleType("__main__")
+    script.__file__ = "campaign.py"
+    monkeypatch.setattr(Nanny, "instantiate", instantiate)
+    monkeypatch.setattr(local, "_PAUSE_S", (0.0, 0.0))
+    monkeypatch.setattr(local, "IS_COMMAND", threading.Event())
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    with (
+        pytest.raises(CampaignError, match=r"import campaign\.py.*__main__"),
         local_pool("reference", 1),
     ):
         pass
