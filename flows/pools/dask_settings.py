@@ -27,7 +27,8 @@ DASK = {
     **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MEMORY.items()},
     # A task whose worker dies is lost at once; the rules count that, and ask for it again.
     "distributed.scheduler.allowed-failures": 0,
-    # What becomes of a job is for `pools.jobs.fleet` to see.
+    # What becomes of a job is for `pools.jobs.fleet` to see, of a process for its nanny: Dask would
+    # give up one that is not back in 15 s.
     "distributed.deploy.lost-worker-timeout": "365 days",
 }
 

@@ -23,6 +23,7 @@ from distributed.core import Status
 from aimspax_core.errors import CampaignError
 from flows.pools import local, warm_parent
 from flows.pools.dask_hooks import forward_logs
+from flows.pools.dask_settings import DASK
 from flows.pools.local import StubbornNanny, local_pool
 from tests.flows.hosting import PATIENCE_S, wait_for
 
@@ -57,7 +58,7 @@ def killing_the_first_worker() -> Iterator[list[int]]:
 
 def test_a_worker_that_is_killed_while_it_starts_is_started_again() -> None:
     with (
-        dask.config.set(warm_parent.START_METHOD),
+        dask.config.set(DASK | warm_parent.START_METHOD),
         killing_the_first_worker() as killed,
         LocalCluster(
             n_workers=WORKERS,
@@ -113,7 +114,7 @@ def processes(client: Client) -> set[int]:
 
 def test_workers_come_back_whose_parent_is_killed_also_while_it_starts() -> None:
     with (
-        dask.config.set(warm_parent.START_METHOD),
+        dask.config.set(DASK | warm_parent.START_METHOD),
         LocalCluster(
             n_workers=WORKERS,
             threads_per_worker=1,
@@ -150,7 +151,7 @@ def test_a_worker_whose_parent_dies_as_it_has_forked_it_is_not_kept_beside_its_s
     ours = SimpleNamespace(**{**vars(forkserver), "read_signed": first_is_not_told})
     monkeypatch.setattr(popen_forkserver, "forkserver", ours)
     with (
-        dask.config.set(warm_parent.START_METHOD),
+        dask.config.set(DASK | warm_parent.START_METHOD),
         LocalCluster(
             n_workers=WORKERS,
             threads_per_worker=1,
