@@ -30,6 +30,19 @@ _RENDERED_MS = 20_000
 PATIENCE_S = 240.0
 """How long anything on a page may take on a busy machine."""
 
+_STILL_S = 0.3
+"""So long a page has not changed that is taken to lie still."""
+
+_PLACE = """(e => {
+  if (!e) return null;
+  e.scrollIntoView({block: "center"});
+  const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;
+  const top = document.elementFromPoint(x, y);
+  const hit = top && (e.contains(top) || top.closest("button,a,label")?.contains(e));
+  return hit ? [x, y] : null;
+})"""
+"""The middle of a thing, unless something lies over it."""
+
 _WHERE = """(wanted => {
   const words = e => [e.innerText, e.getAttribute("aria-label")].map(t => (t || "").trim());
   const shown = e => e.getClientRects().length && !e.disabled && words(e).includes(wanted);
@@ -119,32 +132,47 @@ class Page:
 
     def click(self, words: str) -> None:
         """Click on what has these words, once it is there."""
-        thing = f"{_WHERE}({json.dumps(words)})"
-        self._until(f"!!{thing}", words)
-        self._click(thing)
+        self._click(f"{_WHERE}({json.dumps(words)})", words)
 
     def write(self, selector: str, text: str) -> None:
-        """Write into a box, once it is there."""
-        thing = f"document.querySelector({json.dumps(selector)})"
-        self._until(f"!!{thing}", selector)
-        self._click(thing)
-        self.ask("Input.insertText", text=text)
+        """Write into a box, in place of what is in it, once it is there; until it stays."""
+        box = f"document.querySelector({json.dumps(selector)})"
+        has = f"({box}?.value ?? {box}?.innerText ?? '').includes({json.dumps(text)})"
+        end = time.monotonic() + PATIENCE_S
+        while not (self.value(has) and self._stays(has)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{text!r} does not stay in {selector}")
+            self._click(box, selector)
+            if self.value(f"{box}?.contains(document.activeElement)"):
+                self.value("document.execCommand('selectAll')")
+                self.ask("Input.insertText", text=text)
 
     def picture(self) -> bytes:
         """Return what is to be seen, as PNG."""
         return base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"])
 
-    def _click(self, thing: str) -> None:
-        x, y = self.value(
-            f"(e => {{ e.scrollIntoView({{block: 'center'}}); const r = e.getBoundingClientRect();"
-            f" return [r.x + r.width / 2, r.y + r.height / 2]; }})({thing})"
-        )
+    def _click(self, thing: str, wanted: str) -> None:
+        """Click once it lies still, and nothing lies over it: a page moves while it is drawn."""
+        where = f"{_PLACE}({thing})"
+        before: list[float] | None = None
+        end = time.monotonic() + PATIENCE_S
+        while (place := self.value(where)) is None or place != before:
+            if time.monotonic() > end:
+                raise TimeoutError(f"{wanted!r} cannot be clicked on:\n{self.text()}")
+            before = place
+            time.sleep(_STILL_S)
         for kind, button in (
             ("mouseMoved", "none"),
             ("mousePressed", "left"),
             ("mouseReleased", "left"),
         ):
-            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=1)
+            at = {"x": place[0], "y": place[1]}
+            self.ask("Input.dispatchMouseEvent", type=kind, button=button, clickCount=1, **at)
+
+    def _stays(self, condition: str) -> bool:
+        """Tell whether something is so a moment later."""
+        time.sleep(_STILL_S)
+        return bool(self.value(condition))
 
     def _until(self, condition: str, wanted: str) -> None:
         end = time.monotonic() + PATIENCE_S
