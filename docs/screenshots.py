@@ -4,8 +4,8 @@ While a campaign runs, or after it, with its server running (`make demo`):
 
     .venv/bin/python -m docs.screenshots runs/aspirin
 
-Each picture is taken when the campaign is so far; of one that is further that of its middle is left
-as it is.
+Each picture is taken when the campaign is so far; of one that is further those of its beginning and
+middle are left as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from aimspax_core.campaign.journal import load
+from aimspax_core.campaign.journal import holder, load
 from aimspax_core.campaign.state import CampaignState, Phase
 from aimspax_core.run_directory import RunDir
 from aimspax_core.settings.load import load as load_settings
@@ -57,14 +57,19 @@ class Picture:
 
 PICTURES = (
     Picture(
+        "page-beginning.png",
+        lambda state: state.phase is Phase.INITIAL and state.labels > 3 and not state.rounds,
+        "{name}-campaign", "Stopping rules", 720,
+    ),
+    Picture(
         "page-middle.png",
         lambda state: state.phase is Phase.ACTIVE and state.labels > 40,
-        "{name}-campaign", "Members", 1300,
+        "{name}-campaign", "Members", 1400,
     ),
     Picture(
         "page-campaign.png",
         lambda state: state.phase is Phase.FINISHED,
-        "{name}-campaign", "Members", 1300,
+        "{name}-campaign", "Members", 1400,
     ),
 )  # fmt: skip
 
@@ -81,21 +86,25 @@ def main() -> None:
         raise SystemExit("the server asks for a password: AIMSPAX_MISC__SERVER_PASSWORD=never")
     run = RunDir.of(load_settings(directory))
     with browser() as page:
-        for picture in PICTURES:
-            if _comes(picture, run):
+        left = [*PICTURES]
+        while left:
+            state = _shown(run)
+            due = [one for one in left if state is not None and one.due(state)]
+            for picture in due:
                 _take(page, picture, found.server, directory)
+            left = [one for one in left if one not in due]
+            if state is not None and state.phase in (Phase.FINISHED, Phase.FAILED):
+                break
+            time.sleep(LOOK_S)
+    for picture in left:
+        print(f"{picture.file}: left as it is")
 
 
-def _comes(picture: Picture, run: RunDir) -> bool:
-    """Wait until a campaign is so far; return False if it is further."""
-    while True:
-        state = load(run)[1]
-        if state is not None and picture.due(state):
-            return True
-        if state is not None and state.phase in (Phase.FINISHED, Phase.FAILED):
-            print(f"{picture.file}: left as it is")
-            return False
-        time.sleep(LOOK_S)
+def _shown(run: RunDir) -> CampaignState | None:
+    """Return a campaign as its cards are to show it; None before, and while its last are drawn."""
+    state = load(run)[1]
+    ending = state is not None and state.finished and holder(run) is not None
+    return None if ending else state
 
 
 def _take(page: Page, picture: Picture, of: server.Server, directory: Path) -> None:

@@ -177,9 +177,12 @@ def _draw_checks(axes: Axes, found: Curves) -> None:
 
 
 def _log_scale(axes: Axes, values: list[float]) -> None:
-    """Log axis with plain numbers."""
+    """Log axis with plain numbers, and with a few of them where values are near each other."""
     low, high = axes.get_ylim() if not values else (min(values), max(values))
     axes.set_yscale("log")
+    if values and 0 < high < 2 * low:
+        middle = (low * high) ** 0.5
+        axes.set_ylim(middle / 1.5, 1.5 * middle)
     decades = log10(high / low) if low > 0 else 1.0
     subs = (1, 1.5, 2, 3, 4, 5, 7) if decades < 1.0 else (1, 2, 5) if decades < 2.5 else (1,)
     axes.yaxis.set_major_locator(LogLocator(subs=subs))

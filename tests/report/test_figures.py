@@ -16,8 +16,8 @@ from aimspax_core.campaign.journal import Entry, Journal, entries
 from aimspax_core.campaign.recorded_rules import Rules
 from aimspax_core.campaign.rules import apply
 from aimspax_core.campaign.state import CampaignState, Phase
-from aimspax_core.report.curves import curves
-from aimspax_core.report.figures import learning_curve
+from aimspax_core.report.curves import Curves, curves
+from aimspax_core.report.figures import learning_curve, learning_figure
 from aimspax_core.report.forecast import IN_VALIDATION
 from aimspax_core.run_directory import RunDir
 from tests.campaign.virtual import VirtualShell, World
@@ -116,6 +116,15 @@ def test_the_held_out_set_is_a_curve_of_its_own() -> None:
     assert len(found.held_out) == shell.state.rounds
     labels = [count for count, _ in (*found.held_out, *found.delivered.items())]
     assert labels == sorted(labels) and 0 < labels[0] < labels[-1] <= shell.state.labels
+
+
+def test_errors_of_a_first_round_stand_beside_round_numbers() -> None:
+    members = {"a-1": [(4, 191.4)], "a-2": [(4, 211.4)]}
+    found = Curves(members, mean=[(4, 201.4)], state=CampaignState.begin(RULES))
+    axis = learning_figure(found).axes[0].yaxis
+    low, high = axis.get_view_interval()
+    told = [float(value) for value in axis.get_majorticklocs() if low <= value <= high]
+    assert told == [150, 200, 300]
 
 
 def test_how_the_error_goes_on_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
