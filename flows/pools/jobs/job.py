@@ -90,11 +90,13 @@ class Job:
 
     def row(self, now: float) -> dict[str, str]:
         """Return the job as a row of a table."""
-        ends = self.ends_at if self.state is State.RUNNING else None
+        ends = self.ends_at if self.running else None
+        going = self.leaving and not self.state.is_over
+        left = f"given back: {self.given_back}" if self.given_back else ""
         return {
             "job": self.id,
-            "state": (self.state_text or self.state).lower(),
-            "why": f"given back: {self.given_back}" if self.given_back else self.reason,
+            "state": "given back" if going else (self.state_text or self.state).lower(),
+            "why": self.given_back if going else left or self.reason,
             "nodes": self.nodes,
             "time limit at": "" if ends is None else _time_of_day(ends - now),
         }

@@ -105,10 +105,10 @@ def test_no_job_is_shown_as_running_once_the_workers_have_gone(
 ) -> None:
     shown.jobs = [{"job": "17", "state": "running", "why": ""}]
     page.show(campaign(), force=True)
-    shown.jobs = [{"job": "17", "state": "running", "why": "given back: the run has ended"}]
+    shown.jobs = [{"job": "17", "state": "given back", "why": "the run has ended"}]
     page.show_last_jobs()
     assert [rows[0]["why"] for rows in shown.tables("slurm-reference")] == [
-        "", "given back: the run has ended"
+        "", "the run has ended"
     ]  # fmt: skip
 
 

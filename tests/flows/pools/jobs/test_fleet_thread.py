@@ -124,7 +124,7 @@ def test_jobs_of_a_run_that_has_ended_are_not_told_as_running(place: Place) -> N
     place.fleet.dismiss()
     assert place.fleet.told() == "none at the moment"
     (row,) = place.fleet.rows()
-    assert row["why"] == "given back: the run has ended"
+    assert (row["state"], row["why"]) == ("given back", "the run has ended")
 
 
 def test_more_jobs_come_and_fewer_stay_as_another_policy_says(place: Place) -> None:

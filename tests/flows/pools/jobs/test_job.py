@@ -152,6 +152,9 @@ def test_a_job_that_was_given_back_is_not_taken_for_one_that_somebody_cancelled(
     assert ended.row(0.0)["why"] == ""
     left = replace(ended, leaving=True, given_back="nothing to do")
     assert left.row(0.0)["why"] == "given back: nothing to do"
+    going = _running(state_text="RUNNING", leaving=True, given_back="nothing to do").row(0.0)
+    assert (going["state"], going["why"]) == ("given back", "nothing to do")
+    assert not going["time limit at"]
 
 
 def test_jobs_are_told_in_a_few_words_with_why_they_wait() -> None:
