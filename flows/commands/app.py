@@ -25,7 +25,7 @@ from flows.commands import export as exporting
 from flows.commands import status as progress
 from flows.commands.deploy import DEFAULT_OPTIONS as ON_THIS_MACHINE
 from flows.commands.deploy import DeployOptions
-from flows.commands.ends import interruptible, leave, of_interruption
+from flows.commands.ends import flushed, interruptible, leave, of_interruption
 from flows.commands.evaluate import DEFAULT_OPTIONS, Dataset, EvaluationOptions
 from flows.commands.evaluate import evaluate as evaluate_models
 from flows.commands.exit_codes import DONE, FAILED, USER, console
@@ -383,6 +383,8 @@ def _failed(error: BaseException) -> int:
         return _refuse(text_of(error), FAILED)
     if isinstance(error, httpx.HTTPError):
         return _refuse(f"the Prefect API went away: {error}; start again", FAILED)
+    if isinstance(error, BrokenPipeError) and not flushed():
+        return FAILED
     raise error
 
 

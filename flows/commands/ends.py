@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -93,11 +94,32 @@ def leave(code: int, at_once: bool = False) -> NoReturn:
     """
     for number in SIGNALS:
         signal.signal(number, lambda *_: os._exit(code))
-    sys.stdout.flush()
+    flushed()
     sys.stderr.flush()
     if _sent() and not at_once and code != STOPPED:
         sys.exit(code)
     os._exit(code)
+
+
+def flushed() -> bool:
+    """Have standard output written; return whether somebody reads it, and else drop the rest.
+
+    Nobody does behind a `head` that has seen enough.
+    """
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()  # after an error nothing may be left to write, so that it succeeds
+    try:
+        output = sys.stdout.fileno()
+    except OSError:  # it is no file, as in a notebook
+        return True
+    poll = select.poll()
+    poll.register(output, 0)
+    if not any(found & (select.POLLERR | select.POLLHUP) for _, found in poll.poll(0)):
+        return True
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, output)
+    os.close(nowhere)
+    return False
 
 
 def _sent() -> bool:

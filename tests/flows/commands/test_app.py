@@ -157,6 +157,19 @@ def test_schema_describes_a_settings_file(which: str, section: str) -> None:
     assert section in json.loads(done.stdout)["properties"]
 
 
+@pytest.mark.parametrize("words", [("schema", "aimsPAX"), ("--version",)])
+def test_who_reads_no_further_is_no_bug(words: tuple[str, ...]) -> None:
+    """As `aimspax schema aimsPAX | head`: what is written at once, or at the end."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-c", "from flows.commands.app import main; main()", *words],
+            stdout=pipe, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.stderr == ""
+
+
 def test_server_env_points_a_shell_at_the_server(prefect_server: Server) -> None:
     done = aimspax("server", "env")
     assert f"export PREFECT_API_URL={prefect_server.api_url}" in done.stdout.splitlines()
