@@ -51,7 +51,9 @@ def moves(settings: ModelSettings, family: Family, keeps_energies: bool) -> Move
     """Return what is solved for.
 
     Args:
-        settings: `ARCHITECTURE.solve_energies`: `auto` leaves energies that were given alone.
+        settings: `ARCHITECTURE.solve_energies`: `auto` leaves energies that were given alone; of
+            given models it is for the shift, which would else be a fit to the labels as if there
+            were no weights yet.
         family: Whose models may not have such energies.
         keeps_energies: Whether they are a given model's.
     """
@@ -60,9 +62,11 @@ def moves(settings: ModelSettings, family: Family, keeps_energies: bool) -> Move
         return Moves.NOTHING
     if settings.ARCHITECTURE.atomic_energies is None and not keeps_energies:
         return Moves.ELEMENTS
-    if wish == "auto":
+    if wish == "auto" and not keeps_energies:
         return Moves.NOTHING
-    return Moves.SHIFT if family.has_shift(settings) else Moves.ELEMENTS
+    if family.has_shift(settings):
+        return Moves.SHIFT
+    return Moves.ELEMENTS if wish == "always" else Moves.NOTHING
 
 
 def solved(energies: dict[int, float], found: Residuals) -> dict[int, float]:

@@ -248,7 +248,8 @@ def test_a_set_that_grows_moves_energies_from_where_they_were() -> None:
     [
         ("auto", None, False, "ScaleShiftMACE", Moves.ELEMENTS),
         ("auto", TRUE, False, "ScaleShiftMACE", Moves.NOTHING),
-        ("auto", None, True, "ScaleShiftMACE", Moves.NOTHING),
+        ("auto", None, True, "ScaleShiftMACE", Moves.SHIFT),
+        ("auto", None, True, "MACE", Moves.NOTHING),
         ("always", None, False, "ScaleShiftMACE", Moves.ELEMENTS),
         ("always", TRUE, False, "ScaleShiftMACE", Moves.SHIFT),
         ("always", None, True, "ScaleShiftMACE", Moves.SHIFT),

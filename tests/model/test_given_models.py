@@ -14,6 +14,7 @@ from ase.calculators.emt import EMT
 
 from aimspax_core.errors import ModelError
 from aimspax_core.model.committee import Committee
+from aimspax_core.model.energies import renew, shift_of
 from aimspax_core.model.ensemble import Ensemble
 from aimspax_core.model.given_models import adopt
 from aimspax_core.model.mace import build, model_files
@@ -120,6 +121,26 @@ def test_the_files_atomic_energies_stay_when_the_set_grows(file: Path, tmp_path:
     assert member.constants.atomic_energies == CONSTANTS.atomic_energies
     member.renew_constants(data)
     assert member.constants.atomic_energies == {1: -1.0, 6: -2.0, 8: -3.0}
+
+
+def test_what_a_given_model_misses_on_average_is_solved_for_beside_its_atomic_energies(
+    file: Path, tmp_path: Path
+) -> None:
+    adopt(file, settings(), "mine", 3, tmp_path / "member.pt")
+    member = Member.load(tmp_path / "member.pt", settings())
+    data = mace_graphs.graphs(structures(6), ELEMENTS, settings())
+    missed = member.family.misses
+    assert missed is not None
+    member.renew_constants(data)  # a shift as for weights that are random yet
+
+    def off() -> float:
+        """What is missed an atom (eV) on average."""
+        return shift_of(missed(member.learner.steps, member.model, data, member.constants))
+
+    assert abs(off()) > 1e-3
+    renew(member, data, "set")
+    assert off() == pytest.approx(0.0, abs=1e-4)
+    assert member.constants.atomic_energies == CONSTANTS.atomic_energies
 
 
 @pytest.mark.parametrize(

@@ -101,10 +101,10 @@ class MaceArchitecture(Architecture):
         "auto",
         description="Solve for the constant part of the energies by least squares, from what the "
         "averaged weights miss on the training set, as training begins and ends; forces do not "
-        "change. `auto`: for the energy of each element's atom, unless `atomic_energies` or a "
-        "given model say them; `always`: where they are given for ScaleShiftMACE's shift, or for "
-        "them where there is none; `never`: they are a fit to the labels, and the rest is left to "
-        "training, as in the original.",
+        "change. `auto`: for the energy of each element's atom, or for the shift of a given "
+        "ScaleShiftMACE, and not if `atomic_energies` are given; `always`: where these are given "
+        "for ScaleShiftMACE's shift, or for them where there is none; `never`: they are a fit to "
+        "the labels, and the rest is left to training, as in the original.",
     )
     use_reduced_cg: bool = Field(
         False,
