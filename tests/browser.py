@@ -33,6 +33,9 @@ PATIENCE_S = 240.0
 _STILL_S = 0.3
 """So long a page has not changed that is taken to lie still."""
 
+_AGAIN_S = 30.0
+"""After so long a form is sent again that has come to nothing."""
+
 _PLACE = """(e => {
   if (!e) return null;
   e.scrollIntoView({block: "center"});
@@ -133,6 +136,23 @@ class Page:
     def click(self, words: str) -> None:
         """Click on what has these words, once it is there."""
         self._click(f"{_WHERE}({json.dumps(words)})", words)
+
+    def send(self, words: str, wanted: str) -> None:
+        """Click on what sends a form, until something else is to be read.
+
+        A server on SQLite that is at work refuses, and the page tells whoever sits before it to
+        try again.
+        """
+        came = f"(document.body?.innerText || '').includes({json.dumps(wanted)})"
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            self.click(words)
+            again = time.monotonic() + _AGAIN_S
+            while time.monotonic() < again:
+                if self.value(came):
+                    return
+                time.sleep(0.2)
+        self.wait_for(wanted)
 
     def write(self, selector: str, text: str) -> None:
         """Write into a box, in place of what is in it, once it is there; until it stays."""

@@ -106,12 +106,21 @@ class Slurm:
 
     def clear(self) -> None:
         """End all jobs, and have both nodes up."""
-        if jobs := [job.id for job in self.jobs()]:
-            self.cancel(*jobs)
-        for node, state in self.nodes().items():
-            if state.startswith(("down", "drain")):
-                self.node_up(node)
-        self.wait(lambda: not self.jobs() and {*self.nodes().values()} == {"idle"}, "all idle")
+        ended: set[int] = set()
+
+        def all_idle() -> bool:
+            jobs = {job.id for job in self.jobs()}
+            # Also one that comes late: from an sbatch that was ended as the controller was frozen.
+            if new := jobs - ended:
+                self.cancel(*new)
+                ended.update(new)
+            nodes = self.nodes()
+            for node, state in nodes.items():
+                if state.startswith(("down", "drain")):
+                    self.node_up(node)
+            return not jobs and {*nodes.values()} == {"idle"}
+
+        self.wait(all_idle, "all idle")
 
     def _do(self, *command: str, stdin: str | None = None, cwd: Path | None = None) -> str:
         done = subprocess.run(
