@@ -31,6 +31,23 @@ WORKERS = 2
 
 
 @contextlib.contextmanager
+def forked_workers() -> Iterator[Client]:
+    """Workers that are forked, as those of a pool, with the pools' settings of Dask."""
+    with (
+        dask.config.set(DASK | warm_parent.START_METHOD),
+        LocalCluster(
+            n_workers=WORKERS,
+            threads_per_worker=1,
+            worker_class=StubbornNanny,
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@contextlib.contextmanager
 def killing_the_first_worker() -> Iterator[list[int]]:
     """Kill the first process that becomes a worker, the moment it is there."""
     me, killed, over = psutil.Process(), [], threading.Event()
@@ -57,18 +74,7 @@ def killing_the_first_worker() -> Iterator[list[int]]:
 
 
 def test_a_worker_that_is_killed_while_it_starts_is_started_again() -> None:
-    with (
-        dask.config.set(DASK | warm_parent.START_METHOD),
-        killing_the_first_worker() as killed,
-        LocalCluster(
-            n_workers=WORKERS,
-            threads_per_worker=1,
-            worker_class=StubbornNanny,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with killing_the_first_worker() as killed, forked_workers() as client:
         client.wait_for_workers(WORKERS, timeout=PATIENCE_S)
         assert len(killed) == 1
 
@@ -113,17 +119,7 @@ def processes(client: Client) -> set[int]:
 
 
 def test_workers_come_back_whose_parent_is_killed_also_while_it_starts() -> None:
-    with (
-        dask.config.set(DASK | warm_parent.START_METHOD),
-        LocalCluster(
-            n_workers=WORKERS,
-            threads_per_worker=1,
-            worker_class=StubbornNanny,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with forked_workers() as client:
         before = processes(client)
         assert len(before) == WORKERS
         killed: set[int] = set()
@@ -150,17 +146,7 @@ def test_a_worker_whose_parent_dies_as_it_has_forked_it_is_not_kept_beside_its_s
 
     ours = SimpleNamespace(**{**vars(forkserver), "read_signed": first_is_not_told})
     monkeypatch.setattr(popen_forkserver, "forkserver", ours)
-    with (
-        dask.config.set(DASK | warm_parent.START_METHOD),
-        LocalCluster(
-            n_workers=WORKERS,
-            threads_per_worker=1,
-            worker_class=StubbornNanny,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
+    with forked_workers() as client:
         client.wait_for_workers(WORKERS, timeout=PATIENCE_S)
         (orphan,) = forked
         wait_for(lambda: not psutil.pid_exists(orphan), "the orphan's end")
